@@ -1,0 +1,232 @@
+//! Pictures of a run: the map, what the planner saw, and where the robot went.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use gibbs::Grid;
+use image::{Rgb, RgbImage};
+
+use crate::distance::CostToGo;
+use crate::map::{Cell, Map};
+use crate::robot::SPEED;
+
+type Colour = [u8; 3];
+
+const FREE: Colour = [252, 252, 250];
+const OCCUPIED: Colour = [45, 48, 56];
+const UNKNOWN: Colour = [196, 198, 202];
+const CONTOUR: Colour = [150, 185, 175];
+const NEAR_GOAL: Colour = [214, 240, 226];
+const LIGHT_SAMPLE: Colour = [190, 205, 235];
+const HEAVY_SAMPLE: Colour = [25, 60, 205];
+const SLOW: Colour = [120, 10, 110];
+const FAST: Colour = [255, 140, 20];
+const START: Colour = [90, 90, 100];
+const GOAL: Colour = [0, 140, 80];
+const ROBOT: Colour = [225, 60, 40];
+
+/// The longest side that a picture should have (in pixels); small maps are enlarged by whole numbers up to it.
+const SIDE: usize = 1440;
+
+/// One sampled rollout: its weight relative to the heaviest, and its poses.
+#[derive(Debug, Clone)]
+pub struct Sampled {
+    pub weight: f32,
+    pub poses: Vec<[f32; 3]>,
+}
+
+/// A picture of the part of a map that is known, the map's own axes upright.
+#[derive(Clone)]
+pub struct Picture<'a> {
+    map: &'a Map,
+    image: RgbImage,
+    /// Pixels a cell.
+    scale: f64,
+    /// The cell at the left edge, and the one above the upper edge.
+    corner: [usize; 2],
+    /// Half the width of a path (in pixels).
+    pen: f64,
+}
+
+impl<'a> Picture<'a> {
+    /// The map in greys, with contours of the cost to go where there is a way.
+    pub fn new(map: &'a Map, cost: &CostToGo, field: &Grid) -> Self {
+        let ([left, low], [right, high]) = known(map);
+        let scale = (SIDE / (right - left).max(high - low)).clamp(1, 16);
+        let (width, height) = ((right - left) * scale, (high - low) * scale);
+        let mut picture = Self {
+            map,
+            image: RgbImage::new(width as u32, height as u32),
+            scale: scale as f64,
+            corner: [left, high],
+            pen: (width.max(height) as f64 / 640.0).max(1.2),
+        };
+        let most = (0..map.cells.len()).map(|cell| cost.of_cell(cell)).filter(|v| v.is_finite()).fold(1.0, f64::max);
+        // Contours a round distance apart, about twenty of them.
+        let spacing =
+            [0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0].into_iter().find(|s| most / s < 25.0).unwrap_or(100.0);
+        let value = |px: u32, py: u32| {
+            let [x, y] = map.to_world(picture.cells_at(px, py));
+            let cell = map.cell_at([x, y])?;
+            cost.of_cell(cell).is_finite().then(|| f64::from(field.sample(x as f32, y as f32)))
+        };
+        let image = RgbImage::from_fn(width as u32, height as u32, |px, py| {
+            let [i, j] = picture.cells_at(px, py);
+            let mut colour = match map.cells[j as usize * map.width + i as usize] {
+                Cell::Free => FREE,
+                Cell::Occupied => OCCUPIED,
+                Cell::Unknown => UNKNOWN,
+            };
+            if let Some(here) = value(px, py) {
+                colour = mix(NEAR_GOAL, colour, (here / most).sqrt());
+                let band = |v: f64| (v / spacing).floor();
+                let crossed = |v: Option<f64>| v.is_some_and(|v| band(v) != band(here));
+                if crossed(value((px + 1).min(width as u32 - 1), py))
+                    || crossed(value(px, (py + 1).min(height as u32 - 1)))
+                {
+                    colour = mix(colour, CONTOUR, 0.6);
+                }
+            }
+            Rgb(colour)
+        });
+        picture.image = image;
+        picture
+    }
+
+    /// Sampled rollouts, the light ones first, so that the heavy ones lie on top. They only darken: walls stay walls.
+    pub fn fan(&mut self, samples: &[Sampled]) {
+        let mut order: Vec<_> = samples.iter().collect();
+        order.sort_by(|a, b| a.weight.total_cmp(&b.weight));
+        for sample in order {
+            let colour = mix(LIGHT_SAMPLE, HEAVY_SAMPLE, f64::from(sample.weight).sqrt());
+            for pair in sample.poses.windows(2) {
+                let darker = |under: Colour| std::array::from_fn(|i| under[i].min(colour[i]));
+                self.stroke(pair[0], pair[1], 0.35 * self.pen, darker);
+            }
+        }
+    }
+
+    /// The way driven, coloured by speed: poses, and the speed (in m/s) from each to the next.
+    pub fn path(&mut self, poses: &[[f32; 3]], speeds: &[f32]) {
+        for (pair, speed) in poses.windows(2).zip(speeds) {
+            let colour = mix(SLOW, FAST, f64::from(speed.abs() / SPEED));
+            self.line(pair[0], pair[1], self.pen, colour);
+        }
+    }
+
+    /// A ring around the start.
+    pub fn start(&mut self, pose: [f32; 3], radius: f64) {
+        self.outline(pose, radius, START);
+    }
+
+    /// A target: the circle that counts as arrived, and a dot.
+    pub fn goal(&mut self, [x, y]: [f64; 2], tolerance: f64) {
+        let [px, py] = self.pixel([x as f32, y as f32, 0.0]);
+        let radius = tolerance / self.map.resolution * self.scale;
+        let (pen, reach) = (self.pen, radius + 2.0 * self.pen);
+        let shape = |x: f64, y: f64| {
+            let d = (x - px).hypot(y - py);
+            ((d - radius).abs() - 0.7 * pen).min(d - 2.0 * pen)
+        };
+        self.fill([px - reach, py - reach], [px + reach, py + reach], |_| GOAL, shape);
+    }
+
+    /// The robot: its disc, and a stroke towards its front.
+    pub fn robot(&mut self, pose: [f32; 3], radius: f64) {
+        let [px, py] = self.pixel(pose);
+        let r = radius / self.map.resolution * self.scale;
+        self.fill(
+            [px - r - 1.0, py - r - 1.0],
+            [px + r + 1.0, py + r + 1.0],
+            |_| ROBOT,
+            |x, y| (x - px).hypot(y - py) - r,
+        );
+        let [x, y, heading] = pose;
+        let front = [x + radius as f32 * heading.cos(), y + radius as f32 * heading.sin(), heading];
+        self.line(pose, front, (0.15 * r).max(0.8), FREE);
+    }
+
+    /// The robot's circle, empty: where it was.
+    pub fn outline(&mut self, pose: [f32; 3], radius: f64, colour: Colour) {
+        let [px, py] = self.pixel(pose);
+        let radius = radius / self.map.resolution * self.scale;
+        let (pen, reach) = (self.pen, radius + self.pen);
+        let ring = |x: f64, y: f64| ((x - px).hypot(y - py) - radius).abs() - 0.5 * pen;
+        self.fill([px - reach, py - reach], [px + reach, py + reach], |_| colour, ring);
+    }
+
+    /// Where the robot was when a fan was drawn.
+    pub fn ghost(&mut self, pose: [f32; 3], radius: f64) {
+        self.outline(pose, radius, ROBOT);
+    }
+
+    /// Writes a PNG.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        self.image.save(path).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// The map coordinates (in cells) of the centre of a pixel.
+    fn cells_at(&self, px: u32, py: u32) -> [f64; 2] {
+        let [left, high] = self.corner.map(|v| v as f64);
+        [left + (f64::from(px) + 0.5) / self.scale, high - (f64::from(py) + 0.5) / self.scale]
+    }
+
+    /// Where a pose lies on the picture (in pixels).
+    fn pixel(&self, [x, y, _]: [f32; 3]) -> [f64; 2] {
+        let [i, j] = self.map.to_cells([f64::from(x), f64::from(y)]);
+        let [left, high] = self.corner.map(|v| v as f64);
+        [(i - left) * self.scale, (high - j) * self.scale]
+    }
+
+    /// A straight stroke with round ends.
+    fn line(&mut self, from: [f32; 3], to: [f32; 3], half: f64, colour: Colour) {
+        self.stroke(from, to, half, |_| colour);
+    }
+
+    /// The same, coloured by what is there.
+    fn stroke(&mut self, from: [f32; 3], to: [f32; 3], half: f64, ink: impl Fn(Colour) -> Colour) {
+        let ([ax, ay], [bx, by]) = (self.pixel(from), self.pixel(to));
+        let (dx, dy) = (bx - ax, by - ay);
+        let square = (dx * dx + dy * dy).max(1e-9);
+        let stroke = |x: f64, y: f64| {
+            let along = (((x - ax) * dx + (y - ay) * dy) / square).clamp(0.0, 1.0);
+            (x - ax - along * dx).hypot(y - ay - along * dy) - half
+        };
+        let reach = half + 1.0;
+        self.fill([ax.min(bx) - reach, ay.min(by) - reach], [ax.max(bx) + reach, ay.max(by) + reach], ink, stroke);
+    }
+
+    /// Fills a shape given by its signed distance (in pixels, negative inside) in a box, with a smooth edge.
+    fn fill(&mut self, low: [f64; 2], high: [f64; 2], ink: impl Fn(Colour) -> Colour, shape: impl Fn(f64, f64) -> f64) {
+        let columns = low[0].max(0.0) as u32..(high[0].max(0.0).ceil() as u32).min(self.image.width());
+        for py in low[1].max(0.0) as u32..(high[1].max(0.0).ceil() as u32).min(self.image.height()) {
+            for px in columns.clone() {
+                let cover = (0.5 - shape(f64::from(px) + 0.5, f64::from(py) + 0.5)).clamp(0.0, 1.0);
+                if cover > 0.0 {
+                    let pixel = self.image.get_pixel_mut(px, py);
+                    pixel.0 = mix(pixel.0, ink(pixel.0), cover);
+                }
+            }
+        }
+    }
+}
+
+/// The corners of the rectangle of cells that holds everything known, and a little around it.
+fn known(map: &Map) -> ([usize; 2], [usize; 2]) {
+    let cells = (0..map.cells.len()).filter(|&cell| map.cells[cell] != Cell::Unknown);
+    let (mut low, mut high) = ([map.width, map.height], [0, 0]);
+    for cell in cells {
+        for (axis, at) in [cell % map.width, cell / map.width].into_iter().enumerate() {
+            low[axis] = low[axis].min(at);
+            high[axis] = high[axis].max(at + 1);
+        }
+    }
+    let around = (high[0].saturating_sub(low[0])).max(high[1].saturating_sub(low[1])) / 40 + 1;
+    (low.map(|v| v.saturating_sub(around)), [(high[0] + around).min(map.width), (high[1] + around).min(map.height)])
+}
+
+/// From `a` to `b` as `t` goes from 0 to 1.
+fn mix(a: Colour, b: Colour, t: f64) -> Colour {
+    let t = t.clamp(0.0, 1.0);
+    std::array::from_fn(|i| (f64::from(a[i]) * (1.0 - t) + f64::from(b[i]) * t).round() as u8)
+}

@@ -1,0 +1,55 @@
+//! The run as a CSV file, a row a step.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+/// One step: the pose that it started from, what was decided there, and what came of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    /// Seconds since the start.
+    pub time: f64,
+    /// x, y (in metres) and heading (in radians).
+    pub pose: [f32; 3],
+    /// The model's own controls.
+    pub controls: [f32; 2],
+    /// Forward speed (in m/s) and turn rate (in rad/s).
+    pub twist: [f32; 2],
+    /// The least distance from the robot's edge to an obstacle during the step (in metres).
+    pub clearance: f64,
+    /// The cost to go at the pose (in metres).
+    pub cost_to_go: f64,
+    pub plan_cost: f32,
+    pub effective_samples: f32,
+    pub plan_time: Duration,
+}
+
+/// Writes all rows.
+pub fn write(path: &Path, rows: &[Row]) -> Result<()> {
+    let attempt = || -> std::io::Result<()> {
+        let mut out = BufWriter::new(File::create(path)?);
+        writeln!(
+            out,
+            "time_s,x_m,y_m,heading_rad,control_0,control_1,speed_m_s,turn_rad_s,clearance_m,cost_to_go_m,plan_cost,\
+             effective_samples,plan_ms"
+        )?;
+        for row in rows {
+            let ([x, y, heading], [u0, u1], [speed, turn]) = (row.pose, row.controls, row.twist);
+            writeln!(
+                out,
+                "{:.3},{x:.4},{y:.4},{heading:.4},{u0:.4},{u1:.4},{speed:.4},{turn:.4},{:.4},{:.4},{:.5e},{:.1},{:.4}",
+                row.time,
+                row.clearance,
+                row.cost_to_go,
+                row.plan_cost,
+                row.effective_samples,
+                row.plan_time.as_secs_f64() * 1e3,
+            )?;
+        }
+        out.flush()
+    };
+    attempt().with_context(|| format!("cannot write {}", path.display()))
+}

@@ -1,0 +1,115 @@
+//! The robots that can drive, and what it costs them.
+
+use clap::ValueEnum;
+use gibbs::models::{DifferentialDrive, Unicycle};
+use gibbs::{Cost, Limits, Model, Noise, Real, Stage};
+
+/// Fastest forward (in m/s).
+pub const SPEED: f32 = 1.0;
+/// Fastest backward with a unicycle (in m/s). Wheels need both directions to turn on the spot.
+const BACKWARD: f32 = 0.3;
+/// Fastest turn (in rad/s).
+const TURN: f32 = 1.5;
+/// How far speed (in m/s) and turn (in rad/s) are perturbed: standard deviations a step.
+const SPREAD: [f32; 2] = [0.4, 1.0];
+
+/// Which model drives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// Controls: forward speed and turn rate.
+    Unicycle,
+    /// Controls: left and right wheel speed.
+    DiffDrive,
+}
+
+/// Dynamics with state (x, y, heading), whose controls are linear in forward speed and turn rate.
+pub trait Robot: Model<3, 2> + Copy {
+    /// The matrix that makes (speed in m/s, turn in rad/s) of the controls.
+    fn twist(&self) -> [[f32; 2]; 2];
+
+    /// What the controls may be.
+    fn limits(&self) -> Limits<2>;
+
+    /// How controls are perturbed: independent in speed and turn, whatever the controls are.
+    ///
+    /// For wheels that means a covariance: two independent wheels would turn a small robot on the spot far more than they
+    /// would drive it.
+    fn noise(&self) -> Noise<2> {
+        let [[a, b], [c, d]] = self.twist();
+        let scale = 1.0 / (a * d - b * c);
+        // Controls = inverse · twist, so their covariance is inverse · diag(spread²) · inverseᵀ.
+        let inverse = [[d * scale, -b * scale], [-c * scale, a * scale]];
+        let covariance =
+            |i: usize, j: usize| (0..2).map(|k| inverse[i][k] * SPREAD[k] * SPREAD[k] * inverse[j][k]).sum::<f32>();
+        Noise::Covariance([[covariance(0, 0), covariance(0, 1)], [covariance(1, 0), covariance(1, 1)]])
+    }
+}
+
+impl Robot for Unicycle {
+    fn twist(&self) -> [[f32; 2]; 2] {
+        [[1.0, 0.0], [0.0, 1.0]]
+    }
+    fn limits(&self) -> Limits<2> {
+        Limits { low: [-BACKWARD, -TURN], high: [SPEED, TURN] }
+    }
+}
+
+impl Robot for DifferentialDrive {
+    fn twist(&self) -> [[f32; 2]; 2] {
+        let (half, turn) = (0.5 * self.radius, self.radius / self.track);
+        [[half, half], [-turn, turn]]
+    }
+    fn limits(&self) -> Limits<2> {
+        let fastest = SPEED / self.radius;
+        Limits { low: [-fastest; 2], high: [fastest; 2] }
+    }
+}
+
+/// The number of the obstacle-distance field.
+pub const DISTANCE: usize = 0;
+/// The number of the cost-to-go field.
+pub const COST_TO_GO: usize = 1;
+
+/// What a second of driving costs: the way that is left, and far more where the robot does not fit.
+///
+/// Parameters 0 and 1 are the goal, parameter 2 the distance from it that counts as arrived.
+#[derive(Debug, Clone, Copy)]
+pub struct NavigateCost {
+    /// Keep this clear (in metres).
+    pub radius: f32,
+    /// How far ahead of the robot the cost to go is read (in metres): no farther than its radius, or it would look through
+    /// thin walls.
+    pub look_ahead: f32,
+    /// See [`Robot::twist`].
+    pub twist: [[f32; 2]; 2],
+}
+
+/// What a step in an obstacle costs, and each metre of depth beside that: more than any detour, and finite.
+const CRASH: [f32; 2] = [1e3, 1e3];
+
+impl Cost<3, 2> for NavigateCost {
+    #[inline(always)]
+    fn cost<R: Real>(&self, at: &Stage<R>, [x, y, heading]: [R; 3], [u0, u1]: [R; 2]) -> R {
+        // Read ahead of the robot, so that turning towards the way pays at once.
+        let (s, c) = heading.sin_cos();
+        let to_go = at.sample(COST_TO_GO, x + c * self.look_ahead, y + s * self.look_ahead);
+        let lack = -at.sample(DISTANCE, x, y) + self.radius;
+        let crash = R::select(lack.gt(0.0), lack * CRASH[1] + CRASH[0], 0.0);
+        let [[v0, v1], [w0, w1]] = self.twist;
+        let (speed, turn) = (u0 * v0 + u1 * v1, u0 * w0 + u1 * w1);
+        // Driving backwards is for getting out of corners.
+        let backwards = (-speed).max(0.0);
+        to_go + crash + turn.square() * 0.02 + backwards
+    }
+
+    #[inline(always)]
+    fn terminal<R: Real>(&self, at: &Stage<R>, [x, y, _]: [R; 3]) -> R {
+        at.sample(COST_TO_GO, x, y) * 5.0
+    }
+
+    #[inline(always)]
+    fn done<R: Real>(&self, at: &Stage<R>, [x, y, _]: [R; 3]) -> R::Mask {
+        let (dx, dy) = (x - at.param(0), y - at.param(1));
+        (dx.square() + dy.square()).lt(at.param(2).square())
+    }
+}

@@ -1,0 +1,109 @@
+// What every kernel shares: the update it carries out and the buffers it works on. Twin: src/update.rs.
+//
+// One bind group serves all kernels, so that nothing is bound again between them. A row-like buffer holds its rows in
+// tiles of 64: within a tile, one coordinate of all 64 rows, then the next coordinate, so that the 64 invocations of a
+// workgroup read and write side by side.
+
+const TILE = 64u;
+const GROUP = 1024u;
+
+const GIVEN = 1u;
+const NOMINAL_FIRST = 2u;
+const LIMITED = 4u;
+const CONTROL_COST = 8u;
+const SECOND_MOMENT = 16u;
+
+// The log-weight of a row that weighs nothing, and that of an invalid row: finite, because WGSL may assume that there are
+// no infinities.
+const MASKED = -3.0e38f;
+const INVALID = -3.4e38f;
+
+struct Update {
+    seed: vec2<u32>,
+    number: u32,
+    rows: u32,
+    horizon: u32,
+    width: u32,
+    flags: u32,
+    dt: f32,
+    coordinate_stride: u32,
+    row_stride: u32,
+    references: u32,
+    reference_rows: u32,
+    reference_columns: u32,
+    cost_scale: f32,
+    control_scaled: f32,
+    control_fixed: f32,
+    temperature: f32,
+    effective: f32,
+    a: f32,
+    b: f32,
+    c: f32,
+    padding_0: u32,
+    padding_1: u32,
+    padding_2: u32,
+}
+
+// The sums behind a weighted mean, relative to the largest log-weight. Twin: Sums in src/update.rs.
+struct Sums {
+    max: f32,
+    sum: f32,
+    squares: f32,
+    logs: f32,
+    valid: u32,
+    temperature: f32,
+    reference: f32,
+    padding: u32,
+}
+
+// What is known of all rows together. `best` and `worst` are costs, as integers in the same order (see `ordered`).
+struct Summary {
+    sums: Sums,
+    best: atomic<u32>,
+    worst: atomic<u32>,
+    temperature: f32,
+    padding_0: u32,
+    padding_1: u32,
+    padding_2: u32,
+    padding_3: u32,
+    padding_4: u32,
+}
+
+@group(0) @binding(0) var<uniform> update: Update;
+@group(0) @binding(1) var<storage, read> inputs: array<f32>;
+@group(0) @binding(2) var<storage, read> fields: array<f32>;
+@group(0) @binding(3) var<storage, read_write> rows: array<f32>;
+@group(0) @binding(4) var<storage, read_write> scores: array<f32>;
+@group(0) @binding(5) var<storage, read_write> log_weights: array<f32>;
+@group(0) @binding(6) var<storage, read_write> partials: array<f32>;
+@group(0) @binding(7) var<storage, read_write> nominal: array<f32>;
+@group(0) @binding(8) var<storage, read_write> summary: Summary;
+
+fn has(flag: u32) -> bool {
+    return (update.flags & flag) != 0u;
+}
+
+// Where coordinate d of row k stands.
+fn address(k: u32, d: u32) -> u32 {
+    return (k / TILE) * TILE * update.width + (k % TILE) * update.row_stride + d * update.coordinate_stride;
+}
+
+// Where the score of row k stands: its cost, then (TILE on) what rounding took from it, then (2 TILE on) its control cost.
+fn score_address(k: u32) -> u32 {
+    return (k / TILE) * 3u * TILE + (k % TILE);
+}
+
+// Whether a number is neither NaN nor infinite. By its bits: comparisons may be folded as if there were no NaN.
+fn finite(x: f32) -> bool {
+    return (bitcast<u32>(x) & 0x7f800000u) != 0x7f800000u;
+}
+
+// Floats as integers that sort the same way, for atomicMin and atomicMax.
+fn ordered(x: f32) -> u32 {
+    let bits = bitcast<u32>(x);
+    return bits ^ select(0x80000000u, 0xffffffffu, (bits >> 31u) == 1u);
+}
+
+fn from_ordered(key: u32) -> f32 {
+    return bitcast<f32>(key ^ select(0xffffffffu, 0x80000000u, (key >> 31u) == 1u));
+}

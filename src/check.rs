@@ -1,0 +1,188 @@
+//! Helpers for tests: whether a piece of model code means the same everywhere, and whether it is fast.
+
+use std::time::Instant;
+
+use pulp::{Simd, WithSimd};
+
+use crate::engine::{Engine, program};
+use crate::error::{BuildError, InvalidValue};
+use crate::field::FieldSet;
+use crate::model::{Model, Stage, WgslFn};
+use crate::scalar::{Lanes, Real};
+
+/// A function of `I` numbers to `O` numbers, written once for every interpretation of [`Real`].
+///
+/// A [`Stage`] that it makes by hand may have parameters, references and a time step (they become constants); fields are
+/// looked up in [`fields`](Self::fields).
+pub trait Map<const I: usize, const O: usize>: Send + Sync {
+    /// The function.
+    fn map<R: Real>(&self, x: [R; I]) -> [R; O];
+
+    /// The fields that a stage inside the function looks into. None by default.
+    fn fields(&self) -> FieldSet {
+        FieldSet::default()
+    }
+}
+
+/// A function at many points, on the device of an engine: on SIMD lanes, or traced to WGSL and run as a kernel.
+///
+/// # Errors
+///
+/// If the function cannot become a kernel, or the device fails.
+///
+/// # Example
+///
+/// ```
+/// use gibbs::check::{Map, evaluate};
+/// use gibbs::{Engine, Real};
+///
+/// struct Hypotenuse;
+/// impl Map<2, 1> for Hypotenuse {
+///     fn map<R: Real>(&self, [a, b]: [R; 2]) -> [R; 1] {
+///         [(a * a + b * b).sqrt()]
+///     }
+/// }
+/// assert_eq!(evaluate(&Engine::new()?, &Hypotenuse, &[[3.0, 4.0]])?, [[5.0]]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn evaluate<const I: usize, const O: usize>(
+    engine: &Engine,
+    map: &impl Map<I, O>,
+    inputs: &[[f32; I]],
+) -> Result<Vec<[f32; O]>, BuildError> {
+    let mut outputs = vec![[0.0; O]; inputs.len()];
+    #[cfg(feature = "gpu")]
+    if let Some(device) = engine.gpu() {
+        let (functions, body, names) = program::trace_map(map, engine.options().math)?;
+        let fields = map.fields();
+        device.evaluate(
+            (&functions, &body, &names),
+            I,
+            inputs.as_flattened(),
+            &fields.packed,
+            outputs.as_flattened_mut(),
+        )?;
+        return Ok(outputs);
+    }
+    program::trace_map(map, engine.options().math)?;
+    engine.isa().run(OnLanes { map, inputs, outputs: &mut outputs });
+    Ok(outputs)
+}
+
+struct OnLanes<'a, const I: usize, const O: usize, F> {
+    map: &'a F,
+    inputs: &'a [[f32; I]],
+    outputs: &'a mut [[f32; O]],
+}
+
+impl<const I: usize, const O: usize, F: Map<I, O>> WithSimd for OnLanes<'_, I, O, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let count = Lanes::<S>::COUNT;
+        for (inputs, outputs) in self.inputs.chunks(count).zip(self.outputs.chunks_mut(count)) {
+            let mut x = [Lanes::<S>::from(0.0); I];
+            for i in 0..I {
+                let mut column = [0.0; 64];
+                for (lane, row) in column.iter_mut().zip(inputs) {
+                    *lane = row[i];
+                }
+                x[i] = Lanes::load(&column);
+            }
+            let y = self.map.map(x);
+            for o in 0..O {
+                let mut column = [0.0; 64];
+                y[o].store(&mut column);
+                for (lane, row) in column.iter().zip(outputs.iter_mut()) {
+                    row[o] = *lane;
+                }
+            }
+        }
+    }
+}
+
+/// The largest difference between a hand-written WGSL function and its twin, relative to 1 + |twin|, over some points.
+///
+/// On a CPU engine the twin is all there is, and the difference is 0.
+///
+/// # Errors
+///
+/// If the function does not compile, the device fails, or a value is not finite on one side only.
+pub fn wgsl_fn<const A: usize>(
+    engine: &Engine,
+    function: &WgslFn<A>,
+    points: &[[f32; A]],
+) -> Result<f32, BuildError> {
+    struct Call<'a, const A: usize>(&'a WgslFn<A>);
+    impl<const A: usize> Map<A, 1> for Call<'_, A> {
+        fn map<R: Real>(&self, x: [R; A]) -> [R; 1] {
+            [self.0.call(x)]
+        }
+    }
+    let mut worst = 0.0_f32;
+    for (point, [theirs]) in points.iter().zip(evaluate(engine, &Call(function), points)?) {
+        let ours = (function.twin)(*point);
+        if ours.is_finite() != theirs.is_finite() {
+            let value = format_args!("{theirs} in WGSL but {ours} in Rust at {point:?}");
+            return Err(InvalidValue::new("function", value, "finite on both sides or on neither").into());
+        }
+        if ours.is_finite() {
+            worst = worst.max((ours - theirs).abs() / (1.0 + ours.abs()));
+        }
+    }
+    Ok(worst)
+}
+
+/// How many times faster a model runs on SIMD lanes than as plain `f32`, per rollout.
+///
+/// Expect several times in an optimised build. **A value below 1 means that something on the path is not inlined**, and
+/// so runs without vector instructions: look for a missing `#[inline(always)]`, or for a closure around `R` values. In a
+/// debug build the number means nothing.
+pub fn vectorised<const N: usize, const M: usize>(engine: &Engine, model: &impl Model<N, M>, x: [f32; N]) -> f32 {
+    struct Steps<'a, const N: usize, D>(&'a D, [f32; N]);
+    impl<const N: usize, D> Steps<'_, N, D> {
+        #[inline(always)]
+        fn run<const M: usize, R: Real>(&self) -> f32
+        where
+            D: Model<N, M>,
+        {
+            const STEPS: usize = 2000;
+            let clock = Instant::now();
+            let mut x = [R::from(0.0); N];
+            for i in 0..N {
+                x[i] = R::from(self.1[i]);
+            }
+            let (start, mut sum) = (x, R::from(0.0));
+            for t in 0..STEPS {
+                let at = Stage::<R>::new(t % 50, 0.01);
+                let u = [R::from(0.0); M];
+                let next = self.0.step(&at, if t % 50 == 0 { start } else { x }, u);
+                sum += self.0.cost(&at, next, u);
+                x = next;
+            }
+            std::hint::black_box((x, sum));
+            clock.elapsed().as_secs_f32()
+        }
+    }
+    struct Wide<'a, const N: usize, const M: usize, D>(Steps<'a, N, D>);
+    impl<const N: usize, const M: usize, D: Model<N, M>> WithSimd for Wide<'_, N, M, D> {
+        type Output = f32;
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) -> f32 {
+            self.0.run::<M, Lanes<S>>() / Lanes::<S>::COUNT as f32
+        }
+    }
+    struct Plain<'a, const N: usize, const M: usize, D>(Steps<'a, N, D>);
+    impl<const N: usize, const M: usize, D: Model<N, M>> WithSimd for Plain<'_, N, M, D> {
+        type Output = f32;
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) -> f32 {
+            self.0.run::<M, f32>()
+        }
+    }
+    let best = |run: &dyn Fn() -> f32| (0..5).map(|_| run()).fold(f32::INFINITY, f32::min);
+    let plain = best(&|| engine.isa().run(Plain::<N, M, _>(Steps(model, x))));
+    let wide = best(&|| engine.isa().run(Wide::<N, M, _>(Steps(model, x))));
+    plain / wide
+}

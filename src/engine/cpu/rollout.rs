@@ -1,0 +1,169 @@
+//! Draw and score: one lane is one rollout. Twin: `shaders/rollout.wgsl`.
+
+use std::sync::Arc;
+
+use pulp::{Simd, WithSimd};
+
+use super::isa::Isa;
+use crate::model::{Inputs, Model, Stage};
+use crate::noise::normal;
+use crate::scalar::math::Vector;
+use crate::scalar::{Lanes, Mask, Real};
+use crate::update::{CONTROL_COST, GIVEN, LIMITED, NOMINAL_FIRST, Problem, TILE, Update};
+
+/// Numbers per tile of scores: for each of its rows the cost, what rounding took from it, and the control cost.
+pub(crate) const SCORES: usize = 3 * TILE;
+
+/// The smallest and the largest finite cost of a tile; +∞ and −∞ if it has none.
+pub(crate) type Extremes = [f32; 2];
+
+/// One tile of rows to draw and score.
+pub(crate) struct Tile<'a> {
+    pub(crate) update: &'a Update,
+    pub(crate) problem: &'a Problem<'a>,
+    /// The row that the tile starts with.
+    pub(crate) first: usize,
+    /// Its rows, D × TILE.
+    pub(crate) rows: &'a mut [f32],
+    /// Its scores, 3 × TILE.
+    pub(crate) scores: &'a mut [f32],
+}
+
+/// A model behind a pointer, so that the backend need not know its type.
+pub(crate) trait Rollout: Send + Sync {
+    fn tile(&self, isa: Isa, tile: Tile<'_>) -> Extremes;
+}
+
+/// The model of `N` states and `M` controls that a [`Rollout`] runs.
+pub(crate) struct OfModel<const N: usize, const M: usize, D>(pub(crate) Arc<D>);
+
+impl<const N: usize, const M: usize, D: Model<N, M>> Rollout for OfModel<N, M, D> {
+    fn tile(&self, isa: Isa, tile: Tile<'_>) -> Extremes {
+        isa.run(Job::<N, M, D> { model: &self.0, tile })
+    }
+}
+
+struct Job<'a, const N: usize, const M: usize, D> {
+    model: &'a D,
+    tile: Tile<'a>,
+}
+
+impl<const N: usize, const M: usize, D: Model<N, M>> WithSimd for Job<'_, N, M, D> {
+    type Output = Extremes;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, _: S) -> Extremes {
+        let mut extremes = [f32::INFINITY, f32::NEG_INFINITY];
+        for lane in (0..TILE).step_by(Lanes::<S>::COUNT) {
+            rollouts::<S, N, M, D>(self.model, &mut self.tile, lane);
+        }
+        let real = self.tile.update.rows as usize - self.tile.first;
+        for cost in &self.tile.scores[..real.min(TILE)] {
+            if cost.is_finite() {
+                extremes = [extremes[0].min(*cost), extremes[1].max(*cost)];
+            }
+        }
+        extremes
+    }
+}
+
+/// The rollouts of one register, starting at row `lane` of the tile.
+#[inline(always)]
+fn rollouts<S: Simd, const N: usize, const M: usize, D: Model<N, M>>(model: &D, tile: &mut Tile<'_>, lane: usize) {
+    let (update, layout, inputs) = (tile.update, tile.problem.layout, tile.problem.inputs);
+    let nominal = tile.problem.nominal;
+    let horizon = update.horizon as usize;
+    let number = Lanes::<S>::from;
+    let zero = number(0.0);
+
+    let low = &inputs[layout.low()..][..M];
+    let high = &inputs[layout.high()..][..M];
+    let factor = &inputs[layout.factor()..][..M * M];
+    let precision = &inputs[layout.precision()..][..M * M];
+    let references = &inputs[layout.references()..];
+    let stage = |t: usize| {
+        let row = t.min(layout.reference_rows.max(1) - 1) * layout.reference_columns;
+        Stage::over(Inputs {
+            params: &inputs[layout.params_at()..][..layout.params],
+            reference: &references[row..][..layout.reference_columns],
+            time: t as f32,
+            dt: update.dt,
+            fields: tile.problem.fields,
+        })
+    };
+
+    let row = Lanes::<S>::counting((tile.first + lane) as u32);
+    let first = Lanes::<S>::bits_eq(row, Lanes::<S>::splat_bits(0));
+    let still = first & Mask::splat(update.has(NOMINAL_FIRST));
+
+    let mut x = [zero; N];
+    for i in 0..N {
+        x[i] = number(inputs[i]);
+    }
+    let mut active = !model.done(&stage(0), x);
+    let (mut sum, mut lost, mut control) = (zero, zero, zero);
+    let mut held = [zero; 4];
+
+    for t in 0..horizon {
+        let at = stage(t);
+        let mut u = [zero; M];
+        if update.has(GIVEN) {
+            for m in 0..M {
+                u[m] = Lanes::load(&tile.rows[(t * M + m) * TILE + lane..]);
+            }
+        } else {
+            let mut z = [zero; M];
+            for m in 0..M {
+                let d = t * M + m;
+                if d % 4 == 0 {
+                    let block = Lanes::<S>::splat_bits((d / 4) as u32);
+                    let number = Lanes::<S>::splat_bits(update.number);
+                    held = normal::four([row, block, number, Lanes::<S>::splat_bits(0)], update.seed);
+                }
+                z[m] = held[d % 4];
+            }
+            for m in 0..M {
+                let mut shaped = zero;
+                for j in 0..=m {
+                    shaped = z[j].mul_add(factor[m * M + j], shaped);
+                }
+                u[m] = Lanes::choose(still, zero, shaped) + nominal[t * M + m];
+            }
+        }
+        if update.has(LIMITED) {
+            for m in 0..M {
+                u[m] = u[m].clamp(low[m], high[m]);
+            }
+        }
+        for m in 0..M {
+            u[m].store(&mut tile.rows[(t * M + m) * TILE + lane..]);
+        }
+        if update.has(CONTROL_COST) {
+            for i in 0..M {
+                for j in 0..M {
+                    let weight = nominal[t * M + i] * precision[i * M + j];
+                    control = (u[j] - nominal[t * M + j]).mul_add(weight, control);
+                }
+            }
+        }
+
+        let next = model.step(&at, x, u);
+        let cost = model.cost(&at, next, u);
+        // Kahan's summation: `lost` is what the sum has rounded away so far.
+        let y = Lanes::choose(active, cost, zero) - lost;
+        let total = sum + y;
+        lost = (total - sum) - y;
+        sum = total;
+        for i in 0..N {
+            x[i] = Lanes::choose(active, next[i], x[i]);
+        }
+        active = active & !model.done(&at, x);
+    }
+
+    let y = model.terminal(&stage(horizon), x) - lost;
+    let total = sum + y;
+    lost = (total - sum) - y;
+    total.store(&mut tile.scores[lane..]);
+    (-lost).store(&mut tile.scores[TILE + lane..]);
+    control.store(&mut tile.scores[2 * TILE + lane..]);
+}

@@ -1,0 +1,222 @@
+//! The weighted mean: one pass over the rows in groups, each relative to its own largest log-weight, then a merge in fixed
+//! order. Twin: `shaders/weighted_mean.wgsl`.
+
+use pulp::{Simd, WithSimd};
+
+use super::isa::Isa;
+use super::threads;
+use super::weigh::finite;
+use crate::scalar::math::{Vector, exp};
+use crate::scalar::{Lanes, Real};
+use crate::update::{GROUP, INVALID, MASKED, SECOND_MOMENT, Sums, TILE, Update};
+
+/// Numbers that a partial result starts with: its [`Sums`].
+pub(crate) const HEADER: usize = size_of::<Sums>() / size_of::<f32>();
+
+/// Numbers in a partial result of `width` coordinates.
+pub(crate) fn partial_len(update: &Update) -> usize {
+    HEADER + update.width as usize * if update.has(SECOND_MOMENT) { 2 } else { 1 }
+}
+
+/// Log-weights of one group, which become weights relative to their maximum.
+pub(crate) struct Group<'a> {
+    pub(crate) log_weights: &'a mut [f32; GROUP],
+}
+
+impl WithSimd for Group<'_> {
+    type Output = Sums;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Sums {
+        let number = Lanes::<S>::from;
+        let mut max = number(MASKED);
+        for chunk in self.log_weights.chunks(Lanes::<S>::COUNT) {
+            max = max.max(Lanes::load(chunk));
+        }
+        let max = reduce(max, MASKED, f32::max);
+        if max <= MASKED {
+            let valid = self.log_weights.iter().filter(|l| **l > INVALID).count() as u32;
+            self.log_weights.fill(0.0);
+            return Sums { valid, ..Sums::NONE };
+        }
+        let (mut sum, mut squares, mut logs, mut valid) = (number(0.0), number(0.0), number(0.0), number(0.0));
+        for chunk in self.log_weights.chunks_mut(Lanes::<S>::COUNT) {
+            let log_weight = Lanes::<S>::load(chunk);
+            let counts = log_weight.gt(MASKED);
+            let weight = Lanes::choose(counts, exp(log_weight - max), number(0.0));
+            sum += weight;
+            squares = weight.mul_add(weight, squares);
+            logs += Lanes::choose(counts, log_weight, number(0.0));
+            valid += Lanes::choose(log_weight.gt(INVALID), number(1.0), number(0.0));
+            weight.store(chunk);
+        }
+        let add = |lanes| reduce(lanes, 0.0, |a, b| a + b);
+        Sums {
+            max,
+            sum: add(sum),
+            squares: add(squares),
+            logs: add(logs),
+            valid: add(valid) as u32,
+            ..Sums::NONE
+        }
+    }
+}
+
+#[inline(always)]
+fn reduce<S: Simd>(lanes: Lanes<S>, start: f32, f: impl Fn(f32, f32) -> f32) -> f32 {
+    let lanes: &[f32] = bytemuck::cast_slice(std::slice::from_ref(&lanes.0));
+    lanes.iter().fold(start, |a, b| f(a, *b))
+}
+
+/// The sums of several groups as one.
+pub(crate) fn merge(groups: &[Sums]) -> Sums {
+    let max = groups.iter().fold(MASKED, |max, group| max.max(group.max));
+    let mut all = Sums { max, ..Sums::NONE };
+    for group in groups {
+        let scale = if group.max > MASKED { exp(group.max - max) } else { 0.0 };
+        all.sum += scale * group.sum;
+        all.squares += scale * scale * group.squares;
+        all.logs += group.logs;
+        all.valid += group.valid;
+    }
+    all
+}
+
+/// One group of rows: their log-weights and where they stand.
+struct Average<'a> {
+    update: &'a Update,
+    first: usize,
+    log_weights: &'a [f32],
+    rows: &'a [f32],
+    partial: &'a mut [f32],
+}
+
+impl WithSimd for Average<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        // What does not count is one of two finite numbers from here on.
+        let mut weights = [INVALID; GROUP];
+        for (weight, log_weight) in weights.iter_mut().zip(self.log_weights) {
+            *weight = match *log_weight {
+                l if finite(l) => l.max(MASKED),
+                f32::NEG_INFINITY => MASKED,
+                // The engine's own mark is finite but means the same.
+                _ => INVALID,
+            };
+            if *log_weight == INVALID {
+                *weight = INVALID;
+            }
+        }
+        let sums = Group { log_weights: &mut weights }.with_simd(simd);
+        let (header, moments) = self.partial.split_at_mut(HEADER);
+        header.copy_from_slice(bytemuck::cast_slice(std::slice::from_ref(&sums)));
+        moments.fill(0.0);
+        let (mean, second) = moments.split_at_mut(self.update.width as usize);
+        if self.update.row_stride == 1 {
+            tiles::<S>(self.update, self.first, &weights, self.rows, mean, second);
+        } else {
+            row_by_row::<S>(self.update, self.first, &weights[..self.log_weights.len()], self.rows, mean, second);
+        }
+    }
+}
+
+/// Rows in tiles: along the lanes, one coordinate after the other.
+#[inline(always)]
+fn tiles<S: Simd>(
+    update: &Update,
+    first: usize,
+    weights: &[f32; GROUP],
+    rows: &[f32],
+    mean: &mut [f32],
+    second: &mut [f32],
+) {
+    let width = update.width as usize;
+    let tiles = rows[first * width..].chunks_exact(TILE * width);
+    for (weights, tile) in weights.chunks_exact(TILE).zip(tiles) {
+        for (d, column) in tile.chunks_exact(TILE).enumerate() {
+            let (mut sum, mut square) = (Lanes::<S>::from(0.0), Lanes::<S>::from(0.0));
+            for lane in (0..TILE).step_by(Lanes::<S>::COUNT) {
+                let (w, v) = (Lanes::load(&weights[lane..]), Lanes::load(&column[lane..]));
+                sum = w.mul_add(v, sum);
+                if !second.is_empty() {
+                    square = (w * v).mul_add(v, square);
+                }
+            }
+            mean[d] += reduce(sum, 0.0, |a, b| a + b);
+            if !second.is_empty() {
+                second[d] += reduce(square, 0.0, |a, b| a + b);
+            }
+        }
+    }
+}
+
+/// Row after row: along the coordinates. A row of no weight is not read, so it may hold anything.
+#[inline(always)]
+fn row_by_row<S: Simd>(
+    update: &Update,
+    first: usize,
+    weights: &[f32],
+    rows: &[f32],
+    mean: &mut [f32],
+    second: &mut [f32],
+) {
+    let width = update.width as usize;
+    let count = Lanes::<S>::COUNT;
+    let whole = width / count * count;
+    for (weight, row) in weights.iter().zip(rows[first * width..].chunks_exact(width)) {
+        if *weight == 0.0 {
+            continue;
+        }
+        let w = Lanes::<S>::from(*weight);
+        for d in (0..whole).step_by(count) {
+            let v = Lanes::load(&row[d..]);
+            w.mul_add(v, Lanes::load(&mean[d..])).store(&mut mean[d..]);
+            if !second.is_empty() {
+                (w * v).mul_add(v, Lanes::load(&second[d..])).store(&mut second[d..]);
+            }
+        }
+        for d in whole..width {
+            mean[d] += weight * row[d];
+            if !second.is_empty() {
+                second[d] += weight * row[d] * row[d];
+            }
+        }
+    }
+}
+
+/// Mean (and second moment) of the rows under their log-weights. `partials` has room for every group; the result ends up
+/// in `mean`, which is D or 2 D long.
+pub(crate) fn weighted_mean(
+    isa: Isa,
+    update: &Update,
+    log_weights: &[f32],
+    rows: &[f32],
+    partials: &mut [f32],
+    mean: &mut [f32],
+) -> Sums {
+    let len = partial_len(update);
+    threads::for_each(partials, len, |group, partial| {
+        let first = group * GROUP;
+        let log_weights = &log_weights[first..log_weights.len().min(first + GROUP)];
+        isa.run(Average { update, first, log_weights, rows, partial });
+    });
+    let header = |partial: &[f32]| bytemuck::pod_read_unaligned::<Sums>(bytemuck::cast_slice(&partial[..HEADER]));
+    let mut all = Sums::NONE;
+    for partial in partials.chunks(len) {
+        all = merge(&[all, header(partial)]);
+    }
+    mean.fill(0.0);
+    for partial in partials.chunks(len) {
+        let max = header(partial).max;
+        if max <= MASKED {
+            continue;
+        }
+        let scale = exp(max - all.max) / all.sum;
+        for (mean, part) in mean.iter_mut().zip(&partial[HEADER..]) {
+            *mean = part.mul_add(scale, *mean);
+        }
+    }
+    all
+}

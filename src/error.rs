@@ -1,0 +1,181 @@
+//! Typed errors. Each names what was wrong and what would be right; none of them loses a plan.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+/// A value that was refused: which field, what it was, and what would have been valid.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{field}` is {value}, but must be {expected}")]
+pub struct InvalidValue {
+    /// The name of the field or argument, as it stands in the API.
+    pub field: &'static str,
+    /// The value that was given, printed.
+    pub value: String,
+    /// What would be valid.
+    pub expected: String,
+}
+
+impl InvalidValue {
+    pub(crate) fn new(field: &'static str, value: impl Display, expected: impl Display) -> Self {
+        Self { field, value: value.to_string(), expected: expected.to_string() }
+    }
+}
+
+/// Why a model could not be turned into a kernel.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ModelError {
+    /// The traced expression has more statements than a kernel may have.
+    #[error(
+        "the model is an expression of {operations} operations or more, but at most {limit} fit a kernel; \
+         look for an unrolled loop that could be shorter, or for a table that should be a sampled field"
+    )]
+    TooLarge {
+        /// Operations on the tape when tracing stopped.
+        operations: usize,
+        /// The most that are accepted.
+        limit: usize,
+    },
+    /// A constant of the model is NaN or infinite.
+    #[error("the constant {value} in `{function}` of the model is not finite")]
+    NotFinite {
+        /// The model function that was being traced.
+        function: &'static str,
+        /// The constant, printed.
+        value: String,
+    },
+    /// A traced value was used outside the trace it belongs to.
+    #[error("a value from an earlier trace was used in `{function}`: models must not keep scalars between calls")]
+    Stale {
+        /// The model function that was being traced.
+        function: &'static str,
+    },
+    /// Two hand-written WGSL functions share a name but not a body.
+    #[error("two different WGSL functions are both called `{name}`")]
+    DuplicateFunction {
+        /// The name.
+        name: String,
+    },
+    /// The generated or hand-written WGSL was refused by the shader compiler.
+    #[error("the model's WGSL does not compile: {message}")]
+    Shader {
+        /// The compiler's message.
+        message: String,
+    },
+}
+
+/// What can go wrong with a device. The plan on the host is never touched by any of these.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// No adapter of the kind that was asked for.
+    #[error("no {wanted} adapter; found {}", if found.is_empty() { "none at all".into() } else { found.join(", ") })]
+    NoAdapter {
+        /// What was asked for.
+        wanted: String,
+        /// The adapters that there are.
+        found: Vec<String>,
+    },
+    /// The backend was not compiled in.
+    #[error("the `{feature}` feature of the crate is off, so the {backend} backend is not there")]
+    NotCompiled {
+        /// The backend that was asked for.
+        backend: &'static str,
+        /// The feature that would bring it.
+        feature: &'static str,
+    },
+    /// The adapter refused to give a device.
+    #[error("the adapter gave no device: {message}")]
+    NoDevice {
+        /// The driver's message.
+        message: String,
+    },
+    /// The device is gone. Build a new [`Engine`](crate::Engine), then `rebuild` the driver on it; the plan is kept.
+    #[error("the device was lost: {message}")]
+    DeviceLost {
+        /// The driver's message.
+        message: String,
+    },
+    /// The device did not answer in time. The next call waits for the work that is still under way.
+    #[error("the device did not answer within {after:?}")]
+    Timeout {
+        /// How long was waited.
+        after: Duration,
+    },
+    /// A buffer could not be had.
+    #[error("the device is out of memory ({bytes} bytes for {what})")]
+    OutOfMemory {
+        /// What the memory was for.
+        what: &'static str,
+        /// How much was asked for.
+        bytes: u64,
+    },
+    /// A request that the adapter cannot serve, refused before it was made.
+    #[error("{what}: {requested} asked for, but this adapter's limit is {limit}")]
+    OverLimit {
+        /// What is too large.
+        what: &'static str,
+        /// How much was asked for.
+        requested: u64,
+        /// How much there may be.
+        limit: u64,
+    },
+    /// The driver reported an error that should not happen. Please report it.
+    #[error("the driver reported: {message}")]
+    Driver {
+        /// The driver's message.
+        message: String,
+    },
+}
+
+/// What building or changing a driver can return.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BuildError {
+    /// An option is out of range.
+    #[error(transparent)]
+    Invalid(#[from] InvalidValue),
+    /// The model cannot become a kernel.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The device failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// What one call of a driver can return. Whatever it is, the previous plan stands.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// An argument of the call is out of range.
+    #[error(transparent)]
+    Invalid(#[from] InvalidValue),
+    /// No row has a finite cost, so there is nothing to average.
+    #[error("none of the {rows} rows has a finite cost or log-weight")]
+    NoFiniteRow {
+        /// How many rows were scored.
+        rows: usize,
+    },
+    /// The weighted mean is not finite, because a row with a positive weight holds NaN or an infinity.
+    #[error("the weighted mean is not finite: a row with a positive weight has a value that is not finite")]
+    NonFiniteMean,
+    /// The device failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// Any error of the crate, for callers that keep one type.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// See [`BuildError`].
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// See [`PlanError`].
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// See [`EngineError`].
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// See [`InvalidValue`].
+    #[error(transparent)]
+    Invalid(#[from] InvalidValue),
+    /// See [`ModelError`].
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}

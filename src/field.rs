@@ -1,0 +1,260 @@
+//! Sampled fields: a quantity known on a regular 2-D grid, looked up from inside a model on every backend.
+
+use crate::error::InvalidValue;
+
+/// How many numbers the header of a field takes in the packed buffer.
+pub(crate) const HEADER: usize = 12;
+
+/// A scalar field on a regular grid, with bilinear look-up: an obstacle distance, a cost-to-go, a height map.
+///
+/// Sample (i, j) stands at the *centre* of cell (i, j), which is at
+/// `origin + R(yaw) · ((i + ½) · resolution, (j + ½) · resolution)` in the world; `values` holds them row by row, the row
+/// with the smallest y first. Within half a cell of the border the outermost sample counts; beyond the grid the field is
+/// [`outside`](Self::outside) everywhere. A coordinate that is NaN is outside.
+///
+/// Fields are given to a driver, which keeps them on its device (`set_field`), and looked up by number through
+/// [`Stage::sample`](crate::Stage::sample). Replacing one recompiles nothing.
+///
+/// # Example
+///
+/// ```
+/// use gibbs::Grid;
+///
+/// // f(x, y) = x on [0, 4] × [0, 3] m, at 1 m a cell.
+/// let grid = Grid::from_fn(4, 3, 1.0, [0.0, 0.0], |x, _y| x).unwrap();
+/// assert_eq!(grid.sample(2.25, 1.0), 2.25);
+/// assert_eq!(grid.sample(9.0, 1.0), grid.outside());
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Grid {
+    width: usize,
+    height: usize,
+    resolution: f32,
+    origin: [f32; 2],
+    yaw: f32,
+    outside: f32,
+    values: Vec<f32>,
+}
+
+impl Grid {
+    /// A grid of `width` × `height` samples, `resolution` metres apart, whose lower-left *corner* is at `origin`.
+    ///
+    /// Its yaw is 0 and its value outside is 0; see [`with_yaw`](Self::with_yaw) and
+    /// [`with_outside`](Self::with_outside).
+    ///
+    /// # Errors
+    ///
+    /// If a size is zero, does not match `values`, or anything is not finite.
+    pub fn new(
+        width: usize,
+        height: usize,
+        resolution: f32,
+        origin: [f32; 2],
+        values: Vec<f32>,
+    ) -> Result<Self, InvalidValue> {
+        // f32 holds every whole number up to 2²⁴, so cell indices are exact there.
+        const MOST: usize = 1 << 24;
+        for (field, size) in [("width", width), ("height", height)] {
+            if size == 0 || size > MOST {
+                return Err(InvalidValue::new(field, size, format_args!("between 1 and {MOST}")));
+            }
+        }
+        if !(resolution.is_finite() && resolution > 0.0) {
+            return Err(InvalidValue::new("resolution", resolution, "finite and above 0 (metres a cell)"));
+        }
+        if !origin.iter().all(|v| v.is_finite()) {
+            return Err(InvalidValue::new("origin", format_args!("{origin:?}"), "finite"));
+        }
+        if values.len() != width * height {
+            return Err(InvalidValue::new(
+                "values",
+                format_args!("{} numbers", values.len()),
+                format_args!("width × height = {} numbers", width * height),
+            ));
+        }
+        if let Some(i) = values.iter().position(|v| !v.is_finite()) {
+            return Err(InvalidValue::new("values", format_args!("{} at index {i}", values[i]), "finite everywhere"));
+        }
+        Ok(Self { width, height, resolution, origin, yaw: 0.0, outside: 0.0, values })
+    }
+
+    /// A grid filled from a function of the world position of each sample; see [`new`](Self::new).
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn from_fn(
+        width: usize,
+        height: usize,
+        resolution: f32,
+        origin: [f32; 2],
+        mut f: impl FnMut(f32, f32) -> f32,
+    ) -> Result<Self, InvalidValue> {
+        let at = |i: usize, from: f32| from + (i as f32 + 0.5) * resolution;
+        let cells = (0..height).flat_map(|j| (0..width).map(move |i| (i, j)));
+        let values = cells.map(|(i, j)| f(at(i, origin[0]), at(j, origin[1]))).collect();
+        Self::new(width, height, resolution, origin, values)
+    }
+
+    /// The same grid turned by `yaw` (in radians, counter-clockwise) about its origin.
+    ///
+    /// # Errors
+    ///
+    /// If `yaw` is not finite.
+    pub fn with_yaw(mut self, yaw: f32) -> Result<Self, InvalidValue> {
+        if !yaw.is_finite() {
+            return Err(InvalidValue::new("yaw", yaw, "finite (radians)"));
+        }
+        self.yaw = yaw;
+        Ok(self)
+    }
+
+    /// The same grid with another value beyond its border.
+    ///
+    /// # Errors
+    ///
+    /// If `outside` is not finite.
+    pub fn with_outside(mut self, outside: f32) -> Result<Self, InvalidValue> {
+        if !outside.is_finite() {
+            return Err(InvalidValue::new("outside", outside, "finite"));
+        }
+        self.outside = outside;
+        Ok(self)
+    }
+
+    /// Samples along x.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+    /// Samples along y.
+    pub fn height(&self) -> usize {
+        self.height
+    }
+    /// Metres between samples.
+    pub fn resolution(&self) -> f32 {
+        self.resolution
+    }
+    /// The lower-left corner (in metres).
+    pub fn origin(&self) -> [f32; 2] {
+        self.origin
+    }
+    /// The turn about the origin (in radians).
+    pub fn yaw(&self) -> f32 {
+        self.yaw
+    }
+    /// The value beyond the border.
+    pub fn outside(&self) -> f32 {
+        self.outside
+    }
+    /// The samples, row by row from the smallest y.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// The field at a point of the world (in metres), as a model sees it.
+    pub fn sample(&self, x: f32, y: f32) -> f32 {
+        bilinear(&self.header(0), &self.values, x, y)
+    }
+
+    /// The derivatives of [`sample`](Self::sample) by x and y; 0 outside and where the border sample is held.
+    pub fn gradient(&self, x: f32, y: f32) -> [f32; 2] {
+        slope(&self.header(0), &self.values, x, y)
+    }
+
+    /// What the look-up needs, in the order that `shaders/field.wgsl` reads it.
+    fn header(&self, offset: usize) -> [f32; HEADER] {
+        let (s, c) = (self.yaw.sin() / self.resolution, self.yaw.cos() / self.resolution);
+        let [ox, oy] = self.origin;
+        [
+            // Grid coordinates of a world point, in samples: (a x + b y + c, d x + e y + f).
+            c,
+            s,
+            -(c * ox + s * oy) - 0.5,
+            -s,
+            c,
+            (s * ox - c * oy) - 0.5,
+            self.width as f32,
+            self.height as f32,
+            self.outside,
+            f32::from_bits(offset as u32),
+            0.0,
+            0.0,
+        ]
+    }
+}
+
+/// A point in grid coordinates: the cell below-left of it and how far into that cell it is; `None` outside.
+#[inline(always)]
+fn cell(header: &[f32], x: f32, y: f32) -> Option<([usize; 2], [f32; 2])> {
+    let (w, h) = (header[6], header[7]);
+    let gx = header[0].mul_add(x, header[1].mul_add(y, header[2]));
+    let gy = header[3].mul_add(x, header[4].mul_add(y, header[5]));
+    if !(gx >= -0.5 && gx <= w - 0.5 && gy >= -0.5 && gy <= h - 0.5) {
+        return None;
+    }
+    let (cx, cy) = (gx.clamp(0.0, w - 1.0), gy.clamp(0.0, h - 1.0));
+    // The last cell takes the border itself; a grid one sample wide has only the one.
+    let (ix, iy) = ((cx as i32).min(w as i32 - 2).max(0), (cy as i32).min(h as i32 - 2).max(0));
+    Some(([ix as usize, iy as usize], [cx - ix as f32, cy - iy as f32]))
+}
+
+/// The four samples around a cell, the far ones repeated where the grid ends.
+#[inline(always)]
+fn corners(header: &[f32], values: &[f32], [ix, iy]: [usize; 2]) -> [f32; 4] {
+    let (w, h) = (header[6] as usize, header[7] as usize);
+    let offset = header[9].to_bits() as usize;
+    let (right, up) = ((ix + 1).min(w - 1), (iy + 1).min(h - 1));
+    let at = |i: usize, j: usize| values[offset + j * w + i];
+    [at(ix, iy), at(right, iy), at(ix, up), at(right, up)]
+}
+
+#[inline(always)]
+fn bilinear(header: &[f32], values: &[f32], x: f32, y: f32) -> f32 {
+    let Some((at, [fx, fy])) = cell(header, x, y) else { return header[8] };
+    let [v00, v10, v01, v11] = corners(header, values, at);
+    let low = fx.mul_add(v10 - v00, v00);
+    let high = fx.mul_add(v11 - v01, v01);
+    fy.mul_add(high - low, low)
+}
+
+#[inline(always)]
+fn slope(header: &[f32], values: &[f32], x: f32, y: f32) -> [f32; 2] {
+    let Some((at, [fx, fy])) = cell(header, x, y) else { return [0.0, 0.0] };
+    let [v00, v10, v01, v11] = corners(header, values, at);
+    let gx = fy.mul_add((v11 - v01) - (v10 - v00), v10 - v00);
+    let gy = fx.mul_add((v11 - v10) - (v01 - v00), v01 - v00);
+    [header[0] * gx + header[3] * gy, header[1] * gx + header[4] * gy]
+}
+
+/// The fields of a driver, packed the way the GPU reads them: all headers, then all samples.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct FieldSet {
+    pub(crate) packed: Vec<f32>,
+    pub(crate) count: usize,
+}
+
+impl FieldSet {
+    /// Packs some grids; model code knows them by their position here.
+    pub fn new(grids: &[Grid]) -> Self {
+        let mut packed = Vec::with_capacity(grids.iter().map(|g| HEADER + g.values.len()).sum());
+        let mut offset = grids.len() * HEADER;
+        for grid in grids {
+            packed.extend(grid.header(offset));
+            offset += grid.values.len();
+        }
+        for grid in grids {
+            packed.extend_from_slice(&grid.values);
+        }
+        Self { packed, count: grids.len() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn sample(&self, field: usize, x: f32, y: f32) -> f32 {
+        bilinear(&self.packed[field * HEADER..][..HEADER], &self.packed, x, y)
+    }
+
+    #[inline(always)]
+    pub(crate) fn gradient(&self, field: usize, x: f32, y: f32) -> [f32; 2] {
+        slope(&self.packed[field * HEADER..][..HEADER], &self.packed, x, y)
+    }
+}

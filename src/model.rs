@@ -1,0 +1,358 @@
+//! What a user implements: [`Model`] (dynamics and cost) and [`Cost`] (a cost for somebody else's dynamics).
+
+use std::marker::PhantomData;
+
+use crate::field::FieldSet;
+use crate::scalar::Real;
+
+/// What a model can see of the outside world at one time step. Users meet it as [`Stage`].
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct Inputs<'a> {
+    pub(crate) params: &'a [f32],
+    pub(crate) reference: &'a [f32],
+    pub(crate) time: f32,
+    pub(crate) dt: f32,
+    pub(crate) fields: &'a FieldSet,
+}
+
+impl Inputs<'_> {
+    /// What a model is traced with: nothing is known yet, not even the time.
+    pub(crate) const TRACED: Inputs<'static> =
+        Inputs { params: &[], reference: &[], time: -1.0, dt: 0.0, fields: &NO_FIELDS };
+}
+
+static NO_FIELDS: FieldSet = FieldSet { packed: Vec::new(), count: 0 };
+
+/// One time step as a model sees it: its index, its length, and everything that may change without recompiling.
+///
+/// Parameters, references and fields are set on the driver and may be replaced before every call. What a model reads from
+/// `&self`, in contrast, becomes a constant of the kernel.
+///
+/// # Example
+///
+/// A stage can be built by hand, to call a model in plain `f32`:
+///
+/// ```
+/// use gibbs::Stage;
+///
+/// let at = Stage::<f32>::new(3, 0.02).with_params(&[9.81]);
+/// assert_eq!((at.index(), at.dt(), at.param(0)), (3.0, 0.02, 9.81));
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Stage<'a, R> {
+    pub(crate) inputs: Inputs<'a>,
+    scalar: PhantomData<R>,
+}
+
+impl<'a, R: Real> Stage<'a, R> {
+    /// Time step `index`, `dt` seconds long, with no parameters, references or fields.
+    pub fn new(index: usize, dt: f32) -> Self {
+        Self::over(Inputs { params: &[], reference: &[], time: index as f32, dt, fields: &NO_FIELDS })
+    }
+
+    #[inline(always)]
+    pub(crate) fn over(inputs: Inputs<'a>) -> Self {
+        Self { inputs, scalar: PhantomData }
+    }
+
+    /// The same stage with run-time parameters.
+    pub fn with_params(mut self, params: &'a [f32]) -> Self {
+        self.inputs.params = params;
+        self
+    }
+
+    /// The same stage with its row of the reference table.
+    pub fn with_reference(mut self, row: &'a [f32]) -> Self {
+        self.inputs.reference = row;
+        self
+    }
+
+    /// The same stage with sampled fields.
+    pub fn with_fields(mut self, fields: &'a FieldSet) -> Self {
+        self.inputs.fields = fields;
+        self
+    }
+
+    /// The index of the time step, counted from 0 at the start of the horizon; the terminal cost sees the horizon's length.
+    #[inline(always)]
+    pub fn index(&self) -> R {
+        R::time(&self.inputs)
+    }
+
+    /// The length of the time step (in seconds).
+    #[inline(always)]
+    pub fn dt(&self) -> R {
+        R::dt(&self.inputs)
+    }
+
+    /// Run-time parameter `i`, as given to the driver's `set_params`.
+    ///
+    /// # Panics
+    ///
+    /// On a stage built by hand with too few parameters. A driver checks this when it is built.
+    #[inline(always)]
+    pub fn param(&self, i: usize) -> R {
+        R::param(&self.inputs, i)
+    }
+
+    /// Column `j` of this step's row of the table given to the driver's `set_references`. The last row holds on.
+    ///
+    /// # Panics
+    ///
+    /// On a stage built by hand with too few columns. A driver checks this when it is built.
+    #[inline(always)]
+    pub fn reference(&self, j: usize) -> R {
+        R::reference(&self.inputs, j)
+    }
+
+    /// Bilinear look-up in field `field` at (x, y) of the world; see [`Grid`](crate::Grid).
+    ///
+    /// # Panics
+    ///
+    /// On a stage built by hand with too few fields. A driver checks this when it is built.
+    #[inline(always)]
+    pub fn sample(&self, field: usize, x: R, y: R) -> R {
+        R::sample(&self.inputs, field, x, y)
+    }
+}
+
+/// A system with `N` states and `M` controls, and what it costs to run it: written once, run everywhere.
+///
+/// Every method is generic over [`Real`], so the same few lines are plain `f32` code, SIMD lanes, the source of a GPU
+/// kernel, and their own derivative. What is read from `&self` becomes a constant; what changes at run time comes through
+/// [`Stage`]. The cost is that of *arriving* in `x` having applied `u`.
+///
+/// Mark every method and every helper it calls `#[inline(always)]`, and keep closures away from `R` values: one call
+/// that is not inlined loses the vector instructions of the CPU backend and makes it 10 to 30 times slower.
+/// [`check::vectorised`](crate::check::vectorised) tells whether that has happened.
+///
+/// # Example
+///
+/// ```
+/// use gibbs::{Model, Real, Stage};
+///
+/// /// A mass on rails (state: position, speed; control: acceleration) that should stop at 1 m.
+/// struct Cart;
+///
+/// impl Model<2, 1> for Cart {
+///     #[inline(always)]
+///     fn step<R: Real>(&self, at: &Stage<R>, [p, v]: [R; 2], [a]: [R; 1]) -> [R; 2] {
+///         [p + v * at.dt(), v + a * at.dt()]
+///     }
+///     #[inline(always)]
+///     fn cost<R: Real>(&self, _at: &Stage<R>, [p, v]: [R; 2], [a]: [R; 1]) -> R {
+///         (p - 1.0).square() + v.square() * 0.1 + a.square() * 0.01
+///     }
+/// }
+///
+/// let at = Stage::new(0, 0.1);
+/// assert_eq!(Cart.step(&at, [0.0, 2.0], [0.0]), [0.2_f32, 2.0]);
+/// ```
+pub trait Model<const N: usize, const M: usize>: Send + Sync + 'static {
+    /// The next state, from state `x` under control `u`, one time step on.
+    fn step<R: Real>(&self, at: &Stage<R>, x: [R; N], u: [R; M]) -> [R; N];
+
+    /// The running cost of arriving in `x` having applied `u`.
+    fn cost<R: Real>(&self, at: &Stage<R>, x: [R; N], u: [R; M]) -> R;
+
+    /// The cost of ending in `x`. None by default.
+    #[inline(always)]
+    fn terminal<R: Real>(&self, _at: &Stage<R>, _x: [R; N]) -> R {
+        R::from(0.0)
+    }
+
+    /// Whether a rollout ends in `x`: from then on its state and its running cost stand still (the cost of arriving in
+    /// `x` is counted, and the terminal cost too). Never by default.
+    #[inline(always)]
+    fn done<R: Real>(&self, _at: &Stage<R>, _x: [R; N]) -> R::Mask {
+        R::never()
+    }
+
+    /// The same dynamics with another cost.
+    fn with_cost<C: Cost<N, M>>(self, cost: C) -> WithCost<Self, C>
+    where
+        Self: Sized,
+    {
+        WithCost { dynamics: self, cost }
+    }
+}
+
+/// A cost on its own, for dynamics written by somebody else: see [`Model::with_cost`].
+///
+/// # Example
+///
+/// ```
+/// use gibbs::models::Unicycle;
+/// use gibbs::{Cost, Model, Real, Stage};
+///
+/// /// Reach the point given by parameters 0 and 1.
+/// struct Reach;
+///
+/// impl Cost<3, 2> for Reach {
+///     #[inline(always)]
+///     fn cost<R: Real>(&self, at: &Stage<R>, [x, y, _]: [R; 3], _u: [R; 2]) -> R {
+///         (x - at.param(0)).square() + (y - at.param(1)).square()
+///     }
+/// }
+///
+/// let task = Unicycle::default().with_cost(Reach);
+/// # let _ = task;
+/// ```
+pub trait Cost<const N: usize, const M: usize>: Send + Sync + 'static {
+    /// As [`Model::cost`].
+    fn cost<R: Real>(&self, at: &Stage<R>, x: [R; N], u: [R; M]) -> R;
+
+    /// As [`Model::terminal`].
+    #[inline(always)]
+    fn terminal<R: Real>(&self, _at: &Stage<R>, _x: [R; N]) -> R {
+        R::from(0.0)
+    }
+
+    /// As [`Model::done`].
+    #[inline(always)]
+    fn done<R: Real>(&self, _at: &Stage<R>, _x: [R; N]) -> R::Mask {
+        R::never()
+    }
+}
+
+/// The dynamics of one model under the cost of another: see [`Model::with_cost`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct WithCost<D, C> {
+    /// Where [`Model::step`] comes from.
+    pub dynamics: D,
+    /// Where everything else comes from.
+    pub cost: C,
+}
+
+impl<const N: usize, const M: usize, D: Model<N, M>, C: Cost<N, M>> Model<N, M> for WithCost<D, C> {
+    #[inline(always)]
+    fn step<R: Real>(&self, at: &Stage<R>, x: [R; N], u: [R; M]) -> [R; N] {
+        self.dynamics.step(at, x, u)
+    }
+    #[inline(always)]
+    fn cost<R: Real>(&self, at: &Stage<R>, x: [R; N], u: [R; M]) -> R {
+        self.cost.cost(at, x, u)
+    }
+    #[inline(always)]
+    fn terminal<R: Real>(&self, at: &Stage<R>, x: [R; N]) -> R {
+        self.cost.terminal(at, x)
+    }
+    #[inline(always)]
+    fn done<R: Real>(&self, at: &Stage<R>, x: [R; N]) -> R::Mask {
+        self.cost.done(at, x)
+    }
+}
+
+/// A right-hand side ẋ = f(x, u) for the integrators below.
+///
+/// A trait and not a closure, because a closure around SIMD values may not be inlined, and then the CPU backend loses
+/// its vector instructions.
+pub trait Flow<const N: usize, const M: usize> {
+    /// ẋ.
+    fn derivative<R: Real>(&self, at: &Stage<R>, x: [R; N], u: [R; M]) -> [R; N];
+}
+
+/// x + scale · ẋ, component by component.
+#[inline(always)]
+fn along<const N: usize, R: Real>(x: [R; N], rate: [R; N], scale: R) -> [R; N] {
+    let mut next = x;
+    for i in 0..N {
+        next[i] += rate[i] * scale;
+    }
+    next
+}
+
+/// One explicit Euler step: x + dt f(x, u). First order.
+#[inline(always)]
+pub fn euler<const N: usize, const M: usize, R: Real>(
+    flow: &impl Flow<N, M>,
+    at: &Stage<R>,
+    x: [R; N],
+    u: [R; M],
+) -> [R; N] {
+    along(x, flow.derivative(at, x, u), at.dt())
+}
+
+/// One semi-implicit (symplectic) Euler step of a state (q, v), N/2 positions first: v⁺ = v + dt v̇(q, v), then
+/// q⁺ = q + dt q̇(q, v⁺). First order, but it keeps the energy of a mechanical system bounded.
+#[inline(always)]
+pub fn semi_implicit_euler<const N: usize, const M: usize, R: Real>(
+    flow: &impl Flow<N, M>,
+    at: &Stage<R>,
+    x: [R; N],
+    u: [R; M],
+) -> [R; N] {
+    const { assert!(N % 2 == 0, "a mechanical state has as many positions as speeds") };
+    let rate = flow.derivative(at, x, u);
+    let mut next = x;
+    for i in N / 2..N {
+        next[i] += rate[i] * at.dt();
+    }
+    let rate = flow.derivative(at, next, u);
+    for i in 0..N / 2 {
+        next[i] += rate[i] * at.dt();
+    }
+    next
+}
+
+/// One classical Runge–Kutta step, the control held. Fourth order.
+#[inline(always)]
+pub fn rk4<const N: usize, const M: usize, R: Real>(
+    flow: &impl Flow<N, M>,
+    at: &Stage<R>,
+    x: [R; N],
+    u: [R; M],
+) -> [R; N] {
+    let dt = at.dt();
+    let half = dt * 0.5;
+    let k1 = flow.derivative(at, x, u);
+    let k2 = flow.derivative(at, along(x, k1, half), u);
+    let k3 = flow.derivative(at, along(x, k2, half), u);
+    let k4 = flow.derivative(at, along(x, k3, dt), u);
+    let mut mean = k1;
+    for i in 0..N {
+        mean[i] = (k1[i] + k4[i] + (k2[i] + k3[i]) * 2.0) * (1.0 / 6.0);
+    }
+    along(x, mean, dt)
+}
+
+/// The escape hatch: a scalar function written by hand in WGSL, with the same function in Rust beside it.
+///
+/// `source` declares `fn NAME(a0: f32, …) -> f32` with `A` arguments; the GPU backend calls it, every other one calls
+/// `twin`. [`check::wgsl_fn`](crate::check::wgsl_fn) holds the two against each other. Dual numbers differentiate it by
+/// central differences of the twin.
+///
+/// # Example
+///
+/// ```
+/// use gibbs::{Real, WgslFn};
+///
+/// const SINC: WgslFn<1> = WgslFn {
+///     name: "sinc",
+///     source: "fn sinc(x: f32) -> f32 { if abs(x) < 1e-4 { return 1.0; } return sin(x) / x; }",
+///     twin: |[x]| if x.abs() < 1e-4 { 1.0 } else { x.sin() / x },
+/// };
+///
+/// fn window<R: Real>(x: R) -> R {
+///     SINC.call([x * 0.5]) * 2.0
+/// }
+/// assert_eq!(window(0.0_f32), 2.0);
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct WgslFn<const A: usize> {
+    /// The name of the function in `source`: a WGSL identifier that no other such function has.
+    pub name: &'static str,
+    /// WGSL that declares the function (and may declare helpers).
+    pub source: &'static str,
+    /// The same function on plain numbers.
+    pub twin: fn([f32; A]) -> f32,
+}
+
+impl<const A: usize> WgslFn<A> {
+    /// The function at some arguments.
+    #[inline(always)]
+    pub fn call<R: Real>(&self, arguments: [R; A]) -> R {
+        R::call(self, arguments)
+    }
+}

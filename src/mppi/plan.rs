@@ -1,0 +1,302 @@
+//! What a call of the controller gives back: the plan, its statistics, and the rows behind it.
+
+use std::time::Duration;
+
+use pulp::{Simd, WithSimd};
+
+use super::MppiOptions;
+use crate::engine::cpu::Isa;
+use crate::engine::{Backend, Fetched, Timing};
+use crate::field::FieldSet;
+use crate::model::{Inputs, Model, Stage};
+use crate::update::{INVALID, Layout, MASKED, Sums, TILE};
+
+/// What a rollout on the host sees besides state and controls.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Context<'a> {
+    pub(super) layout: Layout,
+    pub(super) inputs: &'a [f32],
+    pub(super) fields: &'a FieldSet,
+    pub(super) dt: f32,
+}
+
+impl<'a> Context<'a> {
+    #[inline(always)]
+    fn stage(&self, t: usize) -> Stage<'a, f32> {
+        let (layout, inputs) = (self.layout, self.inputs);
+        let row = t.min(layout.reference_rows.max(1) - 1) * layout.reference_columns;
+        Stage::over(Inputs {
+            params: &inputs[layout.params_at()..][..layout.params],
+            reference: &inputs[layout.references() + row..][..layout.reference_columns],
+            time: t as f32,
+            dt: self.dt,
+            fields: self.fields,
+        })
+    }
+}
+
+/// One rollout in plain `f32`, from `x`: pushes the states, returns the cost S.
+#[inline(always)]
+pub(super) fn rollout<const N: usize, const M: usize, D: Model<N, M>>(
+    model: &D,
+    at: &Context<'_>,
+    mut x: [f32; N],
+    controls: &[[f32; M]],
+    states: &mut Vec<[f32; N]>,
+) -> f32 {
+    states.push(x);
+    let mut cost = 0.0_f64;
+    let mut active = !model.done(&at.stage(0), x);
+    for (t, u) in controls.iter().enumerate() {
+        if active {
+            let stage = at.stage(t);
+            x = model.step(&stage, x, *u);
+            cost += f64::from(model.cost(&stage, x, *u));
+            active = !model.done(&stage, x);
+        }
+        states.push(x);
+    }
+    (cost + f64::from(model.terminal(&at.stage(controls.len()), x))) as f32
+}
+
+/// [`rollout`] with the vector instructions switched on, for their fused multiply-add: without it `f32::mul_add` is a call.
+struct Nominal<'a, const N: usize, const M: usize, D> {
+    model: &'a D,
+    at: &'a Context<'a>,
+    x: [f32; N],
+    controls: &'a [[f32; M]],
+    states: &'a mut Vec<[f32; N]>,
+}
+
+impl<const N: usize, const M: usize, D: Model<N, M>> WithSimd for Nominal<'_, N, M, D> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> f32 {
+        rollout(self.model, self.at, self.x, self.controls, self.states)
+    }
+}
+
+/// The control sequence after a call, the trajectory it is expected to cause, and what the samples said about it.
+///
+/// Costs are what the exponent sees (see [`Convention`](crate::Convention)): with
+/// [`HorizonAverage`](crate::Convention::HorizonAverage) they are averages, and with α < 1 or γ > 0 those of the samples
+/// contain their control term.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan<const N: usize, const M: usize> {
+    controls: Vec<[f32; M]>,
+    states: Vec<[f32; N]>,
+    cost: f32,
+    min_cost: f32,
+    mean_cost: f32,
+    effective_samples: f32,
+    log_z: f32,
+    temperature: f32,
+    samples: usize,
+    invalid_rows: usize,
+    pub(super) backend: Backend,
+    pub(super) timing: Timing,
+}
+
+impl<const N: usize, const M: usize> Plan<N, M> {
+    pub(super) fn empty(backend: Backend) -> Self {
+        Self {
+            controls: Vec::new(),
+            states: Vec::new(),
+            cost: 0.0,
+            min_cost: 0.0,
+            mean_cost: 0.0,
+            effective_samples: 0.0,
+            log_z: 0.0,
+            temperature: 0.0,
+            samples: 0,
+            invalid_rows: 0,
+            backend,
+            timing: Timing::default(),
+        }
+    }
+
+    /// Makes room, so that a call allocates nothing.
+    pub(super) fn reserve(&mut self, horizon: usize) {
+        self.controls.reserve(horizon);
+        self.states.reserve(horizon + 1);
+    }
+
+    /// Reads the statistics of the last update.
+    pub(super) fn record(&mut self, options: &MppiOptions<M>, sums: &Sums, timing: Timing) {
+        let lambda = f64::from(sums.temperature);
+        let reference = f64::from(sums.reference) * f64::from(options.cost_scale());
+        let (max, sum) = (f64::from(sums.max), f64::from(sums.sum));
+        // Log-weights are relative to the reference cost; the division by K makes Z a mean over all rows.
+        self.log_z = (max + (sum / options.samples as f64).ln() - reference / lambda) as f32;
+        self.min_cost = (reference - lambda * max) as f32;
+        self.mean_cost = (reference - lambda * f64::from(sums.logs) / f64::from(sums.valid)) as f32;
+        self.effective_samples = (sum * sum / f64::from(sums.squares)) as f32;
+        self.temperature = sums.temperature;
+        self.samples = options.samples;
+        self.invalid_rows = options.samples - sums.valid as usize;
+        self.timing = timing;
+    }
+
+    /// Rolls the new nominal out on the host: T steps, however many rows there were.
+    pub(super) fn roll_out<D: Model<N, M>>(
+        &mut self,
+        isa: Isa,
+        model: &D,
+        at: &Context<'_>,
+        options: &MppiOptions<M>,
+        nominal: &[f32],
+    ) {
+        self.controls.clear();
+        self.controls.extend(nominal.as_chunks::<M>().0);
+        self.states.clear();
+        let mut x = [0.0; N];
+        x.copy_from_slice(&at.inputs[..N]);
+        let job = Nominal { model, at, x, controls: &self.controls, states: &mut self.states };
+        self.cost = isa.run(job) * options.cost_scale();
+    }
+
+    /// The control sequence, T × M; apply the first.
+    pub fn controls(&self) -> &[[f32; M]] {
+        &self.controls
+    }
+
+    /// The states expected under it, (T + 1) × N; the first is the state that the call was given.
+    pub fn states(&self) -> &[[f32; N]] {
+        &self.states
+    }
+
+    /// The cost of the plan itself, without any control term. Not finite if the plan leads where the model has none.
+    pub fn cost(&self) -> f32 {
+        self.cost
+    }
+
+    /// The least cost among the samples.
+    pub fn min_cost(&self) -> f32 {
+        self.min_cost
+    }
+
+    /// The mean cost of the valid samples.
+    pub fn mean_cost(&self) -> f32 {
+        self.mean_cost
+    }
+
+    /// The effective sample size (Σw)²/Σw², between 1 and K.
+    pub fn effective_samples(&self) -> f32 {
+        self.effective_samples
+    }
+
+    /// log Z = log (1/K) Σ e^{−J/λ}, over all K rows; an invalid one counts as 0.
+    pub fn log_z(&self) -> f32 {
+        self.log_z
+    }
+
+    /// The free energy −λ log Z.
+    pub fn free_energy(&self) -> f32 {
+        -self.temperature * self.log_z
+    }
+
+    /// λ, as given or as found.
+    pub fn temperature(&self) -> f32 {
+        self.temperature
+    }
+
+    /// K.
+    pub fn samples(&self) -> usize {
+        self.samples
+    }
+
+    /// How many rows had a cost that is not finite, and so no weight.
+    pub fn invalid_rows(&self) -> usize {
+        self.invalid_rows
+    }
+
+    /// The kind of device that computed it.
+    pub fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// How long it took.
+    pub fn timing(&self) -> Timing {
+        self.timing
+    }
+
+    /// How long it took altogether: [`timing`](Self::timing)`().total`.
+    pub fn elapsed(&self) -> Duration {
+        self.timing.total
+    }
+}
+
+/// The rows of the last update, with their costs and weights: see [`Mppi::samples`](crate::Mppi::samples).
+#[derive(Debug)]
+pub struct Samples<'a, const N: usize, const M: usize, D> {
+    pub(super) model: &'a D,
+    pub(super) at: Context<'a>,
+    pub(super) state: [f32; N],
+    pub(super) options: &'a MppiOptions<M>,
+    pub(super) fetched: Fetched,
+}
+
+impl<const N: usize, const M: usize, D: Model<N, M>> Samples<'_, N, M, D> {
+    /// K.
+    pub fn len(&self) -> usize {
+        self.options.samples
+    }
+
+    /// Never: there is at least one row.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The log-weight of row `k`, relative to an arbitrary constant that all rows share; −∞ for an invalid row.
+    ///
+    /// # Panics
+    ///
+    /// If `k` is not below [`len`](Self::len), as all methods here.
+    pub fn log_weight(&self, k: usize) -> f32 {
+        let log_weight = self.fetched.log_weights[..self.len()][k];
+        if log_weight > MASKED { log_weight } else { f32::NEG_INFINITY }
+    }
+
+    /// The weights of all rows, which sum to 1.
+    pub fn weights(&self) -> Vec<f32> {
+        let max = (0..self.len()).fold(f32::NEG_INFINITY, |max, k| max.max(self.log_weight(k)));
+        let mut weights: Vec<f32> = (0..self.len()).map(|k| (self.log_weight(k) - max).exp()).collect();
+        let sum: f64 = weights.iter().map(|w| f64::from(*w)).sum();
+        for weight in &mut weights {
+            *weight = (f64::from(*weight) / sum) as f32;
+        }
+        weights
+    }
+
+    /// Whether row `k` had a finite cost.
+    pub fn is_valid(&self, k: usize) -> bool {
+        self.fetched.log_weights[..self.len()][k] > INVALID
+    }
+
+    /// The rollout cost S of row `k`, without control term and before any averaging.
+    pub fn cost(&self, k: usize) -> f32 {
+        let at = k / TILE * 3 * TILE + k % TILE;
+        self.fetched.scores[at] + self.fetched.scores[at + TILE]
+    }
+
+    /// The control cost C = Σ_t U_tᵀ Σ⁻¹ ε_t of row `k`; 0 unless α or γ asks for it.
+    pub fn control_cost(&self, k: usize) -> f32 {
+        self.fetched.scores[k / TILE * 3 * TILE + k % TILE + 2 * TILE]
+    }
+
+    /// The controls of row `k`, after the limits; T × M.
+    pub fn controls(&self, k: usize) -> Vec<[f32; M]> {
+        let width = self.options.horizon * M;
+        let at = |t: usize, m: usize| self.fetched.rows[k / TILE * TILE * width + (t * M + m) * TILE + k % TILE];
+        (0..self.options.horizon).map(|t| std::array::from_fn(|m| at(t, m))).collect()
+    }
+
+    /// The states of row `k`, (T + 1) × N, rolled out again on the host.
+    pub fn states(&self, k: usize) -> Vec<[f32; N]> {
+        let controls = self.controls(k);
+        let mut states = Vec::with_capacity(controls.len() + 1);
+        rollout(self.model, &self.at, self.state, &controls, &mut states);
+        states
+    }
+}

@@ -1,0 +1,102 @@
+//! The shape of the noise on a control: its covariance and what follows from it.
+
+use crate::error::InvalidValue;
+
+/// The covariance Σ of the perturbation of one control vector. Perturbations at different times are independent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Noise<const M: usize> {
+    /// One standard deviation per control, in the unit of that control. 0 leaves a control unperturbed.
+    Diagonal([f32; M]),
+    /// A full covariance: symmetric and positive definite.
+    Covariance([[f32; M]; M]),
+}
+
+impl<const M: usize> Default for Noise<M> {
+    fn default() -> Self {
+        Self::Diagonal([1.0; M])
+    }
+}
+
+/// What the kernels need of Σ: Σ = L Lᵀ with L lower triangular, and Σ⁻¹ where it exists.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Shape {
+    /// L, row by row, M × M.
+    pub(crate) factor: Vec<f32>,
+    /// Σ⁻¹, row by row, M × M; 0 for a control that is not perturbed.
+    pub(crate) precision: Vec<f32>,
+    /// Whether every control is perturbed, so that Σ⁻¹ exists.
+    pub(crate) regular: bool,
+}
+
+impl<const M: usize> Noise<M> {
+    pub(crate) fn shape(&self) -> Result<Shape, InvalidValue> {
+        match self {
+            Self::Diagonal(sigma) => diagonal(sigma),
+            Self::Covariance(rows) => covariance(rows),
+        }
+    }
+}
+
+fn diagonal(sigma: &[f32]) -> Result<Shape, InvalidValue> {
+    let m = sigma.len();
+    let mut shape = Shape { factor: vec![0.0; m * m], precision: vec![0.0; m * m], regular: true };
+    for (i, &s) in sigma.iter().enumerate() {
+        // Squares and their inverses must stay finite.
+        if !(s == 0.0 || (1e-18..=1e18).contains(&s)) {
+            return Err(InvalidValue::new(
+                "noise",
+                format_args!("a standard deviation of {s} for control {i}"),
+                "0, or between 1e-18 and 1e18",
+            ));
+        }
+        shape.factor[i * m + i] = s;
+        shape.precision[i * m + i] = if s == 0.0 { 0.0 } else { 1.0 / (s * s) };
+        shape.regular &= s > 0.0;
+    }
+    Ok(shape)
+}
+
+fn covariance<const M: usize>(rows: &[[f32; M]; M]) -> Result<Shape, InvalidValue> {
+    let refuse = |value: String| Err(InvalidValue::new("noise", value, "a symmetric, positive definite covariance"));
+    for i in 0..M {
+        for j in 0..M {
+            let (a, b) = (rows[i][j], rows[j][i]);
+            if !a.is_finite() {
+                return refuse(format!("a covariance with {a} at ({i}, {j})"));
+            }
+            if (a - b).abs() > 1e-6 * (a.abs() + b.abs()) {
+                return refuse(format!("a covariance with {a} at ({i}, {j}) but {b} at ({j}, {i})"));
+            }
+        }
+    }
+    // Cholesky's L in f64, then Σ⁻¹ = L⁻ᵀ L⁻¹ from the inverse of L.
+    let mut l = [[0.0_f64; M]; M];
+    for i in 0..M {
+        for j in 0..=i {
+            let dot: f64 = (0..j).map(|k| l[i][k] * l[j][k]).sum();
+            let left = f64::from(rows[i][j]) - dot;
+            if i == j {
+                if left <= f64::from(rows[i][i]) * 1e-7 || left < 1e-36 {
+                    return refuse(format!("a covariance whose pivot {i} is {left:.3e}"));
+                }
+                l[i][i] = left.sqrt();
+            } else {
+                l[i][j] = left / l[j][j];
+            }
+        }
+    }
+    let mut inverse = [[0.0_f64; M]; M];
+    for j in 0..M {
+        inverse[j][j] = 1.0 / l[j][j];
+        for i in j + 1..M {
+            let dot: f64 = (j..i).map(|k| l[i][k] * inverse[k][j]).sum();
+            inverse[i][j] = -dot / l[i][i];
+        }
+    }
+    let at = |f: &dyn Fn(usize, usize) -> f64| (0..M * M).map(|ij| f(ij / M, ij % M) as f32).collect::<Vec<_>>();
+    Ok(Shape {
+        factor: at(&|i, j| l[i][j]),
+        precision: at(&|i, j| (0..M).map(|k| inverse[k][i] * inverse[k][j]).sum()),
+        regular: true,
+    })
+}

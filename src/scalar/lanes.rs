@@ -1,0 +1,243 @@
+//! SIMD lanes: the interpretation of [`Real`](super::Real) behind the CPU backend. One lane is one rollout.
+
+use std::ops::{Add, AddAssign, BitAnd, BitOr, Div, DivAssign, Mul, MulAssign, Neg, Not, Sub, SubAssign};
+
+use pulp::Simd;
+
+use super::math::Vector;
+use super::{Mask, sealed};
+
+/// The token that proves that the instructions of `S` are there.
+///
+/// It has no size, so a lane need not carry it. It may be conjured here because a [`Lanes<S>`] only ever comes to be
+/// below `pulp::Arch::dispatch`, which has checked the processor for `S`: the type is private to the crate.
+#[inline(always)]
+pub(crate) fn token<S: Simd>() -> S {
+    const { assert!(size_of::<S>() == 0, "SIMD tokens carry no data") };
+    // SAFETY: S has no size, so there are no bytes to be wrong; that its instructions exist is argued above.
+    unsafe { std::mem::transmute_copy(&()) }
+}
+
+/// As many numbers as a register of `S` holds.
+pub(crate) struct Lanes<S: Simd>(pub(crate) S::f32s);
+
+/// The comparison of two [`Lanes`].
+pub(crate) struct LaneMask<S: Simd>(S::m32s);
+
+impl<S: Simd> Clone for Lanes<S> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<S: Simd> Copy for Lanes<S> {}
+impl<S: Simd> Clone for LaneMask<S> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<S: Simd> Copy for LaneMask<S> {}
+
+impl<S: Simd> Lanes<S> {
+    /// How many lanes there are.
+    pub(crate) const COUNT: usize = S::F32_LANES;
+
+    /// The first [`Self::COUNT`] numbers of a slice.
+    #[inline(always)]
+    pub(crate) fn load(from: &[f32]) -> Self {
+        Self(token::<S>().partial_load_f32s(&from[..Self::COUNT]))
+    }
+    #[inline(always)]
+    pub(crate) fn store(self, to: &mut [f32]) {
+        token::<S>().partial_store_f32s(&mut to[..Self::COUNT], self.0);
+    }
+    /// first, first + 1, …
+    #[inline(always)]
+    pub(crate) fn counting(first: u32) -> S::u32s {
+        const STEPS: [u32; 64] = {
+            let mut steps = [0; 64];
+            let mut i = 0;
+            while i < 64 {
+                steps[i] = i as u32;
+                i += 1;
+            }
+            steps
+        };
+        let simd = token::<S>();
+        simd.add_u32s(simd.partial_load_u32s(&STEPS[..Self::COUNT]), simd.splat_u32s(first))
+    }
+}
+
+impl<S: Simd> From<f32> for Lanes<S> {
+    #[inline(always)]
+    fn from(value: f32) -> Self {
+        Self(token::<S>().splat_f32s(value))
+    }
+}
+
+macro_rules! arithmetic {
+    ($($op:ident $method:ident $assign:ident $assign_method:ident $simd:ident;)*) => {$(
+        impl<S: Simd> $op for Lanes<S> {
+            type Output = Self;
+            #[inline(always)]
+            fn $method(self, other: Self) -> Self {
+                Self(token::<S>().$simd(self.0, other.0))
+            }
+        }
+        impl<S: Simd> $op<f32> for Lanes<S> {
+            type Output = Self;
+            #[inline(always)]
+            fn $method(self, other: f32) -> Self {
+                self.$method(Self::from(other))
+            }
+        }
+        impl<S: Simd> $assign for Lanes<S> {
+            #[inline(always)]
+            fn $assign_method(&mut self, other: Self) {
+                *self = self.$method(other);
+            }
+        }
+    )*};
+}
+arithmetic! {
+    Add add AddAssign add_assign add_f32s;
+    Sub sub SubAssign sub_assign sub_f32s;
+    Mul mul MulAssign mul_assign mul_f32s;
+    Div div DivAssign div_assign div_f32s;
+}
+
+impl<S: Simd> Neg for Lanes<S> {
+    type Output = Self;
+    #[inline(always)]
+    fn neg(self) -> Self {
+        Self(token::<S>().neg_f32s(self.0))
+    }
+}
+
+impl<S: Simd> BitAnd for LaneMask<S> {
+    type Output = Self;
+    #[inline(always)]
+    fn bitand(self, other: Self) -> Self {
+        Self(token::<S>().and_m32s(self.0, other.0))
+    }
+}
+impl<S: Simd> BitOr for LaneMask<S> {
+    type Output = Self;
+    #[inline(always)]
+    fn bitor(self, other: Self) -> Self {
+        Self(token::<S>().or_m32s(self.0, other.0))
+    }
+}
+impl<S: Simd> Not for LaneMask<S> {
+    type Output = Self;
+    #[inline(always)]
+    fn not(self) -> Self {
+        Self(token::<S>().xor_m32s(self.0, Self::splat(true).0))
+    }
+}
+impl<S: Simd> Mask for LaneMask<S> {
+    #[inline(always)]
+    fn splat(value: bool) -> Self {
+        let simd = token::<S>();
+        Self(simd.equal_u32s(simd.splat_u32s(u32::from(value)), simd.splat_u32s(1)))
+    }
+}
+
+impl<S: Simd> sealed::Sealed for Lanes<S> {}
+
+impl<S: Simd> Vector for Lanes<S> {
+    type Bits = S::u32s;
+    type Truth = LaneMask<S>;
+
+    #[inline(always)]
+    fn bits(self) -> S::u32s {
+        token::<S>().transmute_u32s_f32s(self.0)
+    }
+    #[inline(always)]
+    fn from_bits(bits: S::u32s) -> Self {
+        Self(token::<S>().transmute_f32s_u32s(bits))
+    }
+    #[inline(always)]
+    fn splat_bits(bits: u32) -> S::u32s {
+        token::<S>().splat_u32s(bits)
+    }
+    #[inline(always)]
+    fn bits_and(a: S::u32s, b: S::u32s) -> S::u32s {
+        token::<S>().and_u32s(a, b)
+    }
+    #[inline(always)]
+    fn bits_xor(a: S::u32s, b: S::u32s) -> S::u32s {
+        token::<S>().xor_u32s(a, b)
+    }
+    #[inline(always)]
+    fn bits_add(a: S::u32s, b: S::u32s) -> S::u32s {
+        token::<S>().add_u32s(a, b)
+    }
+    #[inline(always)]
+    fn bits_sub(a: S::u32s, b: S::u32s) -> S::u32s {
+        token::<S>().sub_u32s(a, b)
+    }
+    #[inline(always)]
+    fn bits_shl(a: S::u32s, by: u32) -> S::u32s {
+        token::<S>().wrapping_dyn_shl_u32s(a, token::<S>().splat_u32s(by))
+    }
+    #[inline(always)]
+    fn bits_shr(a: S::u32s, by: u32) -> S::u32s {
+        token::<S>().wrapping_dyn_shr_u32s(a, token::<S>().splat_u32s(by))
+    }
+    #[inline(always)]
+    fn bits_mul(a: S::u32s, b: S::u32s) -> (S::u32s, S::u32s) {
+        token::<S>().widening_mul_u32s(a, b)
+    }
+    #[inline(always)]
+    fn bits_eq(a: S::u32s, b: S::u32s) -> LaneMask<S> {
+        LaneMask(token::<S>().equal_u32s(a, b))
+    }
+    #[inline(always)]
+    fn lower(self, other: Self) -> Self {
+        Self(token::<S>().min_f32s(self.0, other.0))
+    }
+    #[inline(always)]
+    fn upper(self, other: Self) -> Self {
+        Self(token::<S>().max_f32s(self.0, other.0))
+    }
+    #[inline(always)]
+    fn fused(self, a: Self, b: Self) -> Self {
+        Self(token::<S>().mul_add_e_f32s(self.0, a.0, b.0))
+    }
+    #[inline(always)]
+    fn root(self) -> Self {
+        Self(token::<S>().sqrt_f32s(self.0))
+    }
+    #[inline(always)]
+    fn is_lt(self, other: Self) -> LaneMask<S> {
+        LaneMask(token::<S>().less_than_f32s(self.0, other.0))
+    }
+    #[inline(always)]
+    fn is_le(self, other: Self) -> LaneMask<S> {
+        LaneMask(token::<S>().less_than_or_equal_f32s(self.0, other.0))
+    }
+    #[inline(always)]
+    fn is_eq(self, other: Self) -> LaneMask<S> {
+        LaneMask(token::<S>().equal_f32s(self.0, other.0))
+    }
+    #[inline(always)]
+    fn choose(mask: LaneMask<S>, yes: Self, no: Self) -> Self {
+        Self(token::<S>().select_f32s(mask.0, yes.0, no.0))
+    }
+    #[inline(always)]
+    fn map<const A: usize>(function: impl Fn([f32; A]) -> f32, arguments: [Self; A]) -> Self {
+        let mut out = Self::from(0.0);
+        let lanes: &mut [f32] = bytemuck::cast_slice_mut(std::slice::from_mut(&mut out.0));
+        for (i, lane) in lanes.iter_mut().enumerate() {
+            let mut of_lane = [0.0; A];
+            for (one, all) in of_lane.iter_mut().zip(&arguments) {
+                let all: &[f32] = bytemuck::cast_slice(std::slice::from_ref(&all.0));
+                *one = all[i];
+            }
+            *lane = function(of_lane);
+        }
+        out
+    }
+}

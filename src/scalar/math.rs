@@ -1,0 +1,410 @@
+//! The polynomials that every interpretation of [`Real`] shares. `shaders/math.wgsl` is their twin, function by
+//! function.
+//!
+//! Reductions and coefficients follow S. Moshier's Cephes library (single precision: sinf, expf, logf, atanf, tanhf),
+//! rewritten without branches. They are written against [`Vector`], which one number and a SIMD register both are, so
+//! that `f32` and lanes give the same bits wherever the hardware has a fused multiply-add.
+
+use std::f32::consts::{FRAC_2_PI, FRAC_PI_2, FRAC_PI_4, LN_2, LOG2_E, PI};
+use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
+
+use super::{Mask, Real, sealed};
+use crate::field::FieldSet;
+use crate::model::{Inputs, WgslFn};
+
+/// 1.5 · 2²³: adding it to |x| < 2²² leaves x, rounded to a whole number, in the low bits of the mantissa.
+const ROUND: f32 = 12_582_912.0;
+const SIGN: u32 = 0x8000_0000;
+
+/// Arithmetic on one number or on a register of them, down to the bits.
+pub trait Vector:
+    sealed::Sealed
+    + Copy
+    + From<f32>
+    + Neg<Output = Self>
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Add<f32, Output = Self>
+    + Sub<f32, Output = Self>
+    + Mul<f32, Output = Self>
+    + Div<f32, Output = Self>
+    + AddAssign
+    + SubAssign
+    + MulAssign
+    + DivAssign
+{
+    /// The bits of the number, as unsigned integers.
+    type Bits: Copy;
+    type Truth: Mask;
+
+    fn bits(self) -> Self::Bits;
+    fn from_bits(bits: Self::Bits) -> Self;
+    fn splat_bits(bits: u32) -> Self::Bits;
+    fn bits_and(a: Self::Bits, b: Self::Bits) -> Self::Bits;
+    fn bits_xor(a: Self::Bits, b: Self::Bits) -> Self::Bits;
+    fn bits_add(a: Self::Bits, b: Self::Bits) -> Self::Bits;
+    fn bits_sub(a: Self::Bits, b: Self::Bits) -> Self::Bits;
+    fn bits_shl(a: Self::Bits, by: u32) -> Self::Bits;
+    fn bits_shr(a: Self::Bits, by: u32) -> Self::Bits;
+    /// The (low, high) halves of the 64-bit product.
+    fn bits_mul(a: Self::Bits, b: Self::Bits) -> (Self::Bits, Self::Bits);
+    fn bits_eq(a: Self::Bits, b: Self::Bits) -> Self::Truth;
+
+    /// self < other ? self : other, so that a NaN in `other` goes through.
+    fn lower(self, other: Self) -> Self;
+    /// self > other ? self : other, so that a NaN in `other` goes through.
+    fn upper(self, other: Self) -> Self;
+    fn fused(self, a: Self, b: Self) -> Self;
+    fn root(self) -> Self;
+    fn is_lt(self, other: Self) -> Self::Truth;
+    fn is_le(self, other: Self) -> Self::Truth;
+    fn is_eq(self, other: Self) -> Self::Truth;
+    fn choose(mask: Self::Truth, yes: Self, no: Self) -> Self;
+    /// A function of single numbers, lane by lane.
+    fn map<const A: usize>(function: impl Fn([f32; A]) -> f32, arguments: [Self; A]) -> Self;
+}
+
+#[inline(always)]
+fn c<V: Vector>(value: f32) -> V {
+    V::from(value)
+}
+
+/// ((c₀x + c₁)x + c₂)x + …
+#[inline(always)]
+fn horner<V: Vector, const N: usize>(x: V, coefficients: [f32; N]) -> V {
+    let mut sum = c::<V>(coefficients[0]);
+    for coefficient in &coefficients[1..] {
+        sum = sum.fused(x, c(*coefficient));
+    }
+    sum
+}
+
+#[inline(always)]
+fn abs<V: Vector>(x: V) -> V {
+    V::from_bits(V::bits_and(x.bits(), V::splat_bits(!SIGN)))
+}
+
+/// x with its sign flipped where `sign` has its top bit set.
+#[inline(always)]
+fn flip_sign<V: Vector>(x: V, sign: V::Bits) -> V {
+    V::from_bits(V::bits_xor(x.bits(), V::bits_and(sign, V::splat_bits(SIGN))))
+}
+
+#[inline(always)]
+fn floor<V: Vector>(x: V) -> V {
+    const WHOLE: f32 = 8_388_608.0; // 2²³: from here on every number is whole
+    let size = abs(x);
+    let rounded = flip_sign((size + WHOLE) - WHOLE, x.bits());
+    let below = V::choose(x.is_lt(rounded), rounded - 1.0, rounded);
+    V::choose(size.is_lt(c(WHOLE)), below, x)
+}
+
+/// Quadrant by the three-part π/2 of Cody and Waite, then a polynomial on [−π/4, π/4].
+#[inline(always)]
+pub(crate) fn sin_cos<V: Vector>(x: V) -> (V, V) {
+    let shifted = x.fused(c(FRAC_2_PI), c(ROUND));
+    let quadrant = shifted.bits();
+    let n = shifted - ROUND;
+    let r = n.fused(c(-1.570_312_5), x);
+    let r = n.fused(c(-4.837_513e-4), r);
+    let r = n.fused(c(-7.549_79e-8), r);
+    let z = r * r;
+    let s = (horner(z, [-1.951_529_6e-4, 8.332_161e-3, -1.666_665_5e-1]) * z).fused(r, r);
+    let k = (horner(z, [2.443_315_7e-5, -1.388_731_6e-3, 4.166_664_6e-2]) * z).fused(z, z.fused(c(-0.5), c(1.0)));
+    let one = V::splat_bits(1);
+    let odd = V::bits_eq(V::bits_and(quadrant, one), one);
+    // Bit 1 of the quadrant is the sign of the sine; that of the cosine is bit 1 of the next quadrant.
+    let sin = flip_sign(V::choose(odd, k, s), V::bits_shl(quadrant, 30));
+    let cos = flip_sign(V::choose(odd, s, k), V::bits_shl(V::bits_add(quadrant, one), 30));
+    (sin, cos)
+}
+
+/// 2ⁿ·eʳ. The power of two is applied in two halves, so that the largest and the smallest results survive.
+#[inline(always)]
+pub(crate) fn exp<V: Vector>(x: V) -> V {
+    let x = c::<V>(-104.0).upper(c::<V>(89.0).lower(x));
+    let shifted = x.fused(c(LOG2_E), c(ROUND));
+    let n = shifted - ROUND;
+    let r = n.fused(c(-0.693_359_4), x);
+    let r = n.fused(c(2.121_944_4e-4), r);
+    let p = horner(r, [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5]);
+    let y = p.fused(r * r, r) + 1.0;
+    let up = c::<V>(0.0).is_lt(n);
+    let bias = V::choose(up, V::from_bits(V::splat_bits((127 - 64) << 23)), V::from_bits(V::splat_bits((127 + 64) << 23)));
+    let near = V::from_bits(V::bits_add(V::bits_shl(shifted.bits(), 23), bias.bits()));
+    y * near * V::choose(up, c(1.844_674_4e19), c(5.421_011e-20)) // 2⁶⁴, 2⁻⁶⁴
+}
+
+/// ln of a positive normal number: its exponent, and a polynomial on the mantissa in [√½, √2).
+#[inline(always)]
+pub(crate) fn ln_positive<V: Vector>(x: V) -> V {
+    const SQRT_HALF: u32 = 0x3f35_04f3;
+    let bits = x.bits();
+    let exponent = V::bits_and(V::bits_sub(bits, V::splat_bits(SQRT_HALF)), V::splat_bits(0xff80_0000));
+    let mantissa = V::from_bits(V::bits_sub(bits, exponent));
+    // exponent + 128 lands in the mantissa of 2²³, which turns an integer into a float without a conversion.
+    let biased = V::bits_shr(V::bits_add(exponent, V::splat_bits(0x4000_0000)), 23);
+    let e = V::from_bits(V::bits_add(biased, V::splat_bits(0x4b00_0000))) - (8_388_608.0 + 128.0);
+    let f = mantissa - 1.0;
+    let z = f * f;
+    let p = horner(
+        f,
+        [
+            7.037_683_6e-2,
+            -1.151_461e-1,
+            1.167_699_9e-1,
+            -1.242_014_1e-1,
+            1.424_932_3e-1,
+            -1.666_805_8e-1,
+            2.000_071_5e-1,
+            -2.499_999_4e-1,
+            3.333_333_1e-1,
+        ],
+    );
+    let tail = (p * f).fused(z, e * -2.121_944_4e-4);
+    e.fused(c(0.693_359_4), f + z.fused(c(-0.5), tail))
+}
+
+#[inline(always)]
+fn ln<V: Vector>(x: V) -> V {
+    let small = x.is_lt(c(f32::MIN_POSITIVE));
+    let scaled = V::choose(small, x * 8_388_608.0, x);
+    let y = ln_positive(scaled) - V::choose(small, c(23.0 * LN_2), c(0.0));
+    let y = V::choose(x.is_eq(c(0.0)), c(f32::NEG_INFINITY), y);
+    // NaN and +∞ are their own logarithms; below zero there is none.
+    let y = V::choose(x.is_le(c(f32::MAX)), y, x);
+    V::choose(x.is_lt(c(0.0)), c(f32::NAN), y)
+}
+
+/// atan of the smaller over the larger, in an octant, then unfolded.
+#[inline(always)]
+fn atan2<V: Vector>(y: V, x: V) -> V {
+    let (ax, ay) = (abs(x), abs(y));
+    let (small, large) = (ax.lower(ay), ay.upper(ax));
+    // Above tan(π/8): atan(a) = π/4 + atan((a − 1)/(a + 1)). One division serves both.
+    let steep = (large * 0.414_213_57).is_lt(small);
+    let above = V::choose(steep, small - large, small);
+    let below = V::choose(steep, small + large, large);
+    let t = above / V::choose(below.is_eq(c(0.0)), c(1.0), below);
+    let z = t * t;
+    let p = horner(z, [8.053_745e-2, -1.387_768_6e-1, 1.997_771_1e-1, -3.333_295e-1]);
+    let angle = (p * z).fused(t, t) + V::choose(steep, c(FRAC_PI_4), c(0.0));
+    let angle = V::choose(ax.is_lt(ay), -angle + FRAC_PI_2, angle);
+    let angle = V::choose(x.is_lt(c(0.0)), -angle + PI, angle);
+    flip_sign(angle, y.bits())
+}
+
+#[inline(always)]
+fn tanh<V: Vector>(x: V) -> V {
+    let size = c::<V>(10.0).lower(abs(x));
+    let z = size * size;
+    let p = horner(z, [-5.704_988_7e-3, 2.063_908_9e-2, -5.373_971_6e-2, 1.333_144_3e-1, -3.333_328_2e-1]);
+    let near = (p * z).fused(size, size);
+    let far = c::<V>(-2.0) / (exp(size + size) + 1.0) + 1.0;
+    flip_sign(V::choose(size.is_lt(c(0.625)), near, far), x.bits())
+}
+
+/// One and the same definition of every operation for one number and for lanes of them.
+impl<V: Vector> Real for V {
+    type Mask = V::Truth;
+
+    #[inline(always)]
+    fn abs(self) -> Self {
+        abs(self)
+    }
+    #[inline(always)]
+    fn min(self, other: impl Into<Self>) -> Self {
+        self.lower(other.into())
+    }
+    #[inline(always)]
+    fn max(self, other: impl Into<Self>) -> Self {
+        self.upper(other.into())
+    }
+    #[inline(always)]
+    fn mul_add(self, a: impl Into<Self>, b: impl Into<Self>) -> Self {
+        self.fused(a.into(), b.into())
+    }
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        self.root()
+    }
+    #[inline(always)]
+    fn floor(self) -> Self {
+        floor(self)
+    }
+    #[inline(always)]
+    fn exp(self) -> Self {
+        exp(self)
+    }
+    #[inline(always)]
+    fn ln(self) -> Self {
+        ln(self)
+    }
+    #[inline(always)]
+    fn sin_cos(self) -> (Self, Self) {
+        sin_cos(self)
+    }
+    #[inline(always)]
+    fn atan2(self, x: impl Into<Self>) -> Self {
+        atan2(self, x.into())
+    }
+    #[inline(always)]
+    fn asin(self) -> Self {
+        let other = ((-self + 1.0) * (self + 1.0)).root();
+        V::choose(abs(self).is_le(c(1.0)), atan2(self, other), c(f32::NAN))
+    }
+    #[inline(always)]
+    fn acos(self) -> Self {
+        let other = ((-self + 1.0) * (self + 1.0)).root();
+        V::choose(abs(self).is_le(c(1.0)), atan2(other, self), c(f32::NAN))
+    }
+    #[inline(always)]
+    fn tanh(self) -> Self {
+        tanh(self)
+    }
+    #[inline(always)]
+    fn lt(self, other: impl Into<Self>) -> Self::Mask {
+        self.is_lt(other.into())
+    }
+    #[inline(always)]
+    fn le(self, other: impl Into<Self>) -> Self::Mask {
+        self.is_le(other.into())
+    }
+    #[inline(always)]
+    fn eq(self, other: impl Into<Self>) -> Self::Mask {
+        self.is_eq(other.into())
+    }
+    #[inline(always)]
+    fn select(mask: Self::Mask, yes: impl Into<Self>, no: impl Into<Self>) -> Self {
+        V::choose(mask, yes.into(), no.into())
+    }
+    #[inline(always)]
+    fn param(inputs: &Inputs<'_>, i: usize) -> Self {
+        c(inputs.params[i])
+    }
+    #[inline(always)]
+    fn reference(inputs: &Inputs<'_>, j: usize) -> Self {
+        c(inputs.reference[j])
+    }
+    #[inline(always)]
+    fn time(inputs: &Inputs<'_>) -> Self {
+        c(inputs.time)
+    }
+    #[inline(always)]
+    fn dt(inputs: &Inputs<'_>) -> Self {
+        c(inputs.dt)
+    }
+    #[inline(always)]
+    fn sample(inputs: &Inputs<'_>, field: usize, x: Self, y: Self) -> Self {
+        let fields: &FieldSet = inputs.fields;
+        V::map(|[x, y]| fields.sample(field, x, y), [x, y])
+    }
+    #[inline(always)]
+    fn sample_gradient(inputs: &Inputs<'_>, field: usize, x: Self, y: Self) -> (Self, Self) {
+        let fields: &FieldSet = inputs.fields;
+        let along = |axis: usize| V::map(|[x, y]| fields.gradient(field, x, y)[axis], [x, y]);
+        (along(0), along(1))
+    }
+    #[inline(always)]
+    fn call<const A: usize>(function: &WgslFn<A>, arguments: [Self; A]) -> Self {
+        V::map(function.twin, arguments)
+    }
+}
+
+impl sealed::Sealed for f32 {}
+
+impl Mask for bool {
+    #[inline(always)]
+    fn splat(value: bool) -> Self {
+        value
+    }
+}
+
+impl Vector for f32 {
+    type Bits = u32;
+    type Truth = bool;
+
+    #[inline(always)]
+    fn bits(self) -> u32 {
+        self.to_bits()
+    }
+    #[inline(always)]
+    fn from_bits(bits: u32) -> Self {
+        f32::from_bits(bits)
+    }
+    #[inline(always)]
+    fn splat_bits(bits: u32) -> u32 {
+        bits
+    }
+    #[inline(always)]
+    fn bits_and(a: u32, b: u32) -> u32 {
+        a & b
+    }
+    #[inline(always)]
+    fn bits_xor(a: u32, b: u32) -> u32 {
+        a ^ b
+    }
+    #[inline(always)]
+    fn bits_add(a: u32, b: u32) -> u32 {
+        a.wrapping_add(b)
+    }
+    #[inline(always)]
+    fn bits_sub(a: u32, b: u32) -> u32 {
+        a.wrapping_sub(b)
+    }
+    #[inline(always)]
+    fn bits_shl(a: u32, by: u32) -> u32 {
+        a << by
+    }
+    #[inline(always)]
+    fn bits_shr(a: u32, by: u32) -> u32 {
+        a >> by
+    }
+    #[inline(always)]
+    fn bits_mul(a: u32, b: u32) -> (u32, u32) {
+        let product = u64::from(a) * u64::from(b);
+        (product as u32, (product >> 32) as u32)
+    }
+    #[inline(always)]
+    fn bits_eq(a: u32, b: u32) -> bool {
+        a == b
+    }
+    #[inline(always)]
+    fn lower(self, other: Self) -> Self {
+        if self < other { self } else { other }
+    }
+    #[inline(always)]
+    fn upper(self, other: Self) -> Self {
+        if self > other { self } else { other }
+    }
+    #[inline(always)]
+    fn fused(self, a: Self, b: Self) -> Self {
+        f32::mul_add(self, a, b)
+    }
+    #[inline(always)]
+    fn root(self) -> Self {
+        f32::sqrt(self)
+    }
+    #[inline(always)]
+    fn is_lt(self, other: Self) -> bool {
+        self < other
+    }
+    #[inline(always)]
+    fn is_le(self, other: Self) -> bool {
+        self <= other
+    }
+    #[inline(always)]
+    fn is_eq(self, other: Self) -> bool {
+        self == other
+    }
+    #[inline(always)]
+    fn choose(mask: bool, yes: Self, no: Self) -> Self {
+        if mask { yes } else { no }
+    }
+    #[inline(always)]
+    fn map<const A: usize>(function: impl Fn([f32; A]) -> f32, arguments: [Self; A]) -> Self {
+        function(arguments)
+    }
+}

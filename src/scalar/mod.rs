@@ -1,0 +1,238 @@
+//! [`Real`], the scalar language that models are written in, and its four interpretations.
+//!
+//! | interpretation | type | used for |
+//! |---|---|---|
+//! | plain number | `f32` | the reference, debugging, a user's own tests |
+//! | SIMD lanes | private | the CPU backend: one lane is one rollout |
+//! | traced expression | private | the GPU backend: the tape becomes WGSL |
+//! | dual number | [`Dual`] | derivatives of any model |
+//!
+//! # Accuracy
+//!
+//! Transcendental functions are the crate's own polynomials on *every* interpretation (`src/scalar/math.rs` and its
+//! twin `shaders/math.wgsl`), not the platform's: WGSL promises only 2⁻¹¹ absolute for `sin` on [−π, π] and nothing
+//! outside, `log` 2⁻²¹ near 1, `atan2` 4096 ULP, so a model's numbers would hang on a driver. The bounds below hold on
+//! every backend, against an f64 reference; `tests/operations.rs` checks them.
+//!
+//! | operation | bound | where |
+//! |---|---|---|
+//! | `+ − ×`, `min`, `max`, `abs`, `floor`, comparisons, `select` | exact or correctly rounded | finite, not subnormal |
+//! | `÷`, `sqrt` | 2.5 ULP (a GPU's; the CPU's are correctly rounded) | likewise |
+//! | `sin`, `cos` | 2·10⁻⁷ absolute | \|x\| ≤ 10⁴ |
+//! | `tan` | 4·10⁻⁷ relative to 1 + tan² | \|x\| ≤ 10⁴ |
+//! | `exp` | 3·10⁻⁷ relative | result normal; overflow gives +∞ on the CPU, at least 10³⁸ on a GPU |
+//! | `ln` | 3·10⁻⁷ relative to max(1, \|ln x\|) | x > 0 and normal |
+//! | `atan2`, `asin`, `acos` | 5·10⁻⁷ absolute | everywhere, `atan2(0, 0)` = 0 |
+//! | `tanh` | 3·10⁻⁷ relative | everywhere |
+//! | `powi` | n · 2⁻²³ relative | result normal |
+//! | `rem_euclid`, `wrap_angle` | 3 ULP of the larger argument | \|x / m\| < 2²² |
+//!
+//! A GPU may flush subnormal numbers to zero and may assume that there is no NaN and no infinity; the CPU follows
+//! IEEE 754. So a *defined* model keeps its values finite, and one that overflows is caught by its cost
+//! (see [`Model`](crate::Model)). `min` and `max` of a NaN are unspecified.
+
+mod dual;
+mod lanes;
+pub(crate) mod math;
+pub(crate) mod trace;
+
+use std::ops::{Add, AddAssign, BitAnd, BitOr, Div, DivAssign, Mul, MulAssign, Neg, Not, Sub, SubAssign};
+
+pub use dual::Dual;
+pub(crate) use lanes::Lanes;
+
+use crate::model::{Inputs, WgslFn};
+
+pub(crate) mod sealed {
+    /// Keeps [`Real`](super::Real) to the four interpretations of this crate, so that it may grow.
+    pub trait Sealed {}
+}
+
+/// A truth value of a [`Real`]: one `bool`, a lane mask, or a traced comparison.
+///
+/// There is no way to branch on it, only to [`select`](Real::select): every rollout runs the same instructions.
+pub trait Mask: Copy + BitAnd<Output = Self> + BitOr<Output = Self> + Not<Output = Self> {
+    /// The constant mask.
+    fn splat(value: bool) -> Self;
+}
+
+/// A number of a model: the operations that mean the same on every backend.
+///
+/// Arithmetic mixes with `f32` on the right (`x * 2.0`), and every argument marked `impl Into<Self>` takes an `f32` too
+/// (`x.max(0.0)`). Comparisons give a [`Mask`]; there is no `PartialOrd`, so an `if` on data does not compile, as it
+/// should. Loops with constant bounds are fine: they unroll.
+///
+/// # Example
+///
+/// ```
+/// use gibbs::Real;
+///
+/// /// A smooth step from 0 to 1, flat outside.
+/// fn ramp<R: Real>(x: R) -> R {
+///     let t = x.clamp(0.0, 1.0);
+///     R::select(x.lt(0.0), 0.0, t * t * (-t * 2.0 + 3.0))
+/// }
+/// assert_eq!(ramp(0.5_f32), 0.5);
+/// ```
+pub trait Real:
+    sealed::Sealed
+    + Copy
+    + From<f32>
+    + Neg<Output = Self>
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Add<f32, Output = Self>
+    + Sub<f32, Output = Self>
+    + Mul<f32, Output = Self>
+    + Div<f32, Output = Self>
+    + AddAssign
+    + SubAssign
+    + MulAssign
+    + DivAssign
+{
+    /// The result of a comparison.
+    type Mask: Mask;
+
+    /// |self|.
+    fn abs(self) -> Self;
+    /// The smaller of the two.
+    fn min(self, other: impl Into<Self>) -> Self;
+    /// The larger of the two.
+    fn max(self, other: impl Into<Self>) -> Self;
+    /// self·a + b, rounded once where the hardware can.
+    fn mul_add(self, a: impl Into<Self>, b: impl Into<Self>) -> Self;
+    /// √self; NaN below zero on the CPU, unspecified there on a GPU.
+    fn sqrt(self) -> Self;
+    /// The largest whole number that is not above self.
+    fn floor(self) -> Self;
+    /// e^self.
+    fn exp(self) -> Self;
+    /// The natural logarithm; self must be positive.
+    fn ln(self) -> Self;
+    /// (sin, cos) of an angle (in radians), for little more than the price of one.
+    fn sin_cos(self) -> (Self, Self);
+    /// The angle (in radians) of the point (x, y) = (`x`, self), in [−π, π].
+    fn atan2(self, x: impl Into<Self>) -> Self;
+    /// The arc sine (in radians); self in [−1, 1].
+    fn asin(self) -> Self;
+    /// The arc cosine (in radians); self in [−1, 1].
+    fn acos(self) -> Self;
+    /// The hyperbolic tangent.
+    fn tanh(self) -> Self;
+
+    /// self < other.
+    fn lt(self, other: impl Into<Self>) -> Self::Mask;
+    /// self ≤ other.
+    fn le(self, other: impl Into<Self>) -> Self::Mask;
+    /// self = other.
+    fn eq(self, other: impl Into<Self>) -> Self::Mask;
+    /// `yes` where the mask holds, `no` elsewhere. Both are computed.
+    fn select(mask: Self::Mask, yes: impl Into<Self>, no: impl Into<Self>) -> Self;
+
+    /// self limited to [`low`, `high`].
+    #[inline(always)]
+    fn clamp(self, low: impl Into<Self>, high: impl Into<Self>) -> Self {
+        self.max(low).min(high)
+    }
+    /// sin of an angle (in radians).
+    #[inline(always)]
+    fn sin(self) -> Self {
+        self.sin_cos().0
+    }
+    /// cos of an angle (in radians).
+    #[inline(always)]
+    fn cos(self) -> Self {
+        self.sin_cos().1
+    }
+    /// tan of an angle (in radians).
+    #[inline(always)]
+    fn tan(self) -> Self {
+        let (s, c) = self.sin_cos();
+        s / c
+    }
+    /// self · self.
+    #[inline(always)]
+    fn square(self) -> Self {
+        self * self
+    }
+    /// self^n by repeated squaring; `n` may be negative or zero (0⁰ = 1).
+    #[inline(always)]
+    fn powi(self, n: i32) -> Self {
+        let (mut base, mut left, mut result) = (self, n.unsigned_abs(), Self::from(1.0));
+        while left > 0 {
+            if left & 1 == 1 {
+                result *= base;
+            }
+            left >>= 1;
+            if left > 0 {
+                base *= base;
+            }
+        }
+        if n < 0 { Self::from(1.0) / result } else { result }
+    }
+    /// The remainder of self ÷ `modulus`, in [0, `modulus`); `modulus` must be positive.
+    #[inline(always)]
+    fn rem_euclid(self, modulus: impl Into<Self>) -> Self {
+        let modulus = modulus.into();
+        let remainder = self - (self / modulus).floor() * modulus;
+        // The quotient is rounded before the floor, so the remainder may miss the interval by a rounding on either side.
+        let remainder = Self::select(remainder.lt(0.0), remainder + modulus, remainder);
+        Self::select(remainder.lt(modulus), remainder, remainder - modulus)
+    }
+    /// The same angle (in radians) in [−π, π).
+    #[inline(always)]
+    fn wrap_angle(self) -> Self {
+        use std::f32::consts::{PI, TAU};
+        (self + PI).rem_euclid(TAU) - PI
+    }
+    /// −1, 0 or 1.
+    #[inline(always)]
+    fn sign(self) -> Self {
+        let negative = Self::select(self.lt(0.0), -1.0, 0.0);
+        Self::select(self.gt(0.0), 1.0, negative)
+    }
+    /// self > other.
+    #[inline(always)]
+    fn gt(self, other: impl Into<Self>) -> Self::Mask {
+        other.into().lt(self)
+    }
+    /// self ≥ other.
+    #[inline(always)]
+    fn ge(self, other: impl Into<Self>) -> Self::Mask {
+        other.into().le(self)
+    }
+    /// self ≠ other.
+    #[inline(always)]
+    fn ne(self, other: impl Into<Self>) -> Self::Mask {
+        !self.eq(other)
+    }
+    /// The mask that never holds.
+    #[inline(always)]
+    fn never() -> Self::Mask {
+        Self::Mask::splat(false)
+    }
+
+    /// Parameter `i` of the stage.
+    #[doc(hidden)]
+    fn param(inputs: &Inputs<'_>, i: usize) -> Self;
+    /// Column `j` of the stage's row of the reference table.
+    #[doc(hidden)]
+    fn reference(inputs: &Inputs<'_>, j: usize) -> Self;
+    /// The stage's time index.
+    #[doc(hidden)]
+    fn time(inputs: &Inputs<'_>) -> Self;
+    /// The stage's time step.
+    #[doc(hidden)]
+    fn dt(inputs: &Inputs<'_>) -> Self;
+    /// Bilinear look-up in field `field`.
+    #[doc(hidden)]
+    fn sample(inputs: &Inputs<'_>, field: usize, x: Self, y: Self) -> Self;
+    /// Its derivatives by x and by y.
+    #[doc(hidden)]
+    fn sample_gradient(inputs: &Inputs<'_>, field: usize, x: Self, y: Self) -> (Self, Self);
+    /// A hand-written function.
+    #[doc(hidden)]
+    fn call<const A: usize>(function: &WgslFn<A>, arguments: [Self; A]) -> Self;
+}

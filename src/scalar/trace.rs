@@ -1,0 +1,617 @@
+//! Traced expressions: the interpretation of [`Real`] that writes down what a model does, and the WGSL made from it.
+//!
+//! Running a model on [`Expr`] records every operation on a thread-local tape. Equal operations get one entry
+//! (hash-consing), so what two parts of a model share is computed once; operations on constants are done at once. What the
+//! results depend on is then printed as straight-line WGSL.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt::{self, Write};
+use std::ops::{Add, AddAssign, BitAnd, BitOr, Div, DivAssign, Mul, MulAssign, Neg, Not, Sub, SubAssign};
+
+use super::{Mask, Real, sealed};
+use crate::error::ModelError;
+use crate::model::{Inputs, WgslFn};
+
+/// The most operations one trace may hold. Compile time grows faster than linearly: on a software Vulkan driver 5,000
+/// statements took about a second, 20,000 fourteen.
+pub(crate) const LIMIT: usize = 8192;
+
+/// Whose transcendental functions the kernel of a model calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Math {
+    /// The crate's polynomials, the same on every backend. See the accuracy table of [`Real`].
+    #[default]
+    Shared,
+    /// The driver's own: faster on some hardware, but only as accurate as WGSL demands (sin: 2⁻¹¹).
+    Native,
+}
+
+/// What a traced model needs from outside, counted: one more than the largest index used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Usage {
+    pub(crate) params: usize,
+    pub(crate) columns: usize,
+    pub(crate) fields: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Unary {
+    Neg,
+    Abs,
+    Sqrt,
+    Floor,
+    Exp,
+    Ln,
+    SinCos,
+    Asin,
+    Acos,
+    Tanh,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Binary {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Min,
+    Max,
+    Atan2,
+    Lt,
+    Le,
+    Eq,
+    And,
+    Or,
+}
+
+/// One entry of the tape; numbers are indices of earlier entries.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Op {
+    Number(u32),
+    Truth(bool),
+    Input(usize),
+    Param(usize),
+    Reference(usize),
+    Time,
+    Dt,
+    Unary(Unary, u32),
+    Binary(Binary, u32, u32),
+    Fused(u32, u32, u32),
+    Not(u32),
+    Select(u32, u32, u32),
+    Sample(usize, u32, u32),
+    Gradient(usize, u32, u32),
+    /// The first or second component of a SinCos or a Gradient.
+    Part(u32, u8),
+    Call(&'static str, Vec<u32>),
+}
+
+#[derive(Default)]
+struct Tape {
+    generation: u32,
+    function: &'static str,
+    ops: Vec<Op>,
+    seen: HashMap<Op, u32>,
+    sources: Vec<(&'static str, &'static str)>,
+    usage: Usage,
+    error: Option<ModelError>,
+}
+
+thread_local! {
+    static TAPE: RefCell<Tape> = RefCell::default();
+}
+
+/// A number on the tape.
+#[derive(Clone, Copy)]
+pub(crate) struct Expr {
+    at: u32,
+    generation: u32,
+}
+
+/// A truth value on the tape.
+#[derive(Clone, Copy)]
+pub(crate) struct Truth(Expr);
+
+impl Tape {
+    fn fail(&mut self, error: ModelError) {
+        self.error.get_or_insert(error);
+    }
+
+    /// The index behind a handle; a handle of another trace is an error, and reads as entry 0.
+    fn index(&mut self, of: Expr) -> u32 {
+        if of.generation == self.generation {
+            return of.at;
+        }
+        self.fail(ModelError::Stale { function: self.function });
+        0
+    }
+
+    fn push(&mut self, op: Op) -> Expr {
+        let generation = self.generation;
+        if let Some(&at) = self.seen.get(&op) {
+            return Expr { at, generation };
+        }
+        if self.ops.len() >= LIMIT {
+            self.fail(ModelError::TooLarge { operations: self.ops.len(), limit: LIMIT });
+            return Expr { at: 0, generation };
+        }
+        let at = self.ops.len() as u32;
+        self.ops.push(op.clone());
+        self.seen.insert(op, at);
+        Expr { at, generation }
+    }
+
+    fn number(&mut self, value: f32) -> Expr {
+        if !value.is_finite() {
+            self.fail(ModelError::NotFinite { function: self.function, value: value.to_string() });
+            return self.push(Op::Number(0));
+        }
+        self.push(Op::Number(value.to_bits()))
+    }
+
+    fn as_number(&self, at: u32) -> Option<f32> {
+        match self.ops[at as usize] {
+            Op::Number(bits) => Some(f32::from_bits(bits)),
+            _ => None,
+        }
+    }
+
+    fn as_truth(&self, at: u32) -> Option<bool> {
+        match self.ops[at as usize] {
+            Op::Truth(value) => Some(value),
+            _ => None,
+        }
+    }
+}
+
+fn unary(kind: Unary, a: Expr) -> Expr {
+    TAPE.with_borrow_mut(|tape| {
+        let a = tape.index(a);
+        match (kind, tape.as_number(a)) {
+            (Unary::Neg, Some(v)) => tape.number(-v),
+            (Unary::Abs, Some(v)) => tape.number(v.abs()),
+            (Unary::Sqrt, Some(v)) => tape.number(v.sqrt()),
+            (Unary::Floor, Some(v)) => tape.number(v.floor()),
+            (Unary::Exp, Some(v)) => tape.number(Real::exp(v)),
+            (Unary::Ln, Some(v)) => tape.number(Real::ln(v)),
+            (Unary::Tanh, Some(v)) => tape.number(Real::tanh(v)),
+            (Unary::Asin, Some(v)) => tape.number(Real::asin(v)),
+            (Unary::Acos, Some(v)) => tape.number(Real::acos(v)),
+            _ => tape.push(Op::Unary(kind, a)),
+        }
+    })
+}
+
+fn part(of: Expr, which: u8) -> Expr {
+    TAPE.with_borrow_mut(|tape| {
+        let of = tape.index(of);
+        tape.push(Op::Part(of, which))
+    })
+}
+
+fn arithmetic(kind: Binary, a: Expr, b: Expr) -> Expr {
+    TAPE.with_borrow_mut(|tape| {
+        let (a, b) = (tape.index(a), tape.index(b));
+        let here = |at| Expr { at, generation: tape.generation };
+        match (kind, tape.as_number(a), tape.as_number(b)) {
+            (Binary::Add, Some(x), Some(y)) => tape.number(x + y),
+            (Binary::Sub, Some(x), Some(y)) => tape.number(x - y),
+            (Binary::Mul, Some(x), Some(y)) => tape.number(x * y),
+            (Binary::Div, Some(x), Some(y)) => tape.number(x / y),
+            (Binary::Min, Some(x), Some(y)) => tape.number(Real::min(x, y)),
+            (Binary::Max, Some(x), Some(y)) => tape.number(Real::max(x, y)),
+            (Binary::Atan2, Some(y), Some(x)) => tape.number(Real::atan2(y, x)),
+            (Binary::Add | Binary::Sub, None, Some(0.0)) => here(a),
+            (Binary::Add, Some(0.0), None) => here(b),
+            (Binary::Mul | Binary::Div, None, Some(1.0)) => here(a),
+            (Binary::Mul, Some(1.0), None) => here(b),
+            // a + b and b + a are one entry.
+            (Binary::Add | Binary::Mul, ..) => tape.push(Op::Binary(kind, a.min(b), a.max(b))),
+            _ => tape.push(Op::Binary(kind, a, b)),
+        }
+    })
+}
+
+fn comparison(kind: Binary, a: Expr, b: Expr) -> Truth {
+    TAPE.with_borrow_mut(|tape| {
+        let (a, b) = (tape.index(a), tape.index(b));
+        Truth(match (kind, tape.as_number(a), tape.as_number(b)) {
+            (Binary::Lt, Some(x), Some(y)) => tape.push(Op::Truth(x < y)),
+            (Binary::Le, Some(x), Some(y)) => tape.push(Op::Truth(x <= y)),
+            (Binary::Eq, Some(x), Some(y)) => tape.push(Op::Truth(x == y)),
+            _ => tape.push(Op::Binary(kind, a, b)),
+        })
+    })
+}
+
+fn logic(kind: Binary, a: Truth, b: Truth) -> Truth {
+    TAPE.with_borrow_mut(|tape| {
+        let (a, b) = (tape.index(a.0), tape.index(b.0));
+        let here = |at| Expr { at, generation: tape.generation };
+        // The value that decides the operation, whatever the other one is.
+        let decides = kind == Binary::Or;
+        Truth(match (tape.as_truth(a), tape.as_truth(b)) {
+            (Some(x), _) if x == decides => here(a),
+            (_, Some(y)) if y == decides => here(b),
+            (Some(_), _) => here(b),
+            (_, Some(_)) => here(a),
+            _ => tape.push(Op::Binary(kind, a.min(b), a.max(b))),
+        })
+    })
+}
+
+macro_rules! operators {
+    ($($op:ident $method:ident $assign:ident $assign_method:ident;)*) => {$(
+        impl $op for Expr {
+            type Output = Self;
+            fn $method(self, other: Self) -> Self {
+                arithmetic(Binary::$op, self, other)
+            }
+        }
+        impl $op<f32> for Expr {
+            type Output = Self;
+            fn $method(self, other: f32) -> Self {
+                self.$method(Self::from(other))
+            }
+        }
+        impl $assign for Expr {
+            fn $assign_method(&mut self, other: Self) {
+                *self = self.$method(other);
+            }
+        }
+    )*};
+}
+operators! {
+    Add add AddAssign add_assign;
+    Sub sub SubAssign sub_assign;
+    Mul mul MulAssign mul_assign;
+    Div div DivAssign div_assign;
+}
+
+impl Neg for Expr {
+    type Output = Self;
+    fn neg(self) -> Self {
+        unary(Unary::Neg, self)
+    }
+}
+impl From<f32> for Expr {
+    fn from(value: f32) -> Self {
+        TAPE.with_borrow_mut(|tape| tape.number(value))
+    }
+}
+impl BitAnd for Truth {
+    type Output = Self;
+    fn bitand(self, other: Self) -> Self {
+        logic(Binary::And, self, other)
+    }
+}
+impl BitOr for Truth {
+    type Output = Self;
+    fn bitor(self, other: Self) -> Self {
+        logic(Binary::Or, self, other)
+    }
+}
+impl Not for Truth {
+    type Output = Self;
+    fn not(self) -> Self {
+        TAPE.with_borrow_mut(|tape| {
+            let a = tape.index(self.0);
+            Truth(match tape.as_truth(a) {
+                Some(value) => tape.push(Op::Truth(!value)),
+                None => tape.push(Op::Not(a)),
+            })
+        })
+    }
+}
+impl Mask for Truth {
+    fn splat(value: bool) -> Self {
+        TAPE.with_borrow_mut(|tape| Truth(tape.push(Op::Truth(value))))
+    }
+}
+
+impl sealed::Sealed for Expr {}
+
+impl Real for Expr {
+    type Mask = Truth;
+
+    fn abs(self) -> Self {
+        unary(Unary::Abs, self)
+    }
+    fn min(self, other: impl Into<Self>) -> Self {
+        arithmetic(Binary::Min, self, other.into())
+    }
+    fn max(self, other: impl Into<Self>) -> Self {
+        arithmetic(Binary::Max, self, other.into())
+    }
+    fn mul_add(self, a: impl Into<Self>, b: impl Into<Self>) -> Self {
+        let (a, b) = (a.into(), b.into());
+        TAPE.with_borrow_mut(|tape| {
+            let (x, a, b) = (tape.index(self), tape.index(a), tape.index(b));
+            tape.push(Op::Fused(x, a, b))
+        })
+    }
+    fn sqrt(self) -> Self {
+        unary(Unary::Sqrt, self)
+    }
+    fn floor(self) -> Self {
+        unary(Unary::Floor, self)
+    }
+    fn exp(self) -> Self {
+        unary(Unary::Exp, self)
+    }
+    fn ln(self) -> Self {
+        unary(Unary::Ln, self)
+    }
+    fn sin_cos(self) -> (Self, Self) {
+        let pair = unary(Unary::SinCos, self);
+        (part(pair, 0), part(pair, 1))
+    }
+    fn atan2(self, x: impl Into<Self>) -> Self {
+        arithmetic(Binary::Atan2, self, x.into())
+    }
+    fn asin(self) -> Self {
+        unary(Unary::Asin, self)
+    }
+    fn acos(self) -> Self {
+        unary(Unary::Acos, self)
+    }
+    fn tanh(self) -> Self {
+        unary(Unary::Tanh, self)
+    }
+    fn lt(self, other: impl Into<Self>) -> Truth {
+        comparison(Binary::Lt, self, other.into())
+    }
+    fn le(self, other: impl Into<Self>) -> Truth {
+        comparison(Binary::Le, self, other.into())
+    }
+    fn eq(self, other: impl Into<Self>) -> Truth {
+        comparison(Binary::Eq, self, other.into())
+    }
+    fn select(mask: Truth, yes: impl Into<Self>, no: impl Into<Self>) -> Self {
+        let (yes, no) = (yes.into(), no.into());
+        TAPE.with_borrow_mut(|tape| {
+            let (m, y, n) = (tape.index(mask.0), tape.index(yes), tape.index(no));
+            match tape.as_truth(m) {
+                Some(true) => yes,
+                Some(false) => no,
+                None => tape.push(Op::Select(m, y, n)),
+            }
+        })
+    }
+    // A stage built by hand has its values at hand, and they become constants; the one that a driver's model is traced
+    // with has none (see `Inputs::traced`).
+    fn param(inputs: &Inputs<'_>, i: usize) -> Self {
+        if let Some(value) = inputs.params.get(i) {
+            return Self::from(*value);
+        }
+        TAPE.with_borrow_mut(|tape| {
+            tape.usage.params = tape.usage.params.max(i + 1);
+            tape.push(Op::Param(i))
+        })
+    }
+    fn reference(inputs: &Inputs<'_>, j: usize) -> Self {
+        if let Some(value) = inputs.reference.get(j) {
+            return Self::from(*value);
+        }
+        TAPE.with_borrow_mut(|tape| {
+            tape.usage.columns = tape.usage.columns.max(j + 1);
+            tape.push(Op::Reference(j))
+        })
+    }
+    fn time(inputs: &Inputs<'_>) -> Self {
+        if inputs.time >= 0.0 {
+            return Self::from(inputs.time);
+        }
+        TAPE.with_borrow_mut(|tape| tape.push(Op::Time))
+    }
+    fn dt(inputs: &Inputs<'_>) -> Self {
+        if inputs.time >= 0.0 {
+            return Self::from(inputs.dt);
+        }
+        TAPE.with_borrow_mut(|tape| tape.push(Op::Dt))
+    }
+    fn sample(_: &Inputs<'_>, field: usize, x: Self, y: Self) -> Self {
+        TAPE.with_borrow_mut(|tape| {
+            tape.usage.fields = tape.usage.fields.max(field + 1);
+            let (x, y) = (tape.index(x), tape.index(y));
+            tape.push(Op::Sample(field, x, y))
+        })
+    }
+    fn sample_gradient(_: &Inputs<'_>, field: usize, x: Self, y: Self) -> (Self, Self) {
+        let pair = TAPE.with_borrow_mut(|tape| {
+            tape.usage.fields = tape.usage.fields.max(field + 1);
+            let (x, y) = (tape.index(x), tape.index(y));
+            tape.push(Op::Gradient(field, x, y))
+        });
+        (part(pair, 0), part(pair, 1))
+    }
+    fn call<const A: usize>(function: &WgslFn<A>, arguments: [Self; A]) -> Self {
+        TAPE.with_borrow_mut(|tape| {
+            match tape.sources.iter().find(|(name, _)| *name == function.name) {
+                None => tape.sources.push((function.name, function.source)),
+                Some((_, source)) if *source == function.source => {}
+                Some(_) => tape.fail(ModelError::DuplicateFunction { name: function.name.into() }),
+            }
+            let arguments = arguments.map(|a| tape.index(a)).to_vec();
+            tape.push(Op::Call(function.name, arguments))
+        })
+    }
+}
+
+/// A trace under way on this thread. Dropping it frees the tape.
+pub(crate) struct Trace {
+    math: Math,
+}
+
+impl Trace {
+    pub(crate) fn start(math: Math) -> Self {
+        TAPE.with_borrow_mut(|tape| {
+            *tape = Tape { generation: tape.generation.wrapping_add(1), ..Tape::default() };
+            // Entry 0 stands in wherever a handle is refused.
+            tape.push(Op::Number(0));
+        });
+        Self { math }
+    }
+
+    /// Names the model function that is traced next, for errors.
+    pub(crate) fn enter(&self, function: &'static str) {
+        TAPE.with_borrow_mut(|tape| tape.function = function);
+    }
+
+    pub(crate) fn inputs<const N: usize>(&self, first: usize) -> [Expr; N] {
+        TAPE.with_borrow_mut(|tape| std::array::from_fn(|i| tape.push(Op::Input(first + i))))
+    }
+
+    /// Prints what `outputs` depend on as statements, and returns them with the names of the outputs.
+    /// `input` names the traced inputs.
+    pub(crate) fn emit(
+        &self,
+        outputs: &[Expr],
+        truths: &[Truth],
+        input: impl Fn(usize) -> String,
+    ) -> (String, Vec<String>) {
+        TAPE.with_borrow_mut(|tape| {
+            let all: Vec<Expr> = outputs.iter().copied().chain(truths.iter().map(|t| t.0)).collect();
+            let ends: Vec<u32> = all.into_iter().map(|e| tape.index(e)).collect();
+            let printer = Printer { ops: &tape.ops, math: self.math, input: &input };
+            let mut code = String::new();
+            for (at, live) in printer.live(&ends).into_iter().enumerate() {
+                if live && !printer.is_atom(at as u32) {
+                    // Writing to a String cannot fail.
+                    let _ = writeln!(code, "    let t{at} = {};", printer.value(at as u32));
+                }
+            }
+            (code, ends.iter().map(|&at| printer.name(at)).collect())
+        })
+    }
+
+    /// Ends the trace: the hand-written functions it calls, what it needs, and how large it was.
+    pub(crate) fn finish(self) -> Result<(String, Usage, usize), ModelError> {
+        TAPE.with_borrow_mut(|tape| {
+            if let Some(error) = tape.error.take() {
+                return Err(error);
+            }
+            let sources = tape.sources.iter().map(|(_, source)| format!("{source}\n")).collect();
+            Ok((sources, tape.usage, tape.ops.len()))
+        })
+    }
+}
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        TAPE.with_borrow_mut(|tape| {
+            *tape = Tape { generation: tape.generation.wrapping_add(1), ..Tape::default() };
+        });
+    }
+}
+
+struct Printer<'a> {
+    ops: &'a [Op],
+    math: Math,
+    input: &'a dyn Fn(usize) -> String,
+}
+
+/// A literal that WGSL reads back to the same bits.
+struct Literal(f32);
+
+impl fmt::Display for Literal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_sign_negative() { write!(f, "({:?}f)", self.0) } else { write!(f, "{:?}f", self.0) }
+    }
+}
+
+impl Printer<'_> {
+    /// Which entries the outputs depend on. Entries only refer to earlier ones, so one backward sweep finds them.
+    fn live(&self, ends: &[u32]) -> Vec<bool> {
+        let mut live = vec![false; self.ops.len()];
+        for &end in ends {
+            live[end as usize] = true;
+        }
+        for at in (0..self.ops.len()).rev() {
+            if !live[at] {
+                continue;
+            }
+            let mut mark = |of: &u32| live[*of as usize] = true;
+            match &self.ops[at] {
+                Op::Unary(_, a) | Op::Not(a) | Op::Part(a, _) => mark(a),
+                Op::Binary(_, a, b) | Op::Sample(_, a, b) | Op::Gradient(_, a, b) => [a, b].into_iter().for_each(mark),
+                Op::Fused(a, b, c) | Op::Select(a, b, c) => [a, b, c].into_iter().for_each(mark),
+                Op::Call(_, arguments) => arguments.iter().for_each(mark),
+                Op::Number(_) | Op::Truth(_) | Op::Input(_) | Op::Param(_) | Op::Reference(_) | Op::Time | Op::Dt => {}
+            }
+        }
+        live
+    }
+
+    /// Whether an entry is short enough to be written where it is used.
+    fn is_atom(&self, at: u32) -> bool {
+        matches!(self.ops[at as usize], Op::Number(_) | Op::Truth(_) | Op::Input(_) | Op::Dt | Op::Part(..))
+    }
+
+    fn name(&self, at: u32) -> String {
+        if self.is_atom(at) { self.value(at) } else { format!("t{at}") }
+    }
+
+    fn value(&self, at: u32) -> String {
+        let n = |at: &u32| self.name(*at);
+        let shared = self.math == Math::Shared;
+        match &self.ops[at as usize] {
+            Op::Number(bits) => Literal(f32::from_bits(*bits)).to_string(),
+            Op::Truth(value) => value.to_string(),
+            Op::Input(i) => (self.input)(*i),
+            Op::Param(i) => format!("inputs[PARAMS + {i}u]"),
+            Op::Reference(j) => format!("inputs[reference_at(t) + {j}u]"),
+            Op::Time => "f32(t)".into(),
+            Op::Dt => "update.dt".into(),
+            Op::Unary(kind, a) => {
+                let a = n(a);
+                match kind {
+                    Unary::Neg => format!("-{a}"),
+                    Unary::Abs => format!("abs({a})"),
+                    Unary::Sqrt => format!("sqrt({a})"),
+                    Unary::Floor => format!("floor({a})"),
+                    Unary::SinCos if !shared => format!("vec2<f32>(sin({a}), cos({a}))"),
+                    Unary::SinCos => format!("gibbs_sin_cos({a})"),
+                    Unary::Exp | Unary::Ln | Unary::Asin | Unary::Acos | Unary::Tanh => {
+                        let (ours, theirs) = match kind {
+                            Unary::Exp => ("gibbs_exp", "exp"),
+                            Unary::Ln => ("gibbs_ln", "log"),
+                            Unary::Asin => ("gibbs_asin", "asin"),
+                            Unary::Acos => ("gibbs_acos", "acos"),
+                            _ => ("gibbs_tanh", "tanh"),
+                        };
+                        format!("{}({a})", if shared { ours } else { theirs })
+                    }
+                }
+            }
+            Op::Binary(kind, a, b) => {
+                let (a, b) = (n(a), n(b));
+                match kind {
+                    Binary::Min => format!("min({a}, {b})"),
+                    Binary::Max => format!("max({a}, {b})"),
+                    Binary::Atan2 if shared => format!("gibbs_atan2({a}, {b})"),
+                    Binary::Atan2 => format!("atan2({a}, {b})"),
+                    Binary::Add => format!("{a} + {b}"),
+                    Binary::Sub => format!("{a} - {b}"),
+                    Binary::Mul => format!("{a} * {b}"),
+                    Binary::Div => format!("{a} / {b}"),
+                    Binary::Lt => format!("{a} < {b}"),
+                    Binary::Le => format!("{a} <= {b}"),
+                    Binary::Eq => format!("{a} == {b}"),
+                    Binary::And => format!("{a} & {b}"),
+                    Binary::Or => format!("{a} | {b}"),
+                }
+            }
+            Op::Fused(a, b, c) => format!("fma({}, {}, {})", n(a), n(b), n(c)),
+            Op::Not(a) => format!("!{}", n(a)),
+            Op::Select(m, yes, no) => format!("select({}, {}, {})", n(no), n(yes), n(m)),
+            Op::Sample(field, x, y) => format!("field_sample({field}u, {}, {})", n(x), n(y)),
+            Op::Gradient(field, x, y) => format!("field_gradient({field}u, {}, {})", n(x), n(y)),
+            Op::Part(of, which) => format!("{}.{}", n(of), if *which == 0 { "x" } else { "y" }),
+            Op::Call(name, arguments) => {
+                format!("{name}({})", arguments.iter().map(n).collect::<Vec<_>>().join(", "))
+            }
+        }
+    }
+}

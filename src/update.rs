@@ -1,0 +1,170 @@
+//! The five verbs as data: one [`Update`] says how rows are drawn, scored, weighed, averaged and stepped.
+//!
+//! A driver writes a list of them; a backend carries the list out without a trip to the host in between. The struct is
+//! read as it stands by the GPU (`shaders/update.wgsl` is its twin) and by the CPU.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::field::FieldSet;
+
+/// Rows in a tile. Within a tile the rows stand side by side, coordinate by coordinate: [`TILE`] lanes of a SIMD loop, or
+/// one workgroup whose reads and writes are contiguous.
+pub(crate) const TILE: usize = 64;
+
+/// Rows whose weighted sum is formed at a stretch; these partial results are then merged in order.
+pub(crate) const GROUP: usize = 1024;
+
+/// `value` rounded up to whole steps of `step`.
+pub(crate) fn round_up(value: usize, step: usize) -> usize {
+    value.div_ceil(step) * step
+}
+
+/// [`Update::flags`]: the rows are there already and are not drawn.
+pub(crate) const GIVEN: u32 = 1;
+/// [`Update::flags`]: row 0 is the nominal itself.
+pub(crate) const NOMINAL_FIRST: u32 = 2;
+/// [`Update::flags`]: controls are limited to a box.
+pub(crate) const LIMITED: u32 = 4;
+/// [`Update::flags`]: the control cost Σ uᵀ Σ⁻¹ ε enters the weights.
+pub(crate) const CONTROL_COST: u32 = 8;
+/// [`Update::flags`]: the second moment Σ w r² is wanted beside the mean.
+pub(crate) const SECOND_MOMENT: u32 = 16;
+
+/// One draw, score, weigh, average, step.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+pub(crate) struct Update {
+    /// The key of the noise.
+    pub(crate) seed: [u32; 2],
+    /// Which update of the seed this is.
+    pub(crate) number: u32,
+    /// K.
+    pub(crate) rows: u32,
+    /// T.
+    pub(crate) horizon: u32,
+    /// D, the coordinates of a row (T·M for a plan).
+    pub(crate) width: u32,
+    pub(crate) flags: u32,
+    /// The time step (in seconds).
+    pub(crate) dt: f32,
+    /// Where a row's next coordinate and a tile's next row are: (64, 1) in tiles, (1, D) row by row.
+    pub(crate) coordinate_stride: u32,
+    pub(crate) row_stride: u32,
+    /// Where the reference table starts in the inputs, and its shape.
+    pub(crate) references: u32,
+    pub(crate) reference_rows: u32,
+    pub(crate) reference_columns: u32,
+    /// ℓ = −(s·S + g·C)/λ − h·C, with S the rollout cost and C = Σ uᵀ Σ⁻¹ ε.
+    pub(crate) cost_scale: f32,
+    pub(crate) control_scaled: f32,
+    pub(crate) control_fixed: f32,
+    /// λ, or where its search falls back to if all costs are equal.
+    pub(crate) temperature: f32,
+    /// The effective sample size to reach, as a fraction of the valid rows; 0 for a fixed λ.
+    pub(crate) effective: f32,
+    /// x⁺ = a·m + b·x + c·z.
+    pub(crate) a: f32,
+    pub(crate) b: f32,
+    pub(crate) c: f32,
+    pub(crate) padding: [u32; 3],
+}
+
+impl Update {
+    pub(crate) fn has(&self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// Where coordinate `d` of row `k` stands.
+    #[inline(always)]
+    pub(crate) fn address(&self, k: usize, d: usize) -> usize {
+        let tile = (k / TILE) * TILE * self.width as usize;
+        tile + (k % TILE) * self.row_stride as usize + d * self.coordinate_stride as usize
+    }
+}
+
+/// Where things stand in the packed inputs of a problem: x₀, limits, noise shape, parameters, reference table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Layout {
+    pub(crate) states: usize,
+    pub(crate) controls: usize,
+    pub(crate) params: usize,
+    pub(crate) reference_rows: usize,
+    pub(crate) reference_columns: usize,
+}
+
+impl Layout {
+    pub(crate) fn low(&self) -> usize {
+        self.states
+    }
+    pub(crate) fn high(&self) -> usize {
+        self.low() + self.controls
+    }
+    pub(crate) fn factor(&self) -> usize {
+        self.high() + self.controls
+    }
+    pub(crate) fn precision(&self) -> usize {
+        self.factor() + self.controls * self.controls
+    }
+    pub(crate) fn params_at(&self) -> usize {
+        self.precision() + self.controls * self.controls
+    }
+    pub(crate) fn references(&self) -> usize {
+        self.params_at() + self.params
+    }
+    pub(crate) fn len(&self) -> usize {
+        self.references() + self.reference_rows * self.reference_columns
+    }
+}
+
+/// What a list of updates is carried out on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Problem<'a> {
+    pub(crate) layout: Layout,
+    pub(crate) inputs: &'a [f32],
+    /// U, T × M.
+    pub(crate) nominal: &'a [f32],
+    pub(crate) fields: &'a FieldSet,
+    /// Counts changes of the fields, so that a device uploads them only then.
+    pub(crate) fields_version: u64,
+    /// Rows supplied by the caller, K × D.
+    pub(crate) rows: Option<&'a [f32]>,
+}
+
+/// The sums behind a weighted mean, relative to the largest log-weight.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+pub(crate) struct Sums {
+    /// max ℓ over the valid rows.
+    pub(crate) max: f32,
+    /// Σ e^{ℓ − max}.
+    pub(crate) sum: f32,
+    /// Σ e^{2(ℓ − max)}.
+    pub(crate) squares: f32,
+    /// Σ (ℓ − max): the valid rows of finite weight.
+    pub(crate) logs: f32,
+    /// How many rows are valid, as a number (exact up to 2²⁴, then to rounding).
+    pub(crate) valid: u32,
+    /// λ.
+    pub(crate) temperature: f32,
+    /// The rollout cost that log-weights are relative to.
+    pub(crate) reference: f32,
+    pub(crate) padding: u32,
+}
+
+impl Sums {
+    pub(crate) const NONE: Self = Self {
+        max: MASKED,
+        sum: 0.0,
+        squares: 0.0,
+        logs: 0.0,
+        valid: 0,
+        temperature: 0.0,
+        reference: 0.0,
+        padding: 0,
+    };
+}
+
+/// The log-weight of a row that does not count, and anything below it. Finite, since WGSL knows no infinities.
+pub(crate) const MASKED: f32 = -3.0e38;
+/// The log-weight of an invalid row (NaN or +∞ before). Below [`MASKED`], so that both weigh nothing but can be told apart.
+pub(crate) const INVALID: f32 = -3.4e38;

@@ -1,0 +1,40 @@
+//! The engines that the tests run on.
+
+#![allow(dead_code, reason = "each test file uses a part of this")]
+
+use gibbs::{Backend, Engine, EngineOptions};
+
+fn engine(backend: Backend) -> Option<Engine> {
+    Engine::with(EngineOptions { backend, ..Default::default() }).ok()
+}
+
+/// The CPU engine.
+pub fn cpu() -> Engine {
+    engine(Backend::Cpu).expect("the CPU backend is always there")
+}
+
+/// A GPU, a software one if there is no other.
+///
+/// Without either, the test that asks for one is skipped, and says so; or fails, if GIBBS_REQUIRE_GPU is 1.
+pub fn gpu() -> Option<Engine> {
+    let found = engine(Backend::Gpu).or_else(|| engine(Backend::Software));
+    if found.is_none() {
+        missing();
+    }
+    found
+}
+
+/// Every engine of this machine: the CPU, a software GPU and a hardware GPU, as far as there are any.
+pub fn engines() -> Vec<Engine> {
+    let gpus: Vec<Engine> = [Backend::Software, Backend::Gpu].into_iter().filter_map(engine).collect();
+    if gpus.is_empty() {
+        missing();
+    }
+    std::iter::once(cpu()).chain(gpus).collect()
+}
+
+fn missing() {
+    let required = std::env::var("GIBBS_REQUIRE_GPU").is_ok_and(|value| value == "1");
+    assert!(!required, "GIBBS_REQUIRE_GPU=1, but there is no GPU adapter, not even a software one");
+    eprintln!("SKIPPED: no GPU adapter, not even a software one (GIBBS_REQUIRE_GPU=1 makes this a failure)");
+}
