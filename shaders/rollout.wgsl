@@ -25,7 +25,7 @@ fn rollout(
     // A workgroup beyond the last tile has nothing to do; it goes as one.
     if tile * TILE < update.rows {
         var x = initial_state();
-        var active = !model_done(0u, x);
+        var running = !model_done(0u, x);
         var sum = 0.0;
         var lost = 0.0;
         var control = 0.0;
@@ -46,12 +46,12 @@ fn rollout(
             }
             let next = model_step(t, x, u);
             // Kahan's summation: `lost` is what the sum has rounded away so far.
-            let y = select(0.0, next.cost, active) - lost;
+            let y = select(0.0, next.cost, running) - lost;
             let total = sum + y;
             lost = (total - sum) - y;
             sum = total;
-            x = frozen(active, x, next.x);
-            active = active && !next.done;
+            x = frozen(running, x, next.x);
+            running = running && !next.done;
         }
         let y = model_terminal(update.horizon, x) - lost;
         let total = sum + y;

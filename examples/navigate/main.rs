@@ -390,3 +390,92 @@ fn draw(task: &Task, run: &Run, blank: Picture) -> Result<()> {
     bar.finish_and_clear();
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A room 3 m by 2 m, with a closed cell in its corner and something unknown at the end.
+    struct Room(PathBuf);
+
+    impl Room {
+        fn new(name: &str) -> Self {
+            let folder = std::env::temp_dir().join(format!("gibbs-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&folder).unwrap();
+            let level = |x: u32, y: u32| match (x, y) {
+                (50.., _) => 205,
+                (0 | 49, _) | (_, 0 | 39) => 0,
+                (35, 0..15) | (35.., 15) => 0,
+                _ => 254,
+            };
+            image::GrayImage::from_fn(60, 40, |x, y| image::Luma([level(x, y)])).save(folder.join("room.png")).unwrap();
+            let yaml = "image: room.png\nresolution: 0.05\norigin: [-1, -1, 0.5]\nnegate: 0\noccupied_thresh: 0.65\nfree_thresh: 0.19\n";
+            std::fs::write(folder.join("room.yaml"), yaml).unwrap();
+            Self(folder)
+        }
+
+        /// A point of the room itself, as an argument.
+        fn at(&self, along: f64, up: f64) -> String {
+            let [x, y] = Map::load(&self.0.join("room.yaml")).unwrap().to_world([along / 0.05, up / 0.05]);
+            format!("{x},{y}")
+        }
+
+        fn run(&self, start: &str, goal: &str, more: &[&str]) -> Result<String> {
+            let (map, out) = (self.0.join("room.yaml"), self.0.join("out"));
+            let (map, out) = (map.to_str().unwrap(), out.to_str().unwrap());
+            let given = ["navigate", "--map", map, "--start", start, "--goal", goal, "--out", out, "--backend", "cpu"];
+            run(&Args::try_parse_from(given.iter().chain(more))?)
+        }
+    }
+
+    impl Drop for Room {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn bad_input_is_one_clear_sentence() {
+        let room = Room::new("bad-input");
+        let (free, wall) = (room.at(0.5, 1.0), room.at(1.0, 0.02));
+        let says = |start: &str, goal: &str, more: &[&str], what: &str| {
+            let error = format!("{:#}", room.run(start, goal, more).unwrap_err());
+            assert!(error.contains(what), "{error}");
+        };
+        says(&wall, &free, &[], "the start");
+        says(&free, &wall, &[], "inside an obstacle");
+        says(&free, &room.at(2.8, 1.0), &[], "in unknown space");
+        says(&free, "100,100", &[], "outside the map");
+        says(&free, &room.at(1.0, 0.15), &[], "does not fit there");
+        says(&free, &room.at(2.1, 1.6), &[], "cannot be reached");
+        says(&free, &free, &["--radius", "NaN"], "--radius");
+        says(&free, &free, &["--tolerance", "-1"], "--tolerance");
+        says(&free, "nan,1", &[], "finite");
+        says("1,2,3,4", &free, &[], "3 numbers are needed");
+        says(&free, &room.at(1.5, 1.0), &["--samples", "0"], "samples");
+        says(&free, &room.at(1.5, 1.0), &["--horizon", "0"], "horizon");
+        let lonely = run(&Args::try_parse_from(["navigate", "--map", "anything.yaml"]).unwrap());
+        assert!(lonely.unwrap_err().to_string().contains("--start"));
+    }
+
+    #[test]
+    fn both_robots_drive_round_a_corner() {
+        let room = Room::new("corner");
+        for model in ["unicycle", "diff-drive"] {
+            let (start, goal) = (room.at(0.4, 1.6), room.at(2.0, 0.6));
+            let line = room.run(&start, &goal, &["--model", model, "--samples", "256", "--frames", "2"]).unwrap();
+            assert!(line.starts_with("reached the goal: ") && line.contains(" 0 collisions, plan median "), "{line}");
+            for file in ["navigate.png", "navigate.csv", "frame_0000.png", "frame_0001.png"] {
+                assert!(room.0.join("out").join(file).exists());
+            }
+        }
+    }
+
+    #[test]
+    fn a_robot_that_may_not_move_is_stuck() {
+        let room = Room::new("stuck");
+        // The only rollout is the plan itself, which starts at rest.
+        let line = room.run(&room.at(0.4, 1.6), &room.at(2.0, 0.6), &["--samples", "1"]);
+        assert!(line.unwrap_err().to_string().contains("stuck"));
+    }
+}

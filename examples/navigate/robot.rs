@@ -113,3 +113,34 @@ impl Cost<3, 2> for NavigateCost {
         (dx.square() + dy.square()).lt(at.param(2).square())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wheels_are_perturbed_like_a_unicycle() {
+        let robot = DifferentialDrive::default();
+        let Noise::Covariance(wheels) = robot.noise() else { panic!("a covariance") };
+        let twist = robot.twist();
+        for i in 0..2 {
+            for j in 0..2 {
+                let spread: f32 = (0..4).map(|k| twist[i][k / 2] * wheels[k / 2][k % 2] * twist[j][k % 2]).sum();
+                let expected = if i == j { SPREAD[i].powi(2) } else { 0.0 };
+                assert!((spread - expected).abs() < 1e-5, "{spread} for {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_crash_costs_more_than_a_detour_and_is_finite() {
+        let far = |value: f32| gibbs::Grid::new(1, 1, 100.0, [-50.0; 2], vec![value]).unwrap();
+        let cost = NavigateCost { radius: 0.2, look_ahead: 0.2, twist: Unicycle::default().twist() };
+        let at = |clearance: f32| {
+            let fields = gibbs::FieldSet::new(&[far(clearance), far(30.0)]);
+            cost.cost(&Stage::<f32>::new(0, 0.1).with_fields(&fields), [0.0; 3], [0.0; 2])
+        };
+        assert_eq!(at(0.25), 30.0);
+        assert!(at(0.15) > 1e3 && at(0.0) > at(0.15) && at(0.0).is_finite());
+    }
+}

@@ -1,0 +1,211 @@
+//! A device: how it is found and opened, how its errors become ours, and how it is waited for.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::kernels::{Kernels, Layouts};
+use crate::engine::{Adapter, AdapterKind, EngineOptions};
+use crate::error::EngineError;
+
+/// The adapters of this machine, in the driver's order. None if there is no driver at all.
+pub(crate) async fn adapters() -> Vec<(Adapter, wgpu::Adapter)> {
+    let backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
+        backends,
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    });
+    let describe = |(index, handle): (usize, wgpu::Adapter)| {
+        let info = handle.get_info();
+        let kind = match info.device_type {
+            wgpu::DeviceType::DiscreteGpu => AdapterKind::Discrete,
+            wgpu::DeviceType::IntegratedGpu => AdapterKind::Integrated,
+            wgpu::DeviceType::VirtualGpu => AdapterKind::Virtual,
+            wgpu::DeviceType::Cpu => AdapterKind::Software,
+            wgpu::DeviceType::Other => AdapterKind::Unknown,
+        };
+        let driver = format!("{} {}", info.driver, info.driver_info).trim().to_owned();
+        (Adapter { index, name: info.name, kind, interface: format!("{:?}", info.backend), driver }, handle)
+    };
+    instance.enumerate_adapters(backends).await.into_iter().enumerate().map(describe).collect()
+}
+
+/// What the driver has said behind our back.
+#[derive(Debug, Default)]
+struct Complaints {
+    lost: Option<String>,
+    error: Option<EngineError>,
+}
+
+/// An open device, with the kernels that have been compiled for it.
+pub(crate) struct Device {
+    pub(crate) adapter: Adapter,
+    pub(crate) device: wgpu::Device,
+    pub(crate) queue: wgpu::Queue,
+    pub(crate) layouts: Layouts,
+    pub(crate) timeout: Duration,
+    /// Nanoseconds per tick of the device's clock, if it has one.
+    pub(crate) tick: Option<f64>,
+    pub(crate) limits: wgpu::Limits,
+    kernels: Mutex<HashMap<String, Arc<Kernels>>>,
+    complaints: Arc<Mutex<Complaints>>,
+}
+
+impl std::fmt::Debug for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Device").field("adapter", &self.adapter).finish_non_exhaustive()
+    }
+}
+
+/// The data of a mutex; whoever panicked while holding it has left nothing half done here.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Device {
+    pub(crate) async fn open(
+        adapter: Adapter,
+        handle: &wgpu::Adapter,
+        options: &EngineOptions,
+    ) -> Result<Self, EngineError> {
+        let limits = handle.limits();
+        let timestamps = handle.features() & wgpu::Features::TIMESTAMP_QUERY;
+        let (device, queue) = handle
+            .request_device(&wgpu::DeviceDescriptor {
+                label: Some("gibbs"),
+                required_features: timestamps,
+                required_limits: limits.clone(),
+                ..Default::default()
+            })
+            .await
+            .map_err(|error| EngineError::NoDevice { message: error.to_string() })?;
+
+        let complaints = Arc::new(Mutex::new(Complaints::default()));
+        let heard = Arc::clone(&complaints);
+        device.set_device_lost_callback(move |reason, message| {
+            log::error!("the device was lost ({reason:?}): {message}");
+            lock(&heard).lost.get_or_insert(format!("{reason:?} {message}"));
+        });
+        let heard = Arc::clone(&complaints);
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            log::error!("the driver reported: {error}");
+            lock(&heard).error.get_or_insert(EngineError::Driver { message: error.to_string() });
+        }));
+        let tick = (!timestamps.is_empty()).then(|| f64::from(queue.get_timestamp_period()));
+        let layouts = Layouts::new(&device);
+        let kernels = Mutex::default();
+        Ok(Self { adapter, device, queue, layouts, timeout: options.timeout, tick, limits, kernels, complaints })
+    }
+
+    /// What has gone wrong since the last look. A lost device stays lost.
+    pub(crate) fn check(&self) -> Result<(), EngineError> {
+        let mut complaints = lock(&self.complaints);
+        if let Some(message) = &complaints.lost {
+            return Err(EngineError::DeviceLost { message: message.clone() });
+        }
+        complaints.error.take().map_or(Ok(()), Err)
+    }
+
+    pub(crate) fn destroy(&self) {
+        self.device.destroy();
+        lock(&self.complaints).lost.get_or_insert("it was destroyed on request".into());
+    }
+
+    /// Waits for a submission, no longer than the timeout.
+    pub(crate) fn wait(&self, submission: &wgpu::SubmissionIndex) -> Result<(), EngineError> {
+        let wait = wgpu::PollType::Wait { submission_index: Some(submission.clone()), timeout: Some(self.timeout) };
+        match self.device.poll(wait) {
+            Ok(_) => self.check(),
+            Err(wgpu::PollError::Timeout) => {
+                self.check()?;
+                Err(EngineError::Timeout { after: self.timeout })
+            }
+            Err(error) => {
+                self.check()?;
+                Err(EngineError::Driver { message: error.to_string() })
+            }
+        }
+    }
+
+    /// A buffer, or the reason why there is none.
+    pub(crate) fn buffer(
+        &self,
+        what: &'static str,
+        bytes: u64,
+        usage: wgpu::BufferUsages,
+    ) -> Result<wgpu::Buffer, EngineError> {
+        self.check()?;
+        // Bindings must not be empty, and copies come in fours.
+        let size = bytes.max(16).next_multiple_of(16);
+        let mut limit = self.limits.max_buffer_size;
+        if usage.contains(wgpu::BufferUsages::STORAGE) {
+            limit = limit.min(self.limits.max_storage_buffer_binding_size);
+        }
+        if size > limit {
+            return Err(EngineError::OverLimit { what, requested: size, limit });
+        }
+        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let invalid = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let descriptor = wgpu::BufferDescriptor { label: Some(what), size, usage, mapped_at_creation: false };
+        let buffer = self.device.create_buffer(&descriptor);
+        let invalid = pollster::block_on(invalid.pop());
+        if pollster::block_on(memory.pop()).is_some() {
+            return Err(EngineError::OutOfMemory { what, bytes: size });
+        }
+        if let Some(error) = invalid {
+            self.check()?;
+            return Err(EngineError::Driver { message: error.to_string() });
+        }
+        Ok(buffer)
+    }
+
+    /// The kernels of a source, compiled at its first use.
+    pub(crate) fn kernels(
+        &self,
+        source: &str,
+        compile: impl FnOnce() -> Result<Kernels, crate::error::BuildError>,
+    ) -> Result<Arc<Kernels>, crate::error::BuildError> {
+        if let Some(kernels) = lock(&self.kernels).get(source) {
+            return Ok(Arc::clone(kernels));
+        }
+        let kernels = Arc::new(compile()?);
+        lock(&self.kernels).insert(source.to_owned(), Arc::clone(&kernels));
+        Ok(kernels)
+    }
+
+    /// Waits for a submission and copies a mapped buffer out.
+    pub(crate) fn read(
+        &self,
+        submission: &wgpu::SubmissionIndex,
+        buffer: &wgpu::Buffer,
+        mut to: impl FnMut(&[u8]),
+    ) -> Result<(), EngineError> {
+        self.wait(submission)?;
+        let view = buffer.get_mapped_range(..).map_err(|error| match self.check() {
+            Err(known) => known,
+            Ok(()) => EngineError::Driver { message: error.to_string() },
+        })?;
+        to(&view);
+        drop(view);
+        buffer.unmap();
+        Ok(())
+    }
+
+    /// The median time of a small copy, a submission and a read-back.
+    pub(crate) fn round_trip(&self) -> Result<Duration, EngineError> {
+        let source = self.buffer("a round trip", 64, wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::STORAGE)?;
+        let back = self.buffer("a round trip", 64, wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ)?;
+        let mut times = Vec::new();
+        for _ in 0..21 {
+            let clock = Instant::now();
+            let mut encoder = self.device.create_command_encoder(&Default::default());
+            encoder.copy_buffer_to_buffer(&source, 0, &back, 0, 64);
+            encoder.map_buffer_on_submit(&back, wgpu::MapMode::Read, .., |_| ());
+            let submission = self.queue.submit([encoder.finish()]);
+            self.read(&submission, &back, |_| ())?;
+            times.push(clock.elapsed());
+        }
+        times.sort();
+        Ok(times[times.len() / 2])
+    }
+}

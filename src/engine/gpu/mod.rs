@@ -1,0 +1,10 @@
+//! The GPU backend: WGSL kernels on Vulkan, Metal or DX12 through wgpu. It carries a list of updates out in one submission.
+
+mod device;
+mod evaluate;
+mod kernels;
+mod source;
+mod workspace;
+
+pub(crate) use device::{Device, adapters};
+pub(crate) use workspace::Workspace;

@@ -1,0 +1,418 @@
+//! The buffers of one driver on its device, and the submission that carries its updates out.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use wgpu::BufferUsages as Usage;
+
+use super::device::Device;
+use super::kernels::{BINDINGS, Chain, UPDATE_SIZE};
+use crate::engine::program::Program;
+use crate::engine::{Done, Fetched, Timing};
+use crate::error::{BuildError, EngineError, PlanError};
+use crate::update::{GROUP, Layout, Problem, SECOND_MOMENT, Sums, TILE, Update, round_up};
+
+/// Bytes of the summary (`shaders/update.wgsl`): sums, then the keys of the best and the worst cost, then λ.
+const SUMMARY: u64 = 64;
+/// A summary before any row has been seen.
+const NO_ROWS: [u32; 16] = [0, 0, 0, 0, 0, 0, 0, 0, u32::MAX, 0, 0, 0, 0, 0, 0, 0];
+/// Two ticks for each of the four stages.
+const TICKS: u32 = 8;
+
+/// Floats in the partial results of all groups, and in the mean behind them.
+pub(crate) fn partials_len(update: &Update) -> u64 {
+    let moments = if update.flags & SECOND_MOMENT != 0 { 2 } else { 1 };
+    let groups = u64::from(update.rows).div_ceil(GROUP as u64);
+    (groups + 1) * (8 + u64::from(update.width) * moments)
+}
+
+/// Workgroups in two dimensions, since one holds no more than 65,535.
+pub(crate) fn spread(workgroups: u32) -> (u32, u32) {
+    const MOST: u32 = 65_535;
+    if workgroups <= MOST { (workgroups, 1) } else { (MOST, workgroups.div_ceil(MOST)) }
+}
+
+/// Sizes that the buffers were made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Sizes {
+    updates: u64,
+    inputs: u64,
+    fields: u64,
+    rows: u64,
+    scores: u64,
+    log_weights: u64,
+    partials: u64,
+    nominal: u64,
+}
+
+/// What must be compiled anew when it changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Shape {
+    layout: Layout,
+    diagonal: bool,
+}
+
+struct Buffers {
+    sizes: Sizes,
+    /// Updates, summary, inputs and nominal on their way to the device; mapped between calls.
+    upload: wgpu::Buffer,
+    updates: wgpu::Buffer,
+    inputs: wgpu::Buffer,
+    fields: wgpu::Buffer,
+    rows: wgpu::Buffer,
+    scores: wgpu::Buffer,
+    log_weights: wgpu::Buffer,
+    nominal: wgpu::Buffer,
+    summary: wgpu::Buffer,
+    /// Summary, nominal and ticks on their way back.
+    back: wgpu::Buffer,
+    ticks: Option<(wgpu::QuerySet, wgpu::Buffer)>,
+    group: wgpu::BindGroup,
+    fields_version: Option<u64>,
+}
+
+pub(crate) struct Workspace {
+    device: Arc<Device>,
+    chain: Option<(Shape, Chain)>,
+    buffers: Option<Buffers>,
+    /// A submission that has not been waited for to the end, because of a time-out.
+    pending: Option<wgpu::SubmissionIndex>,
+    nominal: Vec<f32>,
+    rows: u32,
+}
+
+impl Sizes {
+    fn of(device: &Device, updates: &[Update], problem: &Problem<'_>) -> Self {
+        let padded = |update: &Update| round_up(update.rows as usize, TILE) as u64;
+        let most = |f: &dyn Fn(&Update) -> u64| updates.iter().map(f).max().unwrap_or(0);
+        Self {
+            updates: updates.len() as u64 * stride(device),
+            inputs: bytes(problem.inputs.len() as u64),
+            fields: bytes(problem.fields.packed.len() as u64),
+            rows: bytes(most(&|u| padded(u) * u64::from(u.width))),
+            scores: bytes(most(&|u| 3 * padded(u))),
+            log_weights: bytes(most(&padded)),
+            partials: bytes(most(&partials_len)),
+            nominal: bytes(problem.nominal.len() as u64),
+        }
+    }
+}
+
+fn bytes(floats: u64) -> u64 {
+    (floats * 4).max(16).next_multiple_of(16)
+}
+
+/// Bytes from one update to the next in their buffer.
+fn stride(device: &Device) -> u64 {
+    UPDATE_SIZE.get().next_multiple_of(u64::from(device.limits.min_uniform_buffer_offset_alignment))
+}
+
+impl Buffers {
+    fn new(device: &Device, sizes: Sizes) -> Result<Self, EngineError> {
+        let storage = |what, bytes| device.buffer(what, bytes, Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC);
+        let updates = device.buffer("updates", sizes.updates, Usage::UNIFORM | Usage::COPY_DST)?;
+        let inputs = storage("inputs", sizes.inputs)?;
+        let fields = storage("fields", sizes.fields)?;
+        let rows = storage("rows", sizes.rows)?;
+        let scores = storage("scores", sizes.scores)?;
+        let log_weights = storage("log-weights", sizes.log_weights)?;
+        let partials = storage("partial means", sizes.partials)?;
+        let nominal = storage("the plan", sizes.nominal)?;
+        let summary = storage("the summary", SUMMARY)?;
+        let upload = sizes.updates + SUMMARY + sizes.inputs + sizes.nominal;
+        let upload = device.buffer("the upload", upload, Usage::MAP_WRITE | Usage::COPY_SRC)?;
+        let back = SUMMARY + sizes.nominal + 8 * u64::from(TICKS);
+        let back = device.buffer("the read-back", back, Usage::MAP_READ | Usage::COPY_DST)?;
+        let ticks = match device.tick {
+            None => None,
+            Some(_) => {
+                let set = device.device.create_query_set(&wgpu::QuerySetDescriptor {
+                    label: Some("gibbs"),
+                    ty: wgpu::QueryType::Timestamp,
+                    count: TICKS,
+                });
+                let usage = Usage::QUERY_RESOLVE | Usage::COPY_SRC;
+                Some((set, device.buffer("the clock", 8 * u64::from(TICKS), usage)?))
+            }
+        };
+        let storages = [&inputs, &fields, &rows, &scores, &log_weights, &partials, &nominal, &summary];
+        let group = bind(device, &updates, storages);
+        Ok(Self {
+            sizes,
+            upload,
+            updates,
+            inputs,
+            fields,
+            rows,
+            scores,
+            log_weights,
+            nominal,
+            summary,
+            back,
+            ticks,
+            group,
+            fields_version: None,
+        })
+    }
+}
+
+/// The bind group of the update and the eight storage buffers, in the order of `shaders/update.wgsl`.
+pub(crate) fn bind(device: &Device, updates: &wgpu::Buffer, storages: [&wgpu::Buffer; 8]) -> wgpu::BindGroup {
+    let update = wgpu::BufferBinding { buffer: updates, offset: 0, size: Some(UPDATE_SIZE) };
+    let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(update) }];
+    let storages = (1..BINDINGS).zip(storages);
+    entries.extend(storages.map(|(binding, b)| wgpu::BindGroupEntry { binding, resource: b.as_entire_binding() }));
+    let layout = &device.layouts.bindings;
+    device.device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some("gibbs"), layout, entries: &entries })
+}
+
+impl Workspace {
+    pub(crate) fn new(device: Arc<Device>) -> Self {
+        Self { device, chain: None, buffers: None, pending: None, nominal: Vec::new(), rows: 0 }
+    }
+
+    /// Compiles what is not compiled and allocates what is not large enough. The second time it does nothing.
+    pub(crate) fn prepare(
+        &mut self,
+        program: &Program,
+        updates: &[Update],
+        problem: &Problem<'_>,
+    ) -> Result<(), BuildError> {
+        let layout = problem.layout;
+        let factor = &problem.inputs[layout.factor()..][..layout.controls * layout.controls];
+        let off_diagonal = |(i, l): (usize, &f32)| i / layout.controls != i % layout.controls && *l != 0.0;
+        let shape = Shape { layout, diagonal: !factor.iter().enumerate().any(off_diagonal) };
+        if self.chain.as_ref().is_none_or(|(made, _)| made.diagonal != shape.diagonal || places_differ(made, &shape)) {
+            self.chain = Some((shape, self.device.chain(program, layout, shape.diagonal)?));
+        }
+        let sizes = Sizes::of(&self.device, updates, problem);
+        if self.buffers.as_ref().is_none_or(|buffers| buffers.sizes != sizes) {
+            // The old ones go first, so that both need not fit.
+            self.finish()?;
+            self.buffers = None;
+            self.buffers = Some(Buffers::new(&self.device, sizes)?);
+        }
+        Ok(())
+    }
+
+    /// Waits for whatever an earlier call left behind when it timed out.
+    fn finish(&mut self) -> Result<(), EngineError> {
+        if let Some(submission) = &self.pending {
+            self.device.wait(submission)?;
+            self.pending = None;
+            if let Some(buffers) = &self.buffers {
+                buffers.back.unmap();
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn run(
+        &mut self,
+        program: &Program,
+        updates: &[Update],
+        problem: &Problem<'_>,
+    ) -> Result<Done<'_>, PlanError> {
+        let started = Instant::now();
+        self.device.check()?;
+        self.finish()?;
+        self.prepare(program, updates, problem).map_err(|error| match error {
+            BuildError::Engine(error) => error,
+            // The model was compiled before; only the device can have changed its mind.
+            other => EngineError::Driver { message: other.to_string() },
+        })?;
+        let (Some((_, chain)), Some(buffers)) = (&self.chain, &mut self.buffers) else {
+            return Err(EngineError::Driver { message: "nothing was prepared".into() }.into());
+        };
+        let device = &self.device;
+        self.rows = updates.last().map_or(0, |update| update.rows);
+
+        let fresh = buffers.fields_version.is_none();
+        if buffers.fields_version != Some(problem.fields_version) {
+            device.queue.write_buffer(&buffers.fields, 0, bytemuck::cast_slice(&problem.fields.packed));
+            buffers.fields_version = Some(problem.fields_version);
+        }
+        if let (Some(given), Some(update)) = (problem.rows, updates.first()) {
+            let mut tiled = vec![0.0_f32; round_up(update.rows as usize, TILE) * update.width as usize];
+            for (k, row) in given.chunks_exact(update.width as usize).enumerate() {
+                for (d, value) in row.iter().enumerate() {
+                    tiled[update.address(k, d)] = *value;
+                }
+            }
+            device.queue.write_buffer(&buffers.rows, 0, bytemuck::cast_slice(&tiled));
+        }
+        if fresh {
+            // From now on each submission maps it again for the next.
+            buffers.upload.map_async(wgpu::MapMode::Write, .., |_| ());
+            device.device.poll(wgpu::PollType::Poll).ok();
+        }
+        fill_upload(device, buffers, updates, problem)?;
+
+        let mut encoder = device.device.create_command_encoder(&Default::default());
+        let sizes = buffers.sizes;
+        let mut from = 0;
+        for (to, size) in [
+            (&buffers.updates, sizes.updates),
+            (&buffers.summary, SUMMARY),
+            (&buffers.inputs, sizes.inputs),
+            (&buffers.nominal, sizes.nominal),
+        ] {
+            encoder.copy_buffer_to_buffer(&buffers.upload, from, to, 0, size);
+            from += size;
+        }
+        record(device, &mut encoder, chain, buffers, updates);
+        encoder.copy_buffer_to_buffer(&buffers.summary, 0, &buffers.back, 0, SUMMARY);
+        encoder.copy_buffer_to_buffer(&buffers.nominal, 0, &buffers.back, SUMMARY, sizes.nominal);
+        if let Some((set, resolved)) = &buffers.ticks {
+            encoder.resolve_query_set(set, 0..TICKS, resolved, 0);
+            encoder.copy_buffer_to_buffer(resolved, 0, &buffers.back, SUMMARY + sizes.nominal, 8 * u64::from(TICKS));
+        }
+        encoder.map_buffer_on_submit(&buffers.back, wgpu::MapMode::Read, .., |_| ());
+        encoder.map_buffer_on_submit(&buffers.upload, wgpu::MapMode::Write, .., |_| ());
+        let submission = device.queue.submit([encoder.finish()]);
+
+        let mut sums = Sums::NONE;
+        let mut timing = Timing::default();
+        self.pending = Some(submission.clone());
+        let nominal = &mut self.nominal;
+        device.read(&submission, &buffers.back, |back| {
+            sums = bytemuck::pod_read_unaligned(&back[..size_of::<Sums>()]);
+            let (plan, ticks) = back[SUMMARY as usize..].split_at(sizes.nominal as usize);
+            nominal.clear();
+            nominal.extend_from_slice(&bytemuck::cast_slice(plan)[..problem.nominal.len()]);
+            if let (Some(tick), true) = (device.tick, buffers.ticks.is_some()) {
+                let ticks: &[u64] = bytemuck::cast_slice(&ticks[..8 * TICKS as usize]);
+                let stage = |i: usize| {
+                    let passed = ticks[2 * i + 1].saturating_sub(ticks[2 * i]);
+                    Some(Duration::from_nanos((passed as f64 * tick) as u64))
+                };
+                timing = Timing { rollout: stage(0), weigh: stage(1), mean: stage(2), step: stage(3), ..timing };
+            }
+        })?;
+        self.pending = None;
+        timing.total = started.elapsed();
+        Ok(Done { nominal: &self.nominal, sums, timing })
+    }
+
+    pub(crate) fn fetch(&mut self) -> Result<Fetched, EngineError> {
+        self.finish()?;
+        let Some(buffers) = &self.buffers else { return Ok(Fetched::default()) };
+        let read = |buffer: &wgpu::Buffer, size: u64| -> Result<Vec<f32>, EngineError> {
+            let back = self.device.buffer("the read-back", size, Usage::MAP_READ | Usage::COPY_DST)?;
+            let mut encoder = self.device.device.create_command_encoder(&Default::default());
+            encoder.copy_buffer_to_buffer(buffer, 0, &back, 0, size);
+            encoder.map_buffer_on_submit(&back, wgpu::MapMode::Read, .., |_| ());
+            let submission = self.device.queue.submit([encoder.finish()]);
+            let mut out = Vec::new();
+            self.device.read(&submission, &back, |bytes| out = bytemuck::pod_collect_to_vec(bytes))?;
+            Ok(out)
+        };
+        Ok(Fetched {
+            rows: read(&buffers.rows, buffers.sizes.rows)?,
+            scores: read(&buffers.scores, buffers.sizes.scores)?,
+            log_weights: read(&buffers.log_weights, buffers.sizes.log_weights)?,
+        })
+    }
+}
+
+/// Whether the constants that a kernel was compiled with have changed. (The reference table's shape is run-time data.)
+fn places_differ(made: &Shape, wanted: &Shape) -> bool {
+    made.layout.params_at() != wanted.layout.params_at() || made.layout.controls != wanted.layout.controls
+}
+
+/// Writes updates, an empty summary, inputs and nominal where the device will fetch them.
+fn fill_upload(
+    device: &Device,
+    buffers: &Buffers,
+    updates: &[Update],
+    problem: &Problem<'_>,
+) -> Result<(), EngineError> {
+    let refused = |error: wgpu::MapRangeError| match device.check() {
+        Err(known) => known,
+        Ok(()) => EngineError::Driver { message: error.to_string() },
+    };
+    let mut view = buffers.upload.get_mapped_range_mut(..).map_err(refused)?;
+    let mut put = |at: u64, data: &[u8]| view.slice(at as usize..at as usize + data.len()).copy_from_slice(data);
+    for (i, update) in updates.iter().enumerate() {
+        put(i as u64 * stride(device), bytemuck::bytes_of(update));
+    }
+    let summary = buffers.sizes.updates;
+    put(summary, bytemuck::cast_slice(&NO_ROWS));
+    put(summary + SUMMARY, bytemuck::cast_slice(problem.inputs));
+    put(summary + SUMMARY + buffers.sizes.inputs, bytemuck::cast_slice(problem.nominal));
+    drop(view);
+    buffers.upload.unmap();
+    Ok(())
+}
+
+/// All dispatches of all updates. The last update's stages are passes of their own, so that each can be timed; the others
+/// share one.
+fn record(
+    device: &Device,
+    encoder: &mut wgpu::CommandEncoder,
+    chain: &Chain,
+    buffers: &Buffers,
+    updates: &[Update],
+) {
+    let stages: [fn(&mut wgpu::ComputePass<'_>, &Chain, &Update); 4] = [rollout, weigh, mean, step];
+    let Some((last, earlier)) = updates.split_last() else { return };
+    let offset = |i: usize| (i as u64 * stride(device)) as u32;
+    if !earlier.is_empty() {
+        let mut pass = encoder.begin_compute_pass(&Default::default());
+        for (i, update) in earlier.iter().enumerate() {
+            pass.set_bind_group(0, &buffers.group, &[offset(i)]);
+            stages.iter().for_each(|stage| stage(&mut pass, chain, update));
+        }
+    }
+    for (i, stage) in stages.iter().enumerate() {
+        let timestamp_writes = buffers.ticks.as_ref().map(|(query_set, _)| wgpu::ComputePassTimestampWrites {
+            query_set,
+            beginning_of_pass_write_index: Some(2 * i as u32),
+            end_of_pass_write_index: Some(2 * i as u32 + 1),
+        });
+        let mut pass =
+            encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("gibbs"), timestamp_writes });
+        pass.set_bind_group(0, &buffers.group, &[offset(earlier.len())]);
+        stage(&mut pass, chain, last);
+    }
+}
+
+fn rollout(pass: &mut wgpu::ComputePass<'_>, chain: &Chain, update: &Update) {
+    let (x, y) = spread(update.rows.div_ceil(TILE as u32));
+    pass.set_pipeline(&chain.rollout);
+    pass.dispatch_workgroups(x, y, 1);
+}
+
+fn weigh(pass: &mut wgpu::ComputePass<'_>, chain: &Chain, update: &Update) {
+    if update.effective > 0.0 {
+        pass.set_pipeline(&chain.temperature);
+        pass.dispatch_workgroups(1, 1, 1);
+    }
+    let (x, y) = spread(update.rows.div_ceil(256));
+    pass.set_pipeline(&chain.weigh);
+    pass.dispatch_workgroups(x, y, 1);
+}
+
+fn mean(pass: &mut wgpu::ComputePass<'_>, chain: &Chain, update: &Update) {
+    weighted_mean(pass, &chain.group_mean, &chain.merge, update);
+}
+
+/// The two dispatches of a weighted mean.
+pub(crate) fn weighted_mean(
+    pass: &mut wgpu::ComputePass<'_>,
+    group_mean: &wgpu::ComputePipeline,
+    merge: &wgpu::ComputePipeline,
+    update: &Update,
+) {
+    const COORDINATES: u32 = 16;
+    let moments = if update.has(SECOND_MOMENT) { 2 } else { 1 };
+    pass.set_pipeline(group_mean);
+    pass.dispatch_workgroups(update.rows.div_ceil(GROUP as u32), update.width.div_ceil(COORDINATES), 1);
+    pass.set_pipeline(merge);
+    pass.dispatch_workgroups((update.width * moments).div_ceil(COORDINATES), 1, 1);
+}
+
+fn step(pass: &mut wgpu::ComputePass<'_>, chain: &Chain, update: &Update) {
+    pass.set_pipeline(&chain.step);
+    pass.dispatch_workgroups(update.width.div_ceil(64), 1, 1);
+}
