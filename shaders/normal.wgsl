@@ -19,13 +19,3 @@ fn normals(counter: vec4<u32>) -> vec4<f32> {
     let words = philox(counter, update.seed);
     return vec4<f32>(normal_pair(words.x, words.y), normal_pair(words.z, words.w));
 }
-
-// Coordinate d of row k, for d = 0, 1, 2, … in turn: `held` is what the last block of four has left.
-fn next_normal(k: u32, d: u32, held: ptr<function, vec4<f32>>) -> f32 {
-    if (d & 3u) == 0u {
-        *held = normals(vec4<u32>(k, d >> 2u, update.number, 0u));
-    }
-    let z = (*held).x;
-    *held = (*held).yzwx;
-    return z;
-}

@@ -7,7 +7,7 @@ const STREAM = 0x1000000u;
 fn step_nominal(@builtin(global_invocation_id) id: vec3<u32>) {
     let d = id.x;
     let groups = (update.rows + GROUP - 1u) / GROUP;
-    let moments = select(1u, 2u, has(SECOND_MOMENT));
+    let moments = select(1u, 2u, has(FLAG_SECOND_MOMENT));
     let mean_at = groups * (8u + update.width * moments) + 8u;
     if d < update.width && summary.sums.sum > 0.0 {
         var next = fma(update.b, nominal[d], update.a * partials[mean_at + d]);
@@ -15,7 +15,7 @@ fn step_nominal(@builtin(global_invocation_id) id: vec3<u32>) {
             let z = normals(vec4<u32>(0u, d / 4u, update.number, STREAM));
             next = fma(update.c, z[d % 4u], next);
         }
-        if has(LIMITED) {
+        if has(FLAG_LIMITED) {
             let control = d % CONTROLS;
             next = clamp(next, inputs[LOW + control], inputs[HIGH + control]);
         }

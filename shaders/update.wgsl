@@ -7,11 +7,9 @@
 const TILE = 64u;
 const GROUP = 1024u;
 
-const GIVEN = 1u;
-const NOMINAL_FIRST = 2u;
-const LIMITED = 4u;
-const CONTROL_COST = 8u;
-const SECOND_MOMENT = 16u;
+// Flags of an update. Those that choose how rows are drawn and scored are constants of the rollout kernel instead.
+const FLAG_LIMITED = 4u;
+const FLAG_SECOND_MOMENT = 16u;
 
 // The log-weight of a row that weighs nothing, and that of an invalid row: finite, because WGSL may assume that there are
 // no infinities.
@@ -72,7 +70,7 @@ struct Summary {
 @group(0) @binding(0) var<uniform> update: Update;
 @group(0) @binding(1) var<storage, read> inputs: array<f32>;
 @group(0) @binding(2) var<storage, read> fields: array<f32>;
-@group(0) @binding(3) var<storage, read_write> rows: array<f32>;
+// Binding 3, the rows, is in rows.wgsl or rows_in_tiles.wgsl: kernels read them in different strides.
 @group(0) @binding(4) var<storage, read_write> scores: array<f32>;
 @group(0) @binding(5) var<storage, read_write> log_weights: array<f32>;
 @group(0) @binding(6) var<storage, read_write> partials: array<f32>;
@@ -81,11 +79,6 @@ struct Summary {
 
 fn has(flag: u32) -> bool {
     return (update.flags & flag) != 0u;
-}
-
-// Where coordinate d of row k stands.
-fn address(k: u32, d: u32) -> u32 {
-    return (k / TILE) * TILE * update.width + (k % TILE) * update.row_stride + d * update.coordinate_stride;
 }
 
 // Where the score of row k stands: its cost, then (TILE on) what rounding took from it, then (2 TILE on) its control cost.

@@ -1,57 +1,33 @@
 // The weighted mean: one pass over the rows in groups, each relative to its own largest log-weight, then a merge in fixed
 // order. Twin: src/engine/cpu/weighted_mean.rs.
 //
-// A workgroup of `group_mean` takes one group of 1,024 rows and 16 coordinates. Which of the 256 invocations takes which
-// coordinate follows the layout of the rows, so that neighbours read neighbours.
+// A workgroup of `group_mean` takes one group of 1,024 rows and 16 coordinates; 16 invocations share a coordinate. How they
+// share it follows the layout of the rows: see `share` and `moments_of` in rows_in_tiles.wgsl and rows_one_by_one.wgsl.
 
 const LANES = 256u;
 const COORDINATES = 16u;
-const ROWS = 16u; // LANES / COORDINATES
+const PARTS = 16u; // LANES / COORDINATES
+const HEADER_LEN = 8u;
 
-var<workgroup> weights: array<f32, 1024>;
-var<workgroup> lane_values: array<vec4<f32>, 256>;
-var<workgroup> lane_counts: array<u32, 256>;
-
-fn header_len() -> u32 {
-    return 8u;
-}
+// The weights of the group's rows, relative to the largest, four neighbours at a time.
+var<workgroup> weights: array<vec4<f32>, 256>;
 
 fn moments() -> u32 {
-    return select(1u, 2u, has(SECOND_MOMENT));
+    return select(1u, 2u, has(FLAG_SECOND_MOMENT));
 }
 
 fn partial_len() -> u32 {
-    return header_len() + update.width * moments();
+    return HEADER_LEN + update.width * moments();
 }
 
-// What does not count is one of two finite numbers from here on.
-fn sanitised(log_weight: f32) -> f32 {
+// The log-weight of row k of a group of `count`: what does not count is one of two finite numbers from here on.
+fn sanitised(first: u32, k: u32, count: u32) -> f32 {
+    let log_weight = log_weights[first + min(k, count - 1u)];
     let bits = bitcast<u32>(log_weight);
     // −∞ is a legitimate weight of zero; NaN and +∞ are not, and the engine's own mark stays.
     let masked = bits == 0xff800000u;
-    let invalid = (!finite(log_weight) && !masked) || bits == bitcast<u32>(INVALID);
+    let invalid = k >= count || (!finite(log_weight) && !masked) || bits == bitcast<u32>(INVALID);
     return select(select(max(log_weight, MASKED), MASKED, masked), INVALID, invalid);
-}
-
-struct Share {
-    coordinate: u32,
-    row: u32,
-}
-
-// Tiles: 16 neighbouring rows of a coordinate. Row by row: 16 neighbouring coordinates of a row.
-fn share(lane: u32) -> Share {
-    if update.row_stride == 1u {
-        return Share(lane / ROWS, lane % ROWS);
-    }
-    return Share(lane % COORDINATES, lane / COORDINATES);
-}
-
-// The invocations of one coordinate, whichever way they are laid out, from `row` = 0 on.
-fn lane_of(coordinate: u32, row: u32) -> u32 {
-    if update.row_stride == 1u {
-        return coordinate * ROWS + row;
-    }
-    return row * COORDINATES + coordinate;
 }
 
 @compute @workgroup_size(256)
@@ -60,90 +36,53 @@ fn group_mean(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invoca
     let first = group * GROUP;
     let count = min(update.rows - first, GROUP);
 
-    // The largest log-weight of the group.
-    var max_here = MASKED;
-    for (var i = lane; i < GROUP; i += LANES) {
-        var l = INVALID;
-        if i < count {
-            l = sanitised(log_weights[first + i]);
-        }
-        weights[i] = l;
-        max_here = max(max_here, l);
+    // Four rows each: the largest log-weight, then weights relative to it, and their sums.
+    var l: vec4<f32>;
+    for (var i = 0u; i < 4u; i++) {
+        l[i] = sanitised(first, lane * 4u + i, count);
     }
-    lane_values[lane] = vec4<f32>(max_here, 0.0, 0.0, 0.0);
-    workgroupBarrier();
-    for (var half = LANES / 2u; half > 0u; half >>= 1u) {
-        if lane < half {
-            lane_values[lane].x = max(lane_values[lane].x, lane_values[lane + half].x);
-        }
-        workgroupBarrier();
+    let group_max = largest(lane, max(max(l.x, l.y), max(l.z, l.w)));
+    var w: vec4<f32>;
+    for (var i = 0u; i < 4u; i++) {
+        w[i] = select(0.0, gibbs_exp(min(l[i] - group_max, 0.0)), l[i] > MASKED);
     }
-    let group_max = lane_values[0].x;
-    workgroupBarrier();
-
-    // Weights relative to it, and their sums.
-    var sums = vec4<f32>();
-    var valid = 0u;
-    for (var i = lane; i < GROUP; i += LANES) {
-        let l = weights[i];
-        let counts = l > MASKED;
-        let w = select(0.0, gibbs_exp(min(l - group_max, 0.0)), counts);
-        sums += vec4<f32>(0.0, w, w * w, select(0.0, l, counts));
-        valid += select(0u, 1u, l > INVALID);
-        weights[i] = w;
-    }
-    lane_values[lane] = sums;
-    lane_counts[lane] = valid;
-    workgroupBarrier();
-    for (var half = LANES / 2u; half > 0u; half >>= 1u) {
-        if lane < half {
-            lane_values[lane] += lane_values[lane + half];
-            lane_counts[lane] += lane_counts[lane + half];
-        }
-        workgroupBarrier();
-    }
+    weights[lane] = w;
+    let one = vec4<f32>(1.0);
+    let logs = select(vec4<f32>(), l, l > vec4<f32>(MASKED));
+    let valid = select(vec4<f32>(), one, l > vec4<f32>(INVALID));
+    let sums = add_up(lane, vec4<f32>(dot(w, one), dot(w, w), dot(logs, one), dot(valid, one)));
     let at = group * partial_len();
     if lane == 0u && workgroup.y == 0u {
-        let all = lane_values[0];
         partials[at] = group_max;
-        partials[at + 1u] = all.y;
-        partials[at + 2u] = all.z;
-        partials[at + 3u] = all.w;
-        partials[at + 4u] = bitcast<f32>(lane_counts[0]);
+        partials[at + 1u] = sums.x;
+        partials[at + 2u] = sums.y;
+        partials[at + 3u] = sums.z;
+        partials[at + 4u] = sums.w;
     }
-    workgroupBarrier();
 
-    // Σ w r and Σ w r² of this invocation's rows of its coordinate. A row of no weight may hold anything.
+    // The moments of 16 coordinates, a sixteenth of the rows each.
     let mine = share(lane);
-    let d = workgroup.y * COORDINATES + mine.coordinate;
+    let d = workgroup.y * COORDINATES + mine.x;
     var moment = vec2<f32>();
     if d < update.width {
-        for (var i = mine.row; i < count; i += ROWS) {
-            let w = weights[i];
-            if w > 0.0 {
-                let r = rows[address(first + i, d)];
-                moment = fma(vec2<f32>(w, w * r), vec2<f32>(r), moment);
-            }
-        }
+        moment = moments_of(first, count, d, mine.y);
     }
-    lane_values[lane] = vec4<f32>(moment, 0.0, 0.0);
+    of_lanes[mine.x * PARTS + mine.y] = vec4<f32>(moment, 0.0, 0.0);
     workgroupBarrier();
-    for (var half = ROWS / 2u; half > 0u; half >>= 1u) {
-        if mine.row < half {
-            let other = lane_of(mine.coordinate, mine.row + half);
-            lane_values[lane] += lane_values[other];
+    let here = workgroup.y * COORDINATES + lane;
+    if lane < COORDINATES && here < update.width {
+        var all = of_lanes[lane * PARTS];
+        for (var i = 1u; i < PARTS; i++) {
+            all += of_lanes[lane * PARTS + i];
         }
-        workgroupBarrier();
-    }
-    if mine.row == 0u && d < update.width {
-        partials[at + header_len() + d] = lane_values[lane].x;
-        if has(SECOND_MOMENT) {
-            partials[at + header_len() + update.width + d] = lane_values[lane].y;
+        partials[at + HEADER_LEN + here] = all.x;
+        if has(FLAG_SECOND_MOMENT) {
+            partials[at + HEADER_LEN + update.width + here] = all.y;
         }
     }
 }
 
-// The mean of all groups, left in the first partial result's place after the last one: `partials[groups · len …]`.
+// All groups as one. The mean (and the second moment behind it) goes where another group's would follow the last.
 @compute @workgroup_size(256)
 fn merge(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let groups = (update.rows + GROUP - 1u) / GROUP;
@@ -153,68 +92,50 @@ fn merge(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_
     for (var g = lane; g < groups; g += LANES) {
         max_here = max(max_here, partials[g * len]);
     }
-    lane_values[lane] = vec4<f32>(max_here, 0.0, 0.0, 0.0);
-    workgroupBarrier();
-    for (var half = LANES / 2u; half > 0u; half >>= 1u) {
-        if lane < half {
-            lane_values[lane].x = max(lane_values[lane].x, lane_values[lane + half].x);
-        }
-        workgroupBarrier();
-    }
-    let all_max = lane_values[0].x;
-    workgroupBarrier();
-
-    var sums = vec4<f32>();
+    let all_max = largest(lane, max_here);
+    var mine = vec4<f32>();
     var valid = 0u;
     for (var g = lane; g < groups; g += LANES) {
         let at = g * len;
         let scale = merge_scale(partials[at], all_max);
-        sums += vec4<f32>(0.0, scale * partials[at + 1u], scale * scale * partials[at + 2u], partials[at + 3u]);
-        valid += bitcast<u32>(partials[at + 4u]);
+        mine += vec4<f32>(scale * partials[at + 1u], scale * scale * partials[at + 2u], partials[at + 3u], 0.0);
+        valid += u32(partials[at + 4u]);
     }
-    lane_values[lane] = sums;
-    lane_counts[lane] = valid;
+    // Rows are counted in two halves of their bits, since a float is exact to 2²⁴ only.
+    mine.w = f32(valid & 0xffffu);
+    let sums = add_up(lane, mine);
     workgroupBarrier();
-    for (var half = LANES / 2u; half > 0u; half >>= 1u) {
-        if lane < half {
-            lane_values[lane] += lane_values[lane + half];
-            lane_counts[lane] += lane_counts[lane + half];
-        }
-        workgroupBarrier();
-    }
-    let all = lane_values[0];
-    let all_valid = lane_counts[0];
+    let high = add_up(lane, vec4<f32>(f32(valid >> 16u), 0.0, 0.0, 0.0)).x;
     workgroupBarrier();
 
-    // 16 coordinates, counting the second moments on behind the means.
+    // 16 coordinates, counting the second moments on behind the means, a sixteenth of the groups each.
     let coordinate = lane % COORDINATES;
     let part = lane / COORDINATES;
+    let width = update.width * moments();
     let d = workgroup.x * COORDINATES + coordinate;
     var mean = 0.0;
-    if d < update.width * moments() {
-        for (var g = part; g < groups; g += ROWS) {
+    if d < width {
+        for (var g = part; g < groups; g += PARTS) {
             let at = g * len;
-            mean = fma(merge_scale(partials[at], all_max), partials[at + header_len() + d], mean);
+            mean = fma(merge_scale(partials[at], all_max), partials[at + HEADER_LEN + d], mean);
         }
     }
-    lane_values[lane] = vec4<f32>(mean, 0.0, 0.0, 0.0);
+    of_lanes[coordinate * PARTS + part].x = mean;
     workgroupBarrier();
-    for (var half = ROWS / 2u; half > 0u; half >>= 1u) {
-        if part < half {
-            lane_values[lane].x += lane_values[lane + half * COORDINATES].x;
+    let here = workgroup.x * COORDINATES + lane;
+    if lane < COORDINATES && here < width && sums.x > 0.0 {
+        var all = 0.0;
+        for (var i = 0u; i < PARTS; i++) {
+            all += of_lanes[lane * PARTS + i].x;
         }
-        workgroupBarrier();
-    }
-    let result = groups * len;
-    if part == 0u && d < update.width * moments() && all.y > 0.0 {
-        partials[result + header_len() + d] = lane_values[lane].x / all.y;
+        partials[groups * len + HEADER_LEN + here] = all / sums.x;
     }
     if lane == 0u && workgroup.x == 0u {
         summary.sums.max = all_max;
-        summary.sums.sum = all.y;
-        summary.sums.squares = all.z;
-        summary.sums.logs = all.w;
-        summary.sums.valid = all_valid;
+        summary.sums.sum = sums.x;
+        summary.sums.squares = sums.y;
+        summary.sums.logs = sums.z;
+        summary.sums.valid = u32(sums.w) + (u32(high) << 16u);
     }
 }
 

@@ -1,5 +1,128 @@
-//! placeholder, see below
-#![allow(missing_docs)]
+//! Sampling-based control on any GPU, from plain Rust.
+//!
+//! `gibbs` draws thousands of control sequences, rolls a model of your system out under each, weighs them by e^{−J/λ} and
+//! averages them: *model predictive path integral control* (MPPI). You write the system once, in plain Rust. It runs fused
+//! into one WGSL kernel on Vulkan, Metal and DX12, or on the SIMD lanes of the CPU, with the same numbers.
+//!
+//! # A system
+//!
+//! A [`Model`] is two functions over [`Real`], the scalar language: where a state goes, and what it costs to arrive.
+//!
+//! ```
+//! use gibbs::{Model, Real, Stage};
+//!
+//! /// A puck on ice (state: position and velocity in the plane; control: force) that should come to rest at a point.
+//! struct Puck {
+//!     mass: f32,
+//! }
+//!
+//! impl Model<4, 2> for Puck {
+//!     #[inline(always)]
+//!     fn step<R: Real>(&self, at: &Stage<R>, [x, y, vx, vy]: [R; 4], [fx, fy]: [R; 2]) -> [R; 4] {
+//!         let (vx, vy) = (vx + fx / self.mass * at.dt(), vy + fy / self.mass * at.dt());
+//!         [x + vx * at.dt(), y + vy * at.dt(), vx, vy]
+//!     }
+//!
+//!     #[inline(always)]
+//!     fn cost<R: Real>(&self, at: &Stage<R>, [x, y, vx, vy]: [R; 4], _force: [R; 2]) -> R {
+//!         let (gx, gy) = (at.param(0), at.param(1)); // run-time parameters: the goal
+//!         (x - gx).square() + (y - gy).square() + (vx.square() + vy.square()) * 0.1
+//!     }
+//! }
+//!
+//! // With R = f32 it is ordinary code, to be tested as such.
+//! let at = Stage::new(0, 0.1);
+//! assert_eq!(Puck { mass: 2.0 }.step(&at, [0.0; 4], [2.0, 0.0]), [0.01, 0.0, 0.1, 0.0]);
+//! ```
+//!
+//! # A controller
+//!
+//! An [`Engine`] is a device; [`Mppi`] keeps a plan on it and improves it.
+//!
+//! ```
+//! # use gibbs::{Model, Real, Stage};
+//! # struct Puck { mass: f32 }
+//! # impl Model<4, 2> for Puck {
+//! #     fn step<R: Real>(&self, at: &Stage<R>, [x, y, vx, vy]: [R; 4], [fx, fy]: [R; 2]) -> [R; 4] {
+//! #         let (vx, vy) = (vx + fx / self.mass * at.dt(), vy + fy / self.mass * at.dt());
+//! #         [x + vx * at.dt(), y + vy * at.dt(), vx, vy]
+//! #     }
+//! #     fn cost<R: Real>(&self, at: &Stage<R>, [x, y, vx, vy]: [R; 4], _force: [R; 2]) -> R {
+//! #         let (gx, gy) = (at.param(0), at.param(1));
+//! #         (x - gx).square() + (y - gy).square() + (vx.square() + vy.square()) * 0.1
+//! #     }
+//! # }
+//! use gibbs::{Engine, Limits, Mppi, MppiOptions, Noise, Temperature};
+//!
+//! let engine = Engine::new()?; // a hardware GPU if there is one, else the CPU
+//! let options = MppiOptions {
+//!     horizon: 30,
+//!     samples: 512,
+//!     dt: 0.1,
+//!     temperature: Temperature::EffectiveSamples(0.1),
+//!     noise: Noise::Diagonal([1.0, 1.0]),
+//!     limits: Some(Limits { low: [-2.0; 2], high: [2.0; 2] }),
+//!     params: vec![3.0, 1.0],
+//!     ..Default::default()
+//! };
+//! let mut mppi = Mppi::new(&engine, Puck { mass: 2.0 }, options)?;
+//!
+//! let mut state = [0.0; 4];
+//! for _ in 0..80 {
+//!     let plan = mppi.plan(&state)?;
+//!     state = plan.states()[1]; // here the world does exactly what the model says
+//!     mppi.shift(1);
+//! }
+//! assert!((state[0] - 3.0).abs() < 0.3 && (state[1] - 1.0).abs() < 0.3);
+//! # Ok::<(), gibbs::Error>(())
+//! ```
+//!
+//! The [`Plan`] also tells the effective sample size, log Z, the temperature, how many rollouts were not finite, and how
+//! long each stage took.
+//!
+//! # What may change at run time
+//!
+//! What a model reads from `&self` becomes a constant of the kernel. What comes through [`Stage`] may change before every
+//! call, and nothing is recompiled: parameters ([`Mppi::set_params`]), references over the horizon
+//! ([`Mppi::set_references`]), and sampled fields such as a costmap ([`Grid`], [`Mppi::set_field`]).
+//!
+//! # The same everywhere
+//!
+//! | | a row is | transcendental functions | noise |
+//! |---|---|---|---|
+//! | GPU | one invocation | the crate's polynomials, in WGSL | Philox4x32-10, the same integers |
+//! | CPU | one lane of AVX-512, AVX2 or NEON, chosen at run time | the same polynomials | the same integers |
+//!
+//! Same seed, same backend, same device: the same bits. Across backends results agree to rounding; [`Real`] lists the
+//! bounds. Shipped models are in [`models`], derivatives of any model in [`derivative`], test helpers in [`check`], and the
+//! averaging kernel on its own is [`WeightedMean`].
+//!
+//! # When something goes wrong
+//!
+//! Every error is typed and names the field, the value and what would be valid. Whatever a call returns, the previous plan
+//! stands. After [`EngineError::DeviceLost`], build an engine anew (or one on the CPU) and hand it to [`Mppi::rebuild`]:
+//!
+//! ```
+//! use gibbs::models::Pendulum;
+//! use gibbs::{Backend, Engine, EngineError, EngineOptions, Mppi, MppiOptions, PlanError};
+//!
+//! let mut mppi = Mppi::new(&Engine::new()?, Pendulum::default(), MppiOptions::default())?;
+//! let state = [1.0, 0.0];
+//! if let Err(PlanError::Engine(EngineError::DeviceLost { .. })) = mppi.plan(&state) {
+//!     mppi.rebuild(&Engine::with(EngineOptions { backend: Backend::Cpu, ..Default::default() })?)?;
+//!     mppi.plan(&state)?; // goes on from the same plan
+//! }
+//! # Ok::<(), gibbs::Error>(())
+//! ```
+//!
+//! # Features
+//!
+//! | feature | default | what it brings |
+//! |---|---|---|
+//! | `gpu` | on | the GPU backend (wgpu); without it the crate is the CPU backend alone |
+//! | `rayon` | on | the CPU backend on all cores; without it, on the calling thread |
+
+#![warn(missing_docs)]
 
 pub mod check;
 pub mod derivative;
@@ -12,6 +135,7 @@ mod mppi;
 pub mod noise;
 mod scalar;
 mod update;
+mod weighted_mean;
 
 pub use engine::{Adapter, AdapterKind, Backend, Engine, EngineOptions, Instructions, Timing};
 pub use error::{BuildError, EngineError, Error, InvalidValue, ModelError, PlanError};
@@ -19,5 +143,6 @@ pub use field::{FieldSet, Grid};
 pub use model::{Cost, Flow, Model, Stage, WgslFn, WithCost, euler, rk4, semi_implicit_euler};
 pub use mppi::{Convention, Limits, Mppi, MppiOptions, Plan, References, Samples, Tail, Temperature};
 pub use noise::Noise;
-pub use scalar::{Dual, Mask, Real};
 pub use scalar::trace::Math;
+pub use scalar::{Dual, Mask, Real};
+pub use weighted_mean::{Average, WeightedMean};

@@ -111,9 +111,6 @@ impl Layout {
     pub(crate) fn references(&self) -> usize {
         self.params_at() + self.params
     }
-    pub(crate) fn len(&self) -> usize {
-        self.references() + self.reference_rows * self.reference_columns
-    }
 }
 
 /// What a list of updates is carried out on.

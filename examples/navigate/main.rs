@@ -26,7 +26,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use gibbs::models::{DifferentialDrive, Unicycle};
-use gibbs::{Backend, Engine, EngineOptions, Model, Mppi, MppiOptions, Stage, Temperature};
+use gibbs::{Backend, Engine, EngineOptions, Mppi, MppiOptions, Stage, Temperature, WithCost};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::distance::{Clearance, Comfort, CostToGo};
@@ -37,6 +37,7 @@ use crate::robot::{Kind, NavigateCost, Robot};
 
 /// Drive a robot through a map.
 #[derive(Debug, Parser)]
+#[command(allow_negative_numbers = true)]
 struct Args {
     /// A map in ROS map_server format (YAML); without it, the one that comes with this example
     #[arg(long, value_name = "FILE.yaml")]
@@ -98,12 +99,18 @@ fn pose(text: &str) -> Result<[f64; 3]> {
 const DT: f32 = 0.1;
 /// How many pieces the simulated world cuts a time step into.
 const PIECES: usize = 10;
-/// The planner keeps this much more clear than the robot's radius (in metres), for what happens between two time steps.
-const SAFETY: f64 = 0.02;
-/// From here up to the radius, a way near obstacles counts for more (in metres), and how much more.
+/// What the planner adds to the radius at full pace, for what happens between two time steps (in metres).
+const SLACK: f32 = 0.01;
+/// A gap that leaves less than this on either side is taken only if there is no other way (in metres).
+const SPARE: f64 = 0.02;
+/// So far beyond the radius (in metres) a way counts for more, and how much more in contact: see [`Comfort`].
 const COMFORT: (f64, f64) = (0.3, 3.0);
 /// If the cost to go has not become less for so many steps, the robot is stuck.
 const PATIENCE: usize = 150;
+/// After so many steps without progress the robot creeps, at this pace, until it is this much nearer (in metres).
+const HESITATION: usize = 30;
+const CREEP: f32 = 0.2;
+const RESUME: f64 = 2.0;
 /// Rollouts in a drawn fan, and fans in the picture of a whole run.
 const FAN: (usize, usize) = (96, 7);
 
@@ -172,10 +179,12 @@ fn run(args: &Args) -> Result<String> {
             args.radius
         );
     }
-    let comfort = Comfort { radius: args.radius, margin: COMFORT.0, weight: COMFORT.1 };
-    let cost_to_go =
-        CostToGo::new(&map, &clearance, comfort, goal).filter(|field| field.from([start[0], start[1]]).is_some());
-    let cost_to_go = cost_to_go.with_context(|| {
+    // A way with a little to spare if there is one, any way at all if not.
+    let mut ways = [SPARE, 0.0].into_iter().filter_map(|spare| {
+        let comfort = Comfort { radius: args.radius + spare, margin: COMFORT.0, weight: COMFORT.1 };
+        CostToGo::new(&map, &clearance, comfort, goal).filter(|way| way.from([start[0], start[1]]).is_some())
+    });
+    let cost_to_go = ways.next().with_context(|| {
         format!(
             "the goal ({}, {}) cannot be reached from ({}, {}) by a robot of radius {} m",
             goal[0], goal[1], start[0], start[1], args.radius
@@ -213,26 +222,29 @@ fn drive<D: Robot>(task: &Task, robot: D) -> Result<String> {
     let engine = Engine::with(EngineOptions { backend: args.backend, ..Default::default() })?;
     log::info!("{}: {}", engine.name(), engine.reason());
     let (distance, cost_to_go) = (task.clearance.field()?, task.cost_to_go.field()?);
-    let cost =
-        NavigateCost { radius: (args.radius + SAFETY) as f32, look_ahead: args.radius as f32, twist: robot.twist() };
-    let mut mppi = Mppi::new(
-        &engine,
-        robot.with_cost(cost),
-        MppiOptions::<2> {
+    let planner = |pace: f32| {
+        let cost = NavigateCost {
+            radius: args.radius as f32,
+            slack: SLACK * pace,
+            look_ahead: args.radius as f32,
+            twist: robot.twist(),
+        };
+        let options = MppiOptions::<2> {
             horizon: args.horizon,
             samples: args.samples,
             dt: DT,
             temperature: Temperature::EffectiveSamples(0.05),
-            noise: robot.noise(),
-            limits: Some(robot.limits()),
+            noise: robot.noise(pace),
+            limits: Some(robot.limits(pace)),
             seed: args.seed,
             params: vec![task.goal[0] as f32, task.goal[1] as f32, args.tolerance as f32],
-            fields: vec![distance, cost_to_go.clone()],
+            fields: vec![distance.clone(), cost_to_go.clone()],
             ..Default::default()
-        },
-    )?;
+        };
+        Ok(Mppi::new(&engine, robot.with_cost(cost), options)?)
+    };
 
-    let run = closed_loop(task, robot, &mut mppi)?;
+    let run = closed_loop(task, robot, planner)?;
     record::write(&args.out.join("navigate.csv"), &run.rows)?;
     draw(task, &run, Picture::new(task.map, &task.cost_to_go, &cost_to_go))?;
 
@@ -256,8 +268,11 @@ fn drive<D: Robot>(task: &Task, robot: D) -> Result<String> {
     ))
 }
 
+/// MPPI for a robot.
+type Planner<D> = Mppi<3, 2, WithCost<D, NavigateCost>>;
+
 /// Plan, move, look: until the robot is there or will not get there.
-fn closed_loop<D: Robot>(task: &Task, robot: D, mppi: &mut Mppi<3, 2, impl Model<3, 2>>) -> Result<Run> {
+fn closed_loop<D: Robot>(task: &Task, robot: D, planner: impl Fn(f32) -> Result<Planner<D>>) -> Result<Run> {
     let args = task.args;
     let place = |[x, y, _]: [f32; 3]| [f64::from(x), f64::from(y)];
     let apart = |a: [f64; 2], b: [f64; 2]| (a[0] - b[0]).hypot(a[1] - b[1]);
@@ -276,6 +291,8 @@ fn closed_loop<D: Robot>(task: &Task, robot: D, mppi: &mut Mppi<3, 2, impl Model
     // Ten times what a robot that drives at full speed all the way would need, and some for turning.
     let limit = 200 + (10.0 * whole / f64::from(robot::SPEED * DT)) as usize;
     let (mut best, mut best_step) = (whole, 0);
+    let mut mppi = planner(1.0)?;
+    let mut creeping = None;
     let mut touching = false;
     let bar = ProgressBar::new(1000);
     bar.set_style(ProgressStyle::with_template("{elapsed_precise} {bar:40} {percent:>3} % {msg}")?);
@@ -296,6 +313,13 @@ fn closed_loop<D: Robot>(task: &Task, robot: D, mppi: &mut Mppi<3, 2, impl Model
             break;
         }
 
+        // At full pace nearly every rollout may crash in a gap that is just wide enough; small perturbations find the way.
+        if creeping.is_none() && step - best_step >= HESITATION {
+            (mppi, creeping) = (planner(CREEP)?, Some(to_go));
+        } else if creeping.is_some_and(|since| to_go < since - RESUME) {
+            (mppi, creeping) = (planner(1.0)?, None);
+        }
+
         let plan = mppi.plan(&state)?;
         let controls = plan.controls()[0];
         let [[a, b], [c, d]] = robot.twist();
@@ -311,8 +335,8 @@ fn closed_loop<D: Robot>(task: &Task, robot: D, mppi: &mut Mppi<3, 2, impl Model
             effective_samples: plan.effective_samples(),
             plan_time: plan.timing().total,
         };
-        if args.frames > 0 || step % 10 == 0 {
-            run.fans.push(Fan { step, samples: fan(mppi)? });
+        if args.frames > 0 || step.is_multiple_of(10) {
+            run.fans.push(Fan { step, samples: fan(&mut mppi)? });
         }
         mppi.shift(1);
 
@@ -339,7 +363,7 @@ fn closed_loop<D: Robot>(task: &Task, robot: D, mppi: &mut Mppi<3, 2, impl Model
 }
 
 /// Some of the rollouts of the last plan, evenly by weight.
-fn fan(mppi: &mut Mppi<3, 2, impl Model<3, 2>>) -> Result<Vec<Sampled>> {
+fn fan<D: Robot>(mppi: &mut Planner<D>) -> Result<Vec<Sampled>> {
     let samples = mppi.samples()?;
     let weights = samples.weights();
     let mut order: Vec<usize> = (0..weights.len()).collect();

@@ -75,9 +75,11 @@ impl Map {
         // `join` keeps an absolute path as it is.
         let image = path.parent().unwrap_or(Path::new("")).join(&meta.image);
         let pixels = image::ImageReader::open(&image)
-            .map_err(anyhow::Error::from)
-            .and_then(|reader| Ok(reader.with_guessed_format()?.decode()?))
-            .with_context(|| format!("cannot read the map's image {}", image.display()))?;
+            .and_then(image::ImageReader::with_guessed_format)
+            .map_err(image::ImageError::IoError)
+            .and_then(image::ImageReader::decode)
+            // Not `context`: these errors already say what caused them.
+            .map_err(|error| anyhow::anyhow!("cannot read the map's image {}: {error}", image.display()))?;
         Self::new(&meta, &pixels.to_rgba8()).with_context(|| format!("{} is not a valid map", path.display()))
     }
 

@@ -295,11 +295,43 @@ impl Engine {
         }
     }
 
+    pub(crate) fn averager(&self) -> Averager {
+        match &self.inner.device {
+            Device::Cpu => Averager::Cpu(self.inner.isa, Vec::new()),
+            #[cfg(feature = "gpu")]
+            Device::Gpu(device) => Averager::Gpu(Box::new(gpu::Averager::new(Arc::clone(device)))),
+        }
+    }
+
     pub(crate) fn workspace(&self) -> Workspace {
         match &self.inner.device {
             Device::Cpu => Workspace::Cpu(self.inner.isa, Box::default()),
             #[cfg(feature = "gpu")]
             Device::Gpu(device) => Workspace::Gpu(Box::new(gpu::Workspace::new(Arc::clone(device)))),
+        }
+    }
+}
+
+/// The weighted mean of one caller on its device.
+pub(crate) enum Averager {
+    Cpu(cpu::Isa, Vec<f32>),
+    #[cfg(feature = "gpu")]
+    Gpu(Box<gpu::Averager>),
+}
+
+impl Averager {
+    /// Mean, and second moment if `moments` is twice as long, of rows that stand one after the other.
+    pub(crate) fn run(
+        &mut self,
+        update: &Update,
+        rows: &[f32],
+        log_weights: &[f32],
+        moments: &mut [f32],
+    ) -> Result<Sums, PlanError> {
+        match self {
+            Self::Cpu(isa, partials) => Ok(cpu::average(*isa, update, rows, log_weights, partials, moments)?),
+            #[cfg(feature = "gpu")]
+            Self::Gpu(averager) => averager.run(update, rows, log_weights, moments),
         }
     }
 }

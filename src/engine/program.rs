@@ -16,6 +16,8 @@ pub(crate) struct Program {
     pub(crate) usage: Usage,
     /// Operations on the tape.
     pub(crate) operations: usize,
+    /// The hand-written WGSL functions that the model calls.
+    pub(crate) functions: String,
     /// The model in WGSL: everything that `shaders/rollout.wgsl` calls and that depends on the model.
     pub(crate) source: String,
     pub(crate) rollout: Box<dyn Rollout>,
@@ -71,7 +73,8 @@ impl Program {
             controls: M,
             usage,
             operations,
-            source: functions + &source,
+            functions,
+            source,
             rollout: Box::new(OfModel::<N, M, D>(Arc::clone(model))),
         })
     }

@@ -126,6 +126,20 @@ impl Workspace {
     }
 }
 
+/// The weighted mean of rows that stand one after the other, read where they are.
+pub(crate) fn average(
+    isa: Isa,
+    update: &Update,
+    rows: &[f32],
+    log_weights: &[f32],
+    partials: &mut Vec<f32>,
+    moments: &mut [f32],
+) -> Result<Sums, EngineError> {
+    let groups = log_weights.len().div_ceil(GROUP);
+    resize(partials, groups * weighted_mean::partial_len(update), 0.0, "partial means")?;
+    Ok(weighted_mean::weighted_mean(isa, update, log_weights, rows, partials, moments))
+}
+
 /// Resizes a vector, or says that there is no memory for it.
 fn resize<T: Copy>(vector: &mut Vec<T>, len: usize, fill: T, what: &'static str) -> Result<(), EngineError> {
     let more = len.saturating_sub(vector.len());

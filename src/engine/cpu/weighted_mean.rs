@@ -114,7 +114,7 @@ impl WithSimd for Average<'_> {
         header.copy_from_slice(bytemuck::cast_slice(std::slice::from_ref(&sums)));
         moments.fill(0.0);
         let (mean, second) = moments.split_at_mut(self.update.width as usize);
-        if self.update.row_stride == 1 {
+        if self.update.coordinate_stride == TILE as u32 {
             tiles::<S>(self.update, self.first, &weights, self.rows, mean, second);
         } else {
             row_by_row::<S>(self.update, self.first, &weights[..self.log_weights.len()], self.rows, mean, second);

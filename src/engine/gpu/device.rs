@@ -47,6 +47,8 @@ pub(crate) struct Device {
     /// Nanoseconds per tick of the device's clock, if it has one.
     pub(crate) tick: Option<f64>,
     pub(crate) limits: wgpu::Limits,
+    /// Whether kernels may use 64-bit integers.
+    pub(crate) int64: bool,
     kernels: Mutex<HashMap<String, Arc<Kernels>>>,
     complaints: Arc<Mutex<Complaints>>,
 }
@@ -70,10 +72,11 @@ impl Device {
     ) -> Result<Self, EngineError> {
         let limits = handle.limits();
         let timestamps = handle.features() & wgpu::Features::TIMESTAMP_QUERY;
+        let int64 = handle.features() & wgpu::Features::SHADER_INT64;
         let (device, queue) = handle
             .request_device(&wgpu::DeviceDescriptor {
                 label: Some("gibbs"),
-                required_features: timestamps,
+                required_features: timestamps | int64,
                 required_limits: limits.clone(),
                 ..Default::default()
             })
@@ -94,7 +97,8 @@ impl Device {
         let tick = (!timestamps.is_empty()).then(|| f64::from(queue.get_timestamp_period()));
         let layouts = Layouts::new(&device);
         let kernels = Mutex::default();
-        Ok(Self { adapter, device, queue, layouts, timeout: options.timeout, tick, limits, kernels, complaints })
+        let (int64, timeout) = (!int64.is_empty(), options.timeout);
+        Ok(Self { adapter, device, queue, layouts, timeout, tick, limits, int64, kernels, complaints })
     }
 
     /// What has gone wrong since the last look. A lost device stays lost.

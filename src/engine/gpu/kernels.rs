@@ -1,10 +1,10 @@
 //! Bind group layout and pipelines. One layout serves every kernel, so that a bind group is set once per submission.
 
 use super::device::Device;
-use super::source;
+use super::source::{self, Shape};
 use crate::engine::program::Program;
 use crate::error::{BuildError, EngineError, ModelError};
-use crate::update::{Layout, Update};
+use crate::update::Update;
 
 /// The bindings of `shaders/update.wgsl`, and the pipeline layout over them.
 pub(crate) struct Layouts {
@@ -50,6 +50,15 @@ pub(crate) const UPDATE_SIZE: wgpu::BufferSize = match wgpu::BufferSize::new(siz
     None => panic!("an update is not empty"),
 };
 
+/// Whether a source needs the driver's run-time checks (of indices, of endless loops).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// It holds nothing but the crate's own code and what was traced.
+    Ours,
+    /// It holds a user's hand-written WGSL.
+    Checked,
+}
+
 /// The pipelines of one source text, in the order of its entry points.
 pub(crate) struct Kernels(pub(crate) Vec<wgpu::ComputePipeline>);
 
@@ -68,15 +77,26 @@ impl Device {
     pub(crate) fn compile<const E: usize>(
         &self,
         source: &str,
+        trust: Trust,
         entries: [&'static str; E],
     ) -> Result<[wgpu::ComputePipeline; E], BuildError> {
         self.check()?;
         let kernels = self.kernels(source, || {
             let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
-            let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            let descriptor = wgpu::ShaderModuleDescriptor {
                 label: Some(entries[0]),
                 source: wgpu::ShaderSource::Wgsl(source.into()),
-            });
+            };
+            let module = match trust {
+                Trust::Checked => self.device.create_shader_module(descriptor),
+                // SAFETY: the crate's own kernels index within the sizes that their buffers were made for, and all their
+                // loops end: see the addresses in shaders/*.wgsl. A traced model has no loops and indexes nothing by data
+                // but fields, whose look-up clamps its indices.
+                Trust::Ours => unsafe {
+                    let unchecked = wgpu::ShaderRuntimeChecks::unchecked();
+                    self.device.create_shader_module_trusted(descriptor, unchecked)
+                },
+            };
             let pipeline = |entry: &&'static str| {
                 self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                     label: Some(entry),
@@ -104,15 +124,18 @@ impl Device {
         all.map_err(|_| EngineError::Driver { message: "a pipeline is missing".into() }.into())
     }
 
-    pub(crate) fn chain(&self, program: &Program, layout: Layout, diagonal: bool) -> Result<Chain, BuildError> {
-        let [temperature, weigh] = self.compile(&source::weigh(), ["temperature", "weigh"])?;
-        let [group_mean, merge] = self.mean_kernels()?;
-        let [step] = self.compile(&source::step(layout), ["step_nominal"])?;
-        let [rollout] = self.compile(&source::rollout(program, layout, diagonal), ["rollout"])?;
+    pub(crate) fn chain(&self, program: &Program, shape: Shape) -> Result<Chain, BuildError> {
+        let trust = if program.functions.is_empty() { Trust::Ours } else { Trust::Checked };
+        let rollout = source::rollout(program, shape);
+        let [rollout] = self.compile(&rollout, trust, ["rollout"])?;
+        let [temperature, weigh] = self.compile(&source::weigh(), Trust::Ours, ["temperature", "weigh"])?;
+        let [group_mean, merge] = self.mean_kernels(true)?;
+        let [step] = self.compile(&source::step(shape.layout), Trust::Ours, ["step_nominal"])?;
         Ok(Chain { rollout, temperature, weigh, group_mean, merge, step })
     }
 
-    pub(crate) fn mean_kernels(&self) -> Result<[wgpu::ComputePipeline; 2], BuildError> {
-        self.compile(&source::weighted_mean(), ["group_mean", "merge"])
+    /// The two kernels of the weighted mean, for rows in tiles or one by one.
+    pub(crate) fn mean_kernels(&self, in_tiles: bool) -> Result<[wgpu::ComputePipeline; 2], BuildError> {
+        self.compile(&source::weighted_mean(in_tiles), Trust::Ours, ["group_mean", "merge"])
     }
 }

@@ -1,10 +1,12 @@
 //! The GPU backend: WGSL kernels on Vulkan, Metal or DX12 through wgpu. It carries a list of updates out in one submission.
 
+mod averager;
 mod device;
 mod evaluate;
 mod kernels;
 mod source;
 mod workspace;
 
+pub(crate) use averager::Averager;
 pub(crate) use device::{Device, adapters};
 pub(crate) use workspace::Workspace;

@@ -4,38 +4,74 @@
 use std::fmt::Write;
 
 use crate::engine::program::Program;
-use crate::update::Layout;
+use crate::update::{CONTROL_COST, GIVEN, LIMITED, Layout, NOMINAL_FIRST};
 
 const UPDATE: &str = include_str!("../../../shaders/update.wgsl");
+const ROWS: &str = include_str!("../../../shaders/rows.wgsl");
+const ROWS_IN_TILES: &str = include_str!("../../../shaders/rows_in_tiles.wgsl");
+const ROWS_ONE_BY_ONE: &str = include_str!("../../../shaders/rows_one_by_one.wgsl");
 const MATH: &str = include_str!("../../../shaders/math.wgsl");
+const MUL_WIDE: &str = include_str!("../../../shaders/mul_wide.wgsl");
+const MUL_WIDE_INT64: &str = include_str!("../../../shaders/mul_wide_int64.wgsl");
 const PHILOX: &str = include_str!("../../../shaders/philox.wgsl");
 const NORMAL: &str = include_str!("../../../shaders/normal.wgsl");
 const FIELD: &str = include_str!("../../../shaders/field.wgsl");
 const ROLLOUT: &str = include_str!("../../../shaders/rollout.wgsl");
+const REDUCE: &str = include_str!("../../../shaders/reduce.wgsl");
 const WEIGH: &str = include_str!("../../../shaders/weigh.wgsl");
 const WEIGHTED_MEAN: &str = include_str!("../../../shaders/weighted_mean.wgsl");
 const STEP: &str = include_str!("../../../shaders/step.wgsl");
 const MAP: &str = include_str!("../../../shaders/map.wgsl");
 
-/// The kernel that draws and scores rows of a model. `diagonal`: whether the covariance is.
-pub(crate) fn rollout(program: &Program, layout: Layout, diagonal: bool) -> String {
-    let glue = glue(program.states, program.controls, layout, diagonal);
-    [UPDATE, MATH, PHILOX, NORMAL, FIELD, &glue, &program.source, ROLLOUT].join("\n")
+/// The product that Philox multiplies with: a device with 64-bit integers does in one instruction what takes ten without.
+fn mul_wide(int64: bool) -> &'static str {
+    if int64 { MUL_WIDE_INT64 } else { MUL_WIDE }
+}
+
+/// What a rollout kernel is specialised to, besides its model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shape {
+    pub(crate) layout: Layout,
+    /// Those of the update's flags that choose between pieces of code.
+    pub(crate) flags: u32,
+    /// Whether the covariance is diagonal.
+    pub(crate) diagonal: bool,
+    /// Whether the device has 64-bit integers.
+    pub(crate) int64: bool,
+}
+
+impl Shape {
+    /// Over how many time steps the normals of whole Philox blocks last.
+    fn steps(&self) -> usize {
+        match self.layout.controls % 4 {
+            0 => 1,
+            2 => 2,
+            _ => 4,
+        }
+    }
+}
+
+/// The kernel that draws and scores rows of a model.
+pub(crate) fn rollout(program: &Program, shape: Shape) -> String {
+    let glue = glue(program.states, shape.layout, shape);
+    let model = [&glue, program.functions.as_str(), &program.source].join("\n");
+    [UPDATE, ROWS, MATH, mul_wide(shape.int64), PHILOX, NORMAL, FIELD, &model, ROLLOUT].join("\n")
 }
 
 /// The kernels that know of no model: weigh, temperature.
 pub(crate) fn weigh() -> String {
-    [UPDATE, MATH, WEIGH].join("\n")
+    [UPDATE, MATH, REDUCE, WEIGH].join("\n")
 }
 
-/// The weighted mean and its merge.
-pub(crate) fn weighted_mean() -> String {
-    [UPDATE, MATH, WEIGHTED_MEAN].join("\n")
+/// The weighted mean and its merge, of rows in tiles or of rows that stand one after the other.
+pub(crate) fn weighted_mean(in_tiles: bool) -> String {
+    let rows = if in_tiles { [ROWS_IN_TILES, ""] } else { [ROWS, ROWS_ONE_BY_ONE] };
+    [UPDATE, rows[0], rows[1], MATH, REDUCE, WEIGHTED_MEAN].join("\n")
 }
 
 /// The step. It knows of the model only where the limits stand.
 pub(crate) fn step(layout: Layout) -> String {
-    [UPDATE, MATH, PHILOX, NORMAL, &places(layout), STEP].join("\n")
+    [UPDATE, MATH, mul_wide(false), PHILOX, NORMAL, &places(layout), STEP].join("\n")
 }
 
 /// A traced function of `inputs` numbers, for every row of a buffer.
@@ -46,7 +82,7 @@ pub(crate) fn map((functions, body, names): (&str, &str, &[String]), inputs: usi
         .map(|o| format!("    rows[k * {}u + {o}u] = {};\n", names.len(), names[o]))
         .collect();
     let mapped = format!("{functions}\nfn mapped(k: u32) {{\n    let t = 0u;\n{read}{body}{write}}}\n");
-    [UPDATE, MATH, FIELD, &mapped, MAP].join("\n")
+    [UPDATE, ROWS, MATH, FIELD, &mapped, MAP].join("\n")
 }
 
 /// Where things stand in the inputs.
@@ -64,9 +100,16 @@ fn places(layout: Layout) -> String {
 
 /// What lies between the model and `shaders/rollout.wgsl`, unrolled over states and controls so that all of them stay in
 /// registers.
-fn glue(states: usize, controls: usize, layout: Layout, diagonal: bool) -> String {
+fn glue(states: usize, layout: Layout, shape: Shape) -> String {
+    let controls = layout.controls;
     let list = |n: usize, item: &dyn Fn(usize) -> String| (0..n).map(item).collect::<Vec<_>>().join(", ");
     let mut code = places(layout);
+    for (name, flag) in
+        [("GIVEN", GIVEN), ("NOMINAL_FIRST", NOMINAL_FIRST), ("LIMITED", LIMITED), ("CONTROL_COST", CONTROL_COST)]
+    {
+        let _ = writeln!(code, "const {name} = {};", shape.flags & flag != 0);
+    }
+    let _ = writeln!(code, "const STEPS = {}u;", shape.steps());
     let mut add = |text: String| code.push_str(&text);
 
     add("fn reference_at(t: u32) -> u32 {\n    \
@@ -78,23 +121,48 @@ fn glue(states: usize, controls: usize, layout: Layout, diagonal: bool) -> Strin
         list(states, &|i| format!("select(before.x{i}, after.x{i}, moves)"))
     ));
 
-    // Draw: standard normals, shaped by the factor of the covariance, around the nominal.
-    let mut body = String::new();
+    // What the time loop needs of the inputs, read once: a driver cannot know that writing rows leaves them alone.
+    let mut members = String::new();
+    let mut values = Vec::new();
+    let mut keep = |name: String, place: String| {
+        let _ = writeln!(members, "    {name}: f32,");
+        values.push(format!("inputs[{place}]"));
+    };
     for m in 0..controls {
-        // Writing to a String cannot fail.
-        let _ = writeln!(body, "    let z{m} = next_normal(k, t * CONTROLS + {m}u, held);");
+        keep(format!("low{m}"), format!("LOW + {m}u"));
+        keep(format!("high{m}"), format!("HIGH + {m}u"));
     }
-    let noise = |m: usize| {
-        let first = if diagonal { m } else { 0 };
-        let mut sum = String::from("0.0");
-        for j in first..=m {
-            sum = format!("fma(z{j}, inputs[FACTOR + {}u], {sum})", m * controls + j);
+    for (i, j) in pairs(controls, shape.diagonal) {
+        let at = i * controls + j;
+        if j <= i {
+            keep(format!("factor{at}"), format!("FACTOR + {at}u"));
         }
-        sum
+        keep(format!("precision{at}"), format!("PRECISION + {at}u"));
+    }
+    add(format!("struct Proposal {{\n{members}}}\n"));
+    add(format!("fn proposal() -> Proposal {{\n    return Proposal({});\n}}\n", values.join(", ")));
+
+    // Draw: standard normals, shaped by the factor of the covariance, around the nominal. Philox gives four at a time, so
+    // they are drawn for as many time steps as use up whole blocks and then passed on from step to step. (Drawing under an
+    // `if` inside the time loop would do on a GPU, but a software adapter computes both branches of it, always.)
+    let held = shape.steps() * controls;
+    add(format!("struct Held {{\n{}}}\n", (0..held).map(|i| format!("    z{i}: f32,\n")).collect::<String>()));
+    let mut body = String::new();
+    for block in 0..held / 4 {
+        let counter = format!("vec4<u32>(k, t * CONTROLS / 4u + {block}u, update.number, 0u)");
+        let _ = writeln!(body, "    let b{block} = normals({counter});");
+    }
+    let normals = list(held, &|i| format!("b{}.{}", i / 4, ["x", "y", "z", "w"][i % 4]));
+    add(format!("fn held_from(k: u32, t: u32) -> Held {{\n{body}    return Held({normals});\n}}\n"));
+    let next = list(held, &|i| format!("h.z{}", (i + controls) % held));
+    add(format!("fn held_next(h: Held) -> Held {{\n    return Held({next});\n}}\n"));
+    let noise = |m: usize| {
+        let first = if shape.diagonal { m } else { 0 };
+        (first..=m).fold(String::from("0.0"), |sum, j| format!("fma(h.z{j}, p.factor{}, {sum})", m * controls + j))
     };
     add(format!(
-        "fn drawn(k: u32, t: u32, held: ptr<function, vec4<f32>>) -> Control {{\n{body}    \
-         let still = k == 0u && has(NOMINAL_FIRST);\n    let at = t * CONTROLS;\n    return Control({});\n}}\n",
+        "fn drawn(p: Proposal, h: Held, k: u32, t: u32) -> Control {{\n    \
+         let still = k == 0u && NOMINAL_FIRST;\n    let at = t * CONTROLS;\n    return Control({});\n}}\n",
         list(controls, &|m| format!("nominal[at + {m}u] + select({}, 0.0, still)", noise(m)))
     ));
     add(format!(
@@ -102,8 +170,8 @@ fn glue(states: usize, controls: usize, layout: Layout, diagonal: bool) -> Strin
         list(controls, &|m| format!("rows[address(k, at + {m}u)]"))
     ));
     add(format!(
-        "fn limited(u: Control) -> Control {{\n    return Control({});\n}}\n",
-        list(controls, &|m| format!("clamp(u.u{m}, inputs[LOW + {m}u], inputs[HIGH + {m}u])"))
+        "fn limited(p: Proposal, u: Control) -> Control {{\n    return Control({});\n}}\n",
+        list(controls, &|m| format!("clamp(u.u{m}, p.low{m}, p.high{m})"))
     ));
     let stores: String =
         (0..controls).map(|m| format!("    rows[address(k, t * CONTROLS + {m}u)] = u.u{m};\n")).collect();
@@ -111,14 +179,121 @@ fn glue(states: usize, controls: usize, layout: Layout, diagonal: bool) -> Strin
 
     // Uᵀ Σ⁻¹ ε of one time step, with ε what the limits have left of the perturbation.
     let mut body = String::from("    let at = t * CONTROLS;\n    var sum = 0.0;\n");
-    for i in 0..controls {
-        for j in 0..controls {
-            if i == j || !diagonal {
-                let weight = format!("nominal[at + {i}u] * inputs[PRECISION + {}u]", i * controls + j);
-                let _ = writeln!(body, "    sum = fma(u.u{j} - nominal[at + {j}u], {weight}, sum);");
-            }
+    for (i, j) in pairs(controls, shape.diagonal) {
+        let weight = format!("nominal[at + {i}u] * p.precision{}", i * controls + j);
+        let _ = writeln!(body, "    sum = fma(u.u{j} - nominal[at + {j}u], {weight}, sum);");
+    }
+    add(format!("fn control_cost(p: Proposal, t: u32, u: Control) -> f32 {{\n{body}    return sum;\n}}\n"));
+    code
+}
+
+/// The entries of an M × M matrix that may be other than 0.
+fn pairs(controls: usize, diagonal: bool) -> impl Iterator<Item = (usize, usize)> {
+    let all = (0..controls * controls).map(move |at| (at / controls, at % controls));
+    all.filter(move |(i, j)| i == j || !diagonal)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::Model;
+    use crate::models::*;
+    use crate::scalar::trace::Math;
+
+    /// Parses and validates as every driver will, without one.
+    fn validate(name: &str, source: &str) {
+        let module = match naga::front::wgsl::parse_str(source) {
+            Ok(module) => module,
+            Err(error) => panic!("{name}: {}", error.emit_to_string(source)),
+        };
+        let flags = naga::valid::ValidationFlags::all();
+        let mut validator = naga::valid::Validator::new(flags, naga::valid::Capabilities::SHADER_INT64);
+        if let Err(error) = validator.validate(&module) {
+            panic!("{name}: {}", error.emit_to_string(source));
         }
     }
-    add(format!("fn control_cost(t: u32, u: Control) -> f32 {{\n{body}    return sum;\n}}\n"));
-    code
+
+    fn validate_model<const N: usize, const M: usize>(name: &str, model: impl Model<N, M>) {
+        let layout = Layout { states: N, controls: M, params: 3, reference_rows: 2, reference_columns: 4 };
+        let model = Arc::new(model);
+        for math in [Math::Shared, Math::Native] {
+            let program = Program::new::<N, M, _>(&model, math).expect("a shipped model traces");
+            for (flags, diagonal) in [(0, true), (NOMINAL_FIRST | LIMITED | CONTROL_COST, false), (GIVEN | LIMITED, true)] {
+                for int64 in [false, true] {
+                    validate(name, &rollout(&program, Shape { layout, flags, diagonal, int64 }));
+                }
+            }
+        }
+        validate(name, &step(layout));
+    }
+
+    #[test]
+    fn hand_written_kernels_are_valid_wgsl() {
+        validate("weigh", &weigh());
+        validate("weighted mean of tiles", &weighted_mean(true));
+        validate("weighted mean row by row", &weighted_mean(false));
+    }
+
+    #[test]
+    fn every_shipped_model_becomes_valid_wgsl() {
+        validate_model("cart-pole", CartPole::default());
+        validate_model("pendulum", Pendulum::default());
+        validate_model("double integrator", DoubleIntegrator::default());
+        validate_model("unicycle", Unicycle::default());
+        validate_model("differential drive", DifferentialDrive::default());
+        validate_model("bicycle", Bicycle::default());
+        validate_model("planar quadrotor", PlanarQuadrotor::default());
+        validate_model("quadrotor", Quadrotor::default());
+    }
+
+    /// One of every operation that a model can use, so that no kernel meets an operation for the first time at a user's.
+    #[test]
+    fn every_operation_becomes_valid_wgsl() {
+        use crate::model::{Stage, WgslFn};
+        use crate::scalar::{Mask, Real};
+
+        const TWICE: WgslFn<1> =
+            WgslFn { name: "twice", source: "fn twice(x: f32) -> f32 { return x + x; }", twin: |[x]| x + x };
+        struct Everything;
+        impl Model<2, 1> for Everything {
+            fn step<R: Real>(&self, at: &Stage<R>, [a, b]: [R; 2], [u]: [R; 1]) -> [R; 2] {
+                let (s, c) = a.sin_cos();
+                let mut sum = s.abs() + c.min(b).max(0.0) + a.mul_add(b, u).sqrt() + b.floor() + a.exp() + b.ln();
+                sum += a.atan2(b) + a.asin() + a.acos() + a.tanh() + a.tan() + a.powi(-3) + -a;
+                sum += a.rem_euclid(3.0) + a.wrap_angle() + a.sign() + a.clamp(-1.0, b) + TWICE.call([a]);
+                sum += at.index() + at.dt() + at.param(2) + at.reference(3) + at.sample(1, a, b);
+                let mask = (a.lt(b) & a.le(1.0)) | (!a.eq(b) & a.gt(0.0)) | (a.ge(b) & a.ne(2.0)) | Mask::splat(false);
+                let (gx, gy) = R::sample_gradient(&at.inputs, 0, a, b);
+                [R::select(mask, sum, a / b - u * 2.0), gx + gy]
+            }
+            fn cost<R: Real>(&self, _: &Stage<R>, [a, b]: [R; 2], _: [R; 1]) -> R {
+                a * b
+            }
+            fn terminal<R: Real>(&self, at: &Stage<R>, [a, _]: [R; 2]) -> R {
+                a * at.index()
+            }
+            fn done<R: Real>(&self, _: &Stage<R>, [a, _]: [R; 2]) -> R::Mask {
+                a.gt(100.0)
+            }
+        }
+        validate_model("everything", Everything);
+    }
+
+    /// The twin structs have the same size: a field added on one side only would shift the rest.
+    #[test]
+    fn the_update_has_the_size_that_its_shader_declares() {
+        let module = naga::front::wgsl::parse_str(&weigh()).expect("valid");
+        let size = |name: &str| {
+            let named = module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some(name));
+            match named.map(|(_, ty)| &ty.inner) {
+                Some(naga::TypeInner::Struct { span, .. }) => *span as usize,
+                _ => 0,
+            }
+        };
+        assert_eq!(size("Update"), size_of::<crate::update::Update>());
+        assert_eq!(size("Sums"), size_of::<crate::update::Sums>());
+        assert_eq!(size("Summary"), 64);
+    }
 }

@@ -7,13 +7,16 @@ use wgpu::BufferUsages as Usage;
 
 use super::device::Device;
 use super::kernels::{BINDINGS, Chain, UPDATE_SIZE};
+use super::source::Shape;
 use crate::engine::program::Program;
 use crate::engine::{Done, Fetched, Timing};
 use crate::error::{BuildError, EngineError, PlanError};
-use crate::update::{GROUP, Layout, Problem, SECOND_MOMENT, Sums, TILE, Update, round_up};
+use crate::update::{
+    CONTROL_COST, GIVEN, GROUP, LIMITED, NOMINAL_FIRST, Problem, SECOND_MOMENT, Sums, TILE, Update, round_up,
+};
 
 /// Bytes of the summary (`shaders/update.wgsl`): sums, then the keys of the best and the worst cost, then λ.
-const SUMMARY: u64 = 64;
+pub(crate) const SUMMARY: u64 = 64;
 /// A summary before any row has been seen.
 const NO_ROWS: [u32; 16] = [0, 0, 0, 0, 0, 0, 0, 0, u32::MAX, 0, 0, 0, 0, 0, 0, 0];
 /// Two ticks for each of the four stages.
@@ -43,13 +46,6 @@ struct Sizes {
     log_weights: u64,
     partials: u64,
     nominal: u64,
-}
-
-/// What must be compiled anew when it changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Shape {
-    layout: Layout,
-    diagonal: bool,
 }
 
 struct Buffers {
@@ -178,12 +174,9 @@ impl Workspace {
         updates: &[Update],
         problem: &Problem<'_>,
     ) -> Result<(), BuildError> {
-        let layout = problem.layout;
-        let factor = &problem.inputs[layout.factor()..][..layout.controls * layout.controls];
-        let off_diagonal = |(i, l): (usize, &f32)| i / layout.controls != i % layout.controls && *l != 0.0;
-        let shape = Shape { layout, diagonal: !factor.iter().enumerate().any(off_diagonal) };
-        if self.chain.as_ref().is_none_or(|(made, _)| made.diagonal != shape.diagonal || places_differ(made, &shape)) {
-            self.chain = Some((shape, self.device.chain(program, layout, shape.diagonal)?));
+        let shape = shape(&self.device, updates, problem);
+        if self.chain.as_ref().is_none_or(|(made, _)| *made != shape) {
+            self.chain = Some((shape, self.device.chain(program, shape)?));
         }
         let sizes = Sizes::of(&self.device, updates, problem);
         if self.buffers.as_ref().is_none_or(|buffers| buffers.sizes != sizes) {
@@ -315,9 +308,16 @@ impl Workspace {
     }
 }
 
-/// Whether the constants that a kernel was compiled with have changed. (The reference table's shape is run-time data.)
-fn places_differ(made: &Shape, wanted: &Shape) -> bool {
-    made.layout.params_at() != wanted.layout.params_at() || made.layout.controls != wanted.layout.controls
+/// What the rollout kernel must be specialised to.
+fn shape(device: &Device, updates: &[Update], problem: &Problem<'_>) -> Shape {
+    let mut layout = problem.layout;
+    let factor = &problem.inputs[layout.factor()..][..layout.controls * layout.controls];
+    let off_diagonal = |(i, l): (usize, &f32)| i / layout.controls != i % layout.controls && *l != 0.0;
+    let diagonal = !factor.iter().enumerate().any(off_diagonal);
+    let flags = updates.first().map_or(0, |update| update.flags & (GIVEN | NOMINAL_FIRST | LIMITED | CONTROL_COST));
+    // Where references start, and how many there are, is run-time data.
+    (layout.params, layout.reference_rows, layout.reference_columns) = (0, 0, 0);
+    Shape { layout, flags, diagonal, int64: device.int64 }
 }
 
 /// Writes updates, an empty summary, inputs and nominal where the device will fetch them.

@@ -1,0 +1,301 @@
+//! Swings the pole of a cart-pole up from hanging, balances it, and draws how it went.
+//!
+//! `cargo run --release --example cartpole` writes `cartpole.png`; `--help` lists what can be changed. It fails unless the
+//! pole stands during the last two seconds and the cart never leaves its track.
+
+use std::f32::consts::{PI, TAU};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use clap::Parser;
+use gibbs::models::CartPole;
+use gibbs::{Backend, Engine, EngineOptions, Limits, Model, Mppi, MppiOptions, Noise, Real, Stage, Temperature};
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use plotters::style::FontStyle;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+#[derive(Parser)]
+#[command(about = "Swing the pole of a cart-pole up from hanging, balance it, and draw how it went.")]
+struct Arguments {
+    /// auto, gpu, software or cpu
+    #[arg(long, default_value = "auto")]
+    backend: Backend,
+    /// Rollouts per plan [default: 2048, or 512 with --quick]
+    #[arg(long)]
+    samples: Option<usize>,
+    /// Time steps that a plan looks ahead, of 0.02 s each
+    #[arg(long, default_value_t = 60)]
+    horizon: usize,
+    /// Time steps to drive [default: 400, or 250 with --quick]
+    #[arg(long)]
+    steps: Option<usize>,
+    /// Seed of the noise
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Folder for the picture, made if it is not there
+    #[arg(long, default_value = ".")]
+    out: PathBuf,
+    /// Fewer rollouts and a shorter run
+    #[arg(long)]
+    quick: bool,
+}
+
+/// A time step (in seconds).
+const DT: f32 = 0.02;
+/// The most force on the cart, either way (in newtons).
+const FORCE: f32 = 10.0;
+/// The temperature λ, in the unit of the cost.
+const TEMPERATURE: f32 = 20.0;
+/// How far the track reaches from x = 0, either way (in metres).
+const TRACK: f32 = 2.4;
+/// What counts as upright (in radians from the vertical), and for how long it must last at the end (in seconds).
+const UPRIGHT: f32 = 0.2;
+const HELD: f32 = 2.0;
+
+/// One time step of the run: the state, and the plan that was made in it.
+struct Moment {
+    time: f32,
+    position: f32,
+    angle: f32,
+    force: f32,
+    cost: f32,
+    /// The effective sample size, as a share of the rollouts (in percent).
+    effective: f32,
+    took: Duration,
+}
+
+impl Moment {
+    fn is_upright(&self) -> bool {
+        (self.angle - PI).wrap_angle().abs() <= UPRIGHT
+    }
+}
+
+fn main() -> ExitCode {
+    env_logger::init();
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    let engine = Engine::with(EngineOptions { backend: arguments.backend, ..Default::default() })?;
+    let run = drive(&engine, arguments)?;
+    std::fs::create_dir_all(&arguments.out).with_context(|| format!("cannot make {}", arguments.out.display()))?;
+    let picture = arguments.out.join("cartpole.png");
+    draw(&run, &picture)?;
+    println!("drew {}", picture.display());
+    println!("{}, plan median {:.1} ms ({})", judge(&run)?, 1e3 * median(&run).as_secs_f64(), engine.name());
+    Ok(())
+}
+
+/// The closed loop: plan, push the cart with the first force of the plan, move on.
+fn drive(engine: &Engine, arguments: &Arguments) -> Result<Vec<Moment>> {
+    let (samples, steps) = if arguments.quick { (512, 250) } else { (2048, 400) };
+    let options = MppiOptions {
+        horizon: arguments.horizon,
+        samples: arguments.samples.unwrap_or(samples),
+        dt: DT,
+        temperature: Temperature::Fixed(TEMPERATURE),
+        noise: Noise::Diagonal([0.5 * FORCE]),
+        limits: Some(Limits { low: [-FORCE], high: [FORCE] }),
+        seed: arguments.seed,
+        ..Default::default()
+    };
+    let mut mppi = Mppi::new(engine, CartPole::default(), options)?;
+    let mut state = [0.0; 4];
+    let mut run = Vec::new();
+    for t in 0..arguments.steps.unwrap_or(steps) {
+        let plan = mppi.plan(&state).with_context(|| format!("no plan at {:.2} s", t as f32 * DT))?;
+        let [force] = plan.controls()[0];
+        run.push(Moment {
+            time: t as f32 * DT,
+            position: state[0],
+            angle: state[2],
+            force,
+            cost: plan.cost(),
+            effective: 100.0 * plan.effective_samples() / plan.samples() as f32,
+            took: plan.elapsed(),
+        });
+        mppi.shift(1);
+        state = mppi.model().step(&Stage::new(0, DT), state, [force]);
+    }
+    Ok(run)
+}
+
+/// Whether it swung up, balanced and stayed on the track; if not, the reason.
+fn judge(run: &[Moment]) -> Result<String> {
+    let duration = run.len() as f32 * DT;
+    if let Some(off) = run.iter().find(|moment| moment.position.abs() > TRACK) {
+        bail!("the cart left its track after {:.1} s, at {:.2} m", off.time, off.position);
+    }
+    let fallen = run.iter().rposition(|moment| !moment.is_upright()).map_or(0, |last| last + 1);
+    let upright = fallen as f32 * DT;
+    match duration - upright {
+        held if held >= HELD - 0.5 * DT => Ok(format!("upright after {upright:.1} s and held for {held:.1} s")),
+        _ if run.iter().any(Moment::is_upright) => {
+            bail!("the pole did not stand for the last {HELD} s of {duration:.1} s")
+        }
+        _ => bail!("the pole did not come within {UPRIGHT} rad of upright in {duration:.1} s"),
+    }
+}
+
+fn median(run: &[Moment]) -> Duration {
+    let mut times: Vec<_> = run.iter().map(|moment| moment.took).collect();
+    times.sort();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+const SIZE: (u32, u32) = (1200, 1180);
+const FONT: &str = "sans-serif";
+const INK: RGBColor = RGBColor(40, 44, 52);
+const GUIDE: RGBColor = RGBColor(0, 140, 80);
+const ANGLE: RGBColor = RGBColor(25, 60, 205);
+const POSITION: RGBColor = RGBColor(200, 80, 20);
+const CONTROL: RGBColor = RGBColor(120, 10, 110);
+const PLAN: RGBColor = RGBColor(90, 90, 100);
+
+/// One quantity over time.
+struct Panel<'a> {
+    title: &'a str,
+    unit: &'a str,
+    colour: RGBColor,
+    value: fn(&Moment) -> f32,
+    /// Horizontal lines with their names.
+    guides: &'a [(f32, &'static str)],
+    /// What the axis shows at least.
+    shows: Range<f32>,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Curve,
+    /// Each value holds for a whole step, as a control does.
+    Steps,
+    /// A curve of positive values on a logarithmic axis.
+    Logarithmic,
+}
+
+fn draw(run: &[Moment], path: &Path) -> Result<()> {
+    plotters::style::register_font(FONT, FontStyle::Normal, epaint_default_fonts::HACK_REGULAR)
+        .map_err(|_| anyhow!("the font cannot be read"))?;
+    let last = run.last().context("there is nothing to draw: no steps were driven")?;
+    // The pole may end a whole turn away from where it started.
+    let upright = PI + TAU * ((last.angle - PI) / TAU).round();
+    let panels = [
+        Panel {
+            title: "Angle of the pole",
+            unit: "rad",
+            colour: ANGLE,
+            value: |moment| moment.angle,
+            guides: &[(upright, "upright"), (0.0, "hanging")],
+            shows: upright.min(0.0)..upright.max(0.0),
+            kind: Kind::Curve,
+        },
+        Panel {
+            title: "Position of the cart",
+            unit: "m",
+            colour: POSITION,
+            value: |moment| moment.position,
+            guides: &[(TRACK, "end of track"), (-TRACK, "end of track")],
+            shows: -TRACK..TRACK,
+            kind: Kind::Curve,
+        },
+        Panel {
+            title: "Force on the cart",
+            unit: "N",
+            colour: CONTROL,
+            value: |moment| moment.force,
+            guides: &[(FORCE, "limit"), (-FORCE, "limit")],
+            shows: -FORCE..FORCE,
+            kind: Kind::Steps,
+        },
+        Panel {
+            title: "Cost of the plan",
+            unit: "",
+            colour: PLAN,
+            value: |moment| moment.cost,
+            guides: &[],
+            shows: 1.0..100.0,
+            kind: Kind::Logarithmic,
+        },
+        Panel {
+            title: "Effective sample size",
+            unit: "% of the rollouts",
+            colour: PLAN,
+            value: |moment| moment.effective,
+            guides: &[],
+            shows: 0.0..5.0,
+            kind: Kind::Curve,
+        },
+    ];
+    let mut pixels = vec![255; SIZE.0 as usize * SIZE.1 as usize * 3];
+    {
+        let root = BitMapBackend::with_buffer(&mut pixels, SIZE).into_drawing_area();
+        let areas = root.margin(10, 10, 10, 30).split_evenly((panels.len(), 1));
+        for (i, (panel, area)) in panels.iter().zip(&areas).enumerate() {
+            panel.draw(run, area, i + 1 == panels.len())?;
+        }
+        root.present()?;
+    }
+    image::save_buffer(path, &pixels, SIZE.0, SIZE.1, image::ExtendedColorType::Rgb8)
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+impl Panel<'_> {
+    fn draw(&self, run: &[Moment], area: &DrawingArea<BitMapBackend<'_>, Shift>, is_last: bool) -> Result<()> {
+        let logarithmic = self.kind == Kind::Logarithmic;
+        let on_axis = |value: f32| if logarithmic { value.max(1e-3).log10() } else { value };
+        let values: Vec<(f32, f32)> = run
+            .iter()
+            .map(|moment| (moment.time, on_axis((self.value)(moment))))
+            .filter(|(_, value)| value.is_finite())
+            .collect();
+        let shows = (on_axis(self.shows.start), on_axis(self.shows.end));
+        let (low, high) = values.iter().fold(shows, |(low, high), (_, v)| (low.min(*v), high.max(*v)));
+        let (duration, room) = (run.len() as f32 * DT, 0.08 * (high - low));
+        let caption = if self.unit.is_empty() { self.title.into() } else { format!("{} ({})", self.title, self.unit) };
+        // Rounded, for what binary fractions make of tenths.
+        let number = |value: &f32| ((value * 100.0).round() / 100.0).to_string();
+        let power = |value: &f32| number(&10.0_f32.powf(*value));
+        let mut chart = ChartBuilder::on(area)
+            .caption(caption, (FONT, 20).into_font().color(&INK))
+            .margin_right(110)
+            .y_label_area_size(60)
+            .x_label_area_size(if is_last { 50 } else { 10 })
+            .build_cartesian_2d(0.0..duration, low - room..high + room)?;
+        chart
+            .configure_mesh()
+            .x_desc(if is_last { "time (s)" } else { "" })
+            .x_labels(9)
+            .y_labels(5)
+            .x_label_formatter(&|time| if is_last { number(time) } else { String::new() })
+            .y_label_formatter(if logarithmic { &power } else { &number })
+            .label_style((FONT, 15).into_font().color(&INK))
+            .axis_desc_style((FONT, 18).into_font().color(&INK))
+            .axis_style(INK.mix(0.5))
+            .bold_line_style(INK.mix(0.12))
+            .light_line_style(TRANSPARENT)
+            .draw()?;
+        for &(value, name) in self.guides {
+            chart.draw_series(DashedLineSeries::new([(0.0, value), (duration, value)], 8, 6, GUIDE.stroke_width(1)))?;
+            let style = (FONT, 15).into_font().color(&GUIDE).pos(Pos::new(HPos::Left, VPos::Center));
+            let label = EmptyElement::at((duration, value)) + Text::new(name, (8, 0), style);
+            chart.draw_series([label])?;
+        }
+        let line: Vec<(f32, f32)> = match self.kind {
+            Kind::Steps => values.iter().flat_map(|&(time, value)| [(time, value), (time + DT, value)]).collect(),
+            _ => values,
+        };
+        chart.draw_series(LineSeries::new(line, self.colour.stroke_width(2)))?;
+        Ok(())
+    }
+}

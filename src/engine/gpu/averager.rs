@@ -1,0 +1,114 @@
+//! The weighted mean on its own, for rows that come from the host.
+
+use std::sync::Arc;
+
+use wgpu::BufferUsages as Usage;
+
+use super::device::Device;
+use super::kernels::UPDATE_SIZE;
+use super::workspace::{SUMMARY, bind, partials_len, weighted_mean};
+use crate::error::{BuildError, EngineError, PlanError};
+use crate::update::{Sums, Update};
+
+struct Buffers {
+    /// The shape they were made for: K, D and whether there is a second moment.
+    shape: (u32, u32, u32),
+    updates: wgpu::Buffer,
+    rows: wgpu::Buffer,
+    log_weights: wgpu::Buffer,
+    partials: wgpu::Buffer,
+    summary: wgpu::Buffer,
+    back: wgpu::Buffer,
+    group: wgpu::BindGroup,
+}
+
+pub(crate) struct Averager {
+    device: Arc<Device>,
+    buffers: Option<Buffers>,
+    pending: Option<wgpu::SubmissionIndex>,
+}
+
+impl Buffers {
+    fn new(device: &Device, update: &Update, moments: u64) -> Result<Self, EngineError> {
+        let storage = |what, floats: u64| device.buffer(what, 4 * floats, Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC);
+        let updates = device.buffer("the update", UPDATE_SIZE.get(), Usage::UNIFORM | Usage::COPY_DST)?;
+        let rows = storage("rows", u64::from(update.rows) * u64::from(update.width))?;
+        let log_weights = storage("log-weights", u64::from(update.rows))?;
+        let partials = storage("partial means", partials_len(update))?;
+        let summary = storage("the summary", SUMMARY / 4)?;
+        let back = device.buffer("the read-back", SUMMARY + 4 * moments, Usage::MAP_READ | Usage::COPY_DST)?;
+        let (inputs, fields) = (storage("no inputs", 4)?, storage("no fields", 4)?);
+        let (scores, nominal) = (storage("no scores", 4)?, storage("no plan", 4)?);
+        let group = bind(
+            device,
+            &updates,
+            [&inputs, &fields, &rows, &scores, &log_weights, &partials, &nominal, &summary],
+        );
+        let shape = (update.rows, update.width, update.flags);
+        Ok(Self { shape, updates, rows, log_weights, partials, summary, back, group })
+    }
+}
+
+impl Averager {
+    pub(crate) fn new(device: Arc<Device>) -> Self {
+        Self { device, buffers: None, pending: None }
+    }
+
+    pub(crate) fn run(
+        &mut self,
+        update: &Update,
+        rows: &[f32],
+        log_weights: &[f32],
+        moments: &mut [f32],
+    ) -> Result<Sums, PlanError> {
+        const MOST: u64 = 65_535;
+        let device = &self.device;
+        device.check()?;
+        for (what, requested) in [
+            ("groups of 1,024 rows", update.rows.div_ceil(1024)),
+            ("groups of 16 coordinates", (moments.len() as u32).div_ceil(16)),
+        ] {
+            if u64::from(requested) > MOST {
+                return Err(EngineError::OverLimit { what, requested: requested.into(), limit: MOST }.into());
+            }
+        }
+        if let (Some(submission), Some(buffers)) = (&self.pending, &self.buffers) {
+            device.wait(submission)?;
+            buffers.back.unmap();
+            self.pending = None;
+        }
+        let [group_mean, merge] = device.mean_kernels(false).map_err(|error| match error {
+            BuildError::Engine(error) => error,
+            other => EngineError::Driver { message: other.to_string() },
+        })?;
+        let size = moments.len() as u64;
+        if self.buffers.as_ref().is_none_or(|b| b.shape != (update.rows, update.width, update.flags)) {
+            self.buffers = None;
+            self.buffers = Some(Buffers::new(device, update, size)?);
+        }
+        let Some(buffers) = &self.buffers else { return Ok(Sums::NONE) };
+        device.queue.write_buffer(&buffers.updates, 0, bytemuck::bytes_of(update));
+        device.queue.write_buffer(&buffers.rows, 0, bytemuck::cast_slice(rows));
+        device.queue.write_buffer(&buffers.log_weights, 0, bytemuck::cast_slice(log_weights));
+        let mut encoder = device.device.create_command_encoder(&Default::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            pass.set_bind_group(0, &buffers.group, &[0]);
+            weighted_mean(&mut pass, &group_mean, &merge, update);
+        }
+        encoder.copy_buffer_to_buffer(&buffers.summary, 0, &buffers.back, 0, SUMMARY);
+        let mean_at = 4 * (partials_len(update) - size);
+        encoder.copy_buffer_to_buffer(&buffers.partials, mean_at, &buffers.back, SUMMARY, 4 * size);
+        encoder.map_buffer_on_submit(&buffers.back, wgpu::MapMode::Read, .., |_| ());
+        let submission = device.queue.submit([encoder.finish()]);
+        let mut sums = Sums::NONE;
+        self.pending = Some(submission.clone());
+        device.read(&submission, &buffers.back, |back| {
+            sums = bytemuck::pod_read_unaligned(&back[..size_of::<Sums>()]);
+            let mean: Vec<f32> = bytemuck::pod_collect_to_vec(&back[SUMMARY as usize..][..4 * moments.len()]);
+            moments.copy_from_slice(&mean);
+        })?;
+        self.pending = None;
+        Ok(sums)
+    }
+}

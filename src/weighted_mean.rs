@@ -1,0 +1,148 @@
+//! The weighted mean and its statistics, on their own: the kernel that every driver shares, for any rows.
+
+use crate::engine::{Averager, Engine};
+use crate::error::{InvalidValue, PlanError};
+use crate::update::{SECOND_MOMENT, Sums, Update};
+
+/// Averages rows under their log-weights: m = Σ_k w_k r_k with w = softmax(ℓ).
+///
+/// One pass over the rows by the online softmax (each group of rows relative to its own largest log-weight, then merged in a
+/// fixed order), so log-weights of any size are fine and the same input gives the same bits. It keeps its buffers from
+/// call to call.
+///
+/// # Example
+///
+/// ```
+/// use gibbs::{Engine, WeightedMean};
+///
+/// let mut average = WeightedMean::new(&Engine::new()?);
+/// let rows = [0.0, 10.0, 1.0, 20.0, 2.0, 30.0]; // three rows of two coordinates
+/// let result = average.compute(&rows, &[0.0, f32::NEG_INFINITY, 0.0])?;
+/// assert_eq!(result.mean(), [1.0, 20.0]);
+/// assert_eq!(result.effective_samples(), 2.0);
+/// # Ok::<(), gibbs::Error>(())
+/// ```
+pub struct WeightedMean {
+    averager: Averager,
+    second_moment: bool,
+    average: Average,
+}
+
+/// What [`WeightedMean::compute`] finds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Average {
+    moments: Vec<f32>,
+    width: usize,
+    rows: usize,
+    sums: Sums,
+}
+
+impl WeightedMean {
+    /// An averager on the device of an engine.
+    pub fn new(engine: &Engine) -> Self {
+        let average = Average { moments: Vec::new(), width: 0, rows: 0, sums: Sums::NONE };
+        Self { averager: engine.averager(), second_moment: false, average }
+    }
+
+    /// The same, which also finds Σ_k w_k r_k², coordinate by coordinate.
+    pub fn with_second_moment(mut self) -> Self {
+        self.second_moment = true;
+        self
+    }
+
+    /// The weighted mean of K rows of D coordinates, standing one after the other in `rows`; K is the number of log-weights.
+    ///
+    /// A log-weight of −∞ is a weight of zero. One that is NaN or +∞ makes its row *invalid*: it gets weight zero and is
+    /// counted. What stands in a row of no weight does not matter.
+    ///
+    /// # Errors
+    ///
+    /// If there are no rows, `rows` is not a whole number of rows, no row has a finite log-weight, a row with a positive
+    /// weight is not finite, or the device fails.
+    pub fn compute(&mut self, rows: &[f32], log_weights: &[f32]) -> Result<&Average, PlanError> {
+        let count = log_weights.len();
+        if count == 0 || count > i32::MAX as usize {
+            let expected = format_args!("between 1 and {} of them", i32::MAX);
+            return Err(InvalidValue::new("log_weights", format_args!("{count} numbers"), expected).into());
+        }
+        if rows.is_empty() || rows.len() % count != 0 || rows.len() > u32::MAX as usize {
+            let expected = format_args!("one or more numbers for each of the {count} log-weights, below 2³² altogether");
+            return Err(InvalidValue::new("rows", format_args!("{} numbers", rows.len()), expected).into());
+        }
+        let width = rows.len() / count;
+        let update = Update {
+            rows: count as u32,
+            width: width as u32,
+            coordinate_stride: 1,
+            row_stride: width as u32,
+            flags: if self.second_moment { SECOND_MOMENT } else { 0 },
+            ..bytemuck::Zeroable::zeroed()
+        };
+        let average = &mut self.average;
+        average.moments.resize(width * if self.second_moment { 2 } else { 1 }, 0.0);
+        (average.width, average.rows) = (width, count);
+        average.sums = self.averager.run(&update, rows, log_weights, &mut average.moments)?;
+        if average.sums.sum <= 0.0 {
+            return Err(PlanError::NoFiniteRow { rows: count });
+        }
+        if !average.moments.iter().all(|m| m.is_finite()) {
+            return Err(PlanError::NonFiniteMean);
+        }
+        Ok(average)
+    }
+}
+
+impl std::fmt::Debug for WeightedMean {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WeightedMean").field("second_moment", &self.second_moment).finish_non_exhaustive()
+    }
+}
+
+impl Average {
+    /// Σ_k w_k r_k; D numbers.
+    pub fn mean(&self) -> &[f32] {
+        &self.moments[..self.width]
+    }
+
+    /// Σ_k w_k r_k² by coordinate, if it was asked for; D numbers.
+    pub fn second_moment(&self) -> Option<&[f32]> {
+        Some(&self.moments[self.width..]).filter(|second| !second.is_empty())
+    }
+
+    /// The weighted variance Σ_k w_k r_k² − m² by coordinate, if the second moment was asked for. It loses digits where the
+    /// mean is large beside the spread.
+    pub fn variance(&self) -> Option<Vec<f32>> {
+        let variance = |(s, m): (&f32, &f32)| (s - m * m).max(0.0);
+        self.second_moment().map(|second| second.iter().zip(self.mean()).map(variance).collect())
+    }
+
+    /// log Z = log (1/K) Σ_k e^ℓ_k, over all K rows.
+    pub fn log_z(&self) -> f32 {
+        (f64::from(self.sums.max) + (f64::from(self.sums.sum) / self.rows as f64).ln()) as f32
+    }
+
+    /// The effective sample size (Σw)²/Σw², between 1 and K.
+    pub fn effective_samples(&self) -> f32 {
+        self.sums.sum * self.sums.sum / self.sums.squares
+    }
+
+    /// The largest log-weight.
+    pub fn max_log_weight(&self) -> f32 {
+        self.sums.max
+    }
+
+    /// K.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Rows whose log-weight is finite or −∞.
+    pub fn valid_rows(&self) -> usize {
+        self.sums.valid as usize
+    }
+
+    /// Rows whose log-weight is NaN or +∞.
+    pub fn invalid_rows(&self) -> usize {
+        self.rows - self.sums.valid as usize
+    }
+}

@@ -1,0 +1,692 @@
+//! One update, five times over: an MPPI written plainly in f64 here, the CPU backend with each set of instructions, and the
+//! GPU. Every stage is compared, from the rows drawn to the plan, with the same inputs.
+
+mod common;
+
+use std::f32::consts::PI;
+
+use common::{cpu, engines, gpu};
+use gibbs::check::{Map, evaluate};
+use gibbs::models::*;
+use gibbs::noise::normal::normals;
+use gibbs::{
+    Backend, Convention, Engine, EngineOptions, FieldSet, Grid, Instructions, Limits, Model, Mppi, MppiOptions, Noise,
+    Real, References, Stage, Temperature,
+};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+/// Rows differ by what the polynomials behind a normal round away.
+const ROWS: f64 = 1e-5;
+/// Costs, relative to 1 + |cost|: f32 rollouts against f64 ones.
+const COSTS: f64 = 3e-5;
+/// Log-weights relative to the largest, per unit of 1 + |ℓ|. A λ that is searched for adds its own error.
+const LOG_WEIGHTS: f64 = 1e-3;
+/// λ, relative.
+const TEMPERATURE: f64 = 1e-4;
+/// The plan, absolute, for controls of order 1.
+const PLAN: f64 = 2e-4;
+
+#[track_caller]
+fn close(what: &str, ours: f64, theirs: f64, tolerance: f64) {
+    // Written so that a NaN fails.
+    assert!((ours - theirs).abs() <= tolerance, "{what}: {ours} against {theirs}, further apart than {tolerance:.1e}");
+}
+
+/// A unicycle whose cost looks at a parameter, at the reference table and at the time.
+struct Craft;
+
+impl Model<3, 2> for Craft {
+    #[inline(always)]
+    fn step<R: Real>(&self, at: &Stage<R>, [x, y, a]: [R; 3], [v, w]: [R; 2]) -> [R; 3] {
+        let (s, c) = a.sin_cos();
+        [x + v * c * at.dt(), y + v * s * at.dt(), a + w * at.dt()]
+    }
+    #[inline(always)]
+    fn cost<R: Real>(&self, at: &Stage<R>, [x, y, _]: [R; 3], [v, w]: [R; 2]) -> R {
+        let late = at.index() * 0.1 + 1.0;
+        (x - at.reference(0)).square() * late + (y - at.param(0)).square() + (v.square() + w.square()) * 0.05
+    }
+    #[inline(always)]
+    fn terminal<R: Real>(&self, at: &Stage<R>, [x, y, _]: [R; 3]) -> R {
+        ((x - at.reference(1)).square() + (y - at.param(1)).square()) * at.index() * 0.5
+    }
+}
+
+/// [`Craft`] once more, in f64: the cost of one row.
+fn craft_cost(options: &MppiOptions<2>, x: [f32; 3], row: &[[f64; 2]]) -> f64 {
+    let (dt, [mut x, mut y, mut a]) = (f64::from(options.dt), x.map(f64::from));
+    let table = options.references.as_ref().unwrap();
+    let reference = |t: usize, j: usize| {
+        let rows = table.values.len() / table.columns;
+        f64::from(table.values[t.min(rows - 1) * table.columns + j])
+    };
+    let param = |i: usize| f64::from(options.params[i]);
+    let mut cost = 0.0;
+    for (t, [v, w]) in row.iter().enumerate() {
+        (x, y, a) = (x + v * a.cos() * dt, y + v * a.sin() * dt, a + w * dt);
+        let late = 1.0 + 0.1 * t as f64;
+        cost += (x - reference(t, 0)).powi(2) * late + (y - param(0)).powi(2) + 0.05 * (v * v + w * w);
+    }
+    let end = row.len();
+    cost + ((x - reference(end, 1)).powi(2) + (y - param(1)).powi(2)) * end as f64 * 0.5
+}
+
+/// What an update goes through.
+#[derive(Debug, Clone)]
+struct Stages {
+    rows: Vec<Vec<[f64; 2]>>,
+    costs: Vec<f64>,
+    control_costs: Vec<f64>,
+    log_weights: Vec<f64>,
+    temperature: f64,
+    effective: f64,
+    log_z: f64,
+    min_cost: f64,
+    mean_cost: f64,
+    plan: Vec<[f64; 2]>,
+    /// Whether the rows stand around a plan that was itself computed, so that they carry its error.
+    iterated: bool,
+}
+
+/// (Σw)²/Σw² of e^ℓ.
+fn effective(log_weights: &[f64]) -> f64 {
+    let max = log_weights.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let (mut sum, mut squares) = (0.0, 0.0);
+    for w in log_weights.iter().map(|l| (l - max).exp()) {
+        (sum, squares) = (sum + w, squares + w * w);
+    }
+    sum * sum / squares
+}
+
+/// The lower triangular L with Σ = L Lᵀ, and Σ⁻¹, of a 2 × 2 covariance.
+fn factor(noise: Noise<2>) -> ([[f64; 2]; 2], [[f64; 2]; 2]) {
+    let [[a, b], [_, d]] = match noise {
+        Noise::Diagonal([p, q]) => [[p * p, 0.0], [0.0, q * q]].map(|row| row.map(f64::from)),
+        Noise::Covariance(rows) => rows.map(|row| row.map(f64::from)),
+    };
+    let l00 = a.sqrt();
+    let determinant = a * d - b * b;
+    let inverse = [[d / determinant, -b / determinant], [-b / determinant, a / determinant]];
+    ([[l00, 0.0], [b / l00, (d - b * b / a).sqrt()]], inverse)
+}
+
+/// `options.iterations` updates of MPPI from the plan `u`, as MATH writes them; `number` counts updates of the seed.
+fn reference(
+    options: &MppiOptions<2>,
+    x: [f32; 3],
+    u: &[[f64; 2]],
+    number: u32,
+    given: Option<&[Vec<[f64; 2]>]>,
+) -> Stages {
+    let (factor, precision) = factor(options.noise);
+    let limited = |m: usize, v: f64| match &options.limits {
+        Some(limits) => v.clamp(f64::from(limits.low[m]), f64::from(limits.high[m])),
+        None => v,
+    };
+    let (horizon, count) = (options.horizon, options.samples);
+    let mut plan = u.to_vec();
+    let mut stages = None;
+    for i in 0..options.iterations as u32 {
+        let draw = |k: usize, t: usize, m: usize| {
+            let d = t * 2 + m;
+            f64::from(normals(options.seed, number + i, k as u32, d as u32 / 4)[d % 4])
+        };
+        let row = |k: usize| -> Vec<[f64; 2]> {
+            let at = |t: usize| {
+                let z = [draw(k, t, 0), draw(k, t, 1)];
+                std::array::from_fn(|m| {
+                    let noise = factor[m][0] * z[0] + factor[m][1] * z[1];
+                    let still = k == 0 && options.nominal_first;
+                    let drawn = plan[t][m] + if still { 0.0 } else { noise };
+                    limited(m, given.map_or(drawn, |rows| rows[k][t][m]))
+                })
+            };
+            (0..horizon).map(at).collect()
+        };
+        let rows: Vec<_> = (0..count).map(row).collect();
+        let costs: Vec<f64> = rows.iter().map(|row| craft_cost(options, x, row)).collect();
+        let control_cost = |row: &Vec<[f64; 2]>| {
+            let mut sum = 0.0;
+            for (v, u) in row.iter().zip(&plan) {
+                for i in 0..2 {
+                    for j in 0..2 {
+                        sum += u[i] * precision[i][j] * (v[j] - u[j]);
+                    }
+                }
+            }
+            sum
+        };
+        let control_costs: Vec<f64> = rows.iter().map(control_cost).collect();
+        let alpha = f64::from(options.alpha);
+        let exponent = |lambda: f64| -> Vec<f64> {
+            let energy = |(s, c): (&f64, &f64)| match options.convention {
+                Convention::Sum => s + lambda * (1.0 - alpha) * c,
+                Convention::HorizonAverage => (s + lambda * (1.0 - alpha) * c) / horizon as f64,
+                Convention::Gamma(gamma) => s + f64::from(gamma) * c,
+            };
+            costs.iter().zip(&control_costs).map(energy).map(|j| -j / lambda).collect()
+        };
+        let lambda = match options.temperature {
+            Temperature::Fixed(lambda) => f64::from(lambda),
+            Temperature::EffectiveSamples(fraction) => {
+                let (mut low, mut high) = (1e-6_f64, 1e9_f64);
+                for _ in 0..200 {
+                    let middle = (low * high).sqrt();
+                    let enough = effective(&exponent(middle)) >= f64::from(fraction) * count as f64;
+                    *(if enough { &mut high } else { &mut low }) = middle;
+                }
+                low
+            }
+        };
+        let log_weights = exponent(lambda);
+        let max = log_weights.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let weights: Vec<f64> = log_weights.iter().map(|l| (l - max).exp()).collect();
+        let sum: f64 = weights.iter().sum();
+        let step = f64::from(options.step_size);
+        let next = (0..horizon).map(|t| {
+            std::array::from_fn(|m| {
+                let mean: f64 = rows.iter().zip(&weights).map(|(row, w)| w * row[t][m]).sum::<f64>() / sum;
+                limited(m, plan[t][m] + step * (mean - plan[t][m]))
+            })
+        });
+        plan = next.collect();
+        stages = Some(Stages {
+            effective: effective(&log_weights),
+            log_z: max + (sum / count as f64).ln(),
+            min_cost: -lambda * max,
+            mean_cost: -lambda * log_weights.iter().sum::<f64>() / count as f64,
+            rows,
+            costs,
+            control_costs,
+            log_weights,
+            temperature: lambda,
+            plan: plan.clone(),
+            iterated: i > 0 || number > 0,
+        });
+    }
+    stages.expect("one update at least")
+}
+
+/// Options that [`Craft`] works with. K is no multiple of anything.
+fn craft_options() -> MppiOptions<2> {
+    MppiOptions {
+        horizon: 13,
+        samples: 333,
+        dt: 0.1,
+        temperature: Temperature::Fixed(8.0),
+        noise: Noise::Diagonal([0.7, 1.1]),
+        seed: 0x1234_5678_9abc,
+        initial: [0.6, -0.2],
+        params: vec![0.5, 1.0],
+        references: Some(References { values: (0..10).map(|i| 0.2 * i as f32).collect(), columns: 2 }),
+        ..Default::default()
+    }
+}
+
+/// Every option that changes what an update computes, alone and in company.
+fn craft_cases() -> Vec<(&'static str, MppiOptions<2>)> {
+    let plain = craft_options;
+    let skewed = Noise::Covariance([[0.6, -0.3], [-0.3, 0.9]]);
+    let limits = Some(Limits { low: [-0.4, -0.9], high: [0.9, 0.5] });
+    vec![
+        ("plain", plain()),
+        ("one row", MppiOptions { samples: 1, ..plain() }),
+        ("one step", MppiOptions { horizon: 1, ..plain() }),
+        ("one tile and a row", MppiOptions { samples: 65, horizon: 3, ..plain() }),
+        ("more than a group", MppiOptions { samples: 1500, horizon: 7, ..plain() }),
+        ("full covariance", MppiOptions { noise: skewed, ..plain() }),
+        ("limits", MppiOptions { limits, ..plain() }),
+        ("nominal first", MppiOptions { nominal_first: true, ..plain() }),
+        ("half a step", MppiOptions { step_size: 0.5, ..plain() }),
+        ("a long step into the limits", MppiOptions { step_size: 3.0, limits, ..plain() }),
+        ("α = 0", MppiOptions { alpha: 0.0, ..plain() }),
+        ("α with covariance and limits", MppiOptions { alpha: 0.3, noise: skewed, limits, ..plain() }),
+        (
+            "horizon average",
+            MppiOptions {
+                convention: Convention::HorizonAverage,
+                alpha: 0.4,
+                temperature: Temperature::Fixed(0.7),
+                ..plain()
+            },
+        ),
+        ("γ form", MppiOptions { convention: Convention::Gamma(2.5), noise: skewed, ..plain() }),
+        ("effective samples", MppiOptions { temperature: Temperature::EffectiveSamples(0.2), ..plain() }),
+        (
+            "effective samples with α",
+            MppiOptions { temperature: Temperature::EffectiveSamples(0.2), alpha: 0.97, ..plain() },
+        ),
+        (
+            "effective samples, averaged over the horizon",
+            MppiOptions {
+                temperature: Temperature::EffectiveSamples(0.3),
+                convention: Convention::HorizonAverage,
+                ..plain()
+            },
+        ),
+        ("four iterations", MppiOptions { iterations: 4, ..plain() }),
+        (
+            "everything at once",
+            MppiOptions {
+                iterations: 3,
+                noise: skewed,
+                limits,
+                alpha: 0.96,
+                step_size: 0.8,
+                nominal_first: true,
+                temperature: Temperature::EffectiveSamples(0.25),
+                ..plain()
+            },
+        ),
+    ]
+}
+
+/// Holds one call of `mppi` against the reference, stage by stage.
+fn compare(case: &str, mppi: &mut Mppi<3, 2, Craft>, x: [f32; 3], given: Option<&[Vec<[f64; 2]>]>, expected: &Stages) {
+    let name = format!("{case} on {}", mppi.engine().name());
+    let plan = match given {
+        None => mppi.plan(&x),
+        Some(rows) => {
+            let flat: Vec<f32> = rows.iter().flatten().flatten().map(|v| *v as f32).collect();
+            mppi.plan_rows(&x, &flat)
+        }
+    };
+    let plan = plan.unwrap_or_else(|error| panic!("{name}: {error}")).clone();
+    let is =
+        |what: &str, ours: f64, theirs: f64, tolerance: f64| close(&format!("{name}, {what}"), ours, theirs, tolerance);
+
+    let samples = mppi.samples().expect("the rows of a call that succeeded");
+    let count = expected.rows.len();
+    assert_eq!(samples.len(), count, "{name}");
+    let most = |values: &[f64]| values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let top = most(&expected.log_weights);
+    let ours: Vec<f64> = (0..count).map(|k| f64::from(samples.log_weight(k))).collect();
+    let our_top = most(&ours);
+    let loose = if expected.iterated { 20.0 } else { 1.0 };
+    for k in 0..count {
+        for (u, v) in samples.controls(k).iter().flatten().zip(expected.rows[k].iter().flatten()) {
+            is("row", f64::from(*u), *v, ROWS * (1.0 + v.abs()) + if expected.iterated { PLAN } else { 0.0 });
+        }
+        let cost = expected.costs[k];
+        is("cost", f64::from(samples.cost(k)), cost, loose * COSTS * (1.0 + cost.abs()));
+        let control = samples.control_cost(k);
+        if control != 0.0 {
+            is(
+                "control cost",
+                f64::from(control),
+                expected.control_costs[k],
+                loose * 1e-4 * (1.0 + expected.control_costs[k].abs()),
+            );
+        }
+        let relative = expected.log_weights[k] - top;
+        is("log-weight", ours[k] - our_top, relative, loose * LOG_WEIGHTS * (1.0 + relative.abs()));
+        assert!(samples.is_valid(k), "{name}: row {k}");
+    }
+    is("temperature", f64::from(plan.temperature()), expected.temperature, 10.0 * TEMPERATURE * expected.temperature);
+    is("effective samples", f64::from(plan.effective_samples()), expected.effective, 3e-3 * expected.effective);
+    is("log Z", f64::from(plan.log_z()), expected.log_z, 3e-3 * (1.0 + expected.log_z.abs()));
+    is("least cost", f64::from(plan.min_cost()), expected.min_cost, 3e-3 * (1.0 + expected.min_cost.abs()));
+    is("mean cost", f64::from(plan.mean_cost()), expected.mean_cost, 3e-3 * (1.0 + expected.mean_cost.abs()));
+    assert_eq!(plan.invalid_rows(), 0, "{name}");
+    assert_eq!(plan.controls().len(), expected.plan.len(), "{name}");
+    for (t, (u, v)) in plan.controls().iter().zip(&expected.plan).enumerate() {
+        for m in 0..2 {
+            is(&format!("plan at {t}"), f64::from(u[m]), v[m], PLAN);
+        }
+    }
+    assert_eq!(mppi.controls(), plan.controls(), "{name}: the plan is where the next call starts");
+}
+
+const START: [f32; 3] = [0.3, -0.4, 0.5];
+
+fn initial(options: &MppiOptions<2>) -> Vec<[f64; 2]> {
+    vec![options.initial.map(f64::from); options.horizon]
+}
+
+#[test]
+fn every_stage_agrees_with_a_plain_f64_update() {
+    for engine in engines() {
+        for (case, options) in craft_cases() {
+            let expected = reference(&options, START, &initial(&options), 0, None);
+            let mut mppi = Mppi::new(&engine, Craft, options).unwrap();
+            compare(case, &mut mppi, START, None, &expected);
+        }
+    }
+}
+
+#[test]
+fn given_rows_are_weighed_as_they_are() {
+    let mut rng = StdRng::seed_from_u64(5);
+    for engine in engines() {
+        for (case, options) in craft_cases() {
+            let control = || std::array::from_fn(|_| f64::from(rng.random_range(-1.5_f32..1.5)));
+            let flat: Vec<[f64; 2]> = std::iter::repeat_with(control).take(options.samples * options.horizon).collect();
+            let rows: Vec<Vec<[f64; 2]>> = flat.chunks(options.horizon).map(<[_]>::to_vec).collect();
+            let expected = reference(&options, START, &initial(&options), 0, Some(&rows));
+            let mut mppi = Mppi::new(&engine, Craft, options).unwrap();
+            compare(case, &mut mppi, START, Some(&rows), &expected);
+        }
+    }
+}
+
+#[test]
+fn the_second_call_goes_on_where_the_first_ended() {
+    for engine in engines() {
+        let options = MppiOptions { iterations: 2, ..craft_options() };
+        let first = reference(&options, START, &initial(&options), 0, None);
+        let mut moved: Vec<[f64; 2]> = first.plan[1..].to_vec();
+        moved.push(first.plan[options.horizon - 1]);
+        let second = reference(&options, [0.4, -0.3, 0.45], &moved, 2, None);
+        let mut mppi = Mppi::new(&engine, Craft, options).unwrap();
+        compare("first", &mut mppi, START, None, &first);
+        mppi.shift(1);
+        compare("second", &mut mppi, [0.4, -0.3, 0.45], None, &second);
+    }
+}
+
+#[test]
+fn parameters_and_references_may_change_every_call() {
+    let mut rng = StdRng::seed_from_u64(3);
+    for engine in engines() {
+        let mut options = craft_options();
+        let mut mppi = Mppi::new(&engine, Craft, options.clone()).unwrap();
+        let mut first_controls = Vec::new();
+        for call in 0..12 {
+            // More parameters and columns than are used do no harm; tables may be shorter or longer than the horizon.
+            let rows = [1, 4, 13, 30][call % 4];
+            options.params = (0..2 + call % 2).map(|_| rng.random_range(-2.0..2.0)).collect();
+            let columns = 2 + call % 3;
+            let values = (0..rows * columns).map(|_| rng.random_range(-1.0..1.0)).collect();
+            options.references = Some(References { values, columns });
+            let references = options.references.as_ref().unwrap();
+            mppi.set_params(&options.params).unwrap();
+            mppi.set_references(&references.values, columns).unwrap();
+            mppi.set_controls(&vec![options.initial; options.horizon]).unwrap();
+            let expected = reference(&options, START, &initial(&options), call as u32, None);
+            compare(&format!("call {call}"), &mut mppi, START, None, &expected);
+            first_controls.push(mppi.controls()[0]);
+        }
+        assert!(first_controls.windows(2).all(|pair| pair[0] != pair[1]), "the parameters had an effect");
+    }
+}
+
+#[test]
+fn options_can_be_replaced_between_calls() {
+    for engine in engines() {
+        let mut mppi = Mppi::new(&engine, Craft, craft_options()).unwrap();
+        let mut number = 0;
+        for (case, options) in craft_cases() {
+            let sizes = MppiOptions { horizon: 13, samples: 333, ..options };
+            mppi.set_options(sizes.clone()).unwrap();
+            mppi.set_controls(&vec![sizes.initial; sizes.horizon]).unwrap();
+            let expected = reference(&sizes, START, &initial(&sizes), number, None);
+            compare(case, &mut mppi, START, None, &expected);
+            number += sizes.iterations as u32;
+        }
+    }
+}
+
+#[test]
+fn every_set_of_instructions_gives_the_same_plan() {
+    let sets = [Instructions::Best, Instructions::Avx2, Instructions::Scalar];
+    for (case, options) in craft_cases() {
+        let expected = reference(&options, START, &initial(&options), 0, None);
+        for instructions in sets {
+            let engine = EngineOptions { backend: Backend::Cpu, instructions, ..Default::default() };
+            let mut mppi = Mppi::new(&Engine::with(engine).unwrap(), Craft, options.clone()).unwrap();
+            compare(&format!("{case} with {instructions:?}"), &mut mppi, START, None, &expected);
+        }
+    }
+}
+
+#[test]
+fn a_closed_loop_stays_together_on_cpu_and_gpu() {
+    let Some(gpu) = gpu() else { return };
+    let options = MppiOptions { iterations: 2, nominal_first: true, ..craft_options() };
+    let mut ours = Mppi::new(&cpu(), Craft, options.clone()).unwrap();
+    let mut theirs = Mppi::new(&gpu, Craft, options).unwrap();
+    let mut x = START;
+    for step in 0..20 {
+        let (a, b) = (ours.plan(&x).unwrap().controls()[0], theirs.plan(&x).unwrap().controls()[0]);
+        for m in 0..2 {
+            close(&format!("control {m} at step {step}"), f64::from(a[m]), f64::from(b[m]), 1e-3);
+        }
+        x = Craft.step(&Stage::new(step, 0.1), x, a);
+        ours.shift(1);
+        theirs.shift(1);
+    }
+    assert!(x != START, "the craft moved");
+}
+
+/// Moves by u per step, ends beyond 2, costs the distance gone, and 100 for the end. All numbers are multiples of ¼, so every
+/// backend is exact and rows can be counted.
+struct Hops;
+
+impl Model<1, 1> for Hops {
+    #[inline(always)]
+    fn step<R: Real>(&self, _at: &Stage<R>, [x]: [R; 1], [u]: [R; 1]) -> [R; 1] {
+        [x + u]
+    }
+    #[inline(always)]
+    fn cost<R: Real>(&self, _at: &Stage<R>, [x]: [R; 1], _u: [R; 1]) -> R {
+        x
+    }
+    #[inline(always)]
+    fn terminal<R: Real>(&self, _at: &Stage<R>, [x]: [R; 1]) -> R {
+        x * 100.0
+    }
+    #[inline(always)]
+    fn done<R: Real>(&self, _at: &Stage<R>, [x]: [R; 1]) -> R::Mask {
+        x.gt(2.0)
+    }
+}
+
+#[test]
+fn a_rollout_that_is_done_stands_still() {
+    const STEPS: usize = 9;
+    let mut rng = StdRng::seed_from_u64(8);
+    let rows: Vec<f32> = (0..200 * STEPS).map(|_| rng.random_range(-2..=4_i32) as f32 * 0.25).collect();
+    for engine in engines() {
+        let options = MppiOptions {
+            horizon: STEPS,
+            samples: 200,
+            temperature: Temperature::Fixed(50.0),
+            noise: Noise::Diagonal([1.0]),
+            ..Default::default()
+        };
+        let mut mppi = Mppi::new(&engine, Hops, options).unwrap();
+        for start in [0.0, 1.25, 5.0] {
+            mppi.plan_rows(&[start], &rows).unwrap();
+            let samples = mppi.samples().unwrap();
+            let mut ended = 0;
+            for (k, row) in rows.chunks(STEPS).enumerate() {
+                let (mut x, mut cost, mut states) = (start, 0.0, vec![[start]]);
+                for u in row {
+                    if x <= 2.0 {
+                        x += u;
+                        cost += x;
+                    }
+                    states.push([x]);
+                }
+                ended += usize::from(x > 2.0);
+                assert_eq!(samples.cost(k), cost + 100.0 * x, "row {k} from {start} on {}", engine.name());
+                assert_eq!(samples.states(k), states);
+            }
+            assert!(if start > 2.0 { ended == 200 } else { (10..200).contains(&ended) }, "{ended} rows ended");
+        }
+    }
+}
+
+/// Costs what two fields say.
+struct Hills;
+
+impl Model<2, 2> for Hills {
+    #[inline(always)]
+    fn step<R: Real>(&self, at: &Stage<R>, [x, y]: [R; 2], [u, v]: [R; 2]) -> [R; 2] {
+        [x + u * at.dt(), y + v * at.dt()]
+    }
+    #[inline(always)]
+    fn cost<R: Real>(&self, at: &Stage<R>, [x, y]: [R; 2], _u: [R; 2]) -> R {
+        at.sample(0, x, y) + at.sample(1, y, x) * 0.5
+    }
+}
+
+fn bowl(cells: usize, centre: f32, yaw: f32) -> Grid {
+    let side = cells as f32 * 0.25;
+    let grid =
+        Grid::from_fn(cells, cells, 0.25, [-side / 2.0; 2], |x, y| (x - centre).powi(2) + 0.5 * (y + centre).powi(2));
+    grid.unwrap().with_yaw(yaw).unwrap().with_outside(7.0).unwrap()
+}
+
+#[test]
+fn fields_mean_the_same_and_can_be_replaced() {
+    let options = |fields: Vec<Grid>| MppiOptions {
+        horizon: 10,
+        samples: 300,
+        dt: 0.1,
+        temperature: Temperature::Fixed(4.0),
+        noise: Noise::Diagonal([1.0, 1.0]),
+        fields,
+        ..Default::default()
+    };
+    for engine in engines() {
+        let mut fields = vec![bowl(80, 1.0, 0.4), bowl(90, -0.5, -2.0)];
+        let mut mppi = Mppi::new(&engine, Hills, options(fields.clone())).unwrap();
+        let mut plans = Vec::new();
+        // The same size, another position, and other sizes; an x beyond everything comes last.
+        for grid in [bowl(80, 1.0, 0.4), bowl(80, -1.0, 0.4), bowl(120, 0.3, 1.0), bowl(70, 0.0, 0.0)] {
+            mppi.set_field(0, grid.clone()).unwrap();
+            fields[0] = grid;
+            mppi.reset();
+            plans.push(mppi.plan(&[0.2, -0.1]).unwrap().controls().to_vec());
+            let samples = mppi.samples().unwrap();
+            for k in 0..samples.len() {
+                let path = samples.states(k);
+                let cost: f32 =
+                    path[1..].iter().map(|[x, y]| fields[0].sample(*x, *y) + 0.5 * fields[1].sample(*y, *x)).sum();
+                let what = format!("row {k} on {}", engine.name());
+                close(&what, f64::from(samples.cost(k)), f64::from(cost), 1e-4 * (1.0 + f64::from(cost)));
+            }
+        }
+        assert!(plans.windows(2).all(|pair| pair[0] != pair[1]), "a new field makes a new plan");
+        mppi.plan(&[500.0, 500.0]).unwrap();
+        let samples = mppi.samples().unwrap();
+        assert!((0..300).all(|k| samples.cost(k) == 105.0), "all rows are outside on {}", engine.name());
+    }
+}
+
+/// One field at many points.
+struct Look(FieldSet, usize);
+
+impl Map<2, 1> for Look {
+    #[inline(always)]
+    fn map<R: Real>(&self, [x, y]: [R; 2]) -> [R; 1] {
+        [Stage::<R>::new(0, 0.1).with_fields(&self.0).sample(self.1, x, y)]
+    }
+    fn fields(&self) -> FieldSet {
+        self.0.clone()
+    }
+}
+
+#[test]
+fn a_field_is_looked_up_alike_inside_and_outside() {
+    let mut rng = StdRng::seed_from_u64(4);
+    let mut grid = |width: usize, height: usize, yaw: f32| {
+        let values = (0..width * height).map(|_| rng.random_range(-5.0..5.0)).collect();
+        let grid = Grid::new(width, height, 0.3, [1.0, -2.0], values).unwrap();
+        grid.with_yaw(yaw).unwrap().with_outside(-9.0).unwrap()
+    };
+    let grids = [grid(7, 5, 0.0), grid(9, 4, 0.7), grid(1, 6, -2.5), grid(6, 1, PI), grid(1, 1, 1.0), grid(2, 2, 0.1)];
+    let mut rng = StdRng::seed_from_u64(6);
+    for (i, grid) in grids.iter().enumerate() {
+        // Drawn in the frame of the grid, so that all regions are hit; not on the border itself, where rounding decides.
+        let (w, h) = (grid.width() as f32 * 0.3, grid.height() as f32 * 0.3);
+        let mut inside = 0;
+        let mut points = Vec::new();
+        while points.len() < 800 {
+            let (a, b) = (rng.random_range(-0.5..w + 0.5), rng.random_range(-0.5..h + 0.5));
+            let border = [a, a - w, b, b - h].iter().fold(1.0_f32, |least, d| least.min(d.abs()));
+            if border > 1e-4 {
+                let (s, c) = grid.yaw().sin_cos();
+                points.push([1.0 + c * a - s * b, -2.0 + s * a + c * b]);
+                inside += usize::from(a > 0.0 && a < w && b > 0.0 && b < h);
+            }
+        }
+        points.push([1e9, 0.0]);
+        points.push([-1e30, 1e30]);
+        for engine in engines() {
+            let values = evaluate(&engine, &Look(FieldSet::new(&grids), i), &points).unwrap();
+            let mut differ = 0;
+            for ([x, y], [value]) in points.iter().zip(values) {
+                let expected = grid.sample(*x, *y);
+                differ += usize::from(value != -9.0);
+                let what = format!("grid {i} at ({x}, {y}) on {}", engine.name());
+                close(&what, f64::from(value), f64::from(expected), 2e-4);
+            }
+            assert_eq!(differ, inside, "grid {i} on {}", engine.name());
+        }
+    }
+}
+
+/// Step, cost and terminal cost of a model, as one function of state and control.
+struct Whole<const N: usize, const M: usize, D>(D);
+
+impl<const N: usize, const M: usize, const I: usize, const O: usize, D: Model<N, M>> Map<I, O> for Whole<N, M, D> {
+    #[inline(always)]
+    fn map<R: Real>(&self, input: [R; I]) -> [R; O] {
+        let at = Stage::<R>::new(2, 0.04);
+        let (mut x, mut u, mut output) = ([R::from(0.0); N], [R::from(0.0); M], [R::from(0.0); O]);
+        x.copy_from_slice(&input[..N]);
+        u.copy_from_slice(&input[N..]);
+        let next = self.0.step(&at, x, u);
+        output[..N].copy_from_slice(&next);
+        output[N] = self.0.cost(&at, next, u);
+        output[N + 1] = self.0.terminal(&at, next);
+        output
+    }
+}
+
+/// Holds that a model is the same function everywhere: to 2·10⁻⁵ relative to 1 + |value|, over 2,000 states in ±`size`.
+fn same_everywhere<const N: usize, const M: usize, const I: usize, const O: usize>(
+    model: impl Model<N, M>,
+    size: [f32; I],
+    prepare: impl Fn(&mut [f32; I]),
+) {
+    assert_eq!((I, O), (N + M, N + 2));
+    let (model, mut rng) = (Whole::<N, M, _>(model), StdRng::seed_from_u64(11));
+    let draw = || {
+        let mut x = size.map(|s| rng.random_range(-s..=s));
+        prepare(&mut x);
+        x
+    };
+    let inputs: Vec<[f32; I]> = std::iter::repeat_with(draw).take(2000).collect();
+    for engine in engines() {
+        let outputs: Vec<[f32; O]> = evaluate(&engine, &model, &inputs).unwrap();
+        for (x, theirs) in inputs.iter().zip(outputs) {
+            let ours: [f32; O] = model.map(*x);
+            for o in 0..O {
+                let what = format!("output {o} at {x:?} on {}", engine.name());
+                close(&what, f64::from(theirs[o]), f64::from(ours[o]), 2e-5 * (1.0 + f64::from(ours[o].abs())));
+            }
+        }
+    }
+}
+
+#[test]
+fn every_model_is_the_same_function_everywhere() {
+    same_everywhere::<4, 1, 5, 6>(CartPole::default(), [3.0, 4.0, 10.0, 6.0, 10.0], |_| ());
+    same_everywhere::<2, 1, 3, 4>(Pendulum::default(), [7.0, 9.0, 3.0], |_| ());
+    same_everywhere::<4, 2, 6, 6>(DoubleIntegrator::default(), [5.0, 5.0, 3.0, 3.0, 2.0, 2.0], |_| ());
+    same_everywhere::<3, 2, 5, 5>(Unicycle::default(), [5.0, 5.0, 7.0, 2.0, 2.0], |_| ());
+    same_everywhere::<3, 2, 5, 5>(DifferentialDrive::default(), [5.0, 5.0, 7.0, 20.0, 20.0], |_| ());
+    same_everywhere::<4, 2, 6, 6>(Bicycle::default(), [5.0, 5.0, 7.0, 4.0, 2.0, 1.0], |_| ());
+    same_everywhere::<6, 2, 8, 8>(PlanarQuadrotor::default(), [3.0, 3.0, 4.0, 3.0, 3.0, 3.0, 8.0, 8.0], |_| ());
+    let size = [3.0, 3.0, 3.0, 3.0, 3.0, 3.0, 1.0, 1.0, 1.0, 1.0, 3.0, 3.0, 3.0, 4.0, 4.0, 4.0, 20.0];
+    same_everywhere::<13, 4, 17, 15>(Quadrotor::default(), size, |x| {
+        // A unit quaternion. Not a half turn, where the sign that keeps w ≥ 0 flips.
+        x[6] = 0.2 + x[6].abs();
+        let norm = x[6..10].iter().map(|q| q * q).sum::<f32>().sqrt();
+        x[6..10].iter_mut().for_each(|q| *q /= norm);
+    });
+}

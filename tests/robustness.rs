@@ -1,0 +1,705 @@
+//! What goes wrong gives a typed error that names it, never a panic, and the plan stays as it was.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{cpu, engines, gpu};
+use gibbs::models::{Pendulum, Unicycle};
+use gibbs::{
+    Backend, BuildError, Convention, Engine, EngineError, EngineOptions, Grid, InvalidValue, Limits, Model, ModelError,
+    Mppi, MppiOptions, Noise, PlanError, Real, References, Stage, Tail, Temperature, WeightedMean, WgslFn,
+};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+/// A point that costs x² up to 1, and beyond it something that is not finite.
+#[derive(Clone, Copy)]
+struct Cliff(Fall);
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fall {
+    /// A product too large for f32.
+    Overflow,
+    /// The same below zero.
+    Negative,
+    /// ∞ − ∞.
+    Difference,
+    /// 0 / 0.
+    Quotient,
+    /// √ of a negative number.
+    Root,
+    /// The state itself overflows, and so does its cost.
+    State,
+    /// Only the cost of the end overflows.
+    Terminal,
+}
+
+const FALLS: [Fall; 7] =
+    [Fall::Overflow, Fall::Negative, Fall::Difference, Fall::Quotient, Fall::Root, Fall::State, Fall::Terminal];
+
+impl Model<1, 1> for Cliff {
+    #[inline(always)]
+    fn step<R: Real>(&self, _at: &Stage<R>, [x]: [R; 1], [u]: [R; 1]) -> [R; 1] {
+        let next = x + u;
+        [if self.0 == Fall::State { R::select(next.gt(1.0), next * 3e38 * 3e38, next) } else { next }]
+    }
+    #[inline(always)]
+    fn cost<R: Real>(&self, at: &Stage<R>, [x]: [R; 1], _u: [R; 1]) -> R {
+        let nothing = at.param(0);
+        let huge = x * 3e38 * 3e38;
+        let bad = match self.0 {
+            Fall::Overflow => huge,
+            Fall::Negative => -huge,
+            Fall::Difference => huge - (huge + 1.0),
+            Fall::Quotient => nothing / nothing,
+            Fall::Root => (nothing - x).sqrt(),
+            Fall::State => x * x,
+            Fall::Terminal => R::from(0.0),
+        };
+        R::select(x.gt(1.0), bad, x.square())
+    }
+    #[inline(always)]
+    fn terminal<R: Real>(&self, _at: &Stage<R>, [x]: [R; 1]) -> R {
+        if self.0 == Fall::Terminal { R::select(x.gt(1.0), x * 3e38 * 3e38, 0.0) } else { R::from(0.0) }
+    }
+}
+
+fn cliff_options(samples: usize) -> MppiOptions<1> {
+    MppiOptions { horizon: 1, samples, params: vec![0.0], noise: Noise::Diagonal([0.5]), ..Default::default() }
+}
+
+#[test]
+fn a_row_whose_cost_is_not_finite_weighs_nothing_and_is_counted() {
+    let rows: Vec<f32> = (0..401).map(|k| -0.5 + 0.005 * k as f32).collect();
+    for engine in engines() {
+        for fall in FALLS {
+            let mut mppi = Mppi::new(&engine, Cliff(fall), cliff_options(rows.len())).unwrap();
+            let name = format!("{fall:?} on {}", engine.name());
+            let start = 0.25_f32;
+            let (mut sum, mut mean, mut bad) = (0.0, 0.0, 0);
+            for u in &rows {
+                if start + u > 1.0 {
+                    bad += 1;
+                    continue;
+                }
+                let weight = (-f64::from(start + u).powi(2)).exp();
+                (sum, mean) = (sum + weight, mean + weight * f64::from(*u));
+            }
+            assert!(bad > 100);
+            let plan = mppi.plan_rows(&[start], &rows).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(plan.invalid_rows(), bad, "{name}");
+            assert!((f64::from(plan.controls()[0][0]) - mean / sum).abs() < 1e-5, "{name}: {plan:?}");
+            assert!((f64::from(plan.log_z()) - (sum / rows.len() as f64).ln()).abs() < 1e-4, "{name}: {plan:?}");
+            let samples = mppi.samples().unwrap();
+            let weights = samples.weights();
+            for (k, u) in rows.iter().enumerate() {
+                let fine = start + u <= 1.0;
+                assert_eq!((samples.is_valid(k), weights[k] > 0.0), (fine, fine), "{name}: row {k}");
+            }
+        }
+    }
+}
+
+#[test]
+fn if_no_cost_is_finite_the_plan_stays() {
+    for engine in engines() {
+        for fall in FALLS {
+            for iterations in [1, 3] {
+                for temperature in [Temperature::Fixed(1.0), Temperature::EffectiveSamples(0.3)] {
+                    let options = MppiOptions { iterations, temperature, ..cliff_options(300) };
+                    let mut mppi = Mppi::new(&engine, Cliff(fall), options).unwrap();
+                    let before = mppi.plan(&[0.0]).unwrap().controls().to_vec();
+                    let name = format!("{fall:?} on {}", engine.name());
+                    assert_eq!(mppi.plan(&[50.0]), Err(PlanError::NoFiniteRow { rows: 300 }), "{name}");
+                    assert_eq!(mppi.controls(), before, "{name}");
+                    let after = mppi.plan(&[0.0]).unwrap_or_else(|error| panic!("{name}: {error}"));
+                    assert!(after.controls()[0][0].is_finite() && after.cost().is_finite(), "{name}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn one_finite_row_is_enough() {
+    for engine in engines() {
+        for temperature in [Temperature::Fixed(1.0), Temperature::EffectiveSamples(0.5)] {
+            let options = MppiOptions { temperature, ..cliff_options(130) };
+            let mut mppi = Mppi::new(&engine, Cliff(Fall::Quotient), options).unwrap();
+            for lucky in [0, 64, 129] {
+                let mut rows = vec![5.0; 130];
+                rows[lucky] = 0.125;
+                let plan = mppi.plan_rows(&[0.0], &rows).unwrap();
+                assert_eq!((plan.controls(), plan.invalid_rows()), (&[[0.125]][..], 129), "on {}", engine.name());
+                assert_eq!(plan.effective_samples(), 1.0);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_state_that_is_not_finite_is_refused() {
+    for engine in engines() {
+        let mut mppi =
+            Mppi::new(&engine, Pendulum::default(), MppiOptions { samples: 64, ..Default::default() }).unwrap();
+        let before = mppi.plan(&[1.0, 0.0]).unwrap().controls().to_vec();
+        for state in [[f32::NAN, 0.0], [0.0, f32::INFINITY], [f32::NEG_INFINITY, 0.0]] {
+            let Err(PlanError::Invalid(InvalidValue { field: "state", .. })) = mppi.plan(&state) else {
+                panic!("{state:?} was not refused");
+            };
+            assert!(mppi.simulate(&state, &[[0.0]]).is_err());
+            assert_eq!(mppi.controls(), before);
+        }
+    }
+}
+
+/// Uses two parameters, three reference columns and one field.
+struct Needy;
+
+impl Model<2, 2> for Needy {
+    #[inline(always)]
+    fn step<R: Real>(&self, at: &Stage<R>, [x, y]: [R; 2], [u, v]: [R; 2]) -> [R; 2] {
+        [x + u * at.dt(), y + v * at.dt() + at.param(1)]
+    }
+    #[inline(always)]
+    fn cost<R: Real>(&self, at: &Stage<R>, [x, y]: [R; 2], _u: [R; 2]) -> R {
+        (x - at.reference(2)).square() + at.sample(0, x, y)
+    }
+}
+
+fn needy() -> MppiOptions<2> {
+    MppiOptions {
+        horizon: 4,
+        samples: 70,
+        params: vec![0.0, 0.1],
+        references: Some(References { values: vec![0.0; 6], columns: 3 }),
+        fields: vec![Grid::new(2, 2, 1.0, [0.0, 0.0], vec![1.0, 2.0, 3.0, 4.0]).unwrap()],
+        ..Default::default()
+    }
+}
+
+/// Everything that an option must not be, and the field that the error names.
+fn bad_options() -> Vec<(&'static str, MppiOptions<2>)> {
+    const NAN: f32 = f32::NAN;
+    const INF: f32 = f32::INFINITY;
+    let limits = |low, high| Some(Limits { low: [low, -1.0], high: [high, 1.0] });
+    let table = |values: &[f32], columns| Some(References { values: values.to_vec(), columns });
+    let mut bad = Vec::new();
+    for size in [0, (1 << 24) + 1, usize::MAX] {
+        bad.push(("horizon", MppiOptions { horizon: size, ..needy() }));
+    }
+    for size in [0, (1 << 31) + 1, usize::MAX] {
+        bad.push(("samples", MppiOptions { samples: size, ..needy() }));
+    }
+    for iterations in [0, 1025, usize::MAX] {
+        bad.push(("iterations", MppiOptions { iterations, ..needy() }));
+    }
+    for dt in [0.0, -0.1, NAN, INF] {
+        bad.push(("dt", MppiOptions { dt, ..needy() }));
+    }
+    for lambda in [0.0, -1.0, NAN, INF, 1e-31, 1e31] {
+        bad.push(("temperature", MppiOptions { temperature: Temperature::Fixed(lambda), ..needy() }));
+    }
+    for fraction in [0.0, -0.5, 1.01, NAN, INF] {
+        bad.push(("temperature", MppiOptions { temperature: Temperature::EffectiveSamples(fraction), ..needy() }));
+    }
+    for step_size in [0.0, -1.0, NAN, INF] {
+        bad.push(("step_size", MppiOptions { step_size, ..needy() }));
+    }
+    for alpha in [-0.01, 1.01, NAN, INF] {
+        bad.push(("alpha", MppiOptions { alpha, ..needy() }));
+    }
+    for gamma in [-0.01, NAN, INF] {
+        bad.push(("gamma", MppiOptions { convention: Convention::Gamma(gamma), ..needy() }));
+    }
+    bad.push(("alpha", MppiOptions { convention: Convention::Gamma(1.0), alpha: 0.5, ..needy() }));
+    for sigma in [-1.0, NAN, INF, 1e-19, 1e19] {
+        bad.push(("noise", MppiOptions { noise: Noise::Diagonal([1.0, sigma]), ..needy() }));
+    }
+    for covariance in [
+        [[1.0, 0.5], [0.4, 1.0]],
+        [[1.0, 2.0], [2.0, 1.0]],
+        [[1.0, 1.0], [1.0, 1.0]],
+        [[0.0, 0.0], [0.0, 0.0]],
+        [[-1.0, 0.0], [0.0, 1.0]],
+        [[1.0, NAN], [NAN, 1.0]],
+        [[INF, 0.0], [0.0, 1.0]],
+    ] {
+        bad.push(("noise", MppiOptions { noise: Noise::Covariance(covariance), ..needy() }));
+    }
+    let still = Noise::Diagonal([1.0, 0.0]);
+    bad.push(("noise", MppiOptions { noise: still, alpha: 0.5, ..needy() }));
+    bad.push(("noise", MppiOptions { noise: still, convention: Convention::Gamma(1.0), ..needy() }));
+    for (low, high) in [(1.0, -1.0), (NAN, 1.0), (-1.0, NAN), (INF, INF), (-INF, -INF)] {
+        bad.push(("limits", MppiOptions { limits: limits(low, high), ..needy() }));
+    }
+    for value in [NAN, INF, -INF] {
+        bad.push(("initial", MppiOptions { initial: [0.0, value], ..needy() }));
+        bad.push(("params", MppiOptions { params: vec![0.0, value], ..needy() }));
+        bad.push(("references", MppiOptions { references: table(&[0.0, 0.0, value], 3), ..needy() }));
+    }
+    bad.push(("initial", MppiOptions { initial: [1.5, 0.0], limits: limits(-1.0, 1.0), ..needy() }));
+    for (values, columns) in [(&[][..], 3), (&[0.0; 7][..], 3), (&[0.0; 3][..], 0), (&[0.0; 4][..], 2)] {
+        bad.push(("references", MppiOptions { references: table(values, columns), ..needy() }));
+    }
+    bad.push(("references", MppiOptions { references: None, ..needy() }));
+    bad.push(("params", MppiOptions { params: vec![1.0], ..needy() }));
+    bad.push(("fields", MppiOptions { fields: vec![], ..needy() }));
+    bad
+}
+
+#[track_caller]
+fn names(field: &str, result: Result<(), BuildError>, what: &str) {
+    match result {
+        Err(BuildError::Invalid(error)) => {
+            assert_eq!(error.field, field, "{what}: {error}");
+            let message = error.to_string();
+            assert!(message.contains(field) && !error.value.is_empty() && !error.expected.is_empty(), "{message}");
+        }
+        other => panic!("{what}: {other:?}, but `{field}` should have been refused"),
+    }
+}
+
+#[test]
+fn every_bad_option_is_named() {
+    for engine in engines() {
+        Mppi::new(&engine, Needy, needy()).expect("these options are good");
+        for (field, options) in bad_options() {
+            let what = format!("{options:?}");
+            names(field, Mppi::new(&engine, Needy, options).map(drop), &what);
+        }
+    }
+}
+
+#[test]
+fn a_bad_option_changes_nothing() {
+    for engine in engines() {
+        let [mut touched, mut untouched] = [(); 2].map(|()| Mppi::new(&engine, Needy, needy()).unwrap());
+        for (field, options) in bad_options() {
+            let what = format!("{options:?}");
+            names(field, touched.set_options(options), &what);
+        }
+        assert_eq!(touched.options(), untouched.options());
+        assert_eq!(touched.plan(&[0.1, 0.2]).unwrap().controls(), untouched.plan(&[0.1, 0.2]).unwrap().controls());
+    }
+}
+
+#[test]
+fn more_rows_than_can_be_counted_are_refused() {
+    let options = MppiOptions { samples: 1 << 31, horizon: 100, ..needy() };
+    for engine in engines() {
+        names("samples", Mppi::new(&engine, Needy, options.clone()).map(drop), "2³¹ × 100 × 2");
+        let mut mppi = Mppi::new(&engine, Needy, needy()).unwrap();
+        let before = mppi.plan(&[0.1, 0.2]).unwrap().controls().to_vec();
+        names("samples", mppi.resize(100, 1 << 31), "2³¹ × 100 × 2");
+        names("horizon", mppi.resize(0, 10), "T = 0");
+        names("samples", mppi.resize(10, 0), "K = 0");
+        assert_eq!(mppi.controls(), before);
+        assert_eq!((mppi.options().horizon, mppi.options().samples), (4, 70));
+        mppi.plan(&[0.1, 0.2]).unwrap();
+    }
+}
+
+#[test]
+fn more_rows_than_an_adapter_holds_are_refused() {
+    let Some(engine) = gpu() else { return };
+    let refused = |result: Result<(), BuildError>| match result {
+        Err(BuildError::Engine(EngineError::OverLimit { requested, limit, .. })) => assert!(requested > limit),
+        Err(BuildError::Engine(EngineError::OutOfMemory { bytes, .. })) => assert!(bytes > 1 << 30),
+        other => panic!("{other:?}"),
+    };
+    let options = MppiOptions { samples: 1 << 30, horizon: 1, ..MppiOptions::<1>::default() };
+    refused(Mppi::new(&engine, Pendulum::default(), options).map(drop));
+
+    let options = MppiOptions { samples: 100, horizon: 10, ..MppiOptions::<1>::default() };
+    let mut mppi = Mppi::new(&engine, Pendulum::default(), options).unwrap();
+    let before = mppi.plan(&[1.0, 0.0]).unwrap().controls().to_vec();
+    refused(mppi.resize(1, 1 << 30));
+    assert_eq!(mppi.controls(), before);
+    assert_eq!(mppi.plan(&[1.0, 0.0]).unwrap().controls().len(), 10);
+}
+
+#[track_caller]
+fn refuses<T: std::fmt::Debug>(field: &str, result: Result<T, InvalidValue>) {
+    let error = result.expect_err("this is not valid");
+    assert_eq!(error.field, field, "{error}");
+}
+
+#[test]
+fn bad_arguments_of_setters_are_named_and_change_nothing() {
+    for engine in engines() {
+        let [mut touched, mut untouched] = [(); 2].map(|()| Mppi::new(&engine, Needy, needy()).unwrap());
+        refuses("params", touched.set_params(&[0.0, f32::NAN]));
+        refuses("params", touched.set_params(&[0.0]));
+        refuses("references", touched.set_references(&[], 3));
+        refuses("references", touched.set_references(&[0.0; 4], 3));
+        refuses("references", touched.set_references(&[0.0; 4], 2));
+        refuses("references", touched.set_references(&[0.0; 3], 0));
+        refuses("references", touched.set_references(&[0.0, f32::INFINITY, 0.0], 3));
+        refuses("field", touched.set_field(1, Grid::new(1, 1, 1.0, [0.0, 0.0], vec![0.0]).unwrap()));
+        refuses("controls", touched.set_controls(&[[0.0, 0.0]; 3]));
+        refuses("controls", touched.set_controls(&[[0.0, f32::NAN]; 4]));
+        refuses("state", touched.simulate(&[f32::NAN, 0.0], &[]).map(drop));
+        refuses("controls", touched.simulate(&[0.0, 0.0], &[[f32::INFINITY, 0.0]]).map(drop));
+        assert!(matches!(touched.samples().map(drop), Err(PlanError::Invalid(InvalidValue { field: "samples", .. }))));
+        for rows in [vec![], vec![0.0; 70 * 4 * 2 - 1], vec![f32::NAN; 70 * 4 * 2]] {
+            let Err(PlanError::Invalid(InvalidValue { field: "rows", .. })) = touched.plan_rows(&[0.1, 0.2], &rows)
+            else {
+                panic!("{} rows were not refused", rows.len());
+            };
+        }
+        assert_eq!(touched.options(), untouched.options());
+        assert_eq!(touched.plan(&[0.1, 0.2]).unwrap().controls(), untouched.plan(&[0.1, 0.2]).unwrap().controls());
+    }
+}
+
+#[test]
+fn bad_grids_are_named() {
+    let grid = |w, h, resolution, x, values: &[f32]| Grid::new(w, h, resolution, [x, 0.0], values.to_vec());
+    refuses("width", grid(0, 1, 1.0, 0.0, &[]));
+    refuses("height", grid(1, 0, 1.0, 0.0, &[]));
+    refuses("width", grid(usize::MAX, 1, 1.0, 0.0, &[0.0]));
+    refuses("height", grid(1, (1 << 24) + 1, 1.0, 0.0, &[0.0]));
+    for resolution in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+        refuses("resolution", grid(1, 1, resolution, 0.0, &[0.0]));
+    }
+    refuses("origin", grid(1, 1, 1.0, f32::NAN, &[0.0]));
+    refuses("values", grid(2, 2, 1.0, 0.0, &[0.0; 3]));
+    refuses("values", grid(2, 1, 1.0, 0.0, &[0.0, f32::INFINITY]));
+    let fine = || grid(1, 1, 1.0, 0.0, &[0.0]).unwrap();
+    refuses("yaw", fine().with_yaw(f32::NAN));
+    refuses("outside", fine().with_outside(f32::INFINITY));
+    refuses("values", Grid::from_fn(2, 2, 1.0, [0.0, 0.0], |_, _| f32::NAN));
+}
+
+#[test]
+fn an_unknown_backend_and_a_missing_adapter_are_named() {
+    refuses("backend", "fast".parse::<Backend>());
+    for backend in [Backend::Auto, Backend::Gpu, Backend::Software, Backend::Cpu] {
+        assert_eq!(backend.to_string().parse(), Ok(backend));
+    }
+    let result = Engine::with(EngineOptions { adapter: Some(usize::MAX), ..Default::default() });
+    assert!(matches!(result, Err(EngineError::NoAdapter { .. } | EngineError::NotCompiled { .. })), "{result:?}");
+}
+
+#[test]
+fn weighted_means_refuse_what_cannot_be_averaged() {
+    const NAN: f32 = f32::NAN;
+    const NEVER: f32 = f32::NEG_INFINITY;
+    for engine in engines() {
+        let mut average = WeightedMean::new(&engine).with_second_moment();
+        let mut error = |rows: &[f32], log_weights: &[f32]| average.compute(rows, log_weights).map(drop).unwrap_err();
+        let field = |error: PlanError| match error {
+            PlanError::Invalid(invalid) => invalid.field,
+            other => panic!("{other}"),
+        };
+        assert_eq!(field(error(&[1.0], &[])), "log_weights");
+        assert_eq!(field(error(&[], &[0.0])), "rows");
+        assert_eq!(field(error(&[1.0; 5], &[0.0; 2])), "rows");
+        assert_eq!(error(&[1.0; 4], &[NAN, f32::INFINITY]), PlanError::NoFiniteRow { rows: 2 });
+        assert_eq!(error(&[1.0; 4], &[NEVER; 2]), PlanError::NoFiniteRow { rows: 2 });
+        assert_eq!(error(&[1.0; 3000], &[NAN; 3000]), PlanError::NoFiniteRow { rows: 3000 });
+        assert_eq!(error(&[1.0, NAN], &[0.0; 2]), PlanError::NonFiniteMean);
+
+        // What stands in a row that does not count is not looked at.
+        let rows = [1.0, 2.0, NAN, NAN, f32::INFINITY, 0.0, 3.0, 6.0];
+        let found = average.compute(&rows, &[0.0, NAN, NEVER, 0.0]).unwrap();
+        assert_eq!((found.mean(), found.valid_rows(), found.invalid_rows()), (&[2.0, 4.0][..], 3, 1));
+        assert_eq!(found.second_moment(), Some(&[5.0, 20.0][..]));
+        assert_eq!((found.effective_samples(), found.max_log_weight()), (2.0, 0.0));
+    }
+}
+
+#[test]
+fn any_size_works() {
+    for engine in engines() {
+        let name = engine.name();
+        for samples in [1, 2, 3, 63, 64, 65, 127, 257, 1000, 1023, 1024, 1025, 2049] {
+            for (horizon, iterations) in [(1, 1), (2, 3), (3, 1), (17, 2)] {
+                let options = MppiOptions {
+                    horizon,
+                    samples,
+                    iterations,
+                    temperature: Temperature::EffectiveSamples(0.5),
+                    ..Default::default()
+                };
+                let mut mppi = Mppi::new(&engine, Unicycle::default(), options).unwrap();
+                let plan = mppi.plan(&[1.0, 1.0, 0.0]).unwrap().clone();
+                assert_eq!((plan.controls().len(), plan.states().len()), (horizon, horizon + 1), "{name}");
+                assert!(plan.controls().iter().flatten().all(|u| u.is_finite()), "{name}: K {samples}, T {horizon}");
+                let effective = plan.effective_samples();
+                assert!((0.999..=1.001 * samples as f32).contains(&effective), "{name}: K {samples}, ESS {effective}");
+                assert_eq!(plan.invalid_rows(), 0, "{name}: K {samples}");
+                let samples_seen = mppi.samples().unwrap();
+                assert_eq!((samples_seen.len(), samples_seen.weights().len()), (samples, samples));
+                if samples == 1 {
+                    assert_eq!(samples_seen.controls(0), plan.controls(), "{name}: the mean of one row is the row");
+                }
+            }
+        }
+    }
+}
+
+/// A model that cannot become a kernel, for the reason given.
+struct Odd(Flaw);
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Flaw {
+    TooLarge,
+    NanStep,
+    InfiniteCost,
+    NanTerminal,
+    InfiniteDone,
+    BrokenFunction,
+    WrongName,
+    TwoBodies,
+    ReservedName,
+    SameTwice,
+}
+
+const HALF: WgslFn<1> =
+    WgslFn { name: "half_of", source: "fn half_of(x: f32) -> f32 { return x * 0.5; }", twin: |[x]| x * 0.5 };
+const OTHER_HALF: WgslFn<1> = WgslFn { source: "fn half_of(x: f32) -> f32 { return x / 2.0; }", ..HALF };
+const BROKEN: WgslFn<1> =
+    WgslFn { name: "broken", source: "fn broken(x: f32) -> f32 { return nonsense; }", twin: |[x]| x };
+const MISNAMED: WgslFn<1> = WgslFn { name: "misnamed", source: HALF.source, twin: |[x]| x };
+const RESERVED: WgslFn<1> =
+    WgslFn { name: "model_step", source: "fn model_step(x: f32) -> f32 { return x; }", twin: |[x]| x };
+
+impl Model<1, 1> for Odd {
+    #[inline(always)]
+    fn step<R: Real>(&self, _at: &Stage<R>, [x]: [R; 1], [u]: [R; 1]) -> [R; 1] {
+        let mut next = x + u;
+        match self.0 {
+            Flaw::TooLarge => {
+                for i in 0..10_000 {
+                    next = next * 0.5 + i as f32;
+                }
+            }
+            Flaw::NanStep => next = next * f32::NAN,
+            Flaw::BrokenFunction => next = BROKEN.call([next]),
+            Flaw::WrongName => next = MISNAMED.call([next]),
+            Flaw::TwoBodies => next = HALF.call([next]) + OTHER_HALF.call([next]),
+            Flaw::ReservedName => next = RESERVED.call([next]),
+            Flaw::SameTwice => next = HALF.call([next]) + HALF.call([u]),
+            _ => (),
+        }
+        [next]
+    }
+    #[inline(always)]
+    fn cost<R: Real>(&self, _at: &Stage<R>, [x]: [R; 1], _u: [R; 1]) -> R {
+        if self.0 == Flaw::InfiniteCost { x.min(f32::INFINITY) } else { x.square() }
+    }
+    #[inline(always)]
+    fn terminal<R: Real>(&self, _at: &Stage<R>, [x]: [R; 1]) -> R {
+        if self.0 == Flaw::NanTerminal { x + f32::NAN } else { x }
+    }
+    #[inline(always)]
+    fn done<R: Real>(&self, _at: &Stage<R>, [x]: [R; 1]) -> R::Mask {
+        if self.0 == Flaw::InfiniteDone { x.gt(f32::INFINITY) } else { R::never() }
+    }
+}
+
+fn odd(engine: &Engine, flaw: Flaw) -> Result<Mppi<1, 1, Odd>, BuildError> {
+    Mppi::new(engine, Odd(flaw), MppiOptions { horizon: 3, samples: 64, ..Default::default() })
+}
+
+#[test]
+fn a_model_that_cannot_become_a_kernel_says_why() {
+    for engine in engines() {
+        let error = |flaw| match odd(&engine, flaw).map(drop) {
+            Err(BuildError::Model(error)) => error,
+            other => panic!("{flaw:?} on {}: {other:?}", engine.name()),
+        };
+        assert!(matches!(error(Flaw::TooLarge), ModelError::TooLarge { operations, limit } if operations >= limit));
+        for (flaw, place) in [
+            (Flaw::NanStep, "step"),
+            (Flaw::InfiniteCost, "cost"),
+            (Flaw::NanTerminal, "terminal"),
+            (Flaw::InfiniteDone, "done"),
+        ] {
+            let error = error(flaw);
+            assert!(
+                matches!(&error, ModelError::NotFinite { function, .. } if *function == place),
+                "{flaw:?}: {error}"
+            );
+        }
+        assert_eq!(error(Flaw::TwoBodies), ModelError::DuplicateFunction { name: "half_of".into() });
+    }
+}
+
+#[test]
+fn a_hand_written_function_may_be_called_twice() {
+    for engine in engines() {
+        let mut mppi = odd(&engine, Flaw::SameTwice).unwrap();
+        assert!(mppi.plan(&[1.0]).unwrap().cost().is_finite(), "on {}", engine.name());
+    }
+}
+
+#[test]
+fn broken_wgsl_is_refused_with_the_compilers_words() {
+    let Some(engine) = gpu() else { return };
+    for (flaw, word) in
+        [(Flaw::BrokenFunction, "nonsense"), (Flaw::WrongName, "misnamed"), (Flaw::ReservedName, "model_step")]
+    {
+        match odd(&engine, flaw).map(drop) {
+            Err(BuildError::Model(ModelError::Shader { message })) => assert!(message.contains(word), "{message}"),
+            other => panic!("{flaw:?}: {other:?}"),
+        }
+        // The device is none the worse for it.
+        odd(&engine, Flaw::SameTwice).unwrap().plan(&[1.0]).unwrap();
+    }
+}
+
+#[test]
+fn a_lost_device_keeps_the_plan_and_the_cpu_takes_over() {
+    let Some(engine) = gpu() else { return };
+    // A device of its own, since it is going to be lost.
+    let engine = Engine::with(EngineOptions { backend: engine.backend(), ..Default::default() }).unwrap();
+    let options = MppiOptions { horizon: 12, samples: 200, ..Default::default() };
+    let mut mppi = Mppi::new(&engine, Pendulum::default(), options.clone()).unwrap();
+    let mut average = WeightedMean::new(&engine);
+    average.compute(&[1.0, 2.0], &[0.0, 0.0]).unwrap();
+    let state = [2.0, 0.0];
+    let before = mppi.plan(&state).unwrap().controls().to_vec();
+
+    engine.clone().destroy();
+    for _ in 0..3 {
+        let error = mppi.plan(&state).map(drop).unwrap_err();
+        assert!(matches!(error, PlanError::Engine(EngineError::DeviceLost { .. })), "{error:?}");
+        assert_eq!(mppi.controls(), before);
+    }
+    assert!(mppi.samples().is_err());
+    assert!(mppi.resize(20, 300).is_err());
+    assert_eq!(mppi.controls(), before);
+    let error = average.compute(&[1.0, 2.0], &[0.0, 0.0]).map(drop).unwrap_err();
+    assert!(matches!(error, PlanError::Engine(EngineError::DeviceLost { .. })), "{error:?}");
+    let error = Mppi::new(&engine, Pendulum::default(), options.clone()).map(drop).unwrap_err();
+    assert!(matches!(error, BuildError::Engine(EngineError::DeviceLost { .. })), "{error:?}");
+    assert!(mppi.rebuild(&engine).is_err(), "the device is still lost");
+    assert_eq!(mppi.controls(), before);
+
+    mppi.shift(1);
+    mppi.rebuild(&cpu()).unwrap();
+    assert_eq!(mppi.controls()[..11], before[1..], "the plan came along");
+    let plan = mppi.plan(&state).unwrap();
+    assert_eq!(plan.backend(), Backend::Cpu);
+    assert!(plan.cost().is_finite());
+
+    let again = Engine::with(engine.options().clone()).unwrap();
+    mppi.rebuild(&again).unwrap();
+    assert_eq!(mppi.plan(&state).unwrap().backend(), again.backend());
+}
+
+#[test]
+fn a_time_out_is_an_error_and_not_the_end() {
+    let Some(engine) = gpu() else { return };
+    let hasty = EngineOptions { backend: engine.backend(), timeout: Duration::from_nanos(1), ..Default::default() };
+    let hasty = Engine::with(hasty).unwrap();
+    let options = MppiOptions { horizon: 40, samples: 6000, ..Default::default() };
+    let mut mppi = Mppi::new(&hasty, Unicycle::default(), options).unwrap();
+    let (mut answered, mut late) = (0, 0);
+    for call in 0..40 {
+        let before = mppi.controls().to_vec();
+        match mppi.plan(&[1.0, 1.0, 0.0]) {
+            Ok(plan) => {
+                answered += 1;
+                assert!(plan.cost().is_finite());
+            }
+            Err(PlanError::Engine(EngineError::Timeout { after })) => {
+                late += 1;
+                assert_eq!(after, Duration::from_nanos(1));
+                assert_eq!(mppi.controls(), before, "call {call}");
+            }
+            Err(other) => panic!("{other}"),
+        }
+        if call % 10 == 9 {
+            match mppi.resize(30 + call, 6000 - call) {
+                Ok(()) | Err(BuildError::Engine(EngineError::Timeout { .. })) => (),
+                Err(other) => panic!("{other}"),
+            }
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    println!("{answered} calls were answered within a nanosecond, {late} were late");
+    assert_eq!(answered + late, 40);
+    mppi.rebuild(&engine).unwrap();
+    mppi.plan(&[1.0, 1.0, 0.0]).expect("with time enough it works");
+}
+
+/// `calls` plans with sizes, parameters, options and everything else changed at random between them.
+fn soak(engine: &Engine, calls: usize, seed: u64) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut mppi = Mppi::new(engine, Needy, needy()).unwrap();
+    let mut state = [0.0_f32; 2];
+    for call in 0..calls {
+        for _ in 0..rng.random_range(0..3) {
+            let (horizon, samples) = (mppi.options().horizon, mppi.options().samples);
+            match rng.random_range(0..11) {
+                0 => mppi.resize(rng.random_range(1..12), rng.random_range(1..200)).unwrap(),
+                1 => mppi.set_params(&[rng.random_range(-1.0..1.0), rng.random_range(-0.1..0.1)]).unwrap(),
+                2 => {
+                    let (rows, columns) = (rng.random_range(1..15), rng.random_range(3..5));
+                    let values: Vec<f32> = (0..rows * columns).map(|_| rng.random_range(-1.0..1.0)).collect();
+                    mppi.set_references(&values, columns).unwrap();
+                }
+                3 => {
+                    let side = rng.random_range(1..9);
+                    let grid = Grid::from_fn(side, side, 0.5, [-1.0, -1.0], |x, y| (x * y).abs()).unwrap();
+                    mppi.set_field(0, grid.with_outside(3.0).unwrap()).unwrap();
+                }
+                4 => {
+                    let mut options = mppi.options().clone();
+                    options.tail = [Tail::Hold, Tail::Repeat, Tail::Initial][rng.random_range(0..3)];
+                    options.iterations = rng.random_range(1..4);
+                    options.alpha = [1.0, 0.5][rng.random_range(0..2)];
+                    options.temperature = match rng.random_range(0..2) {
+                        0 => Temperature::Fixed(10.0_f32.powf(rng.random_range(-3.0..3.0))),
+                        _ => Temperature::EffectiveSamples(rng.random_range(0.001..1.0)),
+                    };
+                    options.limits = [None, Some(Limits { low: [-1.0; 2], high: [1.0; 2] })][rng.random_range(0..2)];
+                    options.nominal_first = rng.random();
+                    mppi.set_options(options).unwrap();
+                }
+                5 => mppi.reset(),
+                6 => mppi.reseed(rng.random()),
+                7 => mppi.set_controls(&vec![[0.1, -0.1]; horizon]).unwrap(),
+                8 => {
+                    let rows: Vec<f32> = (0..samples * horizon * 2).map(|_| rng.random_range(-1.0..1.0)).collect();
+                    mppi.plan_rows(&state, &rows).unwrap();
+                }
+                9 => {
+                    // Refused, and that must not matter.
+                    assert!(mppi.plan(&[f32::NAN; 2]).is_err() && mppi.resize(0, 0).is_err());
+                }
+                _ => {
+                    if let Ok(samples) = mppi.samples() {
+                        let sum: f32 = samples.weights().iter().sum();
+                        assert!((sum - 1.0).abs() < 1e-3, "call {call}: the weights sum to {sum}");
+                    }
+                }
+            }
+        }
+        let samples = mppi.options().samples as f32;
+        let plan = mppi.plan(&state).unwrap_or_else(|error| panic!("call {call} on {}: {error}", engine.name()));
+        let numbers = [plan.cost(), plan.min_cost(), plan.mean_cost(), plan.log_z(), plan.temperature()];
+        assert!(numbers.iter().all(|v| v.is_finite()), "call {call} on {}: {plan:?}", engine.name());
+        assert!(plan.controls().iter().flatten().chain(plan.states().iter().flatten()).all(|v| v.is_finite()));
+        assert!((0.99..=1.01 * samples).contains(&plan.effective_samples()), "call {call}: {plan:?}");
+        state = [plan.states()[1][0].clamp(-3.0, 3.0), plan.states()[1][1].clamp(-3.0, 3.0)];
+        mppi.shift(rng.random_range(0..20));
+    }
+}
+
+#[test]
+fn some_thousand_plans_on_the_cpu_give_finite_numbers() {
+    soak(&cpu(), 5000, 1);
+}
+
+#[test]
+fn some_hundred_plans_on_a_gpu_give_finite_numbers() {
+    if let Some(engine) = gpu() {
+        soak(&engine, 500, 2);
+    }
+}
