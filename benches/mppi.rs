@@ -57,7 +57,9 @@ fn stages(criterion: &mut Criterion) {
                     println!("{}/{name}: this device has no clock", engine.backend());
                     break;
                 }
-                group.throughput(Throughput::Elements((samples * horizon) as u64));
+                // Weighing sees a rollout's cost, everything else its steps.
+                let elements = if name == "weigh" { samples } else { samples * horizon };
+                group.throughput(Throughput::Elements(elements as u64));
                 group.bench_function(format!("{samples}x{horizon}"), |bencher| {
                     bencher.iter_custom(|plans| (0..plans).filter_map(|_| stage(plan())).sum());
                 });

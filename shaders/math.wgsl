@@ -26,6 +26,11 @@ fn gibbs_sin_cos(x: f32) -> vec2<f32> {
     var r = fma(n, -1.5703125, x);
     r = fma(f32(quadrant * 2029), -2.3841858e-7, r); // 2029 / 2^22 = 4.837513e-4
     r = fma(n, -7.54979e-8, r);
+    return gibbs_sin_cos_from(bitcast<u32>(quadrant), r);
+}
+
+// (sin, cos) of r + q·π/2, for r in [−π/4, π/4] and the low two bits q of `quadrant`.
+fn gibbs_sin_cos_from(quadrant: u32, r: f32) -> vec2<f32> {
     let z = r * r;
     var s = fma(-1.9515296e-4, z, 8.332161e-3);
     s = fma(s, z, -1.6666655e-1);
@@ -33,11 +38,10 @@ fn gibbs_sin_cos(x: f32) -> vec2<f32> {
     var k = fma(2.4433157e-5, z, -1.3887316e-3);
     k = fma(k, z, 4.1666646e-2);
     k = fma(k * z, z, fma(z, -0.5, 1.0));
-    let bits = bitcast<u32>(quadrant);
-    let odd = (bits & 1u) == 1u;
+    let odd = (quadrant & 1u) == 1u;
     // Bit 1 of the quadrant is the sign of the sine; that of the cosine is bit 1 of the next quadrant.
-    let sin = gibbs_flip_sign(select(s, k, odd), bits << 30u);
-    let cos = gibbs_flip_sign(select(k, s, odd), (bits + 1u) << 30u);
+    let sin = gibbs_flip_sign(select(s, k, odd), quadrant << 30u);
+    let cos = gibbs_flip_sign(select(k, s, odd), (quadrant + 1u) << 30u);
     return vec2<f32>(sin, cos);
 }
 

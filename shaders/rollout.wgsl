@@ -2,8 +2,9 @@
 // Twin: src/engine/cpu/rollout.rs.
 //
 // The model is generated (src/engine/gpu/source.rs) and put before this file:
-//     struct State, struct Control, struct Stepped { x: State, cost: f32, done: bool }
-//     initial_state(), frozen(yes, old, new), model_step(t, x, u), model_terminal(t, x), model_done(t, x)
+//     struct State, struct Control, initial_state(), frozen(moves, before, after)
+//     model_advance(t, x, before, u): the cost of having arrived in x by `before`, whether that ends it, the next state by u
+//     model_cost(t, x, u), model_terminal(t, x)
 //     struct Proposal, proposal()
 //     struct Held, held_from(k, t), held_next(h): the normals of the next STEPS time steps
 //     drawn(p, h, k, t), given(k, t), limited(p, u), stored(k, t, u), control_cost(p, t, u)
@@ -11,6 +12,13 @@
 
 var<workgroup> tile_best: atomic<u32>;
 var<workgroup> tile_worst: atomic<u32>;
+
+// Kahan's summation: a sum, and what it has rounded away so far.
+fn added(sum: vec2<f32>, value: f32) -> vec2<f32> {
+    let y = value - sum.y;
+    let total = sum.x + y;
+    return vec2<f32>(total, (total - sum.x) - y);
+}
 
 @compute @workgroup_size(64)
 fn rollout(
@@ -29,9 +37,9 @@ fn rollout(
     if tile * TILE < update.rows {
         let p = proposal();
         var x = initial_state();
-        var running = !model_done(0u, x);
-        var sum = 0.0;
-        var lost = 0.0;
+        var before = Control();
+        var running = true;
+        var sum = vec2<f32>();
         var control = 0.0;
         for (var start = 0u; start < update.horizon; start += STEPS) {
             var held: Held;
@@ -54,28 +62,24 @@ fn rollout(
                 if CONTROL_COST {
                     control += control_cost(p, t, u);
                 }
-                let next = model_step(t, x, u);
-                // Kahan's summation: `lost` is what the sum has rounded away so far.
-                let y = select(0.0, next.cost, running) - lost;
-                let total = sum + y;
-                lost = (total - sum) - y;
-                sum = total;
-                x = frozen(running, x, next.x);
+                // The cost of the step before stands here, beside the next step, so that what they share is computed once.
+                let next = model_advance(t, x, before, u);
+                sum = added(sum, select(0.0, next.cost, running && t > 0u));
                 running = running && !next.done;
+                x = frozen(running, x, next.x);
+                before = u;
             }
         }
-
-        let y = model_terminal(update.horizon, x) - lost;
-        let total = sum + y;
-        lost = (total - sum) - y;
+        sum = added(sum, select(0.0, model_cost(update.horizon - 1u, x, before), running));
+        sum = added(sum, model_terminal(update.horizon, x));
 
         let at = score_address(k);
-        scores[at] = total;
-        scores[at + TILE] = -lost;
+        scores[at] = sum.x;
+        scores[at + TILE] = -sum.y;
         scores[at + 2u * TILE] = control;
-        if k < update.rows && finite(total) {
-            atomicMin(&tile_best, ordered(total));
-            atomicMax(&tile_worst, ordered(total));
+        if k < update.rows && finite(sum.x) {
+            atomicMin(&tile_best, ordered(sum.x));
+            atomicMax(&tile_worst, ordered(sum.x));
         }
     }
     workgroupBarrier();

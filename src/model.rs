@@ -17,9 +17,11 @@ pub struct Inputs<'a> {
 }
 
 impl Inputs<'_> {
-    /// What a model is traced with: nothing is known yet, not even the time.
-    pub(crate) const TRACED: Inputs<'static> =
+    /// What a model is traced with: nothing is known yet, not even the time. Its negative index is a mark for the tracer.
+    pub(crate) const NOW: Inputs<'static> =
         Inputs { params: &[], reference: &[], time: -1.0, dt: 0.0, fields: &NO_FIELDS };
+    /// The time step before that one.
+    pub(crate) const BEFORE: Inputs<'static> = Inputs { time: -2.0, ..Self::NOW };
 }
 
 static NO_FIELDS: FieldSet = FieldSet { packed: Vec::new(), count: 0 };

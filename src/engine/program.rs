@@ -11,7 +11,6 @@ use crate::scalar::trace::{Expr, Math, Trace, Usage};
 /// A model made ready to be rolled out.
 pub(crate) struct Program {
     pub(crate) states: usize,
-    pub(crate) controls: usize,
     /// What the model needs from outside.
     pub(crate) usage: Usage,
     /// Operations on the tape.
@@ -28,49 +27,52 @@ impl Program {
         model: &Arc<D>,
         math: Math,
     ) -> Result<Self, ModelError> {
-        let at = Stage::<Expr>::over(Inputs::TRACED);
+        let (now, before) = (Stage::<Expr>::over(Inputs::NOW), Stage::<Expr>::over(Inputs::BEFORE));
         let trace = Trace::start(math);
-        let x: [Expr; N] = trace.inputs(0);
-        let u: [Expr; M] = trace.inputs(N);
-        let input = |i: usize| if i < N { format!("x.x{i}") } else { format!("u.u{}", i - N) };
+        let (x, u): ([Expr; N], [Expr; M]) = (trace.inputs(0), trace.inputs(N));
+        let u_before: [Expr; M] = trace.inputs(N + M);
+        let input = |i: usize| match i {
+            _ if i < N => format!("x.x{i}"),
+            _ if i < N + M => format!("u.u{}", i - N),
+            _ => format!("before.u{}", i - N - M),
+        };
+        let members = |prefix: &str, n: usize| (0..n).map(|i| format!("    {prefix}{i}: f32,\n")).collect::<String>();
+        let mut source = format!("struct State {{\n{}}}\nstruct Control {{\n{}}}\n", members("x", N), members("u", M));
+        source.push_str("struct Advanced {\n    x: State,\n    cost: f32,\n    done: bool,\n}\n");
 
-        // One tape for step, cost and done, so that what they share is computed once.
-        trace.enter("step");
-        let next = model.step(&at, x, u);
+        // One tape for the cost of the step before and for the next step, so that what they share is computed once.
         trace.enter("cost");
-        let cost = model.cost(&at, next, u);
+        let cost = model.cost(&before, x, u_before);
         trace.enter("done");
-        let done = model.done(&at, next);
+        let done = model.done(&before, x);
+        trace.enter("step");
+        let next = model.step(&now, x, u);
         let mut outputs = next.to_vec();
         outputs.push(cost);
         let (body, names) = trace.emit(&outputs, &[done], input);
-
-        let members = |prefix: &str, n: usize| (0..n).map(|i| format!("    {prefix}{i}: f32,\n")).collect::<String>();
-        let mut source = format!("struct State {{\n{}}}\nstruct Control {{\n{}}}\n", members("x", N), members("u", M));
-        source.push_str("struct Stepped {\n    x: State,\n    cost: f32,\n    done: bool,\n}\n");
         // Writing to a String cannot fail.
         let _ = writeln!(
             source,
-            "fn model_step(t: u32, x: State, u: Control) -> Stepped {{\n{body}    return Stepped(State({}), {}, {});\n}}",
+            "fn model_advance(t: u32, x: State, before: Control, u: Control) -> Advanced {{\n    \
+             let t_before = max(t, 1u) - 1u;\n{body}    return Advanced(State({}), {}, {});\n}}",
             names[..N].join(", "),
             names[N],
             names[N + 1],
         );
 
-        trace.enter("done");
-        let done = model.done(&at, x);
-        let (body, names) = trace.emit(&[], &[done], input);
-        let _ = writeln!(source, "fn model_done(t: u32, x: State) -> bool {{\n{body}    return {};\n}}", names[0]);
+        trace.enter("cost");
+        let cost = model.cost(&now, x, u);
+        let (body, names) = trace.emit(&[cost], &[], input);
+        let _ = writeln!(source, "fn model_cost(t: u32, x: State, u: Control) -> f32 {{\n{body}    return {};\n}}", names[0]);
 
         trace.enter("terminal");
-        let terminal = model.terminal(&at, x);
+        let terminal = model.terminal(&now, x);
         let (body, names) = trace.emit(&[terminal], &[], input);
         let _ = writeln!(source, "fn model_terminal(t: u32, x: State) -> f32 {{\n{body}    return {};\n}}", names[0]);
 
         let (functions, usage, operations) = trace.finish()?;
         Ok(Self {
             states: N,
-            controls: M,
             usage,
             operations,
             functions,

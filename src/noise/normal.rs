@@ -2,25 +2,28 @@
 //!
 //! G. E. P. Box, M. E. Muller, *A note on the generation of random normal deviates*, Ann. Math. Statist. 29 (1958).
 
-use std::f32::consts::TAU;
+use std::f32::consts::FRAC_PI_2;
 
 use super::philox;
-use crate::scalar::math::{Vector, ln_positive, sin_cos};
+use crate::scalar::math::{Vector, ln_positive, sin_cos_from};
 
-/// (h ≫ 9) · 2⁻²³, in [0, 1): 23 bits become a mantissa without a conversion.
+/// The top 23 bits of a word as a number in [1, 2): they become its mantissa, without a conversion.
 #[inline(always)]
-fn unit<V: Vector>(word: V::Bits) -> V {
-    let in_1_2 = V::from_bits(V::bits_xor(V::bits_shr(word, 9), V::splat_bits(0x3f80_0000)));
-    in_1_2 - 1.0
+fn in_1_2<V: Vector>(word: V::Bits) -> V {
+    V::from_bits(V::bits_xor(V::bits_shr(word, 9), V::splat_bits(0x3f80_0000)))
 }
 
-/// Two normals from two words: (r cos φ, r sin φ), r = √(−2 ln u), u in (0, 1], φ = 2π u′. So |z| ≤ 5.65.
+/// Two normals from two words: (r cos φ, r sin φ) with r = √(−2 ln u), u in (0, 1], so |z| ≤ 5.65.
+///
+/// The angle φ is uniform on the circle: the top two bits of its word are the quadrant, the others the place in it. That
+/// needs no range reduction.
 #[inline(always)]
 fn pair<V: Vector>(a: V::Bits, b: V::Bits) -> [V; 2] {
-    let u = -unit::<V>(a) + 1.0;
+    let u = -in_1_2::<V>(a) + 2.0;
     // The logarithm of a number just below 1 may round to a positive one.
     let r = (ln_positive(u) * -2.0).upper(V::from(0.0)).root();
-    let (s, c) = sin_cos(unit::<V>(b) * TAU);
+    let in_quadrant = (in_1_2::<V>(V::bits_shl(b, 2)) - 1.5) * FRAC_PI_2;
+    let (s, c) = sin_cos_from(V::bits_shr(b, 30), in_quadrant);
     [r * c, r * s]
 }
 

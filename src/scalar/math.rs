@@ -105,11 +105,16 @@ fn floor<V: Vector>(x: V) -> V {
 #[inline(always)]
 pub(crate) fn sin_cos<V: Vector>(x: V) -> (V, V) {
     let shifted = x.fused(c(FRAC_2_PI), c(ROUND));
-    let quadrant = shifted.bits();
     let n = shifted - ROUND;
     let r = n.fused(c(-1.570_312_5), x);
     let r = n.fused(c(-4.837_513e-4), r);
     let r = n.fused(c(-7.549_79e-8), r);
+    sin_cos_from(shifted.bits(), r)
+}
+
+/// (sin, cos) of r + q·π/2, for r in [−π/4, π/4] and the low two bits q of `quadrant`.
+#[inline(always)]
+pub(crate) fn sin_cos_from<V: Vector>(quadrant: V::Bits, r: V) -> (V, V) {
     let z = r * r;
     let s = (horner(z, [-1.951_529_6e-4, 8.332_161e-3, -1.666_665_5e-1]) * z).fused(r, r);
     let k = (horner(z, [2.443_315_7e-5, -1.388_731_6e-3, 4.166_664_6e-2]) * z).fused(z, z.fused(c(-0.5), c(1.0)));

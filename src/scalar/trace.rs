@@ -65,6 +65,27 @@ enum Binary {
     Or,
 }
 
+/// Which time step a stage stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Moment {
+    Now,
+    Before,
+}
+
+impl Moment {
+    fn of(inputs: &Inputs<'_>) -> Self {
+        if inputs.time == Inputs::BEFORE.time { Self::Before } else { Self::Now }
+    }
+
+    /// The name of its index in the generated code.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Now => "t",
+            Self::Before => "t_before",
+        }
+    }
+}
+
 /// One entry of the tape; numbers are indices of earlier entries.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Op {
@@ -72,8 +93,8 @@ enum Op {
     Truth(bool),
     Input(usize),
     Param(usize),
-    Reference(usize),
-    Time,
+    Reference(Moment, usize),
+    Time(Moment),
     Dt,
     Unary(Unary, u32),
     Binary(Binary, u32, u32),
@@ -380,7 +401,7 @@ impl Real for Expr {
         })
     }
     // A stage built by hand has its values at hand, and they become constants; the one that a driver's model is traced
-    // with has none (see `Inputs::traced`).
+    // with has none (see `Inputs::NOW`).
     fn param(inputs: &Inputs<'_>, i: usize) -> Self {
         if let Some(value) = inputs.params.get(i) {
             return Self::from(*value);
@@ -396,14 +417,14 @@ impl Real for Expr {
         }
         TAPE.with_borrow_mut(|tape| {
             tape.usage.columns = tape.usage.columns.max(j + 1);
-            tape.push(Op::Reference(j))
+            tape.push(Op::Reference(Moment::of(inputs), j))
         })
     }
     fn time(inputs: &Inputs<'_>) -> Self {
         if inputs.time >= 0.0 {
             return Self::from(inputs.time);
         }
-        TAPE.with_borrow_mut(|tape| tape.push(Op::Time))
+        TAPE.with_borrow_mut(|tape| tape.push(Op::Time(Moment::of(inputs))))
     }
     fn dt(inputs: &Inputs<'_>) -> Self {
         if inputs.time >= 0.0 {
@@ -538,7 +559,7 @@ impl Printer<'_> {
                 Op::Binary(_, a, b) | Op::Sample(_, a, b) | Op::Gradient(_, a, b) => [a, b].into_iter().for_each(mark),
                 Op::Fused(a, b, c) | Op::Select(a, b, c) => [a, b, c].into_iter().for_each(mark),
                 Op::Call(_, arguments) => arguments.iter().for_each(mark),
-                Op::Number(_) | Op::Truth(_) | Op::Input(_) | Op::Param(_) | Op::Reference(_) | Op::Time | Op::Dt => {}
+                Op::Number(_) | Op::Truth(_) | Op::Input(_) | Op::Param(_) | Op::Reference(..) | Op::Time(_) | Op::Dt => {}
             }
         }
         live
@@ -561,8 +582,8 @@ impl Printer<'_> {
             Op::Truth(value) => value.to_string(),
             Op::Input(i) => (self.input)(*i),
             Op::Param(i) => format!("inputs[PARAMS + {i}u]"),
-            Op::Reference(j) => format!("inputs[reference_at(t) + {j}u]"),
-            Op::Time => "f32(t)".into(),
+            Op::Reference(moment, j) => format!("inputs[reference_at({}) + {j}u]", moment.name()),
+            Op::Time(moment) => format!("f32({})", moment.name()),
             Op::Dt => "update.dt".into(),
             Op::Unary(kind, a) => {
                 let a = n(a);

@@ -100,8 +100,9 @@ fn rollouts<S: Simd, const N: usize, const M: usize, D: Model<N, M>>(model: &D, 
     for i in 0..N {
         x[i] = number(inputs[i]);
     }
-    let mut active = !model.done(&stage(0), x);
-    let (mut sum, mut lost, mut control) = (zero, zero, zero);
+    let mut before = [zero; M];
+    let mut running = Mask::splat(true);
+    let (mut sum, mut control) = ([zero; 2], zero);
     let mut held = [zero; 4];
 
     for t in 0..horizon {
@@ -147,23 +148,30 @@ fn rollouts<S: Simd, const N: usize, const M: usize, D: Model<N, M>>(model: &D, 
             }
         }
 
+        // The cost of the step before stands here, beside the next step, so that what they share is computed once.
+        let arrived = stage(t.max(1) - 1);
+        let cost = model.cost(&arrived, x, before);
+        sum = added(sum, Lanes::choose(running & Mask::splat(t > 0), cost, zero));
+        running = running & !model.done(&arrived, x);
         let next = model.step(&at, x, u);
-        let cost = model.cost(&at, next, u);
-        // Kahan's summation: `lost` is what the sum has rounded away so far.
-        let y = Lanes::choose(active, cost, zero) - lost;
-        let total = sum + y;
-        lost = (total - sum) - y;
-        sum = total;
         for i in 0..N {
-            x[i] = Lanes::choose(active, next[i], x[i]);
+            x[i] = Lanes::choose(running, next[i], x[i]);
         }
-        active = active & !model.done(&at, x);
+        before = u;
     }
 
-    let y = model.terminal(&stage(horizon), x) - lost;
-    let total = sum + y;
-    lost = (total - sum) - y;
+    let cost = model.cost(&stage(horizon - 1), x, before);
+    sum = added(sum, Lanes::choose(running, cost, zero));
+    let [total, lost] = added(sum, model.terminal(&stage(horizon), x));
     total.store(&mut tile.scores[lane..]);
     (-lost).store(&mut tile.scores[TILE + lane..]);
     control.store(&mut tile.scores[2 * TILE + lane..]);
+}
+
+/// Kahan's summation: a sum, and what it has rounded away so far.
+#[inline(always)]
+fn added<R: Real>([sum, lost]: [R; 2], value: R) -> [R; 2] {
+    let y = value - lost;
+    let total = sum + y;
+    [total, (total - sum) - y]
 }
