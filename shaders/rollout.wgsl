@@ -7,8 +7,9 @@
 //     model_cost(t, x, u), model_terminal(t, x)
 //     struct Proposal, proposal()
 //     struct Held, held_from(k, t), held_next(h): the normals of the next STEPS time steps
-//     drawn(p, h, k, t), given(k, t), limited(p, u), stored(k, t, u), control_cost(p, t, u)
-//     const GIVEN, NOMINAL_FIRST, LIMITED, CONTROL_COST: which of these a kernel uses
+//     control_of(p, h, k, t, nominal_at): the control of row k at time t, drawn or given, within the limits
+//     control_cost(p, t, u)
+//     const GIVEN, CONTROL_COST: whether rows are given, and whether the control cost is wanted
 
 var<workgroup> tile_best: atomic<u32>;
 var<workgroup> tile_worst: atomic<u32>;
@@ -48,17 +49,8 @@ fn rollout(
             }
             let end = min(start + STEPS, update.horizon);
             for (var t = start; t < end; t++) {
-                var u: Control;
-                if GIVEN {
-                    u = given(k, t);
-                } else {
-                    u = drawn(p, held, k, t);
-                    held = held_next(held);
-                }
-                if LIMITED {
-                    u = limited(p, u);
-                }
-                stored(k, t, u);
+                let u = control_of(p, held, k, t, 0u);
+                held = held_next(held);
                 if CONTROL_COST {
                     control += control_cost(p, t, u);
                 }

@@ -9,6 +9,9 @@ fn step_nominal(@builtin(global_invocation_id) id: vec3<u32>) {
     let groups = (update.rows + GROUP - 1u) / GROUP;
     let moments = select(1u, 2u, has(FLAG_SECOND_MOMENT));
     let mean_at = groups * (8u + update.width * moments) + 8u;
+    if d < update.width {
+        nominal[update.width + d] = nominal[d];
+    }
     if d < update.width && summary.sums.sum > 0.0 {
         var next = fma(update.b, nominal[d], update.a * partials[mean_at + d]);
         if update.c != 0.0 {

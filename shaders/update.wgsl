@@ -70,12 +70,18 @@ struct Summary {
 @group(0) @binding(0) var<uniform> update: Update;
 @group(0) @binding(1) var<storage, read> inputs: array<f32>;
 @group(0) @binding(2) var<storage, read> fields: array<f32>;
-// Binding 3, the rows, is in rows.wgsl or rows_in_tiles.wgsl: kernels read them in different strides.
+@group(0) @binding(3) var<storage, read_write> rows: array<f32>;
 @group(0) @binding(4) var<storage, read_write> scores: array<f32>;
 @group(0) @binding(5) var<storage, read_write> log_weights: array<f32>;
 @group(0) @binding(6) var<storage, read_write> partials: array<f32>;
+// The nominal, and behind it the one that the last step started from.
 @group(0) @binding(7) var<storage, read_write> nominal: array<f32>;
 @group(0) @binding(8) var<storage, read_write> summary: Summary;
+
+// Where coordinate d of row k stands, whichever way the rows are laid out. Twin: Update::address in src/update.rs.
+fn address(k: u32, d: u32) -> u32 {
+    return (k / TILE) * TILE * update.width + (k % TILE) * update.row_stride + d * update.coordinate_stride;
+}
 
 fn has(flag: u32) -> bool {
     return (update.flags & flag) != 0u;

@@ -140,6 +140,17 @@ pub enum BuildError {
     Engine(#[from] EngineError),
 }
 
+#[cfg(feature = "gpu")]
+impl BuildError {
+    /// The device's part in it, where only the device can have changed its mind: for kernels that were compiled before.
+    pub(crate) fn into_engine(self) -> EngineError {
+        match self {
+            Self::Engine(error) => error,
+            other => EngineError::Driver { message: other.to_string() },
+        }
+    }
+}
+
 /// What one call of a driver can return. Whatever it is, the previous plan stands.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {

@@ -255,6 +255,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Mppi<N, M, D> {
         *field = grid;
         self.fields = FieldSet::new(&self.options.fields);
         self.fields_version += 1;
+        self.sampled = None;
         Ok(())
     }
 
@@ -327,7 +328,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Mppi<N, M, D> {
     ///
     /// # Errors
     ///
-    /// If there has been no call since the sizes or the engine changed, or the device fails.
+    /// If there has been no call since anything about the controller was changed, or the device fails.
     pub fn samples(&mut self) -> Result<Samples<'_, N, M, D>, PlanError> {
         let Some(state) = self.sampled else {
             return Err(InvalidValue::new("samples", "not there", "preceded by a call of plan that succeeded").into());
@@ -367,6 +368,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Mppi<N, M, D> {
 
     /// Writes everything but the plan into the inputs of the kernels.
     fn pack(&mut self, x: [f32; N]) {
+        self.sampled = None;
         let (rows, columns) = self.options.references.as_ref().map_or((0, 0), |r| (r.rows(), r.columns));
         let params = self.options.params.len();
         self.layout =

@@ -153,9 +153,10 @@ fn a_planar_quadrotor_flies_home() {
     let options = MppiOptions {
         horizon: 40,
         samples: 1024,
+        iterations: 2,
         dt: 0.03,
         temperature: Temperature::EffectiveSamples(0.05),
-        noise: Noise::Diagonal([1.0, 1.0]),
+        noise: Noise::Diagonal([0.3, 0.3]),
         limits: Some(Limits { low: [0.0; 2], high: [2.5 * hover; 2] }),
         initial: [hover; 2],
         ..Default::default()

@@ -518,6 +518,53 @@ fn a_rollout_that_is_done_stands_still() {
     }
 }
 
+/// Costs 10 + u² a step.
+struct Toll;
+
+impl Model<1, 1> for Toll {
+    #[inline(always)]
+    fn step<R: Real>(&self, _at: &Stage<R>, _x: [R; 1], u: [R; 1]) -> [R; 1] {
+        u
+    }
+    #[inline(always)]
+    fn cost<R: Real>(&self, _at: &Stage<R>, _x: [R; 1], [u]: [R; 1]) -> R {
+        u.square() + 10.0
+    }
+}
+
+#[test]
+fn a_long_sum_of_costs_loses_nothing() {
+    // Controls in steps of 1/64, so that every summand is exact. The sums are near 11,000, where an f32 is known to 10⁻³;
+    // with λ = 0.01 that alone would move a log-weight by 0.1.
+    const STEPS: usize = 1000;
+    const LAMBDA: f64 = 0.01;
+    let mut rng = StdRng::seed_from_u64(12);
+    let base: Vec<i32> = (0..STEPS).map(|_| rng.random_range(-100..=100)).collect();
+    let mut rows = Vec::new();
+    for _ in 0..130 {
+        let mut row = base.clone();
+        (0..20).for_each(|_| row.swap(rng.random_range(0..STEPS), rng.random_range(0..STEPS)));
+        row[rng.random_range(0..STEPS)] = rng.random_range(-100..=100);
+        rows.extend(row.iter().map(|u| *u as f32 / 64.0));
+    }
+    let cost = |row: &[f32]| row.iter().map(|u| f64::from(u * u) + 10.0).sum::<f64>();
+    let costs: Vec<f64> = rows.chunks(STEPS).map(cost).collect();
+    let least = costs.iter().copied().fold(f64::INFINITY, f64::min);
+    for engine in engines() {
+        let temperature = Temperature::Fixed(LAMBDA as f32);
+        let options = MppiOptions { horizon: STEPS, samples: 130, temperature, ..Default::default() };
+        let mut mppi = Mppi::new(&engine, Toll, options).unwrap();
+        mppi.plan_rows(&[0.0], &rows).unwrap();
+        let samples = mppi.samples().unwrap();
+        let top = (0..130).map(|k| samples.log_weight(k)).fold(f32::NEG_INFINITY, f32::max);
+        for (k, cost) in costs.iter().enumerate() {
+            let expected = -(cost - least) / LAMBDA;
+            let what = format!("log-weight of row {k} on {}", engine.name());
+            close(&what, f64::from(samples.log_weight(k) - top), expected, 1e-3 * (1.0 + 1e-2 * expected.abs()));
+        }
+    }
+}
+
 /// Costs what two fields say.
 struct Hills;
 

@@ -36,8 +36,8 @@ impl Program {
             _ if i < N + M => format!("u.u{}", i - N),
             _ => format!("before.u{}", i - N - M),
         };
-        let members = |prefix: &str, n: usize| (0..n).map(|i| format!("    {prefix}{i}: f32,\n")).collect::<String>();
-        let mut source = format!("struct State {{\n{}}}\nstruct Control {{\n{}}}\n", members("x", N), members("u", M));
+        let members: String = (0..N).map(|i| format!("    x{i}: f32,\n")).collect();
+        let mut source = format!("struct State {{\n{members}}}\n");
         source.push_str("struct Advanced {\n    x: State,\n    cost: f32,\n    done: bool,\n}\n");
 
         // One tape for the cost of the step before and for the next step, so that what they share is computed once.

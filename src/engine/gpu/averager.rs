@@ -77,10 +77,8 @@ impl Averager {
             buffers.back.unmap();
             self.pending = None;
         }
-        let [group_mean, merge] = device.mean_kernels(false).map_err(|error| match error {
-            BuildError::Engine(error) => error,
-            other => EngineError::Driver { message: other.to_string() },
-        })?;
+        let kernels = device.mean_of_rows().and_then(|group_mean| Ok((group_mean, device.merge()?)));
+        let (group_mean, merge) = kernels.map_err(BuildError::into_engine)?;
         let size = moments.len() as u64;
         if self.buffers.as_ref().is_none_or(|b| b.shape != (update.rows, update.width, update.flags)) {
             self.buffers = None;
@@ -94,7 +92,7 @@ impl Averager {
         {
             let mut pass = encoder.begin_compute_pass(&Default::default());
             pass.set_bind_group(0, &buffers.group, &[0]);
-            weighted_mean(&mut pass, &group_mean, &merge, update);
+            weighted_mean(&mut pass, &group_mean, &merge, update, update.width.div_ceil(16));
         }
         encoder.copy_buffer_to_buffer(&buffers.summary, 0, &buffers.back, 0, SUMMARY);
         let mean_at = 4 * (partials_len(update) - size);

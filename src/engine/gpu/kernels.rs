@@ -70,6 +70,8 @@ pub(crate) struct Chain {
     pub(crate) group_mean: wgpu::ComputePipeline,
     pub(crate) merge: wgpu::ComputePipeline,
     pub(crate) step: wgpu::ComputePipeline,
+    /// Time steps that a workgroup of `group_mean` takes.
+    pub(crate) steps: u32,
 }
 
 impl Device {
@@ -129,13 +131,27 @@ impl Device {
         let rollout = source::rollout(program, shape);
         let [rollout] = self.compile(&rollout, trust, ["rollout"])?;
         let [temperature, weigh] = self.compile(&source::weigh(), Trust::Ours, ["temperature", "weigh"])?;
-        let [group_mean, merge] = self.mean_kernels(true)?;
+        let [group_mean] = self.compile(&source::mean_of_draws(shape), Trust::Ours, ["group_mean"])?;
+        let merge = self.merge()?;
         let [step] = self.compile(&source::step(shape.layout), Trust::Ours, ["step_nominal"])?;
-        Ok(Chain { rollout, temperature, weigh, group_mean, merge, step })
+        Ok(Chain { rollout, temperature, weigh, group_mean, merge, step, steps: shape.steps() as u32 })
     }
 
-    /// The two kernels of the weighted mean, for rows in tiles or one by one.
-    pub(crate) fn mean_kernels(&self, in_tiles: bool) -> Result<[wgpu::ComputePipeline; 2], BuildError> {
-        self.compile(&source::weighted_mean(in_tiles), Trust::Ours, ["group_mean", "merge"])
+    /// The kernel of the weighted mean of rows that stand one after the other.
+    pub(crate) fn mean_of_rows(&self) -> Result<wgpu::ComputePipeline, BuildError> {
+        let [group_mean] = self.compile(&source::mean_of_rows(), Trust::Ours, ["group_mean"])?;
+        Ok(group_mean)
+    }
+
+    /// The kernel that makes one result of those of all groups.
+    pub(crate) fn merge(&self) -> Result<wgpu::ComputePipeline, BuildError> {
+        let [merge] = self.compile(&source::merge(), Trust::Ours, ["merge"])?;
+        Ok(merge)
+    }
+
+    /// The kernel that writes the rows of an update down.
+    pub(crate) fn draw(&self, shape: Shape) -> Result<wgpu::ComputePipeline, BuildError> {
+        let [draw] = self.compile(&source::draw(shape), Trust::Ours, ["draw"])?;
+        Ok(draw)
     }
 }

@@ -7,9 +7,6 @@ use crate::engine::program::Program;
 use crate::update::{CONTROL_COST, GIVEN, LIMITED, Layout, NOMINAL_FIRST};
 
 const UPDATE: &str = include_str!("../../../shaders/update.wgsl");
-const ROWS: &str = include_str!("../../../shaders/rows.wgsl");
-const ROWS_IN_TILES: &str = include_str!("../../../shaders/rows_in_tiles.wgsl");
-const ROWS_ONE_BY_ONE: &str = include_str!("../../../shaders/rows_one_by_one.wgsl");
 const MATH: &str = include_str!("../../../shaders/math.wgsl");
 const MUL_WIDE: &str = include_str!("../../../shaders/mul_wide.wgsl");
 const MUL_WIDE_INT64: &str = include_str!("../../../shaders/mul_wide_int64.wgsl");
@@ -19,7 +16,11 @@ const FIELD: &str = include_str!("../../../shaders/field.wgsl");
 const ROLLOUT: &str = include_str!("../../../shaders/rollout.wgsl");
 const REDUCE: &str = include_str!("../../../shaders/reduce.wgsl");
 const WEIGH: &str = include_str!("../../../shaders/weigh.wgsl");
-const WEIGHTED_MEAN: &str = include_str!("../../../shaders/weighted_mean.wgsl");
+const GROUP: &str = include_str!("../../../shaders/group.wgsl");
+const MEAN_OF_ROWS: &str = include_str!("../../../shaders/mean_of_rows.wgsl");
+const MEAN_OF_DRAWS: &str = include_str!("../../../shaders/mean_of_draws.wgsl");
+const MERGE: &str = include_str!("../../../shaders/merge.wgsl");
+const DRAW: &str = include_str!("../../../shaders/draw.wgsl");
 const STEP: &str = include_str!("../../../shaders/step.wgsl");
 const MAP: &str = include_str!("../../../shaders/map.wgsl");
 
@@ -42,7 +43,7 @@ pub(crate) struct Shape {
 
 impl Shape {
     /// Over how many time steps the normals of whole Philox blocks last.
-    fn steps(&self) -> usize {
+    pub(crate) fn steps(&self) -> usize {
         match self.layout.controls % 4 {
             0 => 1,
             2 => 2,
@@ -53,9 +54,24 @@ impl Shape {
 
 /// The kernel that draws and scores rows of a model.
 pub(crate) fn rollout(program: &Program, shape: Shape) -> String {
-    let glue = glue(program.states, shape.layout, shape);
-    let model = [&glue, program.functions.as_str(), &program.source].join("\n");
-    [UPDATE, ROWS, MATH, mul_wide(shape.int64), PHILOX, NORMAL, FIELD, &model, ROLLOUT].join("\n")
+    let state = state(program.states);
+    let model = [&state, program.functions.as_str(), &program.source].join("\n");
+    [&drawing(shape), FIELD, &model, ROLLOUT].join("\n")
+}
+
+/// The weighted mean of a group of rows that are drawn again.
+pub(crate) fn mean_of_draws(shape: Shape) -> String {
+    [&drawing(shape), REDUCE, GROUP, MEAN_OF_DRAWS].join("\n")
+}
+
+/// The kernel that writes the rows down.
+pub(crate) fn draw(shape: Shape) -> String {
+    [&drawing(shape), DRAW].join("\n")
+}
+
+/// Everything that draws the control of a row.
+fn drawing(shape: Shape) -> String {
+    [UPDATE, MATH, mul_wide(shape.int64), PHILOX, NORMAL, &proposal(shape)].join("\n")
 }
 
 /// The kernels that know of no model: weigh, temperature.
@@ -63,10 +79,14 @@ pub(crate) fn weigh() -> String {
     [UPDATE, MATH, REDUCE, WEIGH].join("\n")
 }
 
-/// The weighted mean and its merge, of rows in tiles or of rows that stand one after the other.
-pub(crate) fn weighted_mean(in_tiles: bool) -> String {
-    let rows = if in_tiles { [ROWS_IN_TILES, ""] } else { [ROWS, ROWS_ONE_BY_ONE] };
-    [UPDATE, rows[0], rows[1], MATH, REDUCE, WEIGHTED_MEAN].join("\n")
+/// The weighted mean of a group of rows that stand one after the other.
+pub(crate) fn mean_of_rows() -> String {
+    [UPDATE, MATH, REDUCE, GROUP, MEAN_OF_ROWS].join("\n")
+}
+
+/// All groups as one.
+pub(crate) fn merge() -> String {
+    [UPDATE, MATH, REDUCE, GROUP, MERGE].join("\n")
 }
 
 /// The step. It knows of the model only where the limits stand.
@@ -82,7 +102,7 @@ pub(crate) fn map((functions, body, names): (&str, &str, &[String]), inputs: usi
         .map(|o| format!("    rows[k * {}u + {o}u] = {};\n", names.len(), names[o]))
         .collect();
     let mapped = format!("{functions}\nfn mapped(k: u32) {{\n    let t = 0u;\n{read}{body}{write}}}\n");
-    [UPDATE, ROWS, MATH, FIELD, &mapped, MAP].join("\n")
+    [UPDATE, MATH, FIELD, &mapped, MAP].join("\n")
 }
 
 /// Where things stand in the inputs.
@@ -98,11 +118,26 @@ fn places(layout: Layout) -> String {
     places.iter().map(|(name, at)| format!("const {name} = {at}u;\n")).collect()
 }
 
-/// What lies between the model and `shaders/rollout.wgsl`, unrolled over states and controls so that all of them stay in
-/// registers.
-fn glue(states: usize, layout: Layout, shape: Shape) -> String {
-    let controls = layout.controls;
-    let list = |n: usize, item: &dyn Fn(usize) -> String| (0..n).map(item).collect::<Vec<_>>().join(", ");
+/// `n` items with commas between them.
+fn list(n: usize, item: impl Fn(usize) -> String) -> String {
+    (0..n).map(item).collect::<Vec<_>>().join(", ")
+}
+
+/// What `shaders/rollout.wgsl` does with a state, unrolled so that all of it stays in registers.
+fn state(states: usize) -> String {
+    format!(
+        "fn reference_at(t: u32) -> u32 {{\n    \
+         return update.references + min(t, max(update.reference_rows, 1u) - 1u) * update.reference_columns;\n}}\n\
+         fn initial_state() -> State {{\n    return State({});\n}}\n\
+         fn frozen(moves: bool, before: State, after: State) -> State {{\n    return State({});\n}}\n",
+        list(states, |i| format!("inputs[{i}]")),
+        list(states, |i| format!("select(before.x{i}, after.x{i}, moves)"))
+    )
+}
+
+/// How the control of a row is drawn, limited and weighed, unrolled over the controls likewise.
+fn proposal(shape: Shape) -> String {
+    let (layout, controls) = (shape.layout, shape.layout.controls);
     let mut code = places(layout);
     for (name, flag) in
         [("GIVEN", GIVEN), ("NOMINAL_FIRST", NOMINAL_FIRST), ("LIMITED", LIMITED), ("CONTROL_COST", CONTROL_COST)]
@@ -112,14 +147,7 @@ fn glue(states: usize, layout: Layout, shape: Shape) -> String {
     let _ = writeln!(code, "const STEPS = {}u;", shape.steps());
     let mut add = |text: String| code.push_str(&text);
 
-    add("fn reference_at(t: u32) -> u32 {\n    \
-         return update.references + min(t, max(update.reference_rows, 1u) - 1u) * update.reference_columns;\n}\n"
-        .into());
-    add(format!("fn initial_state() -> State {{\n    return State({});\n}}\n", list(states, &|i| format!("inputs[{i}]"))));
-    add(format!(
-        "fn frozen(moves: bool, before: State, after: State) -> State {{\n    return State({});\n}}\n",
-        list(states, &|i| format!("select(before.x{i}, after.x{i}, moves)"))
-    ));
+    add(format!("struct Control {{\n{}}}\n", (0..controls).map(|m| format!("    u{m}: f32,\n")).collect::<String>()));
 
     // What the time loop needs of the inputs, read once: a driver cannot know that writing rows leaves them alone.
     let mut members = String::new();
@@ -152,30 +180,51 @@ fn glue(states: usize, layout: Layout, shape: Shape) -> String {
         let counter = format!("vec4<u32>(k, t * CONTROLS / 4u + {block}u, update.number, 0u)");
         let _ = writeln!(body, "    let b{block} = normals({counter});");
     }
-    let normals = list(held, &|i| format!("b{}.{}", i / 4, ["x", "y", "z", "w"][i % 4]));
+    let normals = list(held, |i| format!("b{}.{}", i / 4, ["x", "y", "z", "w"][i % 4]));
     add(format!("fn held_from(k: u32, t: u32) -> Held {{\n{body}    return Held({normals});\n}}\n"));
-    let next = list(held, &|i| format!("h.z{}", (i + controls) % held));
+    let next = list(held, |i| format!("h.z{}", (i + controls) % held));
     add(format!("fn held_next(h: Held) -> Held {{\n    return Held({next});\n}}\n"));
     let noise = |m: usize| {
         let first = if shape.diagonal { m } else { 0 };
         (first..=m).fold(String::from("0.0"), |sum, j| format!("fma(h.z{j}, p.factor{}, {sum})", m * controls + j))
     };
     add(format!(
-        "fn drawn(p: Proposal, h: Held, k: u32, t: u32) -> Control {{\n    \
-         let still = k == 0u && NOMINAL_FIRST;\n    let at = t * CONTROLS;\n    return Control({});\n}}\n",
-        list(controls, &|m| format!("nominal[at + {m}u] + select({}, 0.0, still)", noise(m)))
+        "fn drawn(p: Proposal, h: Held, k: u32, t: u32, nominal_at: u32) -> Control {{\n    \
+         let still = k == 0u && NOMINAL_FIRST;\n    let at = nominal_at + t * CONTROLS;\n    return Control({});\n}}\n",
+        list(controls, |m| format!("nominal[at + {m}u] + select({}, 0.0, still)", noise(m)))
     ));
     add(format!(
         "fn given(k: u32, t: u32) -> Control {{\n    let at = t * CONTROLS;\n    return Control({});\n}}\n",
-        list(controls, &|m| format!("rows[address(k, at + {m}u)]"))
+        list(controls, |m| format!("rows[address(k, at + {m}u)]"))
     ));
     add(format!(
         "fn limited(p: Proposal, u: Control) -> Control {{\n    return Control({});\n}}\n",
-        list(controls, &|m| format!("clamp(u.u{m}, p.low{m}, p.high{m})"))
+        list(controls, |m| format!("clamp(u.u{m}, p.low{m}, p.high{m})"))
     ));
+    add("fn control_of(p: Proposal, h: Held, k: u32, t: u32, nominal_at: u32) -> Control {\n    var u: Control;\n    \
+         if GIVEN {\n        u = given(k, t);\n    } else {\n        u = drawn(p, h, k, t, nominal_at);\n    }\n    \
+         if LIMITED {\n        u = limited(p, u);\n    }\n    return u;\n}\n"
+        .into());
     let stores: String =
         (0..controls).map(|m| format!("    rows[address(k, t * CONTROLS + {m}u)] = u.u{m};\n")).collect();
     add(format!("fn stored(k: u32, t: u32, u: Control) {{\n{stores}}}\n"));
+
+    // Σ w v: the controls of STEPS time steps of one row, added to what other rows have brought.
+    let mut body = String::from("    var h: Held;\n    if !GIVEN {\n        h = held_from(k, start);\n    }\n");
+    for s in 0..shape.steps() {
+        let time = format!("min(start + {s}u, update.horizon - 1u)");
+        let _ = writeln!(body, "    let u{s} = control_of(p, h, k, {time}, 0u);\n    h = held_next(h);");
+    }
+    let added = list(held, |i| format!("fma(w, u{}.u{}, sum.z{i})", i / controls, i % controls));
+    add(format!(
+        "fn weighed(sum: Held, w: f32, p: Proposal, k: u32, start: u32) -> Held {{\n{body}    return Held({added});\n}}\n"
+    ));
+    let mut body = String::new();
+    for i in (0..held).step_by(4) {
+        let four = list(4, |j| format!("h.z{}", i + j));
+        let _ = writeln!(body, "    if i == {i}u {{\n        return vec4<f32>({four});\n    }}");
+    }
+    add(format!("fn held_four(h: Held, i: u32) -> vec4<f32> {{\n{body}    return vec4<f32>();\n}}\n"));
 
     // Uᵀ Σ⁻¹ ε of one time step, with ε what the limits have left of the perturbation.
     let mut body = String::from("    let at = t * CONTROLS;\n    var sum = 0.0;\n");
@@ -222,7 +271,10 @@ mod tests {
             let program = Program::new::<N, M, _>(&model, math).expect("a shipped model traces");
             for (flags, diagonal) in [(0, true), (NOMINAL_FIRST | LIMITED | CONTROL_COST, false), (GIVEN | LIMITED, true)] {
                 for int64 in [false, true] {
-                    validate(name, &rollout(&program, Shape { layout, flags, diagonal, int64 }));
+                    let shape = Shape { layout, flags, diagonal, int64 };
+                    validate(name, &rollout(&program, shape));
+                    validate(name, &mean_of_draws(shape));
+                    validate(name, &draw(shape));
                 }
             }
         }
@@ -232,8 +284,8 @@ mod tests {
     #[test]
     fn hand_written_kernels_are_valid_wgsl() {
         validate("weigh", &weigh());
-        validate("weighted mean of tiles", &weighted_mean(true));
-        validate("weighted mean row by row", &weighted_mean(false));
+        validate("mean of rows", &mean_of_rows());
+        validate("merge", &merge());
     }
 
     #[test]

@@ -58,6 +58,7 @@ struct Buffers {
     rows: wgpu::Buffer,
     scores: wgpu::Buffer,
     log_weights: wgpu::Buffer,
+    partials: wgpu::Buffer,
     nominal: wgpu::Buffer,
     summary: wgpu::Buffer,
     /// Summary, nominal and ticks on their way back.
@@ -74,7 +75,8 @@ pub(crate) struct Workspace {
     /// A submission that has not been waited for to the end, because of a time-out.
     pending: Option<wgpu::SubmissionIndex>,
     nominal: Vec<f32>,
-    rows: u32,
+    /// The last update that was carried out.
+    last: Option<Update>,
 }
 
 impl Sizes {
@@ -85,7 +87,8 @@ impl Sizes {
             updates: updates.len() as u64 * stride(device),
             inputs: bytes(problem.inputs.len() as u64),
             fields: bytes(problem.fields.packed.len() as u64),
-            rows: bytes(most(&|u| padded(u) * u64::from(u.width))),
+            // Rows that are drawn need no memory: see shaders/mean_of_draws.wgsl.
+            rows: bytes(most(&|u| if u.has(GIVEN) { padded(u) * u64::from(u.width) } else { 0 })),
             scores: bytes(most(&|u| 3 * padded(u))),
             log_weights: bytes(most(&padded)),
             partials: bytes(most(&partials_len)),
@@ -113,7 +116,8 @@ impl Buffers {
         let scores = storage("scores", sizes.scores)?;
         let log_weights = storage("log-weights", sizes.log_weights)?;
         let partials = storage("partial means", sizes.partials)?;
-        let nominal = storage("the plan", sizes.nominal)?;
+        // The plan, and behind it the one that the last step started from.
+        let nominal = storage("the plan", 2 * sizes.nominal)?;
         let summary = storage("the summary", SUMMARY)?;
         let upload = sizes.updates + SUMMARY + sizes.inputs + sizes.nominal;
         let upload = device.buffer("the upload", upload, Usage::MAP_WRITE | Usage::COPY_SRC)?;
@@ -142,6 +146,7 @@ impl Buffers {
             rows,
             scores,
             log_weights,
+            partials,
             nominal,
             summary,
             back,
@@ -149,6 +154,12 @@ impl Buffers {
             group,
             fields_version: None,
         })
+    }
+
+    /// The same bindings with another buffer for the rows.
+    fn bind_with(&self, device: &Device, rows: &wgpu::Buffer) -> wgpu::BindGroup {
+        let Self { updates, inputs, fields, scores, log_weights, partials, nominal, summary, .. } = self;
+        bind(device, updates, [inputs, fields, rows, scores, log_weights, partials, nominal, summary])
     }
 }
 
@@ -164,7 +175,7 @@ pub(crate) fn bind(device: &Device, updates: &wgpu::Buffer, storages: [&wgpu::Bu
 
 impl Workspace {
     pub(crate) fn new(device: Arc<Device>) -> Self {
-        Self { device, chain: None, buffers: None, pending: None, nominal: Vec::new(), rows: 0 }
+        Self { device, chain: None, buffers: None, pending: None, nominal: Vec::new(), last: None }
     }
 
     /// Compiles what is not compiled and allocates what is not large enough. The second time it does nothing.
@@ -209,16 +220,12 @@ impl Workspace {
         let started = Instant::now();
         self.device.check()?;
         self.finish()?;
-        self.prepare(program, updates, problem).map_err(|error| match error {
-            BuildError::Engine(error) => error,
-            // The model was compiled before; only the device can have changed its mind.
-            other => EngineError::Driver { message: other.to_string() },
-        })?;
+        self.prepare(program, updates, problem).map_err(BuildError::into_engine)?;
         let (Some((_, chain)), Some(buffers)) = (&self.chain, &mut self.buffers) else {
             return Err(EngineError::Driver { message: "nothing was prepared".into() }.into());
         };
         let device = &self.device;
-        self.rows = updates.last().map_or(0, |update| update.rows);
+        self.last = updates.last().copied();
 
         let fresh = buffers.fields_version.is_none();
         if buffers.fields_version != Some(problem.fields_version) {
@@ -300,8 +307,26 @@ impl Workspace {
             self.device.read(&submission, &back, |bytes| out = bytemuck::pod_collect_to_vec(bytes))?;
             Ok(out)
         };
+        let (Some((shape, _)), Some(update)) = (&self.chain, &self.last) else { return Ok(Fetched::default()) };
+        let size = bytes(round_up(update.rows as usize, TILE) as u64 * u64::from(update.width));
+        let rows = if update.has(GIVEN) {
+            buffers.rows.clone()
+        } else {
+            self.device.buffer("rows", size, Usage::STORAGE | Usage::COPY_SRC)?
+        };
+        let draw = self.device.draw(*shape).map_err(BuildError::into_engine)?;
+        let group = buffers.bind_with(&self.device, &rows);
+        let mut encoder = self.device.device.create_command_encoder(&Default::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            let (x, y) = spread(update.rows.div_ceil(64));
+            pass.set_pipeline(&draw);
+            pass.set_bind_group(0, &group, &[(buffers.sizes.updates - stride(&self.device)) as u32]);
+            pass.dispatch_workgroups(x, y, 1);
+        }
+        self.device.queue.submit([encoder.finish()]);
         Ok(Fetched {
-            rows: read(&buffers.rows, buffers.sizes.rows)?,
+            rows: read(&rows, size)?,
             scores: read(&buffers.scores, buffers.sizes.scores)?,
             log_weights: read(&buffers.log_weights, buffers.sizes.log_weights)?,
         })
@@ -394,20 +419,21 @@ fn weigh(pass: &mut wgpu::ComputePass<'_>, chain: &Chain, update: &Update) {
 }
 
 fn mean(pass: &mut wgpu::ComputePass<'_>, chain: &Chain, update: &Update) {
-    weighted_mean(pass, &chain.group_mean, &chain.merge, update);
+    weighted_mean(pass, &chain.group_mean, &chain.merge, update, update.horizon.div_ceil(chain.steps));
 }
 
-/// The two dispatches of a weighted mean.
+/// The two dispatches of a weighted mean. A group's coordinates are shared out to `parts` workgroups.
 pub(crate) fn weighted_mean(
     pass: &mut wgpu::ComputePass<'_>,
     group_mean: &wgpu::ComputePipeline,
     merge: &wgpu::ComputePipeline,
     update: &Update,
+    parts: u32,
 ) {
     const COORDINATES: u32 = 16;
     let moments = if update.has(SECOND_MOMENT) { 2 } else { 1 };
     pass.set_pipeline(group_mean);
-    pass.dispatch_workgroups(update.rows.div_ceil(GROUP as u32), update.width.div_ceil(COORDINATES), 1);
+    pass.dispatch_workgroups(update.rows.div_ceil(GROUP as u32), parts, 1);
     pass.set_pipeline(merge);
     pass.dispatch_workgroups((update.width * moments).div_ceil(COORDINATES), 1, 1);
 }

@@ -1,0 +1,21 @@
+// The rows of the last update, written down for a caller who wants to see them: drawn again around the nominal of before
+// the step, or, if they were given, as the limits left them.
+
+@compute @workgroup_size(64)
+fn draw(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
+    let k = id.y * workgroups.x * 64u + id.x;
+    if k < update.rows {
+        let p = proposal();
+        for (var start = 0u; start < update.horizon; start += STEPS) {
+            var held: Held;
+            if !GIVEN {
+                held = held_from(k, start);
+            }
+            let end = min(start + STEPS, update.horizon);
+            for (var t = start; t < end; t++) {
+                stored(k, t, control_of(p, held, k, t, update.width));
+                held = held_next(held);
+            }
+        }
+    }
+}

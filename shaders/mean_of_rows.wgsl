@@ -1,0 +1,44 @@
+// The weighted mean of one group of rows that stand one after the other in memory, 16 coordinates a workgroup.
+// Twin: row_by_row in src/engine/cpu/weighted_mean.rs.
+
+const COORDINATES = 16u;
+const PARTS = 16u; // LANES / COORDINATES
+
+var<workgroup> weights: array<vec4<f32>, 256>;
+
+@compute @workgroup_size(256)
+fn group_mean(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let group = workgroup.x;
+    let first = group * GROUP;
+    let count = min(update.rows - first, GROUP);
+    weights[lane] = group_weights(group, lane, workgroup.y == 0u);
+    workgroupBarrier();
+
+    // Neighbours take neighbouring coordinates, each a sixteenth of the rows.
+    let coordinate = lane % COORDINATES;
+    let part = lane / COORDINATES;
+    let d = workgroup.y * COORDINATES + coordinate;
+    var moment = vec2<f32>();
+    if d < update.width {
+        for (var i = part; i < count; i += PARTS) {
+            // A row of no weight may hold anything, so it must not be multiplied with.
+            let w = weights[i / 4u][i % 4u];
+            let r = select(0.0, rows[address(first + i, d)], w > 0.0);
+            moment += vec2<f32>(w * r, w * r * r);
+        }
+    }
+    of_lanes[coordinate * PARTS + part] = vec4<f32>(moment, 0.0, 0.0);
+    workgroupBarrier();
+    let here = workgroup.y * COORDINATES + lane;
+    if lane < COORDINATES && here < update.width {
+        var all = of_lanes[lane * PARTS];
+        for (var i = 1u; i < PARTS; i++) {
+            all += of_lanes[lane * PARTS + i];
+        }
+        let at = group * partial_len() + HEADER_LEN;
+        partials[at + here] = all.x;
+        if has(FLAG_SECOND_MOMENT) {
+            partials[at + update.width + here] = all.y;
+        }
+    }
+}
