@@ -7,14 +7,11 @@ fn draw(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) w
     if k < update.rows {
         let p = proposal();
         for (var start = 0u; start < update.horizon; start += STEPS) {
-            var held: Held;
-            if !GIVEN {
-                held = held_from(k, start);
-            }
+            var controls = controls_from(p, nominal_from(start, update.width), k, start);
             let end = min(start + STEPS, update.horizon);
             for (var t = start; t < end; t++) {
-                stored(k, t, control_of(p, held, k, t, update.width));
-                held = held_next(held);
+                stored(k, t, first_of(controls));
+                controls = rest_of(controls);
             }
         }
     }

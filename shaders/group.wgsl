@@ -1,8 +1,10 @@
-// A group of 1,024 rows: their weights, relative to the largest of them, and the sums over these. Four rows an invocation.
+// A group of 1,024 rows: their weights, relative to the largest of them, and the sums over these.
 // Twin: Group in src/engine/cpu/weighted_mean.rs.
 
-const LANES = 256u;
 const HEADER_LEN = 8u;
+
+// The weights of a group, four neighbours at a time.
+var<workgroup> weights: array<vec4<f32>, 256>;
 
 fn moments() -> u32 {
     return select(1u, 2u, has(FLAG_SECOND_MOMENT));
@@ -22,23 +24,36 @@ fn sanitised(first: u32, k: u32, count: u32) -> f32 {
     return select(select(max(log_weight, MASKED), MASKED, masked), INVALID, invalid);
 }
 
-// The weights of rows 4 lane to 4 lane + 3 of the group. If `records`, its sums become the head of its partial result.
-fn group_weights(group: u32, lane: u32, records: bool) -> vec4<f32> {
+// Works the weights of a group out. If `records`, its sums become the head of its partial result.
+fn find_weights(group: u32, lane: u32, records: bool) {
     let first = group * GROUP;
     let count = min(update.rows - first, GROUP);
-    var l: vec4<f32>;
-    for (var i = 0u; i < 4u; i++) {
-        l[i] = sanitised(first, lane * 4u + i, count);
+    var max_here = MASKED;
+    for (var at = lane; at < GROUP / 4u; at += LANES) {
+        var l: vec4<f32>;
+        for (var i = 0u; i < 4u; i++) {
+            l[i] = sanitised(first, at * 4u + i, count);
+        }
+        weights[at] = l;
+        max_here = max(max_here, max(max(l.x, l.y), max(l.z, l.w)));
     }
-    let group_max = largest(lane, max(max(l.x, l.y), max(l.z, l.w)));
-    var w: vec4<f32>;
-    for (var i = 0u; i < 4u; i++) {
-        w[i] = select(0.0, gibbs_exp(min(l[i] - group_max, 0.0)), l[i] > MASKED);
-    }
+    let group_max = largest(lane, max_here);
     let one = vec4<f32>(1.0);
-    let logs = select(vec4<f32>(), l, l > vec4<f32>(MASKED));
-    let valid = select(vec4<f32>(), one, l > vec4<f32>(INVALID));
-    let sums = add_up(lane, vec4<f32>(dot(w, one), dot(w, w), dot(logs, one), dot(valid, one)));
+    let zero = vec4<f32>();
+    // (Σ w, Σ w², Σ ℓ, valid rows)
+    var sums = zero;
+    for (var at = lane; at < GROUP / 4u; at += LANES) {
+        let l = weights[at];
+        let counts = l > vec4<f32>(MASKED);
+        var w: vec4<f32>;
+        for (var i = 0u; i < 4u; i++) {
+            w[i] = select(0.0, gibbs_exp(min(l[i] - group_max, 0.0)), counts[i]);
+        }
+        weights[at] = w;
+        let valid = select(zero, one, l > vec4<f32>(INVALID));
+        sums += vec4<f32>(dot(w, one), dot(w, w), dot(select(zero, l, counts), one), dot(valid, one));
+    }
+    sums = add_up(lane, sums);
     if lane == 0u && records {
         let at = group * partial_len();
         partials[at] = group_max;
@@ -47,5 +62,4 @@ fn group_weights(group: u32, lane: u32, records: bool) -> vec4<f32> {
         partials[at + 3u] = sums.z;
         partials[at + 4u] = sums.w;
     }
-    return w;
 }

@@ -4,14 +4,12 @@
 const COORDINATES = 16u;
 const PARTS = 16u; // LANES / COORDINATES
 
-var<workgroup> weights: array<vec4<f32>, 256>;
-
 @compute @workgroup_size(256)
 fn group_mean(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let group = workgroup.x;
     let first = group * GROUP;
     let count = min(update.rows - first, GROUP);
-    weights[lane] = group_weights(group, lane, workgroup.y == 0u);
+    find_weights(group, lane, workgroup.y == 0u);
     workgroupBarrier();
 
     // Neighbours take neighbouring coordinates, each a sixteenth of the rows.

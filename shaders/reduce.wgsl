@@ -1,42 +1,62 @@
-// Sums and maxima over the 256 invocations of a workgroup, in a fixed order: 16 invocations take 16 values each, then every
-// invocation takes those 16. Two barriers, where a binary tree would need eight.
+// Sums and maxima over the LANES invocations of a workgroup, in a fixed order: ROOT invocations take ROOT values each, then
+// whoever wants the result takes those ROOT. Two barriers, where a binary tree would need one for each bit of LANES.
+//
+// const LANES, ROOT: a square and its root, put before this file (src/engine/gpu/source.rs).
 
-var<workgroup> of_lanes: array<vec4<f32>, 256>;
-var<workgroup> of_sixteen: array<vec4<f32>, 16>;
+var<workgroup> of_lanes: array<vec4<f32>, LANES>;
+var<workgroup> of_root: array<vec4<f32>, ROOT>;
 
-fn add_up(lane: u32, value: vec4<f32>) -> vec4<f32> {
+// Sums up to the last addition, which is `root_sum`.
+fn add_to_root(lane: u32, value: vec4<f32>) {
     of_lanes[lane] = value;
     workgroupBarrier();
-    if lane < 16u {
-        var sum = of_lanes[lane * 16u];
-        for (var i = 1u; i < 16u; i++) {
-            sum += of_lanes[lane * 16u + i];
+    if lane < ROOT {
+        var sum = of_lanes[lane * ROOT];
+        for (var i = 1u; i < ROOT; i++) {
+            sum += of_lanes[lane * ROOT + i];
         }
-        of_sixteen[lane] = sum;
+        of_root[lane] = sum;
     }
     workgroupBarrier();
-    var sum = of_sixteen[0];
-    for (var i = 1u; i < 16u; i++) {
-        sum += of_sixteen[i];
+}
+
+fn root_sum() -> vec4<f32> {
+    var sum = of_root[0];
+    for (var i = 1u; i < ROOT; i++) {
+        sum += of_root[i];
     }
     return sum;
 }
 
+// One component of it.
+fn root_sum_of(component: u32) -> f32 {
+    var sum = of_root[0][component];
+    for (var i = 1u; i < ROOT; i++) {
+        sum += of_root[i][component];
+    }
+    return sum;
+}
+
+fn add_up(lane: u32, value: vec4<f32>) -> vec4<f32> {
+    add_to_root(lane, value);
+    return root_sum();
+}
+
+// After either, nobody may write `of_root` before everybody has read it: the next call's first barrier sees to that.
 fn largest(lane: u32, value: f32) -> f32 {
     of_lanes[lane].x = value;
     workgroupBarrier();
-    if lane < 16u {
-        var most = of_lanes[lane * 16u].x;
-        for (var i = 1u; i < 16u; i++) {
-            most = max(most, of_lanes[lane * 16u + i].x);
+    if lane < ROOT {
+        var most = of_lanes[lane * ROOT].x;
+        for (var i = 1u; i < ROOT; i++) {
+            most = max(most, of_lanes[lane * ROOT + i].x);
         }
-        of_sixteen[lane].x = most;
+        of_root[lane].x = most;
     }
     workgroupBarrier();
-    var most = of_sixteen[0].x;
-    for (var i = 1u; i < 16u; i++) {
-        most = max(most, of_sixteen[i].x);
+    var most = of_root[0].x;
+    for (var i = 1u; i < ROOT; i++) {
+        most = max(most, of_root[i].x);
     }
-    // Whoever writes `of_sixteen` next waits at a barrier before, which comes after everyone has read it here.
     return most;
 }

@@ -6,10 +6,10 @@
 //     model_advance(t, x, before, u): the cost of having arrived in x by `before`, whether that ends it, the next state by u
 //     model_cost(t, x, u), model_terminal(t, x)
 //     struct Proposal, proposal()
-//     struct Held, held_from(k, t), held_next(h): the normals of the next STEPS time steps
-//     control_of(p, h, k, t, nominal_at): the control of row k at time t, drawn or given, within the limits
+//     struct Stretch, nominal_from(start, nominal_at), controls_from(p, centre, k, start), first_of(c), rest_of(c): the
+//         controls of row k in the next STEPS time steps, drawn or given, within the limits
 //     control_cost(p, t, u)
-//     const GIVEN, CONTROL_COST: whether rows are given, and whether the control cost is wanted
+//     const CONTROL_COST: whether the control cost is wanted
 
 var<workgroup> tile_best: atomic<u32>;
 var<workgroup> tile_worst: atomic<u32>;
@@ -43,14 +43,11 @@ fn rollout(
         var sum = vec2<f32>();
         var control = 0.0;
         for (var start = 0u; start < update.horizon; start += STEPS) {
-            var held: Held;
-            if !GIVEN {
-                held = held_from(k, start);
-            }
+            var controls = controls_from(p, nominal_from(start, 0u), k, start);
             let end = min(start + STEPS, update.horizon);
             for (var t = start; t < end; t++) {
-                let u = control_of(p, held, k, t, 0u);
-                held = held_next(held);
+                let u = first_of(controls);
+                controls = rest_of(controls);
                 if CONTROL_COST {
                     control += control_cost(p, t, u);
                 }

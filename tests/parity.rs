@@ -10,8 +10,8 @@ use gibbs::check::{Map, evaluate};
 use gibbs::models::*;
 use gibbs::noise::normal::normals;
 use gibbs::{
-    Backend, Convention, Engine, EngineOptions, FieldSet, Grid, Instructions, Limits, Model, Mppi, MppiOptions, Noise,
-    Real, References, Stage, Temperature,
+    Backend, Convention, Engine, EngineOptions, FieldSet, Grid, Instructions, Limits, Math, Model, Mppi, MppiOptions,
+    Noise, Real, References, Stage, Temperature,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -437,6 +437,24 @@ fn every_set_of_instructions_gives_the_same_plan() {
             let mut mppi = Mppi::new(&Engine::with(engine).unwrap(), Craft, options.clone()).unwrap();
             compare(&format!("{case} with {instructions:?}"), &mut mppi, START, None, &expected);
         }
+    }
+}
+
+#[test]
+fn the_functions_of_a_driver_change_costs_a_little_and_rows_not_at_all() {
+    let Some(gpu) = gpu() else { return };
+    let engine = EngineOptions { backend: gpu.backend(), math: Math::Native, ..Default::default() };
+    let options = craft_options();
+    let expected = reference(&options, START, &initial(&options), 0, None);
+    let mut mppi = Mppi::new(&Engine::with(engine).unwrap(), Craft, options).unwrap();
+    mppi.plan(&START).unwrap();
+    let samples = mppi.samples().unwrap();
+    for k in 0..samples.len() {
+        for (u, v) in samples.controls(k).iter().flatten().zip(expected.rows[k].iter().flatten()) {
+            close("row", f64::from(*u), *v, ROWS * (1.0 + v.abs()));
+        }
+        // WGSL allows its sine an error of 2⁻¹¹.
+        close("cost", f64::from(samples.cost(k)), expected.costs[k], 1e-2 * (1.0 + expected.costs[k].abs()));
     }
 }
 

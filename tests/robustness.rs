@@ -412,6 +412,31 @@ fn weighted_means_refuse_what_cannot_be_averaged() {
 }
 
 #[test]
+fn samples_are_those_of_their_call_or_are_refused() {
+    for engine in engines() {
+        let mut mppi = Mppi::new(&engine, Needy, needy()).unwrap();
+        type Change = fn(&mut Mppi<2, 2, Needy>);
+        let changes: [Change; 4] = [
+            |mppi| mppi.set_params(&[0.0, 0.7]).unwrap(),
+            |mppi| mppi.set_options(MppiOptions { dt: 0.5, ..needy() }).unwrap(),
+            |mppi| mppi.set_references(&[1.0; 12], 3).unwrap(),
+            |mppi| mppi.shift(1),
+        ];
+        for (i, change) in changes.iter().enumerate() {
+            mppi.set_options(needy()).unwrap();
+            mppi.plan(&[0.1, 0.2]).unwrap();
+            let states = |mppi: &mut Mppi<2, 2, Needy>| mppi.samples().map(|samples| samples.states(3));
+            let before = states(&mut mppi).unwrap();
+            change(&mut mppi);
+            match states(&mut mppi) {
+                Ok(after) => assert_eq!(after, before, "change {i} on {}", engine.name()),
+                Err(error) => assert!(matches!(error, PlanError::Invalid(InvalidValue { field: "samples", .. }))),
+            }
+        }
+    }
+}
+
+#[test]
 fn any_size_works() {
     for engine in engines() {
         let name = engine.name();

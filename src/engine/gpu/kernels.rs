@@ -2,9 +2,10 @@
 
 use super::device::Device;
 use super::source::{self, Shape};
+use crate::engine::AdapterKind;
 use crate::engine::program::Program;
 use crate::error::{BuildError, EngineError, ModelError};
-use crate::update::Update;
+use crate::update::{GROUP, Update};
 
 /// The bindings of `shaders/update.wgsl`, and the pipeline layout over them.
 pub(crate) struct Layouts {
@@ -70,8 +71,19 @@ pub(crate) struct Chain {
     pub(crate) group_mean: wgpu::ComputePipeline,
     pub(crate) merge: wgpu::ComputePipeline,
     pub(crate) step: wgpu::ComputePipeline,
-    /// Time steps that a workgroup of `group_mean` takes.
-    pub(crate) steps: u32,
+    /// Time steps that a workgroup of `group_mean` takes at a stretch.
+    steps: u32,
+    /// Workgroups that are enough to keep the device busy.
+    enough: u32,
+}
+
+impl Chain {
+    /// Workgroups that share out the time steps of one group of rows: each has to work the group's weights out first, so no
+    /// more of them than the device needs.
+    pub(crate) fn parts(&self, update: &Update) -> u32 {
+        let groups = update.rows.div_ceil(GROUP as u32);
+        self.enough.div_ceil(groups).clamp(1, update.horizon.div_ceil(self.steps))
+    }
 }
 
 impl Device {
@@ -133,8 +145,9 @@ impl Device {
         let [temperature, weigh] = self.compile(&source::weigh(), Trust::Ours, ["temperature", "weigh"])?;
         let [group_mean] = self.compile(&source::mean_of_draws(shape), Trust::Ours, ["group_mean"])?;
         let merge = self.merge()?;
+        let enough = if self.adapter.kind == AdapterKind::Software { 8 } else { 1024 };
         let [step] = self.compile(&source::step(shape.layout), Trust::Ours, ["step_nominal"])?;
-        Ok(Chain { rollout, temperature, weigh, group_mean, merge, step, steps: shape.steps() as u32 })
+        Ok(Chain { rollout, temperature, weigh, group_mean, merge, step, steps: shape.steps() as u32, enough })
     }
 
     /// The kernel of the weighted mean of rows that stand one after the other.

@@ -61,7 +61,7 @@ pub(crate) fn rollout(program: &Program, shape: Shape) -> String {
 
 /// The weighted mean of a group of rows that are drawn again.
 pub(crate) fn mean_of_draws(shape: Shape) -> String {
-    [&drawing(shape), REDUCE, GROUP, MEAN_OF_DRAWS].join("\n")
+    [&drawing(shape), &lanes(8), REDUCE, GROUP, MEAN_OF_DRAWS].join("\n")
 }
 
 /// The kernel that writes the rows down.
@@ -76,17 +76,17 @@ fn drawing(shape: Shape) -> String {
 
 /// The kernels that know of no model: weigh, temperature.
 pub(crate) fn weigh() -> String {
-    [UPDATE, MATH, REDUCE, WEIGH].join("\n")
+    [UPDATE, MATH, &lanes(16), REDUCE, WEIGH].join("\n")
 }
 
 /// The weighted mean of a group of rows that stand one after the other.
 pub(crate) fn mean_of_rows() -> String {
-    [UPDATE, MATH, REDUCE, GROUP, MEAN_OF_ROWS].join("\n")
+    [UPDATE, MATH, &lanes(16), REDUCE, GROUP, MEAN_OF_ROWS].join("\n")
 }
 
 /// All groups as one.
 pub(crate) fn merge() -> String {
-    [UPDATE, MATH, REDUCE, GROUP, MERGE].join("\n")
+    [UPDATE, MATH, &lanes(16), REDUCE, GROUP, MERGE].join("\n")
 }
 
 /// The step. It knows of the model only where the limits stand.
@@ -116,6 +116,11 @@ fn places(layout: Layout) -> String {
         ("PARAMS", layout.params_at()),
     ];
     places.iter().map(|(name, at)| format!("const {name} = {at}u;\n")).collect()
+}
+
+/// The size of a workgroup that reduces, by its root.
+fn lanes(root: u32) -> String {
+    format!("const LANES = {}u;\nconst ROOT = {root}u;\n", root * root)
 }
 
 /// `n` items with commas between them.
@@ -170,61 +175,61 @@ fn proposal(shape: Shape) -> String {
     add(format!("struct Proposal {{\n{members}}}\n"));
     add(format!("fn proposal() -> Proposal {{\n    return Proposal({});\n}}\n", values.join(", ")));
 
-    // Draw: standard normals, shaped by the factor of the covariance, around the nominal. Philox gives four at a time, so
-    // they are drawn for as many time steps as use up whole blocks and then passed on from step to step. (Drawing under an
-    // `if` inside the time loop would do on a GPU, but a software adapter computes both branches of it, always.)
+    // A stretch: the controls of as many time steps as use up whole Philox blocks, since these give four normals at a time.
+    // Drawn: standard normals, shaped by the factor of the covariance, around the nominal. (Drawing under an `if` inside the
+    // time loop would do on a GPU, but a software adapter computes both branches of it, always.)
     let held = shape.steps() * controls;
-    add(format!("struct Held {{\n{}}}\n", (0..held).map(|i| format!("    z{i}: f32,\n")).collect::<String>()));
+    add(format!("struct Stretch {{\n{}}}\n", (0..held).map(|i| format!("    v{i}: f32,\n")).collect::<String>()));
+    let time = |i: usize| format!("min(start + {}u, update.horizon - 1u)", i / controls);
+    add(format!(
+        "fn nominal_from(start: u32, nominal_at: u32) -> Stretch {{\n    return Stretch({});\n}}\n",
+        list(held, |i| format!("nominal[nominal_at + {} * CONTROLS + {}u]", time(i), i % controls))
+    ));
     let mut body = String::new();
     for block in 0..held / 4 {
-        let counter = format!("vec4<u32>(k, t * CONTROLS / 4u + {block}u, update.number, 0u)");
-        let _ = writeln!(body, "    let b{block} = normals({counter});");
+        let counter = format!("vec4<u32>(k, start * CONTROLS / 4u + {block}u, update.number, 0u)");
+        let _ = writeln!(body, "    let z{block} = normals({counter});");
     }
-    let normals = list(held, |i| format!("b{}.{}", i / 4, ["x", "y", "z", "w"][i % 4]));
-    add(format!("fn held_from(k: u32, t: u32) -> Held {{\n{body}    return Held({normals});\n}}\n"));
-    let next = list(held, |i| format!("h.z{}", (i + controls) % held));
-    add(format!("fn held_next(h: Held) -> Held {{\n    return Held({next});\n}}\n"));
-    let noise = |m: usize| {
+    let normal = |i: usize| format!("z{}.{}", i / 4, ["x", "y", "z", "w"][i % 4]);
+    let noise = |i: usize| {
+        let (step, m) = (i / controls, i % controls);
         let first = if shape.diagonal { m } else { 0 };
-        (first..=m).fold(String::from("0.0"), |sum, j| format!("fma(h.z{j}, p.factor{}, {sum})", m * controls + j))
+        let term = |j: usize| (normal(step * controls + j), m * controls + j);
+        (first..=m).map(term).fold(String::from("0.0"), |sum, (z, at)| format!("fma({z}, p.factor{at}, {sum})"))
     };
     add(format!(
-        "fn drawn(p: Proposal, h: Held, k: u32, t: u32, nominal_at: u32) -> Control {{\n    \
-         let still = k == 0u && NOMINAL_FIRST;\n    let at = nominal_at + t * CONTROLS;\n    return Control({});\n}}\n",
-        list(controls, |m| format!("nominal[at + {m}u] + select({}, 0.0, still)", noise(m)))
+        "fn drawn(p: Proposal, centre: Stretch, k: u32, start: u32) -> Stretch {{\n{body}    \
+         let still = k == 0u && NOMINAL_FIRST;\n    return Stretch({});\n}}\n",
+        list(held, |i| format!("centre.v{i} + select({}, 0.0, still)", noise(i)))
     ));
     add(format!(
-        "fn given(k: u32, t: u32) -> Control {{\n    let at = t * CONTROLS;\n    return Control({});\n}}\n",
-        list(controls, |m| format!("rows[address(k, at + {m}u)]"))
+        "fn given(k: u32, start: u32) -> Stretch {{\n    return Stretch({});\n}}\n",
+        list(held, |i| format!("rows[address(k, {} * CONTROLS + {}u)]", time(i), i % controls))
     ));
     add(format!(
-        "fn limited(p: Proposal, u: Control) -> Control {{\n    return Control({});\n}}\n",
-        list(controls, |m| format!("clamp(u.u{m}, p.low{m}, p.high{m})"))
+        "fn limited(p: Proposal, c: Stretch) -> Stretch {{\n    return Stretch({});\n}}\n",
+        list(held, |i| format!("clamp(c.v{i}, p.low{}, p.high{})", i % controls, i % controls))
     ));
-    add("fn control_of(p: Proposal, h: Held, k: u32, t: u32, nominal_at: u32) -> Control {\n    var u: Control;\n    \
-         if GIVEN {\n        u = given(k, t);\n    } else {\n        u = drawn(p, h, k, t, nominal_at);\n    }\n    \
-         if LIMITED {\n        u = limited(p, u);\n    }\n    return u;\n}\n"
+    add("fn controls_from(p: Proposal, centre: Stretch, k: u32, start: u32) -> Stretch {\n    var c: Stretch;\n    \
+         if GIVEN {\n        c = given(k, start);\n    } else {\n        c = drawn(p, centre, k, start);\n    }\n    \
+         if LIMITED {\n        c = limited(p, c);\n    }\n    return c;\n}\n"
         .into());
+    let (first, rest) = (list(controls, |m| format!("c.v{m}")), list(held, |i| format!("c.v{}", (i + controls) % held)));
+    add(format!("fn first_of(c: Stretch) -> Control {{\n    return Control({first});\n}}\n"));
+    add(format!("fn rest_of(c: Stretch) -> Stretch {{\n    return Stretch({rest});\n}}\n"));
     let stores: String =
         (0..controls).map(|m| format!("    rows[address(k, t * CONTROLS + {m}u)] = u.u{m};\n")).collect();
     add(format!("fn stored(k: u32, t: u32, u: Control) {{\n{stores}}}\n"));
-
-    // Σ w v: the controls of STEPS time steps of one row, added to what other rows have brought.
-    let mut body = String::from("    var h: Held;\n    if !GIVEN {\n        h = held_from(k, start);\n    }\n");
-    for s in 0..shape.steps() {
-        let time = format!("min(start + {s}u, update.horizon - 1u)");
-        let _ = writeln!(body, "    let u{s} = control_of(p, h, k, {time}, 0u);\n    h = held_next(h);");
-    }
-    let added = list(held, |i| format!("fma(w, u{}.u{}, sum.z{i})", i / controls, i % controls));
     add(format!(
-        "fn weighed(sum: Held, w: f32, p: Proposal, k: u32, start: u32) -> Held {{\n{body}    return Held({added});\n}}\n"
+        "fn weighed(sum: Stretch, w: f32, c: Stretch) -> Stretch {{\n    return Stretch({});\n}}\n",
+        list(held, |i| format!("fma(w, c.v{i}, sum.v{i})"))
     ));
     let mut body = String::new();
     for i in (0..held).step_by(4) {
-        let four = list(4, |j| format!("h.z{}", i + j));
+        let four = list(4, |j| format!("c.v{}", i + j));
         let _ = writeln!(body, "    if i == {i}u {{\n        return vec4<f32>({four});\n    }}");
     }
-    add(format!("fn held_four(h: Held, i: u32) -> vec4<f32> {{\n{body}    return vec4<f32>();\n}}\n"));
+    add(format!("fn four_of(c: Stretch, i: u32) -> vec4<f32> {{\n{body}    return vec4<f32>();\n}}\n"));
 
     // Uᵀ Σ⁻¹ ε of one time step, with ε what the limits have left of the perturbation.
     let mut body = String::from("    let at = t * CONTROLS;\n    var sum = 0.0;\n");

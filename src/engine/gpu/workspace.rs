@@ -419,7 +419,7 @@ fn weigh(pass: &mut wgpu::ComputePass<'_>, chain: &Chain, update: &Update) {
 }
 
 fn mean(pass: &mut wgpu::ComputePass<'_>, chain: &Chain, update: &Update) {
-    weighted_mean(pass, &chain.group_mean, &chain.merge, update, update.horizon.div_ceil(chain.steps));
+    weighted_mean(pass, &chain.group_mean, &chain.merge, update, chain.parts(update));
 }
 
 /// The two dispatches of a weighted mean. A group's coordinates are shared out to `parts` workgroups.
