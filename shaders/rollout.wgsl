@@ -11,8 +11,8 @@
 //     control_cost(p, t, u)
 //     const CONTROL_COST: whether the control cost is wanted
 
-var<workgroup> tile_best: atomic<u32>;
-var<workgroup> tile_worst: atomic<u32>;
+// The costs of a tile as keys for its best and its worst; those that do not count are the worst best and the best worst.
+var<workgroup> tile_keys: array<vec2<u32>, 64>;
 
 // Kahan's summation: a sum, and what it has rounded away so far.
 fn added(sum: vec2<f32>, value: f32) -> vec2<f32> {
@@ -29,11 +29,7 @@ fn rollout(
 ) {
     let tile = workgroup.y * workgroups.x + workgroup.x;
     let k = tile * TILE + lane;
-    if lane == 0u {
-        atomicStore(&tile_best, 0xffffffffu);
-        atomicStore(&tile_worst, 0u);
-    }
-    workgroupBarrier();
+    var key = vec2<u32>(0xffffffffu, 0u);
     // A workgroup beyond the last tile has nothing to do; it goes as one.
     if tile * TILE < update.rows {
         let p = proposal();
@@ -67,13 +63,16 @@ fn rollout(
         scores[at + TILE] = -sum.y;
         scores[at + 2u * TILE] = control;
         if k < update.rows && finite(sum.x) {
-            atomicMin(&tile_best, ordered(sum.x));
-            atomicMax(&tile_worst, ordered(sum.x));
+            key = vec2<u32>(ordered(sum.x));
         }
     }
+    tile_keys[lane] = key;
     workgroupBarrier();
     if lane == 0u {
-        atomicMin(&summary.best, atomicLoad(&tile_best));
-        atomicMax(&summary.worst, atomicLoad(&tile_worst));
+        for (var i = 1u; i < TILE; i++) {
+            key = vec2<u32>(min(key.x, tile_keys[i].x), max(key.y, tile_keys[i].y));
+        }
+        atomicMin(&summary.best, key.x);
+        atomicMax(&summary.worst, key.y);
     }
 }

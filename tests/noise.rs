@@ -21,14 +21,17 @@ fn philox_gives_the_known_answers() {
 fn value_stability() {
     // If this fails, every recorded run of every user changes. Only a deliberate decision may do that.
     let bits = |seed, update, row, block| normals(seed, update, row, block).map(f32::to_bits);
-    println!("{:?}", [bits(0, 0, 0, 0), bits(42, 3, 1000, 7), bits(u64::MAX, u32::MAX, u32::MAX, u32::MAX)]);
     assert_eq!(bits(0, 0, 0, 0), PINNED[0]);
     assert_eq!(bits(42, 3, 1000, 7), PINNED[1]);
     assert_eq!(bits(u64::MAX, u32::MAX, u32::MAX, u32::MAX), PINNED[2]);
 }
 
-/// Printed by this test's first run, held ever since.
-const PINNED: [[u32; 4]; 3] = [[0; 4]; 3];
+/// The bits of three blocks, as the first version drew them.
+const PINNED: [[u32; 4]; 3] = [
+    [0x3d0f_584e, 0xbf81_196c, 0xbfcf_3ff1, 0x3e4c_5b30],
+    [0x3ef1_b92a, 0x4020_4cd9, 0x3f67_6a23, 0xbe46_a889],
+    [0x3e8a_8a39, 0xc013_a3a2, 0xbf3d_0972, 0xba86_a8b9],
+];
 
 #[test]
 fn a_normal_is_the_transform_of_its_words() {
