@@ -1,8 +1,8 @@
 // What every kernel shares: the update it carries out and the buffers it works on. Twin: src/update.rs.
 //
-// One bind group serves all kernels, so that nothing is bound again between them. A row-like buffer holds its rows in
-// tiles of 64: within a tile, one coordinate of all 64 rows, then the next coordinate, so that the 64 invocations of a
-// workgroup read and write side by side.
+// One bind group serves all kernels, so that nothing is bound again between them. The rows of a plan, where they are in
+// memory at all (given by the caller, or fetched), stand in tiles of 64: within a tile one coordinate of all 64 rows, then
+// the next coordinate, so that the 64 invocations of a workgroup read and write side by side. So do scores.
 
 const TILE = 64u;
 const GROUP = 1024u;
@@ -37,9 +37,9 @@ struct Update {
     a: f32,
     b: f32,
     c: f32,
+    zero: u32,
     padding_0: u32,
     padding_1: u32,
-    padding_2: u32,
 }
 
 // The sums behind a weighted mean, relative to the largest log-weight. Twin: Sums in src/update.rs.

@@ -43,15 +43,17 @@ fn temperature(@builtin(local_invocation_index) lane: u32) {
     let spread = update.cost_scale * (from_ordered(worst_key) - reference);
     // All costs equal (or none finite): any temperature does.
     let searchable = best_key < worst_key && spread > 0.0 && finite(spread);
+    let weighs_controls = update.control_scaled != 0.0 || update.control_fixed != 0.0;
     var low = max(spread * 1e-9, 1e-30);
     var high = min(spread * 1e3, 1e30);
     for (var i = 0u; i < HALVINGS; i++) {
         let middle = sqrt(low) * sqrt(high);
         var max_here = MASKED;
-        for (var k = lane; k < update.rows; k += 256u) {
+        // Without a control cost the cheapest row has the largest log-weight, which is then 0 to rounding.
+        for (var k = select(update.rows, lane, weighs_controls); k < update.rows; k += 256u) {
             max_here = max(max_here, log_weight(k, reference, middle));
         }
-        let max_all = largest(lane, max_here);
+        let max_all = select(0.0, largest(lane, max_here), weighs_controls);
         // (Σ w, Σ w², valid rows)
         var sums = vec4<f32>();
         for (var k = lane; k < update.rows; k += 256u) {

@@ -109,11 +109,7 @@ impl<const I: usize, const O: usize, F: Map<I, O>> WithSimd for OnLanes<'_, I, O
 /// # Errors
 ///
 /// If the function does not compile, the device fails, or a value is not finite on one side only.
-pub fn wgsl_fn<const A: usize>(
-    engine: &Engine,
-    function: &WgslFn<A>,
-    points: &[[f32; A]],
-) -> Result<f32, BuildError> {
+pub fn wgsl_fn<const A: usize>(engine: &Engine, function: &WgslFn<A>, points: &[[f32; A]]) -> Result<f32, BuildError> {
     struct Call<'a, const A: usize>(&'a WgslFn<A>);
     impl<const A: usize> Map<A, 1> for Call<'_, A> {
         fn map<R: Real>(&self, x: [R; A]) -> [R; 1] {

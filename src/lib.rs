@@ -31,8 +31,8 @@
 //! }
 //!
 //! // With R = f32 it is ordinary code, to be tested as such.
-//! let at = Stage::new(0, 0.1);
-//! assert_eq!(Puck { mass: 2.0 }.step(&at, [0.0; 4], [2.0, 0.0]), [0.01, 0.0, 0.1, 0.0]);
+//! let at = Stage::new(0, 0.5);
+//! assert_eq!(Puck { mass: 2.0 }.step(&at, [0.0; 4], [2.0, 0.0]), [0.25, 0.0, 0.5, 0.0]);
 //! ```
 //!
 //! # A controller
@@ -122,7 +122,7 @@
 //! | `gpu` | on | the GPU backend (wgpu); without it the crate is the CPU backend alone |
 //! | `rayon` | on | the CPU backend on all cores; without it, on the calling thread |
 
-#![warn(missing_docs)]
+#![warn(missing_docs, unreachable_pub)]
 
 pub mod check;
 pub mod derivative;

@@ -285,7 +285,7 @@ pub fn semi_implicit_euler<const N: usize, const M: usize, R: Real>(
     x: [R; N],
     u: [R; M],
 ) -> [R; N] {
-    const { assert!(N % 2 == 0, "a mechanical state has as many positions as speeds") };
+    const { assert!(N.is_multiple_of(2), "a mechanical state has as many positions as speeds") };
     let rate = flow.derivative(at, x, u);
     let mut next = x;
     for i in N / 2..N {

@@ -91,7 +91,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Mppi<N, M, D> {
             shape,
             options,
         };
-        mppi.check_usage()?;
+        mppi.check_usage(&mppi.options)?;
         mppi.pack([0.0; N]);
         mppi.prepare()?;
         Ok(mppi)
@@ -266,19 +266,23 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Mppi<N, M, D> {
     ///
     /// As [`new`](Self::new). Then nothing is changed.
     pub fn set_options(&mut self, options: MppiOptions<M>) -> Result<(), BuildError> {
-        let sizes = (self.options.horizon, self.options.samples);
         let shape = options.check()?;
-        let previous = std::mem::replace(&mut self.options, options);
-        (self.options.horizon, self.options.samples) = sizes;
-        if let Err(error) = self.check_usage() {
-            self.options = previous;
-            return Err(error.into());
-        }
-        self.shape = shape;
+        let (horizon, samples) = (self.options.horizon, self.options.samples);
+        let options = MppiOptions { horizon, samples, ..options };
+        self.check_usage(&options)?;
+        let previous = (std::mem::replace(&mut self.options, options), std::mem::replace(&mut self.shape, shape));
+        self.take_options();
+        self.prepare().inspect_err(|_| {
+            (self.options, self.shape) = previous;
+            self.take_options();
+        })
+    }
+
+    /// Packs what is in the options for the kernels.
+    fn take_options(&mut self) {
         self.fields = FieldSet::new(&self.options.fields);
         self.fields_version += 1;
         self.pack([0.0; N]);
-        self.prepare()
     }
 
     /// Changes the horizon and the number of samples. The plan is kept as far as it goes, and continued as [`Tail`] says.
@@ -359,11 +363,11 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Mppi<N, M, D> {
     }
 
     /// Whether the options give the model everything it looks at.
-    fn check_usage(&self) -> Result<(), InvalidValue> {
+    fn check_usage(&self, options: &MppiOptions<M>) -> Result<(), InvalidValue> {
         let usage = self.program.usage;
-        at_least("params", self.options.params.len(), usage.params)?;
-        at_least("references", self.options.references.as_ref().map_or(0, |r| r.columns), usage.columns)?;
-        at_least("fields", self.options.fields.len(), usage.fields)
+        at_least("params", options.params.len(), usage.params)?;
+        at_least("references", options.references.as_ref().map_or(0, |r| r.columns), usage.columns)?;
+        at_least("fields", options.fields.len(), usage.fields)
     }
 
     /// Writes everything but the plan into the inputs of the kernels.
@@ -371,8 +375,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Mppi<N, M, D> {
         self.sampled = None;
         let (rows, columns) = self.options.references.as_ref().map_or((0, 0), |r| (r.rows(), r.columns));
         let params = self.options.params.len();
-        self.layout =
-            Layout { states: N, controls: M, params, reference_rows: rows, reference_columns: columns };
+        self.layout = Layout { states: N, controls: M, params, reference_rows: rows, reference_columns: columns };
         let limits = self.options.limits.unwrap_or(Limits { low: [f32::MIN; M], high: [f32::MAX; M] });
         self.inputs.clear();
         self.inputs.extend(x);
@@ -423,7 +426,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Mppi<N, M, D> {
             a: options.step_size,
             b: 1.0 - options.step_size,
             c: 0.0,
-            padding: [0; 3],
+            zero: 0,
+            padding: [0; 2],
         };
         self.updates.clear();
         let next = |i: usize| Update { number: self.number.wrapping_add(i as u32), ..first };
@@ -432,6 +436,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Mppi<N, M, D> {
 
     /// Compiles and allocates what the next call will need.
     fn prepare(&mut self) -> Result<(), BuildError> {
+        // Addresses are 32 bits wide on the device.
         let padded = round_up(self.options.samples, TILE) * self.options.horizon * M;
         if padded > i32::MAX as usize {
             let value = format_args!("{} × {} × {M}", self.options.samples, self.options.horizon);

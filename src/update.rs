@@ -66,7 +66,9 @@ pub(crate) struct Update {
     pub(crate) a: f32,
     pub(crate) b: f32,
     pub(crate) c: f32,
-    pub(crate) padding: [u32; 3],
+    /// Always 0, but a shader compiler does not know.
+    pub(crate) zero: u32,
+    pub(crate) padding: [u32; 2],
 }
 
 impl Update {
@@ -149,16 +151,8 @@ pub(crate) struct Sums {
 }
 
 impl Sums {
-    pub(crate) const NONE: Self = Self {
-        max: MASKED,
-        sum: 0.0,
-        squares: 0.0,
-        logs: 0.0,
-        valid: 0,
-        temperature: 0.0,
-        reference: 0.0,
-        padding: 0,
-    };
+    pub(crate) const NONE: Self =
+        Self { max: MASKED, sum: 0.0, squares: 0.0, logs: 0.0, valid: 0, temperature: 0.0, reference: 0.0, padding: 0 };
 }
 
 /// The log-weight of a row that does not count, and anything below it. Finite, since WGSL knows no infinities.

@@ -65,8 +65,9 @@ impl WeightedMean {
             let expected = format_args!("between 1 and {} of them", i32::MAX);
             return Err(InvalidValue::new("log_weights", format_args!("{count} numbers"), expected).into());
         }
-        if rows.is_empty() || rows.len() % count != 0 || rows.len() > u32::MAX as usize {
-            let expected = format_args!("one or more numbers for each of the {count} log-weights, below 2³² altogether");
+        if rows.is_empty() || !rows.len().is_multiple_of(count) || rows.len() > u32::MAX as usize {
+            let expected =
+                format_args!("one or more numbers for each of the {count} log-weights, below 2³² altogether");
             return Err(InvalidValue::new("rows", format_args!("{} numbers", rows.len()), expected).into());
         }
         let width = rows.len() / count;

@@ -63,7 +63,11 @@ impl Program {
         trace.enter("cost");
         let cost = model.cost(&now, x, u);
         let (body, names) = trace.emit(&[cost], &[], input);
-        let _ = writeln!(source, "fn model_cost(t: u32, x: State, u: Control) -> f32 {{\n{body}    return {};\n}}", names[0]);
+        let _ = writeln!(
+            source,
+            "fn model_cost(t: u32, x: State, u: Control) -> f32 {{\n{body}    return {};\n}}",
+            names[0]
+        );
 
         trace.enter("terminal");
         let terminal = model.terminal(&now, x);

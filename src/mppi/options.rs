@@ -10,7 +10,9 @@ pub enum Temperature {
     /// λ itself, in the unit of the cost; above 0.
     Fixed(f32),
     /// Found anew in every update, by bisection, such that the effective sample size (Σw)²/Σw² is this fraction of the
-    /// valid rows; in (0, 1]. Where all costs are equal λ is 1.
+    /// valid rows; in (0, 1]. Where all costs are equal λ is 1. Where no λ reaches it (ties among the cheapest rows, or a
+    /// control term, which does not fade as λ grows) λ ends at the edge of its bracket, 10⁻⁹ to 10³ times the spread of the
+    /// costs.
     EffectiveSamples(f32),
 }
 
@@ -64,7 +66,7 @@ impl References {
 
     pub(crate) fn check(values: &[f32], columns: usize) -> Result<(), InvalidValue> {
         finite("references", values)?;
-        if values.is_empty() || columns == 0 || values.len() % columns != 0 {
+        if values.is_empty() || columns == 0 || !values.len().is_multiple_of(columns) {
             let value = format_args!("{} numbers in {columns} columns", values.len());
             return Err(InvalidValue::new("references", value, "one or more whole rows of one or more columns"));
         }
@@ -150,9 +152,12 @@ fn in_range(field: &'static str, value: f32, valid: bool, expected: &str) -> Res
 impl<const M: usize> MppiOptions<M> {
     /// Refuses what is out of range, and works out what the kernels need of the covariance.
     pub(crate) fn check(&self) -> Result<Shape, InvalidValue> {
-        // Time indices are floats to a model, and f32 holds whole numbers up to 2²⁴.
-        let sizes =
-            [("horizon", self.horizon, 1 << 24), ("samples", self.samples, 1 << 31), ("iterations", self.iterations, 1024)];
+        // A device takes 65,535 workgroups in a row: of 1,024 rows, and of 16 of the T·M coordinates.
+        let sizes = [
+            ("horizon", self.horizon, (1 << 20) / M.max(1)),
+            ("samples", self.samples, 1 << 25),
+            ("iterations", self.iterations, 1024),
+        ];
         for (field, size, most) in sizes {
             if size == 0 || size > most {
                 return Err(InvalidValue::new(field, size, format_args!("between 1 and {most}")));

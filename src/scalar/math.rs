@@ -137,7 +137,8 @@ pub(crate) fn exp<V: Vector>(x: V) -> V {
     let p = horner(r, [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5]);
     let y = p.fused(r * r, r) + 1.0;
     let up = c::<V>(0.0).is_lt(n);
-    let bias = V::choose(up, V::from_bits(V::splat_bits((127 - 64) << 23)), V::from_bits(V::splat_bits((127 + 64) << 23)));
+    let bias =
+        V::choose(up, V::from_bits(V::splat_bits((127 - 64) << 23)), V::from_bits(V::splat_bits((127 + 64) << 23)));
     let near = V::from_bits(V::bits_add(V::bits_shl(shifted.bits(), 23), bias.bits()));
     y * near * V::choose(up, c(1.844_674_4e19), c(5.421_011e-20)) // 2⁶⁴, 2⁻⁶⁴
 }

@@ -17,15 +17,17 @@
 //! | operation | bound | where |
 //! |---|---|---|
 //! | `+ − ×`, `min`, `max`, `abs`, `floor`, comparisons, `select` | exact or correctly rounded | finite, not subnormal |
+//! | `mul_add` | correctly rounded where the hardware fuses, else as `×` then `+` | likewise |
 //! | `÷`, `sqrt` | 2.5 ULP (a GPU's; the CPU's are correctly rounded) | likewise |
 //! | `sin`, `cos` | 2·10⁻⁷ absolute | \|x\| ≤ 10⁴ |
 //! | `tan` | 4·10⁻⁷ relative to 1 + tan² | \|x\| ≤ 10⁴ |
 //! | `exp` | 3·10⁻⁷ relative | result normal; overflow gives +∞ on the CPU, at least 10³⁸ on a GPU |
 //! | `ln` | 3·10⁻⁷ relative to max(1, \|ln x\|) | x > 0 and normal |
-//! | `atan2`, `asin`, `acos` | 5·10⁻⁷ absolute | everywhere, `atan2(0, 0)` = 0 |
+//! | `atan2` | 5·10⁻⁷ absolute | \|x\| + \|y\| finite; `atan2(±0, ±0)` = ±0 |
+//! | `asin`, `acos` | 5·10⁻⁷ absolute | \|x\| ≤ 1; NaN beyond, on the CPU |
 //! | `tanh` | 3·10⁻⁷ relative | everywhere |
-//! | `powi` | n · 2⁻²³ relative | result normal |
-//! | `rem_euclid`, `wrap_angle` | 3 ULP of the larger argument | \|x / m\| < 2²² |
+//! | `powi` | \|n\| · 2⁻²³ relative, and a division's error if n < 0 | xⁿ and x⁻ⁿ normal |
+//! | `rem_euclid`, `wrap_angle` | 3 ULP of the larger argument | \|x / m\| < 2²⁰ |
 //!
 //! A GPU may flush subnormal numbers to zero and may assume that there is no NaN and no infinity; the CPU follows
 //! IEEE 754. So a *defined* model keeps its values finite, and one that overflows is caught by its cost

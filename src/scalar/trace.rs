@@ -559,7 +559,13 @@ impl Printer<'_> {
                 Op::Binary(_, a, b) | Op::Sample(_, a, b) | Op::Gradient(_, a, b) => [a, b].into_iter().for_each(mark),
                 Op::Fused(a, b, c) | Op::Select(a, b, c) => [a, b, c].into_iter().for_each(mark),
                 Op::Call(_, arguments) => arguments.iter().for_each(mark),
-                Op::Number(_) | Op::Truth(_) | Op::Input(_) | Op::Param(_) | Op::Reference(..) | Op::Time(_) | Op::Dt => {}
+                Op::Number(_)
+                | Op::Truth(_)
+                | Op::Input(_)
+                | Op::Param(_)
+                | Op::Reference(..)
+                | Op::Time(_)
+                | Op::Dt => {}
             }
         }
         live

@@ -118,11 +118,7 @@ impl Workspace {
     }
 
     pub(crate) fn fetch(&self) -> Fetched {
-        Fetched {
-            rows: self.rows.clone(),
-            scores: self.scores.clone(),
-            log_weights: self.log_weights.clone(),
-        }
+        Fetched { rows: self.rows.clone(), scores: self.scores.clone(), log_weights: self.log_weights.clone() }
     }
 }
 

@@ -116,7 +116,7 @@ fn rollouts<S: Simd, const N: usize, const M: usize, D: Model<N, M>>(model: &D, 
             let mut z = [zero; M];
             for m in 0..M {
                 let d = t * M + m;
-                if d % 4 == 0 {
+                if d.is_multiple_of(4) {
                     let block = Lanes::<S>::splat_bits((d / 4) as u32);
                     let number = Lanes::<S>::splat_bits(update.number);
                     held = normal::four([row, block, number, Lanes::<S>::splat_bits(0)], update.seed);

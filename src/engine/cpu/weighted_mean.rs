@@ -51,14 +51,7 @@ impl WithSimd for Group<'_> {
             weight.store(chunk);
         }
         let add = |lanes| reduce(lanes, 0.0, |a, b| a + b);
-        Sums {
-            max,
-            sum: add(sum),
-            squares: add(squares),
-            logs: add(logs),
-            valid: add(valid) as u32,
-            ..Sums::NONE
-        }
+        Sums { max, sum: add(sum), squares: add(squares), logs: add(logs), valid: add(valid) as u32, ..Sums::NONE }
     }
 }
 

@@ -30,7 +30,8 @@ pub(crate) struct Averager {
 
 impl Buffers {
     fn new(device: &Device, update: &Update, moments: u64) -> Result<Self, EngineError> {
-        let storage = |what, floats: u64| device.buffer(what, 4 * floats, Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC);
+        let storage =
+            |what, floats: u64| device.buffer(what, 4 * floats, Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC);
         let updates = device.buffer("the update", UPDATE_SIZE.get(), Usage::UNIFORM | Usage::COPY_DST)?;
         let rows = storage("rows", u64::from(update.rows) * u64::from(update.width))?;
         let log_weights = storage("log-weights", u64::from(update.rows))?;
@@ -39,11 +40,8 @@ impl Buffers {
         let back = device.buffer("the read-back", SUMMARY + 4 * moments, Usage::MAP_READ | Usage::COPY_DST)?;
         let (inputs, fields) = (storage("no inputs", 4)?, storage("no fields", 4)?);
         let (scores, nominal) = (storage("no scores", 4)?, storage("no plan", 4)?);
-        let group = bind(
-            device,
-            &updates,
-            [&inputs, &fields, &rows, &scores, &log_weights, &partials, &nominal, &summary],
-        );
+        let group =
+            bind(device, &updates, [&inputs, &fields, &rows, &scores, &log_weights, &partials, &nominal, &summary]);
         let shape = (update.rows, update.width, update.flags);
         Ok(Self { shape, updates, rows, log_weights, partials, summary, back, group })
     }

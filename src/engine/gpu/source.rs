@@ -96,11 +96,9 @@ pub(crate) fn step(layout: Layout) -> String {
 
 /// A traced function of `inputs` numbers, for every row of a buffer.
 pub(crate) fn map((functions, body, names): (&str, &str, &[String]), inputs: usize) -> String {
-    let read: String =
-        (0..inputs).map(|i| format!("    let x{i} = inputs[k * {inputs}u + {i}u];\n")).collect();
-    let write: String = (0..names.len())
-        .map(|o| format!("    rows[k * {}u + {o}u] = {};\n", names.len(), names[o]))
-        .collect();
+    let read: String = (0..inputs).map(|i| format!("    let x{i} = inputs[k * {inputs}u + {i}u];\n")).collect();
+    let write: String =
+        (0..names.len()).map(|o| format!("    rows[k * {}u + {o}u] = {};\n", names.len(), names[o])).collect();
     let mapped = format!("{functions}\nfn mapped(k: u32) {{\n    let t = 0u;\n{read}{body}{write}}}\n");
     [UPDATE, MATH, FIELD, &mapped, MAP].join("\n")
 }
@@ -214,7 +212,8 @@ fn proposal(shape: Shape) -> String {
          if GIVEN {\n        c = given(k, start);\n    } else {\n        c = drawn(p, centre, k, start);\n    }\n    \
          if LIMITED {\n        c = limited(p, c);\n    }\n    return c;\n}\n"
         .into());
-    let (first, rest) = (list(controls, |m| format!("c.v{m}")), list(held, |i| format!("c.v{}", (i + controls) % held)));
+    let (first, rest) =
+        (list(controls, |m| format!("c.v{m}")), list(held, |i| format!("c.v{}", (i + controls) % held)));
     add(format!("fn first_of(c: Stretch) -> Control {{\n    return Control({first});\n}}\n"));
     add(format!("fn rest_of(c: Stretch) -> Stretch {{\n    return Stretch({rest});\n}}\n"));
     let stores: String =
@@ -274,7 +273,9 @@ mod tests {
         let model = Arc::new(model);
         for math in [Math::Shared, Math::Native] {
             let program = Program::new::<N, M, _>(&model, math).expect("a shipped model traces");
-            for (flags, diagonal) in [(0, true), (NOMINAL_FIRST | LIMITED | CONTROL_COST, false), (GIVEN | LIMITED, true)] {
+            for (flags, diagonal) in
+                [(0, true), (NOMINAL_FIRST | LIMITED | CONTROL_COST, false), (GIVEN | LIMITED, true)]
+            {
                 for int64 in [false, true] {
                     let shape = Shape { layout, flags, diagonal, int64 };
                     validate(name, &rollout(&program, shape));

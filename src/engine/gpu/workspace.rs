@@ -189,7 +189,11 @@ impl Workspace {
         if self.chain.as_ref().is_none_or(|(made, _)| *made != shape) {
             self.chain = Some((shape, self.device.chain(program, shape)?));
         }
-        let sizes = Sizes::of(&self.device, updates, problem);
+        let mut sizes = Sizes::of(&self.device, updates, problem);
+        if let Some(Buffers { sizes: made, .. }) = &self.buffers {
+            // Room for given rows is kept for the next ones.
+            sizes.rows = sizes.rows.max(made.rows);
+        }
         if self.buffers.as_ref().is_none_or(|buffers| buffers.sizes != sizes) {
             // The old ones go first, so that both need not fit.
             self.finish()?;
@@ -372,13 +376,7 @@ fn fill_upload(
 
 /// All dispatches of all updates. The last update's stages are passes of their own, so that each can be timed; the others
 /// share one.
-fn record(
-    device: &Device,
-    encoder: &mut wgpu::CommandEncoder,
-    chain: &Chain,
-    buffers: &Buffers,
-    updates: &[Update],
-) {
+fn record(device: &Device, encoder: &mut wgpu::CommandEncoder, chain: &Chain, buffers: &Buffers, updates: &[Update]) {
     let stages: [fn(&mut wgpu::ComputePass<'_>, &Chain, &Update); 4] = [rollout, weigh, mean, step];
     let Some((last, earlier)) = updates.split_last() else { return };
     let offset = |i: usize| (i as u64 * stride(device)) as u32;
