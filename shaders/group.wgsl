@@ -24,12 +24,17 @@ fn sanitised(first: u32, k: u32, count: u32) -> f32 {
     return select(select(max(log_weight, MASKED), MASKED, masked), INVALID, invalid);
 }
 
+// How many rows a group has: the last one may be short.
+fn group_count(group: u32) -> u32 {
+    return min(update.rows - group * GROUP, GROUP);
+}
+
 // Works the weights of a group out. If `records`, its sums become the head of its partial result.
 fn find_weights(group: u32, lane: u32, records: bool) {
     let first = group * GROUP;
-    let count = min(update.rows - first, GROUP);
+    let count = group_count(group);
     var max_here = MASKED;
-    for (var at = lane; at < GROUP / 4u; at += LANES) {
+    for (var at = lane; 4u * at < count; at += LANES) {
         var l: vec4<f32>;
         for (var i = 0u; i < 4u; i++) {
             l[i] = sanitised(first, at * 4u + i, count);
@@ -42,7 +47,7 @@ fn find_weights(group: u32, lane: u32, records: bool) {
     let zero = vec4<f32>();
     // (Σ w, Σ w², Σ ℓ, valid rows)
     var sums = zero;
-    for (var at = lane; at < GROUP / 4u; at += LANES) {
+    for (var at = lane; 4u * at < count; at += LANES) {
         let l = weights[at];
         let counts = l > vec4<f32>(MASKED);
         var w: vec4<f32>;

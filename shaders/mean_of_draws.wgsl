@@ -14,7 +14,7 @@ fn group_mean(
     for (var start = workgroup.y * STEPS; start < update.horizon; start += workgroups.y * STEPS) {
         let centre = nominal_from(start, 0u);
         var sum = Stretch();
-        for (var at = lane; at < GROUP / 4u; at += LANES) {
+        for (var at = lane; 4u * at < group_count(group); at += LANES) {
             let w = weights[at];
             let k = group * GROUP + at * 4u;
             if any(w > vec4<f32>()) {

@@ -8,7 +8,7 @@ const PARTS = 16u; // LANES / COORDINATES
 fn group_mean(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let group = workgroup.x;
     let first = group * GROUP;
-    let count = min(update.rows - first, GROUP);
+    let count = group_count(group);
     find_weights(group, lane, workgroup.y == 0u);
     workgroupBarrier();
 

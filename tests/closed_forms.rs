@@ -139,11 +139,11 @@ fn agrees(what: &str, engine: &Engine, estimate: impl Into<f64>, truth: f64, err
     assert!((estimate - truth).abs() <= bound, "{what} on {name}: {estimate}, but {truth} ± {bound:.1e} is true");
 }
 
-fn average<'a, const D: usize>(
-    averager: &'a mut WeightedMean,
+fn average<const D: usize>(
+    averager: &mut WeightedMean,
     rows: impl Iterator<Item = [f64; D]>,
     log_weights: impl Iterator<Item = f64>,
-) -> &'a Average {
+) -> &Average {
     let rows: Vec<f32> = rows.flatten().map(|v| v as f32).collect();
     let log_weights: Vec<f32> = log_weights.map(|l| l as f32).collect();
     averager.compute(&rows, &log_weights).expect("finite rows")
