@@ -6,23 +6,9 @@ use pulp::{Simd, WithSimd};
 
 use crate::engine::{Engine, program};
 use crate::error::{BuildError, InvalidValue};
-use crate::field::FieldSet;
-use crate::model::{Model, Stage, WgslFn};
-use crate::scalar::{Lanes, Real};
-
-/// A function of `I` numbers to `O` numbers, written once for every interpretation of [`Real`].
-///
-/// A [`Stage`] that it makes by hand may have parameters, references and a time step (they become constants); fields are
-/// looked up in [`fields`](Self::fields).
-pub trait Map<const I: usize, const O: usize>: Send + Sync {
-    /// The function.
-    fn map<R: Real>(&self, x: [R; I]) -> [R; O];
-
-    /// The fields that a stage inside the function looks into. None by default.
-    fn fields(&self) -> FieldSet {
-        FieldSet::default()
-    }
-}
+pub use crate::model::Map;
+use crate::model::Model;
+use crate::scalar::{Lanes, Real, Stage, WgslFn};
 
 /// A function at many points, on the device of an engine: on SIMD lanes, or traced to WGSL and run as a kernel.
 ///
@@ -130,11 +116,13 @@ pub fn wgsl_fn<const A: usize>(engine: &Engine, function: &WgslFn<A>, points: &[
     Ok(worst)
 }
 
-/// How many times faster a model runs on SIMD lanes than as plain `f32`, per rollout.
+/// How much of the CPU's vector instructions a model makes use of: how many times faster it runs on SIMD lanes than as
+/// plain `f32`, as a share of the number of lanes.
 ///
-/// Expect several times in an optimised build. **A value below 1 means that something on the path is not inlined**, and
-/// so runs without vector instructions: look for a missing `#[inline(always)]`, or for a closure around `R` values. In a
-/// debug build the number means nothing.
+/// In an optimised build expect 0.7 to 1. **A value below 0.3 means that something on the path is not inlined**, and so
+/// runs without vector instructions: look for a missing `#[inline(always)]`, or for a closure around `R` values. (Only one
+/// call that is not inlined, of the whole cart-pole step, gives 0.15.) In a debug build the number means nothing, and with
+/// [`Instructions::Scalar`](crate::Instructions::Scalar) there are no lanes to use.
 pub fn vectorised<const N: usize, const M: usize>(engine: &Engine, model: &impl Model<N, M>, x: [f32; N]) -> f32 {
     struct Steps<'a, const N: usize, D>(&'a D, [f32; N]);
     impl<const N: usize, D> Steps<'_, N, D> {
@@ -180,5 +168,15 @@ pub fn vectorised<const N: usize, const M: usize>(engine: &Engine, model: &impl 
     let best = |run: &dyn Fn() -> f32| (0..5).map(|_| run()).fold(f32::INFINITY, f32::min);
     let plain = best(&|| engine.isa().run(Plain::<N, M, _>(Steps(model, x))));
     let wide = best(&|| engine.isa().run(Wide::<N, M, _>(Steps(model, x))));
-    plain / wide
+    plain / wide / engine.isa().run(Count)
+}
+
+/// The number of lanes.
+struct Count;
+
+impl WithSimd for Count {
+    type Output = f32;
+    fn with_simd<S: Simd>(self, _: S) -> f32 {
+        Lanes::<S>::COUNT as f32
+    }
 }

@@ -1,7 +1,7 @@
 //! Derivatives of whole models, by [`Dual`] numbers: exact to rounding, no step size to choose.
 
-use crate::model::{Model, Stage};
-use crate::scalar::Dual;
+use crate::model::Model;
+use crate::scalar::{Dual, Stage};
 
 /// The linearisation of a model's step about (`x`, `u`): A = ∂step/∂x (`N` × `N`) and B = ∂step/∂u (`N` × `M`).
 ///

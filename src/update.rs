@@ -82,6 +82,16 @@ impl Update {
         let tile = (k / TILE) * TILE * self.width as usize;
         tile + (k % TILE) * self.row_stride as usize + d * self.coordinate_stride as usize
     }
+
+    /// Puts rows that stand one after the other where the kernels look for them.
+    pub(crate) fn tile(&self, rows: &[f32], tiled: &mut Vec<f32>) {
+        tiled.resize(round_up(self.rows as usize, TILE) * self.width as usize, 0.0);
+        for (k, row) in rows.chunks_exact(self.width as usize).enumerate() {
+            for (d, value) in row.iter().enumerate() {
+                tiled[self.address(k, d)] = *value;
+            }
+        }
+    }
 }
 
 /// Where things stand in the packed inputs of a problem: x₀, limits, noise shape, parameters, reference table.
@@ -124,6 +134,7 @@ pub(crate) struct Problem<'a> {
     pub(crate) nominal: &'a [f32],
     pub(crate) fields: &'a FieldSet,
     /// Counts changes of the fields, so that a device uploads them only then.
+    #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only the GPU backend reads it"))]
     pub(crate) fields_version: u64,
     /// Rows supplied by the caller, K × D.
     pub(crate) rows: Option<&'a [f32]>,

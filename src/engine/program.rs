@@ -5,17 +5,20 @@ use std::sync::Arc;
 
 use super::cpu::{OfModel, Rollout};
 use crate::error::ModelError;
-use crate::model::{Inputs, Model, Stage};
+use crate::model::{Map, Model};
 use crate::scalar::trace::{Expr, Math, Trace, Usage};
+use crate::scalar::{Inputs, Stage};
 
 /// A model made ready to be rolled out.
 pub(crate) struct Program {
+    #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only the GPU backend reads it"))]
     pub(crate) states: usize,
     /// What the model needs from outside.
     pub(crate) usage: Usage,
     /// Operations on the tape.
     pub(crate) operations: usize,
     /// The hand-written WGSL functions that the model calls.
+    #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only the GPU backend reads it"))]
     pub(crate) functions: String,
     /// The model in WGSL: everything that `shaders/rollout.wgsl` calls and that depends on the model.
     pub(crate) source: String,
@@ -88,7 +91,7 @@ impl Program {
 
 /// The names of `O` outputs of a plain function of `I` numbers, and the statements before them. For `check::evaluate`.
 pub(crate) fn trace_map<const I: usize, const O: usize>(
-    map: &impl crate::check::Map<I, O>,
+    map: &impl Map<I, O>,
     math: Math,
 ) -> Result<(String, String, Vec<String>), ModelError> {
     let trace = Trace::start(math);

@@ -2,8 +2,8 @@
 
 use super::Quadratic;
 use super::unicycle::roll;
-use crate::model::{Cost, Model, Stage};
-use crate::scalar::Real;
+use crate::model::{Cost, Model};
+use crate::scalar::{Real, Stage};
 
 /// A car whose wheels roll without slip: the kinematic bicycle, with the middle of the *rear* axle as its reference.
 ///

@@ -1,7 +1,7 @@
 //! A pole on a cart.
 
-use crate::model::{Cost, Flow, Model, Stage};
-use crate::scalar::Real;
+use crate::model::{Cost, Flow, Model};
+use crate::scalar::{Real, Stage};
 
 /// A cart on a rail, pushed by a force, with a point mass on a massless pole that swings freely below or above it.
 ///

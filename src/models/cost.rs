@@ -1,7 +1,7 @@
 //! The cost that most of the models share.
 
-use crate::model::{Cost, Stage};
-use crate::scalar::Real;
+use crate::model::Cost;
+use crate::scalar::{Real, Stage};
 
 /// A weighted squared distance to a state, and to a control:
 /// Σ `state`ᵢ (xᵢ − `target`ᵢ)² + Σ `control`ⱼ (uⱼ − `trim`ⱼ)², and Σ `terminal`ᵢ (xᵢ − `target`ᵢ)² at the end.

@@ -2,8 +2,8 @@
 
 use super::Quadratic;
 use super::unicycle::{pose, roll};
-use crate::model::{Cost, Model, Stage};
-use crate::scalar::Real;
+use crate::model::{Cost, Model};
+use crate::scalar::{Real, Stage};
 
 /// A robot on two wheels of radius r, a track L apart, each with its own motor.
 ///

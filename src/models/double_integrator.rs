@@ -1,8 +1,8 @@
 //! A point mass in the plane.
 
 use super::Quadratic;
-use crate::model::{Cost, Model, Stage};
-use crate::scalar::Real;
+use crate::model::{Cost, Model};
+use crate::scalar::{Real, Stage};
 
 /// A point in the plane, steered by its acceleration.
 ///

@@ -1,8 +1,8 @@
 //! The pendulum of the classic-control benchmarks.
 
 use super::Quadratic;
-use crate::model::{Cost, Flow, Model, Stage};
-use crate::scalar::Real;
+use crate::model::{Cost, Flow, Model};
+use crate::scalar::{Real, Stage};
 
 /// A uniform rod on a motor that is too weak to lift it in one go.
 ///

@@ -1,8 +1,8 @@
 //! A quadrotor seen from the side.
 
 use super::Quadratic;
-use crate::model::{Cost, Flow, Model, Stage, semi_implicit_euler};
-use crate::scalar::Real;
+use crate::model::{Cost, Flow, Model, semi_implicit_euler};
+use crate::scalar::{Real, Stage};
 
 /// A rigid bar in the vertical plane with a rotor at each end.
 ///

@@ -1,8 +1,8 @@
 //! A quadrotor that follows body-rate commands.
 
 use super::Quadratic;
-use crate::model::{Cost, Model, Stage};
-use crate::scalar::Real;
+use crate::model::{Cost, Model};
+use crate::scalar::{Real, Stage};
 
 /// A quadrotor whose autopilot tracks body rates: the outer loop's view of a drone.
 ///

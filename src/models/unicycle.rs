@@ -1,8 +1,8 @@
 //! The unicycle, and the motion that every wheeled model shares.
 
 use super::Quadratic;
-use crate::model::{Cost, Model, Stage};
-use crate::scalar::Real;
+use crate::model::{Cost, Model};
+use crate::scalar::{Real, Stage};
 
 /// A pose (x, y, θ) after rolling `distance` along an arc that turns by `turn`, by the midpoint rule.
 ///

@@ -8,7 +8,8 @@ use super::MppiOptions;
 use crate::engine::cpu::Isa;
 use crate::engine::{Backend, Fetched, Timing};
 use crate::field::FieldSet;
-use crate::model::{Inputs, Model, Stage};
+use crate::model::Model;
+use crate::scalar::{Inputs, Stage};
 use crate::update::{INVALID, Layout, MASKED, Sums, TILE};
 
 /// What a rollout on the host sees besides state and controls.

@@ -2,8 +2,7 @@
 
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
 
-use super::{Real, sealed};
-use crate::model::{Inputs, WgslFn};
+use super::{Inputs, Real, WgslFn, sealed};
 
 /// A number together with its slopes along `D` directions: forward-mode differentiation of anything written in [`Real`].
 ///
@@ -387,7 +386,7 @@ impl<R: Real, const D: usize> Real for Dual<R, D> {
 mod tests {
     use super::*;
     use crate::field::{FieldSet, Grid};
-    use crate::model::Stage;
+    use crate::scalar::Stage;
 
     fn slope(f: impl Fn(Dual<f32, 1>) -> Dual<f32, 1>, x: f32) -> f32 {
         f(Dual::variable(x, 0)).slopes[0]

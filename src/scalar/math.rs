@@ -8,9 +8,8 @@
 use std::f32::consts::{FRAC_2_PI, FRAC_PI_2, FRAC_PI_4, LN_2, LOG2_E, PI};
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
 
-use super::{Mask, Real, sealed};
+use super::{Inputs, Mask, Real, WgslFn, sealed};
 use crate::field::FieldSet;
-use crate::model::{Inputs, WgslFn};
 
 /// 1.5 · 2²³: adding it to |x| < 2²² leaves x, rounded to a whole number, in the low bits of the mantissa.
 const ROUND: f32 = 12_582_912.0;
@@ -210,6 +209,13 @@ fn tanh<V: Vector>(x: V) -> V {
     let near = (p * z).fused(size, size);
     let far = c::<V>(-2.0) / (exp(size + size) + 1.0) + 1.0;
     flip_sign(V::choose(size.is_lt(c(0.625)), near, far), x.bits())
+}
+
+/// Whether a number is neither NaN nor infinite, by its exponent.
+#[inline(always)]
+pub(crate) fn finite<V: Vector>(x: V) -> V::Truth {
+    let exponent = V::splat_bits(0x7f80_0000);
+    !V::bits_eq(V::bits_and(x.bits(), exponent), exponent)
 }
 
 /// One and the same definition of every operation for one number and for lanes of them.

@@ -34,16 +34,19 @@
 //! (see [`Model`](crate::Model)). `min` and `max` of a NaN are unspecified.
 
 mod dual;
+mod escape;
 mod lanes;
 pub(crate) mod math;
+mod stage;
 pub(crate) mod trace;
 
 use std::ops::{Add, AddAssign, BitAnd, BitOr, Div, DivAssign, Mul, MulAssign, Neg, Not, Sub, SubAssign};
 
 pub use dual::Dual;
+pub use escape::WgslFn;
 pub(crate) use lanes::Lanes;
-
-use crate::model::{Inputs, WgslFn};
+pub(crate) use stage::Inputs;
+pub use stage::Stage;
 
 pub(crate) mod sealed {
     /// Keeps [`Real`](super::Real) to the four interpretations of this crate, so that it may grow.

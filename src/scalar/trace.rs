@@ -9,9 +9,8 @@ use std::collections::HashMap;
 use std::fmt::{self, Write};
 use std::ops::{Add, AddAssign, BitAnd, BitOr, Div, DivAssign, Mul, MulAssign, Neg, Not, Sub, SubAssign};
 
-use super::{Mask, Real, sealed};
+use super::{Inputs, Mask, Real, WgslFn, sealed};
 use crate::error::ModelError;
-use crate::model::{Inputs, WgslFn};
 
 /// The most operations one trace may hold. Compile time grows faster than linearly: on a software Vulkan driver 5,000
 /// statements took about a second, 20,000 fourteen.

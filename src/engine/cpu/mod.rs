@@ -62,11 +62,7 @@ impl Workspace {
         for update in updates {
             self.fit(update)?;
             if let (true, Some(given)) = (update.has(GIVEN), problem.rows) {
-                for (k, row) in given.chunks_exact(update.width as usize).enumerate() {
-                    for (d, value) in row.iter().enumerate() {
-                        self.rows[update.address(k, d)] = *value;
-                    }
-                }
+                update.tile(given, &mut self.rows);
             }
             let (layout, inputs) = (problem.layout, problem.inputs);
             let problem = Problem { nominal: &self.nominal, ..*problem };

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use pulp::{Simd, WithSimd};
 
 use super::isa::Isa;
-use crate::model::{Inputs, Model, Stage};
+use crate::model::Model;
 use crate::noise::normal;
 use crate::scalar::math::Vector;
-use crate::scalar::{Lanes, Mask, Real};
+use crate::scalar::{Inputs, Lanes, Mask, Real, Stage};
 use crate::update::{CONTROL_COST, GIVEN, LIMITED, NOMINAL_FIRST, Problem, TILE, Update};
 
 /// Numbers per tile of scores: for each of its rows the cost, what rounding took from it, and the control cost.

@@ -1,6 +1,7 @@
 //! Loops over disjoint chunks: on all cores with the `rayon` feature, on this one without.
 
 /// Up to this many chunks, waking other threads costs more than it brings.
+#[cfg(feature = "rayon")]
 const ALONE: usize = 3;
 
 /// How many threads such a loop may use.

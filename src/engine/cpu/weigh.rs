@@ -7,7 +7,7 @@ use super::isa::Isa;
 use super::rollout::{Extremes, SCORES};
 use super::threads;
 use super::weighted_mean::{self, Group};
-use crate::scalar::math::Vector;
+use crate::scalar::math::{Vector, finite};
 use crate::scalar::{Lanes, Real};
 use crate::update::{GROUP, INVALID, MASKED, Sums, TILE, Update};
 
@@ -47,13 +47,6 @@ impl WithSimd for Weigh<'_> {
         let real = (update.rows as usize).saturating_sub(self.first).min(self.out.len());
         self.out[real..].fill(INVALID);
     }
-}
-
-/// Whether a number is neither NaN nor infinite, by its exponent.
-#[inline(always)]
-pub(crate) fn finite<V: Vector>(x: V) -> V::Truth {
-    let exponent = V::splat_bits(0x7f80_0000);
-    !V::bits_eq(V::bits_and(x.bits(), exponent), exponent)
 }
 
 /// Log-weights of all rows, at a temperature that is known.

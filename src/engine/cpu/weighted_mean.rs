@@ -5,8 +5,7 @@ use pulp::{Simd, WithSimd};
 
 use super::isa::Isa;
 use super::threads;
-use super::weigh::finite;
-use crate::scalar::math::{Vector, exp};
+use crate::scalar::math::{Vector, exp, finite};
 use crate::scalar::{Lanes, Real};
 use crate::update::{GROUP, INVALID, MASKED, SECOND_MOMENT, Sums, TILE, Update};
 

@@ -309,8 +309,7 @@ mod tests {
     /// One of every operation that a model can use, so that no kernel meets an operation for the first time at a user's.
     #[test]
     fn every_operation_becomes_valid_wgsl() {
-        use crate::model::{Stage, WgslFn};
-        use crate::scalar::{Mask, Real};
+        use crate::scalar::{Mask, Real, Stage, WgslFn};
 
         const TWICE: WgslFn<1> =
             WgslFn { name: "twice", source: "fn twice(x: f32) -> f32 { return x + x; }", twin: |[x]| x + x };

@@ -75,6 +75,8 @@ pub(crate) struct Workspace {
     /// A submission that has not been waited for to the end, because of a time-out.
     pending: Option<wgpu::SubmissionIndex>,
     nominal: Vec<f32>,
+    /// Given rows in tiles, on their way to the device.
+    tiled: Vec<f32>,
     /// The last update that was carried out.
     last: Option<Update>,
 }
@@ -175,7 +177,7 @@ pub(crate) fn bind(device: &Device, updates: &wgpu::Buffer, storages: [&wgpu::Bu
 
 impl Workspace {
     pub(crate) fn new(device: Arc<Device>) -> Self {
-        Self { device, chain: None, buffers: None, pending: None, nominal: Vec::new(), last: None }
+        Self { device, chain: None, buffers: None, pending: None, nominal: Vec::new(), tiled: Vec::new(), last: None }
     }
 
     /// Compiles what is not compiled and allocates what is not large enough. The second time it does nothing.
@@ -237,13 +239,8 @@ impl Workspace {
             buffers.fields_version = Some(problem.fields_version);
         }
         if let (Some(given), Some(update)) = (problem.rows, updates.first()) {
-            let mut tiled = vec![0.0_f32; round_up(update.rows as usize, TILE) * update.width as usize];
-            for (k, row) in given.chunks_exact(update.width as usize).enumerate() {
-                for (d, value) in row.iter().enumerate() {
-                    tiled[update.address(k, d)] = *value;
-                }
-            }
-            device.queue.write_buffer(&buffers.rows, 0, bytemuck::cast_slice(&tiled));
+            update.tile(given, &mut self.tiled);
+            device.queue.write_buffer(&buffers.rows, 0, bytemuck::cast_slice(&self.tiled));
         }
         if fresh {
             // From now on each submission maps it again for the next.
