@@ -1,7 +1,10 @@
 // Weigh: costs become log-weights, and the temperature is found that leaves a given effective sample size.
 // Twin: src/engine/cpu/weigh.rs.
 
-const HALVINGS = 24u;
+// Where λ is looked for (wherever it may be), and how often the logarithm of that is halved.
+const LOWEST = 1e-30f;
+const HIGHEST = 1e30f;
+const HALVINGS = 28u;
 
 // ℓ of row k, relative to the reference cost.
 fn log_weight(k: u32, reference: f32, temperature: f32) -> f32 {
@@ -40,20 +43,15 @@ fn temperature(@builtin(local_invocation_index) lane: u32) {
     let best_key = atomicLoad(&summary.best);
     let worst_key = atomicLoad(&summary.worst);
     let reference = from_ordered(best_key);
-    let spread = update.cost_scale * (from_ordered(worst_key) - reference);
-    // All costs equal (or none finite): any temperature does.
-    let searchable = best_key < worst_key && spread > 0.0 && finite(spread);
-    let weighs_controls = update.control_scaled != 0.0 || update.control_fixed != 0.0;
-    var low = max(spread * 1e-9, 1e-30);
-    var high = min(spread * 1e3, 1e30);
+    var low = LOWEST;
+    var high = HIGHEST;
     for (var i = 0u; i < HALVINGS; i++) {
         let middle = sqrt(low) * sqrt(high);
         var max_here = MASKED;
-        // Without a control cost the cheapest row has the largest log-weight, which is then 0 to rounding.
-        for (var k = select(update.rows, lane, weighs_controls); k < update.rows; k += 256u) {
+        for (var k = lane; k < update.rows; k += 256u) {
             max_here = max(max_here, log_weight(k, reference, middle));
         }
-        let max_all = select(0.0, largest(lane, max_here), weighs_controls);
+        let max_all = largest(lane, max_here);
         // (Σ w, Σ w², valid rows)
         var sums = vec4<f32>();
         for (var k = lane; k < update.rows; k += 256u) {
@@ -69,6 +67,7 @@ fn temperature(@builtin(local_invocation_index) lane: u32) {
         }
     }
     if lane == 0u {
-        summary.temperature = select(update.temperature, sqrt(low) * sqrt(high), searchable);
+        // All costs equal (or none finite): any temperature does.
+        summary.temperature = select(update.temperature, sqrt(low) * sqrt(high), best_key < worst_key);
     }
 }

@@ -8,7 +8,7 @@ use crate::engine::{Engine, program};
 use crate::error::{BuildError, InvalidValue};
 pub use crate::model::Map;
 use crate::model::Model;
-use crate::scalar::{Lanes, Real, Stage, WgslFn};
+use crate::scalar::{Inputs, Lanes, Real, Stage, WgslFn};
 
 /// A function at many points, on the device of an engine: on SIMD lanes, or traced to WGSL and run as a kernel.
 ///
@@ -36,6 +36,7 @@ pub fn evaluate<const I: usize, const O: usize>(
     map: &impl Map<I, O>,
     inputs: &[[f32; I]],
 ) -> Result<Vec<[f32; O]>, BuildError> {
+    const { assert!(I > 0 && O > 0, "a function has arguments and results") };
     let mut outputs = vec![[0.0; O]; inputs.len()];
     #[cfg(feature = "gpu")]
     if let Some(device) = engine.gpu() {
@@ -123,8 +124,31 @@ pub fn wgsl_fn<const A: usize>(engine: &Engine, function: &WgslFn<A>, points: &[
 /// runs without vector instructions: look for a missing `#[inline(always)]`, or for a closure around `R` values. (Only one
 /// call that is not inlined, of the whole cart-pole step, gives 0.15.) In a debug build the number means nothing, and with
 /// [`Instructions::Scalar`](crate::Instructions::Scalar) there are no lanes to use.
-pub fn vectorised<const N: usize, const M: usize>(engine: &Engine, model: &impl Model<N, M>, x: [f32; N]) -> f32 {
-    struct Steps<'a, const N: usize, D>(&'a D, [f32; N]);
+///
+/// `at` is the stage to run it in, with whatever parameters, references and fields the model looks at, and `x` the state to
+/// start from.
+///
+/// # Panics
+///
+/// If the stage has fewer of them than the model looks at.
+///
+/// # Example
+///
+/// ```
+/// use gibbs::models::CartPole;
+/// use gibbs::{Engine, Stage, check};
+///
+/// let share = check::vectorised(&Engine::new()?, &CartPole::default(), &Stage::new(0, 0.02), [0.0; 4]);
+/// assert!(share > 0.0);
+/// # Ok::<(), gibbs::EngineError>(())
+/// ```
+pub fn vectorised<const N: usize, const M: usize>(
+    engine: &Engine,
+    model: &impl Model<N, M>,
+    at: &Stage<f32>,
+    x: [f32; N],
+) -> f32 {
+    struct Steps<'a, const N: usize, D>(&'a D, [f32; N], Inputs<'a>);
     impl<const N: usize, D> Steps<'_, N, D> {
         #[inline(always)]
         fn run<const M: usize, R: Real>(&self) -> f32
@@ -139,7 +163,7 @@ pub fn vectorised<const N: usize, const M: usize>(engine: &Engine, model: &impl 
             }
             let (start, mut sum) = (x, R::from(0.0));
             for t in 0..STEPS {
-                let at = Stage::<R>::new(t % 50, 0.01);
+                let at = Stage::<R>::over(self.2);
                 let u = [R::from(0.0); M];
                 let next = self.0.step(&at, if t % 50 == 0 { start } else { x }, u);
                 sum += self.0.cost(&at, next, u);
@@ -166,8 +190,8 @@ pub fn vectorised<const N: usize, const M: usize>(engine: &Engine, model: &impl 
         }
     }
     let best = |run: &dyn Fn() -> f32| (0..5).map(|_| run()).fold(f32::INFINITY, f32::min);
-    let plain = best(&|| engine.isa().run(Plain::<N, M, _>(Steps(model, x))));
-    let wide = best(&|| engine.isa().run(Wide::<N, M, _>(Steps(model, x))));
+    let plain = best(&|| engine.isa().run(Plain::<N, M, _>(Steps(model, x, at.inputs))));
+    let wide = best(&|| engine.isa().run(Wide::<N, M, _>(Steps(model, x, at.inputs))));
     plain / wide / engine.isa().run(Count)
 }
 

@@ -2,6 +2,9 @@
 
 use crate::error::InvalidValue;
 
+/// The most samples along an axis: f32 holds every whole number up to here, so cell indices are exact.
+const MOST: usize = 1 << 24;
+
 /// How many numbers the header of a field takes in the packed buffer.
 pub(crate) const HEADER: usize = 12;
 
@@ -52,8 +55,6 @@ impl Grid {
         origin: [f32; 2],
         values: Vec<f32>,
     ) -> Result<Self, InvalidValue> {
-        // f32 holds every whole number up to 2²⁴, so cell indices are exact there.
-        const MOST: usize = 1 << 24;
         for (field, size) in [("width", width), ("height", height)] {
             if size == 0 || size > MOST {
                 return Err(InvalidValue::new(field, size, format_args!("between 1 and {MOST}")));
@@ -90,6 +91,10 @@ impl Grid {
         origin: [f32; 2],
         mut f: impl FnMut(f32, f32) -> f32,
     ) -> Result<Self, InvalidValue> {
+        // Refused before the function is called for each of them.
+        if width.max(height) > MOST {
+            return Self::new(width, height, resolution, origin, Vec::new());
+        }
         let at = |i: usize, from: f32| from + (i as f32 + 0.5) * resolution;
         let cells = (0..height).flat_map(|j| (0..width).map(move |i| (i, j)));
         let values = cells.map(|(i, j)| f(at(i, origin[0]), at(j, origin[1]))).collect();
@@ -176,16 +181,18 @@ impl Grid {
             self.width as f32,
             self.height as f32,
             self.outside,
-            f32::from_bits(offset as u32),
-            0.0,
+            // In two halves, each exact as a number. (As bits it would be subnormal, which a GPU may flush to zero.)
+            (offset >> 16) as f32,
+            (offset & 0xffff) as f32,
             0.0,
         ]
     }
 }
 
-/// A point in grid coordinates: the cell below-left of it and how far into that cell it is; `None` outside.
+/// A point in grid coordinates: the cell below-left of it, how far into that cell it is, and whether it lies between samples
+/// at all (and not in the half cell of the border) along each axis; `None` outside.
 #[inline(always)]
-fn cell(header: &[f32], x: f32, y: f32) -> Option<([usize; 2], [f32; 2])> {
+fn cell(header: &[f32], x: f32, y: f32) -> Option<([usize; 2], [f32; 2], [bool; 2])> {
     let (w, h) = (header[6], header[7]);
     let gx = header[0].mul_add(x, header[1].mul_add(y, header[2]));
     let gy = header[3].mul_add(x, header[4].mul_add(y, header[5]));
@@ -195,14 +202,14 @@ fn cell(header: &[f32], x: f32, y: f32) -> Option<([usize; 2], [f32; 2])> {
     let (cx, cy) = (gx.clamp(0.0, w - 1.0), gy.clamp(0.0, h - 1.0));
     // The last cell takes the border itself; a grid one sample wide has only the one.
     let (ix, iy) = ((cx as i32).min(w as i32 - 2).max(0), (cy as i32).min(h as i32 - 2).max(0));
-    Some(([ix as usize, iy as usize], [cx - ix as f32, cy - iy as f32]))
+    Some(([ix as usize, iy as usize], [cx - ix as f32, cy - iy as f32], [gx == cx, gy == cy]))
 }
 
 /// The four samples around a cell, the far ones repeated where the grid ends.
 #[inline(always)]
 fn corners(header: &[f32], values: &[f32], [ix, iy]: [usize; 2]) -> [f32; 4] {
     let (w, h) = (header[6] as usize, header[7] as usize);
-    let offset = header[9].to_bits() as usize;
+    let offset = ((header[9] as usize) << 16) + header[10] as usize;
     let (right, up) = ((ix + 1).min(w - 1), (iy + 1).min(h - 1));
     let at = |i: usize, j: usize| values[offset + j * w + i];
     [at(ix, iy), at(right, iy), at(ix, up), at(right, up)]
@@ -210,7 +217,7 @@ fn corners(header: &[f32], values: &[f32], [ix, iy]: [usize; 2]) -> [f32; 4] {
 
 #[inline(always)]
 fn bilinear(header: &[f32], values: &[f32], x: f32, y: f32) -> f32 {
-    let Some((at, [fx, fy])) = cell(header, x, y) else { return header[8] };
+    let Some((at, [fx, fy], _)) = cell(header, x, y) else { return header[8] };
     let [v00, v10, v01, v11] = corners(header, values, at);
     let low = fx.mul_add(v10 - v00, v00);
     let high = fx.mul_add(v11 - v01, v01);
@@ -219,10 +226,11 @@ fn bilinear(header: &[f32], values: &[f32], x: f32, y: f32) -> f32 {
 
 #[inline(always)]
 fn slope(header: &[f32], values: &[f32], x: f32, y: f32) -> [f32; 2] {
-    let Some((at, [fx, fy])) = cell(header, x, y) else { return [0.0, 0.0] };
+    let Some((at, [fx, fy], between)) = cell(header, x, y) else { return [0.0, 0.0] };
     let [v00, v10, v01, v11] = corners(header, values, at);
     let gx = fy.mul_add((v11 - v01) - (v10 - v00), v10 - v00);
     let gy = fx.mul_add((v11 - v10) - (v01 - v00), v01 - v00);
+    let (gx, gy) = (if between[0] { gx } else { 0.0 }, if between[1] { gy } else { 0.0 });
     [header[0] * gx + header[3] * gy, header[1] * gx + header[4] * gy]
 }
 

@@ -65,12 +65,14 @@ pub struct Mppi<const N: usize, const M: usize, D> {
 
 impl<const N: usize, const M: usize, D: Model<N, M>> Mppi<N, M, D> {
     /// A controller whose plan is `options.initial` throughout. Everything that can be refused is refused here, and
-    /// everything that a call needs is compiled and allocated here.
+    /// everything that [`plan`](Self::plan) needs is compiled and allocated here. (On a GPU the first
+    /// [`plan_rows`](Self::plan_rows) and the first [`samples`](Self::samples) compile a kernel of their own.)
     ///
     /// # Errors
     ///
     /// If an option is out of range, the model cannot become a kernel, or the device fails.
     pub fn new(engine: &Engine, model: D, options: MppiOptions<M>) -> Result<Self, BuildError> {
+        const { assert!(N > 0 && M > 0, "a system to control has states and controls") };
         let shape = options.check()?;
         let model = Arc::new(model);
         let program = Program::new::<N, M, D>(&model, engine.options().math)?;
@@ -199,7 +201,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Mppi<N, M, D> {
     ///
     /// # Errors
     ///
-    /// If it is not T long, or not finite.
+    /// If it is not T long, or not finite. Limits act on it with the next call.
     pub fn set_controls(&mut self, controls: &[[f32; M]]) -> Result<(), InvalidValue> {
         let horizon = self.options.horizon;
         if controls.len() != horizon {
@@ -259,8 +261,9 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Mppi<N, M, D> {
         Ok(())
     }
 
-    /// Replaces what may change without another kernel: everything but the horizon and the number of samples, which have
-    /// [`resize`](Self::resize). The plan is kept.
+    /// Replaces all options but the horizon and the number of samples, which have [`resize`](Self::resize). The plan is kept;
+    /// tighter limits act on it with the next call. A GPU compiles another kernel where limits, control cost, `nominal_first`
+    /// or correlated noise are switched on or off.
     ///
     /// # Errors
     ///
@@ -468,7 +471,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Mppi<N, M, D> {
         let mut states = Vec::with_capacity(controls.len() + 1);
         let at = Context { layout: self.layout, inputs: &self.inputs, fields: &self.fields, dt: self.options.dt };
         let cost = rollout(&*self.model, &at, *x, controls, &mut states);
-        Ok((states, cost * self.options.cost_scale()))
+        let average = self.options.convention == Convention::HorizonAverage && !controls.is_empty();
+        Ok((states, if average { cost / controls.len() as f32 } else { cost }))
     }
 }
 

@@ -150,9 +150,9 @@ pub(crate) struct Sums {
     pub(crate) sum: f32,
     /// Σ e^{2(ℓ − max)}.
     pub(crate) squares: f32,
-    /// Σ (ℓ − max): the valid rows of finite weight.
+    /// Σ ℓ over the rows that have any weight.
     pub(crate) logs: f32,
-    /// How many rows are valid, as a number (exact up to 2²⁴, then to rounding).
+    /// How many rows are valid.
     pub(crate) valid: u32,
     /// λ.
     pub(crate) temperature: f32,

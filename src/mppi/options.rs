@@ -11,8 +11,8 @@ pub enum Temperature {
     Fixed(f32),
     /// Found anew in every update, by bisection, such that the effective sample size (Σw)²/Σw² is this fraction of the
     /// valid rows; in (0, 1]. Where all costs are equal λ is 1. Where no λ reaches it (ties among the cheapest rows, or a
-    /// control term, which does not fade as λ grows) λ ends at the edge of its bracket, 10⁻⁹ to 10³ times the spread of the
-    /// costs.
+    /// control term, which does not fade as λ grows) λ ends at the edge of its range, 10⁻³⁰ or 10³⁰.
+    /// On a GPU one workgroup searches, so this is for up to some hundred thousand rows.
     EffectiveSamples(f32),
 }
 
@@ -154,7 +154,7 @@ impl<const M: usize> MppiOptions<M> {
     pub(crate) fn check(&self) -> Result<Shape, InvalidValue> {
         // A device takes 65,535 workgroups in a row: of 1,024 rows, and of 16 of the T·M coordinates.
         let sizes = [
-            ("horizon", self.horizon, (1 << 20) / M.max(1)),
+            ("horizon", self.horizon, 65_535 * 16 / M.max(1)),
             ("samples", self.samples, 1 << 25),
             ("iterations", self.iterations, 1024),
         ];

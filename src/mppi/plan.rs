@@ -249,7 +249,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Samples<'_, N, M, D> {
         self.len() == 0
     }
 
-    /// The log-weight of row `k`, relative to an arbitrary constant that all rows share; −∞ for an invalid row.
+    /// The log-weight of row `k`, relative to an arbitrary constant that all rows share; −∞ for a row of no weight, as an
+    /// invalid one is.
     ///
     /// # Panics
     ///
@@ -275,19 +276,26 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Samples<'_, N, M, D> {
         self.fetched.log_weights[..self.len()][k] > INVALID
     }
 
+    /// Where the score of row `k` stands.
+    fn score(&self, k: usize) -> usize {
+        assert!(k < self.len(), "row {k} of {}", self.len());
+        k / TILE * 3 * TILE + k % TILE
+    }
+
     /// The rollout cost S of row `k`, without control term and before any averaging.
     pub fn cost(&self, k: usize) -> f32 {
-        let at = k / TILE * 3 * TILE + k % TILE;
+        let at = self.score(k);
         self.fetched.scores[at] + self.fetched.scores[at + TILE]
     }
 
     /// The control cost C = Σ_t U_tᵀ Σ⁻¹ ε_t of row `k`; 0 unless α or γ asks for it.
     pub fn control_cost(&self, k: usize) -> f32 {
-        self.fetched.scores[k / TILE * 3 * TILE + k % TILE + 2 * TILE]
+        self.fetched.scores[self.score(k) + 2 * TILE]
     }
 
     /// The controls of row `k`, after the limits; T × M.
     pub fn controls(&self, k: usize) -> Vec<[f32; M]> {
+        assert!(k < self.len(), "row {k} of {}", self.len());
         let width = self.options.horizon * M;
         let at = |t: usize, m: usize| self.fetched.rows[k / TILE * TILE * width + (t * M + m) * TILE + k % TILE];
         (0..self.options.horizon).map(|t| std::array::from_fn(|m| at(t, m))).collect()

@@ -83,9 +83,6 @@ impl Workspace {
             for [best, worst] in &self.extremes {
                 extremes = [extremes[0].min(*best), extremes[1].max(*worst)];
             }
-            if extremes[0] > extremes[1] {
-                return Err(PlanError::NoFiniteRow { rows: update.rows as usize });
-            }
             let temperature = weigh::temperature(isa, update, extremes, &self.scores, &mut self.groups);
             weigh::weigh(isa, update, extremes[0], temperature, &self.scores, &mut self.log_weights);
             timing.weigh = Some(clock.elapsed());

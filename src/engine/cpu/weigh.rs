@@ -11,8 +11,11 @@ use crate::scalar::math::{Vector, finite};
 use crate::scalar::{Lanes, Real};
 use crate::update::{GROUP, INVALID, MASKED, Sums, TILE, Update};
 
-/// Halvings of the logarithmic bracket of λ: it is 10¹² wide, so they leave λ known to 2·10⁻⁶.
-const HALVINGS: usize = 24;
+/// Where λ is looked for: wherever it may be at all, since the costs that matter may be very much closer together than the
+/// worst one is away. A single rollout that hits a wall must not decide how far down the search goes.
+const BRACKET: [f32; 2] = [1e-30, 1e30];
+/// Halvings of the logarithm of the bracket: they leave λ known to 10⁻⁶.
+const HALVINGS: usize = 28;
 
 /// The scores of some rows, and what turns them into log-weights.
 struct Weigh<'a> {
@@ -66,12 +69,11 @@ pub(crate) fn temperature(
     scores: &[f32],
     sums: &mut [Sums],
 ) -> f32 {
-    let spread = update.cost_scale * (worst - best);
     // All costs equal (or none finite): any temperature does.
-    if update.effective == 0.0 || !(spread > 0.0 && spread.is_finite()) {
+    if update.effective == 0.0 || worst <= best {
         return update.temperature;
     }
-    let (mut low, mut high) = ((spread * 1e-9).max(1e-30), (spread * 1e3).min(1e30));
+    let [mut low, mut high] = BRACKET;
     for _ in 0..HALVINGS {
         let middle = low.sqrt() * high.sqrt();
         threads::for_each(sums, 1, |group, sums| {

@@ -1,5 +1,5 @@
 //! The weighted mean: one pass over the rows in groups, each relative to its own largest log-weight, then a merge in fixed
-//! order. Twin: `shaders/weighted_mean.wgsl`.
+//! order. Twins: `shaders/group.wgsl`, `mean_of_rows.wgsl`, `mean_of_draws.wgsl` and `merge.wgsl`.
 
 use pulp::{Simd, WithSimd};
 

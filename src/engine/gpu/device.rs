@@ -30,6 +30,9 @@ pub(crate) async fn adapters() -> Vec<(Adapter, wgpu::Adapter)> {
     instance.enumerate_adapters(backends).await.into_iter().enumerate().map(describe).collect()
 }
 
+/// How many sources' kernels a device remembers.
+const MOST_KERNELS: usize = 128;
+
 /// What the driver has said behind our back.
 #[derive(Debug, Default)]
 struct Complaints {
@@ -173,7 +176,12 @@ impl Device {
             return Ok(Arc::clone(kernels));
         }
         let kernels = Arc::new(compile()?);
-        lock(&self.kernels).insert(source.to_owned(), Arc::clone(&kernels));
+        let mut known = lock(&self.kernels);
+        // A program that keeps changing the constants of its models must not keep all of their kernels. Those in use stay.
+        if known.len() >= MOST_KERNELS {
+            known.clear();
+        }
+        known.insert(source.to_owned(), Arc::clone(&kernels));
         Ok(kernels)
     }
 

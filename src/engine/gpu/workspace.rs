@@ -193,8 +193,10 @@ impl Workspace {
         }
         let mut sizes = Sizes::of(&self.device, updates, problem);
         if let Some(Buffers { sizes: made, .. }) = &self.buffers {
-            // Room for given rows is kept for the next ones.
+            // Room is kept for what may shrink and grow again from call to call: given rows, references, fields.
             sizes.rows = sizes.rows.max(made.rows);
+            sizes.inputs = sizes.inputs.max(made.inputs);
+            sizes.fields = sizes.fields.max(made.fields);
         }
         if self.buffers.as_ref().is_none_or(|buffers| buffers.sizes != sizes) {
             // The old ones go first, so that both need not fit.
