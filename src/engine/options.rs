@@ -1,0 +1,107 @@
+//! What an engine can be told, and what it tells of the devices there are.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::cpu::Instructions;
+use crate::error::InvalidValue;
+use crate::scalar::trace::Math;
+
+/// Which kind of device to run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Backend {
+    /// A hardware GPU if there is one, else the CPU.
+    #[default]
+    Auto,
+    /// A hardware GPU, or an error.
+    Gpu,
+    /// A software adapter, which runs the GPU's kernels on the CPU: for tests. Or an error.
+    Software,
+    /// SIMD on this CPU. Always there.
+    Cpu,
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Auto => "auto",
+            Self::Gpu => "gpu",
+            Self::Software => "software",
+            Self::Cpu => "cpu",
+        })
+    }
+}
+
+impl FromStr for Backend {
+    type Err = InvalidValue;
+
+    fn from_str(name: &str) -> Result<Self, InvalidValue> {
+        let all = [Self::Auto, Self::Gpu, Self::Software, Self::Cpu];
+        let found = all.into_iter().find(|backend| backend.to_string() == name);
+        found.ok_or_else(|| InvalidValue::new("backend", name, "auto, gpu, software or cpu"))
+    }
+}
+
+/// What a device is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AdapterKind {
+    /// A graphics card of its own.
+    Discrete,
+    /// A graphics unit that shares memory with the CPU.
+    Integrated,
+    /// A share of a graphics card, handed to a virtual machine.
+    Virtual,
+    /// A driver that runs kernels on the CPU, such as lavapipe or WARP.
+    Software,
+    /// The driver does not say.
+    Unknown,
+}
+
+/// A device that an engine could run on, besides the CPU backend. See [`Engine::adapters`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adapter {
+    /// What to give to [`EngineOptions::adapter`].
+    pub index: usize,
+    /// The driver's name for it.
+    pub name: String,
+    /// What it is made of.
+    pub kind: AdapterKind,
+    /// The interface it is reached through: Vulkan, Metal or DX12.
+    pub interface: String,
+    /// The driver and its version.
+    pub driver: String,
+}
+
+impl fmt::Display for Adapter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({:?}, {}, {})", self.name, self.kind, self.interface, self.driver)
+    }
+}
+
+/// How to build an [`Engine`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineOptions {
+    /// Which kind of device to run on.
+    pub backend: Backend,
+    /// One particular adapter, by its index in [`Engine::adapters`]; overrides `backend`.
+    pub adapter: Option<usize>,
+    /// How long to wait for a device before giving up with [`EngineError::Timeout`]. 10 s by default.
+    pub timeout: Duration,
+    /// The vector instructions of the CPU backend.
+    pub instructions: Instructions,
+    /// Whose transcendental functions the kernels of a GPU call.
+    pub math: Math,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            backend: Backend::Auto,
+            adapter: None,
+            timeout: Duration::from_secs(10),
+            instructions: Instructions::Best,
+            math: Math::Shared,
+        }
+    }
+}

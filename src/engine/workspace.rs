@@ -1,0 +1,117 @@
+//! What drivers run their updates on: the buffers of one caller on its device, whichever that is.
+
+use std::time::Duration;
+
+#[cfg(feature = "gpu")]
+use super::gpu;
+use super::{cpu, program::Program};
+use crate::error::{BuildError, EngineError, PlanError};
+use crate::update::{Problem, Sums, Update};
+
+/// How long the parts of a call took.
+///
+/// The stages are those of the *last* update of the call. On a GPU they are measured by the device's own clock, and are
+/// `None` where it has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Timing {
+    /// Drawing the rows and rolling them out.
+    pub rollout: Option<Duration>,
+    /// From costs to log-weights, the search for the temperature included.
+    pub weigh: Option<Duration>,
+    /// The weighted mean.
+    pub mean: Option<Duration>,
+    /// The step.
+    pub step: Option<Duration>,
+    /// The whole call, as the caller waited for it.
+    pub total: Duration,
+}
+
+/// What running updates gives back.
+pub(crate) struct Done<'a> {
+    /// The nominal after the last update.
+    pub(crate) nominal: &'a [f32],
+    pub(crate) sums: Sums,
+    pub(crate) timing: Timing,
+}
+
+/// The rows of the last update, fetched.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Fetched {
+    /// In tiles; see [`Update::address`].
+    pub(crate) rows: Vec<f32>,
+    pub(crate) scores: Vec<f32>,
+    pub(crate) log_weights: Vec<f32>,
+}
+
+/// The buffers of one driver on its device.
+pub(crate) enum Workspace {
+    Cpu(cpu::Isa, Box<cpu::Workspace>),
+    #[cfg(feature = "gpu")]
+    Gpu(Box<gpu::Workspace>),
+}
+
+impl Workspace {
+    /// Makes everything ready that can fail: pipelines, and room for the updates.
+    pub(crate) fn prepare(
+        &mut self,
+        program: &Program,
+        updates: &[Update],
+        problem: &Problem<'_>,
+    ) -> Result<(), BuildError> {
+        match self {
+            Self::Cpu(_, workspace) => {
+                let _ = (program, problem);
+                Ok(updates.iter().try_for_each(|update| workspace.fit(update))?)
+            }
+            #[cfg(feature = "gpu")]
+            Self::Gpu(workspace) => workspace.prepare(program, updates, problem),
+        }
+    }
+
+    /// Carries the updates out, one after the other.
+    pub(crate) fn run(
+        &mut self,
+        program: &Program,
+        updates: &[Update],
+        problem: &Problem<'_>,
+    ) -> Result<Done<'_>, PlanError> {
+        match self {
+            Self::Cpu(isa, workspace) => workspace.run(*isa, &*program.rollout, updates, problem),
+            #[cfg(feature = "gpu")]
+            Self::Gpu(workspace) => workspace.run(program, updates, problem),
+        }
+    }
+
+    /// The rows of the last update with their scores and log-weights.
+    pub(crate) fn fetch(&mut self) -> Result<Fetched, EngineError> {
+        match self {
+            Self::Cpu(_, workspace) => Ok(workspace.fetch()),
+            #[cfg(feature = "gpu")]
+            Self::Gpu(workspace) => workspace.fetch(),
+        }
+    }
+}
+
+/// The weighted mean of one caller on its device.
+pub(crate) enum Averager {
+    Cpu(cpu::Isa, Vec<f32>),
+    #[cfg(feature = "gpu")]
+    Gpu(Box<gpu::Averager>),
+}
+
+impl Averager {
+    /// Mean, and second moment if `moments` is twice as long, of rows that stand one after the other.
+    pub(crate) fn run(
+        &mut self,
+        update: &Update,
+        rows: &[f32],
+        log_weights: &[f32],
+        moments: &mut [f32],
+    ) -> Result<Sums, PlanError> {
+        match self {
+            Self::Cpu(isa, partials) => Ok(cpu::average(*isa, update, rows, log_weights, partials, moments)?),
+            #[cfg(feature = "gpu")]
+            Self::Gpu(averager) => averager.run(update, rows, log_weights, moments),
+        }
+    }
+}
