@@ -58,7 +58,7 @@ pub enum AdapterKind {
     Unknown,
 }
 
-/// A device that an engine could run on, besides the CPU backend. See [`Engine::adapters`].
+/// A device that an engine could run on, besides the CPU backend. See [`Engine::adapters`](crate::Engine::adapters).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Adapter {
     /// What to give to [`EngineOptions::adapter`].
@@ -79,14 +79,14 @@ impl fmt::Display for Adapter {
     }
 }
 
-/// How to build an [`Engine`].
+/// How to build an [`Engine`](crate::Engine).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineOptions {
     /// Which kind of device to run on.
     pub backend: Backend,
-    /// One particular adapter, by its index in [`Engine::adapters`]; overrides `backend`.
+    /// One particular adapter, by its index in [`Engine::adapters`](crate::Engine::adapters); overrides `backend`.
     pub adapter: Option<usize>,
-    /// How long to wait for a device before giving up with [`EngineError::Timeout`]. 10 s by default.
+    /// How long to wait for a device before giving up with [`EngineError::Timeout`](crate::EngineError::Timeout). 10 s by default.
     pub timeout: Duration,
     /// The vector instructions of the CPU backend.
     pub instructions: Instructions,
