@@ -8,7 +8,7 @@ use crate::engine::{Engine, program};
 use crate::error::{BuildError, InvalidValue};
 pub use crate::model::Map;
 use crate::model::Model;
-use crate::scalar::{Inputs, Lanes, Real, Stage, WgslFn};
+use crate::scalar::{Inputs, Lanes, Real, Register, Stage, WgslFn};
 
 /// A function at many points, on the device of an engine: on SIMD lanes, or traced to WGSL and run as a kernel.
 ///

@@ -39,22 +39,31 @@ impl<S: Simd> Clone for LaneMask<S> {
 }
 impl<S: Simd> Copy for LaneMask<S> {}
 
-impl<S: Simd> Lanes<S> {
+/// Numbers that are loaded, stored and counted together: a register of them, or several.
+pub(crate) trait Register: Vector {
     /// How many lanes there are.
-    pub(crate) const COUNT: usize = S::F32_LANES;
+    const COUNT: usize;
 
     /// The first [`Self::COUNT`] numbers of a slice.
+    fn load(from: &[f32]) -> Self;
+    fn store(self, to: &mut [f32]);
+    /// first, first + 1, …
+    fn counting(first: u32) -> Self::Bits;
+}
+
+impl<S: Simd> Register for Lanes<S> {
+    const COUNT: usize = S::F32_LANES;
+
     #[inline(always)]
-    pub(crate) fn load(from: &[f32]) -> Self {
+    fn load(from: &[f32]) -> Self {
         Self(token::<S>().partial_load_f32s(&from[..Self::COUNT]))
     }
     #[inline(always)]
-    pub(crate) fn store(self, to: &mut [f32]) {
+    fn store(self, to: &mut [f32]) {
         token::<S>().partial_store_f32s(&mut to[..Self::COUNT], self.0);
     }
-    /// first, first + 1, …
     #[inline(always)]
-    pub(crate) fn counting(first: u32) -> S::u32s {
+    fn counting(first: u32) -> S::u32s {
         const STEPS: [u32; 64] = {
             let mut steps = [0; 64];
             let mut i = 0;

@@ -37,6 +37,7 @@ mod dual;
 mod escape;
 mod lanes;
 pub(crate) mod math;
+mod pair;
 mod stage;
 pub(crate) mod trace;
 
@@ -44,7 +45,8 @@ use std::ops::{Add, AddAssign, BitAnd, BitOr, Div, DivAssign, Mul, MulAssign, Ne
 
 pub use dual::Dual;
 pub use escape::WgslFn;
-pub(crate) use lanes::Lanes;
+pub(crate) use lanes::{Lanes, Register};
+pub(crate) use pair::Pair;
 pub(crate) use stage::Inputs;
 pub use stage::Stage;
 

@@ -7,8 +7,7 @@ use pulp::{Simd, WithSimd};
 use super::isa::Isa;
 use crate::model::Model;
 use crate::noise::normal;
-use crate::scalar::math::Vector;
-use crate::scalar::{Inputs, Lanes, Mask, Real, Stage};
+use crate::scalar::{Inputs, Lanes, Mask, Pair, Real, Register, Stage};
 use crate::update::{CONTROL_COST, GIVEN, LIMITED, NOMINAL_FIRST, Problem, TILE, Update};
 
 /// Numbers per tile of scores: for each of its rows the cost, what rounding took from it, and the control cost.
@@ -16,6 +15,10 @@ pub(crate) const SCORES: usize = 3 * TILE;
 
 /// The smallest and the largest finite cost of a tile; +∞ and −∞ if it has none.
 pub(crate) type Extremes = [f32; 2];
+
+/// The rollouts that are computed side by side: four registers, since a step is one long chain of dependent operations. On
+/// AVX-512 that is a whole tile.
+type Flight<S> = Pair<Pair<Lanes<S>>>;
 
 /// One tile of rows to draw and score.
 pub(crate) struct Tile<'a> {
@@ -54,8 +57,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>> WithSimd for Job<'_, N, M, 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, _: S) -> Extremes {
         let mut extremes = [f32::INFINITY, f32::NEG_INFINITY];
-        for lane in (0..TILE).step_by(Lanes::<S>::COUNT) {
-            rollouts::<S, N, M, D>(self.model, &mut self.tile, lane);
+        for lane in (0..TILE).step_by(Flight::<S>::COUNT) {
+            rollouts::<Flight<S>, N, M, D>(self.model, &mut self.tile, lane);
         }
         let real = self.tile.update.rows as usize - self.tile.first;
         for cost in &self.tile.scores[..real.min(TILE)] {
@@ -67,13 +70,13 @@ impl<const N: usize, const M: usize, D: Model<N, M>> WithSimd for Job<'_, N, M, 
     }
 }
 
-/// The rollouts of one register, starting at row `lane` of the tile.
+/// The rollouts of one register (or of several), starting at row `lane` of the tile.
 #[inline(always)]
-fn rollouts<S: Simd, const N: usize, const M: usize, D: Model<N, M>>(model: &D, tile: &mut Tile<'_>, lane: usize) {
+fn rollouts<V: Register, const N: usize, const M: usize, D: Model<N, M>>(model: &D, tile: &mut Tile<'_>, lane: usize) {
     let (update, layout, inputs) = (tile.update, tile.problem.layout, tile.problem.inputs);
     let nominal = tile.problem.nominal;
     let horizon = update.horizon as usize;
-    let number = Lanes::<S>::from;
+    let number = V::from;
     let zero = number(0.0);
 
     let low = &inputs[layout.low()..][..M];
@@ -92,8 +95,8 @@ fn rollouts<S: Simd, const N: usize, const M: usize, D: Model<N, M>>(model: &D, 
         })
     };
 
-    let row = Lanes::<S>::counting((tile.first + lane) as u32);
-    let first = Lanes::<S>::bits_eq(row, Lanes::<S>::splat_bits(0));
+    let row = V::counting((tile.first + lane) as u32);
+    let first = V::bits_eq(row, V::splat_bits(0));
     let still = first & Mask::splat(update.has(NOMINAL_FIRST));
 
     let mut x = [zero; N];
@@ -110,16 +113,16 @@ fn rollouts<S: Simd, const N: usize, const M: usize, D: Model<N, M>>(model: &D, 
         let mut u = [zero; M];
         if update.has(GIVEN) {
             for m in 0..M {
-                u[m] = Lanes::load(&tile.rows[(t * M + m) * TILE + lane..]);
+                u[m] = V::load(&tile.rows[(t * M + m) * TILE + lane..]);
             }
         } else {
             let mut z = [zero; M];
             for m in 0..M {
                 let d = t * M + m;
                 if d.is_multiple_of(4) {
-                    let block = Lanes::<S>::splat_bits((d / 4) as u32);
-                    let number = Lanes::<S>::splat_bits(update.number);
-                    held = normal::four([row, block, number, Lanes::<S>::splat_bits(0)], update.seed);
+                    let block = V::splat_bits((d / 4) as u32);
+                    let number = V::splat_bits(update.number);
+                    held = normal::four([row, block, number, V::splat_bits(0)], update.seed);
                 }
                 z[m] = held[d % 4];
             }
@@ -128,7 +131,7 @@ fn rollouts<S: Simd, const N: usize, const M: usize, D: Model<N, M>>(model: &D, 
                 for j in 0..=m {
                     shaped = z[j].mul_add(factor[m * M + j], shaped);
                 }
-                u[m] = Lanes::choose(still, zero, shaped) + nominal[t * M + m];
+                u[m] = V::choose(still, zero, shaped) + nominal[t * M + m];
             }
         }
         if update.has(LIMITED) {
@@ -151,17 +154,17 @@ fn rollouts<S: Simd, const N: usize, const M: usize, D: Model<N, M>>(model: &D, 
         // The cost of the step before stands here, beside the next step, so that what they share is computed once.
         let arrived = stage(t.max(1) - 1);
         let cost = model.cost(&arrived, x, before);
-        sum = added(sum, Lanes::choose(running & Mask::splat(t > 0), cost, zero));
+        sum = added(sum, V::choose(running & Mask::splat(t > 0), cost, zero));
         running = running & !model.done(&arrived, x);
         let next = model.step(&at, x, u);
         for i in 0..N {
-            x[i] = Lanes::choose(running, next[i], x[i]);
+            x[i] = V::choose(running, next[i], x[i]);
         }
         before = u;
     }
 
     let cost = model.cost(&stage(horizon - 1), x, before);
-    sum = added(sum, Lanes::choose(running, cost, zero));
+    sum = added(sum, V::choose(running, cost, zero));
     let [total, lost] = added(sum, model.terminal(&stage(horizon), x));
     total.store(&mut tile.scores[lane..]);
     (-lost).store(&mut tile.scores[TILE + lane..]);

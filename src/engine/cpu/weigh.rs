@@ -8,7 +8,7 @@ use super::rollout::{Extremes, SCORES};
 use super::threads;
 use super::weighted_mean::{self, Group};
 use crate::scalar::math::{Vector, finite};
-use crate::scalar::{Lanes, Real};
+use crate::scalar::{Lanes, Real, Register};
 use crate::update::{GROUP, INVALID, MASKED, Sums, TILE, Update};
 
 /// Where λ is looked for: wherever it may be at all, since the costs that matter may be very much closer together than the

@@ -6,7 +6,7 @@ use pulp::{Simd, WithSimd};
 use super::isa::Isa;
 use super::threads;
 use crate::scalar::math::{Vector, exp, finite};
-use crate::scalar::{Lanes, Real};
+use crate::scalar::{Lanes, Real, Register};
 use crate::update::{GROUP, INVALID, MASKED, SECOND_MOMENT, Sums, TILE, Update};
 
 /// Numbers that a partial result starts with: its [`Sums`].

@@ -1,0 +1,185 @@
+//! Two registers (or two pairs of them) side by side.
+//!
+//! A rollout is one long chain of dependent operations, each of which takes about four cycles, while a core could start one
+//! or two every cycle. Chains that know nothing of each other fill what one leaves idle.
+
+use std::ops::{Add, AddAssign, BitAnd, BitOr, Div, DivAssign, Mul, MulAssign, Neg, Not, Sub, SubAssign};
+
+use super::lanes::Register;
+use super::math::Vector;
+use super::{Mask, sealed};
+
+/// Two of something, on which every operation is carried out one after the other.
+#[derive(Clone, Copy)]
+pub(crate) struct Pair<T>(T, T);
+
+macro_rules! arithmetic {
+    ($($op:ident $method:ident $assign:ident $assign_method:ident;)*) => {$(
+        impl<V: Vector> $op for Pair<V> {
+            type Output = Self;
+            #[inline(always)]
+            fn $method(self, other: Self) -> Self {
+                Self(self.0.$method(other.0), self.1.$method(other.1))
+            }
+        }
+        impl<V: Vector> $op<f32> for Pair<V> {
+            type Output = Self;
+            #[inline(always)]
+            fn $method(self, other: f32) -> Self {
+                self.$method(Self::from(other))
+            }
+        }
+        impl<V: Vector> $assign for Pair<V> {
+            #[inline(always)]
+            fn $assign_method(&mut self, other: Self) {
+                *self = self.$method(other);
+            }
+        }
+    )*};
+}
+arithmetic! {
+    Add add AddAssign add_assign;
+    Sub sub SubAssign sub_assign;
+    Mul mul MulAssign mul_assign;
+    Div div DivAssign div_assign;
+}
+
+impl<V: Vector> From<f32> for Pair<V> {
+    #[inline(always)]
+    fn from(value: f32) -> Self {
+        let both = V::from(value);
+        Self(both, both)
+    }
+}
+impl<V: Vector> Neg for Pair<V> {
+    type Output = Self;
+    #[inline(always)]
+    fn neg(self) -> Self {
+        Self(-self.0, -self.1)
+    }
+}
+impl<T: Mask> BitAnd for Pair<T> {
+    type Output = Self;
+    #[inline(always)]
+    fn bitand(self, other: Self) -> Self {
+        Self(self.0 & other.0, self.1 & other.1)
+    }
+}
+impl<T: Mask> BitOr for Pair<T> {
+    type Output = Self;
+    #[inline(always)]
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0, self.1 | other.1)
+    }
+}
+impl<T: Mask> Not for Pair<T> {
+    type Output = Self;
+    #[inline(always)]
+    fn not(self) -> Self {
+        Self(!self.0, !self.1)
+    }
+}
+impl<T: Mask> Mask for Pair<T> {
+    #[inline(always)]
+    fn splat(value: bool) -> Self {
+        Self(T::splat(value), T::splat(value))
+    }
+}
+
+impl<V: Vector> sealed::Sealed for Pair<V> {}
+
+/// Methods that do the same to both.
+macro_rules! both {
+    ($(fn $name:ident($($argument:ident: $of:ty),*) -> $to:ty;)*) => {$(
+        #[inline(always)]
+        fn $name($($argument: $of),*) -> $to {
+            Pair(V::$name($($argument.0),*), V::$name($($argument.1),*))
+        }
+    )*};
+}
+
+impl<V: Vector> Vector for Pair<V> {
+    type Bits = Pair<V::Bits>;
+    type Truth = Pair<V::Truth>;
+
+    both! {
+        fn from_bits(bits: Self::Bits) -> Self;
+        fn bits_and(a: Self::Bits, b: Self::Bits) -> Self::Bits;
+        fn bits_xor(a: Self::Bits, b: Self::Bits) -> Self::Bits;
+        fn bits_add(a: Self::Bits, b: Self::Bits) -> Self::Bits;
+        fn bits_sub(a: Self::Bits, b: Self::Bits) -> Self::Bits;
+        fn bits_eq(a: Self::Bits, b: Self::Bits) -> Self::Truth;
+        fn choose(mask: Self::Truth, yes: Self, no: Self) -> Self;
+    }
+    #[inline(always)]
+    fn bits(self) -> Self::Bits {
+        Pair(self.0.bits(), self.1.bits())
+    }
+    #[inline(always)]
+    fn splat_bits(bits: u32) -> Self::Bits {
+        Pair(V::splat_bits(bits), V::splat_bits(bits))
+    }
+    #[inline(always)]
+    fn bits_shl(a: Self::Bits, by: u32) -> Self::Bits {
+        Pair(V::bits_shl(a.0, by), V::bits_shl(a.1, by))
+    }
+    #[inline(always)]
+    fn bits_shr(a: Self::Bits, by: u32) -> Self::Bits {
+        Pair(V::bits_shr(a.0, by), V::bits_shr(a.1, by))
+    }
+    #[inline(always)]
+    fn bits_mul(a: Self::Bits, b: Self::Bits) -> (Self::Bits, Self::Bits) {
+        let ((low0, high0), (low1, high1)) = (V::bits_mul(a.0, b.0), V::bits_mul(a.1, b.1));
+        (Pair(low0, low1), Pair(high0, high1))
+    }
+    #[inline(always)]
+    fn lower(self, other: Self) -> Self {
+        Self(self.0.lower(other.0), self.1.lower(other.1))
+    }
+    #[inline(always)]
+    fn upper(self, other: Self) -> Self {
+        Self(self.0.upper(other.0), self.1.upper(other.1))
+    }
+    #[inline(always)]
+    fn fused(self, a: Self, b: Self) -> Self {
+        Self(self.0.fused(a.0, b.0), self.1.fused(a.1, b.1))
+    }
+    #[inline(always)]
+    fn root(self) -> Self {
+        Self(self.0.root(), self.1.root())
+    }
+    #[inline(always)]
+    fn is_lt(self, other: Self) -> Self::Truth {
+        Pair(self.0.is_lt(other.0), self.1.is_lt(other.1))
+    }
+    #[inline(always)]
+    fn is_le(self, other: Self) -> Self::Truth {
+        Pair(self.0.is_le(other.0), self.1.is_le(other.1))
+    }
+    #[inline(always)]
+    fn is_eq(self, other: Self) -> Self::Truth {
+        Pair(self.0.is_eq(other.0), self.1.is_eq(other.1))
+    }
+    #[inline(always)]
+    fn map<const A: usize>(function: impl Fn([f32; A]) -> f32, arguments: [Self; A]) -> Self {
+        Self(V::map(&function, arguments.map(|a| a.0)), V::map(&function, arguments.map(|a| a.1)))
+    }
+}
+
+impl<V: Register> Register for Pair<V> {
+    const COUNT: usize = 2 * V::COUNT;
+
+    #[inline(always)]
+    fn load(from: &[f32]) -> Self {
+        Self(V::load(from), V::load(&from[V::COUNT..]))
+    }
+    #[inline(always)]
+    fn store(self, to: &mut [f32]) {
+        self.0.store(to);
+        self.1.store(&mut to[V::COUNT..]);
+    }
+    #[inline(always)]
+    fn counting(first: u32) -> Self::Bits {
+        Pair(V::counting(first), V::counting(first + V::COUNT as u32))
+    }
+}
