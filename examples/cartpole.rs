@@ -92,7 +92,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     let picture = arguments.out.join("cartpole.png");
     draw(&run, &picture)?;
     println!("drew {}", picture.display());
-    println!("{}, plan median {:.1} ms ({})", judge(&run)?, 1e3 * median(&run).as_secs_f64(), engine.name());
+    println!("{}, plan median {:.2} ms ({})", judge(&run)?, 1e3 * median(&run).as_secs_f64(), engine.name());
     Ok(())
 }
 
