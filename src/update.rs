@@ -76,6 +76,11 @@ impl Update {
         self.flags & flag != 0
     }
 
+    /// How many numbers an average has for each coordinate: its mean, and the second moment if that is wanted.
+    pub(crate) fn moments(&self) -> u32 {
+        if self.has(SECOND_MOMENT) { 2 } else { 1 }
+    }
+
     /// Where coordinate `d` of row `k` stands.
     #[inline(always)]
     pub(crate) fn address(&self, k: usize, d: usize) -> usize {

@@ -7,14 +7,14 @@ use super::isa::Isa;
 use super::threads;
 use crate::scalar::math::{Vector, exp, finite};
 use crate::scalar::{Lanes, Real, Register};
-use crate::update::{GROUP, INVALID, MASKED, SECOND_MOMENT, Sums, TILE, Update};
+use crate::update::{GROUP, INVALID, MASKED, Sums, TILE, Update};
 
 /// Numbers that a partial result starts with: its [`Sums`].
 pub(crate) const HEADER: usize = size_of::<Sums>() / size_of::<f32>();
 
 /// Numbers in a partial result of `width` coordinates.
 pub(crate) fn partial_len(update: &Update) -> usize {
-    HEADER + update.width as usize * if update.has(SECOND_MOMENT) { 2 } else { 1 }
+    HEADER + (update.width * update.moments()) as usize
 }
 
 /// Log-weights of one group, which become weights relative to their maximum.

@@ -11,9 +11,7 @@ use super::source::Shape;
 use crate::engine::program::Program;
 use crate::engine::{Done, Fetched, Timing};
 use crate::error::{BuildError, EngineError, PlanError};
-use crate::update::{
-    CONTROL_COST, GIVEN, GROUP, LIMITED, NOMINAL_FIRST, Problem, SECOND_MOMENT, Sums, TILE, Update, round_up,
-};
+use crate::update::{CONTROL_COST, GIVEN, GROUP, LIMITED, NOMINAL_FIRST, Problem, Sums, TILE, Update, round_up};
 
 /// Bytes of the summary (`shaders/update.wgsl`): sums, then the keys of the best and the worst cost, then λ.
 pub(crate) const SUMMARY: u64 = 64;
@@ -24,9 +22,8 @@ const TICKS: u32 = 8;
 
 /// Floats in the partial results of all groups, and in the mean behind them.
 pub(crate) fn partials_len(update: &Update) -> u64 {
-    let moments = if update.flags & SECOND_MOMENT != 0 { 2 } else { 1 };
     let groups = u64::from(update.rows).div_ceil(GROUP as u64);
-    (groups + 1) * (8 + u64::from(update.width) * moments)
+    (groups + 1) * (8 + u64::from(update.width) * u64::from(update.moments()))
 }
 
 /// Workgroups in two dimensions, since one holds no more than 65,535.
@@ -428,11 +425,10 @@ pub(crate) fn weighted_mean(
     parts: u32,
 ) {
     const COORDINATES: u32 = 16;
-    let moments = if update.has(SECOND_MOMENT) { 2 } else { 1 };
     pass.set_pipeline(group_mean);
     pass.dispatch_workgroups(update.rows.div_ceil(GROUP as u32), parts, 1);
     pass.set_pipeline(merge);
-    pass.dispatch_workgroups((update.width * moments).div_ceil(COORDINATES), 1, 1);
+    pass.dispatch_workgroups((update.width * update.moments()).div_ceil(COORDINATES), 1, 1);
 }
 
 fn step(pass: &mut wgpu::ComputePass<'_>, chain: &Chain, update: &Update) {
