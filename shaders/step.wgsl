@@ -18,7 +18,7 @@ fn step_nominal(@builtin(global_invocation_id) id: vec3<u32>) {
             let z = normals(vec4<u32>(0u, d / 4u, update.number, STREAM));
             next = fma(update.c, z[d % 4u], next);
         }
-        if has(FLAG_LIMITED) {
+        if has(FLAG_CLAMPED) {
             let control = d % CONTROLS;
             next = clamp(next, inputs[LOW + control], inputs[HIGH + control]);
         }
@@ -26,7 +26,7 @@ fn step_nominal(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     if d == 0u {
         summary.sums.temperature = summary.temperature;
-        if update.effective == 0.0 {
+        if update.search == FIXED {
             summary.sums.temperature = update.temperature;
         }
         summary.sums.reference = from_ordered(atomicLoad(&summary.best));

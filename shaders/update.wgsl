@@ -8,8 +8,20 @@ const TILE = 64u;
 const GROUP = 1024u;
 
 // Flags of an update. Those that choose how rows are drawn and scored are constants of the rollout kernel instead.
-const FLAG_LIMITED = 4u;
+const FLAG_GIVEN = 1u;
 const FLAG_SECOND_MOMENT = 16u;
+const FLAG_CLAMPED = 32u;
+const FLAG_SPREAD = 64u;
+const FLAG_ADAPT = 128u;
+const FLAG_DEMONSTRATED = 256u;
+const FLAG_SIGNED = 512u;
+
+// How the temperature is found.
+const FIXED = 0u;
+const EFFECTIVE = 1u;
+const DIVERGENCE = 2u;
+const STANDARDISED = 3u;
+const ELITE = 4u;
 
 // The log-weight of a row that weighs nothing, and that of an invalid row: finite, because WGSL may assume that there are
 // no infinities.
@@ -33,13 +45,21 @@ struct Update {
     control_scaled: f32,
     control_fixed: f32,
     temperature: f32,
-    effective: f32,
+    search: u32,
+    target_value: f32,
     a: f32,
     b: f32,
     c: f32,
+    centre: f32,
+    scale: f32,
+    problems: u32,
+    episodes: u32,
+    demonstrated: f32,
     zero: u32,
-    padding_0: u32,
-    padding_1: u32,
+    rows_stride: u32,
+    starts: u32,
+    floor: f32,
+    padding: u32,
 }
 
 // The sums behind a weighted mean, relative to the largest log-weight. Twin: Sums in src/update.rs.
@@ -51,7 +71,7 @@ struct Sums {
     valid: u32,
     temperature: f32,
     reference: f32,
-    padding: u32,
+    mean: f32,
 }
 
 // What is known of all rows together. `best` and `worst` are costs, as integers in the same order (see `ordered`).

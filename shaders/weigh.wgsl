@@ -19,7 +19,7 @@ fn log_weight(k: u32, reference: f32, temperature: f32) -> f32 {
 }
 
 fn known_temperature() -> f32 {
-    if update.effective == 0.0 {
+    if update.search == FIXED {
         return update.temperature;
     }
     return summary.temperature;
@@ -60,7 +60,7 @@ fn temperature(@builtin(local_invocation_index) lane: u32) {
             sums += vec4<f32>(w, w * w, select(0.0, 1.0, l > INVALID), 0.0);
         }
         let all = add_up(lane, sums);
-        if all.x * all.x / all.y < update.effective * all.z {
+        if all.x * all.x / all.y < update.target_value * all.z {
             low = middle;
         } else {
             high = middle;

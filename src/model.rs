@@ -49,6 +49,14 @@ pub trait Model<const N: usize, const M: usize>: Send + Sync + 'static {
         R::from(0.0)
     }
 
+    /// How far `x` is from a demonstration at this time step, in the unit of [`cost`](Self::cost): the negative logarithm of
+    /// the demonstration's density, up to a factor and a constant. It is summed over the time steps and counts only where a
+    /// driver is given a demonstration; where it stands is best read from [`Stage::reference`]. None by default.
+    #[inline(always)]
+    fn departure<R: Real>(&self, _at: &Stage<R>, _x: [R; N]) -> R {
+        R::from(0.0)
+    }
+
     /// Whether a rollout ends in `x`: from then on its state and its running cost stand still (the cost of arriving in
     /// `x` is counted, and the terminal cost too). Never by default.
     #[inline(always)]
@@ -96,6 +104,12 @@ pub trait Cost<const N: usize, const M: usize>: Send + Sync + 'static {
         R::from(0.0)
     }
 
+    /// As [`Model::departure`].
+    #[inline(always)]
+    fn departure<R: Real>(&self, _at: &Stage<R>, _x: [R; N]) -> R {
+        R::from(0.0)
+    }
+
     /// As [`Model::done`].
     #[inline(always)]
     fn done<R: Real>(&self, _at: &Stage<R>, _x: [R; N]) -> R::Mask {
@@ -124,6 +138,10 @@ impl<const N: usize, const M: usize, D: Model<N, M>, C: Cost<N, M>> Model<N, M> 
     #[inline(always)]
     fn terminal<R: Real>(&self, at: &Stage<R>, x: [R; N]) -> R {
         self.cost.terminal(at, x)
+    }
+    #[inline(always)]
+    fn departure<R: Real>(&self, at: &Stage<R>, x: [R; N]) -> R {
+        self.cost.departure(at, x)
     }
     #[inline(always)]
     fn done<R: Real>(&self, at: &Stage<R>, x: [R; N]) -> R::Mask {

@@ -21,7 +21,9 @@ use crate::error::{BuildError, InvalidValue, PlanError};
 use crate::field::{FieldSet, Grid};
 use crate::model::Model;
 use crate::noise::Shape;
-use crate::update::{CONTROL_COST, GIVEN, LIMITED, Layout, NOMINAL_FIRST, Problem, TILE, Update, round_up};
+use crate::update::{
+    CLAMPED, CONTROL_COST, EFFECTIVE, FIXED, GIVEN, LIMITED, Layout, NOMINAL_FIRST, Problem, TILE, Update, round_up,
+};
 use options::finite;
 use plan::{Context, rollout};
 
@@ -135,6 +137,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Mppi<N, M, D> {
             layout: self.layout,
             inputs: &self.inputs,
             nominal: &self.nominal,
+            spread: &[],
             fields: &self.fields,
             fields_version: self.fields_version,
             rows,
@@ -142,7 +145,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Mppi<N, M, D> {
         self.sampled = None;
         self.number = self.number.wrapping_add(self.updates.len() as u32);
         let done = self.workspace.run(&self.program, &self.updates, &problem)?;
-        if done.sums.valid == 0 || done.sums.sum <= 0.0 {
+        if done.sums[0].valid == 0 || done.sums[0].sum <= 0.0 {
             return Err(PlanError::NoFiniteRow { rows: self.options.samples });
         }
         if !done.nominal.iter().all(|u| u.is_finite()) {
@@ -150,7 +153,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Mppi<N, M, D> {
         }
         self.nominal.copy_from_slice(done.nominal);
         self.sampled = Some(*x);
-        self.plan.record(&self.options, &done.sums, done.timing);
+        self.plan.record(&self.options, &done.sums[0], done.timing);
         let at = Context { layout: self.layout, inputs: &self.inputs, fields: &self.fields, dt: self.options.dt };
         self.plan.roll_out(self.engine.isa(), &*self.model, &at, &self.options, &self.nominal);
         self.plan.timing.total = started.elapsed();
@@ -400,9 +403,9 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Mppi<N, M, D> {
             Convention::HorizonAverage => (over_horizon, 0.0, (1.0 - options.alpha) * over_horizon),
             Convention::Gamma(gamma) => (1.0, gamma, 0.0),
         };
-        let (temperature, effective) = match options.temperature {
-            Temperature::Fixed(lambda) => (lambda, 0.0),
-            Temperature::EffectiveSamples(fraction) => (1.0, fraction),
+        let (temperature, search, target) = match options.temperature {
+            Temperature::Fixed(lambda) => (lambda, FIXED, 0.0),
+            Temperature::EffectiveSamples(fraction) => (1.0, EFFECTIVE, fraction),
         };
         let flag = |on: bool, flag: u32| if on { flag } else { 0 };
         let first = Update {
@@ -413,7 +416,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Mppi<N, M, D> {
             width: (options.horizon * M) as u32,
             flags: flag(given, GIVEN)
                 | flag(options.nominal_first, NOMINAL_FIRST)
-                | flag(options.limits.is_some(), LIMITED)
+                | flag(options.limits.is_some(), LIMITED | CLAMPED)
                 | flag(control_scaled != 0.0 || control_fixed != 0.0, CONTROL_COST),
             dt: options.dt,
             coordinate_stride: TILE as u32,
@@ -425,12 +428,15 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Mppi<N, M, D> {
             control_scaled,
             control_fixed,
             temperature,
-            effective,
+            search,
+            target,
             a: options.step_size,
             b: 1.0 - options.step_size,
             c: 0.0,
-            zero: 0,
-            padding: [0; 2],
+            centre: 1.0,
+            scale: 1.0,
+            problems: 1,
+            ..bytemuck::Zeroable::zeroed()
         };
         self.updates.clear();
         let next = |i: usize| Update { number: self.number.wrapping_add(i as u32), ..first };
@@ -452,6 +458,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Mppi<N, M, D> {
             layout: self.layout,
             inputs: &self.inputs,
             nominal: &self.nominal,
+            spread: &[],
             fields: &self.fields,
             fields_version: self.fields_version,
             rows: None,

@@ -23,12 +23,35 @@ pub(crate) fn round_up(value: usize, step: usize) -> usize {
 pub(crate) const GIVEN: u32 = 1;
 /// [`Update::flags`]: row 0 is the nominal itself.
 pub(crate) const NOMINAL_FIRST: u32 = 2;
-/// [`Update::flags`]: controls are limited to a box.
+/// [`Update::flags`]: rows are limited to a box.
 pub(crate) const LIMITED: u32 = 4;
 /// [`Update::flags`]: the control cost Σ uᵀ Σ⁻¹ ε enters the weights.
 pub(crate) const CONTROL_COST: u32 = 8;
-/// [`Update::flags`]: the second moment Σ w r² is wanted beside the mean.
+/// [`Update::flags`]: the second moment is wanted beside the mean: Σ w r², and of rows that are drawn, about their centre.
 pub(crate) const SECOND_MOMENT: u32 = 16;
+/// [`Update::flags`]: the nominal, too, is limited to the box after each step.
+pub(crate) const CLAMPED: u32 = 32;
+/// [`Update::flags`]: every coordinate has a factor of its own on its noise (see [`Problem::spread`]).
+pub(crate) const SPREAD: u32 = 64;
+/// [`Update::flags`]: the step makes the weighted standard deviation the next spread.
+pub(crate) const ADAPT: u32 = 128;
+/// [`Update::flags`]: the second score of a row, its departure from a demonstration, competes with the first.
+pub(crate) const DEMONSTRATED: u32 = 256;
+/// [`Update::flags`]: weights are signed and not exponentiated: w = −(J − J̄)/(λ K).
+pub(crate) const SIGNED: u32 = 512;
+/// [`Update::flags`]: rows 2j and 2j + 1 share their noise, with opposite signs.
+pub(crate) const ANTITHETIC: u32 = 1024;
+
+/// [`Update::search`]: λ is [`Update::temperature`].
+pub(crate) const FIXED: u32 = 0;
+/// [`Update::search`]: λ such that the effective sample size is [`Update::target`] of the valid rows.
+pub(crate) const EFFECTIVE: u32 = 1;
+/// [`Update::search`]: λ such that the weights' divergence from equal weights, Σ w log(K w), is [`Update::target`].
+pub(crate) const DIVERGENCE: u32 = 2;
+/// [`Update::search`]: λ is [`Update::target`] times the standard deviation of J, which counts as 1 where there is none.
+pub(crate) const STANDARDISED: u32 = 3;
+/// [`Update::search`]: no λ; the best [`Update::target`] of the valid rows weigh the same, the others nothing.
+pub(crate) const ELITE: u32 = 4;
 
 /// One draw, score, weigh, average, step.
 #[repr(C)]
@@ -60,15 +83,31 @@ pub(crate) struct Update {
     pub(crate) control_fixed: f32,
     /// λ, or where its search falls back to if all costs are equal.
     pub(crate) temperature: f32,
-    /// The effective sample size to reach, as a fraction of the valid rows; 0 for a fixed λ.
-    pub(crate) effective: f32,
+    /// How λ is found, and what for.
+    pub(crate) search: u32,
+    pub(crate) target: f32,
     /// x⁺ = a·m + b·x + c·z.
     pub(crate) a: f32,
     pub(crate) b: f32,
     pub(crate) c: f32,
+    /// Rows are drawn around `centre`·x, with `scale` times the standard deviation.
+    pub(crate) centre: f32,
+    pub(crate) scale: f32,
+    /// B, independent problems side by side; each has rows, weights and a nominal of its own.
+    pub(crate) problems: u32,
+    /// E, the episodes that a row of policy parameters is scored by.
+    pub(crate) episodes: u32,
+    /// What a demonstration costs: the second score of the best row counts as this.
+    pub(crate) demonstrated: f32,
     /// Always 0, but a shader compiler does not know.
     pub(crate) zero: u32,
-    pub(crate) padding: [u32; 2],
+    /// How far apart the rows of two problems are in memory: 0 if they share them.
+    pub(crate) rows_stride: u32,
+    /// Where the table of episodes starts in the inputs: for each its initial state, then its parameters.
+    pub(crate) starts: u32,
+    /// The least that an adapted spread may become.
+    pub(crate) floor: f32,
+    pub(crate) padding: u32,
 }
 
 impl Update {
@@ -135,13 +174,15 @@ impl Layout {
 pub(crate) struct Problem<'a> {
     pub(crate) layout: Layout,
     pub(crate) inputs: &'a [f32],
-    /// U, T × M.
+    /// x of every problem, B × D; for a plan U, T × M.
     pub(crate) nominal: &'a [f32],
+    /// With [`SPREAD`], the factor on the noise of every coordinate, B × D.
+    pub(crate) spread: &'a [f32],
     pub(crate) fields: &'a FieldSet,
     /// Counts changes of the fields, so that a device uploads them only then.
     #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only the GPU backend reads it"))]
     pub(crate) fields_version: u64,
-    /// Rows supplied by the caller, K × D.
+    /// Rows supplied by the caller, K × D, the same for every problem.
     pub(crate) rows: Option<&'a [f32]>,
 }
 
@@ -163,12 +204,13 @@ pub(crate) struct Sums {
     pub(crate) temperature: f32,
     /// The rollout cost that log-weights are relative to.
     pub(crate) reference: f32,
-    pub(crate) padding: u32,
+    /// The mean of J over the valid rows, relative to `reference`, if the weighing had to find it.
+    pub(crate) mean: f32,
 }
 
 impl Sums {
     pub(crate) const NONE: Self =
-        Self { max: MASKED, sum: 0.0, squares: 0.0, logs: 0.0, valid: 0, temperature: 0.0, reference: 0.0, padding: 0 };
+        Self { max: MASKED, sum: 0.0, squares: 0.0, logs: 0.0, valid: 0, temperature: 0.0, reference: 0.0, mean: 0.0 };
 }
 
 /// The log-weight of a row that does not count, and anything below it. Finite, since WGSL knows no infinities.

@@ -28,13 +28,14 @@ pub struct Timing {
 
 /// What running updates gives back.
 pub(crate) struct Done<'a> {
-    /// The nominal after the last update.
+    /// The nominal of every problem after the last update, B × D.
     pub(crate) nominal: &'a [f32],
-    pub(crate) sums: Sums,
+    /// The sums of every problem.
+    pub(crate) sums: &'a [Sums],
     pub(crate) timing: Timing,
 }
 
-/// The rows of the last update, fetched.
+/// The rows of the last update of the first problem, fetched.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Fetched {
     /// In tiles; see [`Update::address`].

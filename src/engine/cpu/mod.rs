@@ -16,11 +16,23 @@ pub(crate) use threads::count as threads;
 
 use super::{Done, Fetched, Timing};
 use crate::error::{EngineError, PlanError};
-use crate::update::{GIVEN, GROUP, Problem, Sums, TILE, Update, round_up};
+use crate::update::{GROUP, Problem, Sums, TILE, Update, round_up};
+use threads::Team;
 
-/// Everything the updates of one problem size write to; allocated once and kept.
+/// Everything the updates of one driver write to; allocated once and kept.
 #[derive(Default)]
 pub(crate) struct Workspace {
+    /// One for each thread that works on a problem of its own.
+    benches: Vec<Bench>,
+    /// B × D each.
+    nominal: Vec<f32>,
+    spread: Vec<f32>,
+    sums: Vec<Sums>,
+}
+
+/// What the updates of one problem write to besides its result.
+#[derive(Default)]
+struct Bench {
     rows: Vec<f32>,
     scores: Vec<f32>,
     extremes: Vec<rollout::Extremes>,
@@ -28,22 +40,23 @@ pub(crate) struct Workspace {
     groups: Vec<Sums>,
     partials: Vec<f32>,
     mean: Vec<f32>,
-    nominal: Vec<f32>,
+}
+
+/// What a list of updates leaves behind of one problem.
+struct Outcome<'a> {
+    number: u32,
+    nominal: &'a mut [f32],
+    spread: &'a mut [f32],
+    sums: &'a mut Sums,
 }
 
 impl Workspace {
-    /// Makes room for K rows of D coordinates. Does nothing if the room is right already.
+    /// Makes room for an update. Does nothing if the room is right already.
     pub(crate) fn fit(&mut self, update: &Update) -> Result<(), EngineError> {
-        let padded = round_up(update.rows as usize, TILE);
-        let groups = padded.div_ceil(GROUP);
-        let moments = weighted_mean::partial_len(update);
-        resize(&mut self.rows, padded * update.width as usize, 0.0, "rows")?;
-        resize(&mut self.scores, padded * 3, 0.0, "scores")?;
-        resize(&mut self.extremes, padded / TILE, [0.0; 2], "scores")?;
-        resize(&mut self.log_weights, padded, 0.0, "log-weights")?;
-        resize(&mut self.groups, groups, Sums::NONE, "partial sums")?;
-        resize(&mut self.partials, groups * moments, 0.0, "partial means")?;
-        resize(&mut self.mean, moments - weighted_mean::HEADER, 0.0, "the mean")
+        let problems = update.problems as usize;
+        self.benches.resize_with(problems.clamp(1, threads::count()), Bench::default);
+        resize(&mut self.sums, problems, Sums::NONE, "sums")?;
+        self.benches.iter_mut().try_for_each(|bench| bench.fit(update))
     }
 
     /// Carries the updates out, one after the other.
@@ -55,63 +68,130 @@ impl Workspace {
         problem: &Problem<'_>,
     ) -> Result<Done<'_>, PlanError> {
         let start = Instant::now();
-        let mut timing = Timing::default();
-        self.nominal.clear();
-        self.nominal.extend_from_slice(problem.nominal);
-        let mut sums = Sums::NONE;
         for update in updates {
             self.fit(update)?;
-            if let (true, Some(given)) = (update.has(GIVEN), problem.rows) {
-                update.tile(given, &mut self.rows);
+        }
+        self.nominal.clear();
+        self.nominal.extend_from_slice(problem.nominal);
+        self.spread.clear();
+        self.spread.extend_from_slice(problem.spread);
+        let mut timing = Timing::default();
+        let width = updates.first().map_or(1, |update| update.width as usize);
+        if let ([bench], [sums]) = (&mut self.benches[..], &mut self.sums[..]) {
+            let outcome = Outcome { number: 0, nominal: &mut self.nominal, spread: &mut self.spread, sums };
+            timing = bench.run(Team::All, isa, rollout, updates, problem, outcome)?;
+        } else {
+            // Each thread takes some problems and carries all updates of one out before the next, so that a problem's rows
+            // stay in its caches.
+            let each = self.sums.len().div_ceil(self.benches.len());
+            let spread = if self.spread.is_empty() { &mut [] } else { &mut self.spread[..] };
+            let mut shares = Vec::with_capacity(self.benches.len());
+            let outcomes = outcomes(width, &mut self.nominal, spread, &mut self.sums);
+            let mut outcomes = outcomes.into_iter();
+            for bench in &mut self.benches {
+                shares.push((bench, outcomes.by_ref().take(each).collect::<Vec<_>>(), Ok(())));
             }
-            let (layout, inputs) = (problem.layout, problem.inputs);
-            let problem = Problem { nominal: &self.nominal, ..*problem };
+            Team::All.for_each_item(&mut shares, |(bench, outcomes, result)| {
+                *result = outcomes.drain(..).try_for_each(|outcome| {
+                    bench.run(Team::Alone, isa, rollout, updates, problem, outcome).map(|_| ())
+                });
+            });
+            shares.into_iter().try_for_each(|(.., result)| result)?;
+        }
+        timing.total = start.elapsed();
+        Ok(Done { nominal: &self.nominal, sums: &self.sums, timing })
+    }
+
+    /// The rows of the last update of the first problem.
+    pub(crate) fn fetch(&self) -> Fetched {
+        self.benches.first().map_or_else(Fetched::default, |bench| Fetched {
+            rows: bench.rows.clone(),
+            scores: bench.scores.clone(),
+            log_weights: bench.log_weights.clone(),
+        })
+    }
+}
+
+/// The parts of the results that belong to each problem.
+fn outcomes<'a>(
+    width: usize,
+    nominal: &'a mut [f32],
+    mut spread: &'a mut [f32],
+    sums: &'a mut [Sums],
+) -> Vec<Outcome<'a>> {
+    let mut outcomes = Vec::with_capacity(sums.len());
+    for (number, (nominal, sums)) in nominal.chunks_mut(width).zip(sums).enumerate() {
+        let (here, rest) = spread.split_at_mut(width.min(spread.len()));
+        spread = rest;
+        outcomes.push(Outcome { number: number as u32, nominal, spread: here, sums });
+    }
+    outcomes
+}
+
+impl Bench {
+    fn fit(&mut self, update: &Update) -> Result<(), EngineError> {
+        let padded = round_up(update.rows as usize, TILE);
+        let groups = padded.div_ceil(GROUP);
+        let moments = weighted_mean::partial_len(update);
+        resize(&mut self.rows, padded * update.width as usize, 0.0, "rows")?;
+        resize(&mut self.scores, padded * 3, 0.0, "scores")?;
+        resize(&mut self.extremes, padded / TILE, rollout::NO_EXTREMES, "scores")?;
+        resize(&mut self.log_weights, padded, 0.0, "log-weights")?;
+        resize(&mut self.groups, groups, Sums::NONE, "partial sums")?;
+        resize(&mut self.partials, groups * moments, 0.0, "partial means")?;
+        resize(&mut self.mean, moments - weighted_mean::HEADER, 0.0, "the mean")
+    }
+
+    /// All updates of one problem.
+    fn run(
+        &mut self,
+        team: Team,
+        isa: Isa,
+        rollout: &dyn Rollout,
+        updates: &[Update],
+        problem: &Problem<'_>,
+        out: Outcome<'_>,
+    ) -> Result<Timing, EngineError> {
+        let mut timing = Timing::default();
+        if let (Some(given), Some(update)) = (problem.rows, updates.first()) {
+            update.tile(given, &mut self.rows);
+        }
+        for update in updates {
+            self.fit(update)?;
+            let now = Problem { nominal: &*out.nominal, spread: &*out.spread, ..*problem };
             let clock = Instant::now();
-            threads::for_each_of_three(
+            team.for_each_of_three(
                 (&mut self.rows, TILE * update.width as usize),
                 (&mut self.scores, rollout::SCORES),
                 (&mut self.extremes, 1),
                 |i, rows, scores, extremes| {
-                    let tile = rollout::Tile { update, problem: &problem, first: i * TILE, rows, scores };
+                    let first = i * TILE;
+                    let tile = rollout::Tile { update, problem: &now, number: out.number, first, rows, scores };
                     extremes[0] = rollout.tile(isa, tile);
                 },
             );
             timing.rollout = Some(clock.elapsed());
 
             let clock = Instant::now();
-            let mut extremes = [f32::INFINITY, f32::NEG_INFINITY];
-            for [best, worst] in &self.extremes {
-                extremes = [extremes[0].min(*best), extremes[1].max(*worst)];
-            }
-            let temperature = weigh::temperature(isa, update, extremes, &self.scores, &mut self.groups);
-            weigh::weigh(isa, update, extremes[0], temperature, &self.scores, &mut self.log_weights);
+            let weigh = weigh::Weigh { team, isa, update, known: rollout::together(&self.extremes) };
+            let found = weigh.run(&self.scores, &mut self.log_weights, &mut self.groups);
             timing.weigh = Some(clock.elapsed());
 
             let clock = Instant::now();
-            sums = weighted_mean::weighted_mean(
-                isa,
-                update,
-                &self.log_weights,
-                &self.rows,
-                &mut self.partials,
-                &mut self.mean,
-            );
-            sums.temperature = temperature;
-            sums.reference = extremes[0];
+            let (about, rows) = (now.nominal, &self.rows);
+            let mean = weighted_mean::WeightedMean { team, isa, update, about, log_weights: &self.log_weights, rows };
+            let sums = mean.run(&mut self.partials, &mut self.mean);
             timing.mean = Some(clock.elapsed());
 
             let clock = Instant::now();
+            *out.sums = Sums { temperature: found.temperature, reference: found.reference, mean: found.mean, ..sums };
             if sums.sum > 0.0 {
-                step::step(update, layout, inputs, &self.mean, &mut self.nominal);
+                let step = step::Step { update, layout: problem.layout, inputs: problem.inputs, number: out.number };
+                step.run(&self.mean, out.nominal, out.spread);
             }
             timing.step = Some(clock.elapsed());
         }
-        timing.total = start.elapsed();
-        Ok(Done { nominal: &self.nominal, sums, timing })
-    }
-
-    pub(crate) fn fetch(&self) -> Fetched {
-        Fetched { rows: self.rows.clone(), scores: self.scores.clone(), log_weights: self.log_weights.clone() }
+        Ok(timing)
     }
 }
 
@@ -126,7 +206,8 @@ pub(crate) fn average(
 ) -> Result<Sums, EngineError> {
     let groups = log_weights.len().div_ceil(GROUP);
     resize(partials, groups * weighted_mean::partial_len(update), 0.0, "partial means")?;
-    Ok(weighted_mean::weighted_mean(isa, update, log_weights, rows, partials, moments))
+    let mean = weighted_mean::WeightedMean { team: Team::All, isa, update, about: &[], log_weights, rows };
+    Ok(mean.run(partials, moments))
 }
 
 /// Resizes a vector, or says that there is no memory for it.

@@ -8,13 +8,38 @@ use super::isa::Isa;
 use crate::model::Model;
 use crate::noise::normal;
 use crate::scalar::{Inputs, Lanes, Mask, Pair, Real, Register, Stage};
-use crate::update::{CONTROL_COST, GIVEN, LIMITED, NOMINAL_FIRST, Problem, TILE, Update};
+use crate::update::{
+    ANTITHETIC, CONTROL_COST, DEMONSTRATED, GIVEN, LIMITED, NOMINAL_FIRST, Problem, SPREAD, TILE, Update,
+};
 
-/// Numbers per tile of scores: for each of its rows the cost, what rounding took from it, and the control cost.
+/// Numbers per tile of scores: for each of its rows the cost, what rounding took from it, and the second score: the control
+/// cost or the departure from a demonstration.
 pub(crate) const SCORES: usize = 3 * TILE;
 
-/// The smallest and the largest finite cost of a tile; +∞ and −∞ if it has none.
-pub(crate) type Extremes = [f32; 2];
+/// The smallest and the largest finite cost, and the smallest finite second score; +∞, −∞ and +∞ if there is none.
+pub(crate) type Extremes = [f32; 3];
+
+/// Those of no rows.
+pub(crate) const NO_EXTREMES: Extremes = [f32::INFINITY, f32::NEG_INFINITY, f32::INFINITY];
+
+/// Those of all tiles together.
+pub(crate) fn together(tiles: &[Extremes]) -> Extremes {
+    let wider = |[a, b, c]: Extremes, [d, e, f]: &Extremes| [a.min(*d), b.max(*e), c.min(*f)];
+    tiles.iter().fold(NO_EXTREMES, wider)
+}
+
+/// Those of a tile of scores, the first `rows` of which are real.
+pub(crate) fn extremes(scores: &[f32], rows: usize) -> Extremes {
+    let finite = |scores: &[f32], from: f32, f: fn(f32, f32) -> f32| {
+        scores[..rows.min(TILE)].iter().filter(|s| s.is_finite()).fold(from, |a, b| f(a, *b))
+    };
+    let (costs, seconds) = (&scores[..TILE], &scores[2 * TILE..]);
+    [
+        finite(costs, f32::INFINITY, f32::min),
+        finite(costs, f32::NEG_INFINITY, f32::max),
+        finite(seconds, f32::INFINITY, f32::min),
+    ]
+}
 
 /// The rollouts that are computed side by side: four registers, since a step is one long chain of dependent operations. On
 /// AVX-512 that is a whole tile.
@@ -24,6 +49,8 @@ type Flight<S> = Pair<Pair<Lanes<S>>>;
 pub(crate) struct Tile<'a> {
     pub(crate) update: &'a Update,
     pub(crate) problem: &'a Problem<'a>,
+    /// Which problem it is.
+    pub(crate) number: u32,
     /// The row that the tile starts with.
     pub(crate) first: usize,
     /// Its rows, D × TILE.
@@ -56,17 +83,10 @@ impl<const N: usize, const M: usize, D: Model<N, M>> WithSimd for Job<'_, N, M, 
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, _: S) -> Extremes {
-        let mut extremes = [f32::INFINITY, f32::NEG_INFINITY];
         for lane in (0..TILE).step_by(Flight::<S>::COUNT) {
             rollouts::<Flight<S>, N, M, D>(self.model, &mut self.tile, lane);
         }
-        let real = self.tile.update.rows as usize - self.tile.first;
-        for cost in &self.tile.scores[..real.min(TILE)] {
-            if cost.is_finite() {
-                extremes = [extremes[0].min(*cost), extremes[1].max(*cost)];
-            }
-        }
-        extremes
+        extremes(self.tile.scores, self.tile.update.rows as usize - self.tile.first)
     }
 }
 
@@ -74,14 +94,19 @@ impl<const N: usize, const M: usize, D: Model<N, M>> WithSimd for Job<'_, N, M, 
 #[inline(always)]
 fn rollouts<V: Register, const N: usize, const M: usize, D: Model<N, M>>(model: &D, tile: &mut Tile<'_>, lane: usize) {
     let (update, layout, inputs) = (tile.update, tile.problem.layout, tile.problem.inputs);
-    let nominal = tile.problem.nominal;
+    let (nominal, spread) = (tile.problem.nominal, tile.problem.spread);
     let horizon = update.horizon as usize;
     let number = V::from;
     let zero = number(0.0);
 
     let low = &inputs[layout.low()..][..M];
     let high = &inputs[layout.high()..][..M];
-    let factor = &inputs[layout.factor()..][..M * M];
+    let mut factor = [[0.0; M]; M];
+    for i in 0..M {
+        for j in 0..=i {
+            factor[i][j] = update.scale * inputs[layout.factor() + i * M + j];
+        }
+    }
     let precision = &inputs[layout.precision()..][..M * M];
     let references = &inputs[layout.references()..];
     let stage = |t: usize| {
@@ -96,6 +121,11 @@ fn rollouts<V: Register, const N: usize, const M: usize, D: Model<N, M>>(model: 
     };
 
     let row = V::counting((tile.first + lane) as u32);
+    let (drawn, mirrored) = if update.has(ANTITHETIC) {
+        (V::bits_shr(row, 1), V::bits_eq(V::bits_and(row, V::splat_bits(1)), V::splat_bits(1)))
+    } else {
+        (row, Mask::splat(false))
+    };
     let first = V::bits_eq(row, V::splat_bits(0));
     let still = first & Mask::splat(update.has(NOMINAL_FIRST));
 
@@ -105,7 +135,7 @@ fn rollouts<V: Register, const N: usize, const M: usize, D: Model<N, M>>(model: 
     }
     let mut before = [zero; M];
     let mut running = Mask::splat(true);
-    let (mut sum, mut control) = ([zero; 2], zero);
+    let (mut sum, mut control, mut departure) = ([zero; 2], zero, zero);
     let mut held = [zero; 4];
 
     for t in 0..horizon {
@@ -121,17 +151,23 @@ fn rollouts<V: Register, const N: usize, const M: usize, D: Model<N, M>>(model: 
                 let d = t * M + m;
                 if d.is_multiple_of(4) {
                     let block = V::splat_bits((d / 4) as u32);
-                    let number = V::splat_bits(update.number);
-                    held = normal::four([row, block, number, V::splat_bits(0)], update.seed);
+                    let (number, problem) = (V::splat_bits(update.number), V::splat_bits(tile.number));
+                    held = normal::four([drawn, block, number, problem], update.seed);
                 }
                 z[m] = held[d % 4];
             }
             for m in 0..M {
                 let mut shaped = zero;
                 for j in 0..=m {
-                    shaped = z[j].mul_add(factor[m * M + j], shaped);
+                    shaped = z[j].mul_add(factor[m][j], shaped);
                 }
-                u[m] = V::choose(still, zero, shaped) + nominal[t * M + m];
+                if update.has(SPREAD) {
+                    shaped = shaped * spread[t * M + m];
+                }
+                if update.has(ANTITHETIC) {
+                    shaped = V::choose(mirrored, -shaped, shaped);
+                }
+                u[m] = V::choose(still, zero, shaped) + update.centre * nominal[t * M + m];
             }
         }
         if update.has(LIMITED) {
@@ -145,8 +181,8 @@ fn rollouts<V: Register, const N: usize, const M: usize, D: Model<N, M>>(model: 
         if update.has(CONTROL_COST) {
             for i in 0..M {
                 for j in 0..M {
-                    let weight = nominal[t * M + i] * precision[i * M + j];
-                    control = (u[j] - nominal[t * M + j]).mul_add(weight, control);
+                    let weight = update.centre * nominal[t * M + i] * precision[i * M + j];
+                    control = (u[j] - update.centre * nominal[t * M + j]).mul_add(weight, control);
                 }
             }
         }
@@ -155,6 +191,9 @@ fn rollouts<V: Register, const N: usize, const M: usize, D: Model<N, M>>(model: 
         let arrived = stage(t.max(1) - 1);
         let cost = model.cost(&arrived, x, before);
         sum = added(sum, V::choose(running & Mask::splat(t > 0), cost, zero));
+        if update.has(DEMONSTRATED) && t > 0 {
+            departure += V::choose(running, model.departure(&arrived, x), zero);
+        }
         running = running & !model.done(&arrived, x);
         let next = model.step(&at, x, u);
         for i in 0..N {
@@ -166,6 +205,9 @@ fn rollouts<V: Register, const N: usize, const M: usize, D: Model<N, M>>(model: 
     let cost = model.cost(&stage(horizon - 1), x, before);
     sum = added(sum, V::choose(running, cost, zero));
     let [total, lost] = added(sum, model.terminal(&stage(horizon), x));
+    if update.has(DEMONSTRATED) {
+        control = departure + V::choose(running, model.departure(&stage(horizon - 1), x), zero);
+    }
     total.store(&mut tile.scores[lane..]);
     (-lost).store(&mut tile.scores[TILE + lane..]);
     control.store(&mut tile.scores[2 * TILE + lane..]);

@@ -1,91 +1,175 @@
-//! Weigh: costs become log-weights, and the temperature is found that leaves a given effective sample size.
-//! Twin: `shaders/weigh.wgsl`.
+//! Weigh: costs become log-weights, and the temperature is found that an update asks for. Twin: `shaders/weigh.wgsl`.
 
 use pulp::{Simd, WithSimd};
 
 use super::isa::Isa;
 use super::rollout::{Extremes, SCORES};
-use super::threads;
-use super::weighted_mean::{self, Group};
+use super::threads::Team;
+use super::weighted_mean::{self, Group, Second};
 use crate::scalar::math::{Vector, finite};
 use crate::scalar::{Lanes, Real, Register};
-use crate::update::{GROUP, INVALID, MASKED, Sums, TILE, Update};
+use crate::update::{
+    DEMONSTRATED, DIVERGENCE, EFFECTIVE, ELITE, FIXED, GROUP, INVALID, MASKED, SIGNED, STANDARDISED, Sums, TILE, Update,
+};
 
 /// Where λ is looked for: wherever it may be at all, since the costs that matter may be very much closer together than the
 /// worst one is away. A single rollout that hits a wall must not decide how far down the search goes.
 const BRACKET: [f32; 2] = [1e-30, 1e30];
 /// Halvings of the logarithm of the bracket: they leave λ known to 10⁻⁶.
 const HALVINGS: usize = 28;
+/// A standard deviation below this counts as 1: the costs are as good as equal. (J. Pan et al., *Model-based diffusion*,
+/// arXiv 2407.01573, in its published code.)
+const NO_DEVIATION: f32 = 1e-4;
+
+/// What is known of the rows of a problem, and how they are to be weighed.
+pub(crate) struct Weigh<'a> {
+    pub(crate) team: Team,
+    pub(crate) isa: Isa,
+    pub(crate) update: &'a Update,
+    pub(crate) known: Extremes,
+}
+
+/// What turned costs J, relative to `reference`, into log-weights: ℓ = −(J − shift)/λ, or 0 up to a threshold.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Found {
+    pub(crate) reference: f32,
+    pub(crate) temperature: f32,
+    /// The mean of J, where it was needed.
+    pub(crate) mean: f32,
+    shift: f32,
+    threshold: f32,
+}
+
+impl Weigh<'_> {
+    /// Log-weights of all rows.
+    pub(crate) fn run(&self, scores: &[f32], log_weights: &mut [f32], sums: &mut [Sums]) -> Found {
+        let found = self.find(scores, log_weights, sums);
+        self.weigh(found, scores, log_weights);
+        found
+    }
+
+    fn weigh(&self, found: Found, scores: &[f32], out: &mut [f32]) {
+        self.team.for_each(out, GROUP, |group, out| {
+            let first = group * GROUP;
+            let scores = &scores[first * 3..][..out.len() * 3];
+            self.isa.run(Job { weigh: self, found, first, scores, out });
+        });
+    }
+
+    /// The temperature of an update: as given, or found for what is wanted of the weights.
+    fn find(&self, scores: &[f32], log_weights: &mut [f32], sums: &mut [Sums]) -> Found {
+        let (update, [best, worst, _]) = (self.update, self.known);
+        let plain =
+            Found { reference: best, temperature: update.temperature, mean: 0.0, shift: 0.0, threshold: f32::MAX };
+        match update.search {
+            FIXED if !update.has(SIGNED) => plain,
+            // All costs equal (or none finite): any temperature does.
+            EFFECTIVE | DIVERGENCE if worst <= best => plain,
+            EFFECTIVE | DIVERGENCE => Found { temperature: self.halve(plain, scores, sums), ..plain },
+            _ => {
+                self.weigh(Found { temperature: 1.0, ..plain }, scores, log_weights);
+                // Signed weights are not exponentiated, so `weigh` must not be asked for a shift yet.
+                self.from_moments(plain, log_weights)
+            }
+        }
+    }
+
+    /// Bisection: both the effective sample size and the nearness to equal weights grow with λ.
+    fn halve(&self, plain: Found, scores: &[f32], sums: &mut [Sums]) -> f32 {
+        let update = self.update;
+        let second = if update.search == DIVERGENCE { Second::Logs } else { Second::Squares };
+        let [mut low, mut high] = BRACKET;
+        for _ in 0..HALVINGS {
+            let middle = low.sqrt() * high.sqrt();
+            self.team.for_each(sums, 1, |group, sums| {
+                let first = group * GROUP;
+                let rows = (scores.len() / 3 - first).min(GROUP);
+                let mut log_weights = [INVALID; GROUP];
+                let (out, scores) = (&mut log_weights[..rows], &scores[first * 3..][..rows * 3]);
+                self.isa.run(Job { weigh: self, found: Found { temperature: middle, ..plain }, first, scores, out });
+                sums[0] = self.isa.run(Group { second, log_weights: &mut log_weights });
+            });
+            let all = weighted_mean::merge(sums, second);
+            let valid = all.valid as f32;
+            let too_sharp = match second {
+                Second::Squares => all.sum * all.sum / all.squares < update.target * valid,
+                Second::Logs => all.squares / all.sum - (all.sum / valid).ln() > update.target,
+            };
+            if too_sharp { low = middle } else { high = middle }
+        }
+        low.sqrt() * high.sqrt()
+    }
+
+    /// What follows from mean and standard deviation of J, or from its order: `log_weights` holds −J of every row.
+    fn from_moments(&self, plain: Found, log_weights: &mut [f32]) -> Found {
+        let update = self.update;
+        let valid = || log_weights.iter().filter(|l| **l > INVALID).map(|l| -f64::from(*l));
+        let count = valid().count().max(1);
+        let mean = valid().sum::<f64>() / count as f64;
+        let found = Found { mean: mean as f32, ..plain };
+        let shift = if update.has(SIGNED) { found.mean } else { 0.0 };
+        match update.search {
+            STANDARDISED => {
+                let deviation = (valid().map(|j| (j - mean).powi(2)).sum::<f64>() / count as f64).sqrt() as f32;
+                let unit = if deviation < NO_DEVIATION { 1.0 } else { deviation };
+                Found { temperature: update.target * unit, shift, ..found }
+            }
+            ELITE => {
+                let wanted = elites(update.target, count);
+                // Invalid rows come last.
+                let (_, last, _) = log_weights.select_nth_unstable_by(wanted - 1, |a, b| b.total_cmp(a));
+                Found { threshold: -*last, ..found }
+            }
+            _ => Found { shift, ..found },
+        }
+    }
+}
+
+/// How many of `valid` rows are the best `fraction` of them: at least one.
+fn elites(fraction: f32, valid: usize) -> usize {
+    ((fraction * valid as f32).ceil() as usize).clamp(1, valid)
+}
 
 /// The scores of some rows, and what turns them into log-weights.
-struct Weigh<'a> {
-    update: &'a Update,
-    reference: f32,
-    temperature: f32,
+struct Job<'a> {
+    weigh: &'a Weigh<'a>,
+    found: Found,
     /// The row that they start with, and their scores, tile by tile.
     first: usize,
     scores: &'a [f32],
     out: &'a mut [f32],
 }
 
-impl WithSimd for Weigh<'_> {
+impl WithSimd for Job<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let (update, number) = (self.update, Lanes::<S>::from);
+        let Found { reference, temperature, shift, threshold, .. } = self.found;
+        let (update, number) = (self.weigh.update, Lanes::<S>::from);
+        // Both scores relative to the best cost; the best departure counts as what the demonstration costs.
+        let nearest = if finite(self.weigh.known[2]) { self.weigh.known[2] } else { 0.0 };
+        let demonstrated = update.demonstrated - reference * update.cost_scale;
         for (scores, out) in self.scores.chunks(SCORES).zip(self.out.chunks_mut(TILE)) {
             for lane in (0..TILE).step_by(Lanes::<S>::COUNT) {
                 let cost = Lanes::<S>::load(&scores[lane..]);
                 let lost = Lanes::<S>::load(&scores[TILE + lane..]);
-                let control = Lanes::<S>::load(&scores[2 * TILE + lane..]);
-                let scaled = ((cost - self.reference) + lost) * update.cost_scale + control * update.control_scaled;
-                let log_weight = -scaled / self.temperature - control * update.control_fixed;
+                let second = Lanes::<S>::load(&scores[2 * TILE + lane..]);
+                let mut scaled = ((cost - reference) + lost) * update.cost_scale + second * update.control_scaled;
+                if update.has(DEMONSTRATED) {
+                    scaled = scaled.min((second - nearest) * update.cost_scale + demonstrated);
+                }
+                let mut log_weight = -(scaled - shift) / temperature - second * update.control_fixed;
+                if update.search == ELITE && threshold < f32::MAX {
+                    log_weight = Lanes::choose(scaled.is_le(number(threshold)), number(0.0), number(MASKED));
+                }
                 // Not below `MASKED`, where a valid row would look like an invalid one.
                 let log_weight = log_weight.max(MASKED);
-                let valid = finite(cost) & finite(lost) & finite(control);
+                let valid = finite(cost) & finite(lost) & finite(second);
                 Lanes::choose(valid, log_weight, number(INVALID)).store(&mut out[lane..]);
             }
         }
         let real = (update.rows as usize).saturating_sub(self.first).min(self.out.len());
         self.out[real..].fill(INVALID);
     }
-}
-
-/// Log-weights of all rows, at a temperature that is known.
-pub(crate) fn weigh(isa: Isa, update: &Update, reference: f32, temperature: f32, scores: &[f32], out: &mut [f32]) {
-    threads::for_each(out, GROUP, |group, out| {
-        let first = group * GROUP;
-        let scores = &scores[first * 3..][..out.len() * 3];
-        isa.run(Weigh { update, reference, temperature, first, scores, out });
-    });
-}
-
-/// The temperature of an update: as given, or found by bisection for the effective sample size wanted, which grows with λ.
-pub(crate) fn temperature(
-    isa: Isa,
-    update: &Update,
-    [best, worst]: Extremes,
-    scores: &[f32],
-    sums: &mut [Sums],
-) -> f32 {
-    // All costs equal (or none finite): any temperature does.
-    if update.effective == 0.0 || worst <= best {
-        return update.temperature;
-    }
-    let [mut low, mut high] = BRACKET;
-    for _ in 0..HALVINGS {
-        let middle = low.sqrt() * high.sqrt();
-        threads::for_each(sums, 1, |group, sums| {
-            let first = group * GROUP;
-            let rows = (scores.len() / 3 - first).min(GROUP);
-            let mut log_weights = [INVALID; GROUP];
-            let (out, scores) = (&mut log_weights[..rows], &scores[first * 3..][..rows * 3]);
-            isa.run(Weigh { update, reference: best, temperature: middle, first, scores, out });
-            sums[0] = isa.run(Group { log_weights: &mut log_weights });
-        });
-        let all = weighted_mean::merge(sums);
-        if all.sum * all.sum / all.squares < update.effective * all.valid as f32 { low = middle } else { high = middle }
-    }
-    low.sqrt() * high.sqrt()
 }

@@ -4,10 +4,10 @@
 use pulp::{Simd, WithSimd};
 
 use super::isa::Isa;
-use super::threads;
+use super::threads::Team;
 use crate::scalar::math::{Vector, exp, finite};
 use crate::scalar::{Lanes, Real, Register};
-use crate::update::{GROUP, INVALID, MASKED, Sums, TILE, Update};
+use crate::update::{GROUP, INVALID, MASKED, SIGNED, Sums, TILE, Update};
 
 /// Numbers that a partial result starts with: its [`Sums`].
 pub(crate) const HEADER: usize = size_of::<Sums>() / size_of::<f32>();
@@ -17,8 +17,18 @@ pub(crate) fn partial_len(update: &Update) -> usize {
     HEADER + (update.width * update.moments()) as usize
 }
 
+/// What the second of a group's sums is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Second {
+    /// Σ e^{2(ℓ − max)}.
+    Squares,
+    /// Σ e^{ℓ − max} (ℓ − max), for the divergence of the weights from equal ones.
+    Logs,
+}
+
 /// Log-weights of one group, which become weights relative to their maximum.
 pub(crate) struct Group<'a> {
+    pub(crate) second: Second,
     pub(crate) log_weights: &'a mut [f32; GROUP],
 }
 
@@ -44,7 +54,10 @@ impl WithSimd for Group<'_> {
             let counts = log_weight.gt(MASKED);
             let weight = Lanes::choose(counts, exp(log_weight - max), number(0.0));
             sum += weight;
-            squares = weight.mul_add(weight, squares);
+            squares = match self.second {
+                Second::Squares => weight.mul_add(weight, squares),
+                Second::Logs => weight.mul_add(Lanes::choose(counts, log_weight - max, number(0.0)), squares),
+            };
             logs += Lanes::choose(counts, log_weight, number(0.0));
             valid += Lanes::choose(log_weight.gt(INVALID), number(1.0), number(0.0));
             weight.store(chunk);
@@ -54,6 +67,21 @@ impl WithSimd for Group<'_> {
     }
 }
 
+/// Weights of one group that are signed and come as they are; what is invalid weighs nothing.
+fn signed(weights: &mut [f32; GROUP]) -> Sums {
+    let mut sums = Sums::NONE;
+    for weight in weights {
+        if *weight <= MASKED {
+            *weight = 0.0;
+            continue;
+        }
+        // The mean is taken over the valid rows, so that is what their sum counts as.
+        (sums.max, sums.sum, sums.valid) = (0.0, sums.sum + 1.0, sums.valid + 1);
+        sums.squares += *weight * *weight;
+    }
+    sums
+}
+
 #[inline(always)]
 fn reduce<S: Simd>(lanes: Lanes<S>, start: f32, f: impl Fn(f32, f32) -> f32) -> f32 {
     let lanes: &[f32] = bytemuck::cast_slice(std::slice::from_ref(&lanes.0));
@@ -61,13 +89,18 @@ fn reduce<S: Simd>(lanes: Lanes<S>, start: f32, f: impl Fn(f32, f32) -> f32) -> 
 }
 
 /// The sums of several groups as one.
-pub(crate) fn merge(groups: &[Sums]) -> Sums {
+pub(crate) fn merge(groups: &[Sums], second: Second) -> Sums {
     let max = groups.iter().fold(MASKED, |max, group| max.max(group.max));
     let mut all = Sums { max, ..Sums::NONE };
     for group in groups {
         let scale = if group.max > MASKED { exp(group.max - max) } else { 0.0 };
         all.sum += scale * group.sum;
-        all.squares += scale * scale * group.squares;
+        all.squares += match second {
+            Second::Squares => scale * scale * group.squares,
+            // Where a group has no weight, its maximum says nothing.
+            Second::Logs if scale == 0.0 => 0.0,
+            Second::Logs => scale * (group.squares + (group.max - max) * group.sum),
+        };
         all.logs += group.logs;
         all.valid += group.valid;
     }
@@ -77,6 +110,8 @@ pub(crate) fn merge(groups: &[Sums]) -> Sums {
 /// One group of rows: their log-weights and where they stand.
 struct Average<'a> {
     update: &'a Update,
+    /// What second moments are taken about, by coordinate; nothing if about 0.
+    about: &'a [f32],
     first: usize,
     log_weights: &'a [f32],
     rows: &'a [f32],
@@ -101,114 +136,126 @@ impl WithSimd for Average<'_> {
                 *weight = INVALID;
             }
         }
-        let sums = Group { log_weights: &mut weights }.with_simd(simd);
-        let (header, moments) = self.partial.split_at_mut(HEADER);
+        let sums = if self.update.has(SIGNED) {
+            signed(&mut weights)
+        } else {
+            Group { second: Second::Squares, log_weights: &mut weights }.with_simd(simd)
+        };
+        let Average { update, partial, .. } = self;
+        let (header, moments) = partial.split_at_mut(HEADER);
         header.copy_from_slice(bytemuck::cast_slice(std::slice::from_ref(&sums)));
         moments.fill(0.0);
-        let (mean, second) = moments.split_at_mut(self.update.width as usize);
-        if self.update.coordinate_stride == TILE as u32 {
-            tiles::<S>(self.update, self.first, &weights, self.rows, mean, second);
+        let (mean, second) = moments.split_at_mut(update.width as usize);
+        let rows = Rows { update, about: self.about, first: self.first, rows: self.rows };
+        if update.coordinate_stride == TILE as u32 {
+            rows.in_tiles::<S>(&weights, mean, second);
         } else {
-            row_by_row::<S>(self.update, self.first, &weights[..self.log_weights.len()], self.rows, mean, second);
+            rows.one_by_one::<S>(&weights[..self.log_weights.len()], mean, second);
         }
     }
 }
 
-/// Rows in tiles: along the lanes, one coordinate after the other.
-#[inline(always)]
-fn tiles<S: Simd>(
-    update: &Update,
+/// The rows of one group, from row `first` on.
+struct Rows<'a> {
+    update: &'a Update,
+    about: &'a [f32],
     first: usize,
-    weights: &[f32; GROUP],
-    rows: &[f32],
-    mean: &mut [f32],
-    second: &mut [f32],
-) {
-    let width = update.width as usize;
-    let tiles = rows[first * width..].chunks_exact(TILE * width);
-    for (weights, tile) in weights.chunks_exact(TILE).zip(tiles) {
-        for (d, column) in tile.chunks_exact(TILE).enumerate() {
-            let (mut sum, mut square) = (Lanes::<S>::from(0.0), Lanes::<S>::from(0.0));
-            for lane in (0..TILE).step_by(Lanes::<S>::COUNT) {
-                let (w, v) = (Lanes::load(&weights[lane..]), Lanes::load(&column[lane..]));
-                sum = w.mul_add(v, sum);
+    rows: &'a [f32],
+}
+
+impl Rows<'_> {
+    /// Rows in tiles: along the lanes, one coordinate after the other. A row of no weight may hold anything.
+    #[inline(always)]
+    fn in_tiles<S: Simd>(&self, weights: &[f32; GROUP], mean: &mut [f32], second: &mut [f32]) {
+        let width = self.update.width as usize;
+        let zero = Lanes::<S>::from(0.0);
+        let tiles = self.rows[self.first * width..].chunks_exact(TILE * width);
+        for (weights, tile) in weights.chunks_exact(TILE).zip(tiles) {
+            for (d, column) in tile.chunks_exact(TILE).enumerate() {
+                let about = self.about.get(d).map_or(0.0, |x| self.update.centre * x);
+                let (mut sum, mut square) = (zero, zero);
+                for lane in (0..TILE).step_by(Lanes::<S>::COUNT) {
+                    let (w, v) = (Lanes::load(&weights[lane..]), Lanes::load(&column[lane..]));
+                    let v = Lanes::choose(w.is_eq(zero), zero, v);
+                    sum = w.mul_add(v, sum);
+                    if !second.is_empty() {
+                        let off = v - about;
+                        square = (w * off).mul_add(off, square);
+                    }
+                }
+                mean[d] += reduce(sum, 0.0, |a, b| a + b);
                 if !second.is_empty() {
-                    square = (w * v).mul_add(v, square);
+                    second[d] += reduce(square, 0.0, |a, b| a + b);
                 }
             }
-            mean[d] += reduce(sum, 0.0, |a, b| a + b);
-            if !second.is_empty() {
-                second[d] += reduce(square, 0.0, |a, b| a + b);
+        }
+    }
+
+    /// Row after row: along the coordinates. A row of no weight is not read.
+    #[inline(always)]
+    fn one_by_one<S: Simd>(&self, weights: &[f32], mean: &mut [f32], second: &mut [f32]) {
+        let width = self.update.width as usize;
+        let count = Lanes::<S>::COUNT;
+        let whole = width / count * count;
+        for (weight, row) in weights.iter().zip(self.rows[self.first * width..].chunks_exact(width)) {
+            if *weight == 0.0 {
+                continue;
+            }
+            let w = Lanes::<S>::from(*weight);
+            for d in (0..whole).step_by(count) {
+                let v = Lanes::load(&row[d..]);
+                w.mul_add(v, Lanes::load(&mean[d..])).store(&mut mean[d..]);
+                if !second.is_empty() {
+                    (w * v).mul_add(v, Lanes::load(&second[d..])).store(&mut second[d..]);
+                }
+            }
+            for d in whole..width {
+                mean[d] += weight * row[d];
+                if !second.is_empty() {
+                    second[d] += weight * row[d] * row[d];
+                }
             }
         }
     }
 }
 
-/// Row after row: along the coordinates. A row of no weight is not read, so it may hold anything.
-#[inline(always)]
-fn row_by_row<S: Simd>(
-    update: &Update,
-    first: usize,
-    weights: &[f32],
-    rows: &[f32],
-    mean: &mut [f32],
-    second: &mut [f32],
-) {
-    let width = update.width as usize;
-    let count = Lanes::<S>::COUNT;
-    let whole = width / count * count;
-    for (weight, row) in weights.iter().zip(rows[first * width..].chunks_exact(width)) {
-        if *weight == 0.0 {
-            continue;
-        }
-        let w = Lanes::<S>::from(*weight);
-        for d in (0..whole).step_by(count) {
-            let v = Lanes::load(&row[d..]);
-            w.mul_add(v, Lanes::load(&mean[d..])).store(&mut mean[d..]);
-            if !second.is_empty() {
-                (w * v).mul_add(v, Lanes::load(&second[d..])).store(&mut second[d..]);
-            }
-        }
-        for d in whole..width {
-            mean[d] += weight * row[d];
-            if !second.is_empty() {
-                second[d] += weight * row[d] * row[d];
-            }
-        }
-    }
+/// The weighted mean of the rows of a problem under their log-weights.
+pub(crate) struct WeightedMean<'a> {
+    pub(crate) team: Team,
+    pub(crate) isa: Isa,
+    pub(crate) update: &'a Update,
+    /// What second moments are taken about, before `update.centre` scales it; nothing if about 0.
+    pub(crate) about: &'a [f32],
+    pub(crate) log_weights: &'a [f32],
+    pub(crate) rows: &'a [f32],
 }
 
-/// Mean (and second moment) of the rows under their log-weights. `partials` has room for every group; the result ends up
-/// in `mean`, which is D or 2 D long.
-pub(crate) fn weighted_mean(
-    isa: Isa,
-    update: &Update,
-    log_weights: &[f32],
-    rows: &[f32],
-    partials: &mut [f32],
-    mean: &mut [f32],
-) -> Sums {
-    let len = partial_len(update);
-    threads::for_each(partials, len, |group, partial| {
-        let first = group * GROUP;
-        let log_weights = &log_weights[first..log_weights.len().min(first + GROUP)];
-        isa.run(Average { update, first, log_weights, rows, partial });
-    });
-    let header = |partial: &[f32]| bytemuck::pod_read_unaligned::<Sums>(bytemuck::cast_slice(&partial[..HEADER]));
-    let mut all = Sums::NONE;
-    for partial in partials.chunks(len) {
-        all = merge(&[all, header(partial)]);
-    }
-    mean.fill(0.0);
-    for partial in partials.chunks(len) {
-        let max = header(partial).max;
-        if max <= MASKED {
-            continue;
+impl WeightedMean<'_> {
+    /// `partials` has room for every group; mean (and second moment) end up in `mean`, which is D or 2 D long.
+    pub(crate) fn run(&self, partials: &mut [f32], mean: &mut [f32]) -> Sums {
+        let Self { update, about, log_weights, rows, .. } = *self;
+        let len = partial_len(update);
+        self.team.for_each(partials, len, |group, partial| {
+            let first = group * GROUP;
+            let log_weights = &log_weights[first..log_weights.len().min(first + GROUP)];
+            self.isa.run(Average { update, about, first, log_weights, rows, partial });
+        });
+        let header = |partial: &[f32]| bytemuck::pod_read_unaligned::<Sums>(bytemuck::cast_slice(&partial[..HEADER]));
+        let mut all = Sums::NONE;
+        for partial in partials.chunks(len) {
+            all = merge(&[all, header(partial)], Second::Squares);
         }
-        let scale = exp(max - all.max) / all.sum;
-        for (mean, part) in mean.iter_mut().zip(&partial[HEADER..]) {
-            *mean = part.mul_add(scale, *mean);
+        mean.fill(0.0);
+        for partial in partials.chunks(len) {
+            let max = header(partial).max;
+            if max <= MASKED {
+                continue;
+            }
+            let scale = exp(max - all.max) / all.sum;
+            for (mean, part) in mean.iter_mut().zip(&partial[HEADER..]) {
+                *mean = part.mul_add(scale, *mean);
+            }
         }
+        all
     }
-    all
 }

@@ -11,7 +11,7 @@ use super::source::Shape;
 use crate::engine::program::Program;
 use crate::engine::{Done, Fetched, Timing};
 use crate::error::{BuildError, EngineError, PlanError};
-use crate::update::{CONTROL_COST, GIVEN, GROUP, LIMITED, NOMINAL_FIRST, Problem, Sums, TILE, Update, round_up};
+use crate::update::{CONTROL_COST, FIXED, GIVEN, GROUP, LIMITED, NOMINAL_FIRST, Problem, Sums, TILE, Update, round_up};
 
 /// Bytes of the summary (`shaders/update.wgsl`): sums, then the keys of the best and the worst cost, then λ.
 pub(crate) const SUMMARY: u64 = 64;
@@ -72,6 +72,7 @@ pub(crate) struct Workspace {
     /// A submission that has not been waited for to the end, because of a time-out.
     pending: Option<wgpu::SubmissionIndex>,
     nominal: Vec<f32>,
+    sums: Vec<Sums>,
     /// Given rows in tiles, on their way to the device.
     tiled: Vec<f32>,
     /// The last update that was carried out.
@@ -174,7 +175,16 @@ pub(crate) fn bind(device: &Device, updates: &wgpu::Buffer, storages: [&wgpu::Bu
 
 impl Workspace {
     pub(crate) fn new(device: Arc<Device>) -> Self {
-        Self { device, chain: None, buffers: None, pending: None, nominal: Vec::new(), tiled: Vec::new(), last: None }
+        Self {
+            device,
+            chain: None,
+            buffers: None,
+            pending: None,
+            nominal: Vec::new(),
+            sums: Vec::new(),
+            tiled: Vec::new(),
+            last: None,
+        }
     }
 
     /// Compiles what is not compiled and allocates what is not large enough. The second time it does nothing.
@@ -291,7 +301,9 @@ impl Workspace {
         })?;
         self.pending = None;
         timing.total = started.elapsed();
-        Ok(Done { nominal: &self.nominal, sums, timing })
+        self.sums.clear();
+        self.sums.push(sums);
+        Ok(Done { nominal: &self.nominal, sums: &self.sums, timing })
     }
 
     pub(crate) fn fetch(&mut self) -> Result<Fetched, EngineError> {
@@ -403,7 +415,7 @@ fn rollout(pass: &mut wgpu::ComputePass<'_>, chain: &Chain, update: &Update) {
 }
 
 fn weigh(pass: &mut wgpu::ComputePass<'_>, chain: &Chain, update: &Update) {
-    if update.effective > 0.0 {
+    if update.search != FIXED {
         pass.set_pipeline(&chain.temperature);
         pass.dispatch_workgroups(1, 1, 1);
     }
