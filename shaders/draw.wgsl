@@ -1,5 +1,5 @@
-// The rows of the last update, written down for a caller who wants to see them: drawn again around the nominal of before
-// the step, or, if they were given, as the limits left them.
+// The rows of the last update of the first problem, written down for a caller who wants to see them: drawn again around the
+// nominal of before the step, or, if they were given, as the limits left them.
 
 @compute @workgroup_size(64)
 fn draw(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
@@ -7,7 +7,7 @@ fn draw(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) w
     if k < update.rows {
         let p = proposal();
         for (var start = 0u; start < update.horizon; start += STEPS) {
-            var controls = controls_from(p, nominal_from(start, update.width), k, start);
+            var controls = controls_from(p, centred(start, NOMINAL_BEFORE, FACTORS_BEFORE), k, start);
             let end = min(start + STEPS, update.horizon);
             for (var t = start; t < end; t++) {
                 stored(k, t, first_of(controls));

@@ -14,9 +14,18 @@ fn partial_len() -> u32 {
     return HEADER_LEN + update.width * moments();
 }
 
+fn group_total() -> u32 {
+    return (update.rows + GROUP - 1u) / GROUP;
+}
+
+// Where the partial result of a group starts. That of all groups together stands behind the last one's.
+fn partial_at(group: u32) -> u32 {
+    return (problem * (group_total() + 1u) + group) * partial_len();
+}
+
 // The log-weight of row k of a group of `count`: what does not count is one of two finite numbers from here on.
 fn sanitised(first: u32, k: u32, count: u32) -> f32 {
-    let log_weight = log_weights[first + min(k, count - 1u)];
+    let log_weight = log_weights[log_weight_address(first + min(k, count - 1u))];
     let bits = bitcast<u32>(log_weight);
     // −∞ is a legitimate weight of zero; NaN and +∞ are not, and the engine's own mark stays.
     let masked = bits == 0xff800000u;
@@ -51,6 +60,14 @@ fn find_weights(group: u32, lane: u32, records: bool) {
         let l = weights[at];
         let counts = l > vec4<f32>(MASKED);
         var w: vec4<f32>;
+        if has(FLAG_SIGNED) {
+            // Weights as they are. The mean is taken over the valid rows, so that is what their sum counts as.
+            w = select(zero, l, counts);
+            weights[at] = w;
+            let valid = dot(select(zero, one, counts), one);
+            sums += vec4<f32>(valid, dot(w, w), 0.0, valid);
+            continue;
+        }
         for (var i = 0u; i < 4u; i++) {
             w[i] = select(0.0, gibbs_exp(min(l[i] - group_max, 0.0)), counts[i]);
         }
@@ -60,8 +77,8 @@ fn find_weights(group: u32, lane: u32, records: bool) {
     }
     sums = add_up(lane, sums);
     if lane == 0u && records {
-        let at = group * partial_len();
-        partials[at] = group_max;
+        let at = partial_at(group);
+        partials[at] = select(group_max, 0.0, has(FLAG_SIGNED) && group_max > MASKED);
         partials[at + 1u] = sums.x;
         partials[at + 2u] = sums.y;
         partials[at + 3u] = sums.z;

@@ -8,23 +8,30 @@ fn group_mean(
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
+    problem = workgroup.z;
     let group = workgroup.x;
     find_weights(group, lane, workgroup.y == 0u);
     let p = proposal();
     for (var start = workgroup.y * STEPS; start < update.horizon; start += workgroups.y * STEPS) {
-        let centre = nominal_from(start, 0u);
+        let d = centred(start, NOMINAL, FACTORS);
         var sum = Stretch();
+        var squares = Stretch();
         for (var at = lane; 4u * at < group_count(group); at += LANES) {
             let w = weights[at];
             let k = group * GROUP + at * 4u;
-            if any(w > vec4<f32>()) {
-                sum = weighed(sum, w.x, of_row(p, centre, k, start));
-                sum = weighed(sum, w.y, of_row(p, centre, k + 1u, start));
-                sum = weighed(sum, w.z, of_row(p, centre, k + 2u, start));
-                sum = weighed(sum, w.w, of_row(p, centre, k + 3u, start));
+            if any(w != vec4<f32>()) {
+                let c0 = of_row(p, d, k, start);
+                let c1 = of_row(p, d, k + 1u, start);
+                let c2 = of_row(p, d, k + 2u, start);
+                let c3 = of_row(p, d, k + 3u, start);
+                sum = weighed(weighed(weighed(weighed(sum, w.x, c0), w.y, c1), w.z, c2), w.w, c3);
+                if SECOND_MOMENT {
+                    let two = squared(squared(squares, w.x, c0, d), w.y, c1, d);
+                    squares = squared(squared(two, w.z, c2, d), w.w, c3, d);
+                }
             }
         }
-        let at = group * partial_len() + HEADER_LEN + start * CONTROLS;
+        let at = partial_at(group) + HEADER_LEN + start * CONTROLS;
         let left = update.width - start * CONTROLS;
         for (var i = 0u; i < STEPS * CONTROLS; i += 4u) {
             workgroupBarrier();
@@ -32,11 +39,18 @@ fn group_mean(
             if lane < 4u && i + lane < left {
                 partials[at + i + lane] = root_sum_of(lane);
             }
+            if SECOND_MOMENT {
+                workgroupBarrier();
+                add_to_root(lane, four_of(squares, i));
+                if lane < 4u && i + lane < left {
+                    partials[at + update.width + i + lane] = root_sum_of(lane);
+                }
+            }
         }
     }
 }
 
 // Rows beyond the last weigh nothing, but must be somewhere.
-fn of_row(p: Proposal, centre: Stretch, k: u32, start: u32) -> Stretch {
-    return controls_from(p, centre, min(k, update.rows - 1u), start);
+fn of_row(p: Proposal, d: Draw, k: u32, start: u32) -> Stretch {
+    return controls_from(p, d, min(k, update.rows - 1u), start);
 }

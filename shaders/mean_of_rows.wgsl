@@ -6,6 +6,7 @@ const PARTS = 16u; // LANES / COORDINATES
 
 @compute @workgroup_size(256)
 fn group_mean(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    problem = workgroup.z;
     let group = workgroup.x;
     let first = group * GROUP;
     let count = group_count(group);
@@ -21,7 +22,7 @@ fn group_mean(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invoca
         for (var i = part; i < count; i += PARTS) {
             // A row of no weight may hold anything, so it must not be multiplied with.
             let w = weights[i / 4u][i % 4u];
-            let r = select(0.0, rows[address(first + i, d)], w > 0.0);
+            let r = select(0.0, rows[address(first + i, d)], w != 0.0);
             moment += vec2<f32>(w * r, w * r * r);
         }
     }
@@ -33,7 +34,7 @@ fn group_mean(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invoca
         for (var i = 1u; i < PARTS; i++) {
             all += of_lanes[lane * PARTS + i];
         }
-        let at = group * partial_len() + HEADER_LEN;
+        let at = partial_at(group) + HEADER_LEN;
         partials[at + here] = all.x;
         if has(FLAG_SECOND_MOMENT) {
             partials[at + update.width + here] = all.y;

@@ -7,18 +7,20 @@ const PARTS = 16u; // LANES / COORDINATES
 // All groups as one. The mean (and the second moment behind it) goes where another group's would follow the last.
 @compute @workgroup_size(256)
 fn merge(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let groups = (update.rows + GROUP - 1u) / GROUP;
+    problem = workgroup.z;
+    let groups = group_total();
     let len = partial_len();
+    let base = partial_at(0u);
 
     var max_here = MASKED;
     for (var g = lane; g < groups; g += LANES) {
-        max_here = max(max_here, partials[g * len]);
+        max_here = max(max_here, partials[base + g * len]);
     }
     let all_max = largest(lane, max_here);
     var mine = vec4<f32>();
     var valid = 0u;
     for (var g = lane; g < groups; g += LANES) {
-        let at = g * len;
+        let at = base + g * len;
         let scale = merge_scale(partials[at], all_max);
         mine += vec4<f32>(scale * partials[at + 1u], scale * scale * partials[at + 2u], partials[at + 3u], 0.0);
         valid += u32(partials[at + 4u]);
@@ -38,7 +40,7 @@ fn merge(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_
     var mean = 0.0;
     if d < width {
         for (var g = part; g < groups; g += PARTS) {
-            let at = g * len;
+            let at = base + g * len;
             mean = fma(merge_scale(partials[at], all_max), partials[at + HEADER_LEN + d], mean);
         }
     }
@@ -50,14 +52,14 @@ fn merge(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_
         for (var i = 0u; i < PARTS; i++) {
             all += of_lanes[lane * PARTS + i].x;
         }
-        partials[groups * len + HEADER_LEN + here] = all / sums.x;
+        partials[base + groups * len + HEADER_LEN + here] = all / sums.x;
     }
     if lane == 0u && workgroup.x == 0u {
-        summary.sums.max = all_max;
-        summary.sums.sum = sums.x;
-        summary.sums.squares = sums.y;
-        summary.sums.logs = sums.z;
-        summary.sums.valid = u32(sums.w) + (u32(high) << 16u);
+        summary[problem].sums.max = all_max;
+        summary[problem].sums.sum = sums.x;
+        summary[problem].sums.squares = sums.y;
+        summary[problem].sums.logs = sums.z;
+        summary[problem].sums.valid = u32(sums.w) + (u32(high) << 16u);
     }
 }
 

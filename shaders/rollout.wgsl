@@ -3,16 +3,19 @@
 //
 // The model is generated (src/engine/gpu/source.rs) and put before this file:
 //     struct State, struct Control, initial_state(), frozen(moves, before, after)
-//     model_advance(t, x, before, u): the cost of having arrived in x by `before`, whether that ends it, the next state by u
-//     model_cost(t, x, u), model_terminal(t, x)
+//     model_advance(t, x, before, u): the cost of having arrived in x by `before` and how far that is from a demonstration,
+//         whether it ends the rollout, the next state by u
+//     model_cost(t, x, u), model_departure(t, x), model_terminal(t, x)
 //     struct Proposal, proposal()
-//     struct Stretch, nominal_from(start, nominal_at), controls_from(p, centre, k, start), first_of(c), rest_of(c): the
-//         controls of row k in the next STEPS time steps, drawn or given, within the limits
+//     struct Stretch, struct Draw, centred(start, nominal, factors), controls_from(p, d, k, start), first_of(c), rest_of(c):
+//         the controls of row k in the next STEPS time steps, drawn or given, within the limits
 //     control_cost(p, t, u)
-//     const CONTROL_COST: whether the control cost is wanted
+//     const CONTROL_COST, DEMONSTRATED: what the second score is
 
-// The costs of a tile as keys for its best and its worst; those that do not count are the worst best and the best worst.
-var<workgroup> tile_keys: array<vec2<u32>, 64>;
+// The costs of a tile as keys for its best and its worst, and the second scores for their smallest; those that do not count
+// are the worst best, the best worst and the largest smallest.
+var<workgroup> tile_keys: array<vec3<u32>, 64>;
+const NO_KEYS = vec3<u32>(0xffffffffu, 0u, 0xffffffffu);
 
 // Kahan's summation: a sum, and what it has rounded away so far.
 fn added(sum: vec2<f32>, value: f32) -> vec2<f32> {
@@ -28,9 +31,10 @@ fn rollout(
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
+    problem = workgroup.z;
     let tile = workgroup.y * workgroups.x + workgroup.x;
     let k = tile * TILE + lane;
-    var key = vec2<u32>(0xffffffffu, 0u);
+    var key = NO_KEYS;
     // A workgroup beyond the last tile has nothing to do; it goes as one.
     if tile * TILE < update.rows {
         let p = proposal();
@@ -38,19 +42,22 @@ fn rollout(
         var before = Control();
         var running = true;
         var sum = vec2<f32>();
-        var control = 0.0;
+        var second = 0.0;
         for (var start = 0u; start < update.horizon; start += STEPS) {
-            var controls = controls_from(p, nominal_from(start, 0u), k, start);
+            var controls = controls_from(p, centred(start, NOMINAL, FACTORS), k, start);
             let end = min(start + STEPS, update.horizon);
             for (var t = start; t < end; t++) {
                 let u = first_of(controls);
                 controls = rest_of(controls);
                 if CONTROL_COST {
-                    control += control_cost(p, t, u);
+                    second += control_cost(p, t, u);
                 }
                 // The cost of the step before stands here, beside the next step, so that what they share is computed once.
                 let next = model_advance(t, x, before, u);
                 sum = added(sum, select(0.0, next.cost, running && t > 0u));
+                if DEMONSTRATED {
+                    second += select(0.0, next.departure, running && t > 0u);
+                }
                 running = running && !next.done;
                 x = frozen(running, x, next.x);
                 before = u;
@@ -58,22 +65,30 @@ fn rollout(
         }
         sum = added(sum, select(0.0, model_cost(update.horizon - 1u, x, before), running));
         sum = added(sum, model_terminal(update.horizon, x));
+        if DEMONSTRATED {
+            second += select(0.0, model_departure(update.horizon - 1u, x), running);
+        }
 
         let at = score_address(k);
         scores[at] = sum.x;
         scores[at + TILE] = -sum.y;
-        scores[at + 2u * TILE] = control;
+        scores[at + 2u * TILE] = second;
         if k < update.rows && finite(sum.x) {
-            key = vec2<u32>(ordered(sum.x));
+            key = vec3<u32>(ordered(sum.x), ordered(sum.x), key.z);
+        }
+        if k < update.rows && finite(second) {
+            key.z = ordered(second);
         }
     }
     tile_keys[lane] = key;
     workgroupBarrier();
     if lane == 0u {
         for (var i = 1u; i < TILE; i++) {
-            key = vec2<u32>(min(key.x, tile_keys[i].x), max(key.y, tile_keys[i].y));
+            let other = tile_keys[i];
+            key = vec3<u32>(min(key.x, other.x), max(key.y, other.y), min(key.z, other.z));
         }
-        atomicMin(&summary.best, key.x);
-        atomicMax(&summary.worst, key.y);
+        atomicMin(&summary[problem].best, key.x);
+        atomicMax(&summary[problem].worst, key.y);
+        atomicMin(&summary[problem].nearest, key.z);
     }
 }

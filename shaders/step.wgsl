@@ -4,33 +4,46 @@
 const STREAM = 0x1000000u;
 
 @compute @workgroup_size(64)
-fn step_nominal(@builtin(global_invocation_id) id: vec3<u32>) {
-    let d = id.x;
-    let groups = (update.rows + GROUP - 1u) / GROUP;
+fn step_nominal(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    problem = workgroup.z;
+    let d = workgroup.x * 64u + lane;
     let moments = select(1u, 2u, has(FLAG_SECOND_MOMENT));
-    let mean_at = groups * (8u + update.width * moments) + 8u;
+    let groups = (update.rows + GROUP - 1u) / GROUP;
+    let len = 8u + update.width * moments;
+    let mean_at = (problem * (groups + 1u) + groups) * len + 8u;
     if d < update.width {
-        nominal[update.width + d] = nominal[d];
-    }
-    if d < update.width && summary.sums.sum > 0.0 {
-        var next = fma(update.b, nominal[d], update.a * partials[mean_at + d]);
-        if update.c != 0.0 {
-            let z = normals(vec4<u32>(0u, d / 4u, update.number, STREAM));
-            next = fma(update.c, z[d % 4u], next);
-        }
-        if has(FLAG_CLAMPED) {
+        let x = nominal[block_at(NOMINAL) + d];
+        let factor = nominal[block_at(FACTORS) + d];
+        nominal[block_at(NOMINAL_BEFORE) + d] = x;
+        nominal[block_at(FACTORS_BEFORE) + d] = factor;
+        if summary[problem].sums.sum > 0.0 {
+            let mean = partials[mean_at + d];
             let control = d % CONTROLS;
-            next = clamp(next, inputs[LOW + control], inputs[HIGH + control]);
+            if has(FLAG_ADAPT) {
+                let off = mean - update.centre * x;
+                let deviation = sqrt(max(partials[mean_at + update.width + d] - off * off, 0.0));
+                let unit = inputs[FACTOR + control * (CONTROLS + 1u)] * update.scale;
+                let found = max(deviation / unit, update.floor);
+                nominal[block_at(FACTORS) + d] = fma(1.0 - update.a, factor, update.a * found);
+            }
+            var next = fma(update.b, x, update.a * mean);
+            if update.c != 0.0 {
+                let z = normals(vec4<u32>(0u, d / 4u, update.number, STREAM | problem));
+                next = fma(update.c, z[d % 4u], next);
+            }
+            if has(FLAG_CLAMPED) {
+                next = clamp(next, inputs[LOW + control], inputs[HIGH + control]);
+            }
+            nominal[block_at(NOMINAL) + d] = next;
         }
-        nominal[d] = next;
     }
     if d == 0u {
-        summary.sums.temperature = summary.temperature;
-        if update.search == FIXED {
-            summary.sums.temperature = update.temperature;
-        }
-        summary.sums.reference = from_ordered(atomicLoad(&summary.best));
-        atomicStore(&summary.best, 0xffffffffu);
-        atomicStore(&summary.worst, 0u);
+        let simple = update.search == FIXED && !has(FLAG_SIGNED);
+        summary[problem].sums.temperature = select(summary[problem].temperature, update.temperature, simple);
+        summary[problem].sums.mean = select(summary[problem].mean, 0.0, simple);
+        summary[problem].sums.reference = from_ordered(atomicLoad(&summary[problem].best));
+        atomicStore(&summary[problem].best, 0xffffffffu);
+        atomicStore(&summary[problem].worst, 0u);
+        atomicStore(&summary[problem].nearest, 0xffffffffu);
     }
 }

@@ -3,6 +3,8 @@
 // One bind group serves all kernels, so that nothing is bound again between them. The rows of a plan, where they are in
 // memory at all (given by the caller, or fetched), stand in tiles of 64: within a tile one coordinate of all 64 rows, then
 // the next coordinate, so that the 64 invocations of a workgroup read and write side by side. So do scores.
+//
+// The third dimension of a dispatch is the problem; every buffer holds what belongs to one problem after the other.
 
 const TILE = 64u;
 const GROUP = 1024u;
@@ -11,7 +13,6 @@ const GROUP = 1024u;
 const FLAG_GIVEN = 1u;
 const FLAG_SECOND_MOMENT = 16u;
 const FLAG_CLAMPED = 32u;
-const FLAG_SPREAD = 64u;
 const FLAG_ADAPT = 128u;
 const FLAG_DEMONSTRATED = 256u;
 const FLAG_SIGNED = 512u;
@@ -74,17 +75,18 @@ struct Sums {
     mean: f32,
 }
 
-// What is known of all rows together. `best` and `worst` are costs, as integers in the same order (see `ordered`).
+// What is known of all rows of a problem together: the best and the worst cost and the smallest second score, as integers in
+// the same order (see `ordered`), and what `temperature` found. Twin: Found in src/engine/cpu/weigh.rs.
 struct Summary {
     sums: Sums,
     best: atomic<u32>,
     worst: atomic<u32>,
+    nearest: atomic<u32>,
     temperature: f32,
-    padding_0: u32,
-    padding_1: u32,
-    padding_2: u32,
-    padding_3: u32,
-    padding_4: u32,
+    mean: f32,
+    shift: f32,
+    threshold: f32,
+    padding: u32,
 }
 
 @group(0) @binding(0) var<uniform> update: Update;
@@ -94,22 +96,45 @@ struct Summary {
 @group(0) @binding(4) var<storage, read_write> scores: array<f32>;
 @group(0) @binding(5) var<storage, read_write> log_weights: array<f32>;
 @group(0) @binding(6) var<storage, read_write> partials: array<f32>;
-// The nominal, and behind it the one that the last step started from.
+// Four blocks of problems × width: the nominal, the nominal that the last step started from, the spread, and likewise.
 @group(0) @binding(7) var<storage, read_write> nominal: array<f32>;
-@group(0) @binding(8) var<storage, read_write> summary: Summary;
+@group(0) @binding(8) var<storage, read_write> summary: array<Summary>;
+
+// Which problem this invocation works on. Every kernel sets it first.
+var<private> problem: u32;
+
+const NOMINAL = 0u;
+const NOMINAL_BEFORE = 1u;
+const FACTORS = 2u;
+const FACTORS_BEFORE = 3u;
+
+// Where one of the blocks of `nominal` starts for this problem.
+fn block_at(which: u32) -> u32 {
+    return (which * update.problems + problem) * update.width;
+}
+
+// The number of rows in whole tiles.
+fn padded_rows() -> u32 {
+    return (update.rows + TILE - 1u) / TILE * TILE;
+}
 
 // Where coordinate d of row k stands, whichever way the rows are laid out. Twin: Update::address in src/update.rs.
 fn address(k: u32, d: u32) -> u32 {
-    return (k / TILE) * TILE * update.width + (k % TILE) * update.row_stride + d * update.coordinate_stride;
+    return problem * update.rows_stride
+        + (k / TILE) * TILE * update.width + (k % TILE) * update.row_stride + d * update.coordinate_stride;
 }
 
 fn has(flag: u32) -> bool {
     return (update.flags & flag) != 0u;
 }
 
-// Where the score of row k stands: its cost, then (TILE on) what rounding took from it, then (2 TILE on) its control cost.
+// Where the score of row k stands: its cost, then (TILE on) what rounding took from it, then (2 TILE on) its second score.
 fn score_address(k: u32) -> u32 {
-    return (k / TILE) * 3u * TILE + (k % TILE);
+    return problem * 3u * padded_rows() + (k / TILE) * 3u * TILE + (k % TILE);
+}
+
+fn log_weight_address(k: u32) -> u32 {
+    return problem * padded_rows() + k;
 }
 
 // Whether a number is neither NaN nor infinite. By its bits: comparisons may be folded as if there were no NaN.

@@ -1,28 +1,42 @@
-// Weigh: costs become log-weights, and the temperature is found that leaves a given effective sample size.
-// Twin: src/engine/cpu/weigh.rs.
+// Weigh: costs become log-weights, and the temperature is found that an update asks for. Twin: src/engine/cpu/weigh.rs.
 
 // Where λ is looked for (wherever it may be), and how often the logarithm of that is halved.
 const LOWEST = 1e-30f;
 const HIGHEST = 1e30f;
 const HALVINGS = 28u;
+// A standard deviation below this counts as 1.
+const NO_DEVIATION = 1e-4f;
+const NO_THRESHOLD = 3.4e38f;
 
-// ℓ of row k, relative to the reference cost.
-fn log_weight(k: u32, reference: f32, temperature: f32) -> f32 {
+// J of a row and whether it counts, and the part of its log-weight that no temperature divides.
+struct Scaled {
+    cost: f32,
+    fixed: f32,
+    valid: bool,
+}
+
+fn scaled(k: u32) -> Scaled {
     let at = score_address(k);
     let cost = scores[at];
     let lost = scores[at + TILE];
-    let control = scores[at + 2u * TILE];
-    let scaled = ((cost - reference) + lost) * update.cost_scale + control * update.control_scaled;
-    let weight = -scaled / temperature - control * update.control_fixed;
-    // Not below MASKED, where a valid row would look like an invalid one.
-    return select(INVALID, max(weight, MASKED), finite(cost) && finite(lost) && finite(control));
+    let second = scores[at + 2u * TILE];
+    // Both scores relative to the best cost; the best departure counts as what the demonstration costs.
+    let reference = from_ordered(atomicLoad(&summary[problem].best));
+    var j = ((cost - reference) + lost) * update.cost_scale + second * update.control_scaled;
+    if has(FLAG_DEMONSTRATED) {
+        let key = atomicLoad(&summary[problem].nearest);
+        let nearest = select(from_ordered(key), 0.0, key == 0xffffffffu);
+        let demonstrated = update.demonstrated - reference * update.cost_scale;
+        j = min(j, (second - nearest) * update.cost_scale + demonstrated);
+    }
+    return Scaled(j, second * update.control_fixed, finite(cost) && finite(lost) && finite(second));
 }
 
-fn known_temperature() -> f32 {
-    if update.search == FIXED {
-        return update.temperature;
-    }
-    return summary.temperature;
+// ℓ of row k, with J relative to `shift`. Not below MASKED, where a valid row would look like an invalid one.
+fn log_weight(k: u32, shift: f32, temperature: f32) -> f32 {
+    let row = scaled(k);
+    let weight = -(row.cost - shift) / temperature - row.fixed;
+    return select(INVALID, max(weight, MASKED), row.valid);
 }
 
 @compute @workgroup_size(256)
@@ -31,43 +45,124 @@ fn weigh(
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
+    problem = workgroup.z;
     let k = (workgroup.y * workgroups.x + workgroup.x) * 256u + lane;
     if k < update.rows {
-        log_weights[k] = log_weight(k, from_ordered(atomicLoad(&summary.best)), known_temperature());
+        var weight: f32;
+        if update.search == ELITE {
+            let row = scaled(k);
+            let elite = row.cost + row.fixed <= summary[problem].threshold;
+            weight = select(INVALID, select(MASKED, 0.0, elite), row.valid);
+        } else if update.search == FIXED && !has(FLAG_SIGNED) {
+            weight = log_weight(k, 0.0, update.temperature);
+        } else {
+            weight = log_weight(k, summary[problem].shift, summary[problem].temperature);
+        }
+        log_weights[log_weight_address(k)] = weight;
     }
 }
 
-// One workgroup: bisection for the temperature, whose effective sample size grows with it.
+// One workgroup for each problem: whatever has to be known of all its rows before any of them can be weighed.
 @compute @workgroup_size(256)
-fn temperature(@builtin(local_invocation_index) lane: u32) {
-    let best_key = atomicLoad(&summary.best);
-    let worst_key = atomicLoad(&summary.worst);
-    let reference = from_ordered(best_key);
+fn temperature(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    problem = workgroup.z;
+    var found = update.temperature;
+    var shift = 0.0;
+    var threshold = NO_THRESHOLD;
+    var mean = 0.0;
+    if update.search == EFFECTIVE || update.search == DIVERGENCE {
+        let best_key = atomicLoad(&summary[problem].best);
+        let worst_key = atomicLoad(&summary[problem].worst);
+        let halved = halve(lane);
+        // All costs equal (or none finite): any temperature does.
+        found = select(update.temperature, halved, best_key < worst_key);
+    } else {
+        // Weights under λ = 1 are −J.
+        var sums = vec4<f32>();
+        for (var k = lane; k < update.rows; k += LANES) {
+            let l = log_weight(k, 0.0, 1.0);
+            sums += select(vec4<f32>(), vec4<f32>(-l, 1.0, 0.0, 0.0), l > INVALID);
+        }
+        let all = add_up(lane, sums);
+        workgroupBarrier();
+        let count = max(all.y, 1.0);
+        mean = all.x / count;
+        if has(FLAG_SIGNED) {
+            shift = mean;
+        }
+        if update.search == STANDARDISED {
+            found = update.target_value * deviation(lane, mean, count);
+        } else if update.search == ELITE {
+            threshold = elite_threshold(lane, clamp(ceil(update.target_value * count), 1.0, count));
+        }
+    }
+    if lane == 0u {
+        summary[problem].temperature = found;
+        summary[problem].shift = shift;
+        summary[problem].threshold = threshold;
+        summary[problem].mean = mean;
+    }
+}
+
+// Bisection: both the effective sample size and the nearness to equal weights grow with λ.
+fn halve(lane: u32) -> f32 {
     var low = LOWEST;
     var high = HIGHEST;
     for (var i = 0u; i < HALVINGS; i++) {
         let middle = sqrt(low) * sqrt(high);
         var max_here = MASKED;
-        for (var k = lane; k < update.rows; k += 256u) {
-            max_here = max(max_here, log_weight(k, reference, middle));
+        for (var k = lane; k < update.rows; k += LANES) {
+            max_here = max(max_here, log_weight(k, 0.0, middle));
         }
         let max_all = largest(lane, max_here);
-        // (Σ w, Σ w², valid rows)
+        // (Σ w, Σ w² or Σ w ln w, valid rows), with w relative to the largest.
         var sums = vec4<f32>();
-        for (var k = lane; k < update.rows; k += 256u) {
-            let l = log_weight(k, reference, middle);
-            let w = select(0.0, gibbs_exp(min(l - max_all, 0.0)), l > MASKED);
-            sums += vec4<f32>(w, w * w, select(0.0, 1.0, l > INVALID), 0.0);
+        for (var k = lane; k < update.rows; k += LANES) {
+            let l = log_weight(k, 0.0, middle);
+            let below = min(l - max_all, 0.0);
+            let w = select(0.0, gibbs_exp(below), l > MASKED);
+            let second = select(w * w, select(0.0, w * below, w > 0.0), update.search == DIVERGENCE);
+            sums += vec4<f32>(w, second, select(0.0, 1.0, l > INVALID), 0.0);
         }
         let all = add_up(lane, sums);
-        if all.x * all.x / all.y < update.target_value * all.z {
+        var too_sharp = all.x * all.x / all.y < update.target_value * all.z;
+        if update.search == DIVERGENCE {
+            too_sharp = all.y / all.x - gibbs_ln(all.x / all.z) > update.target_value;
+        }
+        if too_sharp {
             low = middle;
         } else {
             high = middle;
         }
     }
-    if lane == 0u {
-        // All costs equal (or none finite): any temperature does.
-        summary.temperature = select(update.temperature, sqrt(low) * sqrt(high), best_key < worst_key);
+    return sqrt(low) * sqrt(high);
+}
+
+fn deviation(lane: u32, mean: f32, count: f32) -> f32 {
+    var sum = vec4<f32>();
+    for (var k = lane; k < update.rows; k += LANES) {
+        let l = log_weight(k, 0.0, 1.0);
+        let off = -l - mean;
+        sum.x += select(0.0, off * off, l > INVALID);
     }
+    let found = sqrt(add_up(lane, sum).x / count);
+    return select(found, 1.0, found < NO_DEVIATION);
+}
+
+// The cost of the `wanted`-th best row: bisection over the keys that sort as costs do, bit by bit.
+fn elite_threshold(lane: u32, wanted: f32) -> f32 {
+    var key = 0u;
+    for (var bit = 0x80000000u; bit > 0u; bit >>= 1u) {
+        // Is the answer's key at least key + bit? It is if fewer than `wanted` rows lie below that.
+        var below = vec4<f32>();
+        for (var k = lane; k < update.rows; k += LANES) {
+            let l = log_weight(k, 0.0, 1.0);
+            below.x += select(0.0, 1.0, l > INVALID && ordered(-l) < key + bit);
+        }
+        if add_up(lane, below).x < wanted {
+            key += bit;
+        }
+        workgroupBarrier();
+    }
+    return from_ordered(key);
 }

@@ -76,6 +76,7 @@ impl WeightedMean {
             width: width as u32,
             coordinate_stride: 1,
             row_stride: width as u32,
+            problems: 1,
             flags: if self.second_moment { SECOND_MOMENT } else { 0 },
             ..bytemuck::Zeroable::zeroed()
         };

@@ -5,6 +5,8 @@ pub(crate) mod cpu;
 #[cfg(feature = "gpu")]
 pub(crate) mod gpu;
 mod options;
+#[cfg(all(test, feature = "gpu"))]
+mod parity;
 pub(crate) mod program;
 mod workspace;
 

@@ -41,26 +41,27 @@ impl Program {
         };
         let members: String = (0..N).map(|i| format!("    x{i}: f32,\n")).collect();
         let mut source = format!("struct State {{\n{members}}}\n");
-        source.push_str("struct Advanced {\n    x: State,\n    cost: f32,\n    done: bool,\n}\n");
+        source.push_str("struct Advanced {\n    x: State,\n    cost: f32,\n    departure: f32,\n    done: bool,\n}\n");
 
         // One tape for the cost of the step before and for the next step, so that what they share is computed once.
         trace.enter("cost");
         let cost = model.cost(&before, x, u_before);
+        trace.enter("departure");
+        let departure = model.departure(&before, x);
         trace.enter("done");
         let done = model.done(&before, x);
         trace.enter("step");
         let next = model.step(&now, x, u);
         let mut outputs = next.to_vec();
-        outputs.push(cost);
+        outputs.extend([cost, departure]);
         let (body, names) = trace.emit(&outputs, &[done], input);
         // Writing to a String cannot fail.
         let _ = writeln!(
             source,
             "fn model_advance(t: u32, x: State, before: Control, u: Control) -> Advanced {{\n    \
-             let t_before = max(t, 1u) - 1u;\n{body}    return Advanced(State({}), {}, {});\n}}",
+             let t_before = max(t, 1u) - 1u;\n{body}    return Advanced(State({}), {});\n}}",
             names[..N].join(", "),
-            names[N],
-            names[N + 1],
+            names[N..].join(", "),
         );
 
         trace.enter("cost");
@@ -71,6 +72,11 @@ impl Program {
             "fn model_cost(t: u32, x: State, u: Control) -> f32 {{\n{body}    return {};\n}}",
             names[0]
         );
+
+        trace.enter("departure");
+        let departure = model.departure(&now, x);
+        let (body, names) = trace.emit(&[departure], &[], input);
+        let _ = writeln!(source, "fn model_departure(t: u32, x: State) -> f32 {{\n{body}    return {};\n}}", names[0]);
 
         trace.enter("terminal");
         let terminal = model.terminal(&now, x);

@@ -161,7 +161,8 @@ impl WithSimd for Job<'_> {
                 }
                 let mut log_weight = -(scaled - shift) / temperature - second * update.control_fixed;
                 if update.search == ELITE && threshold < f32::MAX {
-                    log_weight = Lanes::choose(scaled.is_le(number(threshold)), number(0.0), number(MASKED));
+                    let all = scaled + second * update.control_fixed;
+                    log_weight = Lanes::choose(all.is_le(number(threshold)), number(0.0), number(MASKED));
                 }
                 // Not below `MASKED`, where a valid row would look like an invalid one.
                 let log_weight = log_weight.max(MASKED);

@@ -81,7 +81,7 @@ impl Chain {
     /// Workgroups that share out the time steps of one group of rows: each has to work the group's weights out first, so no
     /// more of them than the device needs.
     pub(crate) fn parts(&self, update: &Update) -> u32 {
-        let groups = update.rows.div_ceil(GROUP as u32);
+        let groups = (update.rows.div_ceil(GROUP as u32)).saturating_mul(update.problems);
         self.enough.div_ceil(groups).clamp(1, update.horizon.div_ceil(self.steps))
     }
 }

@@ -4,7 +4,9 @@
 use std::fmt::Write;
 
 use crate::engine::program::Program;
-use crate::update::{CONTROL_COST, GIVEN, LIMITED, Layout, NOMINAL_FIRST};
+use crate::update::{
+    ANTITHETIC, CONTROL_COST, DEMONSTRATED, GIVEN, LIMITED, Layout, NOMINAL_FIRST, SECOND_MOMENT, SPREAD,
+};
 
 const UPDATE: &str = include_str!("../../../shaders/update.wgsl");
 const MATH: &str = include_str!("../../../shaders/math.wgsl");
@@ -27,6 +29,23 @@ const MAP: &str = include_str!("../../../shaders/map.wgsl");
 /// The product that Philox multiplies with: a device with 64-bit integers does in one instruction what takes ten without.
 fn mul_wide(int64: bool) -> &'static str {
     if int64 { MUL_WIDE_INT64 } else { MUL_WIDE }
+}
+
+/// The flags of an update that choose between pieces of code, by their names there.
+const SPECIALISED: [(&str, u32); 8] = [
+    ("GIVEN", GIVEN),
+    ("NOMINAL_FIRST", NOMINAL_FIRST),
+    ("LIMITED", LIMITED),
+    ("CONTROL_COST", CONTROL_COST),
+    ("SECOND_MOMENT", SECOND_MOMENT),
+    ("SPREAD", SPREAD),
+    ("DEMONSTRATED", DEMONSTRATED),
+    ("ANTITHETIC", ANTITHETIC),
+];
+
+/// Those of an update's flags that a kernel is specialised to.
+pub(crate) fn specialised(flags: u32) -> u32 {
+    flags & SPECIALISED.iter().fold(0, |all, (_, flag)| all | flag)
 }
 
 /// What a rollout kernel is specialised to, besides its model.
@@ -142,9 +161,7 @@ fn state(states: usize) -> String {
 fn proposal(shape: Shape) -> String {
     let (layout, controls) = (shape.layout, shape.layout.controls);
     let mut code = places(layout);
-    for (name, flag) in
-        [("GIVEN", GIVEN), ("NOMINAL_FIRST", NOMINAL_FIRST), ("LIMITED", LIMITED), ("CONTROL_COST", CONTROL_COST)]
-    {
+    for (name, flag) in SPECIALISED {
         let _ = writeln!(code, "const {name} = {};", shape.flags & flag != 0);
     }
     let _ = writeln!(code, "const STEPS = {}u;", shape.steps());
@@ -155,20 +172,20 @@ fn proposal(shape: Shape) -> String {
     // What the time loop needs of the inputs, read once: a driver cannot know that writing rows leaves them alone.
     let mut members = String::new();
     let mut values = Vec::new();
-    let mut keep = |name: String, place: String| {
+    let mut keep = |name: String, value: String| {
         let _ = writeln!(members, "    {name}: f32,");
-        values.push(format!("inputs[{place}]"));
+        values.push(value);
     };
     for m in 0..controls {
-        keep(format!("low{m}"), format!("LOW + {m}u"));
-        keep(format!("high{m}"), format!("HIGH + {m}u"));
+        keep(format!("low{m}"), format!("inputs[LOW + {m}u]"));
+        keep(format!("high{m}"), format!("inputs[HIGH + {m}u]"));
     }
     for (i, j) in pairs(controls, shape.diagonal) {
         let at = i * controls + j;
         if j <= i {
-            keep(format!("factor{at}"), format!("FACTOR + {at}u"));
+            keep(format!("factor{at}"), format!("update.scale * inputs[FACTOR + {at}u]"));
         }
-        keep(format!("precision{at}"), format!("PRECISION + {at}u"));
+        keep(format!("precision{at}"), format!("inputs[PRECISION + {at}u]"));
     }
     add(format!("struct Proposal {{\n{members}}}\n"));
     add(format!("fn proposal() -> Proposal {{\n    return Proposal({});\n}}\n", values.join(", ")));
@@ -179,13 +196,19 @@ fn proposal(shape: Shape) -> String {
     let held = shape.steps() * controls;
     add(format!("struct Stretch {{\n{}}}\n", (0..held).map(|i| format!("    v{i}: f32,\n")).collect::<String>()));
     let time = |i: usize| format!("min(start + {}u, update.horizon - 1u)", i / controls);
+    // Where they are drawn around, and the factor on the noise of each.
+    add("struct Draw {\n    centre: Stretch,\n    factors: Stretch,\n}\n".into());
+    let block = |i: usize| format!("{} * CONTROLS + {}u", time(i), i % controls);
     add(format!(
-        "fn nominal_from(start: u32, nominal_at: u32) -> Stretch {{\n    return Stretch({});\n}}\n",
-        list(held, |i| format!("nominal[nominal_at + {} * CONTROLS + {}u]", time(i), i % controls))
+        "fn centred(start: u32, nominal_block: u32, factor_block: u32) -> Draw {{\n    \
+         let x = block_at(nominal_block);\n    var d: Draw;\n    d.centre = Stretch({});\n    if SPREAD {{\n        \
+         let f = block_at(factor_block);\n        d.factors = Stretch({});\n    }}\n    return d;\n}}\n",
+        list(held, |i| format!("update.centre * nominal[x + {}]", block(i))),
+        list(held, |i| format!("nominal[f + {}]", block(i)))
     ));
     let mut body = String::new();
     for block in 0..held / 4 {
-        let counter = format!("vec4<u32>(k, start * CONTROLS / 4u + {block}u, update.number, 0u)");
+        let counter = format!("vec4<u32>(row, start * CONTROLS / 4u + {block}u, update.number, problem)");
         let _ = writeln!(body, "    let z{block} = normals({counter});");
     }
     let normal = |i: usize| format!("z{}.{}", i / 4, ["x", "y", "z", "w"][i % 4]);
@@ -195,10 +218,17 @@ fn proposal(shape: Shape) -> String {
         let term = |j: usize| (normal(step * controls + j), m * controls + j);
         (first..=m).map(term).fold(String::from("0.0"), |sum, (z, at)| format!("fma({z}, p.factor{at}, {sum})"))
     };
+    let mirrored = |i: usize| {
+        let noise = noise(i);
+        let spread = if shape.flags & SPREAD != 0 { format!("({noise}) * d.factors.v{i}") } else { noise };
+        if shape.flags & ANTITHETIC != 0 { format!("sign * ({spread})") } else { spread }
+    };
     add(format!(
-        "fn drawn(p: Proposal, centre: Stretch, k: u32, start: u32) -> Stretch {{\n{body}    \
+        "fn drawn(p: Proposal, d: Draw, k: u32, start: u32) -> Stretch {{\n    \
+         let row = select(k, k >> 1u, ANTITHETIC);\n    \
+         let sign = select(1.0, -1.0, ANTITHETIC && (k & 1u) == 1u);\n{body}    \
          let still = k == 0u && NOMINAL_FIRST;\n    return Stretch({});\n}}\n",
-        list(held, |i| format!("centre.v{i} + select({}, 0.0, still)", noise(i)))
+        list(held, |i| format!("d.centre.v{i} + select({}, 0.0, still)", mirrored(i)))
     ));
     add(format!(
         "fn given(k: u32, start: u32) -> Stretch {{\n    return Stretch({});\n}}\n",
@@ -208,8 +238,8 @@ fn proposal(shape: Shape) -> String {
         "fn limited(p: Proposal, c: Stretch) -> Stretch {{\n    return Stretch({});\n}}\n",
         list(held, |i| format!("clamp(c.v{i}, p.low{}, p.high{})", i % controls, i % controls))
     ));
-    add("fn controls_from(p: Proposal, centre: Stretch, k: u32, start: u32) -> Stretch {\n    var c: Stretch;\n    \
-         if GIVEN {\n        c = given(k, start);\n    } else {\n        c = drawn(p, centre, k, start);\n    }\n    \
+    add("fn controls_from(p: Proposal, d: Draw, k: u32, start: u32) -> Stretch {\n    var c: Stretch;\n    \
+         if GIVEN {\n        c = given(k, start);\n    } else {\n        c = drawn(p, d, k, start);\n    }\n    \
          if LIMITED {\n        c = limited(p, c);\n    }\n    return c;\n}\n"
         .into());
     let (first, rest) =
@@ -223,6 +253,13 @@ fn proposal(shape: Shape) -> String {
         "fn weighed(sum: Stretch, w: f32, c: Stretch) -> Stretch {{\n    return Stretch({});\n}}\n",
         list(held, |i| format!("fma(w, c.v{i}, sum.v{i})"))
     ));
+    add(format!(
+        "fn squared(sum: Stretch, w: f32, c: Stretch, d: Draw) -> Stretch {{\n    return Stretch({});\n}}\n",
+        list(held, |i| {
+            let off = format!("(c.v{i} - d.centre.v{i})");
+            format!("fma(w * {off}, {off}, sum.v{i})")
+        })
+    ));
     let mut body = String::new();
     for i in (0..held).step_by(4) {
         let four = list(4, |j| format!("c.v{}", i + j));
@@ -231,10 +268,10 @@ fn proposal(shape: Shape) -> String {
     add(format!("fn four_of(c: Stretch, i: u32) -> vec4<f32> {{\n{body}    return vec4<f32>();\n}}\n"));
 
     // Uᵀ Σ⁻¹ ε of one time step, with ε what the limits have left of the perturbation.
-    let mut body = String::from("    let at = t * CONTROLS;\n    var sum = 0.0;\n");
+    let mut body = String::from("    let at = block_at(NOMINAL) + t * CONTROLS;\n    var sum = 0.0;\n");
     for (i, j) in pairs(controls, shape.diagonal) {
-        let weight = format!("nominal[at + {i}u] * p.precision{}", i * controls + j);
-        let _ = writeln!(body, "    sum = fma(u.u{j} - nominal[at + {j}u], {weight}, sum);");
+        let weight = format!("update.centre * nominal[at + {i}u] * p.precision{}", i * controls + j);
+        let _ = writeln!(body, "    sum = fma(u.u{j} - update.centre * nominal[at + {j}u], {weight}, sum);");
     }
     add(format!("fn control_cost(p: Proposal, t: u32, u: Control) -> f32 {{\n{body}    return sum;\n}}\n"));
     code
@@ -273,9 +310,12 @@ mod tests {
         let model = Arc::new(model);
         for math in [Math::Shared, Math::Native] {
             let program = Program::new::<N, M, _>(&model, math).expect("a shipped model traces");
-            for (flags, diagonal) in
-                [(0, true), (NOMINAL_FIRST | LIMITED | CONTROL_COST, false), (GIVEN | LIMITED, true)]
-            {
+            for (flags, diagonal) in [
+                (0, true),
+                (NOMINAL_FIRST | LIMITED | CONTROL_COST, false),
+                (GIVEN | LIMITED, true),
+                (SPREAD | SECOND_MOMENT | ANTITHETIC | DEMONSTRATED, false),
+            ] {
                 for int64 in [false, true] {
                     let shape = Shape { layout, flags, diagonal, int64 };
                     validate(name, &rollout(&program, shape));
@@ -330,6 +370,9 @@ mod tests {
             }
             fn terminal<R: Real>(&self, at: &Stage<R>, [a, _]: [R; 2]) -> R {
                 a * at.index()
+            }
+            fn departure<R: Real>(&self, at: &Stage<R>, [a, _]: [R; 2]) -> R {
+                (a - at.reference(0)).square()
             }
             fn done<R: Real>(&self, _: &Stage<R>, [a, _]: [R; 2]) -> R::Mask {
                 a.gt(100.0)

@@ -7,20 +7,23 @@ use wgpu::BufferUsages as Usage;
 
 use super::device::Device;
 use super::kernels::{BINDINGS, Chain, UPDATE_SIZE};
-use super::source::Shape;
+use super::source::{self, Shape};
 use crate::engine::program::Program;
 use crate::engine::{Done, Fetched, Timing};
 use crate::error::{BuildError, EngineError, PlanError};
-use crate::update::{CONTROL_COST, FIXED, GIVEN, GROUP, LIMITED, NOMINAL_FIRST, Problem, Sums, TILE, Update, round_up};
+use crate::update::{FIXED, GIVEN, GROUP, Problem, SIGNED, Sums, TILE, Update, round_up};
 
-/// Bytes of the summary (`shaders/update.wgsl`): sums, then the keys of the best and the worst cost, then λ.
+/// Bytes of the summary of a problem (`shaders/update.wgsl`): sums, then the keys of the best and the worst cost and of the
+/// smallest second score, then what the search for the temperature found.
 pub(crate) const SUMMARY: u64 = 64;
 /// A summary before any row has been seen.
-const NO_ROWS: [u32; 16] = [0, 0, 0, 0, 0, 0, 0, 0, u32::MAX, 0, 0, 0, 0, 0, 0, 0];
+const NO_ROWS: [u32; 16] = [0, 0, 0, 0, 0, 0, 0, 0, u32::MAX, 0, u32::MAX, 0, 0, 0, 0, 0];
+/// Blocks in the buffer of nominals: the nominal and the spread, each as it is and as it was before the last step.
+const BLOCKS: u64 = 4;
 /// Two ticks for each of the four stages.
 const TICKS: u32 = 8;
 
-/// Floats in the partial results of all groups, and in the mean behind them.
+/// Floats in the partial results of all groups of one problem, and in the mean behind them.
 pub(crate) fn partials_len(update: &Update) -> u64 {
     let groups = u64::from(update.rows).div_ceil(GROUP as u64);
     (groups + 1) * (8 + u64::from(update.width) * u64::from(update.moments()))
@@ -42,7 +45,9 @@ struct Sizes {
     scores: u64,
     log_weights: u64,
     partials: u64,
+    /// One block of the buffer of nominals.
     nominal: u64,
+    summaries: u64,
 }
 
 struct Buffers {
@@ -83,17 +88,26 @@ impl Sizes {
     fn of(device: &Device, updates: &[Update], problem: &Problem<'_>) -> Self {
         let padded = |update: &Update| round_up(update.rows as usize, TILE) as u64;
         let most = |f: &dyn Fn(&Update) -> u64| updates.iter().map(f).max().unwrap_or(0);
+        let problems = most(&|u| u64::from(u.problems));
         Self {
             updates: updates.len() as u64 * stride(device),
             inputs: bytes(problem.inputs.len() as u64),
             fields: bytes(problem.fields.packed.len() as u64),
             // Rows that are drawn need no memory: see shaders/mean_of_draws.wgsl.
             rows: bytes(most(&|u| if u.has(GIVEN) { padded(u) * u64::from(u.width) } else { 0 })),
-            scores: bytes(most(&|u| 3 * padded(u))),
-            log_weights: bytes(most(&padded)),
-            partials: bytes(most(&partials_len)),
-            nominal: bytes(problem.nominal.len() as u64),
+            scores: bytes(problems * most(&|u| 3 * padded(u))),
+            log_weights: bytes(problems * most(&padded)),
+            partials: bytes(problems * most(&partials_len)),
+            nominal: 4 * problems * most(&|u| u64::from(u.width)),
+            summaries: problems * SUMMARY,
         }
+    }
+}
+
+impl Sizes {
+    /// What comes back: ticks (first, for their alignment), summaries, nominals.
+    fn back(&self) -> u64 {
+        8 * u64::from(TICKS) + self.summaries + self.nominal
     }
 }
 
@@ -116,12 +130,11 @@ impl Buffers {
         let scores = storage("scores", sizes.scores)?;
         let log_weights = storage("log-weights", sizes.log_weights)?;
         let partials = storage("partial means", sizes.partials)?;
-        // The plan, and behind it the one that the last step started from.
-        let nominal = storage("the plan", 2 * sizes.nominal)?;
-        let summary = storage("the summary", SUMMARY)?;
-        let upload = sizes.updates + SUMMARY + sizes.inputs + sizes.nominal;
+        let nominal = storage("the plan", BLOCKS * sizes.nominal)?;
+        let summary = storage("the summary", sizes.summaries)?;
+        let upload = sizes.updates + sizes.summaries + sizes.inputs + BLOCKS * sizes.nominal;
         let upload = device.buffer("the upload", upload, Usage::MAP_WRITE | Usage::COPY_SRC)?;
-        let back = SUMMARY + sizes.nominal + 8 * u64::from(TICKS);
+        let back = sizes.back();
         let back = device.buffer("the read-back", back, Usage::MAP_READ | Usage::COPY_DST)?;
         let ticks = match device.tick {
             None => None,
@@ -263,35 +276,41 @@ impl Workspace {
         let mut from = 0;
         for (to, size) in [
             (&buffers.updates, sizes.updates),
-            (&buffers.summary, SUMMARY),
+            (&buffers.summary, sizes.summaries),
             (&buffers.inputs, sizes.inputs),
-            (&buffers.nominal, sizes.nominal),
+            (&buffers.nominal, BLOCKS * sizes.nominal),
         ] {
             encoder.copy_buffer_to_buffer(&buffers.upload, from, to, 0, size);
             from += size;
         }
         record(device, &mut encoder, chain, buffers, updates);
-        encoder.copy_buffer_to_buffer(&buffers.summary, 0, &buffers.back, 0, SUMMARY);
-        encoder.copy_buffer_to_buffer(&buffers.nominal, 0, &buffers.back, SUMMARY, sizes.nominal);
+        let ticks = 8 * u64::from(TICKS);
         if let Some((set, resolved)) = &buffers.ticks {
             encoder.resolve_query_set(set, 0..TICKS, resolved, 0);
-            encoder.copy_buffer_to_buffer(resolved, 0, &buffers.back, SUMMARY + sizes.nominal, 8 * u64::from(TICKS));
+            encoder.copy_buffer_to_buffer(resolved, 0, &buffers.back, 0, ticks);
         }
+        encoder.copy_buffer_to_buffer(&buffers.summary, 0, &buffers.back, ticks, sizes.summaries);
+        encoder.copy_buffer_to_buffer(&buffers.nominal, 0, &buffers.back, ticks + sizes.summaries, sizes.nominal);
         encoder.map_buffer_on_submit(&buffers.back, wgpu::MapMode::Read, .., |_| ());
         encoder.map_buffer_on_submit(&buffers.upload, wgpu::MapMode::Write, .., |_| ());
         let submission = device.queue.submit([encoder.finish()]);
 
-        let mut sums = Sums::NONE;
         let mut timing = Timing::default();
         self.pending = Some(submission.clone());
-        let nominal = &mut self.nominal;
+        let (nominal, sums) = (&mut self.nominal, &mut self.sums);
         device.read(&submission, &buffers.back, |back| {
-            sums = bytemuck::pod_read_unaligned(&back[..size_of::<Sums>()]);
-            let (plan, ticks) = back[SUMMARY as usize..].split_at(sizes.nominal as usize);
+            let (clock, back) = back.split_at(ticks as usize);
+            let (summaries, plan) = back.split_at(sizes.summaries as usize);
+            sums.clear();
+            sums.extend(
+                summaries
+                    .chunks_exact(SUMMARY as usize)
+                    .map(|s| bytemuck::pod_read_unaligned::<Sums>(&s[..size_of::<Sums>()])),
+            );
             nominal.clear();
             nominal.extend_from_slice(&bytemuck::cast_slice(plan)[..problem.nominal.len()]);
             if let (Some(tick), true) = (device.tick, buffers.ticks.is_some()) {
-                let ticks: &[u64] = bytemuck::cast_slice(&ticks[..8 * TICKS as usize]);
+                let ticks: &[u64] = bytemuck::cast_slice(clock);
                 let stage = |i: usize| {
                     let passed = ticks[2 * i + 1].saturating_sub(ticks[2 * i]);
                     Some(Duration::from_nanos((passed as f64 * tick) as u64))
@@ -301,8 +320,6 @@ impl Workspace {
         })?;
         self.pending = None;
         timing.total = started.elapsed();
-        self.sums.clear();
-        self.sums.push(sums);
         Ok(Done { nominal: &self.nominal, sums: &self.sums, timing })
     }
 
@@ -320,7 +337,9 @@ impl Workspace {
             Ok(out)
         };
         let (Some((shape, _)), Some(update)) = (&self.chain, &self.last) else { return Ok(Fetched::default()) };
-        let size = bytes(round_up(update.rows as usize, TILE) as u64 * u64::from(update.width));
+        // Of the first problem only.
+        let padded = round_up(update.rows as usize, TILE) as u64;
+        let size = bytes(padded * u64::from(update.width));
         let rows = if update.has(GIVEN) {
             buffers.rows.clone()
         } else {
@@ -339,8 +358,8 @@ impl Workspace {
         self.device.queue.submit([encoder.finish()]);
         Ok(Fetched {
             rows: read(&rows, size)?,
-            scores: read(&buffers.scores, buffers.sizes.scores)?,
-            log_weights: read(&buffers.log_weights, buffers.sizes.log_weights)?,
+            scores: read(&buffers.scores, 4 * 3 * padded)?,
+            log_weights: read(&buffers.log_weights, 4 * padded)?,
         })
     }
 }
@@ -351,7 +370,7 @@ fn shape(device: &Device, updates: &[Update], problem: &Problem<'_>) -> Shape {
     let factor = &problem.inputs[layout.factor()..][..layout.controls * layout.controls];
     let off_diagonal = |(i, l): (usize, &f32)| i / layout.controls != i % layout.controls && *l != 0.0;
     let diagonal = !factor.iter().enumerate().any(off_diagonal);
-    let flags = updates.first().map_or(0, |update| update.flags & (GIVEN | NOMINAL_FIRST | LIMITED | CONTROL_COST));
+    let flags = updates.first().map_or(0, |update| source::specialised(update.flags));
     // Where references start, and how many there are, is run-time data.
     (layout.params, layout.reference_rows, layout.reference_columns) = (0, 0, 0);
     Shape { layout, flags, diagonal, int64: device.int64 }
@@ -373,10 +392,16 @@ fn fill_upload(
     for (i, update) in updates.iter().enumerate() {
         put(i as u64 * stride(device), bytemuck::bytes_of(update));
     }
-    let summary = buffers.sizes.updates;
-    put(summary, bytemuck::cast_slice(&NO_ROWS));
-    put(summary + SUMMARY, bytemuck::cast_slice(problem.inputs));
-    put(summary + SUMMARY + buffers.sizes.inputs, bytemuck::cast_slice(problem.nominal));
+    let sizes = buffers.sizes;
+    let summaries = sizes.updates;
+    for at in (summaries..summaries + sizes.summaries).step_by(SUMMARY as usize) {
+        put(at, bytemuck::cast_slice(&NO_ROWS));
+    }
+    let inputs = summaries + sizes.summaries;
+    put(inputs, bytemuck::cast_slice(problem.inputs));
+    let nominal = inputs + sizes.inputs;
+    put(nominal, bytemuck::cast_slice(problem.nominal));
+    put(nominal + 2 * sizes.nominal, bytemuck::cast_slice(problem.spread));
     drop(view);
     buffers.upload.unmap();
     Ok(())
@@ -411,17 +436,17 @@ fn record(device: &Device, encoder: &mut wgpu::CommandEncoder, chain: &Chain, bu
 fn rollout(pass: &mut wgpu::ComputePass<'_>, chain: &Chain, update: &Update) {
     let (x, y) = spread(update.rows.div_ceil(TILE as u32));
     pass.set_pipeline(&chain.rollout);
-    pass.dispatch_workgroups(x, y, 1);
+    pass.dispatch_workgroups(x, y, update.problems);
 }
 
 fn weigh(pass: &mut wgpu::ComputePass<'_>, chain: &Chain, update: &Update) {
-    if update.search != FIXED {
+    if update.search != FIXED || update.has(SIGNED) {
         pass.set_pipeline(&chain.temperature);
-        pass.dispatch_workgroups(1, 1, 1);
+        pass.dispatch_workgroups(1, 1, update.problems);
     }
     let (x, y) = spread(update.rows.div_ceil(256));
     pass.set_pipeline(&chain.weigh);
-    pass.dispatch_workgroups(x, y, 1);
+    pass.dispatch_workgroups(x, y, update.problems);
 }
 
 fn mean(pass: &mut wgpu::ComputePass<'_>, chain: &Chain, update: &Update) {
@@ -438,12 +463,12 @@ pub(crate) fn weighted_mean(
 ) {
     const COORDINATES: u32 = 16;
     pass.set_pipeline(group_mean);
-    pass.dispatch_workgroups(update.rows.div_ceil(GROUP as u32), parts, 1);
+    pass.dispatch_workgroups(update.rows.div_ceil(GROUP as u32), parts, update.problems);
     pass.set_pipeline(merge);
-    pass.dispatch_workgroups((update.width * update.moments()).div_ceil(COORDINATES), 1, 1);
+    pass.dispatch_workgroups((update.width * update.moments()).div_ceil(COORDINATES), 1, update.problems);
 }
 
 fn step(pass: &mut wgpu::ComputePass<'_>, chain: &Chain, update: &Update) {
     pass.set_pipeline(&chain.step);
-    pass.dispatch_workgroups(update.width.div_ceil(64), 1, 1);
+    pass.dispatch_workgroups(update.width.div_ceil(64), 1, update.problems);
 }

@@ -1,0 +1,127 @@
+//! The CPU backend against the GPU backend, for what an update can say and no driver says in every combination.
+
+use std::sync::Arc;
+
+use super::program::Program;
+use super::{Backend, Engine, EngineOptions};
+use crate::field::FieldSet;
+use crate::model::Model;
+use crate::noise::philox;
+use crate::scalar::{Real, Stage};
+use crate::update::*;
+
+/// A damped double integrator that costs its distance from the origin and leaves a demonstration (reference columns).
+struct Mass;
+
+impl Model<2, 1> for Mass {
+    #[inline(always)]
+    fn step<R: Real>(&self, at: &Stage<R>, [p, v]: [R; 2], [u]: [R; 1]) -> [R; 2] {
+        [p + v * at.dt(), v * 0.9 + u * at.dt()]
+    }
+    #[inline(always)]
+    fn cost<R: Real>(&self, _: &Stage<R>, [p, v]: [R; 2], [u]: [R; 1]) -> R {
+        p.square() + v.square() * 0.1 + u.square() * 0.01
+    }
+    #[inline(always)]
+    fn departure<R: Real>(&self, at: &Stage<R>, [p, _]: [R; 2]) -> R {
+        (p - at.reference(0)).square()
+    }
+    #[inline(always)]
+    fn done<R: Real>(&self, _: &Stage<R>, [p, _]: [R; 2]) -> R::Mask {
+        p.gt(1.5)
+    }
+}
+
+const ROWS: usize = 1500;
+const HORIZON: usize = 13;
+const PROBLEMS: usize = 3;
+
+/// Nominals, spreads aside, and sums after the updates.
+fn run(engine: &Engine, updates: &[Update], given: Option<&[f32]>) -> (Vec<f32>, Vec<Sums>) {
+    let layout = Layout { states: 2, controls: 1, params: 0, reference_rows: 2, reference_columns: 1 };
+    let inputs = [1.0, 0.5, -0.8, 0.9, 0.7, 1.0 / 0.49, 0.9, 0.6];
+    let nominal: Vec<f32> = (0..PROBLEMS * HORIZON).map(|i| (i as f32 * 0.7).sin() * 0.4).collect();
+    let spread: Vec<f32> = (0..PROBLEMS * HORIZON).map(|i| 0.5 + (i % 5) as f32 * 0.2).collect();
+    let problem = Problem {
+        layout,
+        inputs: &inputs,
+        nominal: &nominal,
+        spread: if updates[0].has(SPREAD) { &spread } else { &[] },
+        fields: &FieldSet::new(&[]),
+        fields_version: 0,
+        rows: given,
+    };
+    let program = Program::new::<2, 1, _>(&Arc::new(Mass), engine.options().math).expect("it traces");
+    let mut workspace = engine.workspace();
+    let done = workspace.run(&program, updates, &problem).expect("it runs");
+    (done.nominal.to_vec(), done.sums.to_vec())
+}
+
+fn update() -> Update {
+    Update {
+        seed: philox::key(7),
+        number: 4,
+        rows: ROWS as u32,
+        horizon: HORIZON as u32,
+        width: HORIZON as u32,
+        dt: 0.1,
+        coordinate_stride: TILE as u32,
+        row_stride: 1,
+        references: 6,
+        reference_rows: 2,
+        reference_columns: 1,
+        cost_scale: 1.0,
+        temperature: 0.5,
+        a: 1.0,
+        centre: 1.0,
+        scale: 1.0,
+        problems: PROBLEMS as u32,
+        ..bytemuck::Zeroable::zeroed()
+    }
+}
+
+#[test]
+fn both_backends_carry_out_every_kind_of_update_alike() {
+    let cpu = Engine::with(EngineOptions { backend: Backend::Cpu, ..Default::default() }).expect("there is a CPU");
+    let gpu = match Engine::with(EngineOptions { backend: Backend::Software, ..Default::default() }) {
+        Ok(engine) => engine,
+        Err(error) => {
+            assert!(std::env::var_os("GIBBS_REQUIRE_GPU").is_none(), "no adapter: {error}");
+            eprintln!("SKIPPED: {error}");
+            return;
+        }
+    };
+    let base = update();
+    let kinds = [
+        ("plain", base),
+        ("scaled", Update { centre: 1.2, scale: 0.5, a: 0.6, b: 0.3, c: 0.1, flags: LIMITED | CLAMPED, ..base }),
+        ("spread", Update { flags: SPREAD | ANTITHETIC | NOMINAL_FIRST, ..base }),
+        ("control cost", Update { flags: CONTROL_COST | LIMITED, control_fixed: 0.3, centre: 0.9, ..base }),
+        ("effective", Update { search: EFFECTIVE, target: 0.2, ..base }),
+        ("divergence", Update { search: DIVERGENCE, target: 0.7, ..base }),
+        ("standardised", Update { search: STANDARDISED, target: 0.1, ..base }),
+        ("demonstrated", Update { search: STANDARDISED, target: 0.3, flags: DEMONSTRATED, demonstrated: 2.0, ..base }),
+        ("signed", Update { flags: SIGNED, a: 1.0, b: 1.0, ..base }),
+        ("signed, standardised", Update { flags: SIGNED, search: STANDARDISED, target: 1.0, ..base }),
+        ("elite", Update { search: ELITE, target: 0.1, ..base }),
+        (
+            "cross-entropy",
+            Update { search: ELITE, target: 0.1, flags: SPREAD | ADAPT | SECOND_MOMENT, a: 0.8, floor: 0.1, ..base },
+        ),
+    ];
+    for (name, update) in kinds {
+        let updates: Vec<_> = (0..3).map(|i| Update { number: 4 + i, b: 1.0 - update.a, ..update }).collect();
+        let ((here, sums), (there, others)) = (run(&cpu, &updates, None), run(&gpu, &updates, None));
+        assert_eq!((here.len(), sums.len()), (there.len(), others.len()), "{name}");
+        assert!(here[..HORIZON] != here[HORIZON..2 * HORIZON], "{name}: problems have noise of their own");
+        for (a, b) in sums.iter().zip(&others) {
+            assert_eq!(a.valid, b.valid, "{name}");
+            let near = |a: f32, b: f32| (a - b).abs() <= 2e-3 * (a.abs() + b.abs()) + 1e-4;
+            assert!(near(a.temperature, b.temperature) && near(a.sum, b.sum), "{name}: {a:?} and {b:?}");
+            assert!(near(a.squares, b.squares) && near(a.mean, b.mean), "{name}: {a:?} and {b:?}");
+        }
+        for (a, b) in here.iter().zip(&there) {
+            assert!((a - b).abs() < 5e-4, "{name}: {a} and {b}");
+        }
+    }
+}
