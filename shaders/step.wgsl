@@ -1,4 +1,4 @@
-// The step: x⁺ = a·m + b·x + c·z, within the limits; then the summary is made ready for the next update.
+// The step: x⁺ = a·m + b·x + c·L z, within the limits; then the summary is made ready for the next update.
 // Twin: src/engine/cpu/step.rs.
 
 const STREAM = 0x1000000u;
@@ -20,16 +20,20 @@ fn step_nominal(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invo
             let mean = partials[mean_at + d];
             let control = d % CONTROLS;
             if has(FLAG_ADAPT) {
-                let off = mean - update.centre * x;
+                let off = mean - x;
                 let deviation = sqrt(max(partials[mean_at + update.width + d] - off * off, 0.0));
-                let unit = inputs[FACTOR + control * (CONTROLS + 1u)] * update.scale;
+                var variance = 0.0;
+                for (var j = 0u; j <= control; j++) {
+                    let l = inputs[FACTOR + control * CONTROLS + j];
+                    variance += l * l;
+                }
+                let unit = sqrt(variance) * update.scale;
                 let found = max(deviation / unit, update.floor);
                 nominal[block_at(FACTORS) + d] = fma(1.0 - update.a, factor, update.a * found);
             }
             var next = fma(update.b, x, update.a * mean);
             if update.c != 0.0 {
-                let z = normals(vec4<u32>(0u, d / 4u, update.number, STREAM | problem));
-                next = fma(update.c, z[d % 4u], next);
+                next = fma(update.c, noise(d, control) * select(1.0, factor, has(FLAG_SPREAD)), next);
             }
             if has(FLAG_CLAMPED) {
                 next = clamp(next, inputs[LOW + control], inputs[HIGH + control]);
@@ -46,4 +50,18 @@ fn step_nominal(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invo
         atomicStore(&summary[problem].worst, 0u);
         atomicStore(&summary[problem].nearest, 0xffffffffu);
     }
+}
+
+// Coordinate d of L z: noise shaped as that of the rows.
+fn noise(d: u32, control: u32) -> f32 {
+    var shaped = 0.0;
+    for (var j = 0u; j <= control; j++) {
+        let l = inputs[FACTOR + control * CONTROLS + j];
+        if l != 0.0 {
+            let e = d - control + j;
+            let z = normals(vec4<u32>(0u, e / 4u, update.number, STREAM | problem));
+            shaped = fma(z[e % 4u], l, shaped);
+        }
+    }
+    return shaped;
 }

@@ -13,6 +13,7 @@ const GROUP = 1024u;
 const FLAG_GIVEN = 1u;
 const FLAG_SECOND_MOMENT = 16u;
 const FLAG_CLAMPED = 32u;
+const FLAG_SPREAD = 64u;
 const FLAG_ADAPT = 128u;
 const FLAG_DEMONSTRATED = 256u;
 const FLAG_SIGNED = 512u;
@@ -51,7 +52,6 @@ struct Update {
     a: f32,
     b: f32,
     c: f32,
-    centre: f32,
     scale: f32,
     problems: u32,
     episodes: u32,
@@ -60,7 +60,8 @@ struct Update {
     rows_stride: u32,
     starts: u32,
     floor: f32,
-    padding: u32,
+    padding_0: u32,
+    padding_1: u32,
 }
 
 // The sums behind a weighted mean, relative to the largest log-weight. Twin: Sums in src/update.rs.

@@ -433,7 +433,6 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Mppi<N, M, D> {
             a: options.step_size,
             b: 1.0 - options.step_size,
             c: 0.0,
-            centre: 1.0,
             scale: 1.0,
             problems: 1,
             ..bytemuck::Zeroable::zeroed()

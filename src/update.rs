@@ -27,7 +27,7 @@ pub(crate) const NOMINAL_FIRST: u32 = 2;
 pub(crate) const LIMITED: u32 = 4;
 /// [`Update::flags`]: the control cost Σ uᵀ Σ⁻¹ ε enters the weights.
 pub(crate) const CONTROL_COST: u32 = 8;
-/// [`Update::flags`]: the second moment is wanted beside the mean: Σ w r², and of rows that are drawn, about their centre.
+/// [`Update::flags`]: the second moment is wanted beside the mean: Σ w r², and of rows that are drawn, about x.
 pub(crate) const SECOND_MOMENT: u32 = 16;
 /// [`Update::flags`]: the nominal, too, is limited to the box after each step.
 pub(crate) const CLAMPED: u32 = 32;
@@ -90,8 +90,7 @@ pub(crate) struct Update {
     pub(crate) a: f32,
     pub(crate) b: f32,
     pub(crate) c: f32,
-    /// Rows are drawn around `centre`·x, with `scale` times the standard deviation.
-    pub(crate) centre: f32,
+    /// Rows are drawn around x with `scale` times the standard deviation.
     pub(crate) scale: f32,
     /// B, independent problems side by side; each has rows, weights and a nominal of its own.
     pub(crate) problems: u32,
@@ -107,7 +106,7 @@ pub(crate) struct Update {
     pub(crate) starts: u32,
     /// The least that an adapted spread may become.
     pub(crate) floor: f32,
-    pub(crate) padding: u32,
+    pub(crate) padding: [u32; 2],
 }
 
 impl Update {

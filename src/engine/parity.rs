@@ -73,7 +73,6 @@ fn update() -> Update {
         cost_scale: 1.0,
         temperature: 0.5,
         a: 1.0,
-        centre: 1.0,
         scale: 1.0,
         problems: PROBLEMS as u32,
         ..bytemuck::Zeroable::zeroed()
@@ -94,9 +93,9 @@ fn both_backends_carry_out_every_kind_of_update_alike() {
     let base = update();
     let kinds = [
         ("plain", base),
-        ("scaled", Update { centre: 1.2, scale: 0.5, a: 0.6, b: 0.3, c: 0.1, flags: LIMITED | CLAMPED, ..base }),
+        ("scaled", Update { scale: 0.5, a: 0.6, b: 0.3, c: 0.1, flags: LIMITED | CLAMPED, ..base }),
         ("spread", Update { flags: SPREAD | ANTITHETIC | NOMINAL_FIRST, ..base }),
-        ("control cost", Update { flags: CONTROL_COST | LIMITED, control_fixed: 0.3, centre: 0.9, ..base }),
+        ("control cost", Update { flags: CONTROL_COST | LIMITED, control_fixed: 0.3, ..base }),
         ("effective", Update { search: EFFECTIVE, target: 0.2, ..base }),
         ("divergence", Update { search: DIVERGENCE, target: 0.7, ..base }),
         ("standardised", Update { search: STANDARDISED, target: 0.1, ..base }),

@@ -167,7 +167,7 @@ fn rollouts<V: Register, const N: usize, const M: usize, D: Model<N, M>>(model: 
                 if update.has(ANTITHETIC) {
                     shaped = V::choose(mirrored, -shaped, shaped);
                 }
-                u[m] = V::choose(still, zero, shaped) + update.centre * nominal[t * M + m];
+                u[m] = V::choose(still, zero, shaped) + nominal[t * M + m];
             }
         }
         if update.has(LIMITED) {
@@ -181,8 +181,8 @@ fn rollouts<V: Register, const N: usize, const M: usize, D: Model<N, M>>(model: 
         if update.has(CONTROL_COST) {
             for i in 0..M {
                 for j in 0..M {
-                    let weight = update.centre * nominal[t * M + i] * precision[i * M + j];
-                    control = (u[j] - update.centre * nominal[t * M + j]).mul_add(weight, control);
+                    let weight = nominal[t * M + i] * precision[i * M + j];
+                    control = (u[j] - nominal[t * M + j]).mul_add(weight, control);
                 }
             }
         }

@@ -1,7 +1,7 @@
-//! The step: x⁺ = a·m + b·x + c·z, within the limits. Twin: `shaders/step.wgsl`.
+//! The step: x⁺ = a·m + b·x + c·L z, within the limits. Twin: `shaders/step.wgsl`.
 
 use crate::noise::normal;
-use crate::update::{ADAPT, CLAMPED, Layout, Update};
+use crate::update::{ADAPT, CLAMPED, Layout, SPREAD, Update};
 
 /// The bit of the counter's last word that keeps the noise of the step apart from that of the rows.
 pub(crate) const STREAM: u32 = 1 << 24;
@@ -16,29 +16,45 @@ pub(crate) struct Step<'a> {
 }
 
 impl Step<'_> {
-    /// Moves `x` to the next point, given the moments of the rows: their mean, and behind it the second moment about the
-    /// centre that they were drawn around, if the spread is to follow it.
+    /// Moves `x` to the next point, given the moments of the rows: their mean, and behind it the second moment about
+    /// `x`, if the spread is to follow it.
     pub(crate) fn run(&self, moments: &[f32], x: &mut [f32], spread: &mut [f32]) {
         let Self { update, layout, inputs, number } = self;
         let (mean, second) = moments.split_at(x.len());
         for (d, (x, m)) in x.iter_mut().zip(mean).enumerate() {
             let control = d % layout.controls;
+            let factor = if update.has(SPREAD) { spread[d] } else { 1.0 };
             if update.has(ADAPT) {
-                let off = m - update.centre * *x;
+                let off = m - *x;
                 let deviation = (second[d] - off * off).max(0.0).sqrt();
-                let unit = inputs[layout.factor() + control * (layout.controls + 1)] * update.scale;
+                let row = &inputs[layout.factor() + control * layout.controls..][..=control];
+                let unit = row.iter().map(|l| l * l).sum::<f32>().sqrt() * update.scale;
                 let found = (deviation / unit).max(update.floor);
                 spread[d] = (1.0 - update.a).mul_add(spread[d], update.a * found);
             }
             let mut next = update.b.mul_add(*x, update.a * m);
             if update.c != 0.0 {
-                let counter = [0, (d / 4) as u32, update.number, STREAM | number];
-                next = update.c.mul_add(normal::four::<f32>(counter, update.seed)[d % 4], next);
+                next = update.c.mul_add(self.noise(d, control) * factor, next);
             }
             if update.has(CLAMPED) {
                 next = next.clamp(inputs[layout.low() + control], inputs[layout.high() + control]);
             }
             *x = next;
         }
+    }
+
+    /// Coordinate `d` of L z: noise shaped as that of the rows.
+    fn noise(&self, d: usize, control: usize) -> f32 {
+        let Self { update, layout, inputs, number } = self;
+        let mut shaped = 0.0;
+        for j in 0..=control {
+            let l = inputs[layout.factor() + control * layout.controls + j];
+            if l != 0.0 {
+                let e = d - control + j;
+                let counter = [0, (e / 4) as u32, update.number, STREAM | number];
+                shaped = normal::four::<f32>(counter, update.seed)[e % 4].mul_add(l, shaped);
+            }
+        }
+        shaped
     }
 }

@@ -172,7 +172,7 @@ impl Rows<'_> {
         let tiles = self.rows[self.first * width..].chunks_exact(TILE * width);
         for (weights, tile) in weights.chunks_exact(TILE).zip(tiles) {
             for (d, column) in tile.chunks_exact(TILE).enumerate() {
-                let about = self.about.get(d).map_or(0.0, |x| self.update.centre * x);
+                let about = self.about.get(d).map_or(0.0, |x| *x);
                 let (mut sum, mut square) = (zero, zero);
                 for lane in (0..TILE).step_by(Lanes::<S>::COUNT) {
                     let (w, v) = (Lanes::load(&weights[lane..]), Lanes::load(&column[lane..]));
@@ -224,7 +224,7 @@ pub(crate) struct WeightedMean<'a> {
     pub(crate) team: Team,
     pub(crate) isa: Isa,
     pub(crate) update: &'a Update,
-    /// What second moments are taken about, before `update.centre` scales it; nothing if about 0.
+    /// What second moments are taken about; nothing if about 0.
     pub(crate) about: &'a [f32],
     pub(crate) log_weights: &'a [f32],
     pub(crate) rows: &'a [f32],

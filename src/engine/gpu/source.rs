@@ -203,7 +203,7 @@ fn proposal(shape: Shape) -> String {
         "fn centred(start: u32, nominal_block: u32, factor_block: u32) -> Draw {{\n    \
          let x = block_at(nominal_block);\n    var d: Draw;\n    d.centre = Stretch({});\n    if SPREAD {{\n        \
          let f = block_at(factor_block);\n        d.factors = Stretch({});\n    }}\n    return d;\n}}\n",
-        list(held, |i| format!("update.centre * nominal[x + {}]", block(i))),
+        list(held, |i| format!("nominal[x + {}]", block(i))),
         list(held, |i| format!("nominal[f + {}]", block(i)))
     ));
     let mut body = String::new();
@@ -270,8 +270,8 @@ fn proposal(shape: Shape) -> String {
     // Uᵀ Σ⁻¹ ε of one time step, with ε what the limits have left of the perturbation.
     let mut body = String::from("    let at = block_at(NOMINAL) + t * CONTROLS;\n    var sum = 0.0;\n");
     for (i, j) in pairs(controls, shape.diagonal) {
-        let weight = format!("update.centre * nominal[at + {i}u] * p.precision{}", i * controls + j);
-        let _ = writeln!(body, "    sum = fma(u.u{j} - update.centre * nominal[at + {j}u], {weight}, sum);");
+        let weight = format!("nominal[at + {i}u] * p.precision{}", i * controls + j);
+        let _ = writeln!(body, "    sum = fma(u.u{j} - nominal[at + {j}u], {weight}, sum);");
     }
     add(format!("fn control_cost(p: Proposal, t: u32, u: Control) -> f32 {{\n{body}    return sum;\n}}\n"));
     code
