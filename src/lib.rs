@@ -126,6 +126,7 @@
 
 pub mod check;
 pub mod derivative;
+mod diffusion;
 mod engine;
 mod error;
 mod field;
@@ -133,16 +134,24 @@ mod model;
 pub mod models;
 mod mppi;
 pub mod noise;
+mod planner;
 mod scalar;
+mod temperature;
 mod update;
 mod weighted_mean;
 
+pub use diffusion::{
+    Chains, Diffusion, DiffusionOptions, DiffusionPlanner, Energy, Process, Proposal, Sampler, SamplingOptions,
+    Schedule,
+};
 pub use engine::{Adapter, AdapterKind, Backend, Engine, EngineOptions, Instructions, Timing};
 pub use error::{BuildError, EngineError, Error, InvalidValue, ModelError, PlanError};
 pub use field::{FieldSet, Grid};
 pub use model::{Cost, Flow, Model, WithCost, euler, rk4, semi_implicit_euler};
-pub use mppi::{Convention, Limits, Mppi, MppiOptions, Plan, References, Samples, Tail, Temperature};
+pub use mppi::{Convention, Mppi, MppiOptions};
 pub use noise::Noise;
+pub use planner::{Algorithm, Limits, Plan, Planner, References, Samples, Tail};
 pub use scalar::trace::Math;
 pub use scalar::{Dual, Mask, Real, Stage, WgslFn};
+pub use temperature::Temperature;
 pub use weighted_mean::{Average, WeightedMean};

@@ -3,14 +3,26 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use super::cpu::{OfModel, Rollout};
+use super::cpu::{Distance, OfModel, Rollout};
 use crate::error::ModelError;
 use crate::model::{Map, Model};
 use crate::scalar::trace::{Expr, Math, Trace, Usage};
 use crate::scalar::{Inputs, Stage};
 
-/// A model made ready to be rolled out.
+/// What scores rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only the GPU backend asks"))]
+pub(crate) enum Scoring {
+    /// A model that is rolled out.
+    Model,
+    /// The distance of given rows from x.
+    Distance,
+}
+
+/// A model made ready to be rolled out, or whatever else scores rows.
 pub(crate) struct Program {
+    #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only the GPU backend reads it"))]
+    pub(crate) scoring: Scoring,
     #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only the GPU backend reads it"))]
     pub(crate) states: usize,
     /// What the model needs from outside.
@@ -85,6 +97,7 @@ impl Program {
 
         let (functions, usage, operations) = trace.finish()?;
         Ok(Self {
+            scoring: Scoring::Model,
             states: N,
             usage,
             operations,
@@ -92,6 +105,19 @@ impl Program {
             source,
             rollout: Box::new(OfModel::<N, M, D>(Arc::clone(model))),
         })
+    }
+
+    /// Rows of a data set, scored by their squared distance from x.
+    pub(crate) fn distance() -> Self {
+        Self {
+            scoring: Scoring::Distance,
+            states: 1,
+            usage: Usage::default(),
+            operations: 0,
+            functions: String::new(),
+            source: String::new(),
+            rollout: Box::new(Distance),
+        }
     }
 }
 
