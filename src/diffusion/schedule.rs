@@ -117,7 +117,7 @@ impl Schedule {
             }
             Self::Table(table) => {
                 for (i, &alpha) in table.iter().enumerate() {
-                    if !(alpha >= 1e-24 && alpha <= 1.0) {
+                    if !(1e-24..=1.0).contains(&alpha) {
                         let value = format_args!("a table with ᾱ = {alpha} at index {i}");
                         return Err(InvalidValue::new("schedule", value, "a table of ᾱ in (0, 1]"));
                     }
