@@ -11,7 +11,6 @@ use crate::scalar::{Inputs, Stage};
 
 /// What scores rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only the GPU backend asks"))]
 pub(crate) enum Scoring {
     /// A model that is rolled out.
     Model,
