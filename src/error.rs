@@ -55,6 +55,25 @@ pub enum ModelError {
         /// The name.
         name: String,
     },
+    /// A policy reads a parameter that it says it does not have.
+    #[error("the policy reads parameter {index}, but has only {parameters}")]
+    NoSuchParameter {
+        /// The largest number of a parameter that is read.
+        index: usize,
+        /// How many there are.
+        parameters: usize,
+    },
+    /// Score rows of a policy that gives no derivatives of its own, and has too many parameters for dual numbers.
+    #[error(
+        "the policy has {parameters} parameters, but dual numbers give the derivatives by at most {limit}; \
+         implement `pull_back`, or train it by perturbation"
+    )]
+    NoPullBack {
+        /// How many parameters there are.
+        parameters: usize,
+        /// The most for which derivatives are found.
+        limit: usize,
+    },
     /// The generated or hand-written WGSL was refused by the shader compiler.
     #[error("the model's WGSL does not compile: {message}")]
     Shader {

@@ -41,6 +41,11 @@ pub(crate) const DEMONSTRATED: u32 = 256;
 pub(crate) const SIGNED: u32 = 512;
 /// [`Update::flags`]: rows 2j and 2j + 1 share their noise, with opposite signs.
 pub(crate) const ANTITHETIC: u32 = 1024;
+/// [`Update::flags`]: rows are parameters of a policy, x + scale · z, scored by [`Update::episodes`] episodes under them.
+pub(crate) const PERTURBED: u32 = 2048;
+/// [`Update::flags`]: a row is the score Σ ∂ log π(a|s) of one episode under parameters x, by them and by the logarithms of the
+/// standard deviations of the action noise, which stand behind them.
+pub(crate) const SCORED: u32 = 4096;
 
 /// [`Update::search`]: λ is [`Update::temperature`].
 pub(crate) const FIXED: u32 = 0;

@@ -28,6 +28,7 @@ impl<'a> Context<'a> {
         let row = t.min(layout.reference_rows.max(1) - 1) * layout.reference_columns;
         Stage::over(Inputs {
             params: &inputs[layout.params_at()..][..layout.params],
+            param_stride: 0,
             reference: &inputs[layout.references() + row..][..layout.reference_columns],
             time: t as f32,
             dt: self.dt,

@@ -150,6 +150,7 @@ fn state(states: usize) -> String {
     format!(
         "fn reference_at(t: u32) -> u32 {{\n    \
          return update.references + min(t, max(update.reference_rows, 1u) - 1u) * update.reference_columns;\n}}\n\
+         fn param(i: u32) -> f32 {{\n    return inputs[PARAMS + i];\n}}\n\
          fn initial_state() -> State {{\n    return State({});\n}}\n\
          fn frozen(moves: bool, before: State, after: State) -> State {{\n    return State({});\n}}\n",
         list(states, |i| format!("inputs[{i}]")),

@@ -320,7 +320,7 @@ impl Workspace {
         })?;
         self.pending = None;
         timing.total = started.elapsed();
-        Ok(Done { nominal: &self.nominal, sums: &self.sums, timing })
+        Ok(Done { nominal: &self.nominal, second: &[], sums: &self.sums, timing })
     }
 
     pub(crate) fn fetch(&mut self) -> Result<Fetched, EngineError> {
