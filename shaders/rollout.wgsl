@@ -12,11 +12,6 @@
 //     control_cost(p, t, u)
 //     const CONTROL_COST, DEMONSTRATED: what the second score is
 
-// The costs of a tile as keys for its best and its worst, and the second scores for their smallest; those that do not count
-// are the worst best, the best worst and the largest smallest.
-var<workgroup> tile_keys: array<vec3<u32>, 64>;
-const NO_KEYS = vec3<u32>(0xffffffffu, 0u, 0xffffffffu);
-
 // Kahan's summation: a sum, and what it has rounded away so far.
 fn added(sum: vec2<f32>, value: f32) -> vec2<f32> {
     let y = value - sum.y;
@@ -34,7 +29,8 @@ fn rollout(
     problem = workgroup.z;
     let tile = workgroup.y * workgroups.x + workgroup.x;
     let k = tile * TILE + lane;
-    var key = NO_KEYS;
+    var cost = 0.0;
+    var second = 0.0;
     // A workgroup beyond the last tile has nothing to do; it goes as one.
     if tile * TILE < update.rows {
         let p = proposal();
@@ -42,7 +38,6 @@ fn rollout(
         var before = Control();
         var running = true;
         var sum = vec2<f32>();
-        var second = 0.0;
         for (var start = 0u; start < update.horizon; start += STEPS) {
             var controls = controls_from(p, centred(start, NOMINAL, FACTORS), k, start);
             let end = min(start + STEPS, update.horizon);
@@ -73,22 +68,7 @@ fn rollout(
         scores[at] = sum.x;
         scores[at + TILE] = -sum.y;
         scores[at + 2u * TILE] = second;
-        if k < update.rows && finite(sum.x) {
-            key = vec3<u32>(ordered(sum.x), ordered(sum.x), key.z);
-        }
-        if k < update.rows && finite(second) {
-            key.z = ordered(second);
-        }
+        cost = sum.x;
     }
-    tile_keys[lane] = key;
-    workgroupBarrier();
-    if lane == 0u {
-        for (var i = 1u; i < TILE; i++) {
-            let other = tile_keys[i];
-            key = vec3<u32>(min(key.x, other.x), max(key.y, other.y), min(key.z, other.z));
-        }
-        atomicMin(&summary[problem].best, key.x);
-        atomicMax(&summary[problem].worst, key.y);
-        atomicMin(&summary[problem].nearest, key.z);
-    }
+    enter(lane, k < update.rows, cost, second);
 }

@@ -21,6 +21,19 @@ impl InvalidValue {
     }
 }
 
+/// Refuses NaN and infinities.
+pub(crate) fn finite(field: &'static str, values: &[f32]) -> Result<(), InvalidValue> {
+    match values.iter().position(|v| !v.is_finite()) {
+        Some(i) => Err(InvalidValue::new(field, format_args!("{} at index {i}", values[i]), "finite")),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a number that is not valid, or not finite.
+pub(crate) fn in_range(field: &'static str, value: f32, valid: bool, expected: &str) -> Result<(), InvalidValue> {
+    if valid && value.is_finite() { Ok(()) } else { Err(InvalidValue::new(field, value, expected)) }
+}
+
 /// Why a model could not be turned into a kernel.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ModelError {

@@ -126,6 +126,7 @@
 
 pub mod check;
 pub mod derivative;
+mod diffusion;
 mod engine;
 mod error;
 mod field;
@@ -133,19 +134,27 @@ mod model;
 pub mod models;
 mod mppi;
 pub mod noise;
+mod planner;
 pub mod policies;
 mod policy;
 mod scalar;
+mod temperature;
 mod update;
 mod weighted_mean;
 
+pub use diffusion::{
+    Chains, Diffusion, DiffusionOptions, DiffusionPlanner, Energy, Process, Proposal, Sampler, SamplingOptions,
+    Schedule,
+};
 pub use engine::{Adapter, AdapterKind, Backend, Engine, EngineOptions, Instructions, Timing};
 pub use error::{BuildError, EngineError, Error, InvalidValue, ModelError, PlanError};
 pub use field::{FieldSet, Grid};
 pub use model::{Cost, Flow, Model, WithCost, euler, rk4, semi_implicit_euler};
-pub use mppi::{Convention, Limits, Mppi, MppiOptions, Plan, References, Samples, Tail, Temperature};
+pub use mppi::{Convention, Mppi, MppiOptions};
 pub use noise::{Noise, Random};
+pub use planner::{Algorithm, Limits, Plan, Planner, References, Samples, Tail};
 pub use policy::Policy;
 pub use scalar::trace::Math;
 pub use scalar::{Dual, Gradient, Mask, Real, Stage, Table, Weights, WgslFn};
+pub use temperature::Temperature;
 pub use weighted_mean::{Average, WeightedMean};

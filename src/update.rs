@@ -14,6 +14,9 @@ pub(crate) const TILE: usize = 64;
 /// Rows whose weighted sum is formed at a stretch; these partial results are then merged in order.
 pub(crate) const GROUP: usize = 1024;
 
+/// The most problems that a dispatch has.
+pub(crate) const MOST_PROBLEMS: usize = 65_535;
+
 /// `value` rounded up to whole steps of `step`.
 pub(crate) fn round_up(value: usize, step: usize) -> usize {
     value.div_ceil(step) * step
@@ -61,7 +64,8 @@ pub(crate) const ELITE: u32 = 4;
 /// One draw, score, weigh, average, step.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
-pub(crate) struct Update {
+#[doc(hidden)]
+pub struct Update {
     /// The key of the noise.
     pub(crate) seed: [u32; 2],
     /// Which update of the seed this is.
@@ -117,6 +121,11 @@ pub(crate) struct Update {
 impl Update {
     pub(crate) fn has(&self, flag: u32) -> bool {
         self.flags & flag != 0
+    }
+
+    /// Switches flags on or off.
+    pub(crate) fn set(&mut self, flags: u32, on: bool) {
+        self.flags = if on { self.flags | flags } else { self.flags & !flags };
     }
 
     /// How many numbers an average has for each coordinate: its mean, and the second moment if that is wanted.

@@ -473,3 +473,168 @@ fn clipping_pulls_the_mean_inwards_by_the_known_amount() {
         agrees("ESS", &engine, plan.effective_samples(), K as f64, 0.0);
     }
 }
+
+#[test]
+fn a_controller_finds_the_temperature_of_a_wanted_divergence() {
+    // REPS again, found by the engine: J = aᵀv is Gaussian, so η* = s/√(2ε).
+    let deviation = dot(SLOPE, times(SIGMA, SLOPE)).sqrt();
+    for engine in engines() {
+        for epsilon in [0.1, 0.5] {
+            let options = MppiOptions { temperature: Temperature::Divergence(epsilon as f32), ..Default::default() };
+            let (plan, rows, sample) = plan(energy(&engine, Kind::Linear, options));
+            let truth = deviation / (2.0_f64 * epsilon).sqrt();
+            let costs = || rows.iter().map(|v| dot(SLOPE, *v));
+            // The slope of ε over η is −s²/η³, and its error is that of log Z and of the weighted mean over η.
+            let error = (sample.of_log_z() + sample.of_mean(costs()) / truth) * truth.powi(3) / deviation.powi(2);
+            agrees("η*", &engine, plan.temperature(), truth, error);
+        }
+    }
+}
+
+#[test]
+fn a_controller_standardises_its_costs() {
+    let deviation = dot(SLOPE, times(SIGMA, SLOPE)).sqrt();
+    for engine in engines() {
+        let options = MppiOptions { temperature: Temperature::Standardised(0.5), ..Default::default() };
+        let (plan, ..) = plan(energy(&engine, Kind::Linear, options));
+        agrees("λ", &engine, plan.temperature(), 0.5 * deviation, 0.5 * deviation / (2.0 * K as f64).sqrt());
+        let options = MppiOptions { temperature: Temperature::Standardised(0.5), ..Default::default() };
+        let (plan, ..) = self::plan(energy(&engine, Kind::Nothing, options));
+        agrees("λ of equal costs", &engine, plan.temperature(), 0.5, 0.0);
+    }
+}
+
+#[test]
+fn the_cross_entropy_method_takes_the_mean_and_the_spread_of_its_elite() {
+    let (sigma, slope) = ([0.5, 1.5], SLOPE);
+    for engine in engines() {
+        let options = MppiOptions {
+            horizon: 1,
+            samples: K,
+            noise: Noise::Diagonal(sigma.map(|s| s as f32)),
+            initial: MU.map(|v| v as f32),
+            temperature: Temperature::Elite(0.1),
+            adapt: Some(0.01),
+            ..Default::default()
+        };
+        let mut mppi = Mppi::new(&engine, Energy(Kind::Linear), options.clone()).expect("good options");
+        let (plan, rows, sample) = plan(mppi_of(&engine, &options));
+        let along = [0, 1].map(|i| sigma[i] * sigma[i] * slope[i]);
+        let deviation = dot(slope, along).sqrt();
+        for i in 0..2 {
+            let truth = MU[i] - along[i] / deviation * density(TENTH) / 0.1;
+            agrees("mean", &engine, plan.controls()[0][i], truth, sample.of_mean(rows.iter().map(|v| v[i])));
+        }
+        agrees("elites", &engine, plan.effective_samples(), (0.1 * K as f64).ceil(), 0.0);
+        // The next rows have the spread of the elite: along the slope that of a truncated normal, across it as before.
+        mppi.set_options(MppiOptions { iterations: 2, ..options }).expect("good options");
+        mppi.plan(&[0.0]).expect("finite");
+        let samples = mppi.samples().expect("there was a call");
+        let hazard = density(TENTH) / 0.1;
+        let kept = 1.0 - TENTH * hazard - hazard * hazard;
+        // Truncation below −z: variance 1 + (−z)φ/Φ… with z = −Φ⁻¹(ρ).
+        for i in 0..2 {
+            let share = (along[i] / (deviation * sigma[i])).powi(2);
+            let truth = sigma[i] * (1.0 - share + share * kept).sqrt();
+            let values: Vec<f64> = (0..K).map(|k| f64::from(samples.controls(k)[0][i])).collect();
+            let mean = values.iter().sum::<f64>() / K as f64;
+            let found = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / K as f64).sqrt();
+            let error = truth * (1.0 / (2.0 * K as f64).sqrt() + 1.0 / (0.2 * K as f64).sqrt());
+            agrees("spread", &engine, found, truth, error);
+        }
+    }
+}
+
+fn mppi_of(engine: &Engine, options: &MppiOptions<2>) -> Mppi<1, 2, Energy> {
+    Mppi::new(engine, Energy(Kind::Linear), options.clone()).expect("good options")
+}
+
+/// x⁺ = 0.9 x + 0.5 u with running cost ½ q x² + ½ r u².
+struct Linear {
+    q: f32,
+    r: f32,
+}
+
+const GROWTH: f64 = 0.9;
+const GAIN: f64 = 0.5;
+
+impl Model<1, 1> for Linear {
+    #[inline(always)]
+    fn step<R: Real>(&self, _at: &Stage<R>, [x]: [R; 1], [u]: [R; 1]) -> [R; 1] {
+        [x * GROWTH as f32 + u * GAIN as f32]
+    }
+    #[inline(always)]
+    fn cost<R: Real>(&self, _at: &Stage<R>, [x]: [R; 1], [u]: [R; 1]) -> R {
+        x.square() * (0.5 * self.q) + u.square() * (0.5 * self.r)
+    }
+}
+
+/// The optimal controls from x = 1, by the Riccati recursion.
+fn riccati(q: f64, r: f64, horizon: usize) -> Vec<f64> {
+    let mut gains = Vec::new();
+    // The cost to go of a state, ½ p x², once it has been paid for itself.
+    let mut p = q;
+    for _ in 0..horizon {
+        let gain = GAIN * p * GROWTH / (r + GAIN * GAIN * p);
+        gains.push(gain);
+        p = q + GROWTH * GROWTH * p - GROWTH * GAIN * p * gain;
+    }
+    let mut x = 1.0;
+    let control = |gain: f64| {
+        let u = -gain * x;
+        x = GROWTH * x + GAIN * u;
+        u
+    };
+    gains.into_iter().rev().map(control).collect()
+}
+
+#[test]
+fn path_integral_control_is_the_linear_quadratic_regulator() {
+    // State cost only and α = 0: E_w[u] of the first step is the LQR control for R = λ Σ⁻¹, whatever the plan is.
+    let (q, lambda, sigma, horizon) = (1.0, 0.8, 0.7, 6);
+    let truth = riccati(q, lambda / (sigma * sigma), horizon)[0];
+    for engine in engines() {
+        for initial in [0.0, -0.4] {
+            let options = MppiOptions {
+                horizon,
+                samples: K,
+                noise: Noise::Diagonal([sigma as f32]),
+                temperature: Temperature::Fixed(lambda as f32),
+                alpha: 0.0,
+                initial: [initial],
+                ..Default::default()
+            };
+            let mut mppi = Mppi::new(&engine, Linear { q: q as f32, r: 0.0 }, options).expect("good options");
+            let u = mppi.plan(&[1.0]).expect("finite").controls()[0][0];
+            let samples = mppi.samples().expect("there was a call");
+            let sample = Sample::new((0..K).map(|k| f64::from(samples.log_weight(k))));
+            let error = sample.of_mean((0..K).map(|k| f64::from(samples.controls(k)[0][0])));
+            agrees("u₀", &engine, u, truth, error);
+        }
+    }
+}
+
+#[test]
+fn the_fixed_point_of_mppi_on_a_linear_quadratic_problem_is_the_riccati_solution() {
+    let (q, r, horizon) = (1.0, 0.3, 6);
+    let truth = riccati(q, r, horizon);
+    for engine in engines() {
+        let options = MppiOptions {
+            horizon,
+            samples: 1 << 15,
+            iterations: 60,
+            noise: Noise::Diagonal([0.3]),
+            temperature: Temperature::Fixed(0.05),
+            ..Default::default()
+        };
+        let mut mppi = Mppi::new(&engine, Linear { q: q as f32, r: r as f32 }, options).expect("good options");
+        let plan = mppi.plan(&[1.0]).expect("finite").clone();
+        let samples = mppi.samples().expect("there was a call");
+        let sample = Sample::new((0..plan.samples()).map(|k| f64::from(samples.log_weight(k))));
+        for (t, truth) in truth.iter().enumerate() {
+            // Every update adds its own error and keeps a part of the last: three times one of them bounds their sum.
+            let error = 3.0 * sample.of_mean((0..plan.samples()).map(|k| f64::from(samples.controls(k)[t][0])));
+            agrees("u", &engine, plan.controls()[t][0], *truth, error);
+        }
+    }
+}

@@ -178,6 +178,7 @@ fn reference(
                 }
                 low
             }
+            _ => unreachable!("these tests use no other"),
         };
         let log_weights = exponent(lambda);
         let max = log_weights.iter().copied().fold(f64::NEG_INFINITY, f64::max);

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use super::cpu::{OfModel, OfPolicy, Rollout};
+use super::cpu::{Distance, OfModel, OfPolicy, Rollout};
 use crate::error::{BuildError, InvalidValue, ModelError};
 use crate::model::{Map, Model};
 use crate::policy::{MOST_BY_DUALS, Policy};
@@ -19,8 +19,22 @@ pub(crate) enum Scheme {
     Scored,
 }
 
-/// A model made ready to be rolled out.
+/// What scores rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only the GPU backend asks"))]
+pub(crate) enum Scoring {
+    /// A model that is rolled out.
+    Model,
+    /// The distance of given rows from x.
+    Distance,
+    /// A model that is run under a policy.
+    Policy(Scheme),
+}
+
+/// A model made ready to be rolled out, or whatever else scores rows.
 pub(crate) struct Program {
+    #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only the GPU backend reads it"))]
+    pub(crate) scoring: Scoring,
     #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only the GPU backend reads it"))]
     pub(crate) states: usize,
     /// What the model needs from outside.
@@ -32,9 +46,6 @@ pub(crate) struct Program {
     pub(crate) functions: String,
     /// The model in WGSL: everything that `shaders/rollout.wgsl` calls and that depends on the model.
     pub(crate) source: String,
-    /// How the rows of a policy are made; none if the program has no policy.
-    #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only the GPU backend reads it"))]
-    pub(crate) scheme: Option<Scheme>,
     pub(crate) rollout: Box<dyn Rollout>,
 }
 
@@ -48,7 +59,7 @@ impl Program {
         let source = trace_model(&trace, &**model);
         let (functions, usage, operations) = trace.finish()?;
         let rollout = Box::new(OfModel::<N, M, D>(Arc::clone(model)));
-        Ok(Self { states: N, usage, operations, functions, source, scheme: None, rollout })
+        Ok(Self { scoring: Scoring::Model, states: N, usage, operations, functions, source, rollout })
     }
 
     /// A model under a policy.
@@ -74,7 +85,20 @@ impl Program {
             return Err(ModelError::NoSuchParameter { index: usage.weights - 1, parameters }.into());
         }
         let rollout = Box::new(OfPolicy::<N, M, D, P>::new(Arc::clone(model), Arc::clone(policy)));
-        Ok(Self { states: N, usage, operations, functions, source, scheme: Some(scheme), rollout })
+        Ok(Self { scoring: Scoring::Policy(scheme), states: N, usage, operations, functions, source, rollout })
+    }
+
+    /// Rows of a data set, scored by their squared distance from x.
+    pub(crate) fn distance() -> Self {
+        Self {
+            scoring: Scoring::Distance,
+            states: 1,
+            usage: Usage::default(),
+            operations: 0,
+            functions: String::new(),
+            source: String::new(),
+            rollout: Box::new(Distance),
+        }
     }
 }
 

@@ -19,7 +19,7 @@ impl Step<'_> {
     /// Moves `x` to the next point, given the moments of the rows: their mean, and behind it the second moment about
     /// `x`, if the spread is to follow it.
     pub(crate) fn run(&self, moments: &[f32], x: &mut [f32], spread: &mut [f32]) {
-        let Self { update, layout, inputs, number } = self;
+        let Self { update, layout, inputs, .. } = self;
         let (mean, second) = moments.split_at(x.len());
         for (d, (x, m)) in x.iter_mut().zip(mean).enumerate() {
             let control = d % layout.controls;

@@ -69,7 +69,7 @@ impl Weigh<'_> {
             _ => {
                 self.weigh(Found { temperature: 1.0, ..plain }, scores, log_weights);
                 // Signed weights are not exponentiated, so `weigh` must not be asked for a shift yet.
-                self.from_moments(plain, log_weights)
+                self.by_moments(plain, log_weights)
             }
         }
     }
@@ -101,7 +101,7 @@ impl Weigh<'_> {
     }
 
     /// What follows from mean and standard deviation of J, or from its order: `log_weights` holds −J of every row.
-    fn from_moments(&self, plain: Found, log_weights: &mut [f32]) -> Found {
+    fn by_moments(&self, plain: Found, log_weights: &mut [f32]) -> Found {
         let update = self.update;
         let valid = || log_weights.iter().filter(|l| **l > INVALID).map(|l| -f64::from(*l));
         let count = valid().count().max(1);

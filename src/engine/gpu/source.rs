@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use crate::engine::program::Program;
+use crate::engine::program::{Program, Scoring};
 use crate::update::{
     ANTITHETIC, CONTROL_COST, DEMONSTRATED, GIVEN, LIMITED, Layout, NOMINAL_FIRST, SECOND_MOMENT, SPREAD,
 };
@@ -15,6 +15,8 @@ const MUL_WIDE_INT64: &str = include_str!("../../../shaders/mul_wide_int64.wgsl"
 const PHILOX: &str = include_str!("../../../shaders/philox.wgsl");
 const NORMAL: &str = include_str!("../../../shaders/normal.wgsl");
 const FIELD: &str = include_str!("../../../shaders/field.wgsl");
+const KEYS: &str = include_str!("../../../shaders/keys.wgsl");
+const DISTANCE: &str = include_str!("../../../shaders/distance.wgsl");
 const ROLLOUT: &str = include_str!("../../../shaders/rollout.wgsl");
 const REDUCE: &str = include_str!("../../../shaders/reduce.wgsl");
 const WEIGH: &str = include_str!("../../../shaders/weigh.wgsl");
@@ -71,11 +73,14 @@ impl Shape {
     }
 }
 
-/// The kernel that draws and scores rows of a model.
+/// The kernel that draws and scores rows of a model, or scores those of a data set.
 pub(crate) fn rollout(program: &Program, shape: Shape) -> String {
+    if program.scoring == Scoring::Distance {
+        return [UPDATE, KEYS, DISTANCE].join("\n");
+    }
     let state = state(program.states);
     let model = [&state, program.functions.as_str(), &program.source].join("\n");
-    [&drawing(shape), FIELD, &model, ROLLOUT].join("\n")
+    [&drawing(shape), FIELD, &model, KEYS, ROLLOUT].join("\n")
 }
 
 /// The weighted mean of a group of rows that are drawn again.
@@ -333,6 +338,9 @@ mod tests {
         validate("weigh", &weigh());
         validate("mean of rows", &mean_of_rows());
         validate("merge", &merge());
+        let layout = Layout { states: 1, controls: 1, params: 0, reference_rows: 0, reference_columns: 0 };
+        let shape = Shape { layout, flags: GIVEN, diagonal: true, int64: false };
+        validate("distance", &rollout(&Program::distance(), shape));
     }
 
     #[test]

@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use pulp::{Simd, WithSimd};
 
-use super::MppiOptions;
 use crate::engine::cpu::Isa;
 use crate::engine::{Backend, Fetched, Timing};
 use crate::field::FieldSet;
 use crate::model::Model;
 use crate::scalar::{Inputs, Stage};
-use crate::update::{INVALID, Layout, MASKED, Sums, TILE};
+use crate::update::{ELITE, INVALID, Layout, MASKED, Sums, TILE, Update};
 
 /// What a rollout on the host sees besides state and controls.
 #[derive(Debug, Clone, Copy)]
@@ -125,18 +124,23 @@ impl<const N: usize, const M: usize> Plan<N, M> {
     }
 
     /// Reads the statistics of the last update.
-    pub(super) fn record(&mut self, options: &MppiOptions<M>, sums: &Sums, timing: Timing) {
-        let lambda = f64::from(sums.temperature);
-        let reference = f64::from(sums.reference) * f64::from(options.cost_scale());
+    pub(super) fn record(&mut self, update: &Update, sums: &Sums, timing: Timing) {
+        let (samples, lambda) = (update.rows as usize, f64::from(sums.temperature));
+        let reference = f64::from(sums.reference) * f64::from(update.cost_scale);
         let (max, sum) = (f64::from(sums.max), f64::from(sums.sum));
         // Log-weights are relative to the reference cost; the division by K makes Z a mean over all rows.
-        self.log_z = (max + (sum / options.samples as f64).ln() - reference / lambda) as f32;
+        self.log_z = (max + (sum / samples as f64).ln() - reference / lambda) as f32;
         self.min_cost = (reference - lambda * max) as f32;
         self.mean_cost = (reference - lambda * f64::from(sums.logs) / f64::from(sums.valid)) as f32;
+        if update.search == ELITE {
+            // Log-weights say who is among the elite, and no more.
+            self.log_z = (sum / samples as f64).ln() as f32;
+            self.mean_cost = (reference + f64::from(sums.mean)) as f32;
+        }
         self.effective_samples = (sum * sum / f64::from(sums.squares)) as f32;
         self.temperature = sums.temperature;
-        self.samples = options.samples;
-        self.invalid_rows = options.samples - sums.valid as usize;
+        self.samples = samples;
+        self.invalid_rows = samples - sums.valid as usize;
         self.timing = timing;
     }
 
@@ -146,7 +150,7 @@ impl<const N: usize, const M: usize> Plan<N, M> {
         isa: Isa,
         model: &D,
         at: &Context<'_>,
-        options: &MppiOptions<M>,
+        cost_scale: f32,
         nominal: &[f32],
     ) {
         self.controls.clear();
@@ -155,7 +159,7 @@ impl<const N: usize, const M: usize> Plan<N, M> {
         let mut x = [0.0; N];
         x.copy_from_slice(&at.inputs[..N]);
         let job = Nominal { model, at, x, controls: &self.controls, states: &mut self.states };
-        self.cost = isa.run(job) * options.cost_scale();
+        self.cost = isa.run(job) * cost_scale;
     }
 
     /// The control sequence, T × M; apply the first.
@@ -229,20 +233,21 @@ impl<const N: usize, const M: usize> Plan<N, M> {
     }
 }
 
-/// The rows of the last update, with their costs and weights: see [`Mppi::samples`](crate::Mppi::samples).
+/// The rows of the last update, with their costs and weights: see [`Planner::samples`](crate::Planner::samples).
 #[derive(Debug)]
 pub struct Samples<'a, const N: usize, const M: usize, D> {
     pub(super) model: &'a D,
     pub(super) at: Context<'a>,
     pub(super) state: [f32; N],
-    pub(super) options: &'a MppiOptions<M>,
+    pub(super) samples: usize,
+    pub(super) horizon: usize,
     pub(super) fetched: Fetched,
 }
 
 impl<const N: usize, const M: usize, D: Model<N, M>> Samples<'_, N, M, D> {
     /// K.
     pub fn len(&self) -> usize {
-        self.options.samples
+        self.samples
     }
 
     /// Never: there is at least one row.
@@ -297,9 +302,9 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Samples<'_, N, M, D> {
     /// The controls of row `k`, after the limits; T × M.
     pub fn controls(&self, k: usize) -> Vec<[f32; M]> {
         assert!(k < self.len(), "row {k} of {}", self.len());
-        let width = self.options.horizon * M;
+        let width = self.horizon * M;
         let at = |t: usize, m: usize| self.fetched.rows[k / TILE * TILE * width + (t * M + m) * TILE + k % TILE];
-        (0..self.options.horizon).map(|t| std::array::from_fn(|m| at(t, m))).collect()
+        (0..self.horizon).map(|t| std::array::from_fn(|m| at(t, m))).collect()
     }
 
     /// The states of row `k`, (T + 1) × N, rolled out again on the host.

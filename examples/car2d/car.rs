@@ -1,0 +1,84 @@
+//! The published 2-D car and its U-shaped wall, and the cost that it is planned with. (C. Pan et al., *Model-based diffusion
+//! for trajectory optimization*, arXiv 2407.01573, and the code published with it.)
+
+use gibbs::{Flow, Model, Real, Stage, rk4};
+
+/// The time step (in seconds), and how many of them are planned.
+pub const DT: f32 = 0.1;
+pub const HORIZON: usize = 50;
+/// Where it starts, heading for −x: (x, y, θ), in metres and radians.
+pub const START: [f32; 3] = [-0.5, 0.0, 1.5 * std::f32::consts::PI];
+/// Where it should go, and the distance from there at which the reward begins (in metres).
+pub const GOAL: [f32; 2] = [0.5, 0.0];
+pub const NEAR: f32 = 0.2;
+/// The wall: discs of this radius around these points (in metres).
+pub const RADIUS: f32 = 0.3;
+pub const DISCS: [[f32; 2]; 11] = [
+    [-0.9, 0.6],
+    [-0.6, 0.6],
+    [-0.3, 0.6],
+    [0.0, 0.6],
+    [0.0, 0.3],
+    [0.0, 0.0],
+    [0.0, -0.3],
+    [-0.9, -0.6],
+    [-0.6, -0.6],
+    [-0.3, -0.6],
+    [0.0, -0.6],
+];
+
+/// A car (state: x, y in metres and heading θ in radians; controls: turn and speed, each in [−1, 1]) that cannot enter a disc.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Car {
+    /// What the way that is left costs (per metre and step): 0 for the reward as published and nothing else. If it is above
+    /// 0, field 0 holds the length of the way to the goal.
+    pub way: f32,
+}
+
+impl Flow<3, 2> for Car {
+    #[inline(always)]
+    fn derivative<R: Real>(&self, _at: &Stage<R>, [_, _, heading]: [R; 3], [turn, speed]: [R; 2]) -> [R; 3] {
+        let (s, c) = heading.sin_cos();
+        [speed * s * 3.0, speed * c * 3.0, turn * (2.0 * std::f32::consts::FRAC_PI_3)]
+    }
+}
+
+impl Model<3, 2> for Car {
+    #[inline(always)]
+    fn step<R: Real>(&self, at: &Stage<R>, x: [R; 3], u: [R; 2]) -> [R; 3] {
+        let next = rk4(self, at, x, u);
+        // The square of the distance to the nearest disc's centre.
+        let mut nearest = R::from(f32::MAX);
+        for [cx, cy] in DISCS {
+            nearest = nearest.min((next[0] - cx).square() + (next[1] - cy).square());
+        }
+        let inside = nearest.lt(RADIUS * RADIUS);
+        let mut held = next;
+        for i in 0..3 {
+            held[i] = R::select(inside, x[i], next[i]);
+        }
+        held
+    }
+
+    /// The negative reward, 1 − (min(d, 0.2)/0.2)², and the way that is left.
+    #[inline(always)]
+    fn cost<R: Real>(&self, at: &Stage<R>, [x, y, _]: [R; 3], _u: [R; 2]) -> R {
+        let distance = ((x - GOAL[0]).square() + (y - GOAL[1]).square()).sqrt();
+        let reward = -(distance.min(NEAR) * (1.0 / NEAR)).square() + 1.0;
+        if self.way > 0.0 { at.sample(0, x, y) * self.way - reward } else { -reward }
+    }
+
+    /// How far it is from where the demonstration is at this time step (the references).
+    #[inline(always)]
+    fn departure<R: Real>(&self, at: &Stage<R>, [x, y, _]: [R; 3]) -> R {
+        let square = (x - at.reference(0)).square() + (y - at.reference(1)).square();
+        // As in the published code: distances beyond half a metre are all the same.
+        square.min(0.25) * 4.0
+    }
+}
+
+/// The mean reward of a trajectory; the first state is the start.
+pub fn reward(states: &[[f32; 3]]) -> f32 {
+    let one = |[x, y, _]: &[f32; 3]| 1.0 - ((x - GOAL[0]).hypot(y - GOAL[1]).min(NEAR) / NEAR).powi(2);
+    states[1..].iter().map(one).sum::<f32>() / (states.len() - 1) as f32
+}

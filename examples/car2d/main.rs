@@ -1,0 +1,294 @@
+//! Plans the published 2-D car around its U-shaped wall by five methods, and draws how the noise is annealed.
+//!
+//! The car starts inside the U, heading for its open side, and its reward is flat until it is within 0.2 m of the goal behind
+//! the wall, so that no method finds anything by itself. (a) A demonstration, read from a CSV of positions, shows the way,
+//! combined with the model as published; (b) a cost of our own, the length of the shortest way that is left, needs none.
+//!
+//! `cargo run --release --example car2d` prints a table of seeds × methods for each, all with the same number of rollouts,
+//! and writes `car2d.png`; `--help` lists what can be changed. It fails unless model-based diffusion gets a mean reward of
+//! more than 0.25 by (a) and of more than 0.5 by (b), and nothing without either.
+
+mod car;
+mod draw;
+mod way;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
+use gibbs::{
+    Backend, Convention, DiffusionOptions, DiffusionPlanner, Engine, EngineOptions, Grid, Limits, Mppi, MppiOptions,
+    Noise, Process, References, Sampler, Schedule, Temperature,
+};
+
+use car::{Car, DT, HORIZON, START, reward};
+
+#[derive(Parser)]
+#[command(about = "Plan the published 2-D car around its U-shaped wall by five methods.")]
+struct Arguments {
+    /// auto, gpu, software or cpu
+    #[arg(long, default_value = "auto")]
+    backend: Backend,
+    /// Runs of each method [default: 8, or 2 with --quick]
+    #[arg(long)]
+    seeds: Option<u64>,
+    /// Rollouts per level, or per update
+    #[arg(long, default_value_t = 2048)]
+    samples: usize,
+    /// Levels, or updates
+    #[arg(long, default_value_t = 100)]
+    levels: usize,
+    /// The demonstration: a CSV with the columns x and y, one row for each of the 50 steps [default: one that comes with it]
+    #[arg(long)]
+    demo: Option<PathBuf>,
+    /// Write such a CSV: the plan of (b) with four fifths of the controls
+    #[arg(long)]
+    save_demo: Option<PathBuf>,
+    /// Folder for the picture, made if it is not there
+    #[arg(long, default_value = ".")]
+    out: PathBuf,
+    /// Fewer seeds
+    #[arg(long)]
+    quick: bool,
+}
+
+/// What comes with the example: made by itself, with --save-demo.
+const DEMO: &str = include_str!("demo.csv");
+
+/// The methods, in the order of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Method {
+    Mppi,
+    Cem,
+    Mbd,
+    Ddpm,
+    Ddim,
+}
+
+const METHODS: [(Method, &str); 5] = [
+    (Method::Mppi, "MPPI"),
+    (Method::Cem, "CEM"),
+    (Method::Mbd, "MBD"),
+    (Method::Ddpm, "DDPM"),
+    (Method::Ddim, "DDIM"),
+];
+
+/// What the car is told of the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Task {
+    /// Nothing but the reward.
+    Plain,
+    /// (a)
+    Demonstrated,
+    /// (b)
+    Shaped,
+    /// As (b), with a fifth of the controls in reserve, so that what follows has room to correct.
+    Gentle,
+}
+
+/// Everything that a run needs besides task, method and seed.
+struct Setting {
+    engine: Engine,
+    way: Grid,
+    demo: Vec<[f32; 2]>,
+    samples: usize,
+    levels: usize,
+}
+
+/// One plan: the states it leads through, on the way there if asked for, and how long it took.
+struct Run {
+    states: Vec<[f32; 3]>,
+    annealing: Vec<Vec<[f32; 3]>>,
+    took: Duration,
+}
+
+fn main() -> ExitCode {
+    env_logger::init();
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    let engine = Engine::with(EngineOptions { backend: arguments.backend, ..Default::default() })?;
+    let demo = match &arguments.demo {
+        None => demonstration(DEMO).context("the demonstration that comes with it")?,
+        Some(path) => std::fs::read_to_string(path)
+            .map_err(anyhow::Error::from)
+            .and_then(|text| demonstration(&text))
+            .with_context(|| format!("the demonstration {}", path.display()))?,
+    };
+    let setting = Setting { engine, way: way::field()?, demo, samples: arguments.samples, levels: arguments.levels };
+    let seeds = arguments.seeds.unwrap_or(if arguments.quick { 2 } else { 8 });
+    ensure!(seeds > 0, "--seeds must be at least 1");
+
+    println!("{} rollouts × {} updates on {}", setting.samples, setting.levels, setting.engine.name());
+    println!("the demonstration has a mean reward of {:.2}", setting.demonstrated());
+    let plain = setting.table("without help: the reward alone", Task::Plain, 1)?;
+    let shown = setting.table("(a) with a demonstration, as published", Task::Demonstrated, seeds)?;
+    let shaped = setting.table("(b) the way that is left as a cost, no demonstration", Task::Shaped, seeds)?;
+    println!(
+        "DDPM and DDIM go from level to level at the pace of the noise, which adds up to ln(σ_L/σ_1) ≈ 4 full steps;\n\
+         score ascent (MBD) makes a full step at each of the {} levels.",
+        setting.levels
+    );
+
+    std::fs::create_dir_all(&arguments.out).with_context(|| format!("cannot make {}", arguments.out.display()))?;
+    let picture = arguments.out.join("car2d.png");
+    let anneal = |task| setting.plan(task, Method::Mbd, 0, true);
+    draw::picture(&picture, &setting.demo, &anneal(Task::Demonstrated)?, &anneal(Task::Shaped)?)?;
+    println!("drew {}", picture.display());
+    if let Some(path) = &arguments.save_demo {
+        save(path, &setting.plan(Task::Gentle, Method::Mbd, 0, false)?.states)?;
+        println!("wrote {}", path.display());
+    }
+
+    let [mean_shown, mean_shaped] = [shown.mean(Method::Mbd), shaped.mean(Method::Mbd)];
+    println!("MBD: mean reward {mean_shown:.2} with a demonstration, {mean_shaped:.2} with a shaped cost");
+    if plain.mean(Method::Mbd) > 0.01 {
+        bail!("the task is too easy: without help it should be out of reach");
+    }
+    if mean_shown < 0.25 || mean_shaped < 0.5 {
+        bail!("less than 0.25 with a demonstration, or less than 0.5 with a shaped cost");
+    }
+    Ok(())
+}
+
+impl Setting {
+    /// The mean reward of the demonstration itself.
+    fn demonstrated(&self) -> f32 {
+        let mut states = vec![START];
+        states.extend(self.demo.iter().map(|[x, y]| [*x, *y, 0.0]));
+        reward(&states)
+    }
+
+    /// One plan from a standing start: `levels` updates of `samples` rollouts.
+    fn plan(&self, task: Task, method: Method, seed: u64, watched: bool) -> Result<Run> {
+        let by_way = matches!(task, Task::Shaped | Task::Gentle);
+        let car = Car { way: if by_way { 1.0 } else { 0.0 } };
+        let most = if task == Task::Gentle { 0.8 } else { 1.0 };
+        let limits = Some(Limits { low: [-most; 2], high: [most; 2] });
+        let references = Some(References { values: self.demo.as_flattened().to_vec(), columns: 2 });
+        let fields = vec![self.way.clone()];
+        // As published, but for the shaped cost, whose differences near the goal are much smaller than those far away.
+        let temperature = match task {
+            _ if by_way => Temperature::EffectiveSamples(0.02),
+            _ => Temperature::Standardised(0.1),
+        };
+        let schedule = match task {
+            _ if by_way => Schedule::Geometric { levels: self.levels, smallest: 0.02, largest: 1.0 },
+            _ => Schedule::Linear { levels: self.levels, first: 1e-4, last: 1e-2 },
+        };
+        let sampler = match method {
+            Method::Mppi | Method::Cem => {
+                let cem = method == Method::Cem;
+                let options = MppiOptions {
+                    horizon: HORIZON,
+                    samples: self.samples,
+                    iterations: self.levels,
+                    dt: DT,
+                    temperature: if cem { Temperature::Elite(0.05) } else { temperature },
+                    noise: Noise::Diagonal([if cem { 0.8 } else { 0.3 }; 2]),
+                    adapt: cem.then_some(0.1),
+                    convention: Convention::HorizonAverage,
+                    limits,
+                    references,
+                    fields,
+                    seed,
+                    ..Default::default()
+                };
+                let mut planner = Mppi::new(&self.engine, car, options)?;
+                let clock = Instant::now();
+                let states = planner.plan(&START)?.states().to_vec();
+                return Ok(Run { states, annealing: Vec::new(), took: clock.elapsed() });
+            }
+            Method::Mbd => Sampler::ScoreAscent,
+            Method::Ddpm => Sampler::Ddpm,
+            Method::Ddim => Sampler::Ddim { eta: 0.0 },
+        };
+        let options = DiffusionOptions {
+            horizon: HORIZON,
+            samples: self.samples,
+            dt: DT,
+            process: Process { schedule, sampler, ..Default::default() },
+            temperature,
+            demonstration: (task == Task::Demonstrated).then(|| -self.demonstrated()),
+            limits,
+            references,
+            fields,
+            seed,
+            ..Default::default()
+        };
+        let mut planner = DiffusionPlanner::new(&self.engine, car, options)?;
+        let clock = Instant::now();
+        let states = planner.plan(&START)?.states().to_vec();
+        let took = clock.elapsed();
+        let mut annealing = Vec::new();
+        for updates in (0..if watched { 8 } else { 0 }).map(|i| 1 + i * (self.levels - 1) / 7) {
+            planner.reset();
+            annealing.push(planner.plan_first(&START, updates)?.states().to_vec());
+        }
+        Ok(Run { states, annealing, took })
+    }
+
+    /// Runs every method on every seed and prints a row for each seed.
+    fn table(&self, title: &str, task: Task, seeds: u64) -> Result<Table> {
+        println!("\n{title}");
+        println!("seed{}", METHODS.map(|(_, name)| format!("{name:>9}")).concat());
+        let mut table = Table { rewards: Vec::new() };
+        let mut took = [Duration::ZERO; METHODS.len()];
+        for seed in 0..seeds {
+            let mut row = [0.0; METHODS.len()];
+            for (i, (method, _)) in METHODS.into_iter().enumerate() {
+                let run = self.plan(task, method, seed, false)?;
+                row[i] = reward(&run.states);
+                took[i] += run.took;
+            }
+            println!("{seed:>4}{}", row.map(|reward| format!("{reward:>9.2}")).concat());
+            table.rewards.push(row);
+        }
+        println!("mean{}", METHODS.map(|(method, _)| format!("{:>9.2}", table.mean(method))).concat());
+        let each = took.map(|took| format!("{:>9.0}", 1e3 * took.as_secs_f64() / seeds as f64));
+        println!("  ms{}", each.concat());
+        Ok(table)
+    }
+}
+
+/// The rewards of every seed and method.
+struct Table {
+    rewards: Vec<[f32; METHODS.len()]>,
+}
+
+impl Table {
+    fn mean(&self, method: Method) -> f32 {
+        self.rewards.iter().map(|row| row[method as usize]).sum::<f32>() / self.rewards.len() as f32
+    }
+}
+
+/// Reads a demonstration: a header, then a position after each step.
+fn demonstration(text: &str) -> Result<Vec<[f32; 2]>> {
+    let mut lines = text.lines();
+    ensure!(lines.next().map(str::trim) == Some("x,y"), "its first line must be `x,y`");
+    let row = |(i, line): (usize, &str)| {
+        let numbers: Option<Vec<f32>> = line.split(',').map(|n| n.trim().parse().ok()).collect();
+        match numbers.as_deref() {
+            Some(&[x, y]) if x.is_finite() && y.is_finite() => Ok([x, y]),
+            _ => bail!("line {} must hold two finite numbers, but is `{line}`", i + 2),
+        }
+    };
+    let rows: Result<Vec<_>> = lines.enumerate().map(row).collect();
+    let rows = rows?;
+    ensure!(rows.len() == HORIZON, "it must have {HORIZON} rows, but has {}", rows.len());
+    Ok(rows)
+}
+
+fn save(path: &Path, states: &[[f32; 3]]) -> Result<()> {
+    let rows: String = states[1..].iter().map(|[x, y, _]| format!("{x:.4},{y:.4}\n")).collect();
+    std::fs::write(path, format!("x,y\n{rows}")).with_context(|| format!("cannot write {}", path.display()))
+}

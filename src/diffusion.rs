@@ -1,0 +1,121 @@
+//! Diffusion: reverse processes whose score is a weighted mean.
+//!
+//! A forward process adds noise to x₀ until level i, x = x₀ + σ_i ε. Given x, the engine averages rows under the posterior
+//! of x₀, whose mean x̂₀ = E[x₀ | x] is all that the reverse step needs: ∇ log p_{σ_i}(x) = (x̂₀ − x)/σ_i². So a level is one
+//! update of the engine: rows around x with standard deviation σ_i, scored, weighed, averaged, and
+//!
+//! ```text
+//! x⁺ = a·x̂₀ + b·x + c·z,    z ~ N(0, Σ)
+//! ```
+//!
+//! **Coordinates.** Everything here is in clean coordinates, x = x_i/√ᾱ_i of the variance-preserving literature, where the
+//! level is σ_i = √(1/ᾱ_i − 1) and nothing else. There DDPM, DDIM and the variance-exploding samplers are one family with
+//! a = 1 − b and b = √(σ'² − c²)/σ (see [`Sampler`]), and Monte Carlo score ascent is MPPI with an annealed σ. (C. Pan et
+//! al., *Model-based diffusion for trajectory optimization*, arXiv 2407.01573; J. Song et al., *Denoising diffusion implicit
+//! models*, arXiv 2010.02502; T. Karras et al., *Elucidating the design space of diffusion-based generative models*, arXiv
+//! 2206.00364.)
+//!
+//! This file says what a level is; the numerics are the engine's.
+
+mod ensemble;
+mod options;
+mod sampler;
+mod schedule;
+
+pub use ensemble::{Chains, Diffusion, Energy, SamplingOptions};
+pub use options::DiffusionOptions;
+pub use sampler::Sampler;
+pub use schedule::Schedule;
+
+use crate::error::InvalidValue;
+use crate::planner::{Algorithm, Planner, setting};
+use crate::update::{CLAMPED, DEMONSTRATED, LIMITED, NOMINAL_FIRST, Update};
+
+/// A [`Planner`] that improves its plan by a reverse diffusion process: model-based diffusion, from one long anneal to a few
+/// levels per control step with a warm start. (H. Xue et al., *Full-order sampling-based MPC for torque-level locomotion
+/// control via diffusion-style annealing*, arXiv 2409.15610.)
+pub type DiffusionPlanner<const N: usize, const M: usize, D> = Planner<N, M, D, DiffusionOptions<M>>;
+
+/// A reverse process: noise levels, and how the noise is taken away from one to the next.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Process {
+    /// The levels.
+    pub schedule: Schedule,
+    /// The step between them.
+    pub sampler: Sampler,
+    /// Where the rows of a level come from.
+    pub proposal: Proposal,
+}
+
+/// The standard deviation of the rows of level i around the current x, in that of the noise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Proposal {
+    /// σ_i = √(1/ᾱ_i − 1): the factor N(x, σ_i²) of the posterior itself, as in the paper on model-based diffusion.
+    #[default]
+    Posterior,
+    /// √(1 − ᾱ_i), as in its published code: narrower, the more so the noisier the level.
+    Published,
+}
+
+impl Process {
+    /// Every level as an update, from the noisiest on.
+    pub(crate) fn updates(&self, first: Update, list: &mut Vec<Update>) {
+        let sigmas = self.schedule.sigmas();
+        let below = |i: usize| if i == 0 { 0.0 } else { sigmas[i - 1] };
+        for (i, &sigma) in sigmas.iter().enumerate().rev().filter(|(_, sigma)| **sigma > 0.0) {
+            let [a, b, c] = self.sampler.step(sigma, below(i)).map(|v| v as f32);
+            let scale = match self.proposal {
+                Proposal::Posterior => sigma,
+                Proposal::Published => (sigma * sigma / (1.0 + sigma * sigma)).sqrt(),
+            };
+            let level = Update { scale: scale as f32, a, b, c, ..first };
+            list.extend(std::iter::repeat_n(level, self.sampler.steps()));
+        }
+        // On the way x may be anywhere; where it ends, it is within the limits of the rows.
+        if let Some((last, earlier)) = list.split_last_mut() {
+            earlier.iter_mut().for_each(|level| level.set(CLAMPED, false));
+            last.set(CLAMPED, last.has(LIMITED));
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), InvalidValue> {
+        self.schedule.check()?;
+        self.sampler.check()
+    }
+
+    /// The standard deviation of x at the noisiest level, if that of x₀ is 1: what an unconditional chain starts from.
+    pub(crate) fn prior(&self) -> f32 {
+        self.schedule.sigmas().last().map_or(1.0, |sigma| (1.0 + sigma * sigma).sqrt()) as f32
+    }
+}
+
+impl<const M: usize> Algorithm<M> for DiffusionOptions<M> {
+    /// Rows around the control sequence of each chain, rollout costs, e^{−J/λ}, their mean, the step of the sampler.
+    fn updates(&self, mut first: Update, list: &mut Vec<Update>) {
+        first.set(NOMINAL_FIRST, self.nominal_first);
+        if let Some(cost) = self.demonstration {
+            first.set(DEMONSTRATED, true);
+            first.demonstrated = cost;
+        }
+        self.temperature.set(&mut first);
+        self.process.updates(first, list);
+    }
+
+    fn check(&self, _regular: bool) -> Result<(), InvalidValue> {
+        self.check_own()
+    }
+
+    fn averages(&self) -> bool {
+        self.horizon_average
+    }
+
+    fn spread(&self, t: usize) -> Option<f32> {
+        self.horizon_annealing.map(|beta| (-((self.horizon - t) as f32) / (2.0 * beta * self.horizon as f32)).exp())
+    }
+
+    fn scatter(&self) -> f32 {
+        if self.scatter { self.process.prior() } else { 0.0 }
+    }
+
+    setting!(|options| options.chains);
+}

@@ -1,0 +1,521 @@
+//! [`Diffusion`]: many chains of a reverse process at once, so that the result is a sample of the distribution and not only
+//! its mode.
+
+use std::sync::Arc;
+
+use super::{Process, Proposal};
+use crate::engine::program::Program;
+use crate::engine::{Engine, Timing, Workspace};
+use crate::error::{BuildError, InvalidValue, PlanError, finite, in_range};
+use crate::field::{FieldSet, Grid};
+use crate::model::Model;
+use crate::noise::{normal, philox};
+use crate::scalar::{Real, Stage};
+use crate::temperature::Temperature;
+use crate::update::{CLAMPED, GIVEN, LIMITED, Layout, MOST_PROBLEMS, Problem, Sums, TILE, Update, round_up};
+
+/// The bits of the counter's last word that keep the noise that chains start from apart from all other noise.
+const STREAM: u32 = 3 << 24;
+
+/// A function of `D` variables, written once for every interpretation of [`Real`]; its Gibbs density is e^{−E(x)/λ}.
+///
+/// # Example
+///
+/// ```
+/// use gibbs::{Energy, Real, Stage};
+///
+/// /// A ring of radius 1.
+/// struct Ring;
+///
+/// impl Energy<2> for Ring {
+///     #[inline(always)]
+///     fn energy<R: Real>(&self, _at: &Stage<R>, [x, y]: [R; 2]) -> R {
+///         ((x.square() + y.square()).sqrt() - 1.0).square() * 50.0
+///     }
+/// }
+/// ```
+pub trait Energy<const D: usize>: Send + Sync + 'static {
+    /// E(x). Of `at`, parameters and fields are there; the time step is 1 and its index 0.
+    fn energy<R: Real>(&self, at: &Stage<R>, x: [R; D]) -> R;
+}
+
+/// An energy as a system whose one control is x.
+struct OfEnergy<E>(E);
+
+impl<const D: usize, E: Energy<D>> Model<1, D> for OfEnergy<E> {
+    #[inline(always)]
+    fn step<R: Real>(&self, _at: &Stage<R>, state: [R; 1], _x: [R; D]) -> [R; 1] {
+        state
+    }
+    #[inline(always)]
+    fn cost<R: Real>(&self, at: &Stage<R>, _state: [R; 1], x: [R; D]) -> R {
+        self.0.energy(at, x)
+    }
+}
+
+/// What [`Diffusion`] can be told. `..Default::default()` fills in the rest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SamplingOptions {
+    /// B, the chains; between 1 and 65,535.
+    pub chains: usize,
+    /// K, the rows per level and chain; at least 1. (Of a data set, every row is used.)
+    pub samples: usize,
+    /// Levels and sampler, in the unit of x. The noisiest level should be as wide as the distribution.
+    pub process: Process,
+    /// λ, or how to find it. For a data set it divides the rewards, and must be [`Temperature::Fixed`].
+    pub temperature: Temperature,
+    /// The least and the greatest value of every coordinate of a row.
+    pub limits: Option<[f32; 2]>,
+    /// The seed of the noise.
+    pub seed: u64,
+    /// Run-time parameters of an energy: see [`Stage::param`].
+    pub params: Vec<f32>,
+    /// Sampled fields of an energy: see [`Stage::sample`].
+    pub fields: Vec<Grid>,
+}
+
+impl Default for SamplingOptions {
+    fn default() -> Self {
+        Self {
+            chains: 1024,
+            samples: 256,
+            process: Process {
+                schedule: super::Schedule::Geometric { levels: 50, smallest: 0.01, largest: 3.0 },
+                sampler: super::Sampler::Ddpm,
+                proposal: Proposal::Posterior,
+            },
+            temperature: Temperature::Fixed(1.0),
+            limits: None,
+            seed: 0,
+            params: Vec::new(),
+            fields: Vec::new(),
+        }
+    }
+}
+
+/// Where the score comes from besides the noise.
+enum Target {
+    Energy,
+    /// N × D numbers, and for each row its reward.
+    Data {
+        rows: Vec<f32>,
+        rewards: Vec<f32>,
+        mean: Vec<f32>,
+    },
+}
+
+/// Chains of a reverse process whose score comes from an [`Energy`] or from a data set.
+///
+/// # Example
+///
+/// ```
+/// use gibbs::{Diffusion, Energy, Engine, Real, SamplingOptions, Stage};
+///
+/// /// Two wells, at ±1.
+/// struct Wells;
+///
+/// impl Energy<1> for Wells {
+///     #[inline(always)]
+///     fn energy<R: Real>(&self, _at: &Stage<R>, [x]: [R; 1]) -> R {
+///         (x.square() - 1.0).square() * 20.0
+///     }
+/// }
+///
+/// let mut diffusion = Diffusion::of_energy(&Engine::new()?, Wells, SamplingOptions::default())?;
+/// let chains = diffusion.sample()?;
+/// let left = chains.iter().filter(|x| x[0] < 0.0).count();
+/// assert!((400..624).contains(&left), "about half of 1,024");
+/// # Ok::<(), gibbs::Error>(())
+/// ```
+pub struct Diffusion {
+    engine: Engine,
+    program: Program,
+    workspace: Workspace,
+    target: Target,
+    width: usize,
+    options: SamplingOptions,
+    layout: Layout,
+    inputs: Vec<f32>,
+    fields: FieldSet,
+    updates: Vec<Update>,
+    /// Updates carried out so far.
+    number: u32,
+    values: Vec<f32>,
+    sums: Vec<Sums>,
+}
+
+/// The chains after the last level.
+#[derive(Debug, Clone, Copy)]
+pub struct Chains<'a> {
+    values: &'a [f32],
+    width: usize,
+    sums: &'a [Sums],
+    timing: Timing,
+}
+
+impl Diffusion {
+    /// Chains of an energy: rows are drawn around x and weighed by e^{−E/λ}.
+    ///
+    /// # Errors
+    ///
+    /// If an option is out of range, the energy cannot become a kernel, or the device fails.
+    pub fn of_energy<const D: usize, E: Energy<D>>(
+        engine: &Engine,
+        energy: E,
+        options: SamplingOptions,
+    ) -> Result<Self, BuildError> {
+        const { assert!(D > 0, "an energy has variables") };
+        options.temperature.check()?;
+        let program = Program::new::<1, D, _>(&Arc::new(OfEnergy(energy)), engine.options().math)?;
+        let usage = program.usage;
+        for (field, given, used) in
+            [("params", options.params.len(), usage.params), ("fields", options.fields.len(), usage.fields)]
+        {
+            if given < used {
+                let expected = format_args!("at least {used} long, since the energy uses number {}", used - 1);
+                return Err(InvalidValue::new(field, format_args!("{given} long"), expected).into());
+            }
+        }
+        Self::new(engine, program, Target::Energy, D, options)
+    }
+
+    /// Chains of a data set, N × D numbers row after row: the ideal denoiser, which weighs every row x_k by how likely it is
+    /// to be what x was before the noise, e^{−‖x − x_k‖²/(2σ²)}.
+    ///
+    /// # Errors
+    ///
+    /// If the rows are empty, ragged or not finite, an option is out of range, or the device fails.
+    pub fn of_data(engine: &Engine, rows: &[f32], width: usize, options: SamplingOptions) -> Result<Self, BuildError> {
+        if rows.is_empty() || width == 0 || !rows.len().is_multiple_of(width) {
+            let value = format_args!("{} numbers in rows of {width}", rows.len());
+            return Err(InvalidValue::new("rows", value, "one or more whole rows of one or more numbers").into());
+        }
+        finite("rows", rows)?;
+        if !matches!(options.temperature, Temperature::Fixed(_)) {
+            let value = format_args!("{:?}", options.temperature);
+            return Err(InvalidValue::new("temperature", value, "Fixed for a data set, whose weights are given").into());
+        }
+        options.temperature.check()?;
+        let count = rows.len() / width;
+        let mean = (0..width).map(|d| {
+            let column = rows[d..].iter().step_by(width);
+            (column.map(|v| f64::from(*v)).sum::<f64>() / count as f64) as f32
+        });
+        let target = Target::Data { rows: rows.to_vec(), rewards: vec![0.0; count], mean: mean.collect() };
+        let options = SamplingOptions { samples: count, limits: None, ..options };
+        Self::new(engine, Program::distance(), target, width, options)
+    }
+
+    /// Guides the chains of a data set: row k is weighed by e^{R_k/λ}, too, with λ the temperature. Rewards of 0 guide nowhere.
+    ///
+    /// # Errors
+    ///
+    /// If the chains are those of an energy (add the reward to it instead), or there is not one finite reward per row.
+    pub fn guide(&mut self, rewards: &[f32]) -> Result<(), InvalidValue> {
+        let Target::Data { rewards: own, .. } = &mut self.target else {
+            return Err(InvalidValue::new("rewards", "given for an energy", "part of the energy itself"));
+        };
+        if rewards.len() != own.len() {
+            let value = format_args!("{} numbers", rewards.len());
+            return Err(InvalidValue::new("rewards", value, format_args!("one for each of the {} rows", own.len())));
+        }
+        finite("rewards", rewards)?;
+        own.copy_from_slice(rewards);
+        self.pack();
+        Ok(())
+    }
+
+    fn new(
+        engine: &Engine,
+        program: Program,
+        target: Target,
+        width: usize,
+        options: SamplingOptions,
+    ) -> Result<Self, BuildError> {
+        options.check(width)?;
+        let (controls, params) = match target {
+            Target::Energy => (width, options.params.len()),
+            Target::Data { .. } => (1, 0),
+        };
+        let mut diffusion = Self {
+            engine: engine.clone(),
+            program,
+            workspace: engine.workspace(),
+            target,
+            width,
+            layout: Layout { states: 1, controls, params, reference_rows: 0, reference_columns: 0 },
+            inputs: Vec::new(),
+            fields: FieldSet::new(&options.fields),
+            options,
+            updates: Vec::new(),
+            number: 0,
+            values: Vec::new(),
+            sums: Vec::new(),
+        };
+        diffusion.pack();
+        diffusion.fill_updates();
+        let start = diffusion.start();
+        let Self { program, workspace, target, layout, inputs, fields, updates, .. } = &mut diffusion;
+        workspace.prepare(program, updates, &problem(target, *layout, inputs, fields, &start))?;
+        Ok(diffusion)
+    }
+
+    /// Runs every chain from noise to the last level: B new samples, all levels on the device in one go.
+    ///
+    /// # Errors
+    ///
+    /// If no chain has a row of finite energy, or the device fails.
+    pub fn sample(&mut self) -> Result<Chains<'_>, PlanError> {
+        let start = self.start();
+        self.run(&start)
+    }
+
+    /// As [`sample`](Self::sample), but from where the caller says the chains are at the noisiest level, B × D numbers in clean
+    /// coordinates: to denoise something, or to go on from it.
+    ///
+    /// # Errors
+    ///
+    /// As [`sample`](Self::sample), and if the start has another size or is not finite.
+    pub fn sample_from(&mut self, start: &[f32]) -> Result<Chains<'_>, PlanError> {
+        let expected = self.options.chains * self.width;
+        if start.len() != expected {
+            let expected = format_args!("chains × width = {expected} numbers");
+            return Err(InvalidValue::new("start", format_args!("{} numbers", start.len()), expected).into());
+        }
+        finite("start", start)?;
+        self.run(start)
+    }
+
+    fn run(&mut self, start: &[f32]) -> Result<Chains<'_>, PlanError> {
+        self.fill_updates();
+        let Self { program, workspace, target, layout, inputs, fields, updates, values, sums, .. } = self;
+        let done = workspace.run(program, updates, &problem(target, *layout, inputs, fields, start))?;
+        self.number = self.number.wrapping_add(updates.len() as u32);
+        values.clear();
+        values.extend_from_slice(done.nominal);
+        sums.clear();
+        sums.extend_from_slice(done.sums);
+        let chains = Chains { values, width: self.width, sums, timing: done.timing };
+        if chains.failed() == chains.len() {
+            return Err(PlanError::NoFiniteRow { rows: self.options.samples });
+        }
+        Ok(chains)
+    }
+
+    /// Starts the noise from its beginning, so that the same calls give the same samples again.
+    pub fn reset(&mut self) {
+        self.number = 0;
+    }
+
+    /// Replaces the run-time parameters of an energy. Recompiles nothing.
+    ///
+    /// # Errors
+    ///
+    /// If they are fewer than the energy uses, or not finite.
+    pub fn set_params(&mut self, params: &[f32]) -> Result<(), InvalidValue> {
+        finite("params", params)?;
+        let used = self.program.usage.params;
+        if params.len() < used {
+            let value = format_args!("{} long", params.len());
+            return Err(InvalidValue::new("params", value, format_args!("at least {used} long")));
+        }
+        self.options.params = params.to_vec();
+        self.layout.params = params.len();
+        self.pack();
+        Ok(())
+    }
+
+    /// The options in use.
+    pub fn options(&self) -> &SamplingOptions {
+        &self.options
+    }
+
+    /// The engine in use.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Every level of every chain: rows around x (or the data), scores, e^ℓ, their mean, the step of the sampler.
+    fn fill_updates(&mut self) {
+        let options = &self.options;
+        let data = matches!(self.target, Target::Data { .. });
+        let mut first = Update {
+            seed: philox::key(options.seed),
+            rows: options.samples as u32,
+            horizon: (self.width / self.layout.controls) as u32,
+            width: self.width as u32,
+            dt: 1.0,
+            coordinate_stride: TILE as u32,
+            row_stride: 1,
+            references: self.layout.references() as u32,
+            starts: self.layout.references() as u32,
+            cost_scale: 1.0,
+            problems: options.chains as u32,
+            ..bytemuck::Zeroable::zeroed()
+        };
+        first.set(GIVEN, data);
+        first.set(LIMITED | CLAMPED, options.limits.is_some());
+        options.temperature.set(&mut first);
+        self.updates.clear();
+        options.process.updates(first, &mut self.updates);
+        for (i, level) in self.updates.iter_mut().enumerate() {
+            level.number = self.number.wrapping_add(i as u32);
+            if data {
+                // ℓ = −‖x − x_k‖²/(2σ²) + R_k/λ, and the second score is −R_k.
+                level.cost_scale = 0.5 / (level.scale * level.scale);
+                level.control_fixed = 1.0 / level.temperature;
+                level.temperature = 1.0;
+            }
+        }
+    }
+
+    /// What the chains start from: the prior of the noisiest level.
+    fn start(&self) -> Vec<f32> {
+        let (key, deviation) = (philox::key(self.options.seed), self.options.process.prior());
+        let mut values = Vec::with_capacity(self.options.chains * self.width);
+        for chain in 0..self.options.chains {
+            for d in 0..self.width {
+                let counter = [0, (d / 4) as u32, self.number, STREAM | chain as u32];
+                values.push(self.target.centre(d) + deviation * normal::four::<f32>(counter, key)[d % 4]);
+            }
+        }
+        values
+    }
+
+    /// Writes everything but the chains into the inputs of the kernels.
+    fn pack(&mut self) {
+        let controls = self.layout.controls;
+        let [low, high] = self.options.limits.unwrap_or([f32::MIN, f32::MAX]);
+        self.inputs.clear();
+        self.inputs.push(0.0);
+        self.inputs.extend(std::iter::repeat_n(low, controls));
+        self.inputs.extend(std::iter::repeat_n(high, controls));
+        for _ in ["Σ = L Lᵀ", "Σ⁻¹"] {
+            let identity = (0..controls * controls).map(|at| if at / controls == at % controls { 1.0 } else { 0.0 });
+            self.inputs.extend(identity);
+        }
+        match &self.target {
+            Target::Energy => self.inputs.extend_from_slice(&self.options.params),
+            Target::Data { rewards, .. } => self.inputs.extend(rewards.iter().map(|reward| -reward)),
+        }
+    }
+}
+
+/// What the chains are carried out on.
+fn problem<'a>(
+    target: &'a Target,
+    layout: Layout,
+    inputs: &'a [f32],
+    fields: &'a FieldSet,
+    start: &'a [f32],
+) -> Problem<'a> {
+    Problem { layout, inputs, nominal: start, spread: &[], fields, fields_version: 0, rows: target.rows() }
+}
+
+impl Target {
+    fn rows(&self) -> Option<&[f32]> {
+        match self {
+            Self::Energy => None,
+            Self::Data { rows, .. } => Some(rows),
+        }
+    }
+
+    /// Where the prior is centred.
+    fn centre(&self, d: usize) -> f32 {
+        match self {
+            Self::Energy => 0.0,
+            Self::Data { mean, .. } => mean[d],
+        }
+    }
+}
+
+impl SamplingOptions {
+    fn check(&self, width: usize) -> Result<(), InvalidValue> {
+        let sizes = [("chains", self.chains, MOST_PROBLEMS), ("samples", self.samples, 1 << 25)];
+        for (field, size, most) in sizes {
+            if size == 0 || size > most {
+                return Err(InvalidValue::new(field, size, format_args!("between 1 and {most}")));
+            }
+        }
+        let numbers = round_up(self.samples, TILE).saturating_mul(width.max(3)).saturating_mul(self.chains);
+        if numbers > i32::MAX as usize {
+            let value = format_args!("{} for {} chains of width {width}", self.samples, self.chains);
+            return Err(InvalidValue::new(
+                "samples",
+                value,
+                format_args!("so few that all chains have at most {} numbers", i32::MAX),
+            ));
+        }
+        if let Some([low, high]) = self.limits {
+            in_range("limits", low, low <= high, "a low value that is not above the high one")?;
+            in_range("limits", high, true, "finite")?;
+        }
+        finite("params", &self.params)?;
+        self.process.check()
+    }
+}
+
+impl<'a> Chains<'a> {
+    /// B.
+    pub fn len(&self) -> usize {
+        self.sums.len()
+    }
+
+    /// Never: there is at least one chain.
+    pub fn is_empty(&self) -> bool {
+        self.sums.is_empty()
+    }
+
+    /// D, the numbers of a chain.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// All chains one after the other, B × D.
+    pub fn values(&self) -> &'a [f32] {
+        self.values
+    }
+
+    /// The chains, each D long.
+    pub fn iter(&self) -> std::slice::ChunksExact<'a, f32> {
+        self.values.chunks_exact(self.width)
+    }
+
+    /// How many chains had no row of any weight at the last level; these stand still.
+    pub fn failed(&self) -> usize {
+        self.sums.iter().filter(|sums| sums.valid == 0 || sums.sum <= 0.0).count()
+    }
+
+    /// The effective sample size (Σw)²/Σw² of a chain at the last level, between 1 and K; 0 if it failed.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such chain.
+    pub fn effective_samples(&self, chain: usize) -> f32 {
+        let Sums { sum, squares, .. } = self.sums[chain];
+        if sum > 0.0 { sum * sum / squares } else { 0.0 }
+    }
+
+    /// How long it took.
+    pub fn timing(&self) -> Timing {
+        self.timing
+    }
+}
+
+impl<'a> IntoIterator for Chains<'a> {
+    type Item = &'a [f32];
+    type IntoIter = std::slice::ChunksExact<'a, f32>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl std::fmt::Debug for Diffusion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Diffusion")
+            .field("engine", &self.engine)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}

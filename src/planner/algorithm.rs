@@ -1,0 +1,152 @@
+//! [`Algorithm`]: what makes a planner one method or another.
+
+use super::{Limits, References, Tail};
+use crate::error::{InvalidValue, finite, in_range};
+use crate::field::Grid;
+use crate::noise::{Noise, Shape};
+use crate::update::{MOST_PROBLEMS, Update};
+
+mod sealed {
+    pub trait Sealed {}
+    impl<const M: usize> Sealed for crate::MppiOptions<M> {}
+    impl<const M: usize> Sealed for crate::DiffusionOptions<M> {}
+}
+
+/// The options of a method that improves control sequences, and how they become updates of the engine. Implemented by
+/// [`MppiOptions`](crate::MppiOptions) and [`DiffusionOptions`](crate::DiffusionOptions), and by nothing else.
+pub trait Algorithm<const M: usize>: sealed::Sealed + Clone + std::fmt::Debug {
+    /// Refuses what is out of range for this method.
+    #[doc(hidden)]
+    fn check(&self, regular: bool) -> Result<(), InvalidValue>;
+
+    /// What every method needs.
+    #[doc(hidden)]
+    fn setting(&self) -> Setting<'_, M>;
+
+    /// Those parts of it that a planner changes by itself.
+    #[doc(hidden)]
+    fn parts(&mut self) -> Parts<'_>;
+
+    /// The updates of one call, given one that has sizes, seed and places filled in and steps all the way to the mean.
+    #[doc(hidden)]
+    fn updates(&self, first: Update, list: &mut Vec<Update>);
+
+    /// Whether costs are averaged over the horizon before the temperature divides them.
+    #[doc(hidden)]
+    fn averages(&self) -> bool;
+
+    /// The factor on the noise of the control `t` steps ahead at the beginning of a call, if it is not 1 for all.
+    #[doc(hidden)]
+    fn spread(&self, _t: usize) -> Option<f32> {
+        None
+    }
+
+    /// How far chains are scattered around the plan before a call, in standard deviations of the noise.
+    #[doc(hidden)]
+    fn scatter(&self) -> f32 {
+        0.0
+    }
+}
+
+/// What every method needs.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct Setting<'a, const M: usize> {
+    pub(crate) horizon: usize,
+    pub(crate) samples: usize,
+    pub(crate) chains: usize,
+    pub(crate) dt: f32,
+    pub(crate) noise: &'a Noise<M>,
+    pub(crate) limits: Option<Limits<M>>,
+    pub(crate) tail: Tail,
+    pub(crate) seed: u64,
+    pub(crate) initial: [f32; M],
+    pub(crate) params: &'a [f32],
+    pub(crate) references: Option<&'a References>,
+    pub(crate) fields: &'a [Grid],
+}
+
+/// What a planner changes of it by itself.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Parts<'a> {
+    pub(crate) horizon: &'a mut usize,
+    pub(crate) samples: &'a mut usize,
+    pub(crate) seed: &'a mut u64,
+    pub(crate) params: &'a mut Vec<f32>,
+    pub(crate) references: &'a mut Option<References>,
+    pub(crate) fields: &'a mut Vec<Grid>,
+}
+
+/// The two views, for options that hold all of it under the same names.
+macro_rules! setting {
+    (|$options:ident| $chains:expr) => {
+        fn setting(&self) -> $crate::planner::Setting<'_, M> {
+            let $options = self;
+            $crate::planner::Setting {
+                horizon: self.horizon,
+                samples: self.samples,
+                chains: $chains,
+                dt: self.dt,
+                noise: &self.noise,
+                limits: self.limits,
+                tail: self.tail,
+                seed: self.seed,
+                initial: self.initial,
+                params: &self.params,
+                references: self.references.as_ref(),
+                fields: &self.fields,
+            }
+        }
+
+        fn parts(&mut self) -> $crate::planner::Parts<'_> {
+            $crate::planner::Parts {
+                horizon: &mut self.horizon,
+                samples: &mut self.samples,
+                seed: &mut self.seed,
+                params: &mut self.params,
+                references: &mut self.references,
+                fields: &mut self.fields,
+            }
+        }
+    };
+}
+pub(crate) use setting;
+
+impl<const M: usize> Setting<'_, M> {
+    /// Refuses what no method can do with, and works out what the kernels need of the covariance.
+    pub(super) fn check(&self) -> Result<Shape, InvalidValue> {
+        // A device takes 65,535 workgroups in a row: of 1,024 rows, of 16 of the T·M coordinates, and of one problem.
+        let sizes = [
+            ("horizon", self.horizon, 65_535 * 16 / M.max(1)),
+            ("samples", self.samples, 1 << 25),
+            ("chains", self.chains, MOST_PROBLEMS),
+        ];
+        for (field, size, most) in sizes {
+            if size == 0 || size > most {
+                return Err(InvalidValue::new(field, size, format_args!("between 1 and {most}")));
+            }
+        }
+        in_range("dt", self.dt, self.dt > 0.0, "finite and above 0 (seconds)")?;
+        finite("initial", &self.initial)?;
+        if let Some(Limits { low, high }) = &self.limits {
+            for m in 0..M {
+                let (l, h) = (low[m], high[m]);
+                // Written so that a NaN is refused.
+                if !(l <= h && l < f32::INFINITY && h > f32::NEG_INFINITY) {
+                    let value = format_args!("[{l}, {h}] for control {m}");
+                    return Err(InvalidValue::new("limits", value, "a low value that is not above the high one"));
+                }
+                if !(l..=h).contains(&self.initial[m]) {
+                    let value = format_args!("{} for control {m}", self.initial[m]);
+                    return Err(InvalidValue::new("initial", value, format_args!("within its limits, [{l}, {h}]")));
+                }
+            }
+        }
+        finite("params", self.params)?;
+        if let Some(references) = self.references {
+            References::check(&references.values, references.columns)?;
+        }
+        self.noise.shape()
+    }
+}

@@ -1,0 +1,72 @@
+//! What every planner can be told.
+
+use crate::error::{InvalidValue, finite};
+
+/// What [`shift`](crate::Planner::shift) lets in at the end of the horizon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Tail {
+    /// The last control, held.
+    #[default]
+    Hold,
+    /// The controls that left at the front: the plan is periodic, as a gait is.
+    Repeat,
+    /// The initial control.
+    Initial,
+}
+
+impl Tail {
+    /// Moves a control sequence on by `steps` time steps.
+    pub(super) fn shift<const M: usize>(self, controls: &mut [[f32; M]], steps: usize, initial: [f32; M]) {
+        let horizon = controls.len();
+        if self == Self::Repeat {
+            return controls.rotate_left(steps % horizon);
+        }
+        let gone = steps.min(horizon);
+        let fill = if self == Self::Hold { controls[horizon - 1] } else { initial };
+        controls.copy_within(gone.., 0);
+        controls[horizon - gone..].fill(fill);
+    }
+
+    /// Control `t` of a sequence that may be shorter than that.
+    pub(super) fn beyond<const M: usize>(self, controls: &[[f32; M]], t: usize, initial: [f32; M]) -> [f32; M] {
+        match self {
+            _ if t < controls.len() => controls[t],
+            Self::Hold => controls[controls.len() - 1],
+            Self::Repeat => controls[t % controls.len()],
+            Self::Initial => initial,
+        }
+    }
+}
+
+/// A box of controls.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limits<const M: usize> {
+    /// The least value of each control. May be −∞.
+    pub low: [f32; M],
+    /// The greatest value of each control. May be +∞.
+    pub high: [f32; M],
+}
+
+/// A table that a model reads its references from, one row per time step: see [`Stage::reference`](crate::Stage::reference).
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct References {
+    /// The table, row by row. Steps beyond the last row see the last row.
+    pub values: Vec<f32>,
+    /// How many numbers a row has.
+    pub columns: usize,
+}
+
+impl References {
+    pub(crate) fn rows(&self) -> usize {
+        self.values.len() / self.columns.max(1)
+    }
+
+    pub(crate) fn check(values: &[f32], columns: usize) -> Result<(), InvalidValue> {
+        finite("references", values)?;
+        if values.is_empty() || columns == 0 || !values.len().is_multiple_of(columns) {
+            let value = format_args!("{} numbers in {columns} columns", values.len());
+            return Err(InvalidValue::new("references", value, "one or more whole rows of one or more columns"));
+        }
+        Ok(())
+    }
+}

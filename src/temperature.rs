@@ -1,0 +1,64 @@
+//! [`Temperature`]: how sharply weights single out the cheapest rows.
+
+use crate::error::InvalidValue;
+use crate::update::{DIVERGENCE, EFFECTIVE, ELITE, FIXED, STANDARDISED, Update};
+
+/// The temperature λ: how sharply the weights e^{−J/λ} single out the cheapest rows.
+///
+/// All but [`Fixed`](Self::Fixed) are found anew in every update, on the device; on a GPU one workgroup searches, so they
+/// are for up to some hundred thousand rows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Temperature {
+    /// λ itself, in the unit of the cost; above 0.
+    Fixed(f32),
+    /// By bisection, such that the effective sample size (Σw)²/Σw² is this fraction of the valid rows; in (0, 1]. Where all
+    /// costs are equal λ is 1. Where no λ reaches it (ties among the cheapest rows, or a control term, which does not fade
+    /// as λ grows) λ ends at the edge of its range, 10⁻³⁰ or 10³⁰.
+    EffectiveSamples(f32),
+    /// By bisection, such that the Kullback–Leibler divergence of the weights from equal ones, Σ w ln(K w), is this many
+    /// nats; above 0. It is the dual of relative entropy policy search: λ = argmin_η ηε + η ln mean e^{−J/η}. (J. Peters,
+    /// K. Mülling, Y. Altün, *Relative entropy policy search*, AAAI 2010.) It cannot exceed ln K: then λ ends at the low
+    /// edge of its range.
+    Divergence(f32),
+    /// This many standard deviations of the cost over the rows, the weights being e^{−(J − J̄)/(τ·std)}; above 0. A standard
+    /// deviation below 10⁻⁴ counts as 1. (C. Pan et al., *Model-based diffusion for trajectory optimization*, arXiv
+    /// 2407.01573, where τ = 0.1.)
+    Standardised(f32),
+    /// No λ: the best fraction of the rows, in (0, 1], weigh the same and all others nothing, as in the cross-entropy method.
+    /// (R. Rubinstein, *The cross-entropy method for combinatorial and continuous optimization*, 1999.)
+    Elite(f32),
+}
+
+impl Temperature {
+    pub(crate) fn check(self) -> Result<(), InvalidValue> {
+        let (value, valid, expected) = match self {
+            Self::Fixed(lambda) => {
+                (lambda, (1e-30..=1e30).contains(&lambda), "between 1e-30 and 1e30, in the unit of the cost")
+            }
+            Self::EffectiveSamples(fraction) | Self::Elite(fraction) => {
+                (fraction, fraction > 0.0 && fraction <= 1.0, "a fraction of the rows in (0, 1]")
+            }
+            Self::Divergence(nats) => (nats, nats > 0.0 && nats.is_finite(), "finite and above 0 (nats)"),
+            Self::Standardised(factor) => {
+                (factor, (1e-6..=1e6).contains(&factor), "between 1e-6 and 1e6 standard deviations of the cost")
+            }
+        };
+        if valid { Ok(()) } else { Err(InvalidValue::new("temperature", value, expected)) }
+    }
+
+    /// Writes it down for the kernels.
+    pub(crate) fn set(self, update: &mut Update) {
+        (update.temperature, update.search, update.target) = match self {
+            Self::Fixed(lambda) => (lambda, FIXED, 0.0),
+            Self::EffectiveSamples(fraction) => (1.0, EFFECTIVE, fraction),
+            Self::Divergence(nats) => (1.0, DIVERGENCE, nats),
+            Self::Standardised(factor) => (1.0, STANDARDISED, factor),
+            Self::Elite(fraction) => (1.0, ELITE, fraction),
+        };
+    }
+
+    /// Whether there is a λ at all.
+    pub(crate) fn is_elite(self) -> bool {
+        matches!(self, Self::Elite(_))
+    }
+}
