@@ -29,6 +29,18 @@ pub(crate) fn finite(field: &'static str, values: &[f32]) -> Result<(), InvalidV
     }
 }
 
+/// Refuses too few of something that the model looks at.
+pub(crate) fn at_least(field: &'static str, given: usize, used: usize) -> Result<(), InvalidValue> {
+    if given < used {
+        return Err(InvalidValue::new(
+            field,
+            format_args!("{given} long"),
+            format_args!("at least {used} long, since the model uses number {}", used - 1),
+        ));
+    }
+    Ok(())
+}
+
 /// Refuses a number that is not valid, or not finite.
 pub(crate) fn in_range(field: &'static str, value: f32, valid: bool, expected: &str) -> Result<(), InvalidValue> {
     if valid && value.is_finite() { Ok(()) } else { Err(InvalidValue::new(field, value, expected)) }
@@ -221,4 +233,7 @@ pub enum Error {
     /// See [`ModelError`].
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// See [`CheckpointError`](crate::CheckpointError).
+    #[error(transparent)]
+    Checkpoint(#[from] crate::CheckpointError),
 }

@@ -137,6 +137,7 @@ pub mod noise;
 mod planner;
 pub mod policies;
 mod policy;
+mod policy_gradient;
 mod scalar;
 mod temperature;
 mod update;
@@ -154,6 +155,10 @@ pub use mppi::{Convention, Mppi, MppiOptions};
 pub use noise::{Noise, Random};
 pub use planner::{Algorithm, Limits, Plan, Planner, References, Samples, Tail};
 pub use policy::Policy;
+pub use policy_gradient::{
+    Annealed, CheckpointError, Controller, Episode, Exploration, PolicyGradient, Progress, Rows, Start, Step,
+    TrainingOptions, Weighting,
+};
 pub use scalar::trace::Math;
 pub use scalar::{Dual, Gradient, Mask, Real, Stage, Table, Weights, WgslFn};
 pub use temperature::Temperature;

@@ -226,6 +226,18 @@ impl Sums {
         Self { max: MASKED, sum: 0.0, squares: 0.0, logs: 0.0, valid: 0, temperature: 0.0, reference: 0.0, mean: 0.0 };
 }
 
+impl Sums {
+    /// The mean cost of the valid rows, as the exponent sees it.
+    pub(crate) fn mean_cost(&self, update: &Update) -> f32 {
+        let reference = f64::from(self.reference) * f64::from(update.cost_scale);
+        if update.search == ELITE || update.has(SIGNED) {
+            // Log-weights say something else.
+            return (reference + f64::from(self.mean)) as f32;
+        }
+        (reference - f64::from(self.temperature) * f64::from(self.logs) / f64::from(self.valid)) as f32
+    }
+}
+
 /// The log-weight of a row that does not count, and anything below it. Finite, since WGSL knows no infinities.
 pub(crate) const MASKED: f32 = -3.0e38;
 /// The log-weight of an invalid row (NaN or +∞ before). Below [`MASKED`], so that both weigh nothing but can be told apart.

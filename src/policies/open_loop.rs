@@ -46,6 +46,9 @@ impl<const N: usize, const M: usize> Policy<N, M> for OpenLoop {
         }
         self.act(at, theta, x)
     }
+    fn information(&self, precision: [f32; M]) -> Option<Vec<f32>> {
+        Some(precision.repeat(self.horizon))
+    }
     fn initial(&self, _random: &mut Random) -> Vec<f32> {
         vec![0.0; self.horizon * M]
     }

@@ -18,12 +18,11 @@ pub(crate) use isa::Isa;
 #[cfg(test)]
 pub(crate) use rollout::Tile;
 pub(crate) use rollout::{OfModel, Rollout};
-pub(crate) use threads::count as threads;
+pub(crate) use threads::{Team, count as threads};
 
 use super::{Done, Fetched, Timing};
 use crate::error::{EngineError, PlanError};
 use crate::update::{GROUP, Problem, SCORED, SECOND_MOMENT, Sums, TILE, Update, round_up};
-use threads::Team;
 
 /// Everything the updates of one driver write to; allocated once and kept.
 #[derive(Default)]
