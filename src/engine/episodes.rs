@@ -335,6 +335,7 @@ fn score_rows_of_a_network_are_its_derivatives_along_the_episode() {
 }
 
 /// [`LinearFeedback`], its derivatives left to dual numbers.
+#[derive(Clone, Copy)]
 struct Plain;
 
 impl Policy<2, 1> for Plain {
@@ -429,6 +430,126 @@ fn updates_of_a_policy_average_its_rows() {
                 close(f64::from(nominal[at]), mean, 1e-4, "the mean");
                 close(f64::from(second[at]), square, 1e-3, "the second moment");
             }
+        }
+    }
+}
+
+/// The CPU backend against the GPU backend.
+#[cfg(feature = "gpu")]
+mod parity {
+    use super::*;
+    use crate::engine::Fetched;
+
+    struct Outcome {
+        nominal: Vec<f32>,
+        second: Vec<f32>,
+        sums: Vec<Sums>,
+        fetched: Fetched,
+    }
+
+    fn run(
+        engine: &Engine,
+        task: &Task,
+        policy: &(impl Policy<2, 1> + Clone),
+        scheme: Scheme,
+        updates: u32,
+    ) -> Outcome {
+        let (model, policy) = (Arc::new(Mass), Arc::new(policy.clone()));
+        let program = Program::for_policy::<2, 1, _, _>(&model, &policy, scheme, engine.options().math);
+        let mut workspace = engine.workspace();
+        let updates: Vec<_> = (0..updates).map(|i| Update { number: task.update.number + i, ..task.update }).collect();
+        task.on(|problem| {
+            let done = workspace.run(&program.expect("it traces"), &updates, problem).expect("it runs");
+            let (nominal, second, sums) = (done.nominal.to_vec(), done.second.to_vec(), done.sums.to_vec());
+            Outcome { nominal, second, sums, fetched: workspace.fetch().expect("there are rows") }
+        })
+    }
+
+    fn compare(name: &str, task: &Task, policy: impl Policy<2, 1> + Clone, scheme: Scheme, updates: u32) {
+        let gpu = match Engine::with(EngineOptions { backend: Backend::Software, ..Default::default() }) {
+            Ok(engine) => engine,
+            Err(error) => {
+                assert!(std::env::var_os("GIBBS_REQUIRE_GPU").is_none(), "no adapter: {error}");
+                eprintln!("SKIPPED: {error}");
+                return;
+            }
+        };
+        let (here, there) = [&cpu(), &gpu].map(|engine| run(engine, task, &policy, scheme, updates)).into();
+        let near = |what: &str, a: &[f32], b: &[f32], tolerance: f32| {
+            assert_eq!(a.len(), b.len(), "{name}: {what}");
+            let largest = a.iter().fold(1.0_f32, |largest, a| largest.max(a.abs()));
+            for (i, (a, b)) in a.iter().zip(b).enumerate() {
+                let off = (a - b).abs();
+                assert!(off <= tolerance * largest, "{name}: {what} {i}: {a} on the CPU, {b} on the GPU");
+            }
+        };
+        let rows = task.update.rows as usize;
+        for k in 0..rows {
+            let of =
+                |f: &Fetched| -> Vec<f32> { (0..task.width()).map(|d| f.rows[task.update.address(k, d)]).collect() };
+            near("row", &of(&here.fetched), &of(&there.fetched), 1e-4);
+            let score = k / TILE * 3 * TILE + k % TILE;
+            near("cost", &here.fetched.scores[score..=score], &there.fetched.scores[score..=score], 1e-4);
+        }
+        near("mean", &here.nominal, &there.nominal, 5e-4);
+        near("second moment", &here.second, &there.second, 5e-4);
+        for (a, b) in here.sums.iter().zip(&there.sums) {
+            assert_eq!(a.valid, b.valid, "{name}");
+            near("sums", &[a.sum, a.squares, a.temperature, a.mean], &[b.sum, b.squares, b.temperature, b.mean], 1e-3);
+        }
+        assert!(
+            here.sums.len() == task.update.problems as usize
+                && here.second.is_empty() != task.update.has(SECOND_MOMENT)
+        );
+    }
+
+    #[derive(Clone, Copy)]
+    struct Seen;
+
+    impl Observation<2, 5> for Seen {
+        #[inline(always)]
+        fn observe<R: Real>(&self, at: &Stage<R>, x: [R; 2]) -> [R; 5] {
+            Features.observe(at, x)
+        }
+    }
+
+    fn mlp() -> Mlp<5, 1, Seen> {
+        Mlp::observing(Seen, &[64], Activation::Tanh).and_then(|p| p.squashed([-1.0], [1.5])).expect("valid")
+    }
+
+    #[test]
+    fn perturbed_networks_agree() {
+        let width = Policy::<2, 1>::parameters(&mlp());
+        for flags in [0, LIMITED | ANTITHETIC | NOMINAL_FIRST | SECOND_MOMENT, SPREAD | SIGNED] {
+            let mut task = Task::new(150, 3, 4, width, PERTURBED | flags);
+            task.update.scale = 0.2;
+            compare(&format!("flags {flags}"), &task, mlp(), Scheme::Perturbed, 1);
+            compare(&format!("flags {flags}, twice"), &task, mlp(), Scheme::Perturbed, 2);
+        }
+    }
+
+    #[test]
+    fn scored_networks_agree() {
+        let width = Policy::<2, 1>::parameters(&mlp()) + 1;
+        for flags in [0, LIMITED | ANTITHETIC | SECOND_MOMENT, SIGNED] {
+            let task = Task::new(150, 3, 1, width, SCORED | flags);
+            compare(&format!("flags {flags}"), &task, mlp(), Scheme::Scored, 1);
+        }
+        let relu = Mlp::<2, 1>::new(&[9, 7], Activation::Relu).and_then(|p| p.clipped([-0.3], [0.4])).expect("valid");
+        let task = Task::new(70, 2, 1, Policy::<2, 1>::parameters(&relu) + 1, SCORED);
+        compare("two layers of ReLU", &task, relu, Scheme::Scored, 1);
+    }
+
+    #[test]
+    fn feedback_and_sequences_agree() {
+        for (scheme, flag, more) in [(Scheme::Perturbed, PERTURBED, 0), (Scheme::Scored, SCORED, 1)] {
+            let episodes = if more == 1 { 1 } else { 3 };
+            let task = |width| Task::new(130, 2, episodes, width + more, flag | SECOND_MOMENT);
+            compare("open loop", &task(HORIZON), OpenLoop { horizon: HORIZON }, scheme, 1);
+            compare("feedback", &task(3), LinearFeedback, scheme, 1);
+            let varying = TimeVaryingFeedback { horizon: 5 };
+            compare("time-varying feedback", &task(15), varying, scheme, 1);
+            compare("by dual numbers", &task(3), Plain, scheme, 1);
         }
     }
 }

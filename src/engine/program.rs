@@ -21,7 +21,6 @@ pub(crate) enum Scheme {
 
 /// What scores rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only the GPU backend asks"))]
 pub(crate) enum Scoring {
     /// A model that is rolled out.
     Model,
@@ -77,6 +76,7 @@ impl Program {
         }
         let trace = Trace::start(math);
         let mut source = trace_model(&trace, &**model);
+        source.push_str(&trace_done(&trace, &**model));
         let policy_source = trace_policy(&trace, &**policy, scheme)?;
         source.push_str(&trace.networks());
         source.push_str(&policy_source);
@@ -152,6 +152,15 @@ fn trace_model<const N: usize, const M: usize>(trace: &Trace, model: &impl Model
     let (body, names) = trace.emit(&[terminal], &[], input);
     let _ = writeln!(source, "fn model_terminal(t: u32, x: State) -> f32 {{\n{body}    return {};\n}}", names[0]);
     source
+}
+
+/// Whether an episode ends in a state, on its own: no derivative may be added up from there on.
+fn trace_done<const N: usize, const M: usize>(trace: &Trace, model: &impl Model<N, M>) -> String {
+    trace.enter("done");
+    let done = model.done(&Stage::<Expr>::over(Inputs::BEFORE), trace.inputs(0));
+    let (body, names) = trace.emit(&[], &[done], |i| format!("x.x{i}"));
+    let t_before = "let t_before = max(t, 1u) - 1u;";
+    format!("fn model_done(t: u32, x: State) -> bool {{\n    {t_before}\n{body}    return {};\n}}\n", names[0])
 }
 
 /// The policy in WGSL: of a scheme that needs no derivatives without them.

@@ -15,9 +15,7 @@ pub(crate) use distance::Distance;
 pub(crate) use episode::OfPolicy;
 pub use isa::Instructions;
 pub(crate) use isa::Isa;
-#[cfg(test)]
-pub(crate) use rollout::Tile;
-pub(crate) use rollout::{OfModel, Rollout};
+pub(crate) use rollout::{OfModel, Rollout, Tile};
 pub(crate) use threads::{Team, count as threads};
 
 use super::{Done, Fetched, Timing};
@@ -106,7 +104,8 @@ impl Workspace {
                 shares.push((bench, outcomes.by_ref().take(each).collect::<Vec<_>>(), Ok(())));
             }
             Team::All.for_each_item(&mut shares, |(bench, outcomes, result)| {
-                *result = outcomes.drain(..).try_for_each(|outcome| {
+                // The first problem comes last, so that its rows are there to be fetched.
+                *result = outcomes.drain(..).rev().try_for_each(|outcome| {
                     bench.run(Team::Alone, isa, rollout, updates, problem, outcome).map(|_| ())
                 });
             });
@@ -184,7 +183,7 @@ impl Bench {
                 (&mut self.extremes, 1),
                 |i, rows, scores, extremes| {
                     let first = i * TILE;
-                    let tile = rollout::Tile { update, problem: &now, number: out.number, first, rows, scores };
+                    let tile = Tile { update, problem: &now, number: out.number, first, rows, scores };
                     extremes[0] = rollout.tile(isa, tile);
                 },
             );
