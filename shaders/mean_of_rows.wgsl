@@ -1,4 +1,4 @@
-// The weighted mean of one group of rows that stand one after the other in memory, 16 coordinates a workgroup.
+// The weighted mean of one group of rows that stand in memory, 16 coordinates a workgroup.
 // Twin: row_by_row in src/engine/cpu/weighted_mean.rs.
 
 const COORDINATES = 16u;
@@ -19,11 +19,17 @@ fn group_mean(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invoca
     let d = workgroup.y * COORDINATES + coordinate;
     var moment = vec2<f32>();
     if d < update.width {
+        // What second moments are taken about: of perturbed parameters, these themselves.
+        var about = 0.0;
+        if has(FLAG_PERTURBED) {
+            about = nominal[block_at(NOMINAL) + d];
+        }
         for (var i = part; i < count; i += PARTS) {
             // A row of no weight may hold anything, so it must not be multiplied with.
             let w = weights[i / 4u][i % 4u];
             let r = select(0.0, rows[address(first + i, d)], w != 0.0);
-            moment += vec2<f32>(w * r, w * r * r);
+            let off = r - about;
+            moment += vec2<f32>(w * r, select(0.0, w * off * off, w != 0.0));
         }
     }
     of_lanes[coordinate * PARTS + part] = vec4<f32>(moment, 0.0, 0.0);

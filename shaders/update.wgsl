@@ -17,6 +17,7 @@ const FLAG_SPREAD = 64u;
 const FLAG_ADAPT = 128u;
 const FLAG_DEMONSTRATED = 256u;
 const FLAG_SIGNED = 512u;
+const FLAG_PERTURBED = 2048u;
 
 // How the temperature is found.
 const FIXED = 0u;

@@ -29,6 +29,18 @@ pub(crate) fn finite(field: &'static str, values: &[f32]) -> Result<(), InvalidV
     }
 }
 
+/// Refuses too few of something that the model looks at.
+pub(crate) fn at_least(field: &'static str, given: usize, used: usize) -> Result<(), InvalidValue> {
+    if given < used {
+        return Err(InvalidValue::new(
+            field,
+            format_args!("{given} long"),
+            format_args!("at least {used} long, since the model uses number {}", used - 1),
+        ));
+    }
+    Ok(())
+}
+
 /// Refuses a number that is not valid, or not finite.
 pub(crate) fn in_range(field: &'static str, value: f32, valid: bool, expected: &str) -> Result<(), InvalidValue> {
     if valid && value.is_finite() { Ok(()) } else { Err(InvalidValue::new(field, value, expected)) }
@@ -67,6 +79,25 @@ pub enum ModelError {
     DuplicateFunction {
         /// The name.
         name: String,
+    },
+    /// A policy reads a parameter that it says it does not have.
+    #[error("the policy reads parameter {index}, but has only {parameters}")]
+    NoSuchParameter {
+        /// The largest number of a parameter that is read.
+        index: usize,
+        /// How many there are.
+        parameters: usize,
+    },
+    /// Score rows of a policy that gives no derivatives of its own, and has too many parameters for dual numbers.
+    #[error(
+        "the policy has {parameters} parameters, but dual numbers give the derivatives by at most {limit}; \
+         implement `pull_back`, or train it by perturbation"
+    )]
+    NoPullBack {
+        /// How many parameters there are.
+        parameters: usize,
+        /// The most for which derivatives are found.
+        limit: usize,
     },
     /// The generated or hand-written WGSL was refused by the shader compiler.
     #[error("the model's WGSL does not compile: {message}")]
@@ -202,4 +233,7 @@ pub enum Error {
     /// See [`ModelError`].
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// See [`CheckpointError`](crate::CheckpointError).
+    #[error(transparent)]
+    Checkpoint(#[from] crate::CheckpointError),
 }

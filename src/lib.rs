@@ -135,6 +135,9 @@ pub mod models;
 mod mppi;
 pub mod noise;
 mod planner;
+pub mod policies;
+mod policy;
+mod policy_gradient;
 mod scalar;
 mod temperature;
 mod update;
@@ -149,9 +152,14 @@ pub use error::{BuildError, EngineError, Error, InvalidValue, ModelError, PlanEr
 pub use field::{FieldSet, Grid};
 pub use model::{Cost, Flow, Model, WithCost, euler, rk4, semi_implicit_euler};
 pub use mppi::{Convention, Mppi, MppiOptions};
-pub use noise::Noise;
+pub use noise::{Noise, Random};
 pub use planner::{Algorithm, Limits, Plan, Planner, References, Samples, Tail};
+pub use policy::Policy;
+pub use policy_gradient::{
+    Annealed, CheckpointError, Controller, Episode, Exploration, PolicyGradient, Progress, Rows, Start, Step,
+    TrainingOptions, Weighting,
+};
 pub use scalar::trace::Math;
-pub use scalar::{Dual, Mask, Real, Stage, WgslFn};
+pub use scalar::{Dual, Gradient, Mask, Real, Stage, Table, Weights, WgslFn};
 pub use temperature::Temperature;
 pub use weighted_mean::{Average, WeightedMean};

@@ -14,7 +14,7 @@ pub use plan::{Plan, Samples};
 
 use crate::engine::program::Program;
 use crate::engine::{Engine, Workspace};
-use crate::error::{BuildError, InvalidValue, PlanError, finite};
+use crate::error::{BuildError, InvalidValue, PlanError, at_least, finite};
 use crate::field::{FieldSet, Grid};
 use crate::model::Model;
 use crate::noise::{Shape, normal, philox};
@@ -566,18 +566,6 @@ fn scattered<const M: usize>(
         }
     }
     Some(scattered)
-}
-
-/// Refuses too few of something that the model looks at.
-fn at_least(field: &'static str, given: usize, used: usize) -> Result<(), InvalidValue> {
-    if given < used {
-        return Err(InvalidValue::new(
-            field,
-            format_args!("{given} long"),
-            format_args!("at least {used} long, since the model uses number {}", used - 1),
-        ));
-    }
-    Ok(())
 }
 
 impl<const N: usize, const M: usize, D, A: std::fmt::Debug> std::fmt::Debug for Planner<N, M, D, A> {

@@ -44,6 +44,11 @@ pub(crate) const DEMONSTRATED: u32 = 256;
 pub(crate) const SIGNED: u32 = 512;
 /// [`Update::flags`]: rows 2j and 2j + 1 share their noise, with opposite signs.
 pub(crate) const ANTITHETIC: u32 = 1024;
+/// [`Update::flags`]: rows are parameters of a policy, x + scale · z, scored by [`Update::episodes`] episodes under them.
+pub(crate) const PERTURBED: u32 = 2048;
+/// [`Update::flags`]: a row is the score Σ ∂ log π(a|s) of one episode under parameters x, by them and by the logarithms of the
+/// standard deviations of the action noise, which stand behind them.
+pub(crate) const SCORED: u32 = 4096;
 
 /// [`Update::search`]: λ is [`Update::temperature`].
 pub(crate) const FIXED: u32 = 0;
@@ -219,6 +224,18 @@ pub(crate) struct Sums {
 impl Sums {
     pub(crate) const NONE: Self =
         Self { max: MASKED, sum: 0.0, squares: 0.0, logs: 0.0, valid: 0, temperature: 0.0, reference: 0.0, mean: 0.0 };
+}
+
+impl Sums {
+    /// The mean cost of the valid rows, as the exponent sees it.
+    pub(crate) fn mean_cost(&self, update: &Update) -> f32 {
+        let reference = f64::from(self.reference) * f64::from(update.cost_scale);
+        if update.search == ELITE || update.has(SIGNED) {
+            // Log-weights say something else.
+            return (reference + f64::from(self.mean)) as f32;
+        }
+        (reference - f64::from(self.temperature) * f64::from(self.logs) / f64::from(self.valid)) as f32
+    }
 }
 
 /// The log-weight of a row that does not count, and anything below it. Finite, since WGSL knows no infinities.

@@ -2,6 +2,8 @@
 
 mod choose;
 pub(crate) mod cpu;
+#[cfg(test)]
+mod episodes;
 #[cfg(feature = "gpu")]
 pub(crate) mod gpu;
 mod options;

@@ -3,11 +3,21 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use super::cpu::{Distance, OfModel, Rollout};
-use crate::error::ModelError;
+use super::cpu::{Distance, OfModel, OfPolicy, Rollout};
+use crate::error::{BuildError, InvalidValue, ModelError};
 use crate::model::{Map, Model};
+use crate::policy::{MOST_BY_DUALS, Policy};
 use crate::scalar::trace::{Expr, Math, Trace, Usage};
-use crate::scalar::{Inputs, Stage};
+use crate::scalar::{Gradient, Inputs, Sink, Source, Stage, Weights};
+
+/// How the rows are made that a policy is trained by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    /// Rows are perturbed parameters: [`PERTURBED`](crate::update::PERTURBED).
+    Perturbed,
+    /// Rows are scores of episodes: [`SCORED`](crate::update::SCORED).
+    Scored,
+}
 
 /// What scores rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +26,8 @@ pub(crate) enum Scoring {
     Model,
     /// The distance of given rows from x.
     Distance,
+    /// A model that is run under a policy.
+    Policy(Scheme),
 }
 
 /// A model made ready to be rolled out, or whatever else scores rows.
@@ -37,73 +49,43 @@ pub(crate) struct Program {
 }
 
 impl Program {
+    /// A model under control sequences.
     pub(crate) fn new<const N: usize, const M: usize, D: Model<N, M>>(
         model: &Arc<D>,
         math: Math,
     ) -> Result<Self, ModelError> {
-        let (now, before) = (Stage::<Expr>::over(Inputs::NOW), Stage::<Expr>::over(Inputs::BEFORE));
         let trace = Trace::start(math);
-        let (x, u): ([Expr; N], [Expr; M]) = (trace.inputs(0), trace.inputs(N));
-        let u_before: [Expr; M] = trace.inputs(N + M);
-        let input = |i: usize| match i {
-            _ if i < N => format!("x.x{i}"),
-            _ if i < N + M => format!("u.u{}", i - N),
-            _ => format!("before.u{}", i - N - M),
-        };
-        let members: String = (0..N).map(|i| format!("    x{i}: f32,\n")).collect();
-        let mut source = format!("struct State {{\n{members}}}\n");
-        source.push_str("struct Advanced {\n    x: State,\n    cost: f32,\n    departure: f32,\n    done: bool,\n}\n");
-
-        // One tape for the cost of the step before and for the next step, so that what they share is computed once.
-        trace.enter("cost");
-        let cost = model.cost(&before, x, u_before);
-        trace.enter("departure");
-        let departure = model.departure(&before, x);
-        trace.enter("done");
-        let done = model.done(&before, x);
-        trace.enter("step");
-        let next = model.step(&now, x, u);
-        let mut outputs = next.to_vec();
-        outputs.extend([cost, departure]);
-        let (body, names) = trace.emit(&outputs, &[done], input);
-        // Writing to a String cannot fail.
-        let _ = writeln!(
-            source,
-            "fn model_advance(t: u32, x: State, before: Control, u: Control) -> Advanced {{\n    \
-             let t_before = max(t, 1u) - 1u;\n{body}    return Advanced(State({}), {});\n}}",
-            names[..N].join(", "),
-            names[N..].join(", "),
-        );
-
-        trace.enter("cost");
-        let cost = model.cost(&now, x, u);
-        let (body, names) = trace.emit(&[cost], &[], input);
-        let _ = writeln!(
-            source,
-            "fn model_cost(t: u32, x: State, u: Control) -> f32 {{\n{body}    return {};\n}}",
-            names[0]
-        );
-
-        trace.enter("departure");
-        let departure = model.departure(&now, x);
-        let (body, names) = trace.emit(&[departure], &[], input);
-        let _ = writeln!(source, "fn model_departure(t: u32, x: State) -> f32 {{\n{body}    return {};\n}}", names[0]);
-
-        trace.enter("terminal");
-        let terminal = model.terminal(&now, x);
-        let (body, names) = trace.emit(&[terminal], &[], input);
-        let _ = writeln!(source, "fn model_terminal(t: u32, x: State) -> f32 {{\n{body}    return {};\n}}", names[0]);
-
+        let source = trace_model(&trace, &**model);
         let (functions, usage, operations) = trace.finish()?;
-        Ok(Self {
-            scoring: Scoring::Model,
-            states: N,
-            usage,
-            operations,
-            functions,
-            source,
-            rollout: Box::new(OfModel::<N, M, D>(Arc::clone(model))),
-        })
+        let rollout = Box::new(OfModel::<N, M, D>(Arc::clone(model)));
+        Ok(Self { scoring: Scoring::Model, states: N, usage, operations, functions, source, rollout })
+    }
+
+    /// A model under a policy.
+    pub(crate) fn for_policy<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>>(
+        model: &Arc<D>,
+        policy: &Arc<P>,
+        scheme: Scheme,
+        math: Math,
+    ) -> Result<Self, BuildError> {
+        let parameters = policy.parameters();
+        if parameters == 0 {
+            return Err(
+                InvalidValue::new("policy", "without parameters", "a policy with at least one parameter").into()
+            );
+        }
+        let trace = Trace::start(math);
+        let mut source = trace_model(&trace, &**model);
+        source.push_str(&trace_done(&trace, &**model));
+        let policy_source = trace_policy(&trace, &**policy, scheme)?;
+        source.push_str(&trace.networks());
+        source.push_str(&policy_source);
+        let (functions, usage, operations) = trace.finish()?;
+        if usage.weights > parameters {
+            return Err(ModelError::NoSuchParameter { index: usage.weights - 1, parameters }.into());
+        }
+        let rollout = Box::new(OfPolicy::<N, M, D, P>::new(Arc::clone(model), Arc::clone(policy)));
+        Ok(Self { scoring: Scoring::Policy(scheme), states: N, usage, operations, functions, source, rollout })
     }
 
     /// Rows of a data set, scored by their squared distance from x.
@@ -118,6 +100,96 @@ impl Program {
             rollout: Box::new(Distance),
         }
     }
+}
+
+/// The model in WGSL. Writing to a String cannot fail, here and below.
+fn trace_model<const N: usize, const M: usize>(trace: &Trace, model: &impl Model<N, M>) -> String {
+    let (now, before) = (Stage::<Expr>::over(Inputs::NOW), Stage::<Expr>::over(Inputs::BEFORE));
+    let (x, u): ([Expr; N], [Expr; M]) = (trace.inputs(0), trace.inputs(N));
+    let u_before: [Expr; M] = trace.inputs(N + M);
+    let input = |i: usize| match i {
+        _ if i < N => format!("x.x{i}"),
+        _ if i < N + M => format!("u.u{}", i - N),
+        _ => format!("before.u{}", i - N - M),
+    };
+    let members: String = (0..N).map(|i| format!("    x{i}: f32,\n")).collect();
+    let mut source = format!("struct State {{\n{members}}}\n");
+    source.push_str("struct Advanced {\n    x: State,\n    cost: f32,\n    departure: f32,\n    done: bool,\n}\n");
+
+    // One tape for the cost of the step before and for the next step, so that what they share is computed once.
+    trace.enter("cost");
+    let cost = model.cost(&before, x, u_before);
+    trace.enter("departure");
+    let departure = model.departure(&before, x);
+    trace.enter("done");
+    let done = model.done(&before, x);
+    trace.enter("step");
+    let next = model.step(&now, x, u);
+    let mut outputs = next.to_vec();
+    outputs.extend([cost, departure]);
+    let (body, names) = trace.emit(&outputs, &[done], input);
+    let _ = writeln!(
+        source,
+        "fn model_advance(t: u32, x: State, before: Control, u: Control) -> Advanced {{\n    \
+         let t_before = max(t, 1u) - 1u;\n{body}    return Advanced(State({}), {});\n}}",
+        names[..N].join(", "),
+        names[N..].join(", "),
+    );
+
+    trace.enter("cost");
+    let cost = model.cost(&now, x, u);
+    let (body, names) = trace.emit(&[cost], &[], input);
+    let _ =
+        writeln!(source, "fn model_cost(t: u32, x: State, u: Control) -> f32 {{\n{body}    return {};\n}}", names[0]);
+
+    trace.enter("departure");
+    let departure = model.departure(&now, x);
+    let (body, names) = trace.emit(&[departure], &[], input);
+    let _ = writeln!(source, "fn model_departure(t: u32, x: State) -> f32 {{\n{body}    return {};\n}}", names[0]);
+
+    trace.enter("terminal");
+    let terminal = model.terminal(&now, x);
+    let (body, names) = trace.emit(&[terminal], &[], input);
+    let _ = writeln!(source, "fn model_terminal(t: u32, x: State) -> f32 {{\n{body}    return {};\n}}", names[0]);
+    source
+}
+
+/// Whether an episode ends in a state, on its own: no derivative may be added up from there on.
+fn trace_done<const N: usize, const M: usize>(trace: &Trace, model: &impl Model<N, M>) -> String {
+    trace.enter("done");
+    let done = model.done(&Stage::<Expr>::over(Inputs::BEFORE), trace.inputs(0));
+    let (body, names) = trace.emit(&[], &[done], |i| format!("x.x{i}"));
+    let t_before = "let t_before = max(t, 1u) - 1u;";
+    format!("fn model_done(t: u32, x: State) -> bool {{\n    {t_before}\n{body}    return {};\n}}\n", names[0])
+}
+
+/// The policy in WGSL: of a scheme that needs no derivatives without them.
+fn trace_policy<const N: usize, const M: usize>(
+    trace: &Trace,
+    policy: &impl Policy<N, M>,
+    scheme: Scheme,
+) -> Result<String, ModelError> {
+    let now = Stage::<Expr>::over(Inputs::NOW);
+    let theta = Weights::over(Source::TRACED);
+    let (x, v): ([Expr; N], [Expr; M]) = (trace.inputs(0), trace.inputs(N));
+    let input = |i: usize| if i < N { format!("x.x{i}") } else { format!("v.u{}", i - N) };
+    let (head, u) = match scheme {
+        Scheme::Perturbed => {
+            trace.enter("act");
+            ("policy_act(t: u32, x: State)", policy.act(&now, &theta, x))
+        }
+        Scheme::Scored => {
+            trace.enter("pull_back");
+            let mut g = Gradient::over(Sink { values: &mut [], stride: 1, refused: false });
+            let u = policy.pull_back(&now, &theta, x, v, &mut g);
+            if g.sink.refused {
+                return Err(ModelError::NoPullBack { parameters: policy.parameters(), limit: MOST_BY_DUALS });
+            }
+            ("policy_pull_back(t: u32, x: State, v: Control)", u)
+        }
+    };
+    let (body, names) = trace.emit(&u, &[], input);
+    Ok(format!("fn {head} -> Control {{\n{body}    return Control({});\n}}\n", names.join(", ")))
 }
 
 /// The names of `O` outputs of a plain function of `I` numbers, and the statements before them. For `check::evaluate`.

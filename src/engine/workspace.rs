@@ -30,6 +30,8 @@ pub struct Timing {
 pub(crate) struct Done<'a> {
     /// The nominal of every problem after the last update, B × D.
     pub(crate) nominal: &'a [f32],
+    /// With [`SECOND_MOMENT`](crate::update::SECOND_MOMENT), the second moments of the last update's rows, B × D.
+    pub(crate) second: &'a [f32],
     /// The sums of every problem.
     pub(crate) sums: &'a [Sums],
     pub(crate) timing: Timing,

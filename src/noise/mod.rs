@@ -7,6 +7,8 @@
 pub mod normal;
 pub mod philox;
 mod proposal;
+mod random;
 
 pub use proposal::Noise;
 pub(crate) use proposal::Shape;
+pub use random::Random;

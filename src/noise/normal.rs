@@ -35,6 +35,11 @@ pub(crate) fn four<V: Vector>(counter: [V::Bits; 4], key: [u32; 2]) -> [V; 4] {
     [z0, z1, z2, z3]
 }
 
+/// One normal from two words.
+pub(crate) fn one(a: u32, b: u32) -> f32 {
+    pair::<f32>(a, b)[0]
+}
+
 /// Draws 4·`block` to 4·`block` + 3 of row `row`, in update `update` of the seed.
 ///
 /// This is the stream that the engine draws its rows from: coordinate d of a row (for a plan: d = t·M + m) is number

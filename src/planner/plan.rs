@@ -27,6 +27,7 @@ impl<'a> Context<'a> {
         let row = t.min(layout.reference_rows.max(1) - 1) * layout.reference_columns;
         Stage::over(Inputs {
             params: &inputs[layout.params_at()..][..layout.params],
+            param_stride: 0,
             reference: &inputs[layout.references() + row..][..layout.reference_columns],
             time: t as f32,
             dt: self.dt,
@@ -130,11 +131,10 @@ impl<const N: usize, const M: usize> Plan<N, M> {
         // Log-weights are relative to the reference cost; the division by K makes Z a mean over all rows.
         self.log_z = (max + (sum / samples as f64).ln() - reference / lambda) as f32;
         self.min_cost = (reference - lambda * max) as f32;
-        self.mean_cost = (reference - lambda * f64::from(sums.logs) / f64::from(sums.valid)) as f32;
+        self.mean_cost = sums.mean_cost(update);
         if update.search == ELITE {
             // Log-weights say who is among the elite, and no more.
             self.log_z = (sum / samples as f64).ln() as f32;
-            self.mean_cost = (reference + f64::from(sums.mean)) as f32;
         }
         self.effective_samples = (sum * sum / f64::from(sums.squares)) as f32;
         self.temperature = sums.temperature;

@@ -2,7 +2,8 @@
 
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
 
-use super::{Inputs, Real, WgslFn, sealed};
+use super::weights::dual_weight_at;
+use super::{Inputs, Network, Real, Sink, Source, Table, WgslFn, network, sealed};
 
 /// A number together with its slopes along `D` directions: forward-mode differentiation of anything written in [`Real`].
 ///
@@ -379,6 +380,40 @@ impl<R: Real, const D: usize> Real for Dual<R, D> {
             }
         }
         result
+    }
+    #[inline(always)]
+    fn weight(source: &Source<'_>, i: usize) -> Self {
+        let value = R::weight(&Source { window: None, ..*source }, i);
+        match source.window {
+            Some(first) if (first..first + D).contains(&i) => Self::variable(value, i - first),
+            _ => Self::constant(value),
+        }
+    }
+    #[inline(always)]
+    fn weight_at(source: &Source<'_>, inputs: &Inputs<'_>, table: Table, j: usize) -> Self {
+        dual_weight_at(source, inputs, table, j)
+    }
+    #[inline(always)]
+    fn accumulate(sink: &mut Sink<'_>, i: usize, value: Self) {
+        R::accumulate(sink, i, value.value);
+    }
+    #[inline(always)]
+    fn accumulate_at(sink: &mut Sink<'_>, inputs: &Inputs<'_>, table: Table, j: usize, value: Self) {
+        R::accumulate_at(sink, inputs, table, j, value.value);
+    }
+    #[inline(always)]
+    fn network<const I: usize, const O: usize>(source: &Source<'_>, network: &Network, x: [Self; I]) -> [Self; O] {
+        network::forward(source, network, x)
+    }
+    #[inline(always)]
+    fn network_back<const I: usize, const O: usize>(
+        source: &Source<'_>,
+        sink: &mut Sink<'_>,
+        network: &Network,
+        x: [Self; I],
+        v: [Self; O],
+    ) -> [Self; O] {
+        network::back(source, sink, network, x, v)
     }
 }
 

@@ -40,7 +40,7 @@ impl<S: Simd> Clone for LaneMask<S> {
 impl<S: Simd> Copy for LaneMask<S> {}
 
 /// Numbers that are loaded, stored and counted together: a register of them, or several.
-pub(crate) trait Register: Vector {
+pub trait Register: Vector {
     /// How many lanes there are.
     const COUNT: usize;
 
@@ -234,6 +234,10 @@ impl<S: Simd> Vector for Lanes<S> {
     #[inline(always)]
     fn choose(mask: LaneMask<S>, yes: Self, no: Self) -> Self {
         Self(token::<S>().select_f32s(mask.0, yes.0, no.0))
+    }
+    #[inline(always)]
+    fn any(mask: LaneMask<S>) -> bool {
+        token::<S>().first_true_m32s(mask.0) < S::F32_LANES
     }
     #[inline(always)]
     fn map<const A: usize>(function: impl Fn([f32; A]) -> f32, arguments: [Self; A]) -> Self {

@@ -8,7 +8,8 @@
 use std::f32::consts::{FRAC_2_PI, FRAC_PI_2, FRAC_PI_4, LN_2, LOG2_E, PI};
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
 
-use super::{Inputs, Mask, Real, WgslFn, sealed};
+use super::lanes::Register;
+use super::{Inputs, Mask, Network, Real, Sink, Source, Table, WgslFn, network, sealed};
 use crate::field::FieldSet;
 
 /// 1.5 · 2²³: adding it to |x| < 2²² leaves x, rounded to a whole number, in the low bits of the mantissa.
@@ -61,6 +62,8 @@ pub trait Vector:
     fn is_le(self, other: Self) -> Self::Truth;
     fn is_eq(self, other: Self) -> Self::Truth;
     fn choose(mask: Self::Truth, yes: Self, no: Self) -> Self;
+    /// Whether the mask holds in any lane.
+    fn any(mask: Self::Truth) -> bool;
     /// A function of single numbers, lane by lane.
     fn map<const A: usize>(function: impl Fn([f32; A]) -> f32, arguments: [Self; A]) -> Self;
 }
@@ -219,7 +222,7 @@ pub(crate) fn finite<V: Vector>(x: V) -> V::Truth {
 }
 
 /// One and the same definition of every operation for one number and for lanes of them.
-impl<V: Vector> Real for V {
+impl<V: Register> Real for V {
     type Mask = V::Truth;
 
     #[inline(always)]
@@ -294,7 +297,7 @@ impl<V: Vector> Real for V {
     }
     #[inline(always)]
     fn param(inputs: &Inputs<'_>, i: usize) -> Self {
-        c(inputs.params[i])
+        read(inputs.params, inputs.param_stride, i)
     }
     #[inline(always)]
     fn reference(inputs: &Inputs<'_>, j: usize) -> Self {
@@ -323,9 +326,64 @@ impl<V: Vector> Real for V {
     fn call<const A: usize>(function: &WgslFn<A>, arguments: [Self; A]) -> Self {
         V::map(function.twin, arguments)
     }
+    #[inline(always)]
+    fn weight(source: &Source<'_>, i: usize) -> Self {
+        read(source.values, source.stride, i)
+    }
+    #[inline(always)]
+    fn weight_at(source: &Source<'_>, inputs: &Inputs<'_>, table: Table, j: usize) -> Self {
+        read(source.values, source.stride, table.index(inputs.time, j))
+    }
+    #[inline(always)]
+    fn accumulate(sink: &mut Sink<'_>, i: usize, value: Self) {
+        let sum = &mut sink.values[i * sink.stride..];
+        (V::load(sum) + value).store(sum);
+    }
+    #[inline(always)]
+    fn accumulate_at(sink: &mut Sink<'_>, inputs: &Inputs<'_>, table: Table, j: usize, value: Self) {
+        V::accumulate(sink, table.index(inputs.time, j), value);
+    }
+    #[inline(always)]
+    fn network<const I: usize, const O: usize>(source: &Source<'_>, network: &Network, x: [Self; I]) -> [Self; O] {
+        network::forward(source, network, x)
+    }
+    #[inline(always)]
+    fn network_back<const I: usize, const O: usize>(
+        source: &Source<'_>,
+        sink: &mut Sink<'_>,
+        network: &Network,
+        x: [Self; I],
+        v: [Self; O],
+    ) -> [Self; O] {
+        network::back(source, sink, network, x, v)
+    }
+}
+
+/// Number `i` of some that every lane has for itself, `stride` apart, or (0) that all lanes have in common.
+#[inline(always)]
+fn read<V: Register>(values: &[f32], stride: usize, i: usize) -> V {
+    if stride == 0 { c(values[i]) } else { V::load(&values[i * stride..]) }
 }
 
 impl sealed::Sealed for f32 {}
+
+/// One number is a register of one lane.
+impl Register for f32 {
+    const COUNT: usize = 1;
+
+    #[inline(always)]
+    fn load(from: &[f32]) -> f32 {
+        from[0]
+    }
+    #[inline(always)]
+    fn store(self, to: &mut [f32]) {
+        to[0] = self;
+    }
+    #[inline(always)]
+    fn counting(first: u32) -> u32 {
+        first
+    }
+}
 
 impl Mask for bool {
     #[inline(always)]
@@ -414,6 +472,10 @@ impl Vector for f32 {
     #[inline(always)]
     fn choose(mask: bool, yes: Self, no: Self) -> Self {
         if mask { yes } else { no }
+    }
+    #[inline(always)]
+    fn any(mask: bool) -> bool {
+        mask
     }
     #[inline(always)]
     fn map<const A: usize>(function: impl Fn([f32; A]) -> f32, arguments: [Self; A]) -> Self {

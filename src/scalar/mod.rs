@@ -37,18 +37,23 @@ mod dual;
 mod escape;
 mod lanes;
 pub(crate) mod math;
+mod network;
 mod pair;
 mod stage;
 pub(crate) mod trace;
+mod weights;
 
 use std::ops::{Add, AddAssign, BitAnd, BitOr, Div, DivAssign, Mul, MulAssign, Neg, Not, Sub, SubAssign};
 
 pub use dual::Dual;
 pub use escape::WgslFn;
 pub(crate) use lanes::{Lanes, Register};
+pub use network::{Activation, Network};
 pub(crate) use pair::Pair;
 pub(crate) use stage::Inputs;
 pub use stage::Stage;
+pub use weights::{Gradient, Table, Weights};
+pub(crate) use weights::{Several, Sink, Source};
 
 pub(crate) mod sealed {
     /// Keeps [`Real`](super::Real) to the four interpretations of this crate, so that it may grow.
@@ -242,4 +247,28 @@ pub trait Real:
     /// A hand-written function.
     #[doc(hidden)]
     fn call<const A: usize>(function: &WgslFn<A>, arguments: [Self; A]) -> Self;
+    /// Parameter `i` of a policy.
+    #[doc(hidden)]
+    fn weight(source: &Source<'_>, i: usize) -> Self;
+    /// Column `j` of the stage's row of a table of parameters.
+    #[doc(hidden)]
+    fn weight_at(source: &Source<'_>, inputs: &Inputs<'_>, table: Table, j: usize) -> Self;
+    /// Adds to the derivative by parameter `i`.
+    #[doc(hidden)]
+    fn accumulate(sink: &mut Sink<'_>, i: usize, value: Self);
+    /// Adds to the derivative by column `j` of the stage's row of a table of parameters.
+    #[doc(hidden)]
+    fn accumulate_at(sink: &mut Sink<'_>, inputs: &Inputs<'_>, table: Table, j: usize, value: Self);
+    /// The outputs of a network.
+    #[doc(hidden)]
+    fn network<const I: usize, const O: usize>(source: &Source<'_>, network: &Network, x: [Self; I]) -> [Self; O];
+    /// The outputs of a network, their derivatives times `v` added to the sink.
+    #[doc(hidden)]
+    fn network_back<const I: usize, const O: usize>(
+        source: &Source<'_>,
+        sink: &mut Sink<'_>,
+        network: &Network,
+        x: [Self; I],
+        v: [Self; O],
+    ) -> [Self; O];
 }

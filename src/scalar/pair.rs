@@ -112,6 +112,10 @@ impl<V: Vector> Vector for Pair<V> {
         fn choose(mask: Self::Truth, yes: Self, no: Self) -> Self;
     }
     #[inline(always)]
+    fn any(mask: Self::Truth) -> bool {
+        V::any(mask.0) | V::any(mask.1)
+    }
+    #[inline(always)]
     fn bits(self) -> Self::Bits {
         Pair(self.0.bits(), self.1.bits())
     }

@@ -10,6 +10,8 @@ use crate::field::FieldSet;
 #[derive(Debug, Clone, Copy)]
 pub struct Inputs<'a> {
     pub(crate) params: &'a [f32],
+    /// From one parameter to the next if every lane has its own, which stand side by side; 0 if all have the same.
+    pub(crate) param_stride: usize,
     pub(crate) reference: &'a [f32],
     pub(crate) time: f32,
     pub(crate) dt: f32,
@@ -19,7 +21,7 @@ pub struct Inputs<'a> {
 impl Inputs<'_> {
     /// What a model is traced with: nothing is known yet, not even the time. Its negative index is a mark for the tracer.
     pub(crate) const NOW: Inputs<'static> =
-        Inputs { params: &[], reference: &[], time: -1.0, dt: 0.0, fields: &NO_FIELDS };
+        Inputs { params: &[], param_stride: 0, reference: &[], time: -1.0, dt: 0.0, fields: &NO_FIELDS };
     /// The time step before that one.
     pub(crate) const BEFORE: Inputs<'static> = Inputs { time: -2.0, ..Self::NOW };
 }
@@ -50,7 +52,7 @@ pub struct Stage<'a, R> {
 impl<'a, R: Real> Stage<'a, R> {
     /// Time step `index`, `dt` seconds long, with no parameters, references or fields.
     pub fn new(index: usize, dt: f32) -> Self {
-        Self::over(Inputs { params: &[], reference: &[], time: index as f32, dt, fields: &NO_FIELDS })
+        Self::over(Inputs { params: &[], param_stride: 0, reference: &[], time: index as f32, dt, fields: &NO_FIELDS })
     }
 
     #[inline(always)]

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::fmt::{self, Write};
 use std::ops::{Add, AddAssign, BitAnd, BitOr, Div, DivAssign, Mul, MulAssign, Neg, Not, Sub, SubAssign};
 
-use super::{Inputs, Mask, Real, WgslFn, sealed};
+use super::{Inputs, Mask, Network, Real, Sink, Source, Table, WgslFn, sealed};
 use crate::error::ModelError;
 
 /// The most operations one trace may hold. Compile time grows faster than linearly: on a software Vulkan driver 5,000
@@ -32,6 +32,8 @@ pub(crate) struct Usage {
     pub(crate) params: usize,
     pub(crate) columns: usize,
     pub(crate) fields: usize,
+    /// Parameters of a policy.
+    pub(crate) weights: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -105,6 +107,17 @@ enum Op {
     /// The first or second component of a SinCos or a Gradient.
     Part(u32, u8),
     Call(&'static str, Vec<u32>),
+    Weight(usize),
+    WeightAt(Moment, Table, usize),
+    /// The outputs of a network, by its number, at some inputs.
+    Network(usize, Vec<u32>),
+    /// The same, while derivatives are added up; the last numbers are what they are multiplied with.
+    NetworkBack(usize, Vec<u32>, Vec<u32>),
+    /// One output of a network.
+    Output(u32, usize),
+    /// Adds an entry to a derivative.
+    Accumulate(usize, u32),
+    AccumulateAt(Moment, Table, usize, u32),
 }
 
 #[derive(Default)]
@@ -114,6 +127,9 @@ struct Tape {
     ops: Vec<Op>,
     seen: HashMap<Op, u32>,
     sources: Vec<(&'static str, &'static str)>,
+    networks: Vec<Network>,
+    /// Entries that do something, of the function that is being traced.
+    effects: Vec<u32>,
     usage: Usage,
     error: Option<ModelError>,
 }
@@ -152,14 +168,39 @@ impl Tape {
         if let Some(&at) = self.seen.get(&op) {
             return Expr { at, generation };
         }
+        let entry = self.append(op.clone());
+        self.seen.insert(op, entry.at);
+        entry
+    }
+
+    /// A new entry, even if there is an equal one.
+    fn append(&mut self, op: Op) -> Expr {
+        let generation = self.generation;
         if self.ops.len() >= LIMIT {
             self.fail(ModelError::TooLarge { operations: self.ops.len(), limit: LIMIT });
             return Expr { at: 0, generation };
         }
-        let at = self.ops.len() as u32;
-        self.ops.push(op.clone());
-        self.seen.insert(op, at);
-        Expr { at, generation }
+        self.ops.push(op);
+        Expr { at: self.ops.len() as u32 - 1, generation }
+    }
+
+    /// A new entry that does something, and so must stay.
+    fn act(&mut self, op: Op) -> Expr {
+        let entry = self.append(op);
+        self.effects.push(entry.at);
+        entry
+    }
+
+    /// The number of a network.
+    fn network(&mut self, network: &Network) -> usize {
+        self.usage.weights = self.usage.weights.max(network.first() + network.parameters());
+        match self.networks.iter().position(|known| known == network) {
+            Some(number) => number,
+            None => {
+                self.networks.push(network.clone());
+                self.networks.len() - 1
+            }
+        }
     }
 
     fn number(&mut self, value: f32) -> Expr {
@@ -457,6 +498,72 @@ impl Real for Expr {
             tape.push(Op::Call(function.name, arguments))
         })
     }
+    // Likewise parameters at hand become constants.
+    fn weight(source: &Source<'_>, i: usize) -> Self {
+        if let Some(value) = source.values.get(i) {
+            return Self::from(*value);
+        }
+        TAPE.with_borrow_mut(|tape| {
+            tape.usage.weights = tape.usage.weights.max(i + 1);
+            tape.push(Op::Weight(i))
+        })
+    }
+    fn weight_at(source: &Source<'_>, inputs: &Inputs<'_>, table: Table, j: usize) -> Self {
+        if inputs.time >= 0.0 {
+            return Self::weight(source, table.index(inputs.time, j));
+        }
+        TAPE.with_borrow_mut(|tape| {
+            tape.usage.weights = tape.usage.weights.max(table.end(j));
+            tape.push(Op::WeightAt(Moment::of(inputs), table, j))
+        })
+    }
+    fn accumulate(_: &mut Sink<'_>, i: usize, value: Self) {
+        TAPE.with_borrow_mut(|tape| {
+            tape.usage.weights = tape.usage.weights.max(i + 1);
+            let value = tape.index(value);
+            tape.act(Op::Accumulate(i, value));
+        });
+    }
+    fn accumulate_at(sink: &mut Sink<'_>, inputs: &Inputs<'_>, table: Table, j: usize, value: Self) {
+        if inputs.time >= 0.0 {
+            return Self::accumulate(sink, table.index(inputs.time, j), value);
+        }
+        TAPE.with_borrow_mut(|tape| {
+            tape.usage.weights = tape.usage.weights.max(table.end(j));
+            let value = tape.index(value);
+            tape.act(Op::AccumulateAt(Moment::of(inputs), table, j, value));
+        });
+    }
+    fn network<const I: usize, const O: usize>(_: &Source<'_>, network: &Network, x: [Self; I]) -> [Self; O] {
+        let outputs = TAPE.with_borrow_mut(|tape| {
+            let number = tape.network(network);
+            let x = x.map(|x| tape.index(x)).to_vec();
+            tape.push(Op::Network(number, x))
+        });
+        outputs_of(outputs)
+    }
+    fn network_back<const I: usize, const O: usize>(
+        _: &Source<'_>,
+        _: &mut Sink<'_>,
+        network: &Network,
+        x: [Self; I],
+        v: [Self; O],
+    ) -> [Self; O] {
+        let outputs = TAPE.with_borrow_mut(|tape| {
+            let number = tape.network(network);
+            let (x, v) = (x.map(|x| tape.index(x)).to_vec(), v.map(|v| tape.index(v)).to_vec());
+            tape.act(Op::NetworkBack(number, x, v))
+        });
+        outputs_of(outputs)
+    }
+}
+
+/// The outputs of a network that is on the tape.
+fn outputs_of<const O: usize>(of: Expr) -> [Expr; O] {
+    TAPE.with_borrow_mut(|tape| {
+        let of = tape.index(of);
+        std::array::from_fn(|o| tape.push(Op::Output(of, o)))
+    })
 }
 
 /// A trace under way on this thread. Dropping it frees the tape.
@@ -483,8 +590,8 @@ impl Trace {
         TAPE.with_borrow_mut(|tape| std::array::from_fn(|i| tape.push(Op::Input(first + i))))
     }
 
-    /// Prints what `outputs` depend on as statements, and returns them with the names of the outputs.
-    /// `input` names the traced inputs.
+    /// Prints what `outputs` depend on, and whatever does something, as statements, and returns them with the names of the
+    /// outputs. `input` names the traced inputs.
     pub(crate) fn emit(
         &self,
         outputs: &[Expr],
@@ -494,16 +601,26 @@ impl Trace {
         TAPE.with_borrow_mut(|tape| {
             let all: Vec<Expr> = outputs.iter().copied().chain(truths.iter().map(|t| t.0)).collect();
             let ends: Vec<u32> = all.into_iter().map(|e| tape.index(e)).collect();
+            let effects = std::mem::take(&mut tape.effects);
             let printer = Printer { ops: &tape.ops, math: self.math, input: &input };
             let mut code = String::new();
-            for (at, live) in printer.live(&ends).into_iter().enumerate() {
-                if live && !printer.is_atom(at as u32) {
-                    // Writing to a String cannot fail.
-                    let _ = writeln!(code, "    let t{at} = {};", printer.value(at as u32));
-                }
+            for (at, live) in printer.live(&[&ends[..], &effects].concat()).into_iter().enumerate() {
+                // Writing to a String cannot fail.
+                let _ = match &tape.ops[at] {
+                    _ if !live || printer.is_atom(at as u32) => Ok(()),
+                    Op::Accumulate(..) | Op::AccumulateAt(..) => {
+                        writeln!(code, "    {};", printer.value(at as u32))
+                    }
+                    _ => writeln!(code, "    let t{at} = {};", printer.value(at as u32)),
+                };
             }
             (code, ends.iter().map(|&at| printer.name(at)).collect())
         })
+    }
+
+    /// The networks that were traced, as functions.
+    pub(crate) fn networks(&self) -> String {
+        TAPE.with_borrow(|tape| tape.networks.iter().enumerate().map(|(i, net)| net.wgsl(i, self.math)).collect())
     }
 
     /// Ends the trace: the hand-written functions it calls, what it needs, and how large it was.
@@ -554,17 +671,25 @@ impl Printer<'_> {
             }
             let mut mark = |of: &u32| live[*of as usize] = true;
             match &self.ops[at] {
-                Op::Unary(_, a) | Op::Not(a) | Op::Part(a, _) => mark(a),
+                Op::Unary(_, a)
+                | Op::Not(a)
+                | Op::Part(a, _)
+                | Op::Output(a, _)
+                | Op::Accumulate(_, a)
+                | Op::AccumulateAt(_, _, _, a) => mark(a),
                 Op::Binary(_, a, b) | Op::Sample(_, a, b) | Op::Gradient(_, a, b) => [a, b].into_iter().for_each(mark),
                 Op::Fused(a, b, c) | Op::Select(a, b, c) => [a, b, c].into_iter().for_each(mark),
-                Op::Call(_, arguments) => arguments.iter().for_each(mark),
+                Op::Call(_, arguments) | Op::Network(_, arguments) => arguments.iter().for_each(mark),
+                Op::NetworkBack(_, x, v) => x.iter().chain(v).for_each(mark),
                 Op::Number(_)
                 | Op::Truth(_)
                 | Op::Input(_)
                 | Op::Param(_)
                 | Op::Reference(..)
                 | Op::Time(_)
-                | Op::Dt => {}
+                | Op::Dt
+                | Op::Weight(_)
+                | Op::WeightAt(..) => {}
             }
         }
         live
@@ -572,7 +697,10 @@ impl Printer<'_> {
 
     /// Whether an entry is short enough to be written where it is used.
     fn is_atom(&self, at: u32) -> bool {
-        matches!(self.ops[at as usize], Op::Number(_) | Op::Truth(_) | Op::Input(_) | Op::Dt | Op::Part(..))
+        matches!(
+            self.ops[at as usize],
+            Op::Number(_) | Op::Truth(_) | Op::Input(_) | Op::Dt | Op::Part(..) | Op::Output(..)
+        )
     }
 
     fn name(&self, at: u32) -> String {
@@ -586,7 +714,7 @@ impl Printer<'_> {
             Op::Number(bits) => Literal(f32::from_bits(*bits)).to_string(),
             Op::Truth(value) => value.to_string(),
             Op::Input(i) => (self.input)(*i),
-            Op::Param(i) => format!("inputs[PARAMS + {i}u]"),
+            Op::Param(i) => format!("param({i}u)"),
             Op::Reference(moment, j) => format!("inputs[reference_at({}) + {j}u]", moment.name()),
             Op::Time(moment) => format!("f32({})", moment.name()),
             Op::Dt => "update.dt".into(),
@@ -638,6 +766,26 @@ impl Printer<'_> {
             Op::Call(name, arguments) => {
                 format!("{name}({})", arguments.iter().map(n).collect::<Vec<_>>().join(", "))
             }
+            Op::Weight(i) => format!("weight({i}u)"),
+            Op::WeightAt(moment, table, j) => format!("weight({})", place(*moment, table, *j)),
+            Op::Network(number, x) => format!("network_{number}({})", self.array(x)),
+            Op::NetworkBack(number, x, v) => format!("network_back_{number}({}, {})", self.array(x), self.array(v)),
+            Op::Output(of, o) => format!("{}[{o}]", n(of)),
+            Op::Accumulate(i, value) => format!("accumulate({i}u, {})", n(value)),
+            Op::AccumulateAt(moment, table, j, value) => {
+                format!("accumulate({}, {})", place(*moment, table, *j), n(value))
+            }
         }
     }
+
+    fn array(&self, of: &[u32]) -> String {
+        let of: Vec<_> = of.iter().map(|at| self.name(*at)).collect();
+        format!("array<f32, {}>({})", of.len(), of.join(", "))
+    }
+}
+
+/// The number of the parameter in column `j` of a table.
+fn place(moment: Moment, table: &Table, j: usize) -> String {
+    let Table { first, rows, columns } = table;
+    format!("{}u + min({}, {}u) * {columns}u", first + j, moment.name(), rows - 1)
 }

@@ -1,6 +1,7 @@
 //! The CPU backend: SIMD lanes within a thread, rayon across threads. It carries out a list of updates.
 
 mod distance;
+mod episode;
 mod isa;
 mod rollout;
 mod step;
@@ -11,15 +12,15 @@ mod weighted_mean;
 use std::time::Instant;
 
 pub(crate) use distance::Distance;
+pub(crate) use episode::OfPolicy;
 pub use isa::Instructions;
 pub(crate) use isa::Isa;
-pub(crate) use rollout::{OfModel, Rollout};
-pub(crate) use threads::count as threads;
+pub(crate) use rollout::{OfModel, Rollout, Tile};
+pub(crate) use threads::{Team, count as threads};
 
 use super::{Done, Fetched, Timing};
 use crate::error::{EngineError, PlanError};
-use crate::update::{GROUP, Problem, Sums, TILE, Update, round_up};
-use threads::Team;
+use crate::update::{GROUP, Problem, SCORED, SECOND_MOMENT, Sums, TILE, Update, round_up};
 
 /// Everything the updates of one driver write to; allocated once and kept.
 #[derive(Default)]
@@ -29,6 +30,8 @@ pub(crate) struct Workspace {
     /// B × D each.
     nominal: Vec<f32>,
     spread: Vec<f32>,
+    /// Nothing if no second moment is wanted.
+    second: Vec<f32>,
     sums: Vec<Sums>,
 }
 
@@ -49,6 +52,7 @@ struct Outcome<'a> {
     number: u32,
     nominal: &'a mut [f32],
     spread: &'a mut [f32],
+    second: &'a mut [f32],
     sums: &'a mut Sums,
 }
 
@@ -83,29 +87,32 @@ impl Workspace {
         self.spread.extend_from_slice(problem.spread);
         let mut timing = Timing::default();
         let width = updates.first().map_or(1, |update| update.width as usize);
+        let wanted = updates.last().is_some_and(|update| update.has(SECOND_MOMENT));
+        resize(&mut self.second, if wanted { self.nominal.len() } else { 0 }, 0.0, "second moments")?;
         if let ([bench], [sums]) = (&mut self.benches[..], &mut self.sums[..]) {
-            let outcome = Outcome { number: 0, nominal: &mut self.nominal, spread: &mut self.spread, sums };
+            let (nominal, spread) = (&mut self.nominal[..], &mut self.spread[..]);
+            let outcome = Outcome { number: 0, nominal, spread, second: &mut self.second, sums };
             timing = bench.run(Team::All, isa, rollout, updates, problem, outcome)?;
         } else {
             // Each thread takes some problems and carries all updates of one out before the next, so that a problem's rows
             // stay in its caches.
             let each = self.sums.len().div_ceil(self.benches.len());
-            let spread = if self.spread.is_empty() { &mut [] } else { &mut self.spread[..] };
             let mut shares = Vec::with_capacity(self.benches.len());
-            let outcomes = outcomes(width, &mut self.nominal, spread, &mut self.sums);
+            let outcomes = outcomes(width, &mut self.nominal, &mut self.spread, &mut self.second, &mut self.sums);
             let mut outcomes = outcomes.into_iter();
             for bench in &mut self.benches {
                 shares.push((bench, outcomes.by_ref().take(each).collect::<Vec<_>>(), Ok(())));
             }
             Team::All.for_each_item(&mut shares, |(bench, outcomes, result)| {
-                *result = outcomes.drain(..).try_for_each(|outcome| {
+                // The first problem comes last, so that its rows are there to be fetched.
+                *result = outcomes.drain(..).rev().try_for_each(|outcome| {
                     bench.run(Team::Alone, isa, rollout, updates, problem, outcome).map(|_| ())
                 });
             });
             shares.into_iter().try_for_each(|(.., result)| result)?;
         }
         timing.total = start.elapsed();
-        Ok(Done { nominal: &self.nominal, sums: &self.sums, timing })
+        Ok(Done { nominal: &self.nominal, second: &self.second, sums: &self.sums, timing })
     }
 
     /// The rows of the last update of the first problem.
@@ -123,13 +130,20 @@ fn outcomes<'a>(
     width: usize,
     nominal: &'a mut [f32],
     mut spread: &'a mut [f32],
+    mut second: &'a mut [f32],
     sums: &'a mut [Sums],
 ) -> Vec<Outcome<'a>> {
+    /// Takes the first problem's part, if there are parts at all.
+    fn part<'a>(all: &mut &'a mut [f32], width: usize) -> &'a mut [f32] {
+        let whole = std::mem::take(all);
+        let (here, rest) = whole.split_at_mut(width.min(whole.len()));
+        *all = rest;
+        here
+    }
     let mut outcomes = Vec::with_capacity(sums.len());
     for (number, (nominal, sums)) in nominal.chunks_mut(width).zip(sums).enumerate() {
-        let (here, rest) = spread.split_at_mut(width.min(spread.len()));
-        spread = rest;
-        outcomes.push(Outcome { number: number as u32, nominal, spread: here, sums });
+        let (spread, second) = (part(&mut spread, width), part(&mut second, width));
+        outcomes.push(Outcome { number: number as u32, nominal, spread, second, sums });
     }
     outcomes
 }
@@ -169,7 +183,7 @@ impl Bench {
                 (&mut self.extremes, 1),
                 |i, rows, scores, extremes| {
                     let first = i * TILE;
-                    let tile = rollout::Tile { update, problem: &now, number: out.number, first, rows, scores };
+                    let tile = Tile { update, problem: &now, number: out.number, first, rows, scores };
                     extremes[0] = rollout.tile(isa, tile);
                 },
             );
@@ -181,10 +195,15 @@ impl Bench {
             timing.weigh = Some(clock.elapsed());
 
             let clock = Instant::now();
-            let (about, rows) = (now.nominal, &self.rows);
+            // Scores of a policy are not drawn around its parameters.
+            let about = if update.has(SCORED) { &[] } else { now.nominal };
+            let rows = &self.rows;
             let mean = weighted_mean::WeightedMean { team, isa, update, about, log_weights: &self.log_weights, rows };
             let sums = mean.run(&mut self.partials, &mut self.mean);
             timing.mean = Some(clock.elapsed());
+            if !out.second.is_empty() && update.has(SECOND_MOMENT) {
+                out.second.copy_from_slice(&self.mean[update.width as usize..]);
+            }
 
             let clock = Instant::now();
             *out.sums = Sums { temperature: found.temperature, reference: found.reference, mean: found.mean, ..sums };

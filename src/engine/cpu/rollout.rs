@@ -113,6 +113,7 @@ fn rollouts<V: Register, const N: usize, const M: usize, D: Model<N, M>>(model: 
         let row = t.min(layout.reference_rows.max(1) - 1) * layout.reference_columns;
         Stage::over(Inputs {
             params: &inputs[layout.params_at()..][..layout.params],
+            param_stride: 0,
             reference: &references[row..][..layout.reference_columns],
             time: t as f32,
             dt: update.dt,
@@ -215,7 +216,7 @@ fn rollouts<V: Register, const N: usize, const M: usize, D: Model<N, M>>(model: 
 
 /// Kahan's summation: a sum, and what it has rounded away so far.
 #[inline(always)]
-fn added<R: Real>([sum, lost]: [R; 2], value: R) -> [R; 2] {
+pub(super) fn added<R: Real>([sum, lost]: [R; 2], value: R) -> [R; 2] {
     let y = value - lost;
     let total = sum + y;
     [total, (total - sum) - y]

@@ -3,7 +3,7 @@
 use super::device::Device;
 use super::source::{self, Shape};
 use crate::engine::AdapterKind;
-use crate::engine::program::Program;
+use crate::engine::program::{Program, Scheme, Scoring};
 use crate::error::{BuildError, EngineError, ModelError};
 use crate::update::{GROUP, Update};
 
@@ -63,26 +63,35 @@ pub(crate) enum Trust {
 /// The pipelines of one source text, in the order of its entry points.
 pub(crate) struct Kernels(pub(crate) Vec<wgpu::ComputePipeline>);
 
+/// What draws and scores rows.
+pub(crate) enum Score {
+    /// One dispatch over all rows.
+    Rollout(wgpu::ComputePipeline),
+    /// Parameters of a policy are drawn (if they are), run in episodes, and the episodes of a row gathered.
+    Episodes { perturb: Option<wgpu::ComputePipeline>, episode: wgpu::ComputePipeline, gather: wgpu::ComputePipeline },
+}
+
 /// Everything that one model's updates run through.
 pub(crate) struct Chain {
-    pub(crate) rollout: wgpu::ComputePipeline,
+    pub(crate) score: Score,
     pub(crate) temperature: wgpu::ComputePipeline,
     pub(crate) weigh: wgpu::ComputePipeline,
     pub(crate) group_mean: wgpu::ComputePipeline,
     pub(crate) merge: wgpu::ComputePipeline,
     pub(crate) step: wgpu::ComputePipeline,
-    /// Time steps that a workgroup of `group_mean` takes at a stretch.
-    steps: u32,
+    /// Time steps that a workgroup of `group_mean` takes at a stretch; none if it takes 16 coordinates.
+    steps: Option<u32>,
     /// Workgroups that are enough to keep the device busy.
     enough: u32,
 }
 
 impl Chain {
-    /// Workgroups that share out the time steps of one group of rows: each has to work the group's weights out first, so no
-    /// more of them than the device needs.
+    /// Workgroups that share out the coordinates of one group of rows. Where they take time steps, as many as they are given:
+    /// each has to work the group's weights out first, so no more of them than the device needs.
     pub(crate) fn parts(&self, update: &Update) -> u32 {
+        let Some(steps) = self.steps else { return update.width.div_ceil(16) };
         let groups = (update.rows.div_ceil(GROUP as u32)).saturating_mul(update.problems);
-        self.enough.div_ceil(groups).clamp(1, update.horizon.div_ceil(self.steps))
+        self.enough.div_ceil(groups).clamp(1, update.horizon.div_ceil(steps))
     }
 }
 
@@ -104,8 +113,9 @@ impl Device {
             let module = match trust {
                 Trust::Checked => self.device.create_shader_module(descriptor),
                 // SAFETY: the crate's own kernels index within the sizes that their buffers were made for, and all their
-                // loops end: see the addresses in shaders/*.wgsl. A traced model has no loops and indexes nothing by data
-                // but fields, whose look-up clamps its indices.
+                // loops end: see the addresses in shaders/*.wgsl. A traced model or policy indexes nothing by data but
+                // fields, whose look-up clamps its indices, and has no loops but those over the layers of a network, within
+                // the parameters that the policy was checked to have.
                 Trust::Ours => unsafe {
                     let unchecked = wgpu::ShaderRuntimeChecks::unchecked();
                     self.device.create_shader_module_trusted(descriptor, unchecked)
@@ -140,14 +150,24 @@ impl Device {
 
     pub(crate) fn chain(&self, program: &Program, shape: Shape) -> Result<Chain, BuildError> {
         let trust = if program.functions.is_empty() { Trust::Ours } else { Trust::Checked };
-        let rollout = source::rollout(program, shape);
-        let [rollout] = self.compile(&rollout, trust, ["rollout"])?;
+        let (score, group_mean, steps) = match program.scoring {
+            Scoring::Policy(scheme) => {
+                let source = source::episodes(program, shape);
+                let [perturb, episode, gather] = self.compile(&source, trust, ["perturb", "episode", "gather"])?;
+                let perturb = (scheme == Scheme::Perturbed).then_some(perturb);
+                (Score::Episodes { perturb, episode, gather }, self.mean_of_rows()?, None)
+            }
+            Scoring::Model | Scoring::Distance => {
+                let [rollout] = self.compile(&source::rollout(program, shape), trust, ["rollout"])?;
+                let [group_mean] = self.compile(&source::mean_of_draws(shape), Trust::Ours, ["group_mean"])?;
+                (Score::Rollout(rollout), group_mean, Some(shape.steps() as u32))
+            }
+        };
         let [temperature, weigh] = self.compile(&source::weigh(), Trust::Ours, ["temperature", "weigh"])?;
-        let [group_mean] = self.compile(&source::mean_of_draws(shape), Trust::Ours, ["group_mean"])?;
         let merge = self.merge()?;
         let enough = if self.adapter.kind == AdapterKind::Software { 8 } else { 1024 };
         let [step] = self.compile(&source::step(shape.layout), Trust::Ours, ["step_nominal"])?;
-        Ok(Chain { rollout, temperature, weigh, group_mean, merge, step, steps: shape.steps() as u32, enough })
+        Ok(Chain { score, temperature, weigh, group_mean, merge, step, steps, enough })
     }
 
     /// The kernel of the weighted mean of rows that stand one after the other.

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use crate::engine::program::{Program, Scoring};
 use crate::update::{
-    ANTITHETIC, CONTROL_COST, DEMONSTRATED, GIVEN, LIMITED, Layout, NOMINAL_FIRST, SECOND_MOMENT, SPREAD,
+    ANTITHETIC, CONTROL_COST, DEMONSTRATED, GIVEN, LIMITED, Layout, NOMINAL_FIRST, SCORED, SECOND_MOMENT, SPREAD,
 };
 
 const UPDATE: &str = include_str!("../../../shaders/update.wgsl");
@@ -17,6 +17,8 @@ const NORMAL: &str = include_str!("../../../shaders/normal.wgsl");
 const FIELD: &str = include_str!("../../../shaders/field.wgsl");
 const KEYS: &str = include_str!("../../../shaders/keys.wgsl");
 const DISTANCE: &str = include_str!("../../../shaders/distance.wgsl");
+const ADDED: &str = include_str!("../../../shaders/added.wgsl");
+const EPISODE: &str = include_str!("../../../shaders/episode.wgsl");
 const ROLLOUT: &str = include_str!("../../../shaders/rollout.wgsl");
 const REDUCE: &str = include_str!("../../../shaders/reduce.wgsl");
 const WEIGH: &str = include_str!("../../../shaders/weigh.wgsl");
@@ -34,7 +36,7 @@ fn mul_wide(int64: bool) -> &'static str {
 }
 
 /// The flags of an update that choose between pieces of code, by their names there.
-const SPECIALISED: [(&str, u32); 8] = [
+const SPECIALISED: [(&str, u32); 9] = [
     ("GIVEN", GIVEN),
     ("NOMINAL_FIRST", NOMINAL_FIRST),
     ("LIMITED", LIMITED),
@@ -43,6 +45,7 @@ const SPECIALISED: [(&str, u32); 8] = [
     ("SPREAD", SPREAD),
     ("DEMONSTRATED", DEMONSTRATED),
     ("ANTITHETIC", ANTITHETIC),
+    ("SCORED", SCORED),
 ];
 
 /// Those of an update's flags that a kernel is specialised to.
@@ -79,8 +82,35 @@ pub(crate) fn rollout(program: &Program, shape: Shape) -> String {
         return [UPDATE, KEYS, DISTANCE].join("\n");
     }
     let state = state(program.states);
-    let model = [&state, program.functions.as_str(), &program.source].join("\n");
-    [&drawing(shape), FIELD, &model, KEYS, ROLLOUT].join("\n")
+    let model = [REFERENCE, &state, program.functions.as_str(), &program.source].join("\n");
+    [&drawing(shape), FIELD, &model, KEYS, ADDED, ROLLOUT].join("\n")
+}
+
+/// The kernels that draw and score rows of a policy.
+pub(crate) fn episodes(program: &Program, shape: Shape) -> String {
+    let (layout, controls) = (shape.layout, shape.layout.controls);
+    let mut code = places(layout);
+    code.push_str(&flags(shape.flags));
+    let _ = writeln!(code, "const STATES = {}u;\nconst ENTRY = {}u;", program.states, program.states + layout.params);
+    code.push_str(&control(controls));
+    let _ = write!(
+        code,
+        "fn initial_state() -> State {{\n    return State({});\n}}\n\
+         fn control_of(u: array<f32, {controls}>) -> Control {{\n    return Control({});\n}}\n\
+         fn values_of(u: Control) -> array<f32, {controls}> {{\n    return array<f32, {controls}>({});\n}}\n",
+        list(program.states, |i| format!("inputs[start_at + {i}u]")),
+        list(controls, |m| format!("u[{m}]")),
+        list(controls, |m| format!("u.u{m}")),
+    );
+    // Only one of the two is ever called, but both must be there.
+    code.push_str(if shape.flags & SCORED != 0 {
+        "fn policy_act(t: u32, x: State) -> Control {\n    return Control();\n}\n"
+    } else {
+        "fn policy_pull_back(t: u32, x: State, v: Control) -> Control {\n    return v;\n}\n"
+    });
+    let model = [REFERENCE, program.functions.as_str(), &program.source].join("\n");
+    let random = [MATH, mul_wide(shape.int64), PHILOX, NORMAL].join("\n");
+    [UPDATE, &random, &code, FIELD, &model, KEYS, ADDED, EPISODE].join("\n")
 }
 
 /// The weighted mean of a group of rows that are drawn again.
@@ -150,11 +180,15 @@ fn list(n: usize, item: impl Fn(usize) -> String) -> String {
     (0..n).map(item).collect::<Vec<_>>().join(", ")
 }
 
+/// The row of the reference table of a time step.
+const REFERENCE: &str = "fn reference_at(t: u32) -> u32 {
+    return update.references + min(t, max(update.reference_rows, 1u) - 1u) * update.reference_columns;
+}";
+
 /// What `shaders/rollout.wgsl` does with a state, unrolled so that all of it stays in registers.
 fn state(states: usize) -> String {
     format!(
-        "fn reference_at(t: u32) -> u32 {{\n    \
-         return update.references + min(t, max(update.reference_rows, 1u) - 1u) * update.reference_columns;\n}}\n\
+        "fn param(i: u32) -> f32 {{\n    return inputs[PARAMS + i];\n}}\n\
          fn initial_state() -> State {{\n    return State({});\n}}\n\
          fn frozen(moves: bool, before: State, after: State) -> State {{\n    return State({});\n}}\n",
         list(states, |i| format!("inputs[{i}]")),
@@ -162,17 +196,25 @@ fn state(states: usize) -> String {
     )
 }
 
+/// Those of an update's flags that kernels are specialised to, as constants.
+fn flags(flags: u32) -> String {
+    SPECIALISED.iter().map(|(name, flag)| format!("const {name} = {};\n", flags & flag != 0)).collect()
+}
+
+/// The control of a time step.
+fn control(controls: usize) -> String {
+    format!("struct Control {{\n{}}}\n", (0..controls).map(|m| format!("    u{m}: f32,\n")).collect::<String>())
+}
+
 /// How the control of a row is drawn, limited and weighed, unrolled over the controls likewise.
 fn proposal(shape: Shape) -> String {
     let (layout, controls) = (shape.layout, shape.layout.controls);
     let mut code = places(layout);
-    for (name, flag) in SPECIALISED {
-        let _ = writeln!(code, "const {name} = {};", shape.flags & flag != 0);
-    }
+    code.push_str(&flags(shape.flags));
     let _ = writeln!(code, "const STEPS = {}u;", shape.steps());
     let mut add = |text: String| code.push_str(&text);
 
-    add(format!("struct Control {{\n{}}}\n", (0..controls).map(|m| format!("    u{m}: f32,\n")).collect::<String>()));
+    add(control(controls));
 
     // What the time loop needs of the inputs, read once: a driver cannot know that writing rows leaves them alone.
     let mut members = String::new();
@@ -293,9 +335,13 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::engine::program::Scheme;
     use crate::model::Model;
     use crate::models::*;
+    use crate::policies::*;
+    use crate::policy::Policy;
     use crate::scalar::trace::Math;
+    use crate::update::PERTURBED;
 
     /// Parses and validates as every driver will, without one.
     fn validate(name: &str, source: &str) {
@@ -330,6 +376,54 @@ mod tests {
             }
         }
         validate(name, &step(layout));
+    }
+
+    fn validate_policy<const N: usize, const M: usize, P: Policy<N, M>>(
+        name: &str,
+        model: impl Model<N, M>,
+        policy: P,
+    ) {
+        let layout = Layout { states: N, controls: M, params: 3, reference_rows: 2, reference_columns: 4 };
+        let (model, policy) = (Arc::new(model), Arc::new(policy));
+        for math in [Math::Shared, Math::Native] {
+            for (scheme, flag) in [(Scheme::Perturbed, PERTURBED), (Scheme::Scored, SCORED)] {
+                let program = Program::for_policy::<N, M, _, _>(&model, &policy, scheme, math).expect("it traces");
+                for flags in [0, LIMITED | ANTITHETIC | SPREAD | NOMINAL_FIRST] {
+                    let shape = Shape { layout, flags: specialised(flag | flags), diagonal: true, int64: flags == 0 };
+                    validate(name, &episodes(&program, shape));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_shipped_policy_becomes_valid_wgsl() {
+        validate_policy("open loop", CartPole::default(), OpenLoop { horizon: 7 });
+        validate_policy("linear feedback", Quadrotor::default(), LinearFeedback);
+        validate_policy("time-varying feedback", DoubleIntegrator::default(), TimeVaryingFeedback { horizon: 7 });
+        for activation in [Activation::Tanh, Activation::Relu] {
+            let mlp = |hidden: &[usize]| Mlp::<6, 2>::new(hidden, activation).expect("valid");
+            validate_policy("affine map", PlanarQuadrotor::default(), mlp(&[]));
+            validate_policy("one hidden layer", PlanarQuadrotor::default(), mlp(&[64]));
+            let squashed = mlp(&[9, 8, 7]).squashed([-1.0, 0.0], [1.0, 1e-9]).expect("valid");
+            validate_policy("three hidden layers", PlanarQuadrotor::default(), squashed);
+            let clipped = mlp(&[16, 16]).clipped([-1.0; 2], [1e9; 2]).expect("valid");
+            validate_policy("two hidden layers", PlanarQuadrotor::default(), clipped);
+        }
+    }
+
+    #[test]
+    fn the_size_of_a_network_does_not_grow_its_kernel() {
+        let layout = Layout { states: 6, controls: 2, params: 0, reference_rows: 0, reference_columns: 0 };
+        let length = |hidden: usize, scheme, flags| {
+            let policy = Arc::new(Mlp::<6, 2>::new(&[hidden, hidden], Activation::Tanh).expect("valid"));
+            let program = Program::for_policy(&Arc::new(PlanarQuadrotor::default()), &policy, scheme, Math::Shared);
+            episodes(&program.expect("it traces"), Shape { layout, flags, diagonal: true, int64: true }).len()
+        };
+        for (scheme, flags) in [(Scheme::Perturbed, 0), (Scheme::Scored, SCORED)] {
+            // Larger numbers have more digits.
+            assert!(length(4096, scheme, flags) < length(4, scheme, flags) + 200);
+        }
     }
 
     #[test]

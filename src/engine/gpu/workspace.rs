@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 use wgpu::BufferUsages as Usage;
 
 use super::device::Device;
-use super::kernels::{BINDINGS, Chain, UPDATE_SIZE};
+use super::kernels::{BINDINGS, Chain, Score, UPDATE_SIZE};
 use super::source::{self, Shape};
 use crate::engine::program::Program;
 use crate::engine::{Done, Fetched, Timing};
 use crate::error::{BuildError, EngineError, PlanError};
-use crate::update::{FIXED, GIVEN, GROUP, Problem, SIGNED, Sums, TILE, Update, round_up};
+use crate::update::{
+    FIXED, GIVEN, GROUP, PERTURBED, Problem, SCORED, SECOND_MOMENT, SIGNED, Sums, TILE, Update, round_up,
+};
 
 /// Bytes of the summary of a problem (`shaders/update.wgsl`): sums, then the keys of the best and the worst cost and of the
 /// smallest second score, then what the search for the temperature found.
@@ -48,6 +50,8 @@ struct Sizes {
     /// One block of the buffer of nominals.
     nominal: u64,
     summaries: u64,
+    /// Second moments that are wanted back.
+    second: u64,
 }
 
 struct Buffers {
@@ -77,6 +81,7 @@ pub(crate) struct Workspace {
     /// A submission that has not been waited for to the end, because of a time-out.
     pending: Option<wgpu::SubmissionIndex>,
     nominal: Vec<f32>,
+    second: Vec<f32>,
     sums: Vec<Sums>,
     /// Given rows in tiles, on their way to the device.
     tiled: Vec<f32>,
@@ -89,26 +94,45 @@ impl Sizes {
         let padded = |update: &Update| round_up(update.rows as usize, TILE) as u64;
         let most = |f: &dyn Fn(&Update) -> u64| updates.iter().map(f).max().unwrap_or(0);
         let problems = most(&|u| u64::from(u.problems));
+        let rows = |u: &Update| match u {
+            // Those of a policy are drawn once and read in every step, or added up.
+            _ if of_policy(u) => u64::from(u.problems) * padded(u) * u64::from(u.width),
+            _ if u.has(GIVEN) => padded(u) * u64::from(u.width),
+            // Others that are drawn need no memory: see shaders/mean_of_draws.wgsl.
+            _ => 0,
+        };
+        // Behind the scores of rows stand those of episodes.
+        let scores = |u: &Update| (if of_policy(u) { 3 + 2 * u64::from(u.episodes) } else { 3 }) * padded(u);
         Self {
             updates: updates.len() as u64 * stride(device),
             inputs: bytes(problem.inputs.len() as u64),
             fields: bytes(problem.fields.packed.len() as u64),
-            // Rows that are drawn need no memory: see shaders/mean_of_draws.wgsl.
-            rows: bytes(most(&|u| if u.has(GIVEN) { padded(u) * u64::from(u.width) } else { 0 })),
-            scores: bytes(problems * most(&|u| 3 * padded(u))),
+            rows: bytes(most(&rows)),
+            scores: bytes(problems * most(&scores)),
             log_weights: bytes(problems * most(&padded)),
             partials: bytes(problems * most(&partials_len)),
             nominal: 4 * problems * most(&|u| u64::from(u.width)),
             summaries: problems * SUMMARY,
+            second: updates.last().map_or(0, |u| if returns_second(u) { 4 * problems * u64::from(u.width) } else { 0 }),
         }
     }
 }
 
 impl Sizes {
-    /// What comes back: ticks (first, for their alignment), summaries, nominals.
+    /// What comes back: ticks (first, for their alignment), summaries, nominals, second moments.
     fn back(&self) -> u64 {
-        8 * u64::from(TICKS) + self.summaries + self.nominal
+        8 * u64::from(TICKS) + self.summaries + self.nominal + self.second
     }
+}
+
+/// Whether the rows of an update are those of a policy.
+fn of_policy(update: &Update) -> bool {
+    update.has(PERTURBED | SCORED)
+}
+
+/// Whether an update's second moments are for the driver.
+fn returns_second(update: &Update) -> bool {
+    update.has(SECOND_MOMENT) && of_policy(update)
 }
 
 fn bytes(floats: u64) -> u64 {
@@ -194,6 +218,7 @@ impl Workspace {
             buffers: None,
             pending: None,
             nominal: Vec::new(),
+            second: Vec::new(),
             sums: Vec::new(),
             tiled: Vec::new(),
             last: None,
@@ -291,16 +316,25 @@ impl Workspace {
         }
         encoder.copy_buffer_to_buffer(&buffers.summary, 0, &buffers.back, ticks, sizes.summaries);
         encoder.copy_buffer_to_buffer(&buffers.nominal, 0, &buffers.back, ticks + sizes.summaries, sizes.nominal);
+        if let Some(update) = updates.last().filter(|update| returns_second(update)) {
+            // It stands behind the mean, at the end of each problem's partial results.
+            let (each, all) = (4 * u64::from(update.width), 4 * partials_len(update));
+            for problem in 0..u64::from(update.problems) {
+                let to = ticks + sizes.summaries + sizes.nominal + problem * each;
+                encoder.copy_buffer_to_buffer(&buffers.partials, (problem + 1) * all - each, &buffers.back, to, each);
+            }
+        }
         encoder.map_buffer_on_submit(&buffers.back, wgpu::MapMode::Read, .., |_| ());
         encoder.map_buffer_on_submit(&buffers.upload, wgpu::MapMode::Write, .., |_| ());
         let submission = device.queue.submit([encoder.finish()]);
 
         let mut timing = Timing::default();
         self.pending = Some(submission.clone());
-        let (nominal, sums) = (&mut self.nominal, &mut self.sums);
+        let (nominal, second, sums) = (&mut self.nominal, &mut self.second, &mut self.sums);
         device.read(&submission, &buffers.back, |back| {
             let (clock, back) = back.split_at(ticks as usize);
-            let (summaries, plan) = back.split_at(sizes.summaries as usize);
+            let (summaries, back) = back.split_at(sizes.summaries as usize);
+            let (plan, moments) = back.split_at(sizes.nominal as usize);
             sums.clear();
             sums.extend(
                 summaries
@@ -309,6 +343,8 @@ impl Workspace {
             );
             nominal.clear();
             nominal.extend_from_slice(&bytemuck::cast_slice(plan)[..problem.nominal.len()]);
+            second.clear();
+            second.extend_from_slice(bytemuck::cast_slice(&moments[..sizes.second as usize]));
             if let (Some(tick), true) = (device.tick, buffers.ticks.is_some()) {
                 let ticks: &[u64] = bytemuck::cast_slice(clock);
                 let stage = |i: usize| {
@@ -320,7 +356,7 @@ impl Workspace {
         })?;
         self.pending = None;
         timing.total = started.elapsed();
-        Ok(Done { nominal: &self.nominal, sums: &self.sums, timing })
+        Ok(Done { nominal: &self.nominal, second: &self.second, sums: &self.sums, timing })
     }
 
     pub(crate) fn fetch(&mut self) -> Result<Fetched, EngineError> {
@@ -340,22 +376,25 @@ impl Workspace {
         // Of the first problem only.
         let padded = round_up(update.rows as usize, TILE) as u64;
         let size = bytes(padded * u64::from(update.width));
-        let rows = if update.has(GIVEN) {
+        let rows = if update.has(GIVEN) || of_policy(update) {
             buffers.rows.clone()
         } else {
             self.device.buffer("rows", size, Usage::STORAGE | Usage::COPY_SRC)?
         };
-        let draw = self.device.draw(*shape).map_err(BuildError::into_engine)?;
-        let group = buffers.bind_with(&self.device, &rows);
-        let mut encoder = self.device.device.create_command_encoder(&Default::default());
-        {
-            let mut pass = encoder.begin_compute_pass(&Default::default());
-            let (x, y) = spread(update.rows.div_ceil(64));
-            pass.set_pipeline(&draw);
-            pass.set_bind_group(0, &group, &[(buffers.sizes.updates - stride(&self.device)) as u32]);
-            pass.dispatch_workgroups(x, y, 1);
+        // Rows of a policy are in memory as they are.
+        if !of_policy(update) {
+            let draw = self.device.draw(*shape).map_err(BuildError::into_engine)?;
+            let group = buffers.bind_with(&self.device, &rows);
+            let mut encoder = self.device.device.create_command_encoder(&Default::default());
+            {
+                let mut pass = encoder.begin_compute_pass(&Default::default());
+                let (x, y) = spread(update.rows.div_ceil(64));
+                pass.set_pipeline(&draw);
+                pass.set_bind_group(0, &group, &[(buffers.sizes.updates - stride(&self.device)) as u32]);
+                pass.dispatch_workgroups(x, y, 1);
+            }
+            self.device.queue.submit([encoder.finish()]);
         }
-        self.device.queue.submit([encoder.finish()]);
         Ok(Fetched {
             rows: read(&rows, size)?,
             scores: read(&buffers.scores, 4 * 3 * padded)?,
@@ -372,7 +411,11 @@ fn shape(device: &Device, updates: &[Update], problem: &Problem<'_>) -> Shape {
     let diagonal = !factor.iter().enumerate().any(off_diagonal);
     let flags = updates.first().map_or(0, |update| source::specialised(update.flags));
     // Where references start, and how many there are, is run-time data.
-    (layout.params, layout.reference_rows, layout.reference_columns) = (0, 0, 0);
+    (layout.reference_rows, layout.reference_columns) = (0, 0);
+    // So is where parameters end, except in the starts of a policy's episodes.
+    if !updates.first().is_some_and(of_policy) {
+        layout.params = 0;
+    }
     Shape { layout, flags, diagonal, int64: device.int64 }
 }
 
@@ -434,9 +477,25 @@ fn record(device: &Device, encoder: &mut wgpu::CommandEncoder, chain: &Chain, bu
 }
 
 fn rollout(pass: &mut wgpu::ComputePass<'_>, chain: &Chain, update: &Update) {
-    let (x, y) = spread(update.rows.div_ceil(TILE as u32));
-    pass.set_pipeline(&chain.rollout);
-    pass.dispatch_workgroups(x, y, update.problems);
+    let tiles = update.rows.div_ceil(TILE as u32);
+    let (x, y) = spread(tiles);
+    match &chain.score {
+        Score::Rollout(rollout) => {
+            pass.set_pipeline(rollout);
+            pass.dispatch_workgroups(x, y, update.problems);
+        }
+        Score::Episodes { perturb, episode, gather } => {
+            if let Some(perturb) = perturb {
+                pass.set_pipeline(perturb);
+                pass.dispatch_workgroups(tiles.min(65_535), update.width.div_ceil(4).min(65_535), update.problems);
+            }
+            let (all, more) = spread(tiles * update.episodes);
+            pass.set_pipeline(episode);
+            pass.dispatch_workgroups(all, more, update.problems);
+            pass.set_pipeline(gather);
+            pass.dispatch_workgroups(x, y, update.problems);
+        }
+    }
 }
 
 fn weigh(pass: &mut wgpu::ComputePass<'_>, chain: &Chain, update: &Update) {

@@ -1,0 +1,282 @@
+//! Draw and score the rows of a policy: one lane is one row. Twin: `shaders/episode.wgsl`.
+//!
+//! A row of perturbed parameters is scored by several episodes, all of them from starts that every row sees. A row of scores
+//! is one episode: what it adds up on the way is the row.
+
+use std::sync::Arc;
+
+use pulp::{Simd, WithSimd};
+
+use super::isa::Isa;
+use super::rollout::{Extremes, Rollout, Tile, added, extremes};
+use crate::model::Model;
+use crate::noise::normal;
+use crate::policy::Policy;
+use crate::scalar::{Gradient, Inputs, Lanes, Mask, Pair, Real, Register, Sink, Source, Stage, Weights};
+use crate::update::{ANTITHETIC, LIMITED, NOMINAL_FIRST, SCORED, SPREAD, TILE};
+
+/// The bit of the counter's last word that keeps the noise on actions apart from that of rows and steps.
+const STREAM: u32 = 1 << 25;
+
+/// The rows that are computed side by side.
+type Flight<S> = Pair<Pair<Lanes<S>>>;
+
+/// The model of `N` states and `M` controls under a policy.
+pub(crate) struct OfPolicy<const N: usize, const M: usize, D, P> {
+    model: Arc<D>,
+    policy: Arc<P>,
+}
+
+impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> OfPolicy<N, M, D, P> {
+    pub(crate) fn new(model: Arc<D>, policy: Arc<P>) -> Self {
+        Self { model, policy }
+    }
+}
+
+impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> Rollout for OfPolicy<N, M, D, P> {
+    fn tile(&self, isa: Isa, tile: Tile<'_>) -> Extremes {
+        isa.run(Job::<N, M, D, P> { model: &self.model, policy: &self.policy, tile })
+    }
+}
+
+struct Job<'a, const N: usize, const M: usize, D, P> {
+    model: &'a D,
+    policy: &'a P,
+    tile: Tile<'a>,
+}
+
+impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> WithSimd for Job<'_, N, M, D, P> {
+    type Output = Extremes;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, _: S) -> Extremes {
+        let rows = self.tile.update.rows as usize - self.tile.first;
+        self.tile.scores.fill(0.0);
+        for lane in (0..TILE.min(rows)).step_by(Flight::<S>::COUNT) {
+            if self.tile.update.has(SCORED) {
+                self.scored::<Flight<S>>(lane);
+            } else {
+                self.perturbed::<Flight<S>>(lane);
+            }
+        }
+        extremes(self.tile.scores, rows)
+    }
+}
+
+/// What the episodes of a flight share.
+struct Setting<'a, V: Register, const M: usize> {
+    tile: &'a Tile<'a>,
+    /// The rows that there are: the last tile may have fewer than lanes.
+    present: V::Truth,
+    low: [f32; M],
+    high: [f32; M],
+}
+
+/// Where an episode starts, and its parameters: one after the other, each for every lane or (stride 0) for all of them.
+#[derive(Clone, Copy)]
+struct Start<'a> {
+    values: &'a [f32],
+    stride: usize,
+}
+
+/// The noise on the actions of an episode.
+struct Exploration<V: Register, const M: usize> {
+    /// The number of the draw that each lane takes, and whether it takes it mirrored.
+    drawn: V::Bits,
+    mirrored: V::Truth,
+    deviation: [V; M],
+    held: [V; 4],
+}
+
+impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> Job<'_, N, M, D, P> {
+    /// The rows from `lane` on: parameters are drawn, and the mean of their episodes is their cost.
+    #[inline(always)]
+    fn perturbed<V: Register>(&mut self, lane: usize) {
+        let (update, problem) = (self.tile.update, self.tile.problem);
+        let row = V::counting((self.tile.first + lane) as u32);
+        let (drawn, mirrored) = mirror::<V>(row, update.has(ANTITHETIC));
+        let still = V::bits_eq(row, V::splat_bits(0)) & Mask::splat(update.has(NOMINAL_FIRST));
+        let zero = V::from(0.0);
+        let mut held = [zero; 4];
+        for (d, x) in problem.nominal.iter().enumerate() {
+            if d.is_multiple_of(4) {
+                let (block, number) = (V::splat_bits((d / 4) as u32), V::splat_bits(update.number));
+                held = normal::four([drawn, block, number, V::splat_bits(self.tile.number)], update.seed);
+            }
+            let factor = if update.has(SPREAD) { update.scale * problem.spread[d] } else { update.scale };
+            let noise = held[d % 4] * factor;
+            let noise = V::choose(mirrored, -noise, noise);
+            (V::choose(still, zero, noise) + *x).store(&mut self.tile.rows[d * TILE + lane..]);
+        }
+
+        let entry = N + problem.layout.params;
+        let episodes = update.episodes as usize;
+        let starts = &problem.inputs[update.starts as usize + self.tile.number as usize * episodes * entry..];
+        let setting = self.setting::<V>(lane);
+        let source = Source { values: &self.tile.rows[lane..], stride: TILE, window: None };
+        let mut sum = [zero; 2];
+        for values in starts[..episodes * entry].chunks_exact(entry) {
+            let [total, lost] = self.episode(&setting, Start { values, stride: 0 }, source, None);
+            sum = added(added(sum, total), -lost);
+        }
+        let scale = 1.0 / episodes as f32;
+        let [total, lost] = sum;
+        (total * scale).store(&mut self.tile.scores[lane..]);
+        (-lost * scale).store(&mut self.tile.scores[TILE + lane..]);
+    }
+
+    /// The rows from `lane` on: the scores of one episode each.
+    #[inline(always)]
+    fn scored<V: Register>(&mut self, lane: usize) {
+        let (update, problem) = (self.tile.update, self.tile.problem);
+        let (parameters, deviations) = problem.nominal.split_at(problem.nominal.len() - M);
+        let zero = V::from(0.0);
+
+        // The starts of the rows side by side.
+        let (rows, entry) = (update.rows as usize, N + problem.layout.params);
+        let starts = &problem.inputs[update.starts as usize + self.tile.number as usize * rows * entry..];
+        let mut columns = vec![0.0; entry * V::COUNT];
+        let first = self.tile.first + lane;
+        for (column, k) in (first..rows.min(first + V::COUNT)).enumerate() {
+            for (i, value) in starts[k * entry..][..entry].iter().enumerate() {
+                columns[i * V::COUNT + column] = *value;
+            }
+        }
+        let start = Start { values: &columns, stride: V::COUNT };
+
+        let scores = std::mem::take(&mut self.tile.rows);
+        for sum in scores.chunks_exact_mut(TILE) {
+            zero.store(&mut sum[lane..]);
+        }
+        let (drawn, mirrored) = mirror::<V>(V::counting(first as u32), update.has(ANTITHETIC));
+        let mut deviation = [zero; M];
+        for m in 0..M {
+            deviation[m] = V::from(Real::exp(deviations[m]));
+        }
+        let mut noise = Exploration { drawn, mirrored, deviation, held: [zero; 4] };
+        let setting = self.setting::<V>(lane);
+        let source = Source { values: parameters, stride: 0, window: None };
+        let sink = Sink { values: &mut scores[lane..], stride: TILE, refused: false };
+        let [total, lost] = self.episode(&setting, start, source, Some((&mut noise, sink)));
+        self.tile.rows = scores;
+        total.store(&mut self.tile.scores[lane..]);
+        (-lost).store(&mut self.tile.scores[TILE + lane..]);
+    }
+
+    #[inline(always)]
+    fn setting<V: Register>(&self, lane: usize) -> Setting<'_, V, M> {
+        let (layout, inputs) = (self.tile.problem.layout, self.tile.problem.inputs);
+        let mut present = [0.0; TILE];
+        let rows = self.tile.update.rows as usize - self.tile.first;
+        present[..rows.min(TILE)].fill(1.0);
+        let (mut low, mut high) = ([0.0; M], [0.0; M]);
+        low.copy_from_slice(&inputs[layout.low()..][..M]);
+        high.copy_from_slice(&inputs[layout.high()..][..M]);
+        Setting { tile: &self.tile, present: V::load(&present[lane..]).gt(0.0), low, high }
+    }
+
+    /// One episode of every lane: its cost, and what rounding took from it. With noise its scores are added to the sink.
+    #[inline(always)]
+    fn episode<V: Register>(
+        &self,
+        setting: &Setting<'_, V, M>,
+        start: Start<'_>,
+        source: Source<'_>,
+        explores: Option<(&mut Exploration<V, M>, Sink<'_>)>,
+    ) -> [V; 2] {
+        let (update, problem) = (setting.tile.update, setting.tile.problem);
+        let (layout, horizon) = (problem.layout, update.horizon as usize);
+        let references = &problem.inputs[layout.references()..];
+        let params = &start.values[N * start.stride.max(1)..];
+        let stage = |t: usize| {
+            let row = t.min(layout.reference_rows.max(1) - 1) * layout.reference_columns;
+            Stage::over(Inputs {
+                params,
+                param_stride: start.stride,
+                reference: &references[row..][..layout.reference_columns],
+                time: t as f32,
+                dt: update.dt,
+                fields: problem.fields,
+            })
+        };
+        let theta = Weights::over(source);
+        let mut explores = explores.map(|(noise, sink)| (noise, Gradient::over(sink)));
+        let zero = V::from(0.0);
+        let mut x = [zero; N];
+        for i in 0..N {
+            x[i] =
+                if start.stride == 0 { V::from(start.values[i]) } else { V::load(&start.values[i * start.stride..]) };
+        }
+        let mut before = [zero; M];
+        let mut running = setting.present;
+        let mut sum = [zero; 2];
+        for t in 0..horizon {
+            let (at, arrived) = (stage(t), stage(t.max(1) - 1));
+            // The cost of the step before stands here, beside the next step, so that what they share is computed once.
+            let cost = self.model.cost(&arrived, x, before);
+            sum = added(sum, V::choose(running & Mask::splat(t > 0), cost, zero));
+            running = running & !self.model.done(&arrived, x);
+            if !V::any(running) {
+                break;
+            }
+            let mut u = match &mut explores {
+                None => self.policy.act(&at, &theta, x),
+                Some((noise, g)) => {
+                    let z = noise.draw(update.number, setting.tile.number, update.seed, t);
+                    let mut v = [zero; M];
+                    for m in 0..M {
+                        v[m] = V::choose(running, z[m] / noise.deviation[m], zero);
+                        g.add(setting.tile.problem.nominal.len() - M + m, V::choose(running, z[m] * z[m] - 1.0, zero));
+                    }
+                    let mut u = self.policy.pull_back(&at, &theta, x, v, g);
+                    for m in 0..M {
+                        u[m] = z[m].mul_add(noise.deviation[m], u[m]);
+                    }
+                    u
+                }
+            };
+            if update.has(LIMITED) {
+                for m in 0..M {
+                    u[m] = u[m].clamp(setting.low[m], setting.high[m]);
+                }
+            }
+            let next = self.model.step(&at, x, u);
+            for i in 0..N {
+                x[i] = V::choose(running, next[i], x[i]);
+            }
+            before = u;
+        }
+        let cost = self.model.cost(&stage(horizon - 1), x, before);
+        sum = added(sum, V::choose(running, cost, zero));
+        added(sum, self.model.terminal(&stage(horizon), x))
+    }
+}
+
+impl<V: Register, const M: usize> Exploration<V, M> {
+    /// The normals of time step `t`.
+    #[inline(always)]
+    fn draw(&mut self, number: u32, problem: u32, seed: [u32; 2], t: usize) -> [V; M] {
+        let mut z = [V::from(0.0); M];
+        for m in 0..M {
+            let d = t * M + m;
+            if d.is_multiple_of(4) {
+                let (block, number) = (V::splat_bits((d / 4) as u32), V::splat_bits(number));
+                self.held = normal::four([self.drawn, block, number, V::splat_bits(STREAM | problem)], seed);
+            }
+            let drawn = self.held[d % 4];
+            z[m] = V::choose(self.mirrored, -drawn, drawn);
+        }
+        z
+    }
+}
+
+/// Which draw each row takes, and whether it takes it mirrored.
+#[inline(always)]
+fn mirror<V: Register>(row: V::Bits, antithetic: bool) -> (V::Bits, V::Truth) {
+    if antithetic {
+        let one = V::splat_bits(1);
+        (V::bits_shr(row, 1), V::bits_eq(V::bits_and(row, one), one))
+    } else {
+        (row, Mask::splat(false))
+    }
+}

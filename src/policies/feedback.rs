@@ -1,0 +1,106 @@
+//! Linear feedback, the same throughout or different at every time step.
+
+use crate::noise::Random;
+use crate::policy::Policy;
+use crate::scalar::{Gradient, Real, Stage, Table, Weights};
+
+/// Linear feedback u = K x + k. θ: for each control its row of K (`N` numbers), then its offset k.
+///
+/// It starts from zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LinearFeedback;
+
+/// Linear feedback of its own at every time step: u = K_t x + k_t. θ: time step by time step what [`LinearFeedback`] has; the
+/// last step's holds on.
+///
+/// It starts from zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeVaryingFeedback {
+    /// T, the number of time steps. 0 makes a policy without parameters, which drivers refuse.
+    pub horizon: usize,
+}
+
+/// The gains of `rows` time steps.
+#[inline(always)]
+fn gains<const N: usize, const M: usize>(rows: usize) -> Table {
+    Table { first: 0, rows, columns: (N + 1) * M }
+}
+
+#[inline(always)]
+fn act<const N: usize, const M: usize, R: Real>(table: Table, at: &Stage<R>, theta: &Weights<R>, x: [R; N]) -> [R; M] {
+    let mut u = [R::from(0.0); M];
+    for m in 0..M {
+        let mut sum = theta.at(at, table, m * (N + 1) + N);
+        for i in 0..N {
+            sum = theta.at(at, table, m * (N + 1) + i).mul_add(x[i], sum);
+        }
+        u[m] = sum;
+    }
+    u
+}
+
+#[inline(always)]
+fn pull_back<const N: usize, const M: usize, R: Real>(
+    table: Table,
+    at: &Stage<R>,
+    x: [R; N],
+    v: [R; M],
+    g: &mut Gradient<R>,
+) {
+    for m in 0..M {
+        for i in 0..N {
+            g.add_at(at, table, m * (N + 1) + i, v[m] * x[i]);
+        }
+        g.add_at(at, table, m * (N + 1) + N, v[m]);
+    }
+}
+
+impl<const N: usize, const M: usize> Policy<N, M> for LinearFeedback {
+    fn parameters(&self) -> usize {
+        (N + 1) * M
+    }
+    #[inline(always)]
+    fn act<R: Real>(&self, at: &Stage<R>, theta: &Weights<R>, x: [R; N]) -> [R; M] {
+        act(gains::<N, M>(1), at, theta, x)
+    }
+    #[inline(always)]
+    fn pull_back<R: Real>(
+        &self,
+        at: &Stage<R>,
+        theta: &Weights<R>,
+        x: [R; N],
+        v: [R; M],
+        g: &mut Gradient<R>,
+    ) -> [R; M] {
+        pull_back(gains::<N, M>(1), at, x, v, g);
+        act(gains::<N, M>(1), at, theta, x)
+    }
+    fn initial(&self, _random: &mut Random) -> Vec<f32> {
+        vec![0.0; (N + 1) * M]
+    }
+}
+
+impl<const N: usize, const M: usize> Policy<N, M> for TimeVaryingFeedback {
+    fn parameters(&self) -> usize {
+        self.horizon * (N + 1) * M
+    }
+    #[inline(always)]
+    fn act<R: Real>(&self, at: &Stage<R>, theta: &Weights<R>, x: [R; N]) -> [R; M] {
+        act(gains::<N, M>(self.horizon), at, theta, x)
+    }
+    #[inline(always)]
+    fn pull_back<R: Real>(
+        &self,
+        at: &Stage<R>,
+        theta: &Weights<R>,
+        x: [R; N],
+        v: [R; M],
+        g: &mut Gradient<R>,
+    ) -> [R; M] {
+        pull_back(gains::<N, M>(self.horizon), at, x, v, g);
+        act(gains::<N, M>(self.horizon), at, theta, x)
+    }
+    fn initial(&self, _random: &mut Random) -> Vec<f32> {
+        vec![0.0; self.horizon * (N + 1) * M]
+    }
+}

@@ -1,0 +1,55 @@
+//! A control sequence.
+
+use crate::noise::Random;
+use crate::policy::Policy;
+use crate::scalar::{Gradient, Real, Stage, Table, Weights};
+
+/// A control for each time step, whatever the state: θ = U, T × M, time step by time step. The last control holds on.
+///
+/// With Gaussian noise this is the proposal of MPPI. It starts from zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenLoop {
+    /// T, the number of time steps. 0 makes a policy without parameters, which drivers refuse.
+    pub horizon: usize,
+}
+
+impl OpenLoop {
+    #[inline(always)]
+    fn table<const M: usize>(&self) -> Table {
+        Table { first: 0, rows: self.horizon, columns: M }
+    }
+}
+
+impl<const N: usize, const M: usize> Policy<N, M> for OpenLoop {
+    fn parameters(&self) -> usize {
+        self.horizon * M
+    }
+    #[inline(always)]
+    fn act<R: Real>(&self, at: &Stage<R>, theta: &Weights<R>, _x: [R; N]) -> [R; M] {
+        let mut u = [R::from(0.0); M];
+        for m in 0..M {
+            u[m] = theta.at(at, self.table::<M>(), m);
+        }
+        u
+    }
+    #[inline(always)]
+    fn pull_back<R: Real>(
+        &self,
+        at: &Stage<R>,
+        theta: &Weights<R>,
+        x: [R; N],
+        v: [R; M],
+        g: &mut Gradient<R>,
+    ) -> [R; M] {
+        for m in 0..M {
+            g.add_at(at, self.table::<M>(), m, v[m]);
+        }
+        self.act(at, theta, x)
+    }
+    fn information(&self, precision: [f32; M]) -> Option<Vec<f32>> {
+        Some(precision.repeat(self.horizon))
+    }
+    fn initial(&self, _random: &mut Random) -> Vec<f32> {
+        vec![0.0; self.horizon * M]
+    }
+}

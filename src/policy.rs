@@ -1,0 +1,111 @@
+//! [`Policy`]: what turns a state into a control, by parameters that are to be found.
+
+use crate::noise::Random;
+use crate::scalar::{Dual, Gradient, Real, Several, Source, Stage, Weights};
+
+/// The most parameters that [`Policy::pull_back`] differentiates by if a policy does not do it itself.
+pub(crate) const MOST_BY_DUALS: usize = 64;
+
+/// A deterministic map m_θ from a state (`N` numbers) to a control (`M` numbers), with parameters θ. Noise is the driver's.
+///
+/// Like a [`Model`](crate::Model) it is generic over [`Real`], so that the same few lines run as plain `f32`, as SIMD lanes and
+/// as part of a GPU kernel; the same rules hold: `#[inline(always)]` everywhere, no closures around `R` values.
+///
+/// # Example
+///
+/// ```
+/// use gibbs::{Policy, Random, Real, Stage, Weights};
+///
+/// /// Push against the position and the speed, never harder than 2.
+/// struct Damper;
+///
+/// impl Policy<2, 1> for Damper {
+///     fn parameters(&self) -> usize {
+///         2
+///     }
+///     #[inline(always)]
+///     fn act<R: Real>(&self, _at: &Stage<R>, theta: &Weights<R>, [p, v]: [R; 2]) -> [R; 1] {
+///         [(-(theta.get(0) * p) - theta.get(1) * v).clamp(-2.0, 2.0)]
+///     }
+///     fn initial(&self, _random: &mut Random) -> Vec<f32> {
+///         vec![0.0; 2]
+///     }
+/// }
+///
+/// let u = Damper.act(&Stage::new(0, 0.1), &Weights::<f32>::new(&[1.0, 0.5]), [1.0, 1.0]);
+/// assert_eq!(u, [-1.5]);
+/// ```
+pub trait Policy<const N: usize, const M: usize>: Send + Sync + 'static {
+    /// P, how many parameters there are. At least 1.
+    fn parameters(&self) -> usize;
+
+    /// m_θ(x), the control in state `x`.
+    fn act<R: Real>(&self, at: &Stage<R>, theta: &Weights<R>, x: [R; N]) -> [R; M];
+
+    /// Adds (∂m/∂θ)ᵀ v to `g`, and returns m_θ(x), the same as [`act`](Self::act) does: the vector–Jacobian product that score
+    /// rows are made of. `v` does not depend on m.
+    ///
+    /// By default dual numbers find it, for policies of up to 64 parameters. With more of them a driver refuses score rows
+    /// ([`ModelError::NoPullBack`](crate::ModelError::NoPullBack)) unless the policy has a `pull_back` of its own; perturbation
+    /// needs none.
+    #[inline(always)]
+    fn pull_back<R: Real>(
+        &self,
+        at: &Stage<R>,
+        theta: &Weights<R>,
+        x: [R; N],
+        v: [R; M],
+        g: &mut Gradient<R>,
+    ) -> [R; M] {
+        by_duals(self, at, theta, x, v, g)
+    }
+
+    /// The diagonal of the Fisher information about θ in one episode whose actions are a = m_θ(s) + Σ^{1/2} z, given the
+    /// diagonal of Σ⁻¹, where it does not depend on where the episode leads: natural steps are exact then. Not known by default.
+    fn information(&self, _precision: [f32; M]) -> Option<Vec<f32>> {
+        None
+    }
+
+    /// Parameters to start from, as many as [`parameters`](Self::parameters) says.
+    fn initial(&self, random: &mut Random) -> Vec<f32>;
+}
+
+/// The default of [`Policy::pull_back`]: several parameters at a time are the variables of dual numbers.
+#[inline(always)]
+fn by_duals<const N: usize, const M: usize, R: Real, P: Policy<N, M> + ?Sized>(
+    policy: &P,
+    at: &Stage<R>,
+    theta: &Weights<R>,
+    x: [R; N],
+    v: [R; M],
+    g: &mut Gradient<R>,
+) -> [R; M] {
+    let parameters = policy.parameters();
+    if parameters > MOST_BY_DUALS {
+        g.sink.refused = true;
+        return policy.act(at, theta, x);
+    }
+    let mut state = [Several::constant(R::from(0.0)); N];
+    for i in 0..N {
+        state[i] = Several::constant(x[i]);
+    }
+    let at = Stage::<Several<R>>::over(at.inputs);
+    let mut control = [R::from(0.0); M];
+    let mut first = 0;
+    while first < parameters {
+        let theta = Weights::over(Source { window: Some(first), ..theta.source });
+        let u: [Dual<R, _>; M] = policy.act(&at, &theta, state);
+        for (d, i) in (first..parameters).take(u[0].slopes.len()).enumerate() {
+            let mut sum = R::from(0.0);
+            for m in 0..M {
+                sum = u[m].slopes[d].mul_add(v[m], sum);
+            }
+            g.add(i, sum);
+        }
+        for m in 0..M {
+            control[m] = u[m].value;
+        }
+        first += u[0].slopes.len();
+    }
+    control
+}

@@ -1,0 +1,131 @@
+//! A trained policy in plain `f32`: to be embedded, and to be tried.
+
+use std::sync::Arc;
+
+use pulp::{Simd, WithSimd};
+
+use crate::field::FieldSet;
+use crate::model::Model;
+use crate::planner::{Limits, References};
+use crate::policy::Policy;
+use crate::scalar::{Inputs, Stage, Weights};
+
+/// A policy with its parameters: what a training leaves behind, in plain `f32`. It knows no engine.
+#[derive(Debug)]
+pub struct Controller<const N: usize, const M: usize, P> {
+    pub(super) policy: Arc<P>,
+    pub(super) theta: Vec<f32>,
+    pub(super) limits: Option<Limits<M>>,
+    pub(super) params: Vec<f32>,
+    pub(super) references: Option<References>,
+    pub(super) fields: FieldSet,
+    pub(super) dt: f32,
+    /// Calls since the start of the episode.
+    pub(super) time: usize,
+}
+
+impl<const N: usize, const M: usize, P> Clone for Controller<N, M, P> {
+    fn clone(&self) -> Self {
+        Self {
+            policy: Arc::clone(&self.policy),
+            theta: self.theta.clone(),
+            limits: self.limits,
+            params: self.params.clone(),
+            references: self.references.clone(),
+            fields: self.fields.clone(),
+            ..*self
+        }
+    }
+}
+
+/// One episode under a policy without noise.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Episode<const N: usize, const M: usize> {
+    /// The states, from the first on; one more than there are controls. They end where the episode does.
+    pub states: Vec<[f32; N]>,
+    /// The controls applied.
+    pub controls: Vec<[f32; M]>,
+    /// What it cost: its return is the negative of that.
+    pub cost: f32,
+}
+
+impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
+    /// The control in state `x`, within the limits, at the next time step.
+    pub fn act(&mut self, x: [f32; N]) -> [f32; M] {
+        let u = self.at(self.time, &self.params, x);
+        self.time += 1;
+        u
+    }
+
+    /// Starts an episode: the next call of [`act`](Self::act) is time step 0 again.
+    pub fn reset(&mut self) {
+        self.time = 0;
+    }
+
+    /// θ, as plain numbers; what they mean stands with the policy.
+    pub fn parameters(&self) -> &[f32] {
+        &self.theta
+    }
+
+    /// The policy.
+    pub fn policy(&self) -> &P {
+        &self.policy
+    }
+
+    #[inline(always)]
+    fn stage<'a>(&'a self, t: usize, params: &'a [f32]) -> Stage<'a, f32> {
+        let reference = self.references.as_ref().map_or(&[][..], |references| {
+            let row = t.min(references.rows() - 1) * references.columns;
+            &references.values[row..][..references.columns]
+        });
+        Stage::over(Inputs { params, param_stride: 0, reference, time: t as f32, dt: self.dt, fields: &self.fields })
+    }
+
+    #[inline(always)]
+    fn at(&self, t: usize, params: &[f32], x: [f32; N]) -> [f32; M] {
+        let mut u = self.policy.act(&self.stage(t, params), &Weights::new(&self.theta), x);
+        if let Some(Limits { low, high }) = &self.limits {
+            for m in 0..M {
+                u[m] = u[m].max(low[m]).min(high[m]);
+            }
+        }
+        u
+    }
+}
+
+/// An episode of a model under a controller, with the vector instructions switched on for their fused multiply-add.
+pub(super) struct Run<'a, const N: usize, const M: usize, D, P> {
+    pub(super) model: &'a D,
+    pub(super) controller: &'a Controller<N, M, P>,
+    pub(super) params: &'a [f32],
+    pub(super) start: [f32; N],
+    pub(super) horizon: usize,
+}
+
+impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> WithSimd for Run<'_, N, M, D, P> {
+    type Output = Episode<N, M>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Episode<N, M> {
+        let Self { model, controller, params, mut start, horizon } = self;
+        let x = &mut start;
+        let mut episode = Episode { states: vec![*x], controls: Vec::new(), cost: 0.0 };
+        let mut cost = 0.0_f64;
+        let mut runs = !model.done(&controller.stage(0, params), *x);
+        for t in 0..horizon {
+            if !runs {
+                break;
+            }
+            let stage = controller.stage(t, params);
+            let u = controller.at(t, params, *x);
+            *x = model.step(&stage, *x, u);
+            cost += f64::from(model.cost(&stage, *x, u));
+            runs = !model.done(&stage, *x);
+            episode.states.push(*x);
+            episode.controls.push(u);
+        }
+        cost += f64::from(model.terminal(&controller.stage(horizon, params), *x));
+        episode.cost = cost as f32;
+        episode
+    }
+}

@@ -1,0 +1,503 @@
+//! [`PolicyGradient`]: the learners, and everything about training that is not the algorithm.
+
+use std::io::{Read, Write};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::checkpoint::{Checkpoint, CheckpointError};
+use super::controller::{Controller, Episode, Run};
+use super::optimiser::Optimiser;
+use super::options::{Exploration, Rows, Start, TrainingOptions};
+use crate::engine::program::{Program, Scheme};
+use crate::engine::{Done, Engine, Timing, Workspace, cpu};
+use crate::error::{BuildError, InvalidValue, PlanError, at_least, finite};
+use crate::field::FieldSet;
+use crate::model::Model;
+use crate::noise::{Random, philox};
+use crate::planner::Limits;
+use crate::policy::Policy;
+use crate::update::{LIMITED, Layout, Problem, TILE, Update, round_up};
+
+/// The stream of [`Random`] that initial parameters are drawn from, and that of evaluations; learner b's episodes have
+/// stream b.
+const INITIAL: u32 = 1 << 30;
+const EVALUATION: u32 = 1 << 31;
+
+/// Trains a policy on a model, by score rows or by perturbing its parameters.
+///
+/// Several learners, each with parameters and noise of its own, are trained side by side in the same launches.
+///
+/// # Example
+///
+/// ```
+/// use gibbs::models::DoubleIntegrator;
+/// use gibbs::policies::LinearFeedback;
+/// use gibbs::{Engine, PolicyGradient, Random, TrainingOptions};
+///
+/// let options = TrainingOptions { horizon: 40, dt: 0.1, samples: 128, ..Default::default() };
+/// let anywhere = |random: &mut Random, _params: &mut [f32]| [random.normal(), random.normal(), 0.0, 0.0];
+/// let mut training =
+///     PolicyGradient::new(&Engine::new()?, DoubleIntegrator::default(), LinearFeedback, anywhere, options)?;
+///
+/// let untrained = training.evaluate(0, 20, 1)?.iter().map(|episode| episode.cost).sum::<f32>();
+/// for _ in 0..60 {
+///     training.step()?;
+/// }
+/// let trained = training.evaluate(0, 20, 1)?.iter().map(|episode| episode.cost).sum::<f32>();
+/// assert!(trained < 0.5 * untrained);
+///
+/// let mut controller = training.controller(0)?; // plain f32, to be embedded
+/// let [ax, ay] = controller.act([1.0, -1.0, 0.0, 0.0]);
+/// assert!(ax < 0.0 && ay > 0.0);
+/// # Ok::<(), gibbs::Error>(())
+/// ```
+pub struct PolicyGradient<const N: usize, const M: usize, D, P> {
+    engine: Engine,
+    model: Arc<D>,
+    policy: Arc<P>,
+    starts: Box<dyn Start<N>>,
+    pub(super) options: TrainingOptions<M>,
+    program: Program,
+    workspace: Workspace,
+    layout: Layout,
+    inputs: Vec<f32>,
+    fields: FieldSet,
+    /// [θ, logarithms of standard deviations] of every learner (the latter with score rows only), B × W.
+    values: Vec<f32>,
+    optimisers: Vec<Optimiser>,
+    /// The diagonal of the Fisher information, where it is known.
+    information: Option<Vec<f32>>,
+    pub(super) iteration: u32,
+    progress: Vec<Progress>,
+}
+
+/// What one iteration found, for one learner.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Progress {
+    /// Iterations so far.
+    pub iteration: usize,
+    /// The mean return of the rows.
+    pub mean_return: f32,
+    /// The best return of a row.
+    pub best_return: f32,
+    /// The effective sample size (Σw)²/Σw², between 1 and K. (Of signed weights it says little.)
+    pub effective_samples: f32,
+    /// λ.
+    pub temperature: f32,
+    /// The length of the direction that the step went in: the gradient, or with natural steps F⁻¹ times that.
+    pub step: f32,
+    /// Rows whose return was not finite, and which did not count.
+    pub invalid_rows: usize,
+    /// How long the parts of the iteration took, for all learners together.
+    pub timing: Timing,
+}
+
+/// One of the learners.
+pub(super) struct Learner<'a, const M: usize> {
+    pub(super) options: &'a TrainingOptions<M>,
+    pub(super) values: &'a mut [f32],
+    pub(super) optimiser: &'a mut Optimiser,
+    pub(super) information: Option<&'a [f32]>,
+}
+
+impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGradient<N, M, D, P> {
+    /// A training that has not begun: every learner has initial parameters of its own.
+    ///
+    /// # Errors
+    ///
+    /// If an option is out of range, the policy has no parameters, model or policy cannot become a kernel, or the device
+    /// fails.
+    pub fn new(
+        engine: &Engine,
+        model: D,
+        policy: P,
+        starts: impl Start<N>,
+        options: TrainingOptions<M>,
+    ) -> Result<Self, BuildError> {
+        const { assert!(N > 0 && M > 0, "a system to control has states and controls") };
+        options.check()?;
+        let (model, policy) = (Arc::new(model), Arc::new(policy));
+        let (scheme, tail) = match options.rows {
+            Rows::Perturbed { .. } => (Scheme::Perturbed, Vec::new()),
+            Rows::Scored { std, .. } => (Scheme::Scored, std.map(f32::ln).to_vec()),
+        };
+        let program = Program::for_policy::<N, M, D, P>(&model, &policy, scheme, engine.options().math)?;
+        let usage = program.usage;
+        at_least("params", options.params.len(), usage.params)?;
+        at_least("references", options.references.as_ref().map_or(0, |r| r.columns), usage.columns)?;
+        at_least("fields", options.fields.len(), usage.fields)?;
+        let (parameters, learners) = (policy.parameters(), options.learners);
+        let width = parameters + tail.len();
+        let numbers = round_up(options.samples, TILE).saturating_mul(width).saturating_mul(learners);
+        let table = options.starts().saturating_mul(N + options.params.len()).saturating_mul(learners);
+        if numbers.max(table) > i32::MAX as usize {
+            let value = format_args!("{} for {learners} learners of {width} parameters", options.samples);
+            let expected = format_args!("so few that all rows have at most {} numbers", i32::MAX);
+            return Err(InvalidValue::new("samples", value, expected).into());
+        }
+        let mut values = Vec::with_capacity(learners * width);
+        for learner in 0..learners {
+            let initial = policy.initial(&mut Random::stream(options.seed, INITIAL | learner as u32));
+            if initial.len() != parameters {
+                let value = format_args!("{} initial parameters", initial.len());
+                let expected = format_args!("as many as it has, {parameters}");
+                return Err(InvalidValue::new("policy", value, expected).into());
+            }
+            finite("policy", &initial)?;
+            values.extend(initial);
+            values.extend(&tail);
+        }
+        let (rows, columns) = options.references.as_ref().map_or((0, 0), |r| (r.rows(), r.columns));
+        let params = options.params.len();
+        let mut training = Self {
+            engine: engine.clone(),
+            starts: Box::new(starts),
+            program,
+            workspace: engine.workspace(),
+            layout: Layout { states: N, controls: M, params, reference_rows: rows, reference_columns: columns },
+            inputs: Vec::new(),
+            fields: FieldSet::new(&options.fields),
+            values,
+            optimisers: vec![Optimiser::new(width); learners],
+            information: None,
+            iteration: 0,
+            progress: vec![Progress::default(); learners],
+            model,
+            policy,
+            options,
+        };
+        training.pack();
+        training.anneal();
+        training.draw_starts();
+        let update = training.options.update(training.blank());
+        let Self { program, workspace, layout, inputs, values, fields, .. } = &mut training;
+        workspace.prepare(program, &[update], &problem(*layout, inputs, values, fields))?;
+        Ok(training)
+    }
+
+    /// Trains until it has gone through `iterations` of them, or `watch` says that it is enough. `watch` sees what every
+    /// iteration found, learner by learner.
+    ///
+    /// # Errors
+    ///
+    /// As [`step`](Self::step). The iterations before count.
+    pub fn train(
+        &mut self,
+        iterations: usize,
+        mut watch: impl FnMut(&[Progress]) -> ControlFlow<()>,
+    ) -> Result<(), PlanError> {
+        for _ in 0..iterations {
+            if watch(self.step()?).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs an iteration's update and lets every learner step by what it found.
+    pub(super) fn run(
+        &mut self,
+        update: &Update,
+        mut step: impl FnMut(&mut Learner<'_, M>, &Done<'_>, usize) -> Progress,
+    ) -> Result<&[Progress], PlanError> {
+        let Self { program, workspace, layout, inputs, values, fields, options, optimisers, information, .. } = self;
+        let done = workspace.run(program, &[*update], &problem(*layout, inputs, values, fields))?;
+        let width = update.width as usize;
+        let worked = |b: usize| {
+            let (sums, mean) = (&done.sums[b], &done.nominal[b * width..][..width]);
+            sums.valid > 0 && sums.sum > 0.0 && mean.iter().all(|m| m.is_finite())
+        };
+        if !(0..options.learners).any(worked) {
+            return Err(PlanError::NoFiniteRow { rows: options.samples });
+        }
+        for (b, (values, optimiser)) in values.chunks_exact_mut(width).zip(optimisers).enumerate() {
+            if worked(b) {
+                let mut learner = Learner { options, values, optimiser, information: information.as_deref() };
+                self.progress[b] = step(&mut learner, &done, b);
+            }
+        }
+        self.iteration = self.iteration.wrapping_add(1);
+        self.anneal();
+        Ok(&self.progress)
+    }
+
+    /// An update that has sizes, seed and places filled in.
+    pub(super) fn blank(&self) -> Update {
+        let (options, width) = (&self.options, self.width());
+        let mut update = Update {
+            seed: philox::key(options.seed),
+            number: self.iteration,
+            rows: options.samples as u32,
+            horizon: options.horizon as u32,
+            width: width as u32,
+            dt: options.dt,
+            coordinate_stride: TILE as u32,
+            row_stride: 1,
+            rows_stride: (round_up(options.samples, TILE) * width) as u32,
+            references: self.layout.references() as u32,
+            reference_rows: self.layout.reference_rows as u32,
+            reference_columns: self.layout.reference_columns as u32,
+            starts: self.starts_at() as u32,
+            cost_scale: 1.0,
+            a: 1.0,
+            scale: 1.0,
+            problems: options.learners as u32,
+            episodes: 1,
+            ..bytemuck::Zeroable::zeroed()
+        };
+        update.set(LIMITED, options.limits.is_some());
+        update
+    }
+
+    /// W, the numbers of a learner.
+    fn width(&self) -> usize {
+        self.values.len() / self.options.learners
+    }
+
+    /// Where the table of starts stands in the inputs.
+    fn starts_at(&self) -> usize {
+        self.layout.references() + self.layout.reference_rows * self.layout.reference_columns
+    }
+
+    /// Writes everything but the table of starts into the inputs of the kernels.
+    fn pack(&mut self) {
+        let options = &self.options;
+        let limits = options.limits.unwrap_or(Limits { low: [f32::MIN; M], high: [f32::MAX; M] });
+        self.inputs.clear();
+        self.inputs.resize(N, 0.0);
+        // WGSL knows no infinities.
+        self.inputs.extend(limits.low.map(|v| v.max(f32::MIN)));
+        self.inputs.extend(limits.high.map(|v| v.min(f32::MAX)));
+        self.inputs.extend((0..M * M).map(|at| if at / M == at % M { 1.0 } else { 0.0 }));
+        self.inputs.resize(self.layout.params_at(), 0.0);
+        self.inputs.extend(&options.params);
+        self.inputs.extend(options.references.iter().flat_map(|r| &r.values));
+    }
+
+    /// Draws where the episodes of this iteration start. It depends on seed, learner and iteration, and on nothing before.
+    pub(super) fn draw_starts(&mut self) {
+        let (options, iteration) = (&self.options, u64::from(self.iteration));
+        let pairs = matches!(options.rows, Rows::Scored { antithetic: true, .. });
+        self.inputs.truncate(self.layout.references() + self.layout.reference_rows * self.layout.reference_columns);
+        let mut params = options.params.clone();
+        let mut state = [0.0; N];
+        for learner in 0..options.learners {
+            let mut random = Random::stream(options.seed, learner as u32);
+            random.seek(iteration << 32);
+            for k in 0..options.starts() {
+                if !(pairs && k % 2 == 1) {
+                    params.copy_from_slice(&options.params);
+                    state = self.starts.draw(&mut random, &mut params);
+                }
+                self.inputs.extend(state);
+                self.inputs.extend(&params);
+            }
+        }
+    }
+
+    /// Sets the standard deviations of the actions as the options say, and what is known of the Fisher information with them.
+    fn anneal(&mut self) {
+        let Rows::Scored { std, exploration, .. } = self.options.rows else { return };
+        let width = self.width();
+        for values in self.values.chunks_exact_mut(width) {
+            let tail = &mut values[width - M..];
+            match exploration {
+                Exploration::Fixed => {}
+                Exploration::Learned { least } => {
+                    tail.iter_mut().for_each(|log_std| *log_std = log_std.clamp(least.ln(), 1e12_f32.ln()));
+                }
+                Exploration::Annealed(factor) => {
+                    let factor = factor.at(self.iteration as usize);
+                    tail.copy_from_slice(&std.map(|std| (factor * std).ln()));
+                }
+            }
+        }
+        // With several learners, or where standard deviations are learned, it is not one for all of them.
+        let log_std = &self.values[width - M..width];
+        let mut precision = [0.0; M];
+        for m in 0..M {
+            precision[m] = (-2.0 * log_std[m]).exp();
+        }
+        self.information = match exploration {
+            Exploration::Learned { .. } => None,
+            _ => self.policy.information(precision).map(|mut known| {
+                known.extend([2.0 * self.options.horizon as f32; M]);
+                known
+            }),
+        };
+    }
+
+    /// Runs fresh episodes under the policy of a learner, without noise: they start where the distribution says, from another
+    /// seed than those of the training.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such learner.
+    pub fn evaluate(&self, learner: usize, episodes: usize, seed: u64) -> Result<Vec<Episode<N, M>>, InvalidValue> {
+        let controller = self.controller(learner)?;
+        let mut random = Random::stream(seed, EVALUATION);
+        let mut jobs: Vec<_> = (0..episodes)
+            .map(|_| {
+                let mut params = self.options.params.clone();
+                let start = self.starts.draw(&mut random, &mut params);
+                (start, params, None)
+            })
+            .collect();
+        cpu::Team::All.for_each_item(&mut jobs, |(start, params, episode)| {
+            *episode = Some(self.engine.isa().run(self.job(&controller, *start, params)));
+        });
+        Ok(jobs.into_iter().filter_map(|(.., episode)| episode).collect())
+    }
+
+    /// One episode under the policy of a learner, without noise, from `start` and with the parameters of the options.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such learner, or the start is not finite.
+    pub fn episode(&self, learner: usize, start: [f32; N]) -> Result<Episode<N, M>, InvalidValue> {
+        finite("start", &start)?;
+        let controller = self.controller(learner)?;
+        Ok(self.engine.isa().run(self.job(&controller, start, &self.options.params)))
+    }
+
+    fn job<'a>(
+        &'a self,
+        controller: &'a Controller<N, M, P>,
+        start: [f32; N],
+        params: &'a [f32],
+    ) -> Run<'a, N, M, D, P> {
+        Run { model: &self.model, controller, params, start, horizon: self.options.horizon }
+    }
+
+    /// The policy of a learner in plain `f32`, to be embedded.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such learner.
+    pub fn controller(&self, learner: usize) -> Result<Controller<N, M, P>, InvalidValue> {
+        let options = &self.options;
+        Ok(Controller {
+            policy: Arc::clone(&self.policy),
+            theta: self.parameters(learner)?.to_vec(),
+            limits: options.limits,
+            params: options.params.clone(),
+            references: options.references.clone(),
+            fields: self.fields.clone(),
+            dt: options.dt,
+            time: 0,
+        })
+    }
+
+    /// θ of a learner, as plain numbers; what they mean stands with the policy.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such learner.
+    pub fn parameters(&self, learner: usize) -> Result<&[f32], InvalidValue> {
+        let (count, parameters) = (self.options.learners, self.policy.parameters());
+        if learner >= count {
+            return Err(InvalidValue::new("learner", learner, format_args!("below the number of learners, {count}")));
+        }
+        Ok(&self.values[learner * self.width()..][..parameters])
+    }
+
+    /// Replaces θ of a learner. What its optimiser remembers is kept.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such learner, or there are not as many numbers as it has parameters, or one is not finite.
+    pub fn set_parameters(&mut self, learner: usize, theta: &[f32]) -> Result<(), InvalidValue> {
+        let own = self.parameters(learner)?.len();
+        if theta.len() != own {
+            let value = format_args!("{} numbers", theta.len());
+            return Err(InvalidValue::new("theta", value, format_args!("as many as there are parameters, {own}")));
+        }
+        finite("theta", theta)?;
+        let at = learner * self.width();
+        self.values[at..][..own].copy_from_slice(theta);
+        Ok(())
+    }
+
+    /// The standard deviations of the actions of a learner; nothing with perturbed parameters.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such learner.
+    pub fn exploration(&self, learner: usize) -> Result<Option<[f32; M]>, InvalidValue> {
+        let parameters = self.parameters(learner)?.len();
+        let tail = &self.values[learner * self.width()..][parameters..self.width()];
+        Ok(tail.first_chunk::<M>().map(|log_std| log_std.map(f32::exp)))
+    }
+
+    /// Writes everything that training changes, so that it can be [`resume`](Self::resume)d.
+    ///
+    /// The format is little-endian: `gibbs-pg`, then as u32 the version (1), N, M, the learners B, the numbers W of a learner
+    /// and the iterations so far, then the seed as u64; for each learner 3 W numbers as f32 (parameters, and with score rows
+    /// the logarithms of the M standard deviations; first moments; second moments) and the steps of its optimiser as u32; at
+    /// the end the FNV-1a checksum of all bytes before, as u64.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn save(&self, to: impl Write) -> Result<(), CheckpointError> {
+        let (values, optimisers) = (self.values.clone(), self.optimisers.clone());
+        let checkpoint =
+            Checkpoint { sizes: self.sizes(), iteration: self.iteration, seed: self.options.seed, values, optimisers };
+        checkpoint.write(to)
+    }
+
+    /// Goes on from where [`save`](Self::save) was called. With the same options, the same engine and the same sequence of
+    /// calls, what follows is the same to the bit as if there had been no interruption. (The seed is part of what was saved.)
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, is of another version, cut short or damaged, or belongs to a training of other sizes. Then
+    /// nothing is changed.
+    pub fn resume(&mut self, from: impl Read) -> Result<(), CheckpointError> {
+        let checkpoint = Checkpoint::read(from, self.sizes())?;
+        self.options.seed = checkpoint.seed;
+        (self.iteration, self.values, self.optimisers) =
+            (checkpoint.iteration, checkpoint.values, checkpoint.optimisers);
+        self.anneal();
+        Ok(())
+    }
+
+    fn sizes(&self) -> [u32; 4] {
+        [N as u32, M as u32, self.options.learners as u32, self.width() as u32]
+    }
+
+    /// Iterations so far.
+    pub fn iteration(&self) -> usize {
+        self.iteration as usize
+    }
+
+    /// The options.
+    pub fn options(&self) -> &TrainingOptions<M> {
+        &self.options
+    }
+
+    /// The engine in use.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The model that is trained on.
+    pub fn model(&self) -> &D {
+        &self.model
+    }
+}
+
+/// What an iteration is carried out on.
+fn problem<'a>(layout: Layout, inputs: &'a [f32], values: &'a [f32], fields: &'a FieldSet) -> Problem<'a> {
+    Problem { layout, inputs, nominal: values, spread: &[], fields, fields_version: 0, rows: None }
+}
+
+impl<const N: usize, const M: usize, D, P> std::fmt::Debug for PolicyGradient<N, M, D, P> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PolicyGradient")
+            .field("engine", &self.engine)
+            .field("options", &self.options)
+            .field("iteration", &self.iteration)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,297 @@
+//! [`Network`], the dense layers that a policy may consist of: one intrinsic, whatever their sizes.
+//!
+//! What is here runs on numbers, lanes and dual numbers; [`wgsl`] writes the same down as loops over the weight buffer. Both
+//! add in the same order.
+
+use super::trace::Math;
+use super::{Real, Sink, Source};
+use crate::error::InvalidValue;
+use crate::noise::Random;
+
+/// What the hidden units of a [`Network`] do with their sum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Activation {
+    /// tanh(s).
+    #[default]
+    Tanh,
+    /// max(s, 0).
+    Relu,
+}
+
+impl Activation {
+    #[inline(always)]
+    fn apply<R: Real>(self, sum: R) -> R {
+        match self {
+            Self::Tanh => sum.tanh(),
+            Self::Relu => sum.max(0.0),
+        }
+    }
+
+    /// The derivative, from what the unit gave.
+    #[inline(always)]
+    fn rate<R: Real>(self, unit: R) -> R {
+        match self {
+            Self::Tanh => (-unit + 1.0) * (unit + 1.0),
+            Self::Relu => R::select(unit.gt(0.0), 1.0, 0.0),
+        }
+    }
+}
+
+/// How outputs are kept within bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Bound {
+    Squashed,
+    Clipped,
+}
+
+/// Bounds of the outputs.
+#[derive(Debug, Clone, PartialEq)]
+struct Bounds {
+    bound: Bound,
+    low: Vec<f32>,
+    high: Vec<f32>,
+}
+
+/// The shape of a dense (fully connected) network: layer sizes, activation, bounds of its outputs. Its weights are parameters
+/// of a policy.
+///
+/// Layer after layer, the parameters are the weights (outputs × inputs, row by row) and then the biases (one an output). Every
+/// hidden unit is `activation(b + Σ w x)`; the outputs are their sums as they are, squashed or clipped.
+///
+/// # Example
+///
+/// ```
+/// use gibbs::{Weights, policies::{Activation, Network}};
+///
+/// // One hidden unit: y = 2 tanh(0.5 x + 1) − 1.
+/// let network = Network::new(0, &[1, 1, 1], Activation::Tanh)?;
+/// let [y] = Weights::<f32>::new(&[0.5, 1.0, 2.0, -1.0]).network(&network, [3.0]);
+/// assert!((y - (2.0 * 2.5_f32.tanh() - 1.0)).abs() < 1e-6);
+/// # Ok::<(), gibbs::InvalidValue>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Network {
+    first: usize,
+    sizes: Vec<usize>,
+    activation: Activation,
+    bounds: Option<Bounds>,
+}
+
+impl Network {
+    /// A network with the given layer sizes, inputs first and outputs last, whose parameters start at number `first`. Without
+    /// hidden layers it is an affine map.
+    ///
+    /// # Errors
+    ///
+    /// If there are fewer than two sizes, or one is 0 or above 65,536.
+    pub fn new(first: usize, sizes: &[usize], activation: Activation) -> Result<Self, InvalidValue> {
+        if sizes.len() < 2 {
+            let expected = "at least two: the number of inputs and that of outputs";
+            return Err(InvalidValue::new("sizes", format_args!("{} long", sizes.len()), expected));
+        }
+        if let Some(size) = sizes.iter().find(|size| !(1..=65_536).contains(*size)) {
+            return Err(InvalidValue::new("sizes", size, "between 1 and 65536 in each layer"));
+        }
+        Ok(Self { first, sizes: sizes.to_vec(), activation, bounds: None })
+    }
+
+    /// The same network with outputs between `low` and `high`: output y becomes (low + high)/2 + (high − low)/2 · tanh y.
+    ///
+    /// # Errors
+    ///
+    /// If a low value is not below the high one, or there are not as many as outputs.
+    pub fn squashed(self, low: &[f32], high: &[f32]) -> Result<Self, InvalidValue> {
+        self.bounded(Bound::Squashed, low, high)
+    }
+
+    /// The same network with outputs clipped to `low` and `high`. Where they are clipped they have no derivative.
+    ///
+    /// # Errors
+    ///
+    /// As [`squashed`](Self::squashed).
+    pub fn clipped(self, low: &[f32], high: &[f32]) -> Result<Self, InvalidValue> {
+        self.bounded(Bound::Clipped, low, high)
+    }
+
+    fn bounded(mut self, bound: Bound, low: &[f32], high: &[f32]) -> Result<Self, InvalidValue> {
+        let outputs = self.outputs();
+        if low.len() != outputs || high.len() != outputs {
+            let value = format_args!("{} low and {} high values", low.len(), high.len());
+            return Err(InvalidValue::new("bounds", value, format_args!("one of each for the {outputs} outputs")));
+        }
+        for (o, (l, h)) in low.iter().zip(high).enumerate() {
+            if !(l < h && (h - l).is_finite()) {
+                let value = format_args!("[{l}, {h}] for output {o}");
+                return Err(InvalidValue::new("bounds", value, "finite, the low value below the high one"));
+            }
+        }
+        self.bounds = Some(Bounds { bound, low: low.to_vec(), high: high.to_vec() });
+        Ok(self)
+    }
+
+    /// Layer sizes, inputs first and outputs last.
+    pub fn sizes(&self) -> &[usize] {
+        &self.sizes
+    }
+
+    /// The number of its first parameter.
+    pub fn first(&self) -> usize {
+        self.first
+    }
+
+    /// How many parameters it has.
+    pub fn parameters(&self) -> usize {
+        self.sizes.windows(2).map(|layer| (layer[0] + 1) * layer[1]).sum()
+    }
+
+    /// Parameters to start from: weights from N(0, 1/inputs) (of a ReLU network 2/inputs), those of the last layer a tenth of
+    /// that, so that it starts near 0; biases 0.
+    pub fn initial(&self, random: &mut Random) -> Vec<f32> {
+        let mut parameters = Vec::with_capacity(self.parameters());
+        let last = self.sizes.len() - 2;
+        for (layer, sizes) in self.sizes.windows(2).enumerate() {
+            let gain = match self.activation {
+                _ if layer == last => 0.1,
+                Activation::Tanh => 1.0,
+                Activation::Relu => std::f32::consts::SQRT_2,
+            };
+            let scale = gain / (sizes[0] as f32).sqrt();
+            parameters.extend((0..sizes[0] * sizes[1]).map(|_| random.normal() * scale));
+            parameters.resize(parameters.len() + sizes[1], 0.0);
+        }
+        parameters
+    }
+
+    fn outputs(&self) -> usize {
+        self.sizes[self.sizes.len() - 1]
+    }
+
+    #[inline(always)]
+    pub(crate) fn check_sizes(&self, inputs: usize, outputs: usize) {
+        let sizes = [self.sizes[0], self.outputs()];
+        assert!(
+            sizes == [inputs, outputs],
+            "a network of {sizes:?} inputs and outputs, called with [{inputs}, {outputs}]"
+        );
+    }
+
+    /// Output `o` and its derivative by the sum.
+    #[inline(always)]
+    fn output<R: Real>(&self, o: usize, sum: R) -> (R, R) {
+        let Some(Bounds { bound, low, high }) = &self.bounds else { return (sum, R::from(1.0)) };
+        let (low, high) = (low[o], high[o]);
+        match bound {
+            Bound::Squashed => {
+                let (middle, half) = middle(low, high);
+                let tanh = sum.tanh();
+                (tanh.mul_add(half, middle), (-tanh + 1.0) * (tanh + 1.0) * half)
+            }
+            Bound::Clipped => {
+                let inside = sum.gt(low) & sum.lt(high);
+                (sum.clamp(low, high), R::select(inside, 1.0, 0.0))
+            }
+        }
+    }
+}
+
+/// The middle of an interval, and half its length.
+fn middle(low: f32, high: f32) -> (f32, f32) {
+    (low + (high - low) * 0.5, (high - low) * 0.5)
+}
+
+/// The sum of unit `o` of a layer whose parameters start at `first`: b + Σ w x, in the order of x.
+#[inline(always)]
+fn unit<R: Real>(source: &Source<'_>, first: usize, [inputs, outputs]: [usize; 2], o: usize, x: &[R]) -> R {
+    let mut sum = R::weight(source, first + inputs * outputs + o);
+    for (i, x) in x.iter().enumerate() {
+        sum = R::weight(source, first + o * inputs + i).mul_add(*x, sum);
+    }
+    sum
+}
+
+/// All units of all layers, inputs first; the last ones are the outputs' sums.
+#[inline(always)]
+fn units<R: Real>(source: &Source<'_>, network: &Network, x: &[R]) -> Vec<R> {
+    let mut units = Vec::with_capacity(network.sizes.iter().sum());
+    for x in x {
+        units.push(*x);
+    }
+    let (mut first, mut from) = (network.first, 0);
+    let last = network.sizes.len() - 2;
+    for layer in 0..=last {
+        let [inputs, outputs] = [network.sizes[layer], network.sizes[layer + 1]];
+        for o in 0..outputs {
+            let sum = unit(source, first, [inputs, outputs], o, &units[from..from + inputs]);
+            units.push(if layer == last { sum } else { network.activation.apply(sum) });
+        }
+        first += (inputs + 1) * outputs;
+        from += inputs;
+    }
+    units
+}
+
+/// The outputs of a network.
+#[inline(always)]
+pub(crate) fn forward<R: Real, const I: usize, const O: usize>(
+    source: &Source<'_>,
+    network: &Network,
+    x: [R; I],
+) -> [R; O] {
+    let units = units(source, network, &x);
+    let sums = &units[units.len() - O..];
+    let mut outputs = [R::from(0.0); O];
+    for o in 0..O {
+        outputs[o] = network.output(o, sums[o]).0;
+    }
+    outputs
+}
+
+/// The outputs of a network; (∂y/∂θ)ᵀ v is added to the sink.
+#[inline(always)]
+pub(crate) fn back<R: Real, const I: usize, const O: usize>(
+    source: &Source<'_>,
+    sink: &mut Sink<'_>,
+    network: &Network,
+    x: [R; I],
+    v: [R; O],
+) -> [R; O] {
+    let mut units = units(source, network, &x);
+    let last = network.sizes.len() - 2;
+    let mut to = units.len() - O;
+    let mut outputs = [R::from(0.0); O];
+    for o in 0..O {
+        let (output, rate) = network.output(o, units[to + o]);
+        outputs[o] = output;
+        // From here on a layer's units give way to the derivatives by their sums.
+        units[to + o] = v[o] * rate;
+    }
+    let mut first = network.first + network.parameters();
+    for layer in (0..=last).rev() {
+        let [inputs, outputs] = [network.sizes[layer], network.sizes[layer + 1]];
+        first -= (inputs + 1) * outputs;
+        let from = to - inputs;
+        let (below, above) = units.split_at_mut(to);
+        let (below, above) = (&mut below[from..], &above[..outputs]);
+        for (o, slope) in above.iter().enumerate() {
+            R::accumulate(sink, first + inputs * outputs + o, *slope);
+        }
+        for (i, unit) in below.iter_mut().enumerate() {
+            let mut sum = R::from(0.0);
+            for (o, slope) in above.iter().enumerate() {
+                let at = first + o * inputs + i;
+                R::accumulate(sink, at, *slope * *unit);
+                if layer > 0 {
+                    sum = R::weight(source, at).mul_add(*slope, sum);
+                }
+            }
+            if layer > 0 {
+                *unit = sum * network.activation.rate(*unit);
+            }
+        }
+        to = from;
+    }
+    outputs
+}
+
+/// The network in WGSL.
+mod wgsl;

@@ -1,0 +1,192 @@
+//! The twin of the loops in the parent module: loops over the weight buffer, so that the sizes of layers are numbers in the
+//! code and not its length.
+//!
+//! The code calls `weight(i)` and `accumulate(i, value)`, which `shaders/episode.wgsl` has. Hidden units live in arrays of one
+//! invocation. Without derivatives the first hidden layer needs none: each of its units is added to the sums of the next layer
+//! as soon as it is known.
+
+use std::fmt::Write;
+
+use super::{Activation, Bound, Bounds, Math, Network, middle};
+
+/// The layer of `inputs` and `outputs` whose parameters start at `first`.
+#[derive(Clone, Copy)]
+struct Layer {
+    first: usize,
+    inputs: usize,
+    outputs: usize,
+}
+
+impl Layer {
+    fn biases(self) -> usize {
+        self.first + self.inputs * self.outputs
+    }
+}
+
+impl Network {
+    fn layers(&self) -> Vec<Layer> {
+        let mut first = self.first;
+        let layer = |sizes: &[usize]| {
+            let layer = Layer { first, inputs: sizes[0], outputs: sizes[1] };
+            first = layer.biases() + layer.outputs;
+            layer
+        };
+        self.sizes.windows(2).map(layer).collect()
+    }
+
+    /// Two functions: the outputs of network `number`, and the same while the derivatives of its outputs times `v` are added up.
+    pub(crate) fn wgsl(&self, number: usize, math: Math) -> String {
+        let (inputs, outputs) = (self.sizes[0], self.outputs());
+        let tanh = if math == Math::Shared { "gibbs_tanh" } else { "tanh" };
+        let mut code = format!("fn network_{number}(x: array<f32, {inputs}>) -> array<f32, {outputs}> {{\n");
+        self.forward(&mut code, tanh);
+        let _ = write!(
+            code,
+            "}}\nfn network_back_{number}(x: array<f32, {inputs}>, v: array<f32, {outputs}>) -> array<f32, {outputs}> {{\n"
+        );
+        self.back(&mut code, tanh);
+        code.push_str("}\n");
+        code
+    }
+
+    fn activation(&self, tanh: &str, sum: &str) -> String {
+        match self.activation {
+            Activation::Tanh => format!("{tanh}({sum})"),
+            Activation::Relu => format!("max({sum}, 0.0)"),
+        }
+    }
+
+    /// Statements that bound `y[o]`, the sum of output o; its derivative goes to `rates[o]` if they are wanted.
+    fn bound(&self, code: &mut String, tanh: &str, rates: bool) {
+        for (o, (bound, low, high)) in self.bounds().enumerate() {
+            let (value, rate) = match bound {
+                Bound::Squashed => {
+                    let (middle, half) = middle(low, high);
+                    let _ = writeln!(code, "    let squashed_{o} = {tanh}(y[{o}]);");
+                    let rate = format!("(1.0 - squashed_{o}) * (squashed_{o} + 1.0) * f32({half:?})");
+                    (format!("fma(squashed_{o}, f32({half:?}), f32({middle:?}))"), rate)
+                }
+                Bound::Clipped => (
+                    format!("clamp(y[{o}], f32({low:?}), f32({high:?}))"),
+                    format!("select(0.0, 1.0, y[{o}] > f32({low:?}) && y[{o}] < f32({high:?}))"),
+                ),
+            };
+            if rates {
+                let _ = writeln!(code, "    rates[{o}] = {rate};");
+            }
+            let _ = writeln!(code, "    y[{o}] = {value};");
+        }
+    }
+
+    fn bounds(&self) -> impl Iterator<Item = (Bound, f32, f32)> {
+        let all = |b: &Bounds| b.low.iter().zip(&b.high).map(|(l, h)| (b.bound, *l, *h)).collect::<Vec<_>>();
+        self.bounds.as_ref().map(all).unwrap_or_default().into_iter()
+    }
+
+    /// Writes the sums of all units of a layer to `to`, computed from `from`, each sent through `finish`.
+    fn pull(code: &mut String, layer: Layer, from: &str, to: &str, finish: impl Fn(&str) -> String) {
+        let Layer { first, inputs, outputs } = layer;
+        let _ = write!(
+            code,
+            "    for (var o = 0u; o < {outputs}u; o++) {{\n        var sum = weight({}u + o);\n        \
+             for (var i = 0u; i < {inputs}u; i++) {{\n            \
+             sum = fma(weight({first}u + o * {inputs}u + i), {from}[i], sum);\n        }}\n        {to}[o] = {};\n    }}\n",
+            layer.biases(),
+            finish("sum")
+        );
+    }
+
+    fn forward(&self, code: &mut String, tanh: &str) {
+        let layers = self.layers();
+        code.push_str("    var inputs_0 = x;\n");
+        let outputs = self.outputs();
+        if let [only] = layers[..] {
+            let _ = writeln!(code, "    var y: array<f32, {outputs}>;");
+            Self::pull(code, only, "inputs_0", "y", str::to_owned);
+        }
+        // Each hidden layer's units are added to the sums of the layer above one by one.
+        for (l, pair) in layers.windows(2).enumerate() {
+            let [here, above] = [pair[0], pair[1]];
+            let sums = if l + 2 == layers.len() { "y".to_owned() } else { format!("sums_{}", l + 1) };
+            let unit = if l == 0 {
+                format!(
+                    "        var sum = weight({}u + j);\n        for (var i = 0u; i < {}u; i++) {{\n            \
+                     sum = fma(weight({}u + j * {}u + i), inputs_0[i], sum);\n        }}\n",
+                    here.biases(),
+                    here.inputs,
+                    here.first,
+                    here.inputs
+                )
+            } else {
+                format!("        let sum = sums_{l}[j];\n")
+            };
+            let _ = write!(
+                code,
+                "    var {sums}: array<f32, {n}>;\n    for (var o = 0u; o < {n}u; o++) {{\n        \
+                 {sums}[o] = weight({}u + o);\n    }}\n    for (var j = 0u; j < {h}u; j++) {{\n{unit}        \
+                 let unit = {};\n        for (var o = 0u; o < {n}u; o++) {{\n            \
+                 {sums}[o] = fma(weight({}u + o * {h}u + j), unit, {sums}[o]);\n        }}\n    }}\n",
+                above.biases(),
+                self.activation(tanh, "sum"),
+                above.first,
+                n = above.outputs,
+                h = above.inputs,
+            );
+        }
+        self.bound(code, tanh, false);
+        code.push_str("    return y;\n");
+    }
+
+    fn back(&self, code: &mut String, tanh: &str) {
+        let layers = self.layers();
+        let outputs = self.outputs();
+        let last = layers.len() - 1;
+        code.push_str("    var units_0 = x;\n");
+        for (l, layer) in layers.iter().enumerate() {
+            if l == last {
+                let _ = writeln!(code, "    var y: array<f32, {outputs}>;");
+                Self::pull(code, *layer, &format!("units_{l}"), "y", str::to_owned);
+            } else {
+                let to = format!("units_{}", l + 1);
+                let _ = writeln!(code, "    var {to}: array<f32, {}>;", layer.outputs);
+                Self::pull(code, *layer, &format!("units_{l}"), &to, |sum| self.activation(tanh, sum));
+            }
+        }
+        // `slopes_l`: the derivatives by the sums of layer l.
+        let _ = writeln!(code, "    var slopes_{last} = v;");
+        if self.bounds.is_some() {
+            let _ = writeln!(code, "    var rates: array<f32, {outputs}>;");
+            self.bound(code, tanh, true);
+            let _ = writeln!(
+                code,
+                "    for (var o = 0u; o < {outputs}u; o++) {{\n        slopes_{last}[o] = slopes_{last}[o] * rates[o];\n    }}"
+            );
+        }
+        for (l, layer) in layers.iter().enumerate().rev() {
+            let Layer { first, inputs, outputs } = *layer;
+            let _ = write!(
+                code,
+                "    for (var o = 0u; o < {outputs}u; o++) {{\n        accumulate({}u + o, slopes_{l}[o]);\n    }}\n",
+                layer.biases()
+            );
+            let (mut begin, mut within, mut end) = (String::new(), String::new(), String::new());
+            if l > 0 {
+                let _ = writeln!(code, "    var slopes_{}: array<f32, {inputs}>;", l - 1);
+                begin.push_str("        var sum = 0.0;\n");
+                let _ = writeln!(within, "            sum = fma(weight(at), slopes_{l}[o], sum);");
+                let rate = match self.activation {
+                    Activation::Tanh => "(1.0 - unit) * (unit + 1.0)",
+                    Activation::Relu => "select(0.0, 1.0, unit > 0.0)",
+                };
+                let _ = writeln!(end, "        slopes_{}[i] = sum * ({rate});", l - 1);
+            }
+            let _ = write!(
+                code,
+                "    for (var i = 0u; i < {inputs}u; i++) {{\n        let unit = units_{l}[i];\n{begin}        \
+                 for (var o = 0u; o < {outputs}u; o++) {{\n            let at = {first}u + o * {inputs}u + i;\n            \
+                 accumulate(at, slopes_{l}[o] * unit);\n{within}        }}\n{end}    }}\n"
+            );
+        }
+        code.push_str("    return y;\n");
+    }
+}
