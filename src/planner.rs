@@ -318,11 +318,11 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// As [`new`](Self::new). Then nothing is changed.
     pub fn set_options(&mut self, mut options: A) -> Result<(), BuildError> {
+        let shape = check(&options)?;
         let setting = self.options.setting();
         let (horizon, samples) = (setting.horizon, setting.samples);
         let parts = options.parts();
         (*parts.horizon, *parts.samples) = (horizon, samples);
-        let shape = check(&options)?;
         self.check_usage(&options)?;
         let nominal = match options.setting().chains {
             chains if chains == setting.chains => self.nominal.clone(),

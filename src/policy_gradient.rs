@@ -45,9 +45,9 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         let update = self.options.update(self.blank());
         let (step, rate) = (self.options.step, self.options.step.rate().at(self.iteration as usize));
         self.run(&update, |learner, done, b| {
-            let direction = learner.options.direction(&update, &done, b, learner.values, learner.information);
+            let direction = learner.options.direction(&update, done, b, learner.values, learner.information);
             learner.optimiser.step(&step, rate, &direction, learner.values);
-            learner.options.progress(&update, &direction, &done, b)
+            learner.options.progress(&update, &direction, done, b)
         })
     }
 }
