@@ -9,14 +9,17 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use clap::Parser;
 use gibbs::models::CartPole;
 use gibbs::{Backend, Engine, EngineOptions, Limits, Model, Mppi, MppiOptions, Noise, Real, Stage, Temperature};
-use plotters::coord::Shift;
 use plotters::prelude::*;
-use plotters::style::FontStyle;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use canvas::{Area, FONT, INK, axes, picture};
+
+#[path = "common/canvas.rs"]
+mod canvas;
 
 #[derive(Parser)]
 #[command(about = "Swing the pole of a cart-pole up from hanging, balance it, and draw how it went.")]
@@ -154,8 +157,6 @@ fn median(run: &[Moment]) -> Duration {
 }
 
 const SIZE: (u32, u32) = (1200, 1180);
-const FONT: &str = "sans-serif";
-const INK: RGBColor = RGBColor(40, 44, 52);
 const GUIDE: RGBColor = RGBColor(0, 140, 80);
 const ANGLE: RGBColor = RGBColor(25, 60, 205);
 const POSITION: RGBColor = RGBColor(200, 80, 20);
@@ -185,8 +186,6 @@ enum Kind {
 }
 
 fn draw(run: &[Moment], path: &Path) -> Result<()> {
-    plotters::style::register_font(FONT, FontStyle::Normal, epaint_default_fonts::HACK_REGULAR)
-        .map_err(|_| anyhow!("the font cannot be read"))?;
     let last = run.last().context("there is nothing to draw: no steps were driven")?;
     // The pole may end a whole turn away from where it started.
     let upright = PI + TAU * ((last.angle - PI) / TAU).round();
@@ -237,21 +236,17 @@ fn draw(run: &[Moment], path: &Path) -> Result<()> {
             kind: Kind::Curve,
         },
     ];
-    let mut pixels = vec![255; SIZE.0 as usize * SIZE.1 as usize * 3];
-    {
-        let root = BitMapBackend::with_buffer(&mut pixels, SIZE).into_drawing_area();
+    picture(path, SIZE, |root| {
         let areas = root.margin(10, 10, 10, 30).split_evenly((panels.len(), 1));
         for (i, (panel, area)) in panels.iter().zip(&areas).enumerate() {
             panel.draw(run, area, i + 1 == panels.len())?;
         }
-        root.present()?;
-    }
-    image::save_buffer(path, &pixels, SIZE.0, SIZE.1, image::ExtendedColorType::Rgb8)
-        .with_context(|| format!("cannot write {}", path.display()))
+        Ok(())
+    })
 }
 
 impl Panel<'_> {
-    fn draw(&self, run: &[Moment], area: &DrawingArea<BitMapBackend<'_>, Shift>, is_last: bool) -> Result<()> {
+    fn draw(&self, run: &[Moment], area: &Area<'_>, is_last: bool) -> Result<()> {
         let logarithmic = self.kind == Kind::Logarithmic;
         let on_axis = |value: f32| if logarithmic { value.max(1e-3).log10() } else { value };
         let values: Vec<(f32, f32)> = run
@@ -272,18 +267,12 @@ impl Panel<'_> {
             .y_label_area_size(60)
             .x_label_area_size(if is_last { 50 } else { 10 })
             .build_cartesian_2d(0.0..duration, low - room..high + room)?;
-        chart
-            .configure_mesh()
+        axes(&mut chart)
             .x_desc(if is_last { "time (s)" } else { "" })
             .x_labels(9)
             .y_labels(5)
             .x_label_formatter(&|time| if is_last { number(time) } else { String::new() })
             .y_label_formatter(if logarithmic { &power } else { &number })
-            .label_style((FONT, 15).into_font().color(&INK))
-            .axis_desc_style((FONT, 18).into_font().color(&INK))
-            .axis_style(INK.mix(0.5))
-            .bold_line_style(INK.mix(0.12))
-            .light_line_style(TRANSPARENT)
             .draw()?;
         for &(value, name) in self.guides {
             chart.draw_series(DashedLineSeries::new([(0.0, value), (duration, value)], 8, 6, GUIDE.stroke_width(1)))?;

@@ -2,60 +2,35 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
-use plotters::coord::Shift;
+use anyhow::Result;
 use plotters::prelude::*;
-use plotters::style::FontStyle;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::Run;
+use crate::canvas::{Area, FONT, INK, axes, picture};
 use crate::car::{DISCS, GOAL, NEAR, RADIUS, START, reward};
 
 const SIZE: (u32, u32) = (1300, 690);
-const FONT: &str = "sans-serif";
-const INK: RGBColor = RGBColor(40, 44, 52);
 const WALL: RGBColor = RGBColor(190, 194, 202);
 const TARGET: RGBColor = RGBColor(0, 140, 80);
 const SHOWN: RGBColor = RGBColor(200, 80, 20);
 
-pub fn picture(path: &Path, demo: &[[f32; 2]], shown: &Run, shaped: &Run) -> Result<()> {
-    plotters::style::register_font(FONT, FontStyle::Normal, epaint_default_fonts::HACK_REGULAR)
-        .map_err(|_| anyhow!("the font cannot be read"))?;
-    let mut pixels = vec![255; SIZE.0 as usize * SIZE.1 as usize * 3];
-    {
-        let root = BitMapBackend::with_buffer(&mut pixels, SIZE).into_drawing_area();
+pub fn anneal(path: &Path, demo: &[[f32; 2]], shown: &Run, shaped: &Run) -> Result<()> {
+    picture(path, SIZE, |root| {
         let areas = root.margin(6, 6, 6, 6).split_evenly((1, 2));
         panel(&areas[0], "with a demonstration", Some(demo), shown)?;
-        panel(&areas[1], "with the way that is left as a cost", None, shaped)?;
-        root.present()?;
-    }
-    image::save_buffer(path, &pixels, SIZE.0, SIZE.1, image::ExtendedColorType::Rgb8)
-        .with_context(|| format!("cannot write {}", path.display()))
+        panel(&areas[1], "with the way that is left as a cost", None, shaped)
+    })
 }
 
-fn panel(
-    area: &DrawingArea<BitMapBackend<'_>, Shift>,
-    title: &str,
-    demo: Option<&[[f32; 2]]>,
-    run: &Run,
-) -> Result<()> {
+fn panel(area: &Area<'_>, title: &str, demo: Option<&[[f32; 2]]>, run: &Run) -> Result<()> {
     let caption = format!("Model-based diffusion {title}: reward {:.2}", reward(&run.states));
     let mut chart = ChartBuilder::on(area)
         .caption(caption, (FONT, 17).into_font().color(&INK))
         .x_label_area_size(34)
         .y_label_area_size(46)
         .build_cartesian_2d(-1.7_f32..1.3, -1.5_f32..1.5)?;
-    chart
-        .configure_mesh()
-        .x_desc("x (m)")
-        .y_desc("y (m)")
-        .x_labels(7)
-        .y_labels(7)
-        .label_style((FONT, 14).into_font().color(&INK))
-        .axis_desc_style((FONT, 16).into_font().color(&INK))
-        .bold_line_style(INK.mix(0.08))
-        .light_line_style(TRANSPARENT)
-        .draw()?;
+    axes(&mut chart).x_desc("x (m)").y_desc("y (m)").x_labels(7).y_labels(7).draw()?;
     let disc = |[x, y]: [f32; 2], radius: f32| -> Vec<(f32, f32)> {
         let point = |i: usize| {
             let (s, c) = (std::f32::consts::TAU * i as f32 / 60.0).sin_cos();

@@ -8,6 +8,8 @@
 //! and writes `car2d.png`; `--help` lists what can be changed. It fails unless model-based diffusion gets a mean reward of
 //! more than 0.25 by (a) and of more than 0.5 by (b), and nothing without either.
 
+#[path = "../common/canvas.rs"]
+mod canvas;
 mod car;
 mod draw;
 mod way;
@@ -141,8 +143,8 @@ fn run(arguments: &Arguments) -> Result<()> {
 
     std::fs::create_dir_all(&arguments.out).with_context(|| format!("cannot make {}", arguments.out.display()))?;
     let picture = arguments.out.join("car2d.png");
-    let anneal = |task| setting.plan(task, Method::Mbd, 0, true);
-    draw::picture(&picture, &setting.demo, &anneal(Task::Demonstrated)?, &anneal(Task::Shaped)?)?;
+    let plan = |task| setting.plan(task, Method::Mbd, 0, true);
+    draw::anneal(&picture, &setting.demo, &plan(Task::Demonstrated)?, &plan(Task::Shaped)?)?;
     println!("drew {}", picture.display());
     if let Some(path) = &arguments.save_demo {
         save(path, &setting.plan(Task::Gentle, Method::Mbd, 0, false)?.states)?;

@@ -19,7 +19,7 @@ use crate::update::{ANTITHETIC, LIMITED, NOMINAL_FIRST, SCORED, SPREAD, TILE};
 const STREAM: u32 = 1 << 25;
 
 /// The rows that are computed side by side.
-type Flight<S> = Pair<Pair<Lanes<S>>>;
+type Flight<S> = Pair<Lanes<S>>;
 
 /// The model of `N` states and `M` controls under a policy.
 pub(crate) struct OfPolicy<const N: usize, const M: usize, D, P> {

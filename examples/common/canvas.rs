@@ -1,0 +1,43 @@
+//! What the pictures of the examples share: a white canvas that ends as a PNG, a font that comes with it, and plain axes.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow};
+use plotters::chart::{ChartContext, MeshStyle};
+use plotters::coord::Shift;
+use plotters::coord::types::RangedCoordf32;
+use plotters::prelude::*;
+use plotters::style::FontStyle;
+
+pub const FONT: &str = "sans-serif";
+pub const INK: RGBColor = RGBColor(40, 44, 52);
+
+pub type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
+pub type Plane<'a, 'b> = ChartContext<'a, BitMapBackend<'b>, Cartesian2d<RangedCoordf32, RangedCoordf32>>;
+
+/// Draws a picture of `size` pixels and writes it to `path`.
+pub fn picture(path: &Path, size: (u32, u32), draw: impl FnOnce(&Area<'_>) -> Result<()>) -> Result<()> {
+    plotters::style::register_font(FONT, FontStyle::Normal, epaint_default_fonts::HACK_REGULAR)
+        .map_err(|_| anyhow!("the font cannot be read"))?;
+    let mut pixels = vec![255; size.0 as usize * size.1 as usize * 3];
+    {
+        let root = BitMapBackend::with_buffer(&mut pixels, size).into_drawing_area();
+        draw(&root)?;
+        root.present()?;
+    }
+    image::save_buffer(path, &pixels, size.0, size.1, image::ExtendedColorType::Rgb8)
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Axes in ink, labels in the same, lines only at their numbers.
+pub fn axes<'a, 'b, 'c>(
+    chart: &'b mut Plane<'a, 'c>,
+) -> MeshStyle<'a, 'b, RangedCoordf32, RangedCoordf32, BitMapBackend<'c>> {
+    let mut mesh = chart.configure_mesh();
+    mesh.label_style((FONT, 15).into_font().color(&INK))
+        .axis_desc_style((FONT, 17).into_font().color(&INK))
+        .axis_style(INK.mix(0.5))
+        .bold_line_style(INK.mix(0.12))
+        .light_line_style(TRANSPARENT);
+    mesh
+}

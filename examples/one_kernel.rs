@@ -1,0 +1,121 @@
+//! One update by each of the three drivers, on the same rows: the same numbers.
+//!
+//! `cargo run --release --example one_kernel` plans for a cart-pole by MPPI, by one natural step of the exponentiated policy
+//! gradient of an open-loop policy, and by one level of a diffusion process, on every device that there is. It prints the three
+//! plans side by side and says why they agree, and it fails unless they do, to what f32 rounds.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use gibbs::models::CartPole;
+use gibbs::policies::OpenLoop;
+use gibbs::{
+    Backend, DiffusionOptions, DiffusionPlanner, Engine, EngineOptions, Mppi, MppiOptions, Noise, PolicyGradient,
+    Process, Proposal, Random, Rows, Sampler, Schedule, Step, Temperature, TrainingOptions, Weighting,
+};
+
+const HORIZON: usize = 40;
+const SAMPLES: usize = 4096;
+const DT: f32 = 0.02;
+/// The standard deviation of the rows (N).
+const SIGMA: f32 = 4.0;
+const LAMBDA: f32 = 50.0;
+const SEED: u64 = 2502;
+/// The pole leans by 0.2 rad and falls.
+const START: [f32; 4] = [0.3, 0.0, std::f32::consts::PI + 0.2, 0.5];
+/// How far two plans may be apart (N), in forces of a few N: f32 has 24 bits.
+const ROUNDING: f32 = 1e-5;
+
+fn main() -> ExitCode {
+    env_logger::init();
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    println!("One update of {HORIZON} forces from {SAMPLES} rows, θ⁺ = x⁺ = u⁺ = Σ w_k (u + ε_k), w = softmax(−S/λ).");
+    let mut worst = 0.0_f32;
+    for backend in [Backend::Cpu, Backend::Gpu, Backend::Software] {
+        let Ok(engine) = Engine::with(EngineOptions { backend, ..Default::default() }) else { continue };
+        let columns = [mppi(&engine)?, policy_gradient(&engine)?, diffusion(&engine)?];
+        println!("\n{}", engine.name());
+        println!("{:>4}{:>14}{:>18}{:>14}", "t", "MPPI", "policy gradient", "diffusion");
+        for t in (0..HORIZON).step_by(5) {
+            println!("{t:>4}{:>14.7}{:>18.7}{:>14.7}", columns[0][t], columns[1][t], columns[2][t]);
+        }
+        let apart = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let most = apart(&columns[0], &columns[1]).max(apart(&columns[0], &columns[2]));
+        let moved = columns[0].iter().map(|u| u.abs()).fold(0.0, f32::max);
+        println!("furthest apart: {most:.1e} N, in forces of up to {moved:.1} N");
+        ensure!(moved > 0.1, "nothing was planned");
+        worst = worst.max(most);
+    }
+    println!(
+        "\nWhy. The gradient of log E e^{{−S/λ}} over rows N(u, σ²) is (Σ w_k u_k − u)/σ².\n\
+         MPPI goes to the mean Σ w_k u_k. The natural gradient multiplies by σ², the inverse of Fisher's information of\n\
+         N(u, σ²), so that a step of rate 1 is Σ w_k u_k − u. The score of the density smoothed by a level σ is that gradient\n\
+         too, and the last step of the reverse process, to σ' = 0, adds σ² times it. All three call the same kernel."
+    );
+    ensure!(worst < ROUNDING, "they are {worst:.1e} N apart, more than f32 rounds");
+    Ok(())
+}
+
+/// MPPI: one call with one update.
+fn mppi(engine: &Engine) -> Result<Vec<f32>> {
+    let options = MppiOptions {
+        horizon: HORIZON,
+        samples: SAMPLES,
+        dt: DT,
+        temperature: Temperature::Fixed(LAMBDA),
+        noise: Noise::Diagonal([SIGMA]),
+        seed: SEED,
+        ..Default::default()
+    };
+    let mut mppi = Mppi::new(engine, CartPole::default(), options)?;
+    Ok(mppi.plan(&START)?.controls().as_flattened().to_vec())
+}
+
+/// The exponentiated policy gradient: one natural step on the forces of an open-loop policy.
+fn policy_gradient(engine: &Engine) -> Result<Vec<f32>> {
+    let options = TrainingOptions {
+        horizon: HORIZON,
+        samples: SAMPLES,
+        dt: DT,
+        rows: Rows::Perturbed { sigma: SIGMA.into(), antithetic: false, episodes: 1 },
+        weighting: Weighting::Exponentiated(Temperature::Fixed(LAMBDA)),
+        step: Step::Natural { rate: 1.0.into() },
+        seed: SEED,
+        ..Default::default()
+    };
+    let policy = OpenLoop { horizon: HORIZON };
+    let always = |_: &mut Random, _: &mut [f32]| START;
+    let mut training = PolicyGradient::new(engine, CartPole::default(), policy, always, options)?;
+    training.step()?;
+    Ok(training.parameters(0)?.to_vec())
+}
+
+/// Diffusion: one level of σ, from which Euler's step goes to σ' = 0.
+fn diffusion(engine: &Engine) -> Result<Vec<f32>> {
+    let options = DiffusionOptions {
+        horizon: HORIZON,
+        samples: SAMPLES,
+        dt: DT,
+        process: Process {
+            schedule: Schedule::Geometric { levels: 1, smallest: 1.0, largest: 1.0 },
+            sampler: Sampler::Euler,
+            proposal: Proposal::Posterior,
+        },
+        temperature: Temperature::Fixed(LAMBDA),
+        noise: Noise::Diagonal([SIGMA]),
+        horizon_average: false,
+        seed: SEED,
+        ..Default::default()
+    };
+    let mut planner = DiffusionPlanner::new(engine, CartPole::default(), options)?;
+    Ok(planner.plan(&START)?.controls().as_flattened().to_vec())
+}
