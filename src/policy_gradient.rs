@@ -32,6 +32,10 @@ use crate::model::Model;
 use crate::policy::Policy;
 use crate::update::{ANTITHETIC, PERTURBED, SCORED, SECOND_MOMENT, SIGNED, Update};
 
+/// What is added to an estimate of Fisher's information, as a share of its mean: parameters that hardly tell in the rows would
+/// be thrown far otherwise.
+const DAMPING: f32 = 1e-3;
+
 impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGradient<N, M, D, P> {
     /// One iteration for every learner: draw episodes, run them, weigh them, average the rows, step. Returns what it found,
     /// learner by learner.
@@ -87,8 +91,10 @@ impl<const M: usize> TrainingOptions<M> {
                 mean.iter().zip(values).map(|(m, theta)| (m - from(theta)) / unit).collect()
             }
             Rows::Scored { .. } if natural => {
-                let diagonal = known.unwrap_or_else(|| &done.second[b * width..][..width]);
-                mean.iter().zip(diagonal).map(|(g, f)| g / (f + f32::EPSILON)).collect()
+                let estimate = &done.second[b * width..][..width];
+                let damping = DAMPING * estimate.iter().sum::<f32>() / width as f32;
+                let (diagonal, damping) = known.map_or((estimate, damping), |known| (known, 0.0));
+                mean.iter().zip(diagonal).map(|(g, f)| g / (f + damping + f32::EPSILON)).collect()
             }
             Rows::Scored { .. } => mean.to_vec(),
         };

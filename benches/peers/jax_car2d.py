@@ -2,10 +2,11 @@
 
 The whole reverse process is one compiled function: `lax.scan` over the levels, `lax.scan` over time in each, and all
 rollouts advance together as one batch. The car, its wall, the schedule and the weights are as published (C. Pan et al.,
-*Model-based diffusion for trajectory optimization*, arXiv 2407.01573, and its code), as in examples/car2d.
+*Model-based diffusion for trajectory optimization*, arXiv 2407.01573), and the same as in examples/peer_car2d.rs.
 
     python jax_car2d.py               prints library,threads,K,levels,median_ms,min_ms,mean_reward
     python jax_car2d.py --demo FILE   with a demonstration: a CSV with the columns x and y, one row for each of the 50 steps
+    python jax_car2d.py --check DIR   compares costs, weights and mean with what `peer_car2d --dump DIR` wrote
 
 Every run has a seed of its own. Without a demonstration the reward is flat where the car can get to: the method finds
 nothing and its reward is 0.
@@ -95,13 +96,14 @@ def weigh(rewards, log_density, demo):
 
 
 def noise_levels(levels):
-    """Standard deviations of the rows, from the last level to the first."""
-    return jnp.sqrt(1.0 - jnp.cumprod(1.0 - jnp.linspace(FIRST, LAST, levels)))[::-1]
+    """Standard deviations of the rows, from the noisiest level to the cleanest."""
+    kept = np.cumprod(1.0 - np.linspace(FIRST, LAST, levels))
+    return jnp.asarray(np.sqrt(1.0 / kept - 1.0)[::-1], jnp.float32)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def reverse(samples, levels, key, demo):
-    """The reverse process from its first level to its last; returns the plan [T, 2] and its mean reward."""
+    """The whole reverse process; returns the plan [T, 2] and its mean reward."""
 
     def level(plan, now):
         sigma, key = now
@@ -125,17 +127,39 @@ def read(path):
     return jnp.asarray(demo)
 
 
+def check(folder, demo):
+    rows, costs, weights, mean = (
+        np.fromfile(os.path.join(folder, name + ".f32"), "<f4") for name in ("rows", "costs", "weights", "mean")
+    )
+    controls = jnp.asarray(rows.reshape(costs.size, HORIZON, 2).transpose(1, 2, 0))
+    rewards, log_density = jax.jit(rollouts)(controls, demo)
+    # A step that ends on the edge of a disc is taken or not as the rounding has it, so a few rows may go another way.
+    astray = np.abs(np.asarray(rewards) + costs) > 1e-3
+    moved = 0.5 * float(np.abs(np.asarray(weigh(rewards, log_density, demo)) - weights).sum())
+    error = float(np.max(np.abs(np.asarray(rewards) + costs)[~astray]))
+    # The mean is checked under the same weights, for the same reason.
+    drift = float(np.max(np.abs(np.asarray(controls @ jnp.asarray(weights)).ravel() - mean)))
+    print(
+        f"{astray.sum()} of {costs.size} rows go another way; the costs of the others differ by at most {error:.1e}, "
+        f"{moved:.1e} of the weight stands elsewhere, the mean differs by at most {drift:.1e}"
+    )
+    return astray.mean() <= 0.01 and moved < 0.02 and drift < 1e-4
+
+
 def main():
     parser = argparse.ArgumentParser(description="The 2-D car planned by model-based diffusion.")
     parser.add_argument("--samples", type=int, default=2048)
     parser.add_argument("--levels", type=int, default=100)
-    parser.add_argument("--runs", type=int, default=8, help="seeds, each one a whole reverse process")
+    parser.add_argument("--runs", type=int, default=20, help="seeds, each one a whole reverse process")
     parser.add_argument("--demo", metavar="FILE")
     parser.add_argument("--prng", default="threefry2x32", help="threefry2x32 (JAX's own choice), rbg or unsafe_rbg")
+    parser.add_argument("--check", metavar="DIR")
     parser.add_argument("--each", action="store_true", help="print the reward of each seed, too")
     arguments = parser.parse_args()
 
     demo = read(arguments.demo) if arguments.demo else None
+    if arguments.check:
+        sys.exit(0 if check(arguments.check, demo) else "JAX and gibbs do not compute the same")
     run = functools.partial(reverse, arguments.samples, arguments.levels)
     times, rewards = [], []
     for seed in range(-2, arguments.runs):  # the first two warm up, compilation included, and do not count

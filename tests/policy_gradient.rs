@@ -1,0 +1,1094 @@
+//! Policy search against closed forms, finite differences and plain loops, on every engine; what it does with bad input; and
+//! that it learns what an untrained policy cannot do.
+
+mod common;
+
+use std::f32::consts::PI;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use common::{cpu, engines};
+use gibbs::models::{CartPole, DoubleIntegrator, Pendulum};
+use gibbs::policies::{Activation, LinearFeedback, Mlp, OpenLoop, TimeVaryingFeedback};
+use gibbs::{
+    Annealed, BuildError, CheckpointError, Engine, Exploration, Gradient, Limits, Model, ModelError, Mppi, MppiOptions,
+    Noise, PlanError, Policy, PolicyGradient, Random, Real, References, Rows, Stage, Start, Step, Temperature,
+    TrainingOptions, Weighting, Weights,
+};
+
+/// Rows whose parameters are perturbed, one episode each.
+fn perturbed<const M: usize>(sigma: f32) -> Rows<M> {
+    Rows::Perturbed { sigma: sigma.into(), antithetic: false, episodes: 1 }
+}
+
+/// Rows that are scores, the standard deviation a parameter of its own.
+fn scored(std: f32) -> Rows<1> {
+    Rows::Scored { std: [std], exploration: Exploration::Learned { least: 1e-6 }, antithetic: false }
+}
+
+fn exponentiated(lambda: f32) -> Weighting {
+    Weighting::Exponentiated(Temperature::Fixed(lambda))
+}
+
+fn plain() -> Step {
+    Step::Plain { rate: 1.0.into() }
+}
+
+/// How far one step takes the parameters of the first learner from `theta`, and behind them the logarithms of the standard
+/// deviations if there are any: with a plain step of rate 1, the gradient.
+fn moved<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>>(
+    engine: &Engine,
+    (model, policy): (D, P),
+    starts: impl Start<N>,
+    options: TrainingOptions<M>,
+    theta: &[f32],
+) -> Vec<f64> {
+    let exponentiated = matches!(options.weighting, Weighting::Exponentiated(_));
+    let mut training = PolicyGradient::new(engine, model, policy, starts, options).expect("good options");
+    training.set_parameters(0, theta).expect("as many as there are");
+    let values = |training: &PolicyGradient<N, M, D, P>| {
+        let mut values: Vec<f64> = training.parameters(0).expect("a learner").iter().map(|v| f64::from(*v)).collect();
+        let deviations = training.exploration(0).expect("a learner");
+        values.extend(deviations.iter().flatten().map(|std| f64::from(*std).ln()));
+        values
+    };
+    let before = values(&training);
+    let progress = training.step().expect("finite returns")[0];
+    assert!(!exponentiated || progress.effective_samples > 200.0, "{progress:?}: too few rows to say anything");
+    values(&training).iter().zip(before).map(|(after, before)| after - before).collect()
+}
+
+/// The self-normalised standard error of Σ w r, coordinate by coordinate, with w = softmax(−J/λ), of rows (J, r).
+fn standard_errors(rows: &[(f64, Vec<f64>)], lambda: f64) -> Vec<f64> {
+    let least = rows.iter().fold(f64::INFINITY, |least, (cost, _)| least.min(*cost));
+    let weights: Vec<f64> = rows.iter().map(|(cost, _)| ((least - cost) / lambda).exp()).collect();
+    let total: f64 = weights.iter().sum();
+    (0..rows[0].1.len())
+        .map(|d| {
+            let mean = weights.iter().zip(rows).map(|(w, (_, row))| w * row[d]).sum::<f64>() / total;
+            let squares: f64 = weights.iter().zip(rows).map(|(w, (_, row))| (w * (row[d] - mean)).powi(2)).sum();
+            squares.sqrt() / total
+        })
+        .collect()
+}
+
+/// Within five standard errors, and what f32 rounds.
+#[track_caller]
+fn agree(got: &[f64], truth: &[f64], errors: &[f64], what: &str) {
+    assert_eq!((got.len(), truth.len()), (errors.len(), errors.len()), "{what}");
+    for (d, ((got, truth), error)) in got.iter().zip(truth).zip(errors).enumerate() {
+        let bound = 5.0 * error + 1e-5 * (1.0 + truth.abs());
+        assert!((got - truth).abs() < bound, "{what}, coordinate {d}: {got} instead of {truth}, error {error}");
+    }
+}
+
+/// The derivative of `f` by each of its variables.
+fn slopes(at: &[f64], f: impl Fn(&[f64]) -> f64) -> Vec<f64> {
+    let by = |d: usize, h: f64| {
+        let mut x = at.to_vec();
+        x[d] += h;
+        f(&x)
+    };
+    (0..at.len()).map(|d| (by(d, 1e-5) - by(d, -1e-5)) / 2e-5).collect()
+}
+
+fn still<const N: usize>(_: &mut Random, _: &mut [f32]) -> [f32; N] {
+    [0.0; N]
+}
+
+/// One action a, whose cost is ½k(a − c)², c being a parameter.
+struct Bandit;
+
+const STIFFNESS: f32 = 1.5;
+
+impl Model<1, 1> for Bandit {
+    #[inline(always)]
+    fn step<R: Real>(&self, _: &Stage<R>, x: [R; 1], _: [R; 1]) -> [R; 1] {
+        x
+    }
+    #[inline(always)]
+    fn cost<R: Real>(&self, at: &Stage<R>, _: [R; 1], [a]: [R; 1]) -> R {
+        (a - at.param(0)).square() * (0.5 * STIFFNESS)
+    }
+}
+
+const ONE: OpenLoop = OpenLoop { horizon: 1 };
+const BANDIT_ROWS: usize = 1 << 16;
+
+fn bandit(lambda: f32, rows: Rows<1>, c: f32) -> TrainingOptions<1> {
+    TrainingOptions {
+        horizon: 1,
+        samples: BANDIT_ROWS,
+        rows,
+        weighting: exponentiated(lambda),
+        step: plain(),
+        params: vec![c],
+        ..Default::default()
+    }
+}
+
+#[test]
+fn the_gradient_of_a_bandit_is_the_closed_form() {
+    let (theta, c, sigma, k) = (0.3, 1.2, 0.6, f64::from(STIFFNESS));
+    for lambda in [0.5, 3.0] {
+        // log E e^{R/λ} = −½ log(1 + kσ²/λ) − ½ k (c − θ)²/(λ + kσ²).
+        let spread = lambda + k * sigma * sigma;
+        let by_theta = k * (c - theta) / spread;
+        let by_log_std = -k * sigma * sigma / spread + (k * sigma * (c - theta) / spread).powi(2);
+        let mut random = Random::new(1);
+        let sample: Vec<_> = (0..BANDIT_ROWS)
+            .map(|_| {
+                let z = f64::from(random.normal());
+                (0.5 * k * (theta + sigma * z - c).powi(2), vec![z / sigma, z * z - 1.0])
+            })
+            .collect();
+        let errors = standard_errors(&sample, lambda);
+        for engine in engines() {
+            let moved = |rows| {
+                let options = bandit(lambda as f32, rows, c as f32);
+                moved(&engine, (Bandit, ONE), still, options, &[theta as f32])
+            };
+            let what = |rows: &str| format!("{rows}, λ = {lambda}, {}", engine.name());
+            agree(&moved(perturbed(sigma as f32)), &[by_theta], &errors[..1], &what("perturbed parameters"));
+            agree(&moved(scored(sigma as f32)), &[by_theta, by_log_std], &errors, &what("scores"));
+        }
+    }
+}
+
+#[test]
+fn domain_randomisation_widens_what_the_exponent_sees() {
+    // With c ~ N(1.2, 0.5²) in every episode, a − c has both variances.
+    let (theta, c, sigma, tau, lambda, k) = (0.3, 1.2, 0.6, 0.5, 1.0, f64::from(STIFFNESS));
+    let truth = k * (c - theta) / (lambda + k * (sigma * sigma + tau * tau));
+    let mut random = Random::new(2);
+    let sample: Vec<_> = (0..BANDIT_ROWS)
+        .map(|_| {
+            let (z, y) = (f64::from(random.normal()), f64::from(random.normal()));
+            (0.5 * k * (theta + sigma * z - c - tau * y).powi(2), vec![z / sigma])
+        })
+        .collect();
+    let errors = standard_errors(&sample, lambda);
+    for engine in engines() {
+        let wander = move |random: &mut Random, params: &mut [f32]| {
+            params[0] += tau as f32 * random.normal();
+            [0.0]
+        };
+        let options = bandit(lambda as f32, scored(sigma as f32), c as f32);
+        let got = moved(&engine, (Bandit, ONE), wander, options, &[theta as f32]);
+        agree(&got[..1], &[truth], &errors, &engine.name());
+    }
+}
+
+/// x⁺ = 0.9 x + 0.5 u at a cost of ½ 0.8 x² + ½ 0.3 u² a step, and ½ 2 x² at the end.
+#[derive(Clone, Copy)]
+struct Line;
+
+const LINE: [f64; 5] = [0.9, 0.5, 0.8, 0.3, 2.0];
+
+impl Model<1, 1> for Line {
+    #[inline(always)]
+    fn step<R: Real>(&self, _: &Stage<R>, [x]: [R; 1], [u]: [R; 1]) -> [R; 1] {
+        [x * LINE[0] as f32 + u * LINE[1] as f32]
+    }
+    #[inline(always)]
+    fn cost<R: Real>(&self, _: &Stage<R>, [x]: [R; 1], [u]: [R; 1]) -> R {
+        x.square() * (0.5 * LINE[2] as f32) + u.square() * (0.5 * LINE[3] as f32)
+    }
+    #[inline(always)]
+    fn terminal<R: Real>(&self, _: &Stage<R>, [x]: [R; 1]) -> R {
+        x.square() * (0.5 * LINE[4] as f32)
+    }
+}
+
+const LINE_STEPS: usize = 8;
+/// Mean and standard deviation of where it starts.
+const LINE_START: [f64; 2] = [1.0, 0.4];
+
+fn line_start(random: &mut Random, _: &mut [f32]) -> [f32; 1] {
+    [LINE_START[0] as f32 + LINE_START[1] as f32 * random.normal()]
+}
+
+/// log E exp(P y² + Q y), with y = m + s z.
+fn gaussian([p, q]: [f64; 2], m: f64, s: f64) -> f64 {
+    let (square, linear) = (p * s * s, (2.0 * p * m + q) * s);
+    let narrower = 1.0 - 2.0 * square;
+    -0.5 * narrower.ln() + linear * linear / (2.0 * narrower) + p * m * m + q * m
+}
+
+/// log E e^{−J/λ} of [`Line`] under u = K x + k + e^l z, given K, k and l: backwards, with log E e^{−(cost to go)/λ} = αx² + βx + γ.
+fn line_value(theta: &[f64], lambda: f64) -> f64 {
+    let ([a, b, q, r, end], [gain, offset, std]) = (LINE, [theta[0], theta[1], theta[2].exp()]);
+    let [mut alpha, mut beta, mut gamma] = [-0.5 * end / lambda, 0.0, 0.0];
+    for _ in 0..LINE_STEPS {
+        // The next state is c x + d + e z.
+        let (c, d, e) = (a + b * gain, b * offset, b * std);
+        let (p, s) = (alpha - 0.5 * q / lambda, -0.5 * r / lambda);
+        let narrower = 1.0 - 2.0 * (p * e * e + s * std * std);
+        // What stands with z: a linear function of x.
+        let (slope, level) = (2.0 * (p * e * c + s * std * gain), 2.0 * (p * e * d + s * std * offset) + beta * e);
+        [alpha, beta, gamma] = [
+            p * c * c + s * gain * gain + slope * slope / (2.0 * narrower),
+            2.0 * (p * c * d + s * gain * offset) + beta * c + slope * level / narrower,
+            gamma - 0.5 * narrower.ln() + p * d * d + s * offset * offset + beta * d + level * level / (2.0 * narrower),
+        ];
+    }
+    gamma + gaussian([alpha, beta], LINE_START[0], LINE_START[1])
+}
+
+/// The cost of an episode of [`Line`] in f64; the action is what `act` says, given time step and state.
+fn line_cost(mut x: f64, mut act: impl FnMut(f64) -> f64) -> f64 {
+    let [a, b, q, r, end] = LINE;
+    let mut cost = 0.0;
+    for _ in 0..LINE_STEPS {
+        let u = act(x);
+        x = a * x + b * u;
+        cost += 0.5 * (q * x * x + r * u * u);
+    }
+    cost + 0.5 * end * x * x
+}
+
+#[test]
+fn score_rows_of_a_linear_policy_differentiate_the_backward_recursion() {
+    const ROWS: usize = 1 << 16;
+    let (theta, std) = ([-0.3, 0.2], 0.5_f64);
+    for lambda in [1.5, 20.0] {
+        let truth = slopes(&[theta[0], theta[1], std.ln()], |theta| line_value(theta, lambda));
+        let mut random = Random::new(3);
+        let mut normal = || f64::from(random.normal());
+        let sample: Vec<_> = (0..ROWS)
+            .map(|_| {
+                let mut score = vec![0.0; 3];
+                let start = LINE_START[0] + LINE_START[1] * normal();
+                let cost = line_cost(start, |x| {
+                    let z = normal();
+                    for (sum, by) in score.iter_mut().zip([x * z / std, z / std, z * z - 1.0]) {
+                        *sum += by;
+                    }
+                    theta[0] * x + theta[1] + std * z
+                });
+                (cost, score)
+            })
+            .collect();
+        let errors = standard_errors(&sample, lambda);
+        for engine in engines() {
+            let options = TrainingOptions {
+                horizon: LINE_STEPS,
+                samples: ROWS,
+                rows: scored(std as f32),
+                weighting: exponentiated(lambda as f32),
+                step: plain(),
+                ..Default::default()
+            };
+            let got = moved(&engine, (Line, LinearFeedback), line_start, options, &theta.map(|v| v as f32));
+            agree(&got, &truth, &errors, &format!("λ = {lambda}, {}", engine.name()));
+        }
+    }
+}
+
+#[test]
+fn perturbed_gains_of_a_linear_policy_follow_the_integral_over_them() {
+    const ROWS: usize = 1 << 15;
+    let (theta, sigma, lambda) = ([-0.3, 0.2], 0.25, 0.8);
+    let cost = |[y, z]: [f64; 2]| line_cost(1.0, |x| (theta[0] + sigma * y) * x + theta[1] + sigma * z);
+    // Both integrals on a grid that reaches six standard deviations.
+    let (mut total, mut sums) = (0.0, [0.0; 2]);
+    for i in 0..=240 {
+        for j in 0..=240 {
+            let z = [i, j].map(|i| f64::from(i - 120) * 0.05);
+            let density = (-cost(z) / lambda - 0.5 * (z[0] * z[0] + z[1] * z[1])).exp();
+            total += density;
+            (0..2).for_each(|d| sums[d] += density * z[d] / sigma);
+        }
+    }
+    let mut random = Random::new(4);
+    let sample: Vec<_> = (0..ROWS)
+        .map(|_| {
+            let z = [0; 2].map(|_| f64::from(random.normal()));
+            (cost(z), z.map(|z| z / sigma).to_vec())
+        })
+        .collect();
+    for engine in engines() {
+        let options = TrainingOptions {
+            horizon: LINE_STEPS,
+            samples: ROWS,
+            rows: perturbed(sigma as f32),
+            weighting: exponentiated(lambda as f32),
+            step: plain(),
+            ..Default::default()
+        };
+        let start = |_: &mut Random, _: &mut [f32]| [1.0];
+        let got = moved(&engine, (Line, LinearFeedback), start, options, &theta.map(|v| v as f32));
+        agree(&got, &sums.map(|sum| sum / total), &standard_errors(&sample, lambda), &engine.name());
+    }
+}
+
+#[test]
+fn score_rows_of_a_network_are_the_finite_difference_of_log_e_to_the_return() {
+    const ROWS: usize = 1 << 15;
+    const STEPS: usize = 15;
+    const DT: f32 = 0.05;
+    const STD: f32 = 0.7;
+    let lambda = 8.0;
+    let start = [1.0, -0.5];
+    let policy = || Mlp::<2, 1>::new(&[4], Activation::Tanh).and_then(|p| p.squashed([-2.0], [2.0])).expect("valid");
+    let mut random = Random::new(5);
+    let theta: Vec<f32> = (0..Policy::<2, 1>::parameters(&policy())).map(|_| 0.6 * random.normal()).collect();
+
+    // An episode on the host: its cost and, if asked for, its score.
+    let pendulum = Pendulum::default();
+    let episode = |theta: &[f32], noise: &[f32], mut score: Option<&mut Vec<f32>>| {
+        let (mut x, mut cost) = (start, 0.0);
+        for (t, z) in noise.iter().enumerate() {
+            let at = Stage::<f32>::new(t, DT);
+            let [mean] = match &mut score {
+                Some(sum) => {
+                    let mut g = Gradient::new(sum);
+                    policy().pull_back(&at, &Weights::new(theta), x, [z / STD], &mut g)
+                }
+                None => policy().act(&at, &Weights::new(theta), x),
+            };
+            let u = [mean + STD * z];
+            x = pendulum.step(&at, x, u);
+            cost += f64::from(pendulum.cost(&at, x, u));
+        }
+        cost
+    };
+    let noise: Vec<Vec<f32>> = (0..ROWS).map(|_| (0..STEPS).map(|_| random.normal()).collect()).collect();
+    let scores: Vec<_> = noise
+        .iter()
+        .map(|noise| {
+            let mut score = vec![0.0; theta.len()];
+            let cost = episode(&theta, noise, Some(&mut score));
+            (cost, score)
+        })
+        .collect();
+    for engine in engines() {
+        let options = TrainingOptions {
+            horizon: STEPS,
+            samples: ROWS,
+            dt: DT,
+            rows: scored(STD),
+            weighting: exponentiated(lambda as f32),
+            step: plain(),
+            ..Default::default()
+        };
+        let fixed = move |_: &mut Random, _: &mut [f32]| start;
+        let gradient = moved(&engine, (pendulum, policy()), fixed, options, &theta);
+        let mut random = Random::new(6);
+        for direction in 0..4 {
+            let way: Vec<f32> = theta.iter().map(|_| random.normal()).collect();
+            let shifted = |h: f32| theta.iter().zip(&way).map(|(t, w)| t + h * w).collect::<Vec<f32>>();
+            let (above, below) = (shifted(1.0 / 256.0), shifted(-1.0 / 256.0));
+            // The derivative of log Σ e^{−J/λ}, the noise being the same on both sides.
+            let slopes: Vec<_> = noise
+                .iter()
+                .zip(&scores)
+                .map(|(noise, (cost, _))| {
+                    (*cost, vec![(episode(&below, noise, None) - episode(&above, noise, None)) * 128.0 / lambda])
+                })
+                .collect();
+            let least = slopes.iter().fold(f64::INFINITY, |least, (cost, _)| least.min(*cost));
+            let weigh = |cost: f64| ((least - cost) / lambda).exp();
+            let total: f64 = slopes.iter().map(|(cost, _)| weigh(*cost)).sum();
+            let truth = slopes.iter().map(|(cost, slope)| weigh(*cost) * slope[0]).sum::<f64>() / total;
+            let along = |g: &mut dyn Iterator<Item = f64>| g.zip(&way).map(|(g, w)| g * f64::from(*w)).sum::<f64>();
+            let rows: Vec<_> = scores
+                .iter()
+                .map(|(cost, score)| (*cost, vec![along(&mut score.iter().map(|g| f64::from(*g)))]))
+                .collect();
+            let error = standard_errors(&rows, lambda)[0].hypot(standard_errors(&slopes, lambda)[0]);
+            let got = along(&mut gradient.iter().copied());
+            assert!(
+                truth.abs() > 3.0 * error || direction > 0,
+                "direction {direction} tells nothing: {truth} ± {error}"
+            );
+            agree(&[got], &[truth], &[error], &format!("direction {direction}, {}", engine.name()));
+        }
+    }
+}
+
+#[test]
+fn the_natural_open_loop_step_is_mppis_plan() {
+    const STEPS: usize = 20;
+    let start = [1.0, -0.5, 0.3, 0.0];
+    for engine in engines() {
+        for (temperature, rate) in [
+            (Temperature::Fixed(0.7), 1.0),
+            (Temperature::Fixed(0.7), 0.6),
+            (Temperature::EffectiveSamples(0.3), 1.0),
+            (Temperature::Elite(0.1), 1.0),
+        ] {
+            let mppi = MppiOptions {
+                horizon: STEPS,
+                samples: 500,
+                dt: 0.1,
+                temperature,
+                noise: Noise::Diagonal([0.4; 2]),
+                step_size: rate,
+                seed: 9,
+                ..Default::default()
+            };
+            let training = TrainingOptions {
+                horizon: STEPS,
+                samples: 500,
+                dt: 0.1,
+                rows: perturbed(0.4),
+                weighting: Weighting::Exponentiated(temperature),
+                step: Step::Natural { rate: rate.into() },
+                seed: 9,
+                ..Default::default()
+            };
+            let model = DoubleIntegrator::default;
+            let mut mppi = Mppi::new(&engine, model(), mppi).expect("good options");
+            let fixed = move |_: &mut Random, _: &mut [f32]| start;
+            let mut training =
+                PolicyGradient::new(&engine, model(), OpenLoop { horizon: STEPS }, fixed, training).expect("good");
+            for iteration in 0..3 {
+                let plan = mppi.plan(&start).expect("finite costs");
+                let progress = training.step().expect("finite returns")[0];
+                let effective = (plan.effective_samples() - progress.effective_samples).abs();
+                assert!(effective < 0.01, "{effective}, {}", engine.name());
+                assert!((plan.min_cost() + progress.best_return).abs() < 1e-4);
+                assert!(
+                    (plan.mean_cost() + progress.mean_return).abs() < 1e-3 || temperature == Temperature::Elite(0.1)
+                );
+                let theta = training.parameters(0).expect("a learner");
+                for (d, (u, theta)) in plan.controls().as_flattened().iter().zip(theta).enumerate() {
+                    let off = (u - theta).abs();
+                    assert!(
+                        off < 5e-6,
+                        "{temperature:?}, iteration {iteration}, {}, coordinate {d}: {theta} instead of {u}",
+                        engine.name()
+                    );
+                }
+            }
+            assert!(training.parameters(0).expect("a learner").iter().any(|v| v.abs() > 0.1), "it moved");
+        }
+    }
+}
+
+#[test]
+fn a_natural_step_divides_by_the_information() {
+    let sigma = 0.6_f32;
+    let fixed = Rows::Scored { std: [sigma], exploration: Exploration::Fixed, antithetic: false };
+    let natural = Step::Natural { rate: 1.0.into() };
+    for engine in engines() {
+        let step = |rows, step| {
+            let options = TrainingOptions { samples: 4096, step, ..bandit(1.0, rows, 1.2) };
+            moved(&engine, (Bandit, ONE), still, options, &[0.3])
+        };
+        // Exact where it is known: σ² g.
+        for rows in [perturbed(sigma), fixed] {
+            let (g, d) = (step(rows, plain())[0], step(rows, natural)[0]);
+            assert!((d - f64::from(sigma * sigma) * g).abs() < 1e-6, "{rows:?}: {d} of {g}, {}", engine.name());
+        }
+        // The second moment Σ w g² of the rows where it is not: here with a learned deviation, g = (z/σ, z² − 1).
+        let (g, d) = (step(scored(sigma), plain()), step(scored(sigma), natural));
+        let k = f64::from(STIFFNESS);
+        let narrower = 1.0 / (1.0 + k * f64::from(sigma * sigma));
+        let centre = narrower * k * f64::from(sigma) * 0.9; // of z under the weights
+        let second = (centre * centre + narrower) / f64::from(sigma * sigma);
+        assert!((g[0] / d[0] - second).abs() < 0.1 * second, "{} but {second}, {}", g[0] / d[0], engine.name());
+        let fourth = centre.powi(4) + 6.0 * centre * centre * narrower + 3.0 * narrower * narrower;
+        let square = centre * centre + narrower;
+        let second = fourth - 2.0 * square + 1.0;
+        assert!((g[1] / d[1] - second).abs() < 0.1 * second, "{} but {second}, {}", g[1] / d[1], engine.name());
+    }
+}
+
+#[test]
+fn reinforce_is_the_limit_of_high_temperatures() {
+    // Antithetic pairs, whose scores sum to zero, so that nothing but the covariance is left.
+    let by_score = Rows::Scored { std: [0.5], exploration: Exploration::Fixed, antithetic: true };
+    let by_perturbation = Rows::Perturbed { sigma: 0.25.into(), antithetic: true, episodes: 1 };
+    for engine in engines() {
+        for rows in [by_score, by_perturbation] {
+            let gradient = |weighting| {
+                let options = TrainingOptions {
+                    horizon: LINE_STEPS,
+                    samples: 512,
+                    rows,
+                    weighting,
+                    step: plain(),
+                    ..Default::default()
+                };
+                let theta: Vec<f32> = (0..LINE_STEPS).map(|t| 0.1 * t as f32).collect();
+                moved(&engine, (Line, OpenLoop { horizon: LINE_STEPS }), line_start, options, &theta)
+            };
+            let lambda = 1000.0;
+            let exponentiated = gradient(exponentiated(lambda));
+            let signed = gradient(Weighting::Signed { standardised: false });
+            let standardised = gradient(Weighting::Signed { standardised: true });
+            let length = |g: &[f64]| g.iter().map(|g| g * g).sum::<f64>().sqrt();
+            let ratio = length(&standardised) / length(&signed);
+            assert!(length(&signed) > 0.1, "{signed:?}");
+            for d in 0..LINE_STEPS {
+                let limit = f64::from(lambda) * exponentiated[d];
+                let bound = 0.01 * length(&signed);
+                assert!(
+                    (limit - signed[d]).abs() < bound,
+                    "{rows:?}, {}, coordinate {d}: {limit} but {}",
+                    engine.name(),
+                    signed[d]
+                );
+                assert!((standardised[d] - ratio * signed[d]).abs() < 1e-4, "the same direction");
+            }
+        }
+    }
+}
+
+/// A return that is linear in the action, so that it is Gaussian.
+struct Slope;
+
+const STEEPNESS: f32 = 3.0;
+
+impl Model<1, 1> for Slope {
+    #[inline(always)]
+    fn step<R: Real>(&self, _: &Stage<R>, x: [R; 1], _: [R; 1]) -> [R; 1] {
+        x
+    }
+    #[inline(always)]
+    fn cost<R: Real>(&self, _: &Stage<R>, _: [R; 1], [a]: [R; 1]) -> R {
+        a * STEEPNESS
+    }
+}
+
+#[test]
+fn the_temperature_of_a_divergence_bound_is_that_of_reps() {
+    const LEARNERS: usize = 16;
+    for engine in engines() {
+        for nats in [0.05_f64, 0.5] {
+            let options = TrainingOptions {
+                horizon: 1,
+                samples: 16_384,
+                learners: LEARNERS,
+                rows: perturbed(1.0),
+                weighting: Weighting::Exponentiated(Temperature::Divergence(nats as f32)),
+                step: Step::Natural { rate: 1.0.into() },
+                ..Default::default()
+            };
+            let mut training = PolicyGradient::new(&engine, Slope, ONE, still, options).expect("good options");
+            let found: Vec<f64> =
+                training.step().expect("finite").iter().map(|progress| f64::from(progress.temperature)).collect();
+            // η* = s/√(2ε), and so the mean of the actions goes to −s/η* = −√(2ε).
+            let went: Vec<f64> =
+                (0..LEARNERS).map(|b| f64::from(training.parameters(b).expect("a learner")[0])).collect();
+            for (found, truth) in [(found, f64::from(STEEPNESS) / (2.0 * nats).sqrt()), (went, -(2.0 * nats).sqrt())] {
+                let mean = found.iter().sum::<f64>() / LEARNERS as f64;
+                let variance = found.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (LEARNERS - 1) as f64;
+                let error = (variance / LEARNERS as f64).sqrt();
+                assert!(error > 0.0 && error < 0.01 * truth.abs(), "{error}");
+                agree(&[mean], &[truth], &[error], &format!("{nats} nats, {}", engine.name()));
+            }
+        }
+    }
+}
+
+/// A few seconds of a pendulum under linear feedback.
+fn swing(rows: Rows<1>, step: Step, learners: usize) -> TrainingOptions<1> {
+    TrainingOptions {
+        horizon: 30,
+        samples: 100,
+        learners,
+        dt: 0.05,
+        rows,
+        weighting: Weighting::Exponentiated(Temperature::EffectiveSamples(0.3)),
+        step,
+        limits: Some(Limits { low: [-2.0], high: [2.0] }),
+        seed: 3,
+        ..Default::default()
+    }
+}
+
+fn somewhere(random: &mut Random, _: &mut [f32]) -> [f32; 2] {
+    [PI + random.normal(), random.between(-1.0, 1.0)]
+}
+
+fn pendulum(engine: &Engine, options: TrainingOptions<1>) -> PolicyGradient<2, 1, Pendulum, LinearFeedback> {
+    PolicyGradient::new(engine, Pendulum::default(), LinearFeedback, somewhere, options).expect("good options")
+}
+
+fn saved<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>>(
+    training: &PolicyGradient<N, M, D, P>,
+) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    training.save(&mut bytes).expect("a vector takes it");
+    bytes
+}
+
+fn steps<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>>(
+    training: &mut PolicyGradient<N, M, D, P>,
+    count: usize,
+) {
+    for _ in 0..count {
+        training.step().expect("finite returns");
+    }
+}
+
+#[test]
+fn a_resumed_training_ends_with_the_same_bits() {
+    let annealed = |first: f32, last: f32| Annealed { first, last, over: 5 };
+    let cases = [
+        (
+            Rows::Perturbed { sigma: annealed(0.5, 0.1), antithetic: true, episodes: 3 },
+            Step::Adam { rate: annealed(0.1, 0.01) },
+        ),
+        (scored(0.5), Step::Momentum { rate: 0.01.into(), momentum: 0.9 }),
+        (
+            Rows::Scored { std: [0.5], exploration: Exploration::Annealed(annealed(1.0, 0.2)), antithetic: true },
+            Step::Natural { rate: 0.1.into() },
+        ),
+    ];
+    for engine in engines() {
+        for (rows, step) in cases {
+            let mut whole = pendulum(&engine, swing(rows, step, 2));
+            steps(&mut whole, 3);
+            let half = saved(&whole);
+            steps(&mut whole, 4);
+
+            // Whatever seed the other was built with: that of the file counts.
+            let mut resumed = pendulum(&engine, TrainingOptions { seed: 77, ..swing(rows, step, 2) });
+            steps(&mut resumed, 1);
+            resumed.resume(&half[..]).expect("it was just written");
+            assert_eq!(resumed.iteration(), 3);
+            assert_eq!(saved(&resumed), half, "what was read is what was written");
+            steps(&mut resumed, 4);
+            assert_eq!(saved(&resumed), saved(&whole), "{rows:?}, {step:?}, {}", engine.name());
+            assert_ne!(saved(&resumed), half);
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_none_changes_nothing() {
+    let options = || swing(scored(0.5), plain(), 2);
+    let mut training = pendulum(&cpu(), options());
+    steps(&mut training, 2);
+    let file = saved(&training);
+    steps(&mut training, 1);
+    let now = saved(&training);
+
+    let damaged = |at: usize| {
+        let mut file = file.clone();
+        file[at] ^= 0x10;
+        file
+    };
+    let length = file.len();
+    let version = |found| CheckpointError::Version { found, expected: 1 };
+    let cases = [
+        ("nothing", Vec::new(), CheckpointError::NotACheckpoint),
+        ("something else", b"P6 640 480 255".to_vec(), CheckpointError::NotACheckpoint),
+        ("another version", damaged(8), version(17)),
+        ("cut in the header", file[..14].to_vec(), CheckpointError::Length { found: 14, expected: length }),
+        (
+            "cut at the end",
+            file[..length - 1].to_vec(),
+            CheckpointError::Length { found: length - 1, expected: length },
+        ),
+        ("a bit flipped", damaged(60), CheckpointError::Damaged),
+        ("a bit of the checksum flipped", damaged(length - 1), CheckpointError::Damaged),
+        (
+            "other learners",
+            saved(&pendulum(&cpu(), swing(scored(0.5), plain(), 3))),
+            CheckpointError::Mismatch { what: "learners", found: 3, expected: 2 },
+        ),
+        (
+            "other rows",
+            saved(&pendulum(&cpu(), swing(perturbed(0.5), plain(), 2))),
+            CheckpointError::Mismatch { what: "numbers per learner", found: 3, expected: 4 },
+        ),
+    ];
+    for (what, file, error) in cases {
+        assert_eq!(training.resume(&file[..]), Err(error), "{what}");
+        assert_eq!(saved(&training), now, "{what}: nothing is lost");
+    }
+
+    /// A disk that is full.
+    struct Full;
+    impl std::io::Write for Full {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::Error::other("no space left"))
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    assert_eq!(training.save(Full), Err(CheckpointError::Io { message: "no space left".into() }));
+    training.resume(&file[..]).expect("the file itself is good");
+    assert_eq!(training.iteration(), 2);
+}
+
+#[test]
+fn an_iteration_without_finite_returns_changes_nothing() {
+    for engine in engines() {
+        let broken = Arc::new(AtomicBool::new(false));
+        let starts = {
+            let broken = Arc::clone(&broken);
+            move |random: &mut Random, params: &mut [f32]| match broken.load(Ordering::Relaxed) {
+                true => [f32::NAN; 2],
+                false => somewhere(random, params),
+            }
+        };
+        for rows in [scored(0.5), perturbed(0.5)] {
+            let options = swing(rows, Step::Adam { rate: 0.1.into() }, 2);
+            let model = Pendulum::default();
+            let mut training = PolicyGradient::new(&engine, model, LinearFeedback, starts.clone(), options.clone())
+                .expect("good options");
+            steps(&mut training, 2);
+            let before = saved(&training);
+            broken.store(true, Ordering::Relaxed);
+            assert_eq!(training.step().err(), Some(PlanError::NoFiniteRow { rows: 100 }), "{}", engine.name());
+            assert_eq!(saved(&training), before, "{}", engine.name());
+            broken.store(false, Ordering::Relaxed);
+
+            // It goes on as if nothing had been.
+            steps(&mut training, 2);
+            let mut other = pendulum(&engine, options);
+            steps(&mut other, 4);
+            assert_eq!(saved(&training), saved(&other), "{}", engine.name());
+        }
+    }
+}
+
+#[test]
+fn episodes_that_are_not_finite_do_not_count() {
+    for engine in engines() {
+        let starts = |random: &mut Random, _: &mut [f32]| match random.uniform() < 0.25 {
+            true => [f32::NAN, 0.0],
+            false => [random.normal(), 0.0],
+        };
+        let options = TrainingOptions { samples: 400, ..swing(scored(0.5), Step::Natural { rate: 0.1.into() }, 1) };
+        let mut training =
+            PolicyGradient::new(&engine, Pendulum::default(), LinearFeedback, starts, options).expect("good options");
+        let progress = training.step().expect("most are finite")[0];
+        assert!((60..140).contains(&progress.invalid_rows), "{progress:?}, {}", engine.name());
+        assert!(progress.mean_return.is_finite() && progress.step.is_finite());
+        assert!(training.parameters(0).expect("a learner").iter().all(|v| v.is_finite()));
+    }
+}
+
+/// Linear feedback that leaves its derivatives to dual numbers, in as many copies as it is told.
+struct Copies(usize);
+
+impl Policy<2, 1> for Copies {
+    fn parameters(&self) -> usize {
+        3 * self.0
+    }
+    #[inline(always)]
+    fn act<R: Real>(&self, _: &Stage<R>, theta: &Weights<R>, [p, v]: [R; 2]) -> [R; 1] {
+        let mut sum = R::from(0.0);
+        for i in 0..self.0 {
+            sum += theta.get(3 * i) * p + theta.get(3 * i + 1) * v + theta.get(3 * i + 2);
+        }
+        [sum]
+    }
+    fn initial(&self, _: &mut Random) -> Vec<f32> {
+        vec![0.0; 3 * self.0]
+    }
+}
+
+#[test]
+fn a_policy_of_ones_own_is_trained_by_dual_numbers_or_by_perturbation() {
+    for engine in engines() {
+        let options = || swing(scored(0.5), Step::Natural { rate: 0.2.into() }, 1);
+        let own =
+            |copies, options| PolicyGradient::new(&engine, Pendulum::default(), Copies(copies), somewhere, options);
+        let (mut by_duals, mut by_hand) = (own(1, options()).expect("few parameters"), pendulum(&engine, options()));
+        steps(&mut by_duals, 3);
+        steps(&mut by_hand, 3);
+        let both = by_duals.parameters(0).into_iter().flatten().zip(by_hand.parameters(0).into_iter().flatten());
+        for (a, b) in both {
+            assert!((a - b).abs() < 1e-4 * (1.0 + b.abs()), "{a} but {b}, {}", engine.name());
+        }
+        let refused = own(22, options()).err();
+        let expected = ModelError::NoPullBack { parameters: 66, limit: 64 };
+        assert_eq!(refused, Some(BuildError::Model(expected)), "{}", engine.name());
+        let mut many = own(22, swing(perturbed(0.1), plain(), 1)).expect("perturbation needs no derivatives");
+        steps(&mut many, 1);
+    }
+}
+
+/// A policy that is not what it says.
+struct Odd {
+    parameters: usize,
+    initial: Vec<f32>,
+}
+
+impl Policy<2, 1> for Odd {
+    fn parameters(&self) -> usize {
+        self.parameters
+    }
+    #[inline(always)]
+    fn act<R: Real>(&self, _: &Stage<R>, theta: &Weights<R>, _: [R; 2]) -> [R; 1] {
+        [theta.get(1)]
+    }
+    fn initial(&self, _: &mut Random) -> Vec<f32> {
+        self.initial.clone()
+    }
+}
+
+#[test]
+fn every_option_out_of_range_is_named() {
+    let base = || swing(perturbed(0.5), plain(), 1);
+    let rows = |rows| TrainingOptions { rows, ..base() };
+    let step = |step| TrainingOptions { step, ..base() };
+    let weighting = |temperature| TrainingOptions { weighting: Weighting::Exponentiated(temperature), ..base() };
+    let sigma = |first, last| {
+        rows(Rows::Perturbed { sigma: Annealed { first, last, over: 3 }, antithetic: false, episodes: 1 })
+    };
+    let std = |std, exploration| rows(Rows::Scored { std: [std], exploration, antithetic: false });
+    let references = |values, columns| TrainingOptions { references: Some(References { values, columns }), ..base() };
+    let cases = [
+        ("horizon", TrainingOptions { horizon: 0, ..base() }),
+        ("samples", TrainingOptions { samples: 0, ..base() }),
+        ("samples", TrainingOptions { samples: usize::MAX, ..base() }),
+        ("learners", TrainingOptions { learners: 0, ..base() }),
+        ("learners", TrainingOptions { learners: 65_536, ..base() }),
+        ("samples", TrainingOptions { samples: 1 << 20, learners: 60_000, ..base() }),
+        ("dt", TrainingOptions { dt: 0.0, ..base() }),
+        ("dt", TrainingOptions { dt: f32::NAN, ..base() }),
+        ("sigma", sigma(0.0, 1.0)),
+        ("sigma", sigma(1.0, f32::INFINITY)),
+        ("episodes", rows(Rows::Perturbed { sigma: 1.0.into(), antithetic: false, episodes: 0 })),
+        ("std", std(-1.0, Exploration::Fixed)),
+        ("std", std(f32::NAN, Exploration::Fixed)),
+        ("least", std(1.0, Exploration::Learned { least: 0.0 })),
+        ("exploration", std(1.0, Exploration::Annealed(Annealed { first: 1.0, last: 0.0, over: 9 }))),
+        ("rate", step(Step::Plain { rate: 0.0.into() })),
+        ("rate", step(Step::Natural { rate: f32::NAN.into() })),
+        ("rate", step(Step::Adam { rate: (-1.0).into() })),
+        ("momentum", step(Step::Momentum { rate: 1.0.into(), momentum: 1.0 })),
+        ("momentum", step(Step::Momentum { rate: 1.0.into(), momentum: f32::NAN })),
+        ("temperature", weighting(Temperature::Fixed(0.0))),
+        ("temperature", weighting(Temperature::EffectiveSamples(1.5))),
+        ("temperature", weighting(Temperature::Divergence(-1.0))),
+        ("limits", TrainingOptions { limits: Some(Limits { low: [1.0], high: [0.0] }), ..base() }),
+        ("params", TrainingOptions { params: vec![f32::NAN], ..base() }),
+        ("references", references(vec![], 1)),
+        ("references", references(vec![1.0; 3], 2)),
+    ];
+    for (field, options) in cases {
+        let printed = format!("{options:?}");
+        match PolicyGradient::new(&cpu(), Pendulum::default(), LinearFeedback, somewhere, options) {
+            Err(BuildError::Invalid(error)) => assert_eq!(error.field, field, "{error}"),
+            other => panic!("{printed}: {other:?} instead of an error about `{field}`"),
+        }
+    }
+
+    // Parameters that the model reads and nobody gives.
+    match PolicyGradient::new(&cpu(), Bandit, ONE, still, TrainingOptions::default()) {
+        Err(BuildError::Invalid(error)) => assert_eq!(error.field, "params", "{error}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn policies_that_are_none_are_refused() {
+    let build = |parameters, initial: &[f32]| {
+        let policy = Odd { parameters, initial: initial.to_vec() };
+        PolicyGradient::new(&cpu(), Pendulum::default(), policy, somewhere, swing(perturbed(0.5), plain(), 1))
+    };
+    build(2, &[0.0; 2]).expect("this one is");
+    for (parameters, initial) in [(0, &[][..]), (2, &[0.0]), (2, &[0.0, f32::NAN])] {
+        match build(parameters, initial) {
+            Err(BuildError::Invalid(error)) => assert_eq!(error.field, "policy", "{error}"),
+            other => panic!("{parameters} parameters, initial {initial:?}: {other:?}"),
+        }
+    }
+    let unknown = ModelError::NoSuchParameter { index: 1, parameters: 1 };
+    assert_eq!(build(1, &[0.0]).err(), Some(BuildError::Model(unknown)));
+    // Those that ship, too, when they are empty.
+    let empty = |rows| {
+        let policy = OpenLoop { horizon: 0 };
+        PolicyGradient::new(&cpu(), Pendulum::default(), policy, somewhere, swing(rows, plain(), 1)).err()
+    };
+    for error in [empty(perturbed(0.5)), empty(scored(0.5))] {
+        assert!(matches!(error, Some(BuildError::Invalid(error)) if error.field == "policy"));
+    }
+}
+
+#[test]
+fn arguments_out_of_range_are_named() {
+    let mut training = pendulum(&cpu(), swing(perturbed(0.5), plain(), 2));
+    let before = saved(&training);
+    assert_eq!(training.parameters(2).expect_err("two learners").field, "learner");
+    assert_eq!(training.exploration(2).expect_err("two learners").field, "learner");
+    assert_eq!(training.controller(9).expect_err("two learners").field, "learner");
+    assert_eq!(training.evaluate(2, 1, 0).expect_err("two learners").field, "learner");
+    assert_eq!(training.set_parameters(2, &[0.0; 3]).expect_err("two learners").field, "learner");
+    assert_eq!(training.set_parameters(0, &[0.0; 4]).expect_err("three parameters").field, "theta");
+    assert_eq!(training.set_parameters(0, &[0.0, f32::NAN, 0.0]).expect_err("not finite").field, "theta");
+    assert_eq!(training.episode(0, [f32::NAN, 0.0]).expect_err("not finite").field, "start");
+    assert_eq!(saved(&training), before);
+}
+
+#[test]
+fn a_learner_learns_the_same_alone_and_among_others() {
+    for engine in engines() {
+        for rows in [scored(0.5), perturbed(0.5)] {
+            let step = Step::Natural { rate: 0.2.into() };
+            let (mut alone, mut among) =
+                (pendulum(&engine, swing(rows, step, 1)), pendulum(&engine, swing(rows, step, 3)));
+            steps(&mut alone, 3);
+            steps(&mut among, 3);
+            assert_eq!(alone.parameters(0), among.parameters(0), "{}", engine.name());
+            assert_ne!(among.parameters(0), among.parameters(1), "{}", engine.name());
+            assert_ne!(among.parameters(1), among.parameters(2), "{}", engine.name());
+        }
+    }
+}
+
+#[test]
+fn engines_agree_on_what_is_learned() {
+    let reference = cpu();
+    for engine in engines().iter().skip(1) {
+        for rows in [scored(0.5), Rows::Perturbed { sigma: 0.5.into(), antithetic: true, episodes: 4 }] {
+            let policy = || Mlp::<2, 1>::new(&[8], Activation::Tanh).expect("valid");
+            let train = |engine| {
+                let weighting = exponentiated(20.0);
+                let options = TrainingOptions { weighting, ..swing(rows, Step::Natural { rate: 0.1.into() }, 2) };
+                let mut training = PolicyGradient::new(engine, Pendulum::default(), policy(), somewhere, options)
+                    .expect("good options");
+                steps(&mut training, 3);
+                training
+            };
+            let (a, b) = (train(&reference), train(engine));
+            for learner in 0..2 {
+                let pairs =
+                    a.parameters(learner).into_iter().flatten().zip(b.parameters(learner).into_iter().flatten());
+                for (a, b) in pairs {
+                    assert!(
+                        (a - b).abs() < 2e-4 * (1.0 + a.abs()),
+                        "{rows:?}, {}: {b} but {a} on the CPU",
+                        engine.name()
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn exploration_is_fixed_annealed_or_learned() {
+    let run = |exploration, iterations| {
+        let rows = Rows::Scored { std: [0.5], exploration, antithetic: false };
+        let mut training = pendulum(&cpu(), swing(rows, Step::Plain { rate: 0.05.into() }, 1));
+        steps(&mut training, iterations);
+        training.exploration(0).expect("a learner").expect("score rows")[0]
+    };
+    let close = |a: f32, b: f32| assert!((a - b).abs() < 1e-6, "{a} but {b}");
+    close(run(Exploration::Fixed, 5), 0.5);
+    let halved = Exploration::Annealed(Annealed { first: 1.0, last: 0.25, over: 4 });
+    close(run(halved, 0), 0.5);
+    close(run(halved, 2), 0.25);
+    close(run(halved, 9), 0.125);
+    assert!((run(Exploration::Learned { least: 1e-3 }, 5) - 0.5).abs() > 1e-3);
+    close(run(Exploration::Learned { least: 0.45 }, 0), 0.5);
+    assert!(run(Exploration::Learned { least: 0.45 }, 60) > 0.45 - 1e-6);
+    let none = pendulum(&cpu(), swing(perturbed(0.5), plain(), 1));
+    assert_eq!(none.exploration(0).expect("a learner"), None);
+}
+
+#[test]
+fn training_stops_when_it_is_told_to() {
+    let mut training = pendulum(&cpu(), swing(perturbed(0.5), Step::Natural { rate: 1.0.into() }, 2));
+    let mut seen = Vec::new();
+    let watch = |progress: &[gibbs::Progress]| {
+        seen.push((progress.len(), progress[0].iteration));
+        if seen.len() == 4 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    training.train(10, watch).expect("finite returns");
+    assert_eq!(seen, [(2, 1), (2, 2), (2, 3), (2, 4)]);
+    assert_eq!(training.iteration(), 4);
+    training.train(2, |_| ControlFlow::Continue(())).expect("finite returns");
+    assert_eq!(training.iteration(), 6);
+}
+
+#[test]
+fn a_controller_acts_as_the_trained_policy_does() {
+    // Time-varying, within limits, so that the time step and the limits count.
+    let options = swing(perturbed(2.0), Step::Natural { rate: 1.0.into() }, 2);
+    let policy = TimeVaryingFeedback { horizon: 30 };
+    let mut training =
+        PolicyGradient::new(&cpu(), Pendulum::default(), policy, somewhere, options).expect("good options");
+    steps(&mut training, 3);
+    let episodes = training.evaluate(1, 5, 8).expect("a learner");
+    assert_eq!(episodes, training.evaluate(1, 5, 8).expect("a learner"), "the same seed, the same episodes");
+    assert_ne!(episodes, training.evaluate(1, 5, 9).expect("a learner"));
+    let mut controller = training.controller(1).expect("a learner");
+    assert_eq!(controller.parameters(), training.parameters(1).expect("a learner"));
+    for episode in &episodes {
+        assert_eq!((episode.states.len(), episode.controls.len()), (31, 30));
+        assert_eq!(&training.episode(1, episode.states[0]).expect("finite"), episode);
+        controller.reset();
+        for (x, u) in episode.states.iter().zip(&episode.controls) {
+            let [got] = controller.act(*x);
+            assert!((got - u[0]).abs() < 1e-4 && got.abs() <= 2.0, "{got} but {u:?}");
+        }
+    }
+    assert!(episodes.iter().any(|episode| episode.controls.iter().any(|u| u[0].abs() == 2.0)), "limits were reached");
+    assert!(training.controller(0).expect("a learner").parameters() != controller.parameters());
+}
+
+/// Balance: the pole of a [`CartPole`] near upright, the cart near the middle. Ends on the floor or off the track.
+struct Balance(CartPole);
+
+impl Model<4, 1> for Balance {
+    #[inline(always)]
+    fn step<R: Real>(&self, at: &Stage<R>, x: [R; 4], u: [R; 1]) -> [R; 4] {
+        self.0.step(at, x, u)
+    }
+    #[inline(always)]
+    fn cost<R: Real>(&self, _: &Stage<R>, [x, _, angle, _]: [R; 4], [u]: [R; 1]) -> R {
+        // A step that is still standing earns one; what is left keeps the cart in the middle.
+        (angle.cos() + 1.0) * 10.0 + x.square() * 0.1 + u.square() * 0.001 - 1.0
+    }
+    #[inline(always)]
+    fn done<R: Real>(&self, _: &Stage<R>, [x, _, angle, _]: [R; 4]) -> R::Mask {
+        (angle - PI).abs().gt(0.8) | x.abs().gt(2.4)
+    }
+}
+
+/// The share of fresh episodes that stand to the end.
+fn balanced(training: &PolicyGradient<4, 1, Balance, LinearFeedback>) -> f64 {
+    let episodes = training.evaluate(0, 200, 12).expect("a learner");
+    let stands = |state: &[f32; 4]| (state[2] - PI).abs() < 0.2 && state[0].abs() < 2.4;
+    let good =
+        episodes.iter().filter(|episode| episode.controls.len() == 250 && episode.states[150..].iter().all(stands));
+    good.count() as f64 / episodes.len() as f64
+}
+
+#[test]
+fn a_cart_pole_learns_to_balance() {
+    let near_upright = |random: &mut Random, _: &mut [f32]| {
+        let mut u = || random.between(-0.2, 0.2);
+        [u(), u(), PI + u(), u()]
+    };
+    let by_perturbation = Rows::Perturbed { sigma: 4.0.into(), antithetic: true, episodes: 8 };
+    let by_score = Rows::Scored { std: [4.0], exploration: Exploration::Fixed, antithetic: true };
+    for engine in engines() {
+        for (rows, step, effective, iterations) in [
+            (by_perturbation, Step::Natural { rate: 1.0.into() }, 0.2, 60),
+            (by_score, Step::Adam { rate: Annealed { first: 1.0, last: 0.1, over: 1000 } }, 0.7, 1000),
+        ] {
+            let options = TrainingOptions {
+                horizon: 250,
+                samples: 256,
+                rows,
+                weighting: Weighting::Exponentiated(Temperature::EffectiveSamples(effective)),
+                step,
+                limits: Some(Limits { low: [-10.0], high: [10.0] }),
+                ..Default::default()
+            };
+            let mut training =
+                PolicyGradient::new(&engine, Balance(CartPole::default()), LinearFeedback, near_upright, options)
+                    .expect("good options");
+            let untrained = balanced(&training);
+            assert!(untrained < 0.05, "doing nothing must not be enough: {untrained}");
+            steps(&mut training, iterations);
+            let trained = balanced(&training);
+            assert!(trained >= 0.95, "{rows:?}, {}: {trained}", engine.name());
+        }
+    }
+}
