@@ -1,0 +1,138 @@
+//! Draws new samples from data sets by the ideal denoiser: a diffusion process that needs no network, since the mean of the
+//! data under the posterior is a weighted mean of the rows themselves.
+//!
+//! The data are made here: points along a spiral, and pictures of 12 × 12 pixels that show a blurred spot somewhere. Chains
+//! stop at a level of noise, as wide as the data are apart, and end with its denoised mean: a blend of the nearest rows, and
+//! none of them. Guided by a reward, they prefer what is rewarded (the outer end of the spiral; spots on the right), as much
+//! as weights e^{R/λ} say.
+//!
+//! `cargo run --release --example denoise` prints how near the samples come to the data's own distribution and to the
+//! weighted one, and draws them to `denoise.png`. It fails unless they do, or if more than 2 % are copies of rows.
+
+#[path = "../common/canvas.rs"]
+mod canvas;
+mod data;
+mod draw;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use gibbs::{
+    Backend, Diffusion, Engine, EngineOptions, Process, Proposal, Sampler, SamplingOptions, Schedule, Temperature,
+};
+
+use data::DataSet;
+
+#[derive(Parser)]
+#[command(about = "Draw new samples from data sets by the ideal denoiser, unguided and guided.")]
+struct Arguments {
+    /// auto, gpu, software or cpu
+    #[arg(long, default_value = "auto")]
+    backend: Backend,
+    /// Rows of each data set
+    #[arg(long, default_value_t = 4000)]
+    rows: usize,
+    /// Chains, each of which ends as one sample
+    #[arg(long, default_value_t = 1000)]
+    chains: usize,
+    /// Noise levels
+    #[arg(long, default_value_t = 40)]
+    levels: usize,
+    /// Seed of the data and of the noise
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Folder for the picture, made if it is not there
+    #[arg(long, default_value = ".")]
+    out: PathBuf,
+    /// Fewer rows and chains
+    #[arg(long)]
+    quick: bool,
+}
+
+/// Samples of one data set.
+struct Drawn {
+    data: DataSet,
+    unguided: Vec<f32>,
+    guided: Vec<f32>,
+}
+
+fn main() -> ExitCode {
+    env_logger::init();
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    let engine = Engine::with(EngineOptions { backend: arguments.backend, ..Default::default() })?;
+    let (rows, chains) = if arguments.quick { (1000, 500) } else { (arguments.rows, arguments.chains) };
+    println!("{rows} rows, {chains} chains, {} levels, on {}", arguments.levels, engine.name());
+    println!("mean reward of the data and of the samples, and what both should be when guided by e^(R/λ)\n");
+    println!("{:>8} {:>9} {:>9} {:>11} {:>9} {:>9}", "", "data", "unguided", "should be", "guided", "copies");
+    let mut all = Vec::new();
+    for data in [data::spiral(rows, arguments.seed), data::spots(rows, arguments.seed)] {
+        all.push(denoise(&engine, arguments, chains, data)?);
+    }
+    std::fs::create_dir_all(&arguments.out).with_context(|| format!("cannot make {}", arguments.out.display()))?;
+    let picture = arguments.out.join("denoise.png");
+    draw::samples(&picture, &all)?;
+    println!("\ndrew {}", picture.display());
+    Ok(())
+}
+
+/// Samples a data set, unguided and guided, and holds both against what the rows and their rewards say.
+fn denoise(engine: &Engine, arguments: &Arguments, chains: usize, data: DataSet) -> Result<Drawn> {
+    let options = SamplingOptions {
+        chains,
+        process: Process {
+            schedule: Schedule::Geometric { levels: arguments.levels, smallest: data.apart, largest: data.wide },
+            sampler: Sampler::Ddpm,
+            proposal: Proposal::Posterior,
+        },
+        // Rewards are divided by this.
+        temperature: Temperature::Fixed(1.0),
+        seed: arguments.seed,
+        ..Default::default()
+    };
+    let mut diffusion = Diffusion::of_data(engine, &data.rows, data.width, options)?;
+    let unguided = diffusion.sample()?.values().to_vec();
+    let rewards: Vec<f32> = data.rows.chunks_exact(data.width).map(|row| (data.reward)(row)).collect();
+    diffusion.guide(&rewards)?;
+    let guided = diffusion.sample()?.values().to_vec();
+
+    let of = |samples: &[f32]| {
+        let rewards = samples.chunks_exact(data.width).map(|row| f64::from((data.reward)(row)));
+        rewards.sum::<f64>() / (samples.len() / data.width) as f64
+    };
+    let weights: Vec<f64> = rewards.iter().map(|reward| f64::from(*reward).exp()).collect();
+    let weighted: f64 = weights.iter().zip(&rewards).map(|(w, reward)| w * f64::from(*reward)).sum();
+    let expected = weighted / weights.iter().sum::<f64>();
+    let copies = copies(&data, &unguided) + copies(&data, &guided);
+    let [own, found, led] = [of(&data.rows), of(&unguided), of(&guided)];
+    println!("{:>8} {own:>9.3} {found:>9.3} {expected:>11.3} {led:>9.3} {copies:>9}", data.name);
+
+    // The standard deviation of the rewards, which are of the order of one, over the root of the chains: five of them.
+    let chance = 5.0 / (chains as f64).sqrt();
+    ensure!((own - found).abs() < chance, "the samples of {} are not as its rows are", data.name);
+    ensure!((expected - led).abs() < chance, "the guided samples of {} are not as its weighted rows are", data.name);
+    ensure!(expected - own > 2.0 * chance, "the rewards of {} guide nowhere", data.name);
+    // A row far from all others denoises to itself.
+    ensure!(50 * copies < chains, "{copies} samples of {} are copies of its rows", data.name);
+    Ok(Drawn { data, unguided, guided })
+}
+
+/// How many samples are rows of the data, to a hundredth of the noise that chains stop at.
+fn copies(data: &DataSet, samples: &[f32]) -> usize {
+    let near = |sample: &[f32], row: &[f32]| {
+        let square: f32 = sample.iter().zip(row).map(|(a, b)| (a - b).powi(2)).sum();
+        square.sqrt() < 0.01 * data.apart
+    };
+    let is_copy = |sample: &&[f32]| data.rows.chunks_exact(data.width).any(|row| near(sample, row));
+    samples.chunks_exact(data.width).filter(is_copy).count()
+}

@@ -1,0 +1,75 @@
+//! The densities e^{−E(x, y)} that are sampled: a mixture, a ring, a potential from chemistry, and one of your own.
+
+use std::f32::consts::{PI, TAU};
+
+use gibbs::{Energy, Real, Stage};
+
+/// Yours: write any function of x and y, and run with `--energy own`. Low is likely; a difference of 1 is a factor of e. Most of
+/// it should lie within [−3, 3]².
+pub struct Own;
+
+impl Energy<2> for Own {
+    #[inline(always)]
+    fn energy<R: Real>(&self, _at: &Stage<R>, [x, y]: [R; 2]) -> R {
+        // A winding valley.
+        let off = y - (x * 2.0).sin() * 1.2;
+        off.square() * 8.0 + x.square() * 0.5
+    }
+}
+
+/// Five Gaussians of unequal weights around a pentagon.
+pub struct Mixture;
+
+impl Energy<2> for Mixture {
+    #[inline(always)]
+    fn energy<R: Real>(&self, _at: &Stage<R>, [x, y]: [R; 2]) -> R {
+        let mut density = R::from(1e-30);
+        for k in 0..5 {
+            let (s, c) = (0.5 * PI + TAU * k as f32 / 5.0).sin_cos();
+            let deviation = 0.15 + 0.05 * k as f32;
+            let square = (x - 1.8 * c).square() + (y - 1.8 * s).square();
+            let weight = (1.0 + k as f32) / (TAU * deviation * deviation);
+            density = density + (square * (-0.5 / (deviation * deviation))).exp() * weight;
+        }
+        -density.ln()
+    }
+}
+
+/// A ring of radius 2 and width 0.15, twice as likely on the right as on the left.
+pub struct Ring;
+
+impl Energy<2> for Ring {
+    #[inline(always)]
+    fn energy<R: Real>(&self, _at: &Stage<R>, [x, y]: [R; 2]) -> R {
+        let radius = (x.square() + y.square() + 1e-12).sqrt();
+        let off = (radius - 2.0) * (1.0 / 0.15);
+        off.square() * 0.5 - x / (radius + 0.01) * 0.35
+    }
+}
+
+/// The potential of K. Müller and L. D. Brown (*Location of saddle points and minimum energy paths by a constrained simplex
+/// optimization procedure*, Theoretica Chimica Acta 53, 1979), divided by 20: three wells, of which two are joined by a
+/// pass. It is shifted and stretched to [−3, 3]².
+pub struct MuellerBrown;
+
+impl Energy<2> for MuellerBrown {
+    #[inline(always)]
+    fn energy<R: Real>(&self, _at: &Stage<R>, [x, y]: [R; 2]) -> R {
+        const WELLS: [[f32; 6]; 4] = [
+            // A, a, b, c, x₀, y₀
+            [-200.0, -1.0, 0.0, -10.0, 1.0, 0.0],
+            [-100.0, -1.0, 0.0, -10.0, 0.0, 0.5],
+            [-170.0, -6.5, 11.0, -6.5, -0.5, 1.5],
+            [15.0, 0.7, 0.6, 0.7, -1.0, 1.0],
+        ];
+        let (x, y) = (x * 0.5 - 0.25, y * 0.5 + 0.75);
+        let mut sum = R::from(0.0);
+        for [height, a, b, c, x0, y0] in WELLS {
+            let (dx, dy) = (x - x0, y - y0);
+            let exponent = dx.square() * a + dx * dy * b + dy.square() * c;
+            // The last term grows without bound; far away it is large enough.
+            sum = sum + exponent.min(R::from(4.0)).exp() * height;
+        }
+        sum * 0.05
+    }
+}
