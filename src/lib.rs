@@ -1,8 +1,15 @@
-//! Sampling-based control on any GPU, from plain Rust.
+//! Sampling-based control, policy search and diffusion on any GPU, from plain Rust.
 //!
-//! `gibbs` draws thousands of control sequences, rolls a model of your system out under each, weighs them by e^{−J/λ} and
-//! averages them: *model predictive path integral control* (MPPI). You write the system once, in plain Rust. It runs fused
-//! into one WGSL kernel on Vulkan, Metal and DX12, or on the SIMD lanes of the CPU, with the same numbers.
+//! `gibbs` draws thousands of rows (control sequences, parameters of a policy, points of a density), scores each by a model of
+//! your system, weighs them by e^{−J/λ} and averages them. You write the system once, in plain Rust. It runs fused into one
+//! WGSL kernel on Vulkan, Metal and DX12, or on the SIMD lanes of the CPU, with the same numbers.
+//!
+//! | driver | what it finds |
+//! |---|---|
+//! | [`Mppi`] | the next controls, by model predictive path integral control; with [`MppiOptions::adapt`] by cross-entropy |
+//! | [`DiffusionPlanner`] | the next controls, by a reverse diffusion process |
+//! | [`PolicyGradient`] | a [`Policy`], by the exponentiated policy gradient |
+//! | [`Diffusion`] | samples of an [`Energy`] or of a data set |
 //!
 //! # A system
 //!
@@ -79,6 +86,45 @@
 //!
 //! The [`Plan`] also tells the effective sample size, log Z, the temperature, how many rollouts were not finite, and how
 //! long each stage took.
+//!
+//! # The same by diffusion
+//!
+//! Both planners are a [`Planner`], so that one is swapped for the other in a line. A few noise levels per call and the plan of
+//! the call before to start from: diffusion-annealed model predictive control.
+//!
+//! ```
+//! use gibbs::models::DoubleIntegrator;
+//! use gibbs::{DiffusionOptions, DiffusionPlanner, Engine, Process, Schedule};
+//!
+//! let options = DiffusionOptions {
+//!     horizon: 30,
+//!     samples: 256,
+//!     dt: 0.1,
+//!     process: Process { schedule: Schedule::annealed(4, 0.5), ..Default::default() },
+//!     horizon_annealing: Some(0.5),
+//!     ..Default::default()
+//! };
+//! let mut planner = DiffusionPlanner::new(&Engine::new()?, DoubleIntegrator::default(), options)?;
+//!
+//! let mut state = [2.0, -1.0, 0.0, 0.0];
+//! for _ in 0..60 {
+//!     state = planner.plan(&state)?.states()[1];
+//!     planner.shift(1);
+//! }
+//! assert!(state[0].abs() < 0.3 && state[1].abs() < 0.3);
+//! # Ok::<(), gibbs::Error>(())
+//! ```
+//!
+//! # A policy instead of a plan
+//!
+//! [`PolicyGradient`] trains a [`Policy`] on the same kind of model, from initial states that you draw; the [`policies`] that
+//! ship go from linear feedback to perceptrons. What it leaves behind is plain numbers and a [`Controller`] in plain `f32`,
+//! which needs no engine. Its example stands with it.
+//!
+//! # Samples instead of one answer
+//!
+//! [`Diffusion`] runs thousands of chains at once, all levels in one submission: samples of e^{−E/λ} for any [`Energy`], or of
+//! a data set by the ideal denoiser, guided by rewards if you like. Its example stands with it.
 //!
 //! # What may change at run time
 //!
