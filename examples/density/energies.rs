@@ -29,7 +29,7 @@ impl Energy<2> for Mixture {
             let deviation = 0.15 + 0.05 * k as f32;
             let square = (x - 1.8 * c).square() + (y - 1.8 * s).square();
             let weight = (1.0 + k as f32) / (TAU * deviation * deviation);
-            density = density + (square * (-0.5 / (deviation * deviation))).exp() * weight;
+            density += (square * (-0.5 / (deviation * deviation))).exp() * weight;
         }
         -density.ln()
     }
@@ -68,7 +68,7 @@ impl Energy<2> for MuellerBrown {
             let (dx, dy) = (x - x0, y - y0);
             let exponent = dx.square() * a + dx * dy * b + dy.square() * c;
             // The last term grows without bound; far away it is large enough.
-            sum = sum + exponent.min(R::from(4.0)).exp() * height;
+            sum += exponent.min(R::from(4.0)).exp() * height;
         }
         sum * 0.05
     }

@@ -179,7 +179,7 @@ impl Outcome {
         match self.task.published() {
             None => self.merit() >= 95.0,
             Some(best) if quick => self.mean_return >= 0.5 * best,
-            Some(best) => self.mean_return + 2.0 * self.error >= best,
+            Some(best) => self.mean_return >= best,
         }
     }
 }

@@ -194,28 +194,75 @@ impl Rows<'_> {
     /// Row after row: along the coordinates. A row of no weight is not read.
     #[inline(always)]
     fn one_by_one<S: Simd>(&self, weights: &[f32], mean: &mut [f32], second: &mut [f32]) {
+        /// Rows whose sums stay in registers before they go back to memory.
+        const ROWS: usize = 16;
         let width = self.update.width as usize;
-        let count = Lanes::<S>::COUNT;
-        let whole = width / count * count;
-        for (weight, row) in weights.iter().zip(self.rows[self.first * width..].chunks_exact(width)) {
-            if *weight == 0.0 {
-                continue;
-            }
-            let w = Lanes::<S>::from(*weight);
-            for d in (0..whole).step_by(count) {
-                let v = Lanes::load(&row[d..]);
-                w.mul_add(v, Lanes::load(&mean[d..])).store(&mut mean[d..]);
-                if !second.is_empty() {
-                    (w * v).mul_add(v, Lanes::load(&second[d..])).store(&mut second[d..]);
+        let rows = &self.rows[self.first * width..];
+        for (weights, rows) in weights.chunks(ROWS).zip(rows.chunks(ROWS * width)) {
+            if weights.contains(&0.0) {
+                for (weight, row) in weights.iter().zip(rows.chunks_exact(width)).filter(|(weight, _)| **weight != 0.0)
+                {
+                    add::<S>(std::slice::from_ref(weight), row, mean, second);
                 }
-            }
-            for d in whole..width {
-                mean[d] += weight * row[d];
-                if !second.is_empty() {
-                    second[d] += weight * row[d] * row[d];
-                }
+            } else {
+                add::<S>(weights, rows, mean, second);
             }
         }
+    }
+}
+
+/// Adds rows times their weights to the mean, and their squares to the second moment if there is one.
+#[inline(always)]
+fn add<S: Simd>(weights: &[f32], rows: &[f32], mean: &mut [f32], second: &mut [f32]) {
+    /// Registers side by side, so that a row is read in long pieces.
+    const REGISTERS: usize = 4;
+    let (width, count) = (mean.len(), Lanes::<S>::COUNT);
+    let mut d = 0;
+    while d + REGISTERS * count <= width {
+        columns::<S, REGISTERS>(weights, rows, d, mean, second);
+        d += REGISTERS * count;
+    }
+    while d + count <= width {
+        columns::<S, 1>(weights, rows, d, mean, second);
+        d += count;
+    }
+    for (weight, row) in weights.iter().zip(rows.chunks_exact(width)) {
+        for d in d..width {
+            mean[d] += weight * row[d];
+            if !second.is_empty() {
+                second[d] += weight * row[d] * row[d];
+            }
+        }
+    }
+}
+
+/// The same for `R` registers of coordinates from `d` on.
+#[inline(always)]
+fn columns<S: Simd, const R: usize>(weights: &[f32], rows: &[f32], d: usize, mean: &mut [f32], second: &mut [f32]) {
+    let (width, count) = (mean.len(), Lanes::<S>::COUNT);
+    let load = |from: &[f32]| -> [Lanes<S>; R] { std::array::from_fn(|r| Lanes::load(&from[d + r * count..])) };
+    let mut sum = load(mean);
+    for (weight, row) in weights.iter().zip(rows.chunks_exact(width)) {
+        let (w, v) = (Lanes::from(*weight), load(row));
+        for r in 0..R {
+            sum[r] = w.mul_add(v[r], sum[r]);
+        }
+    }
+    for r in 0..R {
+        sum[r].store(&mut mean[d + r * count..]);
+    }
+    if second.is_empty() {
+        return;
+    }
+    let mut sum = load(second);
+    for (weight, row) in weights.iter().zip(rows.chunks_exact(width)) {
+        let (w, v) = (Lanes::from(*weight), load(row));
+        for r in 0..R {
+            sum[r] = (w * v[r]).mul_add(v[r], sum[r]);
+        }
+    }
+    for r in 0..R {
+        sum[r].store(&mut second[d + r * count..]);
     }
 }
 
