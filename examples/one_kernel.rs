@@ -1,8 +1,9 @@
 //! One update by each of the three drivers, on the same rows: the same numbers.
 //!
 //! `cargo run --release --example one_kernel` plans for a cart-pole by MPPI, by one natural step of the exponentiated policy
-//! gradient of an open-loop policy, and by one level of a diffusion process, on every device that there is. It prints the three
-//! plans side by side and says why they agree, and it fails unless they do, to what f32 rounds.
+//! gradient of an open-loop policy, and by one level of a diffusion process: on the CPU, and on a GPU and a software adapter
+//! where there are such. It prints the three plans side by side and says why they agree, and it fails unless they do, to what
+//! f32 rounds.
 
 use std::process::ExitCode;
 
@@ -59,7 +60,7 @@ fn run() -> Result<()> {
         "\nWhy. The gradient of log E e^{{−S/λ}} over rows N(u, σ²) is (Σ w_k u_k − u)/σ².\n\
          MPPI goes to the mean Σ w_k u_k. The natural gradient multiplies by σ², the inverse of Fisher's information of\n\
          N(u, σ²), so that a step of rate 1 is Σ w_k u_k − u. The score of the density smoothed by a level σ is that gradient\n\
-         too, and the last step of the reverse process, to σ' = 0, adds σ² times it. All three call the same kernel."
+         too, and the last step of the reverse process, to σ' = 0, adds σ² times it. All three weigh and average by the same code."
     );
     ensure!(worst < ROUNDING, "they are {worst:.1e} N apart, more than f32 rounds");
     Ok(())

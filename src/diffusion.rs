@@ -57,6 +57,9 @@ pub enum Proposal {
     Published,
 }
 
+/// The most updates of a process.
+const MOST_UPDATES: usize = 100_000;
+
 impl Process {
     /// Every level as an update, from the noisiest on.
     pub(crate) fn updates(&self, first: Update, list: &mut Vec<Update>) {
@@ -80,7 +83,13 @@ impl Process {
 
     pub(crate) fn check(&self) -> Result<(), InvalidValue> {
         self.schedule.check()?;
-        self.sampler.check()
+        self.sampler.check()?;
+        let updates = self.schedule.levels().saturating_mul(self.sampler.steps());
+        if updates > MOST_UPDATES {
+            let value = format_args!("{updates} steps over all levels");
+            return Err(InvalidValue::new("steps", value, format_args!("at most {MOST_UPDATES} over all levels")));
+        }
+        Ok(())
     }
 
     /// The standard deviation of x at the noisiest level, if that of x₀ is 1: what an unconditional chain starts from.

@@ -132,7 +132,9 @@ pub enum EngineError {
         /// The driver's message.
         message: String,
     },
-    /// The device is gone. Build a new [`Engine`](crate::Engine), then `rebuild` the driver on it; the plan is kept.
+    /// The device is gone. Build a new [`Engine`](crate::Engine), then [`rebuild`](crate::Planner::rebuild) the planner on it,
+    /// which keeps its plan; a training goes on in a new one by [`save`](crate::PolicyGradient::save) and
+    /// [`resume`](crate::PolicyGradient::resume).
     #[error("the device was lost: {message}")]
     DeviceLost {
         /// The driver's message.

@@ -2,7 +2,7 @@
 //!
 //! `gibbs` draws thousands of rows (control sequences, parameters of a policy, points of a density), scores each by a model of
 //! your system, weighs them by e^{−J/λ} and averages them. You write the system once, in plain Rust. It runs fused into one
-//! WGSL kernel on Vulkan, Metal and DX12, or on the SIMD lanes of the CPU, with the same numbers.
+//! WGSL kernel on Vulkan, Metal and DX12, or on the SIMD lanes of the CPU, with the same numbers up to rounding.
 //!
 //! | driver | what it finds |
 //! |---|---|

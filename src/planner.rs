@@ -152,7 +152,13 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         let started = std::time::Instant::now();
         self.inputs[..N].copy_from_slice(x);
         self.fill_updates(rows.is_some());
-        self.updates.truncate(most);
+        if most < self.updates.len() {
+            self.updates.truncate(most);
+            // Where it stops is the plan, so that is within the limits.
+            if let Some(last) = self.updates.last_mut() {
+                last.set(CLAMPED, last.has(LIMITED));
+            }
+        }
         let setting = self.options.setting();
         let (samples, width) = (setting.samples, setting.horizon * M);
         let scattered = scattered(&self.options, &self.shape, &self.nominal, self.number);

@@ -60,9 +60,10 @@ pub trait Policy<const N: usize, const M: usize>: Send + Sync + 'static {
         by_duals(self, at, theta, x, v, g)
     }
 
-    /// The diagonal of the Fisher information about θ in one episode whose actions are a = m_θ(s) + Σ^{1/2} z, given the
-    /// diagonal of Σ⁻¹, where it does not depend on where the episode leads: natural steps are exact then. Not known by default.
-    fn information(&self, _precision: [f32; M]) -> Option<Vec<f32>> {
+    /// The diagonal of the Fisher information about θ in one episode of `horizon` steps whose actions are a = m_θ(s) + Σ^{1/2} z,
+    /// given the diagonal of Σ⁻¹, where it does not depend on where the episode leads: natural steps are exact then, for a
+    /// model that ends no episode early. As many numbers as there are parameters, none below 0. Not known by default.
+    fn information(&self, _horizon: usize, _precision: [f32; M]) -> Option<Vec<f32>> {
         None
     }
 

@@ -32,8 +32,8 @@ use crate::model::Model;
 use crate::policy::Policy;
 use crate::update::{ANTITHETIC, PERTURBED, SCORED, SECOND_MOMENT, SIGNED, Update};
 
-/// What is added to an estimate of Fisher's information, as a share of its mean: parameters that hardly tell in the rows would
-/// be thrown far otherwise.
+/// What is added to an estimate of Fisher's information, as a share of its mean over θ: parameters that hardly tell in the rows
+/// would be thrown far otherwise.
 const DAMPING: f32 = 1e-3;
 
 impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGradient<N, M, D, P> {
@@ -43,7 +43,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     /// # Errors
     ///
     /// If no row of any learner has a finite return, or the device fails. Then all parameters are what they were. (A learner
-    /// that alone has no such row stands still.)
+    /// that alone has no such row, or whose step would end at something that is not finite, stands still: its step is 0.)
     pub fn step(&mut self) -> Result<&[Progress], PlanError> {
         self.draw_starts();
         let update = self.options.update(self.blank());
@@ -92,9 +92,11 @@ impl<const M: usize> TrainingOptions<M> {
             }
             Rows::Scored { .. } if natural => {
                 let estimate = &done.second[b * width..][..width];
-                let damping = DAMPING * estimate.iter().sum::<f32>() / width as f32;
+                let damping = DAMPING * estimate[..width - M].iter().sum::<f32>() / (width - M) as f32;
                 let (diagonal, damping) = known.map_or((estimate, damping), |known| (known, 0.0));
-                mean.iter().zip(diagonal).map(|(g, f)| g / (f + damping + f32::EPSILON)).collect()
+                // Where there is no information, there is no gradient.
+                let natural = |(g, f): (&f32, &f32)| if f + damping > 0.0 { g / (f + damping) } else { 0.0 };
+                mean.iter().zip(diagonal).map(natural).collect()
             }
             Rows::Scored { .. } => mean.to_vec(),
         };

@@ -465,7 +465,18 @@ fn what_makes_no_sense_is_refused() {
     refused(Diffusion::of_data(&engine, &[1.0, f32::NAN], 1, good.clone()), "NaN at index 1");
     let warm = SamplingOptions { temperature: Temperature::EffectiveSamples(0.5), ..good.clone() };
     refused(Diffusion::of_data(&engine, &[1.0], 1, warm), "temperature");
+    let boxed = SamplingOptions { limits: Some([-1.0, 1.0]), ..good.clone() };
+    refused(Diffusion::of_data(&engine, &[1.0], 1, boxed), "limits");
     let with = |process: Process| SamplingOptions { process, ..good.clone() };
+    let narrower = with(Process { proposal: Proposal::Published, ..Default::default() });
+    refused(Diffusion::of_data(&engine, &[1.0], 1, narrower), "proposal");
+    let still = Schedule::Linear { levels: 5, first: 1e-17, last: 1e-17 };
+    refused(
+        Diffusion::of_data(&engine, &[1.0], 1, with(Process { schedule: still, ..Default::default() })),
+        "noisiest",
+    );
+    let endless = Process { sampler: Sampler::Langevin { steps: 10_000, rate: 0.1 }, ..Default::default() };
+    refused(Diffusion::of_energy(&engine, Gaussian, with(endless)), "steps");
     let scheduled = |schedule| with(Process { schedule, ..Default::default() });
     refused(Diffusion::of_energy(&engine, Gaussian, scheduled(Schedule::Table(vec![0.5, 0.9]))), "falls");
     refused(Diffusion::of_energy(&engine, Gaussian, scheduled(Schedule::Table(vec![1.5]))), "(0, 1]");

@@ -12,9 +12,9 @@ use common::{cpu, engines};
 use gibbs::models::{CartPole, DoubleIntegrator, Pendulum};
 use gibbs::policies::{Activation, LinearFeedback, Mlp, OpenLoop, TimeVaryingFeedback};
 use gibbs::{
-    Annealed, BuildError, CheckpointError, Engine, Exploration, Gradient, Limits, Model, ModelError, Mppi, MppiOptions,
-    Noise, PlanError, Policy, PolicyGradient, Random, Real, References, Rows, Stage, Start, Step, Temperature,
-    TrainingOptions, Weighting, Weights,
+    Annealed, BuildError, CheckpointError, Controller, Engine, Exploration, Gradient, Limits, Model, ModelError, Mppi,
+    MppiOptions, Noise, PlanError, Policy, PolicyGradient, Random, Real, References, Rows, Stage, Start, Step,
+    Temperature, TrainingOptions, Weighting, Weights,
 };
 
 /// Rows whose parameters are perturbed, one episode each.
@@ -876,6 +876,21 @@ fn every_option_out_of_range_is_named() {
         }
     }
 
+    // Signed weights tell no Fisher information; where it is known, they need not.
+    let signed = TrainingOptions {
+        weighting: Weighting::Signed { standardised: true },
+        ..swing(
+            Rows::Scored { std: [0.5], exploration: Exploration::Fixed, antithetic: false },
+            Step::Natural { rate: 1.0.into() },
+            1,
+        )
+    };
+    match PolicyGradient::new(&cpu(), Pendulum::default(), LinearFeedback, somewhere, signed.clone()) {
+        Err(BuildError::Invalid(error)) => assert_eq!(error.field, "step", "{error}"),
+        other => panic!("{other:?}"),
+    }
+    PolicyGradient::new(&cpu(), Pendulum::default(), OpenLoop { horizon: 30 }, somewhere, signed).expect("it is known");
+
     // Parameters that the model reads and nobody gives.
     match PolicyGradient::new(&cpu(), Bandit, ONE, still, TrainingOptions::default()) {
         Err(BuildError::Invalid(error)) => assert_eq!(error.field, "params", "{error}"),
@@ -906,6 +921,39 @@ fn policies_that_are_none_are_refused() {
     for error in [empty(perturbed(0.5)), empty(scored(0.5))] {
         assert!(matches!(error, Some(BuildError::Invalid(error)) if error.field == "policy"));
     }
+}
+
+#[test]
+fn the_information_of_an_open_loop_policy_counts_how_often_a_control_is_applied() {
+    let information = |controls: usize, horizon: usize| {
+        Policy::<1, 2>::information(&OpenLoop { horizon: controls }, horizon, [4.0, 9.0]).expect("it is known")
+    };
+    assert_eq!(information(2, 2), [4.0, 9.0, 4.0, 9.0]);
+    assert_eq!(information(2, 5), [4.0, 9.0, 16.0, 36.0], "the last one holds on");
+    assert_eq!(information(2, 1), [4.0, 9.0, 0.0, 0.0], "the second is never applied");
+}
+
+#[test]
+fn a_controller_from_numbers_is_that_of_the_training() {
+    let options =
+        TrainingOptions { limits: Some(Limits { low: [-0.5], high: [0.5] }), ..swing(perturbed(0.5), plain(), 1) };
+    let mut training = pendulum(&cpu(), options.clone());
+    steps(&mut training, 3);
+    let mut trained = training.controller(0).expect("a learner");
+    let mut own = Controller::new(LinearFeedback, training.parameters(0).expect("a learner"), options.dt)
+        .and_then(|controller| controller.with_limits(Limits { low: [-0.5], high: [0.5] }))
+        .expect("good numbers");
+    for x in [[0.1, 0.2], [3.0, -1.0], [-2.0, 5.0]] {
+        assert_eq!(own.act(x), trained.act(x));
+    }
+    let refused =
+        |theta: &[f32], dt| Controller::<2, 1, _>::new(LinearFeedback, theta, dt).expect_err("it makes no sense").field;
+    assert_eq!(refused(&[0.0; 2], 0.1), "theta");
+    assert_eq!(refused(&[0.0, f32::NAN, 0.0], 0.1), "theta");
+    assert_eq!(refused(&[0.0; 3], 0.0), "dt");
+    let limits = Limits { low: [1.0], high: [f32::NAN] };
+    assert_eq!(own.clone().with_limits(limits).expect_err("not a number").field, "limits");
+    assert_eq!(own.with_params(&[f32::INFINITY]).expect_err("not finite").field, "params");
 }
 
 #[test]

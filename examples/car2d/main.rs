@@ -133,10 +133,11 @@ fn run(arguments: &Arguments) -> Result<()> {
     println!("{} rollouts × {} updates on {}", setting.samples, setting.levels, setting.engine.name());
     println!("the demonstration has a mean reward of {:.2}", setting.demonstrated());
     let plain = setting.table("without help: the reward alone", Task::Plain, 1)?;
-    let shown = setting.table("(a) with a demonstration, as published", Task::Demonstrated, seeds)?;
+    let shown =
+        setting.table("(a) with a demonstration, as published (MPPI and CEM do without)", Task::Demonstrated, seeds)?;
     let shaped = setting.table("(b) the way that is left as a cost, no demonstration", Task::Shaped, seeds)?;
     println!(
-        "DDPM and DDIM go from level to level at the pace of the noise, which adds up to ln(σ_L/σ_1) ≈ 4 full steps;\n\
+        "DDPM and DDIM go from level to level at the pace of the noise, which adds up to about ln(σ_L/σ_1) full steps;\n\
          score ascent (MBD) makes a full step at each of the {} levels.",
         setting.levels
     );

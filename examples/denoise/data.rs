@@ -52,7 +52,7 @@ pub fn spots(count: usize, seed: u64) -> DataSet {
     DataSet { name: "spots", rows, width: SIDE * SIDE, apart, wide: 6.0, reward: to_the_right }
 }
 
-/// Where the centre of brightness is, as a number of half-widths from the middle.
+/// Where the centre of brightness is, from the middle, in units of two pixels.
 fn to_the_right(picture: &[f32]) -> f32 {
     let sums = picture.iter().enumerate().fold([0.0, 1e-6], |[moment, sum], (pixel, brightness)| {
         [moment + brightness * (pixel % SIDE) as f32, sum + brightness]

@@ -35,7 +35,7 @@ impl Energy<2> for Mixture {
     }
 }
 
-/// A ring of radius 2 and width 0.15, twice as likely on the right as on the left.
+/// A ring of radius 2 and width 0.15, twice as likely at its right end as at its left.
 pub struct Ring;
 
 impl Energy<2> for Ring {
@@ -48,8 +48,8 @@ impl Energy<2> for Ring {
 }
 
 /// The potential of K. Müller and L. D. Brown (*Location of saddle points and minimum energy paths by a constrained simplex
-/// optimization procedure*, Theoretica Chimica Acta 53, 1979), divided by 20: three wells, of which two are joined by a
-/// pass. It is shifted and stretched to [−3, 3]².
+/// optimization procedure*, Theoretica Chimica Acta 53, 1979), divided by 20: three wells, joined by two
+/// passes. It is shifted and stretched to [−3, 3]².
 pub struct MuellerBrown;
 
 impl Energy<2> for MuellerBrown {

@@ -49,7 +49,7 @@ struct Arguments {
     /// Folder for the picture and the saved trainings, made if it is not there
     #[arg(long, default_value = "target/policy_search")]
     out: PathBuf,
-    /// Go on with the trainings that were saved there
+    /// Go on with the trainings that were saved there, with their seeds; what was not saved begins anew
     #[arg(long)]
     resume: bool,
     /// A tenth of the iterations for EvoJAX's tasks, half of whose best published return is then enough
@@ -103,8 +103,6 @@ struct Outcome {
     /// The share of fresh episodes that are solved (in percent), where that is asked for.
     solved: Option<f32>,
     mean_return: f32,
-    /// The standard error of that.
-    error: f32,
     /// An angle over time in a few of the fresh episodes, 0 upright.
     angles: Vec<Vec<f32>>,
     dt: f32,
@@ -377,7 +375,7 @@ impl<const N: usize> Search<N> {
         }
         let angles = episodes.iter().take(12).map(|episode| episode.states.iter().map(self.angle).collect()).collect();
         let (task, rows, dt) = (self.task, self.rows, options.dt);
-        let outcome = Outcome { task, rows, curves, solved, mean_return, error, angles, dt };
+        let outcome = Outcome { task, rows, curves, solved, mean_return, angles, dt };
         println!("{}", outcome.verdict());
         Ok(outcome)
     }

@@ -54,14 +54,14 @@ pub fn anywhere(random: &mut Random, _: &mut [f32]) -> [f32; 2] {
     [random.between(-PI, PI), random.between(-4.0, 4.0)]
 }
 
-/// An angle by its cosine and sine, so that it has no seam; a fraction of the rate.
+/// An angle by its cosine and sine, so that it has no seam, and the rate.
 pub struct OfPendulum;
 
 impl Observation<2, 3> for OfPendulum {
     #[inline(always)]
     fn observe<R: Real>(&self, _at: &Stage<R>, [angle, rate]: [R; 2]) -> [R; 3] {
         let (s, c) = angle.sin_cos();
-        [c, s, rate * 1.0]
+        [c, s, rate]
     }
 }
 

@@ -64,7 +64,7 @@ pub struct SamplingOptions {
     pub process: Process,
     /// λ, or how to find it. For a data set it divides the rewards, and must be [`Temperature::Fixed`].
     pub temperature: Temperature,
-    /// The least and the greatest value of every coordinate of a row.
+    /// The least and the greatest value of every coordinate of a row. None for a data set.
     pub limits: Option<[f32; 2]>,
     /// The seed of the noise.
     pub seed: u64,
@@ -196,13 +196,20 @@ impl Diffusion {
             return Err(InvalidValue::new("temperature", value, "Fixed for a data set, whose weights are given").into());
         }
         options.temperature.check()?;
+        if options.limits.is_some() {
+            return Err(InvalidValue::new("limits", "given for a data set", "None: its rows are as they are").into());
+        }
+        if options.process.proposal != Proposal::Posterior {
+            let value = format_args!("{:?}", options.process.proposal);
+            return Err(InvalidValue::new("proposal", value, "Posterior for a data set, which is not drawn").into());
+        }
         let count = rows.len() / width;
         let mean = (0..width).map(|d| {
             let column = rows[d..].iter().step_by(width);
             (column.map(|v| f64::from(*v)).sum::<f64>() / count as f64) as f32
         });
         let target = Target::Data { rows: rows.to_vec(), rewards: vec![0.0; count], mean: mean.collect() };
-        let options = SamplingOptions { samples: count, limits: None, ..options };
+        let options = SamplingOptions { samples: count, ..options };
         Self::new(engine, Program::distance(), target, width, options)
     }
 
@@ -445,6 +452,10 @@ impl SamplingOptions {
                 value,
                 format_args!("so few that all chains have at most {} numbers", i32::MAX),
             ));
+        }
+        // A device takes 65,535 workgroups in a row, of 16 numbers each.
+        if width > 65_535 * 16 {
+            return Err(InvalidValue::new("width", width, format_args!("at most {}", 65_535 * 16)));
         }
         if let Some([low, high]) = self.limits {
             in_range("limits", low, low <= high, "a low value that is not above the high one")?;

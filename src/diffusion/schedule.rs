@@ -100,6 +100,16 @@ impl Schedule {
             let expected = format_args!("between 1 and {MOST} levels");
             return Err(InvalidValue::new("schedule", format_args!("{levels} levels"), expected));
         }
+        self.check_numbers()?;
+        let noisiest = self.sigmas()[levels - 1];
+        if !(1e-12..=1e12).contains(&noisiest) {
+            let value = format_args!("{self:?}, whose noisiest level is σ = {noisiest:e}");
+            return Err(InvalidValue::new("schedule", value, "a noisiest level σ between 1e-12 and 1e12"));
+        }
+        Ok(())
+    }
+
+    fn check_numbers(&self) -> Result<(), InvalidValue> {
         match self {
             Self::Linear { first, last, .. } => {
                 in_range("first", *first, *first > 0.0 && *first < 1.0, "β₁ in (0, 1)")?;
@@ -187,6 +197,8 @@ mod tests {
             (Schedule::Linear { levels: 9, first: 0.0, last: 0.1 }, "(0, 1)"),
             (Schedule::Geometric { levels: 9, smallest: 2.0, largest: 1.0 }, "σ₁"),
             (Schedule::Geometric { levels: 9, smallest: 0.0, largest: 1.0 }, "σ₁"),
+            (Schedule::Linear { levels: 5, first: 1e-17, last: 1e-17 }, "noisiest"),
+            (Schedule::Linear { levels: 1000, first: 1e-4, last: 0.5 }, "noisiest"),
         ];
         for (schedule, hint) in refused {
             let error = schedule.check().expect_err("it is no schedule").to_string();

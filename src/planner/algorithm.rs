@@ -129,14 +129,16 @@ impl<const M: usize> Setting<'_, M> {
         }
         in_range("dt", self.dt, self.dt > 0.0, "finite and above 0 (seconds)")?;
         finite("initial", &self.initial)?;
-        if let Some(Limits { low, high }) = &self.limits {
+        let numbers = self.horizon.saturating_mul(M).saturating_mul(self.chains);
+        if numbers > i32::MAX as usize {
+            let value = format_args!("{} of {} time steps", self.chains, self.horizon);
+            let expected = format_args!("so few that all plans have at most {} numbers", i32::MAX);
+            return Err(InvalidValue::new("chains", value, expected));
+        }
+        if let Some(limits) = &self.limits {
+            limits.check()?;
             for m in 0..M {
-                let (l, h) = (low[m], high[m]);
-                // Written so that a NaN is refused.
-                if !(l <= h && l < f32::INFINITY && h > f32::NEG_INFINITY) {
-                    let value = format_args!("[{l}, {h}] for control {m}");
-                    return Err(InvalidValue::new("limits", value, "a low value that is not above the high one"));
-                }
+                let (l, h) = (limits.low[m], limits.high[m]);
                 if !(l..=h).contains(&self.initial[m]) {
                     let value = format_args!("{} for control {m}", self.initial[m]);
                     return Err(InvalidValue::new("initial", value, format_args!("within its limits, [{l}, {h}]")));

@@ -47,6 +47,20 @@ pub struct Limits<const M: usize> {
     pub high: [f32; M],
 }
 
+impl<const M: usize> Limits<M> {
+    pub(crate) fn check(&self) -> Result<(), InvalidValue> {
+        for m in 0..M {
+            let (low, high) = (self.low[m], self.high[m]);
+            // Written so that a NaN is refused.
+            if !(low <= high && low < f32::INFINITY && high > f32::NEG_INFINITY) {
+                let value = format_args!("[{low}, {high}] for control {m}");
+                return Err(InvalidValue::new("limits", value, "a low value that is not above the high one"));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A table that a model reads its references from, one row per time step: see [`Stage::reference`](crate::Stage::reference).
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct References {

@@ -46,8 +46,13 @@ impl<const N: usize, const M: usize> Policy<N, M> for OpenLoop {
         }
         self.act(at, theta, x)
     }
-    fn information(&self, precision: [f32; M]) -> Option<Vec<f32>> {
-        Some(precision.repeat(self.horizon))
+    fn information(&self, horizon: usize, precision: [f32; M]) -> Option<Vec<f32>> {
+        // The last control holds on; one that is never applied tells nothing.
+        let times = |t: usize| match t + 1 {
+            last if last == self.horizon => horizon.saturating_sub(t),
+            _ => usize::from(t < horizon),
+        };
+        Some((0..self.horizon).flat_map(|t| precision.map(|p| times(t) as f32 * p)).collect())
     }
     fn initial(&self, _random: &mut Random) -> Vec<f32> {
         vec![0.0; self.horizon * M]

@@ -101,8 +101,11 @@ impl Checkpoint {
         if !bytes.starts_with(MAGIC) {
             return Err(CheckpointError::NotACheckpoint);
         }
-        let learner = |width: u32| 12 * width as usize + 4;
-        let length = |[_, _, learners, width]: [u32; 4]| HEADER + learners as usize * learner(width) + 8;
+        // Of a damaged file the sizes may be anything.
+        let learner = |width: u32| (width as usize).saturating_mul(12).saturating_add(4);
+        let length = |[_, _, learners, width]: [u32; 4]| {
+            (learners as usize).saturating_mul(learner(width)).saturating_add(HEADER + 8)
+        };
         let short = |expected: usize| CheckpointError::Length { found: bytes.len(), expected };
         let mut words = bytes[MAGIC.len()..].as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word));
         let mut word = || words.next().ok_or_else(|| short(length(sizes)));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use pulp::{Simd, WithSimd};
 
+use crate::error::{InvalidValue, finite, in_range};
 use crate::field::FieldSet;
 use crate::model::Model;
 use crate::planner::{Limits, References};
@@ -11,6 +12,22 @@ use crate::policy::Policy;
 use crate::scalar::{Inputs, Stage, Weights};
 
 /// A policy with its parameters: what a training leaves behind, in plain `f32`. It knows no engine.
+///
+/// # Example
+///
+/// Parameters that a training has found elsewhere, in a program that does not train.
+///
+/// ```
+/// use gibbs::policies::LinearFeedback;
+/// use gibbs::{Controller, Limits};
+///
+/// // u = −2 p − 0.5 v + 0, within ±1.
+/// let limits = Limits { low: [-1.0], high: [1.0] };
+/// let mut controller = Controller::<2, 1, _>::new(LinearFeedback, &[-2.0, -0.5, 0.0], 0.02)?.with_limits(limits)?;
+/// assert_eq!(controller.act([0.25, 0.5]), [-0.75]);
+/// assert_eq!(controller.act([5.0, 0.0]), [-1.0]);
+/// # Ok::<(), gibbs::InvalidValue>(())
+/// ```
 #[derive(Debug)]
 pub struct Controller<const N: usize, const M: usize, P> {
     pub(super) policy: Arc<P>,
@@ -50,6 +67,61 @@ pub struct Episode<const N: usize, const M: usize> {
 }
 
 impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
+    /// A policy with parameters `theta`, which acts every `dt` seconds.
+    ///
+    /// # Errors
+    ///
+    /// If there are not as many numbers as the policy has parameters, one is not finite, or `dt` is not above 0.
+    pub fn new(policy: P, theta: &[f32], dt: f32) -> Result<Self, InvalidValue> {
+        let own = policy.parameters();
+        if theta.len() != own {
+            let value = format_args!("{} numbers", theta.len());
+            return Err(InvalidValue::new("theta", value, format_args!("as many as there are parameters, {own}")));
+        }
+        finite("theta", theta)?;
+        in_range("dt", dt, dt > 0.0, "finite and above 0 (seconds)")?;
+        Ok(Self {
+            policy: Arc::new(policy),
+            theta: theta.to_vec(),
+            limits: None,
+            params: Vec::new(),
+            references: None,
+            fields: FieldSet::new(&[]),
+            dt,
+            time: 0,
+        })
+    }
+
+    /// The same with its controls limited to a box.
+    ///
+    /// # Errors
+    ///
+    /// If a low value is above the high one, or not a number.
+    pub fn with_limits(self, limits: Limits<M>) -> Result<Self, InvalidValue> {
+        limits.check()?;
+        Ok(Self { limits: Some(limits), ..self })
+    }
+
+    /// The same with run-time parameters for the policy to see: see [`Stage::param`].
+    ///
+    /// # Errors
+    ///
+    /// If one is not finite.
+    pub fn with_params(self, params: &[f32]) -> Result<Self, InvalidValue> {
+        finite("params", params)?;
+        Ok(Self { params: params.to_vec(), ..self })
+    }
+
+    /// The same with references for the policy to see: see [`Stage::reference`].
+    ///
+    /// # Errors
+    ///
+    /// If they are not whole rows, or one is not finite.
+    pub fn with_references(self, references: References) -> Result<Self, InvalidValue> {
+        References::check(&references.values, references.columns)?;
+        Ok(Self { references: Some(references), ..self })
+    }
+
     /// The control in state `x`, within the limits, at the next time step.
     pub fn act(&mut self, x: [f32; N]) -> [f32; M] {
         let u = self.at(self.time, &self.params, x);

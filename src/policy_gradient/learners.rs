@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::checkpoint::{Checkpoint, CheckpointError};
 use super::controller::{Controller, Episode, Run};
 use super::optimiser::Optimiser;
-use super::options::{Exploration, Rows, Start, TrainingOptions};
+use super::options::{Exploration, Rows, Start, Step, TrainingOptions, Weighting};
 use crate::engine::program::{Program, Scheme};
 use crate::engine::{Done, Engine, Timing, Workspace, cpu};
 use crate::error::{BuildError, InvalidValue, PlanError, at_least, finite};
@@ -121,6 +121,21 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
             Rows::Perturbed { .. } => (Scheme::Perturbed, Vec::new()),
             Rows::Scored { std, .. } => (Scheme::Scored, std.map(f32::ln).to_vec()),
         };
+        if let (Rows::Scored { exploration, .. }, Step::Natural { .. }) = (options.rows, options.step) {
+            let known = policy.information(options.horizon, [1.0; M]);
+            let is_diagonal = |known: &Vec<f32>| {
+                known.len() == policy.parameters() && known.iter().all(|f| *f >= 0.0 && f.is_finite())
+            };
+            if known.as_ref().is_some_and(|known| !is_diagonal(known)) {
+                let expected = "a finite number that is not negative for each parameter";
+                return Err(InvalidValue::new("policy", "Policy::information of another kind", expected).into());
+            }
+            let estimated = known.is_none() || matches!(exploration, Exploration::Learned { .. });
+            if estimated && matches!(options.weighting, Weighting::Signed { .. }) {
+                let expected = "another step, or exponentiated weights: signed ones tell no Fisher information";
+                return Err(InvalidValue::new("step", "Natural with signed weights", expected).into());
+            }
+        }
         let program = Program::for_policy::<N, M, D, P>(&model, &policy, scheme, engine.options().math)?;
         let usage = program.usage;
         at_least("params", options.params.len(), usage.params)?;
@@ -130,6 +145,11 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         let width = parameters + tail.len();
         let numbers = round_up(options.samples, TILE).saturating_mul(width).saturating_mul(learners);
         let table = options.starts().saturating_mul(N + options.params.len()).saturating_mul(learners);
+        // A device takes 65,535 workgroups in a row, of 16 numbers each.
+        if 2 * width > 65_535 * 16 {
+            let expected = format_args!("at most {}", 65_535 * 8 - tail.len());
+            return Err(InvalidValue::new("policy", format_args!("{parameters} parameters"), expected).into());
+        }
         if numbers.max(table) > i32::MAX as usize {
             let value = format_args!("{} for {learners} learners of {width} parameters", options.samples);
             let expected = format_args!("so few that all rows have at most {} numbers", i32::MAX);
@@ -175,8 +195,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         Ok(training)
     }
 
-    /// Trains until it has gone through `iterations` of them, or `watch` says that it is enough. `watch` sees what every
-    /// iteration found, learner by learner.
+    /// Trains for `iterations` more iterations, or until `watch` says that it is enough. `watch` sees what every iteration
+    /// found, learner by learner.
     ///
     /// # Errors
     ///
@@ -203,17 +223,36 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         let Self { program, workspace, layout, inputs, values, fields, options, optimisers, information, .. } = self;
         let done = workspace.run(program, &[*update], &problem(*layout, inputs, values, fields))?;
         let width = update.width as usize;
-        let worked = |b: usize| {
-            let (sums, mean) = (&done.sums[b], &done.nominal[b * width..][..width]);
-            sums.valid > 0 && sums.sum > 0.0 && mean.iter().all(|m| m.is_finite())
-        };
+        let weighed = |b: usize| done.sums[b].valid > 0 && done.sums[b].sum > 0.0;
+        let worked = |b: usize| weighed(b) && done.nominal[b * width..][..width].iter().all(|m| m.is_finite());
         if !(0..options.learners).any(worked) {
-            return Err(PlanError::NoFiniteRow { rows: options.samples });
+            let weighed = (0..options.learners).any(weighed);
+            return Err(if weighed {
+                PlanError::NonFiniteMean
+            } else {
+                PlanError::NoFiniteRow { rows: options.samples }
+            });
         }
         for (b, (values, optimiser)) in values.chunks_exact_mut(width).zip(optimisers).enumerate() {
+            let stands = Progress {
+                iteration: update.number as usize + 1,
+                mean_return: f32::NEG_INFINITY,
+                best_return: f32::NEG_INFINITY,
+                invalid_rows: options.samples - done.sums[b].valid as usize,
+                timing: done.timing,
+                ..Default::default()
+            };
+            self.progress[b] = stands;
             if worked(b) {
+                let before = (values.to_vec(), optimiser.clone());
                 let mut learner = Learner { options, values, optimiser, information: information.as_deref() };
                 self.progress[b] = step(&mut learner, &done, b);
+                // A step so long that it ends nowhere is not made.
+                if !values.iter().all(|value| value.is_finite()) {
+                    values.copy_from_slice(&before.0);
+                    *optimiser = before.1;
+                    self.progress[b].step = 0.0;
+                }
             }
         }
         self.iteration = self.iteration.wrapping_add(1);
@@ -320,7 +359,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         }
         self.information = match exploration {
             Exploration::Learned { .. } => None,
-            _ => self.policy.information(precision).map(|mut known| {
+            _ => self.policy.information(self.options.horizon, precision).map(|mut known| {
                 known.extend([2.0 * self.options.horizon as f32; M]);
                 known
             }),

@@ -244,14 +244,8 @@ impl<const M: usize> TrainingOptions<M> {
         if let Step::Momentum { momentum, .. } = self.step {
             in_range("momentum", momentum, (0.0..1.0).contains(&momentum), "in [0, 1)")?;
         }
-        if let Some(Limits { low, high }) = &self.limits {
-            for m in 0..M {
-                let (l, h) = (low[m], high[m]);
-                if !(l <= h && l < f32::INFINITY && h > f32::NEG_INFINITY) {
-                    let value = format_args!("[{l}, {h}] for control {m}");
-                    return Err(InvalidValue::new("limits", value, "a low value that is not above the high one"));
-                }
-            }
+        if let Some(limits) = &self.limits {
+            limits.check()?;
         }
         finite("params", &self.params)?;
         if let Some(references) = &self.references {

@@ -11,7 +11,7 @@
 //!
 //! Transcendental functions are the crate's own polynomials on *every* interpretation (`src/scalar/math.rs` and its
 //! twin `shaders/math.wgsl`), not the platform's: WGSL promises only 2⁻¹¹ absolute for `sin` on [−π, π] and nothing
-//! outside, `log` 2⁻²¹ near 1, `atan2` 4096 ULP, so a model's numbers would hang on a driver. The bounds below hold on
+//! outside, `log` 2⁻²¹ near 1, `atan2` 4096 ULP, so a model's numbers would depend on a driver. The bounds below hold on
 //! every backend, against an f64 reference; `tests/operations.rs` checks them.
 //!
 //! | operation | bound | where |

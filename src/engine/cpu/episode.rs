@@ -228,7 +228,12 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> Job<'_, N,
                         v[m] = V::choose(running, z[m] / noise.deviation[m], zero);
                         g.add(setting.tile.problem.nominal.len() - M + m, V::choose(running, z[m] * z[m] - 1.0, zero));
                     }
-                    let mut u = self.policy.pull_back(&at, &theta, x, v, g);
+                    // What has ended may stand at something whose product with 0 is not 0.
+                    let mut seen = x;
+                    for i in 0..N {
+                        seen[i] = V::choose(running, x[i], zero);
+                    }
+                    let mut u = self.policy.pull_back(&at, &theta, seen, v, g);
                     for m in 0..M {
                         u[m] = z[m].mul_add(noise.deviation[m], u[m]);
                     }
