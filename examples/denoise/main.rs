@@ -16,6 +16,7 @@ mod draw;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
@@ -72,7 +73,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let engine = Engine::with(EngineOptions { backend: arguments.backend, ..Default::default() })?;
+    // All levels of all chains are one submission, which takes long on a software adapter.
+    let timeout = Duration::from_secs(600);
+    let engine = Engine::with(EngineOptions { backend: arguments.backend, timeout, ..Default::default() })?;
     let (rows, chains) = if arguments.quick { (1000, 500) } else { (arguments.rows, arguments.chains) };
     ensure!(chains >= 500, "--chains must be at least 500: fewer do not tell guided samples from others");
     println!("{rows} rows, {chains} chains, {} levels, on {}", arguments.levels, engine.name());

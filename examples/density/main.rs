@@ -12,7 +12,7 @@ mod energies;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, ValueEnum};
@@ -95,7 +95,9 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<()> {
     ensure!(arguments.chains >= 100, "--chains must be at least 100");
-    let engine = Engine::with(EngineOptions { backend: arguments.backend, ..Default::default() })?;
+    // All levels of all chains are one submission, which takes long on a software adapter.
+    let timeout = Duration::from_secs(600);
+    let engine = Engine::with(EngineOptions { backend: arguments.backend, timeout, ..Default::default() })?;
     std::fs::create_dir_all(&arguments.out).with_context(|| format!("cannot make {}", arguments.out.display()))?;
     let counts: &[usize] = if arguments.quick { &[4, 16, 64] } else { &[4, 16, 64, 256, 1024] };
     println!("{} chains, {} levels, on {}", arguments.chains, arguments.levels, engine.name());

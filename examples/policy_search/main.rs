@@ -368,9 +368,19 @@ impl<const N: usize> Search<N> {
             100.0 * episodes.iter().filter(is_solved).count() as f32 / count
         });
         if let Some(lost) = self.lost {
-            let lost = episodes.iter().filter(|episode| lost(&episode.states[0])).count();
+            let share = |episodes: &[Episode<N, M>]| {
+                let lost = episodes.iter().filter(|episode| lost(&episode.states[0])).count();
+                100.0 * lost as f32 / episodes.len() as f32
+            };
+            let more = training.evaluate(chosen.0, 20 * self.task.fresh(), FRESH + 2)?;
             println!(
-                "standard error of the mean: {error:.1}; starts that no force keeps on the track: {lost} of {count}"
+                "{mean_return:.1} ± {error:.1} over {} episodes, of which no force keeps {:.1} % on the track;\n\
+                 {:.1} over {} others, of which none keeps {:.1} %",
+                episodes.len(),
+                share(&episodes),
+                self::mean_return(&more),
+                more.len(),
+                share(&more)
             );
         }
         let angles = episodes.iter().take(12).map(|episode| episode.states.iter().map(self.angle).collect()).collect();

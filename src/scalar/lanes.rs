@@ -56,11 +56,12 @@ impl<S: Simd> Register for Lanes<S> {
 
     #[inline(always)]
     fn load(from: &[f32]) -> Self {
-        Self(token::<S>().partial_load_f32s(&from[..Self::COUNT]))
+        // Not pulp's partial loads: those jump through a table, and the registers around them go to memory and back.
+        Self(bytemuck::pod_read_unaligned(bytemuck::cast_slice(&from[..Self::COUNT])))
     }
     #[inline(always)]
     fn store(self, to: &mut [f32]) {
-        token::<S>().partial_store_f32s(&mut to[..Self::COUNT], self.0);
+        bytemuck::cast_slice_mut(&mut to[..Self::COUNT]).copy_from_slice(bytemuck::bytes_of(&self.0));
     }
     #[inline(always)]
     fn counting(first: u32) -> S::u32s {
@@ -74,7 +75,8 @@ impl<S: Simd> Register for Lanes<S> {
             steps
         };
         let simd = token::<S>();
-        simd.add_u32s(simd.partial_load_u32s(&STEPS[..Self::COUNT]), simd.splat_u32s(first))
+        let steps = bytemuck::pod_read_unaligned(bytemuck::cast_slice(&STEPS[..Self::COUNT]));
+        simd.add_u32s(steps, simd.splat_u32s(first))
     }
 }
 

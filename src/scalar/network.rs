@@ -199,14 +199,28 @@ fn middle(low: f32, high: f32) -> (f32, f32) {
     (low + (high - low) * 0.5, (high - low) * 0.5)
 }
 
-/// The sum of unit `o` of a layer whose parameters start at `first`: b + Σ w x, in the order of x.
+/// The units whose sums are formed side by side.
+const ABREAST: usize = 4;
+
+/// The sums of `U` units from `o` on, of a layer whose parameters start at `first`: b + Σ w x, each in the order of x.
 #[inline(always)]
-fn unit<R: Real>(source: &Source<'_>, first: usize, [inputs, outputs]: [usize; 2], o: usize, x: &[R]) -> R {
-    let mut sum = R::weight(source, first + inputs * outputs + o);
-    for (i, x) in x.iter().enumerate() {
-        sum = R::weight(source, first + o * inputs + i).mul_add(*x, sum);
+fn sums<R: Real, const U: usize>(
+    source: &Source<'_>,
+    first: usize,
+    [inputs, outputs]: [usize; 2],
+    o: usize,
+    x: &[R],
+) -> [R; U] {
+    let mut sums = [R::from(0.0); U];
+    for u in 0..U {
+        sums[u] = R::weight(source, first + inputs * outputs + o + u);
     }
-    sum
+    for (i, x) in x.iter().enumerate() {
+        for u in 0..U {
+            sums[u] = R::weight(source, first + (o + u) * inputs + i).mul_add(*x, sums[u]);
+        }
+    }
+    sums
 }
 
 /// All units of all layers, inputs first; the last ones are the outputs' sums.
@@ -220,9 +234,26 @@ fn units<R: Real>(source: &Source<'_>, network: &Network, x: &[R]) -> Vec<R> {
     let last = network.sizes.len() - 2;
     for layer in 0..=last {
         let [inputs, outputs] = [network.sizes[layer], network.sizes[layer + 1]];
-        for o in 0..outputs {
-            let sum = unit(source, first, [inputs, outputs], o, &units[from..from + inputs]);
-            units.push(if layer == last { sum } else { network.activation.apply(sum) });
+        let mut o = 0;
+        while o < outputs {
+            // Several side by side, since each waits for itself.
+            let x = &units[from..from + inputs];
+            if o + ABREAST <= outputs {
+                let sums = sums::<R, ABREAST>(source, first, [inputs, outputs], o, x);
+                for sum in sums {
+                    units.push(sum);
+                }
+                o += ABREAST;
+            } else {
+                let [sum] = sums::<R, 1>(source, first, [inputs, outputs], o, x);
+                units.push(sum);
+                o += 1;
+            }
+        }
+        if layer < last {
+            for unit in &mut units[from + inputs..] {
+                *unit = network.activation.apply(*unit);
+            }
         }
         first += (inputs + 1) * outputs;
         from += inputs;
