@@ -6,6 +6,9 @@
 //! `cargo run --release --example black_box` prints the table; `--help` lists what can be changed. It fails unless
 //! model-based diffusion ends below a fortieth of the best of as many random points (the least value is 0).
 
+#[path = "common/end.rs"]
+mod end;
+
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -106,13 +109,7 @@ impl Model<2, 1> for OfMany {
 
 fn main() -> ExitCode {
     env_logger::init();
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    end::status(run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {

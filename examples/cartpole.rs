@@ -20,6 +20,8 @@ use canvas::{Area, FONT, INK, axes, picture};
 
 #[path = "common/canvas.rs"]
 mod canvas;
+#[path = "common/end.rs"]
+mod end;
 
 #[derive(Parser)]
 #[command(about = "Swing the pole of a cart-pole up from hanging, balance it, and draw how it went.")]
@@ -79,13 +81,7 @@ impl Moment {
 
 fn main() -> ExitCode {
     env_logger::init();
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    end::status(run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {

@@ -5,6 +5,9 @@
 //! where there are such. It prints the three plans side by side and says why they agree, and it fails unless they do, to what
 //! f32 rounds.
 
+#[path = "common/end.rs"]
+mod end;
+
 use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
@@ -29,13 +32,7 @@ const ROUNDING: f32 = 1e-5;
 
 fn main() -> ExitCode {
     env_logger::init();
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    end::status(run())
 }
 
 fn run() -> Result<()> {

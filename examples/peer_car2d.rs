@@ -8,11 +8,13 @@
 
 #[path = "car2d/car.rs"]
 mod car;
+#[path = "car2d/demonstration.rs"]
+mod demonstration;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Parser;
 use gibbs::{
     Backend, DiffusionOptions, DiffusionPlanner, Engine, EngineOptions, Limits, Process, References, Schedule,
@@ -47,12 +49,9 @@ struct Arguments {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let engine = Engine::with(EngineOptions { backend: arguments.backend, ..Default::default() })?;
-    let demo = arguments.demo.as_deref().map(read).transpose()?;
+    let demo = arguments.demo.as_deref().map(demonstration::read).transpose()?;
     // What the demonstration is worth where a row is nearest to it: its own mean cost.
-    let demonstrated = demo.as_ref().map(|demo| {
-        let states = demo.iter().map(|[x, y]| [*x, *y, 0.0]);
-        -reward(&std::iter::once(START).chain(states).collect::<Vec<_>>())
-    });
+    let demonstrated = demo.as_deref().map(|demo| -demonstration::worth(demo));
     // The model has a departure even where it does not count.
     let values = demo.unwrap_or_else(|| vec![[0.0; 2]]).into_flattened();
     let options = DiffusionOptions {
@@ -103,18 +102,6 @@ fn main() -> Result<()> {
     let (backend, samples, levels) = (engine.backend(), arguments.samples, arguments.levels);
     println!("{backend},{threads},{samples},{levels},{median:.4},{least:.4},{mean:.4}");
     Ok(())
-}
-
-fn read(path: &Path) -> Result<Vec<[f32; 2]>> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let row = |line: &str| {
-        let (x, y) = line.split_once(',')?;
-        Some([x.trim().parse().ok()?, y.trim().parse().ok()?])
-    };
-    let rows: Option<Vec<_>> = text.lines().skip(1).map(row).collect();
-    let rows = rows.with_context(|| format!("{} must hold two numbers in each row", path.display()))?;
-    ensure!(rows.len() == HORIZON, "{} must have {HORIZON} rows, but has {}", path.display(), rows.len());
-    Ok(rows)
 }
 
 fn write(path: &Path, values: &[f32]) -> Result<()> {

@@ -57,9 +57,6 @@ pub enum Proposal {
     Published,
 }
 
-/// The most updates of a process.
-const MOST_UPDATES: usize = 100_000;
-
 impl Process {
     /// Every level as an update, from the noisiest on.
     pub(crate) fn updates(&self, first: Update, list: &mut Vec<Update>) {
@@ -85,9 +82,9 @@ impl Process {
         self.schedule.check()?;
         self.sampler.check()?;
         let updates = self.schedule.levels().saturating_mul(self.sampler.steps());
-        if updates > MOST_UPDATES {
+        if updates > schedule::MOST {
             let value = format_args!("{updates} steps over all levels");
-            return Err(InvalidValue::new("steps", value, format_args!("at most {MOST_UPDATES} over all levels")));
+            return Err(InvalidValue::new("steps", value, format_args!("at most {} over all levels", schedule::MOST)));
         }
         Ok(())
     }

@@ -17,6 +17,9 @@ pub(crate) const GROUP: usize = 1024;
 /// The most problems that a dispatch has.
 pub(crate) const MOST_PROBLEMS: usize = 65_535;
 
+/// The most numbers of a row, or of what is averaged of it: a dispatch has 65,535 workgroups in a row, of 16 numbers each.
+pub(crate) const MOST_NUMBERS: usize = 65_535 * 16;
+
 /// `value` rounded up to whole steps of `step`.
 pub(crate) fn round_up(value: usize, step: usize) -> usize {
     value.div_ceil(step) * step

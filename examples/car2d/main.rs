@@ -11,7 +11,10 @@
 #[path = "../common/canvas.rs"]
 mod canvas;
 mod car;
+mod demonstration;
 mod draw;
+#[path = "../common/end.rs"]
+mod end;
 mod way;
 
 use std::path::{Path, PathBuf};
@@ -108,30 +111,21 @@ struct Run {
 
 fn main() -> ExitCode {
     env_logger::init();
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    end::status(run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
     let engine = Engine::with(EngineOptions { backend: arguments.backend, ..Default::default() })?;
     let demo = match &arguments.demo {
-        None => demonstration(DEMO).context("the demonstration that comes with it")?,
-        Some(path) => std::fs::read_to_string(path)
-            .map_err(anyhow::Error::from)
-            .and_then(|text| demonstration(&text))
-            .with_context(|| format!("the demonstration {}", path.display()))?,
+        None => demonstration::parse(DEMO).context("the demonstration that comes with it")?,
+        Some(path) => demonstration::read(path)?,
     };
     let setting = Setting { engine, way: way::field()?, demo, samples: arguments.samples, levels: arguments.levels };
     let seeds = arguments.seeds.unwrap_or(if arguments.quick { 2 } else { 8 });
     ensure!(seeds > 0, "--seeds must be at least 1");
 
     println!("{} rollouts × {} updates on {}", setting.samples, setting.levels, setting.engine.name());
-    println!("the demonstration has a mean reward of {:.2}", setting.demonstrated());
+    println!("the demonstration has a mean reward of {:.2}", demonstration::worth(&setting.demo));
     let plain = setting.table("without help: the reward alone", Task::Plain, 1)?;
     let shown =
         setting.table("(a) with a demonstration, as published (MPPI and CEM do without)", Task::Demonstrated, seeds)?;
@@ -164,13 +158,6 @@ fn run(arguments: &Arguments) -> Result<()> {
 }
 
 impl Setting {
-    /// The mean reward of the demonstration itself.
-    fn demonstrated(&self) -> f32 {
-        let mut states = vec![START];
-        states.extend(self.demo.iter().map(|[x, y]| [*x, *y, 0.0]));
-        reward(&states)
-    }
-
     /// One plan from a standing start: `levels` updates of `samples` rollouts.
     fn plan(&self, task: Task, method: Method, seed: u64, watched: bool) -> Result<Run> {
         let by_way = matches!(task, Task::Shaped | Task::Gentle);
@@ -221,7 +208,7 @@ impl Setting {
             dt: DT,
             process: Process { schedule, sampler, ..Default::default() },
             temperature,
-            demonstration: (task == Task::Demonstrated).then(|| -self.demonstrated()),
+            demonstration: (task == Task::Demonstrated).then(|| -demonstration::worth(&self.demo)),
             limits,
             references,
             fields,
@@ -272,23 +259,6 @@ impl Table {
     fn mean(&self, method: Method) -> f32 {
         self.rewards.iter().map(|row| row[method as usize]).sum::<f32>() / self.rewards.len() as f32
     }
-}
-
-/// Reads a demonstration: a header, then a position after each step.
-fn demonstration(text: &str) -> Result<Vec<[f32; 2]>> {
-    let mut lines = text.lines();
-    ensure!(lines.next().map(str::trim) == Some("x,y"), "its first line must be `x,y`");
-    let row = |(i, line): (usize, &str)| {
-        let numbers: Option<Vec<f32>> = line.split(',').map(|n| n.trim().parse().ok()).collect();
-        match numbers.as_deref() {
-            Some(&[x, y]) if x.is_finite() && y.is_finite() => Ok([x, y]),
-            _ => bail!("line {} must hold two finite numbers, but is `{line}`", i + 2),
-        }
-    };
-    let rows: Result<Vec<_>> = lines.enumerate().map(row).collect();
-    let rows = rows?;
-    ensure!(rows.len() == HORIZON, "it must have {HORIZON} rows, but has {}", rows.len());
-    Ok(rows)
 }
 
 fn save(path: &Path, states: &[[f32; 3]]) -> Result<()> {

@@ -13,6 +13,8 @@
 mod canvas;
 mod data;
 mod draw;
+#[path = "../common/end.rs"]
+mod end;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -63,13 +65,7 @@ struct Drawn {
 
 fn main() -> ExitCode {
     env_logger::init();
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    end::status(run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {

@@ -8,6 +8,8 @@
 #[path = "../common/canvas.rs"]
 mod canvas;
 mod draw;
+#[path = "../common/end.rs"]
+mod end;
 mod energies;
 
 use std::path::PathBuf;
@@ -84,13 +86,7 @@ struct Sampled {
 
 fn main() -> ExitCode {
     env_logger::init();
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    end::status(run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {

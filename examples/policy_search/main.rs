@@ -12,6 +12,8 @@
 #[path = "../common/canvas.rs"]
 mod canvas;
 mod draw;
+#[path = "../common/end.rs"]
+mod end;
 mod tasks;
 
 use std::f32::consts::{PI, TAU};
@@ -110,13 +112,7 @@ struct Outcome {
 
 fn main() -> ExitCode {
     env_logger::init();
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    end::status(run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
@@ -158,17 +154,14 @@ impl Outcome {
     }
 
     fn verdict(&self) -> String {
-        let (name, fresh) = (self.task.name(), self.task.fresh());
-        match (self.solved, self.task.published()) {
-            (Some(solved), _) => {
-                format!("{name}: solved {solved:.1} % of {fresh} fresh episodes, mean return {:.1}", self.mean_return)
+        let (name, fresh, mean_return) = (self.task.name(), self.task.fresh(), self.mean_return);
+        match self.task.published() {
+            None => {
+                let solved = self.merit();
+                format!("{name}: solved {solved:.1} % of {fresh} fresh episodes, mean return {mean_return:.1}")
             }
-            (None, best) => {
-                let best = best.unwrap_or(f32::NAN);
-                format!(
-                    "{name}: mean return {:.1} over {fresh} fresh episodes (published best {best})",
-                    self.mean_return
-                )
+            Some(best) => {
+                format!("{name}: mean return {mean_return:.1} over {fresh} fresh episodes (published best {best})")
             }
         }
     }

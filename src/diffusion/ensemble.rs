@@ -12,7 +12,9 @@ use crate::model::Model;
 use crate::noise::{normal, philox};
 use crate::scalar::{Real, Stage};
 use crate::temperature::Temperature;
-use crate::update::{CLAMPED, GIVEN, LIMITED, Layout, MOST_PROBLEMS, Problem, Sums, TILE, Update, round_up};
+use crate::update::{
+    CLAMPED, GIVEN, LIMITED, Layout, MOST_NUMBERS, MOST_PROBLEMS, Problem, Sums, TILE, Update, round_up,
+};
 
 /// The bits of the counter's last word that keep the noise that chains start from apart from all other noise.
 const STREAM: u32 = 3 << 24;
@@ -453,9 +455,8 @@ impl SamplingOptions {
                 format_args!("so few that all chains have at most {} numbers", i32::MAX),
             ));
         }
-        // A device takes 65,535 workgroups in a row, of 16 numbers each.
-        if width > 65_535 * 16 {
-            return Err(InvalidValue::new("width", width, format_args!("at most {}", 65_535 * 16)));
+        if width > MOST_NUMBERS {
+            return Err(InvalidValue::new("width", width, format_args!("at most {MOST_NUMBERS}")));
         }
         if let Some([low, high]) = self.limits {
             in_range("limits", low, low <= high, "a low value that is not above the high one")?;

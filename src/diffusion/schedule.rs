@@ -42,8 +42,8 @@ impl Default for Schedule {
     }
 }
 
-/// The most levels.
-const MOST: usize = 100_000;
+/// The most levels, and the most steps over all of them.
+pub(super) const MOST: usize = 100_000;
 
 impl Schedule {
     /// The levels of DIAL-MPC: σ_i = e^{−(L − i)/(2βL)}, so that the noisiest has σ = 1. (ArXiv 2409.15610.)

@@ -4,7 +4,7 @@ use super::{Limits, References, Tail};
 use crate::error::{InvalidValue, finite, in_range};
 use crate::field::Grid;
 use crate::noise::{Noise, Shape};
-use crate::update::{MOST_PROBLEMS, Update};
+use crate::update::{MOST_NUMBERS, MOST_PROBLEMS, Update};
 
 mod sealed {
     pub trait Sealed {}
@@ -116,9 +116,8 @@ pub(crate) use setting;
 impl<const M: usize> Setting<'_, M> {
     /// Refuses what no method can do with, and works out what the kernels need of the covariance.
     pub(super) fn check(&self) -> Result<Shape, InvalidValue> {
-        // A device takes 65,535 workgroups in a row: of 1,024 rows, of 16 of the T·M coordinates, and of one problem.
         let sizes = [
-            ("horizon", self.horizon, 65_535 * 16 / M.max(1)),
+            ("horizon", self.horizon, MOST_NUMBERS / M.max(1)),
             ("samples", self.samples, 1 << 25),
             ("chains", self.chains, MOST_PROBLEMS),
         ];

@@ -55,6 +55,15 @@ impl<const N: usize, const M: usize, P> Clone for Controller<N, M, P> {
     }
 }
 
+/// Refuses numbers that are not the parameters of a policy that has `own` of them.
+pub(super) fn check_theta(theta: &[f32], own: usize) -> Result<(), InvalidValue> {
+    if theta.len() != own {
+        let value = format_args!("{} numbers", theta.len());
+        return Err(InvalidValue::new("theta", value, format_args!("as many as there are parameters, {own}")));
+    }
+    finite("theta", theta)
+}
+
 /// One episode under a policy without noise.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Episode<const N: usize, const M: usize> {
@@ -73,12 +82,7 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
     ///
     /// If there are not as many numbers as the policy has parameters, one is not finite, or `dt` is not above 0.
     pub fn new(policy: P, theta: &[f32], dt: f32) -> Result<Self, InvalidValue> {
-        let own = policy.parameters();
-        if theta.len() != own {
-            let value = format_args!("{} numbers", theta.len());
-            return Err(InvalidValue::new("theta", value, format_args!("as many as there are parameters, {own}")));
-        }
-        finite("theta", theta)?;
+        check_theta(theta, policy.parameters())?;
         in_range("dt", dt, dt > 0.0, "finite and above 0 (seconds)")?;
         Ok(Self {
             policy: Arc::new(policy),

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::checkpoint::{Checkpoint, CheckpointError};
-use super::controller::{Controller, Episode, Run};
+use super::controller::{Controller, Episode, Run, check_theta};
 use super::optimiser::Optimiser;
 use super::options::{Exploration, Rows, Start, Step, TrainingOptions, Weighting};
 use crate::engine::program::{Program, Scheme};
@@ -16,7 +16,7 @@ use crate::model::Model;
 use crate::noise::{Random, philox};
 use crate::planner::Limits;
 use crate::policy::Policy;
-use crate::update::{LIMITED, Layout, Problem, TILE, Update, round_up};
+use crate::update::{LIMITED, Layout, MOST_NUMBERS, Problem, TILE, Update, round_up};
 
 /// The stream of [`Random`] that initial parameters are drawn from, and that of evaluations; learner b's episodes have
 /// stream b.
@@ -122,7 +122,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
             Rows::Scored { std, .. } => (Scheme::Scored, std.map(f32::ln).to_vec()),
         };
         if let (Rows::Scored { exploration, .. }, Step::Natural { .. }) = (options.rows, options.step) {
-            let known = policy.information(options.horizon, [1.0; M]);
+            let known = information::<N, M, P>(&policy, options.horizon, exploration, [1.0; M]);
             let is_diagonal = |known: &Vec<f32>| {
                 known.len() == policy.parameters() && known.iter().all(|f| *f >= 0.0 && f.is_finite())
             };
@@ -130,8 +130,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
                 let expected = "a finite number that is not negative for each parameter";
                 return Err(InvalidValue::new("policy", "Policy::information of another kind", expected).into());
             }
-            let estimated = known.is_none() || matches!(exploration, Exploration::Learned { .. });
-            if estimated && matches!(options.weighting, Weighting::Signed { .. }) {
+            if known.is_none() && matches!(options.weighting, Weighting::Signed { .. }) {
                 let expected = "another step, or exponentiated weights: signed ones tell no Fisher information";
                 return Err(InvalidValue::new("step", "Natural with signed weights", expected).into());
             }
@@ -145,9 +144,9 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         let width = parameters + tail.len();
         let numbers = round_up(options.samples, TILE).saturating_mul(width).saturating_mul(learners);
         let table = options.starts().saturating_mul(N + options.params.len()).saturating_mul(learners);
-        // A device takes 65,535 workgroups in a row, of 16 numbers each.
-        if 2 * width > 65_535 * 16 {
-            let expected = format_args!("at most {}", 65_535 * 8 - tail.len());
+        // There may be second moments beside the means.
+        if width > MOST_NUMBERS / 2 {
+            let expected = format_args!("at most {}", MOST_NUMBERS / 2 - tail.len());
             return Err(InvalidValue::new("policy", format_args!("{parameters} parameters"), expected).into());
         }
         if numbers.max(table) > i32::MAX as usize {
@@ -234,25 +233,25 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
             });
         }
         for (b, (values, optimiser)) in values.chunks_exact_mut(width).zip(optimisers).enumerate() {
-            let stands = Progress {
-                iteration: update.number as usize + 1,
-                mean_return: f32::NEG_INFINITY,
-                best_return: f32::NEG_INFINITY,
-                invalid_rows: options.samples - done.sums[b].valid as usize,
-                timing: done.timing,
-                ..Default::default()
-            };
-            self.progress[b] = stands;
-            if worked(b) {
-                let before = (values.to_vec(), optimiser.clone());
-                let mut learner = Learner { options, values, optimiser, information: information.as_deref() };
-                self.progress[b] = step(&mut learner, &done, b);
-                // A step so long that it ends nowhere is not made.
-                if !values.iter().all(|value| value.is_finite()) {
-                    values.copy_from_slice(&before.0);
-                    *optimiser = before.1;
-                    self.progress[b].step = 0.0;
-                }
+            if !worked(b) {
+                self.progress[b] = Progress {
+                    iteration: update.number as usize + 1,
+                    mean_return: f32::NEG_INFINITY,
+                    best_return: f32::NEG_INFINITY,
+                    invalid_rows: options.samples - done.sums[b].valid as usize,
+                    timing: done.timing,
+                    ..Default::default()
+                };
+                continue;
+            }
+            let before = (values.to_vec(), optimiser.clone());
+            let mut learner = Learner { options, values, optimiser, information: information.as_deref() };
+            self.progress[b] = step(&mut learner, &done, b);
+            // A step so long that it ends nowhere is not made.
+            if !values.iter().all(|value| value.is_finite()) {
+                values.copy_from_slice(&before.0);
+                *optimiser = before.1;
+                self.progress[b].step = 0.0;
             }
         }
         self.iteration = self.iteration.wrapping_add(1);
@@ -357,13 +356,12 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         for m in 0..M {
             precision[m] = (-2.0 * log_std[m]).exp();
         }
-        self.information = match exploration {
-            Exploration::Learned { .. } => None,
-            _ => self.policy.information(self.options.horizon, precision).map(|mut known| {
-                known.extend([2.0 * self.options.horizon as f32; M]);
-                known
-            }),
-        };
+        let horizon = self.options.horizon;
+        let known = information::<N, M, P>(&self.policy, horizon, exploration, precision);
+        self.information = known.map(|mut known| {
+            known.extend([2.0 * horizon as f32; M]);
+            known
+        });
     }
 
     /// Runs fresh episodes under the policy of a learner, without noise: they start where the distribution says, from another
@@ -447,11 +445,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     /// If there is no such learner, or there are not as many numbers as it has parameters, or one is not finite.
     pub fn set_parameters(&mut self, learner: usize, theta: &[f32]) -> Result<(), InvalidValue> {
         let own = self.parameters(learner)?.len();
-        if theta.len() != own {
-            let value = format_args!("{} numbers", theta.len());
-            return Err(InvalidValue::new("theta", value, format_args!("as many as there are parameters, {own}")));
-        }
-        finite("theta", theta)?;
+        check_theta(theta, own)?;
         let at = learner * self.width();
         self.values[at..][..own].copy_from_slice(theta);
         Ok(())
@@ -523,6 +517,20 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     /// The model that is trained on.
     pub fn model(&self) -> &D {
         &self.model
+    }
+}
+
+/// What is known of the Fisher information about θ. Standard deviations that are learned differ from learner to learner, and
+/// nothing is known then.
+fn information<const N: usize, const M: usize, P: Policy<N, M>>(
+    policy: &P,
+    horizon: usize,
+    exploration: Exploration,
+    precision: [f32; M],
+) -> Option<Vec<f32>> {
+    match exploration {
+        Exploration::Learned { .. } => None,
+        Exploration::Fixed | Exploration::Annealed(_) => policy.information(horizon, precision),
     }
 }
 

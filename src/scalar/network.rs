@@ -234,21 +234,16 @@ fn units<R: Real>(source: &Source<'_>, network: &Network, x: &[R]) -> Vec<R> {
     let last = network.sizes.len() - 2;
     for layer in 0..=last {
         let [inputs, outputs] = [network.sizes[layer], network.sizes[layer + 1]];
-        let mut o = 0;
-        while o < outputs {
-            // Several side by side, since each waits for itself.
-            let x = &units[from..from + inputs];
-            if o + ABREAST <= outputs {
-                let sums = sums::<R, ABREAST>(source, first, [inputs, outputs], o, x);
-                for sum in sums {
-                    units.push(sum);
-                }
-                o += ABREAST;
-            } else {
-                let [sum] = sums::<R, 1>(source, first, [inputs, outputs], o, x);
+        // Several side by side, since each waits for itself.
+        let whole = outputs - outputs % ABREAST;
+        for o in (0..whole).step_by(ABREAST) {
+            for sum in sums::<R, ABREAST>(source, first, [inputs, outputs], o, &units[from..from + inputs]) {
                 units.push(sum);
-                o += 1;
             }
+        }
+        for o in whole..outputs {
+            let [sum] = sums::<R, 1>(source, first, [inputs, outputs], o, &units[from..from + inputs]);
+            units.push(sum);
         }
         if layer < last {
             for unit in &mut units[from + inputs..] {
