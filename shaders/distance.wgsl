@@ -23,5 +23,5 @@ fn rollout(
         scores[at + TILE] = 0.0;
         scores[at + 2u * TILE] = second;
     }
-    enter(lane, k < update.rows, cost, second);
+    enter(lane, keys_of(k < update.rows, cost, second));
 }

@@ -6,8 +6,9 @@ fn draw(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) w
     let k = id.y * workgroups.x * 64u + id.x;
     if k < update.rows {
         let p = proposal();
+        let draws = draws_of(k);
         for (var start = 0u; start < update.horizon; start += STEPS) {
-            var controls = controls_from(p, centred(start, NOMINAL_BEFORE, FACTORS_BEFORE), k, start);
+            var controls = controls_from(p, centred(start, NOMINAL_BEFORE, FACTORS_BEFORE), draws, start);
             let end = min(start + STEPS, update.horizon);
             for (var t = start; t < end; t++) {
                 stored(k, t, first_of(controls));

@@ -44,6 +44,10 @@ fn cost_address(episode: u32, k: u32) -> u32 {
     return 3u * padded_rows() * update.problems + (problem * update.episodes + episode) * 2u * padded_rows() + k;
 }
 
+fn four_of(n: Normals) -> vec4<f32> {
+    return vec4<f32>(n.x, n.y, n.z, n.w);
+}
+
 // Which draw row k takes, and the sign that it takes it with.
 fn draw_of(k: u32) -> u32 {
     return select(k, k >> 1u, ANTITHETIC);
@@ -64,7 +68,7 @@ fn perturb(
     for (var tile = workgroup.x; tile * TILE < update.rows; tile += workgroups.x) {
         let k = tile * TILE + lane;
         for (var block = workgroup.y; 4u * block < update.width; block += workgroups.y) {
-            let z = normals(vec4<u32>(draw_of(k), block, update.number, problem));
+            let z = four_of(normals(row_of(draw_of(k), problem), block));
             let end = min(4u * block + 4u, update.width);
             for (var d = 4u * block; d < end; d++) {
                 var factor = update.scale;
@@ -105,7 +109,8 @@ fn episode(
     var x = initial_state();
     var before = Control();
     var running = true;
-    var sum = vec2<f32>();
+    var sum = Two();
+    let draws = row_of(draw_of(k), ACTIONS | problem);
     // The normals of the actions come four at a time.
     var held = vec4<f32>();
     for (var t = 0u; t < update.horizon; t++) {
@@ -124,7 +129,7 @@ fn episode(
             for (var m = 0u; m < CONTROLS; m++) {
                 let d = t * CONTROLS + m;
                 if d % 4u == 0u {
-                    held = normals(vec4<u32>(draw_of(k), d / 4u, update.number, ACTIONS | problem));
+                    held = four_of(normals(draws, d / 4u));
                 }
                 let z = sign_of(k) * held[d % 4u];
                 let deviation = gibbs_exp(nominal[block_at(NOMINAL) + deviations + m]);
@@ -170,7 +175,7 @@ fn gather(
     let k = (workgroup.y * workgroups.x + workgroup.x) * TILE + lane;
     var cost = 0.0;
     if k < update.rows {
-        var sum = vec2<f32>();
+        var sum = Two();
         for (var number = 0u; number < update.episodes; number++) {
             let at = cost_address(number, k);
             sum = added(added(sum, scores[at]), scores[at + padded_rows()]);
@@ -182,5 +187,5 @@ fn gather(
         scores[at + TILE] = -sum.y * share;
         scores[at + 2u * TILE] = 0.0;
     }
-    enter(lane, k < update.rows, cost, 0.0);
+    enter(lane, keys_of(k < update.rows, cost, 0.0));
 }

@@ -32,7 +32,7 @@ fn field_corners(h: u32, at: vec2<i32>) -> vec4<f32> {
     return vec4<f32>(fields[low + at.x], fields[low + far.x], fields[high + at.x], fields[high + far.x]);
 }
 
-fn field_sample(field: u32, x: f32, y: f32) -> f32 {
+fn field_sample_at(field: u32, x: f32, y: f32) -> f32 {
     let h = field * HEADER;
     let cell = field_cell(h, x, y);
     let v = field_corners(h, cell.at);
@@ -41,7 +41,7 @@ fn field_sample(field: u32, x: f32, y: f32) -> f32 {
     return select(fields[h + 8u], fma(cell.part.y, high - low, low), cell.inside);
 }
 
-fn field_gradient(field: u32, x: f32, y: f32) -> vec2<f32> {
+fn field_gradient_at(field: u32, x: f32, y: f32) -> vec2<f32> {
     let h = field * HEADER;
     let cell = field_cell(h, x, y);
     let v = field_corners(h, cell.at);

@@ -3,6 +3,10 @@
 
 const HEADER_LEN = 8u;
 
+// A row that weighs less than this part of the heaviest one of its group is not added to the mean: 2^-48. Twin: NEGLIGIBLE in
+// src/engine/cpu/weighted_mean.rs.
+const NEGLIGIBLE = 3.5527137e-15f;
+
 // The weights of a group, four neighbours at a time.
 var<workgroup> weights: array<vec4<f32>, 256>;
 
@@ -23,9 +27,10 @@ fn partial_at(group: u32) -> u32 {
     return (problem * (group_total() + 1u) + group) * partial_len();
 }
 
-// The log-weight of row k of a group of `count`: what does not count is one of two finite numbers from here on.
+// The log-weight of row k of a group of `count`: what does not count is one of two finite numbers from here on. Where they come
+// from is `log_weight_of`, put before this file (src/engine/gpu/source.rs).
 fn sanitised(first: u32, k: u32, count: u32) -> f32 {
-    let log_weight = log_weights[log_weight_address(first + min(k, count - 1u))];
+    let log_weight = log_weight_of(first + min(k, count - 1u));
     let bits = bitcast<u32>(log_weight);
     // −∞ is a legitimate weight of zero; NaN and +∞ are not, and the engine's own mark stays.
     let masked = bits == 0xff800000u;
@@ -33,12 +38,18 @@ fn sanitised(first: u32, k: u32, count: u32) -> f32 {
     return select(select(max(log_weight, MASKED), MASKED, masked), INVALID, invalid);
 }
 
+// The weight of row k of the group.
+fn weight(k: u32) -> f32 {
+    return weights[k / 4u][k % 4u];
+}
+
 // How many rows a group has: the last one may be short.
 fn group_count(group: u32) -> u32 {
     return min(update.rows - group * GROUP, GROUP);
 }
 
-// Works the weights of a group out. If `records`, its sums become the head of its partial result.
+// Works the weights of a group out. If `records`, its sums become the head of its partial result, and its log-weights are
+// written down where they are not yet.
 fn find_weights(group: u32, lane: u32, records: bool) {
     let first = group * GROUP;
     let count = group_count(group);
@@ -47,6 +58,9 @@ fn find_weights(group: u32, lane: u32, records: bool) {
         var l: vec4<f32>;
         for (var i = 0u; i < 4u; i++) {
             l[i] = sanitised(first, at * 4u + i, count);
+            if WEIGHS && records && at * 4u + i < count {
+                log_weights[log_weight_address(first + at * 4u + i)] = l[i];
+            }
         }
         weights[at] = l;
         max_here = max(max_here, max(max(l.x, l.y), max(l.z, l.w)));
@@ -68,9 +82,7 @@ fn find_weights(group: u32, lane: u32, records: bool) {
             sums += vec4<f32>(valid, dot(w, w), 0.0, valid);
             continue;
         }
-        for (var i = 0u; i < 4u; i++) {
-            w[i] = select(0.0, gibbs_exp(min(l[i] - group_max, 0.0)), counts[i]);
-        }
+        w = select(zero, four_exps(min(l - group_max, zero)), counts);
         weights[at] = w;
         let valid = select(zero, one, l > vec4<f32>(INVALID));
         sums += vec4<f32>(dot(w, one), dot(w, w), dot(select(zero, l, counts), one), dot(valid, one));

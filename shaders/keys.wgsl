@@ -1,24 +1,36 @@
 // What all rows of a problem have to know of each other before any can be weighed: the best and the worst cost, and the
 // smallest second score. Twin: Extremes in src/engine/cpu/rollout.rs.
 
-// Those of a tile, as keys; those that do not count are the worst best, the best worst and the largest smallest.
-var<workgroup> tile_keys: array<vec3<u32>, 64>;
+// As keys; those that do not count are the worst best, the best worst and the largest smallest.
+const NO_KEYS = vec3<u32>(0xffffffffu, 0u, 0xffffffffu);
 
-// One lane's row enters its cost and its second score, if it is a row at all.
-fn enter(lane: u32, is_row: bool, cost: f32, second: f32) {
-    var key = vec3<u32>(0xffffffffu, 0u, 0xffffffffu);
+// Those of one row, if it is a row at all.
+fn keys_of(is_row: bool, cost: f32, second: f32) -> vec3<u32> {
+    var keys = NO_KEYS;
     if is_row && finite(cost) {
-        key = vec3<u32>(ordered(cost), ordered(cost), key.z);
+        keys = vec3<u32>(ordered(cost), ordered(cost), keys.z);
     }
     if is_row && finite(second) {
-        key.z = ordered(second);
+        keys.z = ordered(second);
     }
-    tile_keys[lane] = key;
+    return keys;
+}
+
+fn wider(a: vec3<u32>, b: vec3<u32>) -> vec3<u32> {
+    return vec3<u32>(min(a.x, b.x), max(a.y, b.y), min(a.z, b.z));
+}
+
+const TILE_LANES = TILE / WIDE;
+var<workgroup> tile_keys: array<vec3<u32>, TILE_LANES>;
+
+// The rows of one invocation enter theirs.
+fn enter(lane: u32, keys: vec3<u32>) {
+    tile_keys[lane] = keys;
     workgroupBarrier();
     if lane == 0u {
-        for (var i = 1u; i < TILE; i++) {
-            let other = tile_keys[i];
-            key = vec3<u32>(min(key.x, other.x), max(key.y, other.y), min(key.z, other.z));
+        var key = keys;
+        for (var i = 1u; i < TILE_LANES; i++) {
+            key = wider(key, tile_keys[i]);
         }
         atomicMin(&summary[problem].best, key.x);
         atomicMax(&summary[problem].worst, key.y);

@@ -14,90 +14,96 @@ const GIBBS_SIGN: u32 = 0x80000000u;
 const GIBBS_INFINITY: u32 = 0x7f800000u;
 const GIBBS_NAN: u32 = 0x7fc00000u;
 
+// Two results of one function.
+struct Two {
+    x: F,
+    y: F,
+}
+
 // x with its sign flipped where `sign` has its top bit set.
-fn gibbs_flip_sign(x: f32, sign: u32) -> f32 {
-    return bitcast<f32>(bitcast<u32>(x) ^ (sign & GIBBS_SIGN));
+fn gibbs_flip_sign(x: F, sign: U) -> F {
+    return bitcast<F>(bitcast<U>(x) ^ (sign & U(GIBBS_SIGN)));
 }
 
 // (sin, cos): quadrant by the three-part π/2 of Cody and Waite, then a polynomial on [−π/4, π/4].
-fn gibbs_sin_cos(x: f32) -> vec2<f32> {
+fn gibbs_sin_cos(x: F) -> Two {
     let n = round(x * 0.63661975);
-    let quadrant = i32(n);
-    var r = fma(n, -1.5703125, x);
-    r = fma(f32(quadrant * 2029), -2.3841858e-7, r); // 2029 / 2^22 = 4.837513e-4
-    r = fma(n, -7.54979e-8, r);
-    return gibbs_sin_cos_from(bitcast<u32>(quadrant), r);
+    let quadrant = I(n);
+    var r = fma(n, F(-1.5703125), x);
+    r = fma(F(quadrant * I(2029)), F(-2.3841858e-7), r); // 2029 / 2^22 = 4.837513e-4
+    r = fma(n, F(-7.54979e-8), r);
+    return gibbs_sin_cos_from(bitcast<U>(quadrant), r);
 }
 
 // (sin, cos) of r + q·π/2, for r in [−π/4, π/4] and the low two bits q of `quadrant`.
-fn gibbs_sin_cos_from(quadrant: u32, r: f32) -> vec2<f32> {
+fn gibbs_sin_cos_from(quadrant: U, r: F) -> Two {
     let z = r * r;
-    var s = fma(-1.9515296e-4, z, 8.332161e-3);
-    s = fma(s, z, -1.6666655e-1);
+    var s = fma(F(-1.9515296e-4), z, F(8.332161e-3));
+    s = fma(s, z, F(-1.6666655e-1));
     s = fma(s * z, r, r);
-    var k = fma(2.4433157e-5, z, -1.3887316e-3);
-    k = fma(k, z, 4.1666646e-2);
-    k = fma(k * z, z, fma(z, -0.5, 1.0));
-    let odd = (quadrant & 1u) == 1u;
+    var k = fma(F(2.4433157e-5), z, F(-1.3887316e-3));
+    k = fma(k, z, F(4.1666646e-2));
+    k = fma(k * z, z, fma(z, F(-0.5), F(1.0)));
+    let odd = (quadrant & U(1u)) == U(1u);
     // Bit 1 of the quadrant is the sign of the sine; that of the cosine is bit 1 of the next quadrant.
-    let sin = gibbs_flip_sign(select(s, k, odd), quadrant << 30u);
-    let cos = gibbs_flip_sign(select(k, s, odd), (quadrant + 1u) << 30u);
-    return vec2<f32>(sin, cos);
+    let sin = gibbs_flip_sign(select(s, k, odd), quadrant << U(30u));
+    let cos = gibbs_flip_sign(select(k, s, odd), (quadrant + U(1u)) << U(30u));
+    return Two(sin, cos);
 }
 
 // 2^n e^r. The power of two is applied in two halves, so that the largest and the smallest results survive.
-fn gibbs_exp(argument: f32) -> f32 {
-    let x = max(-104.0, min(89.0, argument));
+fn gibbs_exp(argument: F) -> F {
+    let x = max(F(-104.0), min(F(89.0), argument));
     let n = round(x * 1.442695);
-    let exponent = i32(n);
-    var r = fma(f32(exponent * 355), -1.953125e-3, x); // 355 / 512 = 0.6933594
-    r = fma(n, 2.1219444e-4, r);
-    var p = fma(1.9875691e-4, r, 1.3981999e-3);
-    p = fma(p, r, 8.333452e-3);
-    p = fma(p, r, 4.1665796e-2);
-    p = fma(p, r, 1.6666665e-1);
-    p = fma(p, r, 0.5);
+    let exponent = I(n);
+    var r = fma(F(exponent * I(355)), F(-1.953125e-3), x); // 355 / 512 = 0.6933594
+    r = fma(n, F(2.1219444e-4), r);
+    var p = fma(F(1.9875691e-4), r, F(1.3981999e-3));
+    p = fma(p, r, F(8.333452e-3));
+    p = fma(p, r, F(4.1665796e-2));
+    p = fma(p, r, F(1.6666665e-1));
+    p = fma(p, r, F(0.5));
     let y = fma(p, r * r, r) + 1.0;
-    let up = n > 0.0;
-    let bias = select(127u + 64u, 127u - 64u, up) << 23u;
-    let near = bitcast<f32>((bitcast<u32>(exponent) << 23u) + bias);
-    return y * near * select(5.421011e-20, 1.8446744e19, up); // 2^-64, 2^64
+    let up = n > F(0.0);
+    let bias = select(U(127u + 64u), U(127u - 64u), up) << U(23u);
+    let near = bitcast<F>((bitcast<U>(exponent) << U(23u)) + bias);
+    return y * near * select(F(5.421011e-20), F(1.8446744e19), up); // 2^-64, 2^64
 }
 
 // ln of a positive normal number: its exponent, and a polynomial on the mantissa in [√½, √2).
-fn gibbs_ln_positive(x: f32) -> f32 {
-    let bits = bitcast<u32>(x);
-    let exponent = (bits - 0x3f3504f3u) & 0xff800000u;
-    let mantissa = bitcast<f32>(bits - exponent);
-    let e = f32(bitcast<i32>(exponent) >> 23u);
+fn gibbs_ln_positive(x: F) -> F {
+    let bits = bitcast<U>(x);
+    let exponent = (bits - U(0x3f3504f3u)) & U(0xff800000u);
+    let mantissa = bitcast<F>(bits - exponent);
+    let e = F(bitcast<I>(exponent) >> U(23u));
     let f = mantissa - 1.0;
     let z = f * f;
-    var p = fma(7.0376836e-2, f, -1.151461e-1);
-    p = fma(p, f, 1.1676999e-1);
-    p = fma(p, f, -1.2420141e-1);
-    p = fma(p, f, 1.4249323e-1);
-    p = fma(p, f, -1.6668058e-1);
-    p = fma(p, f, 2.0000715e-1);
-    p = fma(p, f, -2.4999994e-1);
-    p = fma(p, f, 3.3333331e-1);
+    var p = fma(F(7.0376836e-2), f, F(-1.151461e-1));
+    p = fma(p, f, F(1.1676999e-1));
+    p = fma(p, f, F(-1.2420141e-1));
+    p = fma(p, f, F(1.4249323e-1));
+    p = fma(p, f, F(-1.6668058e-1));
+    p = fma(p, f, F(2.0000715e-1));
+    p = fma(p, f, F(-2.4999994e-1));
+    p = fma(p, f, F(3.3333331e-1));
     let tail = fma(p * f, z, e * -2.1219444e-4);
-    return fma(e, 0.6933594, f + fma(z, -0.5, tail));
+    return fma(e, F(0.6933594), f + fma(z, F(-0.5), tail));
 }
 
-fn gibbs_ln(x: f32) -> f32 {
-    let small = x < 1.1754944e-38;
+fn gibbs_ln(x: F) -> F {
+    let small = x < F(1.1754944e-38);
     let scaled = select(x, x * 8388608.0, small);
-    let y = gibbs_ln_positive(scaled) - select(0.0, 15.942385, small); // 23 ln 2
-    var bits = bitcast<u32>(y);
-    bits = select(bits, GIBBS_INFINITY | GIBBS_SIGN, x == 0.0);
+    let y = gibbs_ln_positive(scaled) - select(F(0.0), F(15.942385), small); // 23 ln 2
+    var bits = bitcast<U>(y);
+    bits = select(bits, U(GIBBS_INFINITY | GIBBS_SIGN), x == F(0.0));
     // NaN and +∞ are their own logarithms; below zero there is none.
-    bits = select(bitcast<u32>(x), bits, x <= 3.4028235e38);
-    bits = select(bits, GIBBS_NAN, x < 0.0);
-    return bitcast<f32>(bits);
+    bits = select(bitcast<U>(x), bits, x <= F(3.4028235e38));
+    bits = select(bits, U(GIBBS_NAN), x < F(0.0));
+    return bitcast<F>(bits);
 }
 
 // atan of the smaller over the larger, in an octant, then unfolded.
-fn gibbs_atan2(y: f32, x: f32) -> f32 {
+fn gibbs_atan2(y: F, x: F) -> F {
     let ax = abs(x);
     let ay = abs(y);
     let small = min(ax, ay);
@@ -106,35 +112,35 @@ fn gibbs_atan2(y: f32, x: f32) -> f32 {
     let steep = large * 0.41421357 < small;
     let above = select(small, small - large, steep);
     let below = select(large, small + large, steep);
-    let t = above / select(below, 1.0, below == 0.0);
+    let t = above / select(below, F(1.0), below == F(0.0));
     let z = t * t;
-    var p = fma(8.053745e-2, z, -1.3877686e-1);
-    p = fma(p, z, 1.9977711e-1);
-    p = fma(p, z, -3.333295e-1);
-    var angle = fma(p * z, t, t) + select(0.0, 0.7853982, steep);
+    var p = fma(F(8.053745e-2), z, F(-1.3877686e-1));
+    p = fma(p, z, F(1.9977711e-1));
+    p = fma(p, z, F(-3.333295e-1));
+    var angle = fma(p * z, t, t) + select(F(0.0), F(0.7853982), steep);
     angle = select(angle, 1.5707964 - angle, ax < ay);
-    angle = select(angle, 3.1415927 - angle, x < 0.0);
-    return gibbs_flip_sign(angle, bitcast<u32>(y));
+    angle = select(angle, 3.1415927 - angle, x < F(0.0));
+    return gibbs_flip_sign(angle, bitcast<U>(y));
 }
 
-fn gibbs_tanh(x: f32) -> f32 {
-    let size = min(10.0, abs(x));
+fn gibbs_tanh(x: F) -> F {
+    let size = min(F(10.0), abs(x));
     let z = size * size;
-    var p = fma(-5.7049887e-3, z, 2.0639089e-2);
-    p = fma(p, z, -5.3739716e-2);
-    p = fma(p, z, 1.3331443e-1);
-    p = fma(p, z, -3.3333282e-1);
+    var p = fma(F(-5.7049887e-3), z, F(2.0639089e-2));
+    p = fma(p, z, F(-5.3739716e-2));
+    p = fma(p, z, F(1.3331443e-1));
+    p = fma(p, z, F(-3.3333282e-1));
     let near = fma(p * z, size, size);
     let far = 1.0 - 2.0 / (gibbs_exp(size + size) + 1.0);
-    return gibbs_flip_sign(select(far, near, size < 0.625), bitcast<u32>(x));
+    return gibbs_flip_sign(select(far, near, size < F(0.625)), bitcast<U>(x));
 }
 
-fn gibbs_asin(x: f32) -> f32 {
+fn gibbs_asin(x: F) -> F {
     let other = sqrt((1.0 - x) * (x + 1.0));
-    return bitcast<f32>(select(GIBBS_NAN, bitcast<u32>(gibbs_atan2(x, other)), abs(x) <= 1.0));
+    return bitcast<F>(select(U(GIBBS_NAN), bitcast<U>(gibbs_atan2(x, other)), abs(x) <= F(1.0)));
 }
 
-fn gibbs_acos(x: f32) -> f32 {
+fn gibbs_acos(x: F) -> F {
     let other = sqrt((1.0 - x) * (x + 1.0));
-    return bitcast<f32>(select(GIBBS_NAN, bitcast<u32>(gibbs_atan2(other, x)), abs(x) <= 1.0));
+    return bitcast<F>(select(U(GIBBS_NAN), bitcast<U>(gibbs_atan2(other, x)), abs(x) <= F(1.0)));
 }

@@ -1,56 +1,137 @@
 // The weighted mean of one group of rows that are drawn again: the noise is a function of row and coordinate, and computing
-// it twice takes less time than writing it to memory and reading it back. The workgroups of a group share its time steps out,
-// STEPS at a time. Twin: tiles in src/engine/cpu/weighted_mean.rs (the CPU keeps its rows, because its caches do).
+// it twice takes less time than writing it to memory and reading it back. Rows that weigh next to nothing are left out, and
+// those are most; the others are put in a list first, so that all invocations have some. The workgroups of a group share its
+// time steps out, STEPS at a time. Twin: src/engine/cpu/tiles.rs.
 
-@compute @workgroup_size(64)
-fn group_mean(
-    @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(num_workgroups) workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    problem = workgroup.z;
-    let group = workgroup.x;
-    find_weights(group, lane, workgroup.y == 0u);
+// The rows that count: their places in the group, in order.
+var<workgroup> chosen: array<u32, GROUP>;
+
+// How many rows an invocation looks at.
+const SHARE = GROUP / LANES;
+
+// Signed weights are relative to nothing.
+fn counts(weight: f32) -> bool {
+    return select(weight >= NEGLIGIBLE, weight != 0.0, has(FLAG_SIGNED));
+}
+
+// Puts the rows of a group that count in the list and says how many there are.
+fn choose(group: u32, lane: u32) -> u32 {
+    workgroupBarrier();
+    let first = lane * SHARE;
+    let last = min(first + SHARE, group_count(group));
+    var mine = 0u;
+    for (var i = first; i < last; i++) {
+        mine += u32(counts(weight(i)));
+    }
+    // Exact as floats: there are no more than GROUP of them.
+    of_lanes[lane].x = f32(mine);
+    workgroupBarrier();
+    if lane < ROOT {
+        var sum = 0.0;
+        for (var i = 0u; i < ROOT; i++) {
+            sum += of_lanes[lane * ROOT + i].x;
+        }
+        of_root[lane].x = sum;
+    }
+    workgroupBarrier();
+    var before = 0u;
+    for (var i = 0u; i < lane / ROOT; i++) {
+        before += u32(of_root[i].x);
+    }
+    for (var i = lane / ROOT * ROOT; i < lane; i++) {
+        before += u32(of_lanes[i].x);
+    }
+    for (var i = first; i < last; i++) {
+        if counts(weight(i)) {
+            chosen[before] = i;
+            before += 1u;
+        }
+    }
+    var all = 0.0;
+    for (var i = 0u; i < ROOT; i++) {
+        all += of_root[i].x;
+    }
+    workgroupBarrier();
+    return u32(all);
+}
+
+// How many stretches a workgroup takes at a time, one an invocation: a power of two, so that the invocations that are left over
+// can share the rows out. No sum crosses invocations where there are enough stretches for all.
+fn span(stretches: u32, workgroups: u32) -> u32 {
+    var span = 1u;
+    while span < LANES && span * workgroups < stretches {
+        span *= 2u;
+    }
+    return span;
+}
+
+// Adds up what the invocations found that share a stretch; the first of them has it all.
+fn over_parts(lane: u32, span: u32, value: vec4<f32>) -> vec4<f32> {
+    var sum = value;
+    for (var half = LANES / 2u; half >= span; half /= 2u) {
+        workgroupBarrier();
+        of_lanes[lane] = sum;
+        workgroupBarrier();
+        if lane < half {
+            sum += of_lanes[lane + half];
+        }
+    }
+    return sum;
+}
+
+// The share of workgroup `which` of `workgroups` in the mean of a group.
+fn mean_of_group(group: u32, which: u32, workgroups: u32, lane: u32) {
+    find_weights(group, lane, which == 0u);
+    let count = choose(group, lane);
     let p = proposal();
-    for (var start = workgroup.y * STEPS; start < update.horizon; start += workgroups.y * STEPS) {
+    let stretches = (update.horizon + STEPS - 1u) / STEPS;
+    let taken = span(stretches, workgroups);
+    let part = lane / taken;
+    for (var first = which * taken; first < stretches; first += workgroups * taken) {
+        let start = (first + lane % taken) * STEPS;
         let d = centred(start, NOMINAL, FACTORS);
         var sum = Stretch();
         var squares = Stretch();
-        for (var at = lane; 4u * at < group_count(group); at += LANES) {
-            let w = weights[at];
-            let k = group * GROUP + at * 4u;
-            if any(w != vec4<f32>()) {
-                let c0 = of_row(p, d, k, start);
-                let c1 = of_row(p, d, k + 1u, start);
-                let c2 = of_row(p, d, k + 2u, start);
-                let c3 = of_row(p, d, k + 3u, start);
-                sum = weighed(weighed(weighed(weighed(sum, w.x, c0), w.y, c1), w.z, c2), w.w, c3);
+        if start < update.horizon {
+            for (var at = part * WIDE; at < count; at += LANES / taken * WIDE) {
+                // Beyond the last there are none, but they must be somewhere.
+                let last = U(count - 1u);
+                let place = min(rows_from(at), last);
+                let k = chosen_rows(place);
+                let w = select(F(0.0), weights_of(k), rows_from(at) <= last);
+                let c = controls_from(p, d, draws_of(U(group * GROUP) + k), start);
+                sum = weighed(sum, w, c);
                 if SECOND_MOMENT {
-                    let two = squared(squared(squares, w.x, c0, d), w.y, c1, d);
-                    squares = squared(squared(two, w.z, c2, d), w.w, c3, d);
+                    squares = squared(squares, w, c, d);
                 }
             }
         }
         let at = partial_at(group) + HEADER_LEN + start * CONTROLS;
-        let left = update.width - start * CONTROLS;
         for (var i = 0u; i < STEPS * CONTROLS; i += 4u) {
-            workgroupBarrier();
-            add_to_root(lane, four_of(sum, i));
-            if lane < 4u && i + lane < left {
-                partials[at + i + lane] = root_sum_of(lane);
-            }
+            let mean = over_parts(lane, taken, four_of(sum, i));
+            var second = vec4<f32>();
             if SECOND_MOMENT {
-                workgroupBarrier();
-                add_to_root(lane, four_of(squares, i));
-                if lane < 4u && i + lane < left {
-                    partials[at + update.width + i + lane] = root_sum_of(lane);
+                second = over_parts(lane, taken, four_of(squares, i));
+            }
+            if part == 0u {
+                // The last stretch may reach beyond the horizon.
+                for (var j = 0u; j < 4u && start * CONTROLS + i + j < update.width; j++) {
+                    partials[at + i + j] = mean[j];
+                    if SECOND_MOMENT {
+                        partials[at + update.width + i + j] = second[j];
+                    }
                 }
             }
         }
     }
 }
 
-// Rows beyond the last weigh nothing, but must be somewhere.
-fn of_row(p: Proposal, d: Draw, k: u32, start: u32) -> Stretch {
-    return controls_from(p, d, min(k, update.rows - 1u), start);
+@compute @workgroup_size(LANES)
+fn group_mean(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    problem = workgroup.z;
+    mean_of_group(workgroup.x, workgroup.y, workgroups.y, lane);
 }

@@ -2,9 +2,9 @@
 // Twin: row_by_row in src/engine/cpu/weighted_mean.rs.
 
 const COORDINATES = 16u;
-const PARTS = 16u; // LANES / COORDINATES
+const PARTS = LANES / COORDINATES;
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(LANES)
 fn group_mean(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     problem = workgroup.z;
     let group = workgroup.x;
@@ -26,7 +26,7 @@ fn group_mean(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invoca
         }
         for (var i = part; i < count; i += PARTS) {
             // A row of no weight may hold anything, so it must not be multiplied with.
-            let w = weights[i / 4u][i % 4u];
+            let w = weight(i);
             let r = select(0.0, rows[address(first + i, d)], w != 0.0);
             let off = r - about;
             moment += vec2<f32>(w * r, select(0.0, w * off * off, w != 0.0));

@@ -1,11 +1,13 @@
 // The partial results of all groups as one, in a fixed order. Twin: merge and weighted_mean in
 // src/engine/cpu/weighted_mean.rs.
+//
+// What becomes of it is put beside this file (src/engine/gpu/source.rs): finish(d, mean, second), called for each coordinate, and
+// finish_all(), called once when the sums are there.
 
 const COORDINATES = 16u;
-const PARTS = 16u; // LANES / COORDINATES
+const PARTS = LANES / COORDINATES;
 
-// All groups as one. The mean (and the second moment behind it) goes where another group's would follow the last.
-@compute @workgroup_size(256)
+@compute @workgroup_size(LANES)
 fn merge(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     problem = workgroup.z;
     let groups = group_total();
@@ -32,37 +34,48 @@ fn merge(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_
     let high = add_up(lane, vec4<f32>(f32(valid >> 16u), 0.0, 0.0, 0.0)).x;
     workgroupBarrier();
 
-    // 16 coordinates, counting the second moments on behind the means, a sixteenth of the groups each.
+    // 16 coordinates, some of the groups each: their means and second moments.
     let coordinate = lane % COORDINATES;
     let part = lane / COORDINATES;
-    let width = update.width * moments();
     let d = workgroup.x * COORDINATES + coordinate;
-    var mean = 0.0;
-    if d < width {
+    var moment = vec2<f32>();
+    if d < update.width {
         for (var g = part; g < groups; g += PARTS) {
             let at = base + g * len;
-            mean = fma(merge_scale(partials[at], all_max), partials[at + HEADER_LEN + d], mean);
+            let scale = merge_scale(partials[at], all_max);
+            moment.x = fma(scale, partials[at + HEADER_LEN + d], moment.x);
+            if has(FLAG_SECOND_MOMENT) {
+                moment.y = fma(scale, partials[at + HEADER_LEN + update.width + d], moment.y);
+            }
         }
     }
-    of_lanes[coordinate * PARTS + part].x = mean;
+    of_lanes[coordinate * PARTS + part] = vec4<f32>(moment, 0.0, 0.0);
     workgroupBarrier();
     let here = workgroup.x * COORDINATES + lane;
-    if lane < COORDINATES && here < width && sums.x > 0.0 {
-        var all = 0.0;
+    if lane < COORDINATES && here < update.width {
+        var all = vec2<f32>();
         for (var i = 0u; i < PARTS; i++) {
-            all += of_lanes[lane * PARTS + i].x;
+            all += of_lanes[lane * PARTS + i].xy;
         }
-        partials[base + groups * len + HEADER_LEN + here] = all / sums.x;
+        // Where no row has any weight there is no mean.
+        let there = sums.x > 0.0;
+        let mean = all / select(1.0, sums.x, there);
+        finish(here, mean.x, mean.y, there);
     }
     if lane == 0u && workgroup.x == 0u {
-        summary[problem].sums.max = all_max;
-        summary[problem].sums.sum = sums.x;
-        summary[problem].sums.squares = sums.y;
-        summary[problem].sums.logs = sums.z;
-        summary[problem].sums.valid = u32(sums.w) + (u32(high) << 16u);
+        record_sums(all_max, sums.xyz, u32(sums.w) + (u32(high) << 16u));
+        finish_all();
     }
 }
 
+fn record_sums(all_max: f32, sums: vec3<f32>, valid: u32) {
+    summary[problem].sums.max = all_max;
+    summary[problem].sums.sum = sums.x;
+    summary[problem].sums.squares = sums.y;
+    summary[problem].sums.logs = sums.z;
+    summary[problem].sums.valid = valid;
+}
+
 fn merge_scale(group_max: f32, all_max: f32) -> f32 {
-    return select(0.0, gibbs_exp(max(group_max - all_max, -200.0)), group_max > MASKED);
+    return select(0.0, component(gibbs_exp(F(max(group_max - all_max, -200.0))), 0u), group_max > MASKED);
 }

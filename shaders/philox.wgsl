@@ -1,14 +1,63 @@
-// Philox4x32-10. Twin: src/noise/philox.rs. `mul_wide` is in mul_wide.wgsl or, where the device
-// has 64-bit integers, in mul_wide_int64.wgsl.
+// Philox4x32-10. Twin: src/noise/row.rs. `mul_wide` is in mul_wide.wgsl or, where the device has 64-bit integers, in
+// mul_wide_int64.wgsl.
 
-fn philox(start: vec4<u32>, first_key: vec2<u32>) -> vec4<u32> {
-    var counter = start;
-    var key = first_key;
-    for (var round = 0u; round < 10u; round++) {
-        let p = mul_wide(counter.x, 0xD2511F53u);
-        let q = mul_wide(counter.z, 0xCD9E8D57u);
-        counter = vec4<u32>(q.y ^ counter.y ^ key.x, q.x, p.y ^ counter.w ^ key.y, p.x);
-        key += vec2<u32>(0x9E3779B9u, 0xBB67AE85u);
+struct Product {
+    low: U,
+    high: U,
+}
+
+struct Words {
+    x: U,
+    y: U,
+    z: U,
+    w: U,
+}
+
+// What the draws of a row have in common, worked out once for all its blocks: fifteen of the twenty products are left for each.
+struct Row {
+    // The high half of update · multiplier in the first round.
+    high: u32,
+    // The words that go into the third round, as far as they are the row's.
+    third_y: U,
+    third_z: U,
+    // The first product of the third round.
+    product: Product,
+}
+
+const PHILOX_0 = 0xD2511F53u;
+const PHILOX_1 = 0xCD9E8D57u;
+
+// The high half of the product of two numbers that all rows have in common.
+fn mul_high(a: u32, b: u32) -> u32 {
+    let cross = (a >> 16u) * (b & 0xffffu);
+    let middle = (((a & 0xffffu) * (b & 0xffffu)) >> 16u) + (cross & 0xffffu) + (a & 0xffffu) * (b >> 16u);
+    return (a >> 16u) * (b >> 16u) + (cross >> 16u) + (middle >> 16u);
+}
+
+// The key of a round.
+fn philox_key(round: u32) -> vec2<u32> {
+    return update.seed + round * vec2<u32>(0x9E3779B9u, 0xBB67AE85u);
+}
+
+// Rows of the present update in a stream.
+fn row_of(row: U, stream: u32) -> Row {
+    let by_row = mul_wide(row, PHILOX_0);
+    let second = mul_wide(by_row.high ^ U(stream ^ update.seed.y), PHILOX_1);
+    let third = mul_wide(second.high ^ U(update.number * PHILOX_1 ^ philox_key(1u).x), PHILOX_0);
+    return Row(mul_high(update.number, PHILOX_1), second.low, by_row.low, third);
+}
+
+// The four words of a block of a row.
+fn philox(row: Row, block: u32) -> Words {
+    let of_block = row.high ^ block ^ update.seed.x;
+    let q = mul_wide(row.third_z ^ U(mul_high(of_block, PHILOX_0) ^ philox_key(1u).y), PHILOX_1);
+    var key = philox_key(2u);
+    var words = Words(q.high ^ row.third_y ^ U(key.x), q.low, row.product.high ^ U(of_block * PHILOX_0 ^ key.y), row.product.low);
+    for (var round = 3u; round < 10u; round++) {
+        key = philox_key(round);
+        let a = mul_wide(words.x, PHILOX_0);
+        let b = mul_wide(words.z, PHILOX_1);
+        words = Words(b.high ^ words.y ^ U(key.x), b.low, a.high ^ words.w ^ U(key.y), a.low);
     }
-    return counter;
+    return words;
 }

@@ -1,4 +1,5 @@
-// Draw and score: one invocation is one rollout, the time loop is inside it, the state stays in registers.
+// Draw and score: one invocation is one rollout (or WIDE of them, see wide_four.wgsl), the time loop is inside it, the state
+// stays in registers.
 // Twin: src/engine/cpu/rollout.rs.
 //
 // The model is generated (src/engine/gpu/source.rs) and put before this file:
@@ -7,12 +8,59 @@
 //         whether it ends the rollout, the next state by u
 //     model_cost(t, x, u), model_departure(t, x), model_terminal(t, x)
 //     struct Proposal, proposal()
-//     struct Stretch, struct Draw, centred(start, nominal, factors), controls_from(p, d, k, start), first_of(c), rest_of(c):
-//         the controls of row k in the next STEPS time steps, drawn or given, within the limits
+//     struct Stretch, struct Draw, centred(start, nominal, factors), controls_from(p, d, rows, start), first_of(c), rest_of(c):
+//         the controls of some rows in the next STEPS time steps, drawn or given, within the limits
 //     control_cost(p, t, u)
 //     const CONTROL_COST, DEMONSTRATED: what the second score is
 
-@compute @workgroup_size(64)
+// The rows of an invocation from row k on: writes their scores and returns their keys.
+fn roll(k: u32) -> vec3<u32> {
+    let p = proposal();
+    var x = initial_state();
+    var before = Control();
+    var running = B(true);
+    var sum = Two();
+    var second = F();
+    let draws = draws_of(rows_from(k));
+    for (var start = 0u; start < update.horizon; start += STEPS) {
+        var controls = controls_from(p, centred(start, NOMINAL, FACTORS), draws, start);
+        let end = min(start + STEPS, update.horizon);
+        for (var t = start; t < end; t++) {
+            let u = first_of(controls);
+            controls = rest_of(controls);
+            if CONTROL_COST {
+                second += control_cost(p, t, u);
+            }
+            // The cost of the step before stands here, beside the next step, so that what they share is computed once.
+            let next = model_advance(t, x, before, u);
+            sum = added(sum, select(F(0.0), next.cost, running & B(t > 0u)));
+            if DEMONSTRATED {
+                second += select(F(0.0), next.departure, running & B(t > 0u));
+            }
+            running = running & !next.done;
+            x = frozen(running, x, next.x);
+            before = u;
+        }
+    }
+    sum = added(sum, select(F(0.0), model_cost(update.horizon - 1u, x, before), running));
+    sum = added(sum, model_terminal(update.horizon, x));
+    if DEMONSTRATED {
+        second += select(F(0.0), model_departure(update.horizon - 1u, x), running);
+    }
+
+    let at = score_address(k);
+    var keys = NO_KEYS;
+    for (var i = 0u; i < WIDE; i++) {
+        let cost = component(sum.x, i);
+        scores[at + i] = cost;
+        scores[at + TILE + i] = -component(sum.y, i);
+        scores[at + 2u * TILE + i] = component(second, i);
+        keys = wider(keys, keys_of(k + i < update.rows, cost, component(second, i)));
+    }
+    return keys;
+}
+
+@compute @workgroup_size(TILE_LANES)
 fn rollout(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
@@ -20,47 +68,10 @@ fn rollout(
 ) {
     problem = workgroup.z;
     let tile = workgroup.y * workgroups.x + workgroup.x;
-    let k = tile * TILE + lane;
-    var cost = 0.0;
-    var second = 0.0;
+    var keys = NO_KEYS;
     // A workgroup beyond the last tile has nothing to do; it goes as one.
     if tile * TILE < update.rows {
-        let p = proposal();
-        var x = initial_state();
-        var before = Control();
-        var running = true;
-        var sum = vec2<f32>();
-        for (var start = 0u; start < update.horizon; start += STEPS) {
-            var controls = controls_from(p, centred(start, NOMINAL, FACTORS), k, start);
-            let end = min(start + STEPS, update.horizon);
-            for (var t = start; t < end; t++) {
-                let u = first_of(controls);
-                controls = rest_of(controls);
-                if CONTROL_COST {
-                    second += control_cost(p, t, u);
-                }
-                // The cost of the step before stands here, beside the next step, so that what they share is computed once.
-                let next = model_advance(t, x, before, u);
-                sum = added(sum, select(0.0, next.cost, running && t > 0u));
-                if DEMONSTRATED {
-                    second += select(0.0, next.departure, running && t > 0u);
-                }
-                running = running && !next.done;
-                x = frozen(running, x, next.x);
-                before = u;
-            }
-        }
-        sum = added(sum, select(0.0, model_cost(update.horizon - 1u, x, before), running));
-        sum = added(sum, model_terminal(update.horizon, x));
-        if DEMONSTRATED {
-            second += select(0.0, model_departure(update.horizon - 1u, x), running);
-        }
-
-        let at = score_address(k);
-        scores[at] = sum.x;
-        scores[at + TILE] = -sum.y;
-        scores[at + 2u * TILE] = second;
-        cost = sum.x;
+        keys = roll(tile * TILE + lane * WIDE);
     }
-    enter(lane, k < update.rows, cost, second);
+    enter(lane, keys);
 }

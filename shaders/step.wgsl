@@ -3,53 +3,46 @@
 
 const STREAM = 0x1000000u;
 
-@compute @workgroup_size(64)
-fn step_nominal(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    problem = workgroup.z;
-    let d = workgroup.x * 64u + lane;
-    let moments = select(1u, 2u, has(FLAG_SECOND_MOMENT));
-    let groups = (update.rows + GROUP - 1u) / GROUP;
-    let len = 8u + update.width * moments;
-    let mean_at = (problem * (groups + 1u) + groups) * len + 8u;
-    if d < update.width {
-        let x = nominal[block_at(NOMINAL) + d];
-        let factor = nominal[block_at(FACTORS) + d];
-        nominal[block_at(NOMINAL_BEFORE) + d] = x;
-        nominal[block_at(FACTORS_BEFORE) + d] = factor;
-        if summary[problem].sums.sum > 0.0 {
-            let mean = partials[mean_at + d];
-            let control = d % CONTROLS;
-            if has(FLAG_ADAPT) {
-                let off = mean - x;
-                let deviation = sqrt(max(partials[mean_at + update.width + d] - off * off, 0.0));
-                var variance = 0.0;
-                for (var j = 0u; j <= control; j++) {
-                    let l = inputs[FACTOR + control * CONTROLS + j];
-                    variance += l * l;
-                }
-                let unit = sqrt(variance) * update.scale;
-                let found = max(deviation / unit, update.floor);
-                nominal[block_at(FACTORS) + d] = fma(1.0 - update.a, factor, update.a * found);
-            }
-            var next = fma(update.b, x, update.a * mean);
-            if update.c != 0.0 {
-                next = fma(update.c, noise(d, control) * select(1.0, factor, has(FLAG_SPREAD)), next);
-            }
-            if has(FLAG_CLAMPED) {
-                next = clamp(next, inputs[LOW + control], inputs[HIGH + control]);
-            }
-            nominal[block_at(NOMINAL) + d] = next;
+// Coordinate d of the nominal steps, if any row has weight.
+fn step_nominal(d: u32, mean: f32, second: f32, there: bool) {
+    let x = nominal[block_at(NOMINAL) + d];
+    let factor = nominal[block_at(FACTORS) + d];
+    nominal[block_at(NOMINAL_BEFORE) + d] = x;
+    nominal[block_at(FACTORS_BEFORE) + d] = factor;
+    if !there {
+        return;
+    }
+    let control = d % CONTROLS;
+    if has(FLAG_ADAPT) {
+        let off = mean - x;
+        let deviation = sqrt(max(second - off * off, 0.0));
+        var variance = 0.0;
+        for (var j = 0u; j <= control; j++) {
+            let l = inputs[FACTOR + control * CONTROLS + j];
+            variance += l * l;
         }
+        let unit = sqrt(variance) * update.scale;
+        let found = max(deviation / unit, update.floor);
+        nominal[block_at(FACTORS) + d] = fma(1.0 - update.a, factor, update.a * found);
     }
-    if d == 0u {
-        let simple = update.search == FIXED && !has(FLAG_SIGNED);
-        summary[problem].sums.temperature = select(summary[problem].temperature, update.temperature, simple);
-        summary[problem].sums.mean = select(summary[problem].mean, 0.0, simple);
-        summary[problem].sums.reference = from_ordered(atomicLoad(&summary[problem].best));
-        atomicStore(&summary[problem].best, 0xffffffffu);
-        atomicStore(&summary[problem].worst, 0u);
-        atomicStore(&summary[problem].nearest, 0xffffffffu);
+    var next = fma(update.b, x, update.a * mean);
+    if update.c != 0.0 {
+        next = fma(update.c, noise(d, control) * select(1.0, factor, has(FLAG_SPREAD)), next);
     }
+    if has(FLAG_CLAMPED) {
+        next = clamp(next, inputs[LOW + control], inputs[HIGH + control]);
+    }
+    nominal[block_at(NOMINAL) + d] = next;
+}
+
+// What the update found out goes into its sums, and the next one starts afresh.
+fn close_summary() {
+    summary[problem].sums.temperature = select(summary[problem].temperature, update.temperature, simple());
+    summary[problem].sums.mean = select(summary[problem].mean, 0.0, simple());
+    summary[problem].sums.reference = from_ordered(atomicLoad(&summary[problem].best));
+    atomicStore(&summary[problem].best, 0xffffffffu);
+    atomicStore(&summary[problem].worst, 0u);
+    atomicStore(&summary[problem].nearest, 0xffffffffu);
 }
 
 // Coordinate d of L z: noise shaped as that of the rows.
@@ -59,7 +52,8 @@ fn noise(d: u32, control: u32) -> f32 {
         let l = inputs[FACTOR + control * CONTROLS + j];
         if l != 0.0 {
             let e = d - control + j;
-            let z = normals(vec4<u32>(0u, e / 4u, update.number, STREAM | problem));
+            let n = normals(row_of(U(0u), STREAM | problem), e / 4u);
+            let z = vec4<f32>(component(n.x, 0u), component(n.y, 0u), component(n.z, 0u), component(n.w, 0u));
             shaped = fma(z[e % 4u], l, shaped);
         }
     }

@@ -130,6 +130,11 @@ fn has(flag: u32) -> bool {
     return (update.flags & flag) != 0u;
 }
 
+// Whether a row can be weighed without knowing more of the others than the best.
+fn simple() -> bool {
+    return update.search == FIXED && !has(FLAG_SIGNED);
+}
+
 // Where the score of row k stands: its cost, then (TILE on) what rounding took from it, then (2 TILE on) its second score.
 fn score_address(k: u32) -> u32 {
     return problem * 3u * padded_rows() + (k / TILE) * 3u * TILE + (k % TILE);

@@ -39,6 +39,19 @@ fn log_weight(k: u32, shift: f32, temperature: f32) -> f32 {
     return select(INVALID, max(weight, MASKED), row.valid);
 }
 
+// The log-weight of row k as the update wants it, once `find_temperature` has found what that takes.
+fn weighed_row(k: u32) -> f32 {
+    if update.search == ELITE {
+        let row = scaled(k);
+        let elite = row.cost + row.fixed <= summary[problem].threshold;
+        return select(INVALID, select(MASKED, 0.0, elite), row.valid);
+    }
+    if simple() {
+        return log_weight(k, 0.0, update.temperature);
+    }
+    return log_weight(k, summary[problem].shift, summary[problem].temperature);
+}
+
 @compute @workgroup_size(256)
 fn weigh(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -48,24 +61,18 @@ fn weigh(
     problem = workgroup.z;
     let k = (workgroup.y * workgroups.x + workgroup.x) * 256u + lane;
     if k < update.rows {
-        var weight: f32;
-        if update.search == ELITE {
-            let row = scaled(k);
-            let elite = row.cost + row.fixed <= summary[problem].threshold;
-            weight = select(INVALID, select(MASKED, 0.0, elite), row.valid);
-        } else if update.search == FIXED && !has(FLAG_SIGNED) {
-            weight = log_weight(k, 0.0, update.temperature);
-        } else {
-            weight = log_weight(k, summary[problem].shift, summary[problem].temperature);
-        }
-        log_weights[log_weight_address(k)] = weight;
+        log_weights[log_weight_address(k)] = weighed_row(k);
     }
 }
 
-// One workgroup for each problem: whatever has to be known of all its rows before any of them can be weighed.
-@compute @workgroup_size(256)
+@compute @workgroup_size(LANES)
 fn temperature(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     problem = workgroup.z;
+    find_temperature(lane);
+}
+
+// By one workgroup for each problem: whatever has to be known of all its rows before any of them can be weighed.
+fn find_temperature(lane: u32) {
     var found = update.temperature;
     var shift = 0.0;
     var threshold = NO_THRESHOLD;
@@ -120,14 +127,14 @@ fn halve(lane: u32) -> f32 {
         for (var k = lane; k < update.rows; k += LANES) {
             let l = log_weight(k, 0.0, middle);
             let below = min(l - max_all, 0.0);
-            let w = select(0.0, gibbs_exp(below), l > MASKED);
+            let w = select(0.0, component(gibbs_exp(F(below)), 0u), l > MASKED);
             let second = select(w * w, select(0.0, w * below, w > 0.0), update.search == DIVERGENCE);
             sums += vec4<f32>(w, second, select(0.0, 1.0, l > INVALID), 0.0);
         }
         let all = add_up(lane, sums);
         var too_sharp = all.x * all.x / all.y < update.target_value * all.z;
         if update.search == DIVERGENCE {
-            too_sharp = all.y / all.x - gibbs_ln(all.x / all.z) > update.target_value;
+            too_sharp = all.y / all.x - component(gibbs_ln(F(all.x / all.z)), 0u) > update.target_value;
         }
         if too_sharp {
             low = middle;

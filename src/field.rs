@@ -1,6 +1,11 @@
 //! Sampled fields: a quantity known on a regular 2-D grid, looked up from inside a model on every backend.
 
 use crate::error::InvalidValue;
+use crate::scalar::Register;
+use crate::scalar::math::floor;
+
+/// The most lanes that are looked up at once: a tile of rows.
+const MOST_LANES: usize = crate::update::TILE;
 
 /// The most samples along an axis: f32 holds every whole number up to here, so cell indices are exact.
 const MOST: usize = 1 << 24;
@@ -217,11 +222,48 @@ fn corners(header: &[f32], values: &[f32], [ix, iy]: [usize; 2]) -> [f32; 4] {
 
 #[inline(always)]
 fn bilinear(header: &[f32], values: &[f32], x: f32, y: f32) -> f32 {
-    let Some((at, [fx, fy], _)) = cell(header, x, y) else { return header[8] };
-    let [v00, v10, v01, v11] = corners(header, values, at);
-    let low = fx.mul_add(v10 - v00, v00);
-    let high = fx.mul_add(v11 - v01, v01);
-    fy.mul_add(high - low, low)
+    bilinear_of::<f32>(header, values, x, y)
+}
+
+/// The look-up for one point or for a register of them: all but the reading of the samples is arithmetic on all lanes at once.
+#[inline(always)]
+fn bilinear_of<V: Register>(header: &[f32], values: &[f32], x: V, y: V) -> V {
+    let number = V::from;
+    let along = |a: f32, b: f32, c: f32| number(a).fused(x, number(b).fused(y, number(c)));
+    let (gx, gy) = (along(header[0], header[1], header[2]), along(header[3], header[4], header[5]));
+    let (w, h) = (header[6], header[7]);
+    let (low, right, top) = (number(-0.5), number(w - 0.5), number(h - 0.5));
+    // A NaN is outside.
+    let inside = low.is_le(gx) & gx.is_le(right) & low.is_le(gy) & gy.is_le(top);
+    let within = |g: V, last: f32| number(last).lower(number(0.0).upper(V::choose(inside, g, number(0.0))));
+    let (cx, cy) = (within(gx, w - 1.0), within(gy, h - 1.0));
+    // The last cell takes the border itself; a grid one sample wide has only the one.
+    let cell = |c: V, last: f32| number((last - 1.0).max(0.0)).lower(floor(c));
+    let (ix, iy) = (cell(cx, w - 1.0), cell(cy, h - 1.0));
+    let [v00, v10, v01, v11] = corners_of(header, values, ix, iy);
+    let (fx, fy) = (cx - ix, cy - iy);
+    let low = fx.fused(v10 - v00, v00);
+    let high = fx.fused(v11 - v01, v01);
+    V::choose(inside, fy.fused(high - low, low), number(header[8]))
+}
+
+/// The samples around each cell, lane by lane.
+#[inline(always)]
+fn corners_of<V: Register>(header: &[f32], values: &[f32], ix: V, iy: V) -> [V; 4] {
+    let mut at = [[0.0; MOST_LANES]; 2];
+    ix.store(&mut at[0]);
+    iy.store(&mut at[1]);
+    let mut found = [[0.0; MOST_LANES]; 4];
+    for lane in 0..V::COUNT {
+        let [i, j] = [at[0][lane], at[1][lane]];
+        // SAFETY: both are whole numbers between 0 and the size of the grid, which is at most 2²⁴.
+        let [i, j] = unsafe { [i.to_int_unchecked::<i32>() as usize, j.to_int_unchecked::<i32>() as usize] };
+        let four = corners(header, values, [i, j]);
+        for (found, value) in found.iter_mut().zip(four) {
+            found[lane] = value;
+        }
+    }
+    [V::load(&found[0]), V::load(&found[1]), V::load(&found[2]), V::load(&found[3])]
 }
 
 #[inline(always)]
@@ -257,8 +299,8 @@ impl FieldSet {
     }
 
     #[inline(always)]
-    pub(crate) fn sample(&self, field: usize, x: f32, y: f32) -> f32 {
-        bilinear(&self.packed[field * HEADER..][..HEADER], &self.packed, x, y)
+    pub(crate) fn sample<V: Register>(&self, field: usize, x: V, y: V) -> V {
+        bilinear_of(&self.packed[field * HEADER..][..HEADER], &self.packed, x, y)
     }
 
     #[inline(always)]

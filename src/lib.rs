@@ -193,7 +193,7 @@ pub use diffusion::{
     Chains, Diffusion, DiffusionOptions, DiffusionPlanner, Energy, Process, Proposal, Sampler, SamplingOptions,
     Schedule,
 };
-pub use engine::{Adapter, AdapterKind, Backend, Engine, EngineOptions, Instructions, Timing};
+pub use engine::{Adapter, AdapterKind, Backend, Engine, EngineOptions, Instructions, RowMemory, Timing, Tuning};
 pub use error::{BuildError, EngineError, Error, InvalidValue, ModelError, PlanError};
 pub use field::{FieldSet, Grid};
 pub use model::{Cost, Flow, Model, WithCost, euler, rk4, semi_implicit_euler};

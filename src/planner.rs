@@ -406,7 +406,16 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         let Some(state) = self.sampled else {
             return Err(InvalidValue::new("samples", "not there", "preceded by a call of plan that succeeded").into());
         };
-        let fetched = self.workspace.fetch()?;
+        let problem = Problem {
+            layout: self.layout,
+            inputs: &self.inputs,
+            nominal: &self.nominal,
+            spread: &self.spread,
+            fields: &self.fields,
+            fields_version: self.fields_version,
+            rows: None,
+        };
+        let fetched = self.workspace.fetch(&self.program, &problem)?;
         let setting = self.options.setting();
         let at = Context { layout: self.layout, inputs: &self.inputs, fields: &self.fields, dt: setting.dt };
         let (samples, horizon) = (setting.samples, setting.horizon);
@@ -562,7 +571,7 @@ fn scattered<const M: usize>(
     for (chain, nominal) in scattered.chunks_exact_mut(width).enumerate() {
         let z = |d: usize| {
             let counter = [0, (d / 4) as u32, number, STREAM | chain as u32];
-            normal::four::<f32>(counter, key)[d % 4]
+            normal::four(counter, key)[d % 4]
         };
         for (t, u) in nominal.as_chunks_mut::<M>().0.iter_mut().enumerate() {
             for (m, u) in u.iter_mut().enumerate() {

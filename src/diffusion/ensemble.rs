@@ -385,7 +385,7 @@ impl Diffusion {
         for chain in 0..self.options.chains {
             for d in 0..self.width {
                 let counter = [0, (d / 4) as u32, self.number, STREAM | chain as u32];
-                values.push(self.target.centre(d) + deviation * normal::four::<f32>(counter, key)[d % 4]);
+                values.push(self.target.centre(d) + deviation * normal::four(counter, key)[d % 4]);
             }
         }
         values

@@ -222,7 +222,7 @@ fn parameters_are_drawn_around_the_nominal_as_rows_of_a_plan_are() {
             let antithetic = task.update.has(ANTITHETIC);
             let drawn = if antithetic { k / 2 } else { k };
             let words = [drawn as u32, 0, task.update.number, 1];
-            let z = crate::noise::normal::four::<f32>(words, task.update.seed);
+            let z = crate::noise::normal::four(words, task.update.seed);
             for d in 0..3 {
                 let spread = if task.update.has(SPREAD) { task.spread[3 + d] } else { 1.0 };
                 let sign = if antithetic && k % 2 == 1 { -1.0 } else { 1.0 };
@@ -252,7 +252,7 @@ fn action_noise(task: &Task, problem: usize, k: usize, t: usize) -> f64 {
     let antithetic = task.update.has(ANTITHETIC);
     let drawn = if antithetic { k / 2 } else { k };
     let counter = [drawn as u32, (t / 4) as u32, task.update.number, (1 << 25) | problem as u32];
-    let z = crate::noise::normal::four::<f32>(counter, task.update.seed)[t % 4];
+    let z = crate::noise::normal::four(counter, task.update.seed)[t % 4];
     f64::from(if antithetic && k % 2 == 1 { -z } else { z })
 }
 
@@ -459,9 +459,10 @@ mod parity {
         let mut workspace = engine.workspace();
         let updates: Vec<_> = (0..updates).map(|i| Update { number: task.update.number + i, ..task.update }).collect();
         task.on(|problem| {
-            let done = workspace.run(&program.expect("it traces"), &updates, problem).expect("it runs");
+            let program = program.expect("it traces");
+            let done = workspace.run(&program, &updates, problem).expect("it runs");
             let (nominal, second, sums) = (done.nominal.to_vec(), done.second.to_vec(), done.sums.to_vec());
-            Outcome { nominal, second, sums, fetched: workspace.fetch().expect("there are rows") }
+            Outcome { nominal, second, sums, fetched: workspace.fetch(&program, problem).expect("there are rows") }
         })
     }
 

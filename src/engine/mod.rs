@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use cpu::Instructions;
-pub use options::{Adapter, AdapterKind, Backend, EngineOptions};
+pub use options::{Adapter, AdapterKind, Backend, EngineOptions, RowMemory, Tuning};
 pub use workspace::Timing;
 pub(crate) use workspace::{Averager, Done, Fetched, Workspace};
 
@@ -176,7 +176,7 @@ impl Engine {
 
     pub(crate) fn workspace(&self) -> Workspace {
         match &self.inner.device {
-            Device::Cpu => Workspace::Cpu(self.inner.isa, Box::default()),
+            Device::Cpu => Workspace::Cpu(self.inner.isa, self.inner.options.rows, Box::default()),
             #[cfg(feature = "gpu")]
             Device::Gpu(device) => Workspace::Gpu(Box::new(gpu::Workspace::new(Arc::clone(device)))),
         }

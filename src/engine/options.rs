@@ -79,6 +79,33 @@ impl fmt::Display for Adapter {
     }
 }
 
+/// What the CPU backend does with the rows that it draws: K × D numbers that are needed a second time, for their mean.
+///
+/// Where λ is fixed, a row is averaged as soon as it is scored, and no memory is needed for any but the 64 of each thread. Where
+/// λ has to be found, all rows must be scored before any is averaged. A GPU never keeps rows that it draws.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum RowMemory {
+    /// Averaged at once if they can be; else kept up to 256 MiB, and beyond that drawn again.
+    #[default]
+    Auto,
+    /// Kept, whatever they take.
+    Stored,
+    /// Averaged at once if they can be, else drawn again: an update needs 16 bytes a row, whatever the horizon.
+    Redrawn,
+}
+
+/// What the kernels of a GPU are laid out for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Tuning {
+    /// What the adapter is.
+    #[default]
+    Auto,
+    /// A GPU: one row an invocation, large workgroups. On a software adapter this runs what a hardware GPU would run.
+    Gpu,
+    /// A CPU that poses as one: four rows an invocation, small workgroups.
+    Cpu,
+}
+
 /// How to build an [`Engine`](crate::Engine).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineOptions {
@@ -90,6 +117,13 @@ pub struct EngineOptions {
     pub timeout: Duration,
     /// The vector instructions of the CPU backend.
     pub instructions: Instructions,
+    /// What the CPU backend does with the rows that it draws.
+    pub rows: RowMemory,
+    /// Whether a GPU times the stages of every call by its own clock, for [`Timing`](crate::Timing). Off by default: it splits
+    /// a call into parts that wait for each other.
+    pub timestamps: bool,
+    /// What the kernels of a GPU are laid out for.
+    pub tuning: Tuning,
     /// Whose transcendental functions the kernels of a GPU call.
     pub math: Math,
 }
@@ -101,6 +135,9 @@ impl Default for EngineOptions {
             adapter: None,
             timeout: Duration::from_secs(10),
             instructions: Instructions::Best,
+            rows: RowMemory::Auto,
+            timestamps: false,
+            tuning: Tuning::Auto,
             math: Math::Shared,
         }
     }

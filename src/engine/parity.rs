@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::program::Program;
-use super::{Backend, Engine, EngineOptions};
+use super::{Backend, Engine, EngineOptions, Instructions, RowMemory, Tuning};
 use crate::field::FieldSet;
 use crate::model::Model;
 use crate::noise::philox;
@@ -32,7 +32,8 @@ impl Model<2, 1> for Mass {
     }
 }
 
-const ROWS: usize = 1500;
+/// Too many for one workgroup, and so few that one does it all.
+const ROWS: [usize; 2] = [1500, 150];
 const HORIZON: usize = 13;
 const PROBLEMS: usize = 3;
 
@@ -61,7 +62,7 @@ fn update() -> Update {
     Update {
         seed: philox::key(7),
         number: 4,
-        rows: ROWS as u32,
+        rows: ROWS[0] as u32,
         horizon: HORIZON as u32,
         width: HORIZON as u32,
         dt: 0.1,
@@ -82,14 +83,21 @@ fn update() -> Update {
 #[test]
 fn both_backends_carry_out_every_kind_of_update_alike() {
     let cpu = Engine::with(EngineOptions { backend: Backend::Cpu, ..Default::default() }).expect("there is a CPU");
-    let gpu = match Engine::with(EngineOptions { backend: Backend::Software, ..Default::default() }) {
-        Ok(engine) => engine,
-        Err(error) => {
+    let software = |tuning| Engine::with(EngineOptions { backend: Backend::Software, tuning, ..Default::default() });
+    let gpus = match (software(Tuning::Cpu), software(Tuning::Gpu)) {
+        (Ok(cpu), Ok(gpu)) => [cpu, gpu],
+        (Err(error), _) | (_, Err(error)) => {
             assert!(std::env::var_os("GIBBS_REQUIRE_GPU").is_none(), "no adapter: {error}");
             eprintln!("SKIPPED: {error}");
             return;
         }
     };
+    // The CPU, however it comes by its rows and whatever instructions it has, is held to the same.
+    let rows = |rows| EngineOptions { backend: Backend::Cpu, rows, ..Default::default() };
+    let slow = EngineOptions { instructions: Instructions::Scalar, ..rows(RowMemory::Auto) };
+    let narrow = EngineOptions { instructions: Instructions::Avx2, ..rows(RowMemory::Redrawn) };
+    let cpus = [rows(RowMemory::Stored), rows(RowMemory::Redrawn), slow, narrow].map(Engine::with);
+    let others: Vec<_> = gpus.into_iter().chain(cpus.map(|cpu| cpu.expect("there is a CPU"))).collect();
     let base = update();
     let kinds = [
         ("plain", base),
@@ -108,19 +116,28 @@ fn both_backends_carry_out_every_kind_of_update_alike() {
             Update { search: ELITE, target: 0.1, flags: SPREAD | ADAPT | SECOND_MOMENT, a: 0.8, floor: 0.1, ..base },
         ),
     ];
-    for (name, update) in kinds {
+    for ((name, update), rows) in kinds.iter().flat_map(|kind| ROWS.map(|rows| (kind, rows))) {
+        let update = Update { rows: rows as u32, ..*update };
         let updates: Vec<_> = (0..3).map(|i| Update { number: 4 + i, b: 1.0 - update.a, ..update }).collect();
-        let ((here, sums), (there, others)) = (run(&cpu, &updates, None), run(&gpu, &updates, None));
-        assert_eq!((here.len(), sums.len()), (there.len(), others.len()), "{name}");
+        let (here, sums) = run(&cpu, &updates, None);
         assert!(here[..HORIZON] != here[HORIZON..2 * HORIZON], "{name}: problems have noise of their own");
-        for (a, b) in sums.iter().zip(&others) {
-            assert_eq!(a.valid, b.valid, "{name}");
-            let near = |a: f32, b: f32| (a - b).abs() <= 2e-3 * (a.abs() + b.abs()) + 1e-4;
-            assert!(near(a.temperature, b.temperature) && near(a.sum, b.sum), "{name}: {a:?} and {b:?}");
-            assert!(near(a.squares, b.squares) && near(a.mean, b.mean), "{name}: {a:?} and {b:?}");
+        for (i, other) in others.iter().enumerate() {
+            let name = format!("{name}, {rows} rows, engine {i} ({})", other.name());
+            let (there, others) = run(other, &updates, None);
+            agree(&name, (&here, &sums), (&there, &others));
         }
-        for (a, b) in here.iter().zip(&there) {
-            assert!((a - b).abs() < 5e-4, "{name}: {a} and {b}");
-        }
+    }
+}
+
+fn agree(name: &str, (here, sums): (&[f32], &[Sums]), (there, others): (&[f32], &[Sums])) {
+    assert_eq!((here.len(), sums.len()), (there.len(), others.len()), "{name}");
+    for (a, b) in sums.iter().zip(others) {
+        assert_eq!(a.valid, b.valid, "{name}");
+        let near = |a: f32, b: f32| (a - b).abs() <= 2e-3 * (a.abs() + b.abs()) + 1e-4;
+        assert!(near(a.temperature, b.temperature) && near(a.sum, b.sum), "{name}: {a:?} and {b:?}");
+        assert!(near(a.squares, b.squares) && near(a.mean, b.mean), "{name}: {a:?} and {b:?}");
+    }
+    for (a, b) in here.iter().zip(there) {
+        assert!((a - b).abs() < 5e-4, "{name}: {a} and {b}");
     }
 }

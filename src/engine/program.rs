@@ -112,9 +112,9 @@ fn trace_model<const N: usize, const M: usize>(trace: &Trace, model: &impl Model
         _ if i < N + M => format!("u.u{}", i - N),
         _ => format!("before.u{}", i - N - M),
     };
-    let members: String = (0..N).map(|i| format!("    x{i}: f32,\n")).collect();
+    let members: String = (0..N).map(|i| format!("    x{i}: F,\n")).collect();
     let mut source = format!("struct State {{\n{members}}}\n");
-    source.push_str("struct Advanced {\n    x: State,\n    cost: f32,\n    departure: f32,\n    done: bool,\n}\n");
+    source.push_str("struct Advanced {\n    x: State,\n    cost: F,\n    departure: F,\n    done: B,\n}\n");
 
     // One tape for the cost of the step before and for the next step, so that what they share is computed once.
     trace.enter("cost");
@@ -139,18 +139,17 @@ fn trace_model<const N: usize, const M: usize>(trace: &Trace, model: &impl Model
     trace.enter("cost");
     let cost = model.cost(&now, x, u);
     let (body, names) = trace.emit(&[cost], &[], input);
-    let _ =
-        writeln!(source, "fn model_cost(t: u32, x: State, u: Control) -> f32 {{\n{body}    return {};\n}}", names[0]);
+    let _ = writeln!(source, "fn model_cost(t: u32, x: State, u: Control) -> F {{\n{body}    return {};\n}}", names[0]);
 
     trace.enter("departure");
     let departure = model.departure(&now, x);
     let (body, names) = trace.emit(&[departure], &[], input);
-    let _ = writeln!(source, "fn model_departure(t: u32, x: State) -> f32 {{\n{body}    return {};\n}}", names[0]);
+    let _ = writeln!(source, "fn model_departure(t: u32, x: State) -> F {{\n{body}    return {};\n}}", names[0]);
 
     trace.enter("terminal");
     let terminal = model.terminal(&now, x);
     let (body, names) = trace.emit(&[terminal], &[], input);
-    let _ = writeln!(source, "fn model_terminal(t: u32, x: State) -> f32 {{\n{body}    return {};\n}}", names[0]);
+    let _ = writeln!(source, "fn model_terminal(t: u32, x: State) -> F {{\n{body}    return {};\n}}", names[0]);
     source
 }
 
@@ -160,7 +159,7 @@ fn trace_done<const N: usize, const M: usize>(trace: &Trace, model: &impl Model<
     let done = model.done(&Stage::<Expr>::over(Inputs::BEFORE), trace.inputs(0));
     let (body, names) = trace.emit(&[], &[done], |i| format!("x.x{i}"));
     let t_before = "let t_before = max(t, 1u) - 1u;";
-    format!("fn model_done(t: u32, x: State) -> bool {{\n    {t_before}\n{body}    return {};\n}}\n", names[0])
+    format!("fn model_done(t: u32, x: State) -> B {{\n    {t_before}\n{body}    return {};\n}}\n", names[0])
 }
 
 /// The policy in WGSL: of a scheme that needs no derivatives without them.

@@ -4,14 +4,15 @@ use std::time::Duration;
 
 #[cfg(feature = "gpu")]
 use super::gpu;
-use super::{cpu, program::Program};
+use super::{RowMemory, cpu, program::Program};
 use crate::error::{BuildError, EngineError, PlanError};
 use crate::update::{Problem, Sums, Update};
 
 /// How long the parts of a call took.
 ///
 /// The stages are those of the *last* update of the call. On a GPU they are measured by the device's own clock, and are
-/// `None` where it has none.
+/// `None` where it has none. On the CPU, rows that are averaged as soon as they are scored (see [`RowMemory`](crate::RowMemory)) have no
+/// stages: all of it is `rollout`, and `weigh` and `mean` are `None`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Timing {
     /// Drawing the rows and rolling them out.
@@ -48,7 +49,7 @@ pub(crate) struct Fetched {
 
 /// The buffers of one driver on its device.
 pub(crate) enum Workspace {
-    Cpu(cpu::Isa, Box<cpu::Workspace>),
+    Cpu(cpu::Isa, RowMemory, Box<cpu::Workspace>),
     #[cfg(feature = "gpu")]
     Gpu(Box<gpu::Workspace>),
 }
@@ -62,9 +63,9 @@ impl Workspace {
         problem: &Problem<'_>,
     ) -> Result<(), BuildError> {
         match self {
-            Self::Cpu(_, workspace) => {
-                let _ = (program, problem);
-                Ok(updates.iter().try_for_each(|update| workspace.fit(update))?)
+            Self::Cpu(_, rows, workspace) => {
+                let _ = problem;
+                Ok(updates.iter().try_for_each(|update| workspace.fit(&*program.rollout, *rows, update))?)
             }
             #[cfg(feature = "gpu")]
             Self::Gpu(workspace) => workspace.prepare(program, updates, problem),
@@ -79,16 +80,17 @@ impl Workspace {
         problem: &Problem<'_>,
     ) -> Result<Done<'_>, PlanError> {
         match self {
-            Self::Cpu(isa, workspace) => workspace.run(*isa, &*program.rollout, updates, problem),
+            Self::Cpu(isa, rows, workspace) => workspace.run(*isa, &*program.rollout, *rows, updates, problem),
             #[cfg(feature = "gpu")]
             Self::Gpu(workspace) => workspace.run(program, updates, problem),
         }
     }
 
-    /// The rows of the last update with their scores and log-weights.
-    pub(crate) fn fetch(&mut self) -> Result<Fetched, EngineError> {
+    /// The rows of the last update with their scores and log-weights. What was not kept is worked out again from `problem`,
+    /// whose inputs must still be those of that update.
+    pub(crate) fn fetch(&mut self, program: &Program, problem: &Problem<'_>) -> Result<Fetched, EngineError> {
         match self {
-            Self::Cpu(_, workspace) => Ok(workspace.fetch()),
+            Self::Cpu(isa, _, workspace) => Ok(workspace.fetch(*isa, &*program.rollout, problem)),
             #[cfg(feature = "gpu")]
             Self::Gpu(workspace) => workspace.fetch(),
         }

@@ -8,7 +8,9 @@ pub mod normal;
 pub mod philox;
 mod proposal;
 mod random;
+mod row;
 
 pub use proposal::Noise;
 pub(crate) use proposal::Shape;
 pub use random::Random;
+pub(crate) use row::Row;

@@ -27,12 +27,16 @@ fn pair<V: Vector>(a: V::Bits, b: V::Bits) -> [V; 2] {
     [r * c, r * s]
 }
 
-/// Four normals from the four words of one Philox call.
+/// Four normals from the four words of one Philox call: the draws of a block.
 #[inline(always)]
-pub(crate) fn four<V: Vector>(counter: [V::Bits; 4], key: [u32; 2]) -> [V; 4] {
-    let [a, b, c, d] = philox::rounds::<V>(counter, key);
+pub(crate) fn of_words<V: Vector>([a, b, c, d]: [V::Bits; 4]) -> [V; 4] {
     let ([z0, z1], [z2, z3]) = (pair(a, b), pair(c, d));
     [z0, z1, z2, z3]
+}
+
+/// The same for one counter.
+pub(crate) fn four(counter: [u32; 4], key: [u32; 2]) -> [f32; 4] {
+    of_words::<f32>(philox::philox(counter, key))
 }
 
 /// One normal from two words.
@@ -52,5 +56,5 @@ pub(crate) fn one(a: u32, b: u32) -> f32 {
 /// assert!(z.iter().all(|z| z.abs() < 5.7));
 /// ```
 pub fn normals(seed: u64, update: u32, row: u32, block: u32) -> [f32; 4] {
-    four::<f32>([row, block, update, 0], philox::key(seed))
+    four([row, block, update, 0], philox::key(seed))
 }

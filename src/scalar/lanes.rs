@@ -5,7 +5,7 @@ use std::ops::{Add, AddAssign, BitAnd, BitOr, Div, DivAssign, Mul, MulAssign, Ne
 use pulp::Simd;
 
 use super::math::Vector;
-use super::{Mask, sealed};
+use super::{Mask, sealed, words};
 
 /// The token that proves that the instructions of `S` are there.
 ///
@@ -77,6 +77,36 @@ impl<S: Simd> Register for Lanes<S> {
         let simd = token::<S>();
         let steps = bytemuck::pod_read_unaligned(bytemuck::cast_slice(&STEPS[..Self::COUNT]));
         simd.add_u32s(steps, simd.splat_u32s(first))
+    }
+}
+
+impl<S: Simd> Lanes<S> {
+    /// 0, 1, …: which lane each is.
+    #[inline(always)]
+    pub(crate) fn place() -> Self {
+        const PLACES: [f32; 64] = {
+            let mut places = [0.0; 64];
+            let mut i = 0;
+            while i < 64 {
+                places[i] = i as f32;
+                i += 1;
+            }
+            places
+        };
+        Self::load(&PLACES)
+    }
+
+    /// All lanes as one number, the first with the second and so on.
+    #[inline(always)]
+    pub(crate) fn fold(self, f: impl Fn(f32, f32) -> f32) -> f32 {
+        let lanes: &[f32] = bytemuck::cast_slice(std::slice::from_ref(&self.0));
+        lanes[1..].iter().fold(lanes[0], |a, b| f(a, *b))
+    }
+
+    /// The sum of all lanes, as a tree.
+    #[inline(always)]
+    pub(crate) fn sum(self) -> f32 {
+        token::<S>().reduce_sum_f32s(self.0)
     }
 }
 
@@ -159,6 +189,8 @@ impl<S: Simd> sealed::Sealed for Lanes<S> {}
 
 impl<S: Simd> Vector for Lanes<S> {
     type Bits = S::u32s;
+    /// See [`words`].
+    type Words = [S::u32s; 2];
     type Truth = LaneMask<S>;
 
     #[inline(always)]
@@ -198,12 +230,28 @@ impl<S: Simd> Vector for Lanes<S> {
         token::<S>().wrapping_dyn_shr_u32s(a, token::<S>().splat_u32s(by))
     }
     #[inline(always)]
-    fn bits_mul(a: S::u32s, b: S::u32s) -> (S::u32s, S::u32s) {
-        token::<S>().widening_mul_u32s(a, b)
-    }
-    #[inline(always)]
     fn bits_eq(a: S::u32s, b: S::u32s) -> LaneMask<S> {
         LaneMask(token::<S>().equal_u32s(a, b))
+    }
+    #[inline(always)]
+    fn words(bits: S::u32s) -> [S::u32s; 2] {
+        words::spread::<S>(bits)
+    }
+    #[inline(always)]
+    fn bits_of(words: [S::u32s; 2]) -> S::u32s {
+        words::gather::<S>(words)
+    }
+    #[inline(always)]
+    fn splat_words(bits: u32) -> [S::u32s; 2] {
+        [token::<S>().splat_u32s(bits); 2]
+    }
+    #[inline(always)]
+    fn words_xor([a0, a1]: [S::u32s; 2], [b0, b1]: [S::u32s; 2]) -> [S::u32s; 2] {
+        [token::<S>().xor_u32s(a0, b0), token::<S>().xor_u32s(a1, b1)]
+    }
+    #[inline(always)]
+    fn words_mul(a: [S::u32s; 2], b: u32) -> ([S::u32s; 2], [S::u32s; 2]) {
+        words::multiply::<S>(a, b)
     }
     #[inline(always)]
     fn lower(self, other: Self) -> Self {

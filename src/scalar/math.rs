@@ -11,6 +11,7 @@ use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssi
 use super::lanes::Register;
 use super::{Inputs, Mask, Network, Real, Sink, Source, Table, WgslFn, network, sealed};
 use crate::field::FieldSet;
+use crate::noise::{Row, normal};
 
 /// 1.5 · 2²³: adding it to |x| < 2²² leaves x, rounded to a whole number, in the low bits of the mantissa.
 const ROUND: f32 = 12_582_912.0;
@@ -37,7 +38,12 @@ pub trait Vector:
 {
     /// The bits of the number, as unsigned integers.
     type Bits: Copy;
+    /// Words on their way through Philox, however they are multiplied best.
+    type Words: Copy;
     type Truth: Mask;
+
+    /// How many registers there are side by side.
+    const REGISTERS: usize = 1;
 
     fn bits(self) -> Self::Bits;
     fn from_bits(bits: Self::Bits) -> Self;
@@ -48,9 +54,19 @@ pub trait Vector:
     fn bits_sub(a: Self::Bits, b: Self::Bits) -> Self::Bits;
     fn bits_shl(a: Self::Bits, by: u32) -> Self::Bits;
     fn bits_shr(a: Self::Bits, by: u32) -> Self::Bits;
-    /// The (low, high) halves of the 64-bit product.
-    fn bits_mul(a: Self::Bits, b: Self::Bits) -> (Self::Bits, Self::Bits);
     fn bits_eq(a: Self::Bits, b: Self::Bits) -> Self::Truth;
+
+    fn words(bits: Self::Bits) -> Self::Words;
+    fn bits_of(words: Self::Words) -> Self::Bits;
+    fn splat_words(bits: u32) -> Self::Words;
+    fn words_xor(a: Self::Words, b: Self::Words) -> Self::Words;
+    /// The (low, high) halves of the 64-bit product.
+    fn words_mul(a: Self::Words, b: u32) -> (Self::Words, Self::Words);
+    /// The draws of a block of some rows.
+    #[inline(always)]
+    fn normals(rows: &Row<Self>, block: u32) -> [Self; 4] {
+        normal::of_words(rows.block(block))
+    }
 
     /// self < other ? self : other, so that a NaN in `other` goes through.
     fn lower(self, other: Self) -> Self;
@@ -95,7 +111,7 @@ fn flip_sign<V: Vector>(x: V, sign: V::Bits) -> V {
 }
 
 #[inline(always)]
-fn floor<V: Vector>(x: V) -> V {
+pub(crate) fn floor<V: Vector>(x: V) -> V {
     const WHOLE: f32 = 8_388_608.0; // 2²³: from here on every number is whole
     let size = abs(x);
     let rounded = flip_sign((size + WHOLE) - WHOLE, x.bits());
@@ -313,8 +329,7 @@ impl<V: Register> Real for V {
     }
     #[inline(always)]
     fn sample(inputs: &Inputs<'_>, field: usize, x: Self, y: Self) -> Self {
-        let fields: &FieldSet = inputs.fields;
-        V::map(|[x, y]| fields.sample(field, x, y), [x, y])
+        inputs.fields.sample(field, x, y)
     }
     #[inline(always)]
     fn sample_gradient(inputs: &Inputs<'_>, field: usize, x: Self, y: Self) -> (Self, Self) {
@@ -394,6 +409,7 @@ impl Mask for bool {
 
 impl Vector for f32 {
     type Bits = u32;
+    type Words = u32;
     type Truth = bool;
 
     #[inline(always)]
@@ -433,13 +449,29 @@ impl Vector for f32 {
         a >> by
     }
     #[inline(always)]
-    fn bits_mul(a: u32, b: u32) -> (u32, u32) {
-        let product = u64::from(a) * u64::from(b);
-        (product as u32, (product >> 32) as u32)
-    }
-    #[inline(always)]
     fn bits_eq(a: u32, b: u32) -> bool {
         a == b
+    }
+    #[inline(always)]
+    fn words(bits: u32) -> u32 {
+        bits
+    }
+    #[inline(always)]
+    fn bits_of(words: u32) -> u32 {
+        words
+    }
+    #[inline(always)]
+    fn splat_words(bits: u32) -> u32 {
+        bits
+    }
+    #[inline(always)]
+    fn words_xor(a: u32, b: u32) -> u32 {
+        a ^ b
+    }
+    #[inline(always)]
+    fn words_mul(a: u32, b: u32) -> (u32, u32) {
+        let product = u64::from(a) * u64::from(b);
+        (product as u32, (product >> 32) as u32)
     }
     #[inline(always)]
     fn lower(self, other: Self) -> Self {

@@ -42,6 +42,7 @@ mod pair;
 mod stage;
 pub(crate) mod trace;
 mod weights;
+mod words;
 
 use std::ops::{Add, AddAssign, BitAnd, BitOr, Div, DivAssign, Mul, MulAssign, Neg, Not, Sub, SubAssign};
 

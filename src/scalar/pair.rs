@@ -8,10 +8,11 @@ use std::ops::{Add, AddAssign, BitAnd, BitOr, Div, DivAssign, Mul, MulAssign, Ne
 use super::lanes::Register;
 use super::math::Vector;
 use super::{Mask, sealed};
+use crate::noise::{Row, normal};
 
 /// Two of something, on which every operation is carried out one after the other.
 #[derive(Clone, Copy)]
-pub(crate) struct Pair<T>(T, T);
+pub(crate) struct Pair<T>(pub(crate) T, pub(crate) T);
 
 macro_rules! arithmetic {
     ($($op:ident $method:ident $assign:ident $assign_method:ident;)*) => {$(
@@ -100,12 +101,18 @@ macro_rules! both {
 
 impl<V: Vector> Vector for Pair<V> {
     type Bits = Pair<V::Bits>;
+    type Words = Pair<V::Words>;
     type Truth = Pair<V::Truth>;
+
+    const REGISTERS: usize = 2 * V::REGISTERS;
 
     both! {
         fn from_bits(bits: Self::Bits) -> Self;
         fn bits_and(a: Self::Bits, b: Self::Bits) -> Self::Bits;
         fn bits_xor(a: Self::Bits, b: Self::Bits) -> Self::Bits;
+        fn words(bits: Self::Bits) -> Self::Words;
+        fn bits_of(words: Self::Words) -> Self::Bits;
+        fn words_xor(a: Self::Words, b: Self::Words) -> Self::Words;
         fn bits_add(a: Self::Bits, b: Self::Bits) -> Self::Bits;
         fn bits_sub(a: Self::Bits, b: Self::Bits) -> Self::Bits;
         fn bits_eq(a: Self::Bits, b: Self::Bits) -> Self::Truth;
@@ -132,9 +139,23 @@ impl<V: Vector> Vector for Pair<V> {
         Pair(V::bits_shr(a.0, by), V::bits_shr(a.1, by))
     }
     #[inline(always)]
-    fn bits_mul(a: Self::Bits, b: Self::Bits) -> (Self::Bits, Self::Bits) {
-        let ((low0, high0), (low1, high1)) = (V::bits_mul(a.0, b.0), V::bits_mul(a.1, b.1));
+    fn splat_words(bits: u32) -> Self::Words {
+        Pair(V::splat_words(bits), V::splat_words(bits))
+    }
+    #[inline(always)]
+    fn words_mul(a: Self::Words, b: u32) -> (Self::Words, Self::Words) {
+        let ((low0, high0), (low1, high1)) = (V::words_mul(a.0, b), V::words_mul(a.1, b));
         (Pair(low0, low1), Pair(high0, high1))
+    }
+    /// Two registers at a time: one alone is a long chain, and the words of four do not fit into the registers there are.
+    #[inline(always)]
+    fn normals(rows: &Row<Self>, block: u32) -> [Self; 4] {
+        if Self::REGISTERS <= 2 {
+            return normal::of_words(rows.block(block));
+        }
+        let (first, second) = rows.split();
+        let ([a0, a1, a2, a3], [b0, b1, b2, b3]) = (V::normals(&first, block), V::normals(&second, block));
+        [Pair(a0, b0), Pair(a1, b1), Pair(a2, b2), Pair(a3, b3)]
     }
     #[inline(always)]
     fn lower(self, other: Self) -> Self {

@@ -654,7 +654,7 @@ struct Literal(f32);
 
 impl fmt::Display for Literal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_sign_negative() { write!(f, "({:?}f)", self.0) } else { write!(f, "{:?}f", self.0) }
+        write!(f, "F({:?}f)", self.0)
     }
 }
 
@@ -712,12 +712,12 @@ impl Printer<'_> {
         let shared = self.math == Math::Shared;
         match &self.ops[at as usize] {
             Op::Number(bits) => Literal(f32::from_bits(*bits)).to_string(),
-            Op::Truth(value) => value.to_string(),
+            Op::Truth(value) => format!("B({value})"),
             Op::Input(i) => (self.input)(*i),
-            Op::Param(i) => format!("param({i}u)"),
-            Op::Reference(moment, j) => format!("inputs[reference_at({}) + {j}u]", moment.name()),
-            Op::Time(moment) => format!("f32({})", moment.name()),
-            Op::Dt => "update.dt".into(),
+            Op::Param(i) => format!("F(param({i}u))"),
+            Op::Reference(moment, j) => format!("F(inputs[reference_at({}) + {j}u])", moment.name()),
+            Op::Time(moment) => format!("F(f32({}))", moment.name()),
+            Op::Dt => "F(update.dt)".into(),
             Op::Unary(kind, a) => {
                 let a = n(a);
                 match kind {
@@ -725,7 +725,7 @@ impl Printer<'_> {
                     Unary::Abs => format!("abs({a})"),
                     Unary::Sqrt => format!("sqrt({a})"),
                     Unary::Floor => format!("floor({a})"),
-                    Unary::SinCos if !shared => format!("vec2<f32>(sin({a}), cos({a}))"),
+                    Unary::SinCos if !shared => format!("Two(sin({a}), cos({a}))"),
                     Unary::SinCos => format!("gibbs_sin_cos({a})"),
                     Unary::Exp | Unary::Ln | Unary::Asin | Unary::Acos | Unary::Tanh => {
                         let (ours, theirs) = match kind {

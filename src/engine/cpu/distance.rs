@@ -36,6 +36,6 @@ impl WithSimd for Job<'_> {
         let real = (update.rows as usize - first).min(TILE);
         let rewards = &problem.inputs[update.starts as usize + first..][..real];
         scores[2 * TILE..][..real].copy_from_slice(rewards);
-        extremes(scores, real)
+        extremes::<S>(scores, real)
     }
 }

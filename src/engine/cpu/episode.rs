@@ -10,7 +10,7 @@ use pulp::{Simd, WithSimd};
 use super::isa::Isa;
 use super::rollout::{Extremes, Rollout, Tile, added, extremes};
 use crate::model::Model;
-use crate::noise::normal;
+use crate::noise::Row;
 use crate::policy::Policy;
 use crate::scalar::{Gradient, Inputs, Lanes, Mask, Pair, Real, Register, Sink, Source, Stage, Weights};
 use crate::update::{ANTITHETIC, LIMITED, NOMINAL_FIRST, SCORED, SPREAD, TILE};
@@ -59,7 +59,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> WithSimd f
                 self.perturbed::<Flight<S>>(lane);
             }
         }
-        extremes(self.tile.scores, rows)
+        extremes::<S>(self.tile.scores, rows)
     }
 }
 
@@ -81,8 +81,8 @@ struct Start<'a> {
 
 /// The noise on the actions of an episode.
 struct Exploration<V: Register, const M: usize> {
-    /// The number of the draw that each lane takes, and whether it takes it mirrored.
-    drawn: V::Bits,
+    /// The draw that each lane takes, and whether it takes it mirrored.
+    draws: Row<V>,
     mirrored: V::Truth,
     deviation: [V; M],
     held: [V; 4],
@@ -96,12 +96,12 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> Job<'_, N,
         let row = V::counting((self.tile.first + lane) as u32);
         let (drawn, mirrored) = mirror::<V>(row, update.has(ANTITHETIC));
         let still = V::bits_eq(row, V::splat_bits(0)) & Mask::splat(update.has(NOMINAL_FIRST));
+        let draws = Row::<V>::new(drawn, update.number, self.tile.number, update.seed);
         let zero = V::from(0.0);
         let mut held = [zero; 4];
         for (d, x) in problem.nominal.iter().enumerate() {
             if d.is_multiple_of(4) {
-                let (block, number) = (V::splat_bits((d / 4) as u32), V::splat_bits(update.number));
-                held = normal::four([drawn, block, number, V::splat_bits(self.tile.number)], update.seed);
+                held = V::normals(&draws, (d / 4) as u32);
             }
             let factor = if update.has(SPREAD) { update.scale * problem.spread[d] } else { update.scale };
             let noise = held[d % 4] * factor;
@@ -153,7 +153,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> Job<'_, N,
         for m in 0..M {
             deviation[m] = V::from(Real::exp(deviations[m]));
         }
-        let mut noise = Exploration { drawn, mirrored, deviation, held: [zero; 4] };
+        let draws = Row::<V>::new(drawn, update.number, STREAM | self.tile.number, update.seed);
+        let mut noise = Exploration { draws, mirrored, deviation, held: [zero; 4] };
         let setting = self.setting::<V>(lane);
         let source = Source { values: parameters, stride: 0, window: None };
         let sink = Sink { values: &mut scores[lane..], stride: TILE, refused: false };
@@ -222,7 +223,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> Job<'_, N,
             let mut u = match &mut explores {
                 None => self.policy.act(&at, &theta, x),
                 Some((noise, g)) => {
-                    let z = noise.draw(update.number, setting.tile.number, update.seed, t);
+                    let z = noise.draw(t);
                     let mut v = [zero; M];
                     for m in 0..M {
                         v[m] = V::choose(running, z[m] / noise.deviation[m], zero);
@@ -260,13 +261,12 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> Job<'_, N,
 impl<V: Register, const M: usize> Exploration<V, M> {
     /// The normals of time step `t`.
     #[inline(always)]
-    fn draw(&mut self, number: u32, problem: u32, seed: [u32; 2], t: usize) -> [V; M] {
+    fn draw(&mut self, t: usize) -> [V; M] {
         let mut z = [V::from(0.0); M];
         for m in 0..M {
             let d = t * M + m;
             if d.is_multiple_of(4) {
-                let (block, number) = (V::splat_bits((d / 4) as u32), V::splat_bits(number));
-                self.held = normal::four([self.drawn, block, number, V::splat_bits(STREAM | problem)], seed);
+                self.held = V::normals(&self.draws, (d / 4) as u32);
             }
             let drawn = self.held[d % 4];
             z[m] = V::choose(self.mirrored, -drawn, drawn);

@@ -6,6 +6,7 @@ mod isa;
 mod rollout;
 mod step;
 mod threads;
+mod tiles;
 mod weigh;
 mod weighted_mean;
 
@@ -19,8 +20,11 @@ pub(crate) use rollout::{OfModel, Rollout, Tile};
 pub(crate) use threads::{Team, count as threads};
 
 use super::{Done, Fetched, Timing};
+use crate::engine::options::RowMemory;
 use crate::error::{EngineError, PlanError};
-use crate::update::{GROUP, Problem, SCORED, SECOND_MOMENT, Sums, TILE, Update, round_up};
+use crate::update::{
+    DEMONSTRATED, FIXED, GIVEN, GROUP, Problem, SCORED, SECOND_MOMENT, SIGNED, Sums, TILE, Update, round_up,
+};
 
 /// Everything the updates of one driver write to; allocated once and kept.
 #[derive(Default)]
@@ -38,6 +42,7 @@ pub(crate) struct Workspace {
 /// What the updates of one problem write to besides its result.
 #[derive(Default)]
 struct Bench {
+    /// As the last update that kept its rows left them.
     rows: Vec<f32>,
     scores: Vec<f32>,
     extremes: Vec<rollout::Extremes>,
@@ -45,6 +50,45 @@ struct Bench {
     groups: Vec<Sums>,
     partials: Vec<f32>,
     mean: Vec<f32>,
+    /// Where rows that are not kept are drawn: one for each thread that works on the problem.
+    desks: Vec<tiles::Desk>,
+    last: Last,
+}
+
+/// What rows that were not kept can be drawn again from.
+#[derive(Default)]
+struct Last {
+    update: Option<(Update, Plan)>,
+    found: Option<weigh::Found>,
+    nominal: Vec<f32>,
+    spread: Vec<f32>,
+}
+
+/// What becomes of the rows of an update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Plan {
+    /// They are averaged as soon as they are scored.
+    AtOnce,
+    /// They are drawn again to be averaged.
+    Redrawn,
+    /// They are kept until they are averaged.
+    Stored,
+}
+
+impl Plan {
+    fn of(update: &Update, rollout: &dyn Rollout, rows: RowMemory) -> Self {
+        /// Rows that take more than this are drawn again, unless told otherwise (bytes): reading them back from memory would
+        /// take as long.
+        const MOST: usize = 1 << 28;
+        let bytes = round_up(update.rows as usize, TILE) * update.width as usize * size_of::<f32>();
+        let simple = update.search == FIXED && !update.has(DEMONSTRATED);
+        match rows {
+            _ if !rollout.draws() || update.has(GIVEN | SIGNED) || rows == RowMemory::Stored => Self::Stored,
+            _ if simple => Self::AtOnce,
+            RowMemory::Auto if bytes <= MOST => Self::Stored,
+            _ => Self::Redrawn,
+        }
+    }
 }
 
 /// What a list of updates leaves behind of one problem.
@@ -58,11 +102,17 @@ struct Outcome<'a> {
 
 impl Workspace {
     /// Makes room for an update. Does nothing if the room is right already.
-    pub(crate) fn fit(&mut self, update: &Update) -> Result<(), EngineError> {
+    pub(crate) fn fit(&mut self, rollout: &dyn Rollout, rows: RowMemory, update: &Update) -> Result<(), EngineError> {
         let problems = update.problems as usize;
         self.benches.resize_with(problems.clamp(1, threads::count()), Bench::default);
         resize(&mut self.sums, problems, Sums::NONE, "sums")?;
-        self.benches.iter_mut().try_for_each(|bench| bench.fit(update))
+        let (plan, team) = (Plan::of(update, rollout, rows), self.team());
+        self.benches.iter_mut().try_for_each(|bench| bench.fit(update, plan, team))
+    }
+
+    /// Who works on a problem: all threads if there is one only.
+    fn team(&self) -> Team {
+        if self.sums.len() == 1 { Team::All } else { Team::Alone }
     }
 
     /// Carries the updates out, one after the other.
@@ -70,13 +120,15 @@ impl Workspace {
         &mut self,
         isa: Isa,
         rollout: &dyn Rollout,
+        rows: RowMemory,
         updates: &[Update],
         problem: &Problem<'_>,
     ) -> Result<Done<'_>, PlanError> {
         let start = Instant::now();
         for update in updates {
-            self.fit(update)?;
+            self.fit(rollout, rows, update)?;
         }
+        let worker = Worker { team: self.team(), isa, rollout, rows, problem };
         if let (Some(given), Some(update)) = (problem.rows, updates.first()) {
             // Limiting them, which a rollout does in place, is the same the second time.
             self.benches.iter_mut().for_each(|bench| update.tile(given, &mut bench.rows));
@@ -92,7 +144,7 @@ impl Workspace {
         if let ([bench], [sums]) = (&mut self.benches[..], &mut self.sums[..]) {
             let (nominal, spread) = (&mut self.nominal[..], &mut self.spread[..]);
             let outcome = Outcome { number: 0, nominal, spread, second: &mut self.second, sums };
-            timing = bench.run(Team::All, isa, rollout, updates, problem, outcome)?;
+            timing = bench.run(&worker, updates, outcome)?;
         } else {
             // Each thread takes some problems and carries all updates of one out before the next, so that a problem's rows
             // stay in its caches.
@@ -103,11 +155,10 @@ impl Workspace {
             for bench in &mut self.benches {
                 shares.push((bench, outcomes.by_ref().take(each).collect::<Vec<_>>(), Ok(())));
             }
-            Team::All.for_each_item(&mut shares, |(bench, outcomes, result)| {
+            Team::All.share_few(shares.iter_mut(), |(bench, outcomes, result)| {
                 // The first problem comes last, so that its rows are there to be fetched.
-                *result = outcomes.drain(..).rev().try_for_each(|outcome| {
-                    bench.run(Team::Alone, isa, rollout, updates, problem, outcome).map(|_| ())
-                });
+                let mut outcomes = outcomes.drain(..).rev();
+                *result = outcomes.try_for_each(|outcome| bench.run(&worker, updates, outcome).map(|_| ()));
             });
             shares.into_iter().try_for_each(|(.., result)| result)?;
         }
@@ -116,13 +167,18 @@ impl Workspace {
     }
 
     /// The rows of the last update of the first problem.
-    pub(crate) fn fetch(&self) -> Fetched {
-        self.benches.first().map_or_else(Fetched::default, |bench| Fetched {
-            rows: bench.rows.clone(),
-            scores: bench.scores.clone(),
-            log_weights: bench.log_weights.clone(),
-        })
+    pub(crate) fn fetch(&self, isa: Isa, rollout: &dyn Rollout, problem: &Problem<'_>) -> Fetched {
+        self.benches.first().map_or_else(Fetched::default, |bench| bench.fetch(isa, rollout, problem))
     }
+}
+
+/// Who carries the updates of a problem out, and on what.
+struct Worker<'a> {
+    team: Team,
+    isa: Isa,
+    rollout: &'a dyn Rollout,
+    rows: RowMemory,
+    problem: &'a Problem<'a>,
 }
 
 /// The parts of the results that belong to each problem.
@@ -149,71 +205,160 @@ fn outcomes<'a>(
 }
 
 impl Bench {
-    fn fit(&mut self, update: &Update) -> Result<(), EngineError> {
-        let padded = round_up(update.rows as usize, TILE);
+    fn fit(&mut self, update: &Update, plan: Plan, team: Team) -> Result<(), EngineError> {
+        let (padded, width) = (round_up(update.rows as usize, TILE), update.width as usize);
+        let moments = width * update.moments() as usize;
         let groups = padded.div_ceil(GROUP);
-        let moments = weighted_mean::partial_len(update);
-        resize(&mut self.rows, padded * update.width as usize, 0.0, "rows")?;
         resize(&mut self.scores, padded * 3, 0.0, "scores")?;
         resize(&mut self.extremes, padded / TILE, rollout::NO_EXTREMES, "scores")?;
-        resize(&mut self.log_weights, padded, 0.0, "log-weights")?;
-        resize(&mut self.groups, groups, Sums::NONE, "partial sums")?;
-        resize(&mut self.partials, groups * moments, 0.0, "partial means")?;
-        resize(&mut self.mean, moments - weighted_mean::HEADER, 0.0, "the mean")
+        resize(&mut self.mean, moments, 0.0, "the mean")?;
+        if plan == Plan::Stored {
+            resize(&mut self.rows, padded * width, 0.0, "rows")?;
+            resize(&mut self.log_weights, padded, 0.0, "log-weights")?;
+            resize(&mut self.groups, groups, Sums::NONE, "partial sums")?;
+            return resize(&mut self.partials, groups * weighted_mean::partial_len(update), 0.0, "partial means");
+        }
+        let parts = tiles::parts(update);
+        resize(&mut self.groups, parts.max(groups), Sums::NONE, "partial sums")?;
+        resize(&mut self.partials, parts * moments, 0.0, "partial means")?;
+        if plan == Plan::Redrawn {
+            resize(&mut self.log_weights, padded, 0.0, "log-weights")?;
+        }
+        self.desks.resize_with(team.size(), tiles::Desk::default);
+        for desk in &mut self.desks {
+            resize(&mut desk.rows, TILE * width, 0.0, "rows")?;
+            resize(&mut desk.scores, rollout::SCORES, 0.0, "scores")?;
+        }
+        Ok(())
     }
 
     /// All updates of one problem.
-    fn run(
-        &mut self,
-        team: Team,
-        isa: Isa,
-        rollout: &dyn Rollout,
-        updates: &[Update],
-        problem: &Problem<'_>,
-        out: Outcome<'_>,
-    ) -> Result<Timing, EngineError> {
+    fn run(&mut self, worker: &Worker<'_>, updates: &[Update], out: Outcome<'_>) -> Result<Timing, EngineError> {
         let mut timing = Timing::default();
         for update in updates {
-            self.fit(update)?;
-            let now = Problem { nominal: &*out.nominal, spread: &*out.spread, ..*problem };
-            let clock = Instant::now();
-            team.for_each_of_three(
-                (&mut self.rows, TILE * update.width as usize),
-                (&mut self.scores, rollout::SCORES),
-                (&mut self.extremes, 1),
-                |i, rows, scores, extremes| {
-                    let first = i * TILE;
-                    let tile = Tile { update, problem: &now, number: out.number, first, rows, scores };
-                    extremes[0] = rollout.tile(isa, tile);
-                },
-            );
-            timing.rollout = Some(clock.elapsed());
-
-            let clock = Instant::now();
-            let weigh = weigh::Weigh { team, isa, update, known: rollout::together(&self.extremes) };
-            let found = weigh.run(&self.scores, &mut self.log_weights, &mut self.groups);
-            timing.weigh = Some(clock.elapsed());
-
-            let clock = Instant::now();
-            // Scores of a policy are not drawn around its parameters.
-            let about = if update.has(SCORED) { &[] } else { now.nominal };
-            let rows = &self.rows;
-            let mean = weighted_mean::WeightedMean { team, isa, update, about, log_weights: &self.log_weights, rows };
-            let sums = mean.run(&mut self.partials, &mut self.mean);
-            timing.mean = Some(clock.elapsed());
+            let plan = Plan::of(update, worker.rollout, worker.rows);
+            self.fit(update, plan, worker.team)?;
+            self.last.remember(update, plan, out.nominal, out.spread);
+            let problem = Problem { nominal: &*out.nominal, spread: &*out.spread, ..*worker.problem };
+            let now = Worker { problem: &problem, ..*worker };
+            let sums = match plan {
+                Plan::Stored => self.stored(&now, update, out.number, &mut timing),
+                _ => self.in_tiles(&now, plan, update, out.number, &mut timing),
+            };
             if !out.second.is_empty() && update.has(SECOND_MOMENT) {
                 out.second.copy_from_slice(&self.mean[update.width as usize..]);
             }
-
             let clock = Instant::now();
-            *out.sums = Sums { temperature: found.temperature, reference: found.reference, mean: found.mean, ..sums };
+            *out.sums = sums;
             if sums.sum > 0.0 {
-                let step = step::Step { update, layout: problem.layout, inputs: problem.inputs, number: out.number };
-                step.run(&self.mean, out.nominal, out.spread);
+                let (layout, inputs) = (worker.problem.layout, worker.problem.inputs);
+                step::Step { update, layout, inputs, number: out.number }.run(&self.mean, out.nominal, out.spread);
             }
             timing.step = Some(clock.elapsed());
         }
         Ok(timing)
+    }
+
+    /// An update that keeps its rows: all are drawn and scored, then weighed, then averaged.
+    fn stored(&mut self, worker: &Worker<'_>, update: &Update, number: u32, timing: &mut Timing) -> Sums {
+        let Worker { team, isa, rollout, problem, .. } = *worker;
+        let clock = Instant::now();
+        let rows = self.rows.chunks_mut(TILE * update.width as usize);
+        let tiles = rows.zip(self.scores.chunks_mut(rollout::SCORES)).zip(&mut self.extremes);
+        team.share(tiles.enumerate(), |(i, ((rows, scores), extremes))| {
+            *extremes = rollout.tile(isa, Tile { update, problem, number, first: i * TILE, rows, scores });
+        });
+        timing.rollout = Some(clock.elapsed());
+
+        let clock = Instant::now();
+        let found = self.weigh(worker, update);
+        timing.weigh = Some(clock.elapsed());
+
+        let clock = Instant::now();
+        // Scores of a policy are not drawn around its parameters.
+        let about = if update.has(SCORED) { &[] } else { problem.nominal };
+        let (rows, log_weights) = (&self.rows, &self.log_weights);
+        let mean = weighted_mean::WeightedMean { team, isa, update, about, log_weights, rows };
+        let sums = mean.run(&mut self.partials, &mut self.mean);
+        timing.mean = Some(clock.elapsed());
+        found.record(sums)
+    }
+
+    /// An update that does not.
+    fn in_tiles(&mut self, worker: &Worker<'_>, plan: Plan, update: &Update, number: u32, timing: &mut Timing) -> Sums {
+        let Worker { team, isa, rollout, problem, .. } = *worker;
+        let tiles = tiles::Tiles { team, isa, rollout, update, problem, number };
+        let clock = Instant::now();
+        if plan == Plan::AtOnce {
+            let Self { desks, groups: sums, partials: moments, mean, scores, extremes, last, .. } = self;
+            let sums = tiles.score_and_average(scores, extremes, tiles::Parts { desks, sums, moments, mean });
+            timing.rollout = Some(clock.elapsed());
+            let found = weigh::Weigh { team, isa, update, known: rollout::together(extremes) }.plain();
+            last.found = Some(found);
+            // What is best of all may be so in a tile whose rows all weigh nothing.
+            return found.record(sums);
+        }
+        tiles.score(&mut self.desks, &mut self.scores, &mut self.extremes);
+        timing.rollout = Some(clock.elapsed());
+
+        let clock = Instant::now();
+        let found = self.weigh(worker, update);
+        timing.weigh = Some(clock.elapsed());
+
+        let clock = Instant::now();
+        let Self { desks, groups: sums, partials: moments, mean, log_weights, .. } = self;
+        let sums = tiles.average(found, log_weights, tiles::Parts { desks, sums, moments, mean });
+        timing.mean = Some(clock.elapsed());
+        found.record(sums)
+    }
+
+    /// Log-weights of all rows.
+    fn weigh(&mut self, worker: &Worker<'_>, update: &Update) -> weigh::Found {
+        let known = rollout::together(&self.extremes);
+        let weigh = weigh::Weigh { team: worker.team, isa: worker.isa, update, known };
+        let groups = self.log_weights.len().div_ceil(GROUP);
+        let found = weigh.run(&self.scores, &mut self.log_weights, &mut self.groups[..groups]);
+        self.last.found = Some(found);
+        found
+    }
+
+    /// The rows of the last update with their scores and log-weights; what was not kept is worked out again.
+    fn fetch(&self, isa: Isa, rollout: &dyn Rollout, problem: &Problem<'_>) -> Fetched {
+        let (Some((update, plan)), Some(found)) = (&self.last.update, self.last.found) else {
+            return Fetched::default();
+        };
+        let mut fetched = Fetched { scores: self.scores.clone(), ..Fetched::default() };
+        let (padded, width) = (self.scores.len() / 3, update.width as usize);
+        if *plan == Plan::Stored {
+            fetched.rows.clone_from(&self.rows);
+        } else {
+            let problem = Problem { nominal: &self.last.nominal, spread: &self.last.spread, ..*problem };
+            fetched.rows.resize(padded * width, 0.0);
+            let mut scores = vec![0.0; rollout::SCORES];
+            for (i, rows) in fetched.rows.chunks_mut(TILE * width).enumerate() {
+                let tile = Tile { update, problem: &problem, number: 0, first: i * TILE, rows, scores: &mut scores };
+                rollout.draw(isa, tile);
+            }
+        }
+        if *plan == Plan::AtOnce {
+            fetched.log_weights.resize(padded, 0.0);
+            let known = rollout::together(&self.extremes);
+            let weigh = weigh::Weigh { team: Team::Alone, isa, update, known };
+            weigh.rows(found, 0, &self.scores, &mut fetched.log_weights);
+        } else {
+            fetched.log_weights.clone_from(&self.log_weights);
+        }
+        fetched
+    }
+}
+
+impl Last {
+    fn remember(&mut self, update: &Update, plan: Plan, nominal: &[f32], spread: &[f32]) {
+        self.update = Some((*update, plan));
+        self.nominal.clear();
+        self.nominal.extend_from_slice(nominal);
+        self.spread.clear();
+        self.spread.extend_from_slice(spread);
     }
 }
 

@@ -52,7 +52,7 @@ impl Step<'_> {
             if l != 0.0 {
                 let e = d - control + j;
                 let counter = [0, (e / 4) as u32, update.number, STREAM | number];
-                shaped = normal::four::<f32>(counter, update.seed)[e % 4].mul_add(l, shaped);
+                shaped = normal::four(counter, update.seed)[e % 4].mul_add(l, shaped);
             }
         }
         shaped

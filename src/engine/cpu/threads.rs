@@ -1,10 +1,10 @@
-//! Loops over disjoint chunks: on all cores with the `rayon` feature, on this one without.
+//! Jobs shared out among threads: all cores with the `rayon` feature, the calling one without.
 
-/// Up to this many chunks, waking other threads costs more than it brings.
+/// Up to this many jobs, waking other threads costs more than it brings.
 #[cfg(feature = "rayon")]
 const ALONE: usize = 3;
 
-/// How many threads such a loop may use.
+/// How many threads may work at once.
 pub(crate) fn count() -> usize {
     #[cfg(feature = "rayon")]
     return rayon::current_num_threads();
@@ -12,7 +12,7 @@ pub(crate) fn count() -> usize {
     return 1;
 }
 
-/// Who works on a loop.
+/// Who works on a list of jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Team {
     /// The calling thread; the others have problems of their own.
@@ -22,50 +22,68 @@ pub(crate) enum Team {
 }
 
 impl Team {
-    #[cfg(feature = "rayon")]
-    fn shares(self, chunks: usize) -> bool {
-        self == Self::All && chunks > ALONE && count() > 1
+    /// Calls `job` for every item of a list. What a job does may not depend on the order of jobs.
+    pub(crate) fn share<T: Send>(self, items: impl ExactSizeIterator<Item = T> + Send, job: impl Fn(T) + Sync) {
+        self.share_with(&mut vec![(); self.size()], items, |(), item| job(item));
     }
 
-    /// Calls `job(i, a_i)` for the i-th chunk of a slice. What a job does may not depend on the order of jobs.
-    pub(crate) fn for_each<A: Send>(self, a: &mut [A], of_a: usize, job: impl Fn(usize, &mut [A]) + Sync + Send) {
-        #[cfg(feature = "rayon")]
-        if self.shares(a.len().div_ceil(of_a)) {
-            use rayon::prelude::*;
-            return a.par_chunks_mut(of_a).enumerate().for_each(|(i, a)| job(i, a));
-        }
-        for (i, a) in a.chunks_mut(of_a).enumerate() {
-            job(i, a);
-        }
+    /// The same for jobs that are work enough for a thread of their own, however few there are.
+    pub(crate) fn share_few<T: Send>(self, items: impl ExactSizeIterator<Item = T> + Send, job: impl Fn(T) + Sync) {
+        self.run(&mut vec![(); self.size()], 1, items, |(), item| job(item));
     }
 
-    /// Calls `job(a)` for each item of a slice, however few there are: each is work enough for a thread.
-    pub(crate) fn for_each_item<A: Send>(self, a: &mut [A], job: impl Fn(&mut A) + Sync + Send) {
-        #[cfg(feature = "rayon")]
-        if self == Self::All && a.len() > 1 {
-            use rayon::prelude::*;
-            return a.par_iter_mut().for_each(job);
-        }
-        a.iter_mut().for_each(job);
-    }
-
-    /// Calls `job(i, a_i, b_i, c_i)` for the i-th chunks of three slices.
-    pub(crate) fn for_each_of_three<A: Send, B: Send, C: Send>(
+    /// The same, with something that each thread has for itself: one for every member of the team.
+    pub(crate) fn share_with<S: Send, T: Send>(
         self,
-        (a, of_a): (&mut [A], usize),
-        (b, of_b): (&mut [B], usize),
-        (c, of_c): (&mut [C], usize),
-        job: impl Fn(usize, &mut [A], &mut [B], &mut [C]) + Sync + Send,
+        own: &mut [S],
+        items: impl ExactSizeIterator<Item = T> + Send,
+        job: impl Fn(&mut S, T) + Sync,
     ) {
         #[cfg(feature = "rayon")]
-        if self.shares(a.len().div_ceil(of_a)) {
-            use rayon::prelude::*;
-            let chunks = a.par_chunks_mut(of_a).zip(b.par_chunks_mut(of_b)).zip(c.par_chunks_mut(of_c));
-            return chunks.enumerate().for_each(|(i, ((a, b), c))| job(i, a, b, c));
-        }
-        let chunks = a.chunks_mut(of_a).zip(b.chunks_mut(of_b)).zip(c.chunks_mut(of_c));
-        for (i, ((a, b), c)) in chunks.enumerate() {
-            job(i, a, b, c);
-        }
+        let alone = ALONE;
+        #[cfg(not(feature = "rayon"))]
+        let alone = 0;
+        self.run(own, alone, items, job);
     }
+
+    /// How many threads it has.
+    pub(crate) fn size(self) -> usize {
+        if self == Self::All { count() } else { 1 }
+    }
+
+    /// The calling thread begins at once and takes job after job; others join in as they wake up. (A parallel iterator would
+    /// put the caller to sleep and have strangers do its work.)
+    fn run<S: Send, T: Send>(
+        self,
+        own: &mut [S],
+        alone: usize,
+        items: impl ExactSizeIterator<Item = T> + Send,
+        job: impl Fn(&mut S, T) + Sync,
+    ) {
+        let Some((mine, others)) = own.split_first_mut() else { return };
+        #[cfg(feature = "rayon")]
+        if self == Self::All && items.len() > alone && !others.is_empty() {
+            let more = others.len().min(items.len() - 1);
+            let items = std::sync::Mutex::new(items);
+            let work = |own: &mut S| {
+                while let Some(item) = next(&items) {
+                    job(own, item);
+                }
+            };
+            return rayon::in_place_scope(|scope| {
+                for own in &mut others[..more] {
+                    scope.spawn(|_| work(own));
+                }
+                work(mine);
+            });
+        }
+        let _ = (others, alone);
+        items.for_each(|item| job(mine, item));
+    }
+}
+
+/// The next item of a list that several threads take from.
+#[cfg(feature = "rayon")]
+fn next<T>(items: &std::sync::Mutex<impl Iterator<Item = T>>) -> Option<T> {
+    items.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next()
 }

@@ -40,6 +40,13 @@ pub(crate) struct Found {
     threshold: f32,
 }
 
+impl Found {
+    /// The sums of an update, with what its weighing found.
+    pub(crate) fn record(&self, sums: Sums) -> Sums {
+        Sums { temperature: self.temperature, reference: self.reference, mean: self.mean, ..sums }
+    }
+}
+
 impl Weigh<'_> {
     /// Log-weights of all rows.
     pub(crate) fn run(&self, scores: &[f32], log_weights: &mut [f32], sums: &mut [Sums]) -> Found {
@@ -49,18 +56,27 @@ impl Weigh<'_> {
     }
 
     fn weigh(&self, found: Found, scores: &[f32], out: &mut [f32]) {
-        self.team.for_each(out, GROUP, |group, out| {
+        self.team.share(out.chunks_mut(GROUP).enumerate(), |(group, out)| {
             let first = group * GROUP;
-            let scores = &scores[first * 3..][..out.len() * 3];
-            self.isa.run(Job { weigh: self, found, first, scores, out });
+            self.rows(found, first, &scores[first * 3..][..out.len() * 3], out);
         });
+    }
+
+    /// Log-weights of some rows from row `first` on, whole tiles of them.
+    pub(crate) fn rows(&self, found: Found, first: usize, scores: &[f32], out: &mut [f32]) {
+        self.isa.run(Job { weigh: self, found, first, scores, out });
+    }
+
+    /// With the temperature of the update.
+    pub(crate) fn plain(&self) -> Found {
+        let (reference, temperature) = (self.known[0], self.update.temperature);
+        Found { reference, temperature, mean: 0.0, shift: 0.0, threshold: f32::MAX }
     }
 
     /// The temperature of an update: as given, or found for what is wanted of the weights.
     fn find(&self, scores: &[f32], log_weights: &mut [f32], sums: &mut [Sums]) -> Found {
         let (update, [best, worst, _]) = (self.update, self.known);
-        let plain =
-            Found { reference: best, temperature: update.temperature, mean: 0.0, shift: 0.0, threshold: f32::MAX };
+        let plain = self.plain();
         match update.search {
             FIXED if !update.has(SIGNED) => plain,
             // All costs equal (or none finite): any temperature does.
@@ -81,13 +97,13 @@ impl Weigh<'_> {
         let [mut low, mut high] = BRACKET;
         for _ in 0..HALVINGS {
             let middle = low.sqrt() * high.sqrt();
-            self.team.for_each(sums, 1, |group, sums| {
+            self.team.share(sums.iter_mut().enumerate(), |(group, sums)| {
                 let first = group * GROUP;
                 let rows = (scores.len() / 3 - first).min(GROUP);
                 let mut log_weights = [INVALID; GROUP];
                 let (out, scores) = (&mut log_weights[..rows], &scores[first * 3..][..rows * 3]);
-                self.isa.run(Job { weigh: self, found: Found { temperature: middle, ..plain }, first, scores, out });
-                sums[0] = self.isa.run(Group { second, log_weights: &mut log_weights });
+                self.rows(Found { temperature: middle, ..plain }, first, scores, out);
+                *sums = self.isa.run(Group { second, log_weights: &mut log_weights });
             });
             let all = weighted_mean::merge(sums, second);
             let valid = all.valid as f32;

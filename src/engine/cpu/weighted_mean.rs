@@ -9,6 +9,10 @@ use crate::scalar::math::{Vector, exp, finite};
 use crate::scalar::{Lanes, Real, Register};
 use crate::update::{GROUP, INVALID, MASKED, SIGNED, Sums, TILE, Update};
 
+/// A row that weighs less than this part of the heaviest one of its group is not added to the mean: all rows that there can be,
+/// 2²⁵, would change it by less than rounding does. Twin: NEGLIGIBLE in `shaders/group.wgsl`.
+pub(crate) const NEGLIGIBLE: f32 = 1.0 / (1_u64 << 48) as f32;
+
 /// Numbers that a partial result starts with: its [`Sums`].
 pub(crate) const HEADER: usize = size_of::<Sums>() / size_of::<f32>();
 
@@ -26,10 +30,10 @@ pub(crate) enum Second {
     Logs,
 }
 
-/// Log-weights of one group, which become weights relative to their maximum.
+/// Log-weights of one group (or of a tile), which become weights relative to their maximum.
 pub(crate) struct Group<'a> {
     pub(crate) second: Second,
-    pub(crate) log_weights: &'a mut [f32; GROUP],
+    pub(crate) log_weights: &'a mut [f32],
 }
 
 impl WithSimd for Group<'_> {
@@ -42,7 +46,7 @@ impl WithSimd for Group<'_> {
         for chunk in self.log_weights.chunks(Lanes::<S>::COUNT) {
             max = max.max(Lanes::load(chunk));
         }
-        let max = reduce(max, MASKED, f32::max);
+        let max = max.fold(f32::max);
         if max <= MASKED {
             let valid = self.log_weights.iter().filter(|l| **l > INVALID).count() as u32;
             self.log_weights.fill(0.0);
@@ -62,8 +66,8 @@ impl WithSimd for Group<'_> {
             valid += Lanes::choose(log_weight.gt(INVALID), number(1.0), number(0.0));
             weight.store(chunk);
         }
-        let add = |lanes| reduce(lanes, 0.0, |a, b| a + b);
-        Sums { max, sum: add(sum), squares: add(squares), logs: add(logs), valid: add(valid) as u32, ..Sums::NONE }
+        let (sum, squares, logs, valid) = (sum.sum(), squares.sum(), logs.sum(), valid.sum() as u32);
+        Sums { max, sum, squares, logs, valid, ..Sums::NONE }
     }
 }
 
@@ -80,12 +84,6 @@ fn signed(weights: &mut [f32; GROUP]) -> Sums {
         sums.squares += *weight * *weight;
     }
     sums
-}
-
-#[inline(always)]
-fn reduce<S: Simd>(lanes: Lanes<S>, start: f32, f: impl Fn(f32, f32) -> f32) -> f32 {
-    let lanes: &[f32] = bytemuck::cast_slice(std::slice::from_ref(&lanes.0));
-    lanes.iter().fold(start, |a, b| f(a, *b))
 }
 
 /// The sums of several groups as one.
@@ -164,30 +162,15 @@ struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// Rows in tiles: along the lanes, one coordinate after the other. A row of no weight may hold anything.
+    /// Rows in tiles: along the lanes, one coordinate after the other.
     #[inline(always)]
     fn in_tiles<S: Simd>(&self, weights: &[f32; GROUP], mean: &mut [f32], second: &mut [f32]) {
         let width = self.update.width as usize;
-        let zero = Lanes::<S>::from(0.0);
         let tiles = self.rows[self.first * width..].chunks_exact(TILE * width);
+        // Signed weights are relative to nothing.
+        let least = if self.update.has(SIGNED) { f32::MIN_POSITIVE } else { NEGLIGIBLE };
         for (weights, tile) in weights.chunks_exact(TILE).zip(tiles) {
-            for (d, column) in tile.chunks_exact(TILE).enumerate() {
-                let about = self.about.get(d).map_or(0.0, |x| *x);
-                let (mut sum, mut square) = (zero, zero);
-                for lane in (0..TILE).step_by(Lanes::<S>::COUNT) {
-                    let (w, v) = (Lanes::load(&weights[lane..]), Lanes::load(&column[lane..]));
-                    let v = Lanes::choose(w.is_eq(zero), zero, v);
-                    sum = w.mul_add(v, sum);
-                    if !second.is_empty() {
-                        let off = v - about;
-                        square = (w * off).mul_add(off, square);
-                    }
-                }
-                mean[d] += reduce(sum, 0.0, |a, b| a + b);
-                if !second.is_empty() {
-                    second[d] += reduce(square, 0.0, |a, b| a + b);
-                }
-            }
+            add_tile::<S>(weights, least, tile, self.about, mean, second);
         }
     }
 
@@ -207,6 +190,34 @@ impl Rows<'_> {
             } else {
                 add::<S>(weights, rows, mean, second);
             }
+        }
+    }
+}
+
+/// Adds the rows of a tile times their weights to the mean, and their squares about something to the second moment if there
+/// is one. A row of no weight may hold anything; registers of rows that all weigh less than `least` are left out.
+#[inline(always)]
+fn add_tile<S: Simd>(weights: &[f32], least: f32, tile: &[f32], about: &[f32], mean: &mut [f32], second: &mut [f32]) {
+    let (zero, count) = (Lanes::<S>::from(0.0), Lanes::<S>::COUNT);
+    let counts = |lane: &usize| weights[*lane..][..count].iter().any(|w| w.abs() >= least);
+    // From the first register of rows that count to the last.
+    let Some(first) = (0..TILE).step_by(count).find(counts) else { return };
+    let last = (first..TILE).step_by(count).filter(counts).last().unwrap_or(first);
+    for (d, column) in tile.chunks_exact(TILE).enumerate() {
+        let about = about.get(d).map_or(0.0, |x| *x);
+        let (mut sum, mut square) = (zero, zero);
+        for lane in (first..=last).step_by(count) {
+            let (w, v) = (Lanes::load(&weights[lane..]), Lanes::load(&column[lane..]));
+            let v = Lanes::choose(w.is_eq(zero), zero, v);
+            sum = w.mul_add(v, sum);
+            if !second.is_empty() {
+                let off = v - about;
+                square = (w * off).mul_add(off, square);
+            }
+        }
+        mean[d] += sum.sum();
+        if !second.is_empty() {
+            second[d] += square.sum();
         }
     }
 }
@@ -266,6 +277,93 @@ fn columns<S: Simd, const R: usize>(weights: &[f32], rows: &[f32], d: usize, mea
     }
 }
 
+/// Turns the log-weights of a tile, relative to `reference`, into weights, and joins their sums to others. Says by how much the
+/// moments of both are to be scaled.
+pub(crate) fn join_tile(
+    isa: Isa,
+    update: &Update,
+    reference: f32,
+    log_weights: &mut [f32; TILE],
+    all: &mut Sums,
+) -> [f32; 2] {
+    let sums = isa.run(Group { second: Second::Squares, log_weights });
+    join(update, all, &Sums { reference, ..sums })
+}
+
+/// Joins the sums of some rows to others and says by how much the moments of both are to be scaled.
+fn join(update: &Update, all: &mut Sums, more: &Sums) -> [f32; 2] {
+    if more.valid == 0 {
+        return [1.0, 0.0];
+    }
+    if all.valid == 0 {
+        *all = *more;
+        return [0.0, 1.0];
+    }
+    let reference = all.reference.min(more.reference);
+    // Log-weights under the common reference are lower by this much.
+    let lower = |sums: &Sums| (sums.reference - reference) * update.cost_scale / update.temperature;
+    let max_of = |sums: &Sums| if sums.max > MASKED { (sums.max - lower(sums)).max(MASKED) } else { MASKED };
+    let max = max_of(all).max(max_of(more));
+    let scale = |sums: &Sums| if max_of(sums) > MASKED { exp(max_of(sums) - max) } else { 0.0 };
+    let [old, new] = [scale(all), scale(more)];
+    *all = Sums {
+        max,
+        reference,
+        sum: all.sum * old + more.sum * new,
+        squares: all.squares * (old * old) + more.squares * (new * new),
+        logs: (all.logs - lower(all) * all.valid as f32) + (more.logs - lower(more) * more.valid as f32),
+        valid: all.valid + more.valid,
+        ..*all
+    };
+    [old, new]
+}
+
+/// The rows of a tile, added to moments that are scaled first.
+pub(crate) struct Add<'a> {
+    pub(crate) update: &'a Update,
+    /// What second moments are taken about.
+    pub(crate) about: &'a [f32],
+    pub(crate) weights: &'a mut [f32; TILE],
+    pub(crate) rows: &'a [f32],
+    pub(crate) scales: [f32; 2],
+    pub(crate) moments: &'a mut [f32],
+}
+
+impl WithSimd for Add<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { update, about, weights, rows, scales: [old, new], moments } = self;
+        if old != 1.0 {
+            moments.iter_mut().for_each(|moment| *moment *= old);
+        }
+        if new != 1.0 {
+            weights.iter_mut().for_each(|weight| *weight *= new);
+        }
+        let (mean, second) = moments.split_at_mut(update.width as usize);
+        add_tile::<S>(weights, NEGLIGIBLE, rows, about, mean, second);
+    }
+}
+
+/// The averages of consecutive rows as one, in their order: its sums, and the moments in `mean`.
+pub(crate) fn join_all(update: &Update, sums: &[Sums], partials: &[f32], mean: &mut [f32]) -> Sums {
+    let mut all = Sums::NONE;
+    mean.fill(0.0);
+    for (sums, moments) in sums.iter().zip(partials.chunks_exact(mean.len())) {
+        let [old, new] = join(update, &mut all, sums);
+        if new == 0.0 {
+            continue;
+        }
+        for (mean, moment) in mean.iter_mut().zip(moments) {
+            *mean = *mean * old + moment * new;
+        }
+    }
+    let scale = if all.sum > 0.0 { 1.0 / all.sum } else { 0.0 };
+    mean.iter_mut().for_each(|mean| *mean *= scale);
+    all
+}
+
 /// The weighted mean of the rows of a problem under their log-weights.
 pub(crate) struct WeightedMean<'a> {
     pub(crate) team: Team,
@@ -282,7 +380,7 @@ impl WeightedMean<'_> {
     pub(crate) fn run(&self, partials: &mut [f32], mean: &mut [f32]) -> Sums {
         let Self { update, about, log_weights, rows, .. } = *self;
         let len = partial_len(update);
-        self.team.for_each(partials, len, |group, partial| {
+        self.team.share(partials.chunks_mut(len).enumerate(), |(group, partial)| {
             let first = group * GROUP;
             let log_weights = &log_weights[first..log_weights.len().min(first + GROUP)];
             self.isa.run(Average { update, about, first, log_weights, rows, partial });

@@ -40,8 +40,8 @@ impl Buffers {
         let back = device.buffer("the read-back", SUMMARY + 4 * moments, Usage::MAP_READ | Usage::COPY_DST)?;
         let (inputs, fields) = (storage("no inputs", 4)?, storage("no fields", 4)?);
         let (scores, nominal) = (storage("no scores", 4)?, storage("no plan", 4)?);
-        let group =
-            bind(device, &updates, [&inputs, &fields, &rows, &scores, &log_weights, &partials, &nominal, &summary]);
+        let storages = [&inputs, &fields, &rows, &scores, &log_weights, &partials, &nominal, &summary];
+        let group = bind(device, &updates, storages.map(|buffer| buffer.as_entire_buffer_binding()));
         let shape = (update.rows, update.width, update.flags);
         Ok(Self { shape, updates, rows, log_weights, partials, summary, back, group })
     }
@@ -64,7 +64,7 @@ impl Averager {
         device.check()?;
         for (what, requested) in [
             ("groups of 1,024 rows", update.rows.div_ceil(1024)),
-            ("groups of 16 coordinates", (moments.len() as u32).div_ceil(16)),
+            ("groups of 16 coordinates", update.width.div_ceil(16)),
         ] {
             if u64::from(requested) > MOST {
                 return Err(EngineError::OverLimit { what, requested: requested.into(), limit: MOST }.into());

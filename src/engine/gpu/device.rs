@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::kernels::{Kernels, Layouts};
-use crate::engine::{Adapter, AdapterKind, EngineOptions};
-use crate::error::EngineError;
+use super::kernels::{BINDINGS, Kernels, Layouts, Trust, UPDATE_SIZE};
+use super::workspace::bind;
+use crate::engine::{Adapter, AdapterKind, EngineOptions, Tuning};
+use crate::error::{BuildError, EngineError};
 
 /// The adapters of this machine, in the driver's order. None if there is no driver at all.
 pub(crate) async fn adapters() -> Vec<(Adapter, wgpu::Adapter)> {
@@ -49,6 +50,9 @@ pub(crate) struct Device {
     pub(crate) timeout: Duration,
     /// Nanoseconds per tick of the device's clock, if it has one.
     pub(crate) tick: Option<f64>,
+    tuning: Tuning,
+    /// Whether stages are to be timed by it.
+    pub(crate) timestamps: bool,
     pub(crate) limits: wgpu::Limits,
     /// Whether kernels may use 64-bit integers.
     pub(crate) int64: bool,
@@ -74,12 +78,12 @@ impl Device {
         options: &EngineOptions,
     ) -> Result<Self, EngineError> {
         let limits = handle.limits();
-        let timestamps = handle.features() & wgpu::Features::TIMESTAMP_QUERY;
+        let clock = handle.features() & wgpu::Features::TIMESTAMP_QUERY;
         let int64 = handle.features() & wgpu::Features::SHADER_INT64;
         let (device, queue) = handle
             .request_device(&wgpu::DeviceDescriptor {
                 label: Some("gibbs"),
-                required_features: timestamps | int64,
+                required_features: clock | int64,
                 required_limits: limits.clone(),
                 ..Default::default()
             })
@@ -97,11 +101,34 @@ impl Device {
             log::error!("the driver reported: {error}");
             lock(&heard).error.get_or_insert(EngineError::Driver { message: error.to_string() });
         }));
-        let tick = (!timestamps.is_empty()).then(|| f64::from(queue.get_timestamp_period()));
+        let tick = (!clock.is_empty()).then(|| f64::from(queue.get_timestamp_period()));
         let layouts = Layouts::new(&device);
         let kernels = Mutex::default();
-        let (int64, timeout) = (!int64.is_empty(), options.timeout);
-        Ok(Self { adapter, device, queue, layouts, timeout, tick, limits, int64, kernels, complaints })
+        let (int64, timeout, timestamps) = (!int64.is_empty(), options.timeout, options.timestamps);
+        let tuning = options.tuning;
+        Ok(Self {
+            adapter,
+            device,
+            queue,
+            layouts,
+            timeout,
+            tick,
+            timestamps,
+            tuning,
+            limits,
+            int64,
+            kernels,
+            complaints,
+        })
+    }
+
+    /// Whether kernels are laid out for a CPU that poses as a GPU.
+    pub(crate) fn software(&self) -> bool {
+        match self.tuning {
+            Tuning::Auto => self.adapter.kind == AdapterKind::Software,
+            Tuning::Gpu => false,
+            Tuning::Cpu => true,
+        }
     }
 
     /// What has gone wrong since the last look. A lost device stays lost.
@@ -170,8 +197,8 @@ impl Device {
     pub(crate) fn kernels(
         &self,
         source: &str,
-        compile: impl FnOnce() -> Result<Kernels, crate::error::BuildError>,
-    ) -> Result<Arc<Kernels>, crate::error::BuildError> {
+        compile: impl FnOnce() -> Result<Kernels, BuildError>,
+    ) -> Result<Arc<Kernels>, BuildError> {
         if let Some(kernels) = lock(&self.kernels).get(source) {
             return Ok(Arc::clone(kernels));
         }
@@ -203,14 +230,27 @@ impl Device {
         Ok(())
     }
 
-    /// The median time of a small copy, a submission and a read-back.
+    /// The median time of an empty kernel, a small copy, a submission and a read-back.
     pub(crate) fn round_trip(&self) -> Result<Duration, EngineError> {
+        let nothing = "@compute @workgroup_size(1) fn nothing() {}";
+        let [nothing] = self.compile(nothing, Trust::Ours, ["nothing"]).map_err(BuildError::into_engine)?;
         let source = self.buffer("a round trip", 64, wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::STORAGE)?;
         let back = self.buffer("a round trip", 64, wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ)?;
+        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::STORAGE;
+        let unused = |_| self.buffer("a round trip", UPDATE_SIZE.get(), usage);
+        let unused = (0..BINDINGS as usize).map(unused).collect::<Result<Vec<_>, _>>()?;
+        let storages = std::array::from_fn(|i| unused[i + 1].as_entire_buffer_binding());
+        let group = bind(self, &unused[0], storages);
         let mut times = Vec::new();
-        for _ in 0..21 {
+        for _ in 0..51 {
             let clock = Instant::now();
             let mut encoder = self.device.create_command_encoder(&Default::default());
+            {
+                let mut pass = encoder.begin_compute_pass(&Default::default());
+                pass.set_pipeline(&nothing);
+                pass.set_bind_group(0, &group, &[0]);
+                pass.dispatch_workgroups(1, 1, 1);
+            }
             encoder.copy_buffer_to_buffer(&source, 0, &back, 0, 64);
             encoder.map_buffer_on_submit(&back, wgpu::MapMode::Read, .., |_| ());
             let submission = self.queue.submit([encoder.finish()]);

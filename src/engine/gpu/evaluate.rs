@@ -33,7 +33,8 @@ impl Device {
         let unused = [(); 5].map(|()| storage("nothing", 16));
         let [a, b, c, d, e] = unused;
         let (a, b, c, d, e) = (a?, b?, c?, d?, e?);
-        let group = bind(self, &updates, [&input, &field, &output, &a, &b, &c, &d, &e]);
+        let storages = [&input, &field, &output, &a, &b, &c, &d, &e];
+        let group = bind(self, &updates, storages.map(|buffer| buffer.as_entire_buffer_binding()));
         let update = Update { rows, width: width as u32, ..bytemuck::Zeroable::zeroed() };
         self.queue.write_buffer(&updates, 0, bytemuck::bytes_of(&update));
         self.queue.write_buffer(&input, 0, bytemuck::cast_slice(inputs));

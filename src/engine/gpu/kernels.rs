@@ -2,7 +2,6 @@
 
 use super::device::Device;
 use super::source::{self, Shape};
-use crate::engine::AdapterKind;
 use crate::engine::program::{Program, Scheme, Scoring};
 use crate::error::{BuildError, EngineError, ModelError};
 use crate::update::{GROUP, Update};
@@ -72,13 +71,22 @@ pub(crate) enum Score {
 }
 
 /// Everything that one model's updates run through.
+pub(crate) enum Kernel {
+    /// One dispatch does it all.
+    Whole(wgpu::ComputePipeline),
+    /// One stage after the other.
+    Stages(Chain),
+}
+
+/// The stages of an update.
 pub(crate) struct Chain {
     pub(crate) score: Score,
     pub(crate) temperature: wgpu::ComputePipeline,
-    pub(crate) weigh: wgpu::ComputePipeline,
+    /// Where rows are not weighed by `group_mean`.
+    pub(crate) weigh: Option<wgpu::ComputePipeline>,
     pub(crate) group_mean: wgpu::ComputePipeline,
+    /// And the step.
     pub(crate) merge: wgpu::ComputePipeline,
-    pub(crate) step: wgpu::ComputePipeline,
     /// Time steps that a workgroup of `group_mean` takes at a stretch; none if it takes 16 coordinates.
     steps: Option<u32>,
     /// Workgroups that are enough to keep the device busy.
@@ -148,7 +156,24 @@ impl Device {
         all.map_err(|_| EngineError::Driver { message: "a pipeline is missing".into() }.into())
     }
 
-    pub(crate) fn chain(&self, program: &Program, shape: Shape) -> Result<Chain, BuildError> {
+    /// Whether one workgroup had better do all of an update: rows so few that it has one for each invocation, or problems enough
+    /// to keep the device busy.
+    pub(crate) fn does_whole(&self, program: &Program, updates: &[Update]) -> bool {
+        let many = if self.software() { 2 } else { 64 };
+        let small = |u: &Update| u.rows <= if u.problems >= many { GROUP as u32 } else { 256 };
+        program.scoring == Scoring::Model && updates.iter().all(small)
+    }
+
+    pub(crate) fn kernel(&self, program: &Program, shape: Shape, whole: bool) -> Result<Kernel, BuildError> {
+        if whole {
+            let trust = if program.functions.is_empty() { Trust::Ours } else { Trust::Checked };
+            let [whole] = self.compile(&source::whole(program, shape), trust, ["whole"])?;
+            return Ok(Kernel::Whole(whole));
+        }
+        Ok(Kernel::Stages(self.chain(program, shape)?))
+    }
+
+    fn chain(&self, program: &Program, shape: Shape) -> Result<Chain, BuildError> {
         let trust = if program.functions.is_empty() { Trust::Ours } else { Trust::Checked };
         let (score, group_mean, steps) = match program.scoring {
             Scoring::Policy(scheme) => {
@@ -163,22 +188,24 @@ impl Device {
                 (Score::Rollout(rollout), group_mean, Some(shape.steps() as u32))
             }
         };
-        let [temperature, weigh] = self.compile(&source::weigh(), Trust::Ours, ["temperature", "weigh"])?;
-        let merge = self.merge()?;
-        let enough = if self.adapter.kind == AdapterKind::Software { 8 } else { 1024 };
-        let [step] = self.compile(&source::step(shape.layout), Trust::Ours, ["step_nominal"])?;
-        Ok(Chain { score, temperature, weigh, group_mean, merge, step, steps, enough })
+        let [temperature, weigh] =
+            self.compile(&source::weigh(self.software()), Trust::Ours, ["temperature", "weigh"])?;
+        let weigh = steps.is_none().then_some(weigh);
+        let enough = if self.software() { 8 } else { 1024 };
+        let source = source::merge_and_step(shape.layout, self.software());
+        let [merge] = self.compile(&source, Trust::Ours, ["merge"])?;
+        Ok(Chain { score, temperature, weigh, group_mean, merge, steps, enough })
     }
 
     /// The kernel of the weighted mean of rows that stand one after the other.
     pub(crate) fn mean_of_rows(&self) -> Result<wgpu::ComputePipeline, BuildError> {
-        let [group_mean] = self.compile(&source::mean_of_rows(), Trust::Ours, ["group_mean"])?;
+        let [group_mean] = self.compile(&source::mean_of_rows(self.software()), Trust::Ours, ["group_mean"])?;
         Ok(group_mean)
     }
 
     /// The kernel that makes one result of those of all groups.
     pub(crate) fn merge(&self) -> Result<wgpu::ComputePipeline, BuildError> {
-        let [merge] = self.compile(&source::merge(), Trust::Ours, ["merge"])?;
+        let [merge] = self.compile(&source::merge(self.software()), Trust::Ours, ["merge"])?;
         Ok(merge)
     }
 

@@ -9,6 +9,8 @@ use crate::update::{
 };
 
 const UPDATE: &str = include_str!("../../../shaders/update.wgsl");
+const WIDE_ONE: &str = include_str!("../../../shaders/wide_one.wgsl");
+const WIDE_FOUR: &str = include_str!("../../../shaders/wide_four.wgsl");
 const MATH: &str = include_str!("../../../shaders/math.wgsl");
 const MUL_WIDE: &str = include_str!("../../../shaders/mul_wide.wgsl");
 const MUL_WIDE_INT64: &str = include_str!("../../../shaders/mul_wide_int64.wgsl");
@@ -27,12 +29,18 @@ const MEAN_OF_ROWS: &str = include_str!("../../../shaders/mean_of_rows.wgsl");
 const MEAN_OF_DRAWS: &str = include_str!("../../../shaders/mean_of_draws.wgsl");
 const MERGE: &str = include_str!("../../../shaders/merge.wgsl");
 const DRAW: &str = include_str!("../../../shaders/draw.wgsl");
+const MOMENTS: &str = include_str!("../../../shaders/moments.wgsl");
 const STEP: &str = include_str!("../../../shaders/step.wgsl");
+const WHOLE: &str = include_str!("../../../shaders/whole.wgsl");
 const MAP: &str = include_str!("../../../shaders/map.wgsl");
 
 /// The product that Philox multiplies with: a device with 64-bit integers does in one instruction what takes ten without.
-fn mul_wide(int64: bool) -> &'static str {
-    if int64 { MUL_WIDE_INT64 } else { MUL_WIDE }
+fn mul_wide(int64: bool, four: bool) -> String {
+    match int64 {
+        // Named here, because a device without them refuses the name.
+        true => format!("alias L = {};\n{MUL_WIDE_INT64}", if four { "vec4<u64>" } else { "u64" }),
+        false => MUL_WIDE.into(),
+    }
 }
 
 /// The flags of an update that choose between pieces of code, by their names there.
@@ -63,6 +71,13 @@ pub(crate) struct Shape {
     pub(crate) diagonal: bool,
     /// Whether the device has 64-bit integers.
     pub(crate) int64: bool,
+    /// Whether the device is a CPU.
+    pub(crate) software: bool,
+}
+
+/// How many rows an invocation has, side by side: the definitions that kernels and models are written in.
+fn width(four: bool) -> &'static str {
+    if four { WIDE_FOUR } else { WIDE_ONE }
 }
 
 impl Shape {
@@ -79,11 +94,12 @@ impl Shape {
 /// The kernel that draws and scores rows of a model, or scores those of a data set.
 pub(crate) fn rollout(program: &Program, shape: Shape) -> String {
     if program.scoring == Scoring::Distance {
-        return [UPDATE, KEYS, DISTANCE].join("\n");
+        return [UPDATE, WIDE_ONE, MATH, FIELD, KEYS, DISTANCE].join("\n");
     }
+    let four = side_by_side(program, shape);
     let state = state(program.states);
     let model = [REFERENCE, &state, program.functions.as_str(), &program.source].join("\n");
-    [&drawing(shape), FIELD, &model, KEYS, ADDED, ROLLOUT].join("\n")
+    [&drawing(shape, four), &proposal(shape), &model, KEYS, ADDED, ROLLOUT].join("\n")
 }
 
 /// The kernels that draw and score rows of a policy.
@@ -109,44 +125,83 @@ pub(crate) fn episodes(program: &Program, shape: Shape) -> String {
         "fn policy_pull_back(t: u32, x: State, v: Control) -> Control {\n    return v;\n}\n"
     });
     let model = [REFERENCE, program.functions.as_str(), &program.source].join("\n");
-    let random = [MATH, mul_wide(shape.int64), PHILOX, NORMAL].join("\n");
-    [UPDATE, &random, &code, FIELD, &model, KEYS, ADDED, EPISODE].join("\n")
+    [&drawing(shape, false), &code, &model, KEYS, ADDED, EPISODE].join("\n")
 }
 
-/// The weighted mean of a group of rows that are drawn again.
+/// The weighted mean of a group of rows that are drawn again, and weighed on the way.
 pub(crate) fn mean_of_draws(shape: Shape) -> String {
-    [&drawing(shape), &lanes(8), REDUCE, GROUP, MEAN_OF_DRAWS].join("\n")
+    let (sums, four) = (weighed(shape, true), true);
+    let lanes = lanes(8, shape.software);
+    let weigh = [REDUCE, WEIGH, WEIGHED, GROUP].join("\n");
+    [&drawing(shape, four), &proposal(shape), &sums, &lanes, &weigh, MEAN_OF_DRAWS].join("\n")
+}
+
+/// The kernel that carries a whole update of a few rows out.
+pub(crate) fn whole(program: &Program, shape: Shape) -> String {
+    let four = side_by_side(program, shape);
+    let lanes = lanes(16, shape.software);
+    let reduce = [&lanes, REDUCE, WEIGH, WEIGHED, GROUP, MEAN_OF_DRAWS].join("\n");
+    [&rollout(program, shape), &weighed(shape, four), &reduce, STEP, WHOLE].join("\n")
+}
+
+/// Side by side on a CPU only; functions that are written by hand know of one number.
+fn side_by_side(program: &Program, shape: Shape) -> bool {
+    shape.software && program.functions.is_empty()
 }
 
 /// The kernel that writes the rows down.
 pub(crate) fn draw(shape: Shape) -> String {
-    [&drawing(shape), DRAW].join("\n")
+    let stores: String =
+        (0..shape.layout.controls).map(|m| format!("    rows[address(k, t * CONTROLS + {m}u)] = u.u{m};\n")).collect();
+    let stored = format!("fn stored(k: u32, t: u32, u: Control) {{\n{stores}}}\n");
+    [&drawing(shape, false), &proposal(shape), &stored, DRAW].join("\n")
 }
 
-/// Everything that draws the control of a row.
-fn drawing(shape: Shape) -> String {
-    [UPDATE, MATH, mul_wide(shape.int64), PHILOX, NORMAL, &proposal(shape)].join("\n")
+/// Everything that draws normals, and what a model may call.
+fn drawing(shape: Shape, four: bool) -> String {
+    [UPDATE, width(four), MATH, FIELD, &mul_wide(shape.int64, four), PHILOX, NORMAL].join("\n")
 }
 
 /// The kernels that know of no model: weigh, temperature.
-pub(crate) fn weigh() -> String {
-    [UPDATE, MATH, &lanes(16), REDUCE, WEIGH].join("\n")
+pub(crate) fn weigh(software: bool) -> String {
+    [UPDATE, WIDE_ONE, MATH, FIELD, &lanes(16, software), REDUCE, WEIGH].join("\n")
 }
 
 /// The weighted mean of a group of rows that stand one after the other.
-pub(crate) fn mean_of_rows() -> String {
-    [UPDATE, MATH, &lanes(16), REDUCE, GROUP, MEAN_OF_ROWS].join("\n")
+pub(crate) fn mean_of_rows(software: bool) -> String {
+    [UPDATE, WIDE_FOUR, MATH, FIELD, &lanes(16, software), REDUCE, WEIGHED_BEFORE, GROUP, MEAN_OF_ROWS].join("\n")
 }
 
 /// All groups as one.
-pub(crate) fn merge() -> String {
-    [UPDATE, MATH, &lanes(16), REDUCE, GROUP, MERGE].join("\n")
+pub(crate) fn merge(software: bool) -> String {
+    let finish = "fn finish(d: u32, mean: f32, second: f32, there: bool) {\n    if there {\n        \
+                  put_moments(d, mean, second);\n    }\n}\nfn finish_all() {}\n";
+    let head = [UPDATE, WIDE_ONE, MATH, FIELD, &lanes(16, software)].join("\n");
+    [&head, REDUCE, WEIGHED_BEFORE, GROUP, MOMENTS, finish, MERGE].join("\n")
 }
 
-/// The step. It knows of the model only where the limits stand.
-pub(crate) fn step(layout: Layout) -> String {
-    [UPDATE, MATH, mul_wide(false), PHILOX, NORMAL, &places(layout), STEP].join("\n")
+/// All groups as one, and the step to their mean. It knows of the model only where the limits stand. The second moment is kept
+/// where the host wants it.
+pub(crate) fn merge_and_step(layout: Layout, software: bool) -> String {
+    let finish = "fn finish(d: u32, mean: f32, second: f32, there: bool) {\n    if there && has(FLAG_SECOND_MOMENT) {\n        \
+                  put_moments(d, mean, second);\n    }\n    step_nominal(d, mean, second, there);\n}\n\
+                  fn finish_all() {\n    close_summary();\n}\n";
+    let head =
+        [UPDATE, WIDE_ONE, MATH, FIELD, MUL_WIDE, PHILOX, NORMAL, &places(layout), &lanes(16, software)].join("\n");
+    [&head, REDUCE, WEIGHED_BEFORE, GROUP, MOMENTS, finish, STEP, MERGE].join("\n")
 }
+
+/// Log-weights as they stand in memory.
+const WEIGHED_BEFORE: &str = "const WEIGHS = false;
+fn log_weight_of(k: u32) -> f32 {
+    return log_weights[log_weight_address(k)];
+}";
+
+/// Log-weights worked out from the scores.
+const WEIGHED: &str = "const WEIGHS = true;
+fn log_weight_of(k: u32) -> f32 {
+    return weighed_row(k);
+}";
 
 /// A traced function of `inputs` numbers, for every row of a buffer.
 pub(crate) fn map((functions, body, names): (&str, &str, &[String]), inputs: usize) -> String {
@@ -154,7 +209,7 @@ pub(crate) fn map((functions, body, names): (&str, &str, &[String]), inputs: usi
     let write: String =
         (0..names.len()).map(|o| format!("    rows[k * {}u + {o}u] = {};\n", names.len(), names[o])).collect();
     let mapped = format!("{functions}\nfn mapped(k: u32) {{\n    let t = 0u;\n{read}{body}{write}}}\n");
-    [UPDATE, MATH, FIELD, &mapped, MAP].join("\n")
+    [UPDATE, WIDE_ONE, MATH, FIELD, &mapped, MAP].join("\n")
 }
 
 /// Where things stand in the inputs.
@@ -170,8 +225,10 @@ fn places(layout: Layout) -> String {
     places.iter().map(|(name, at)| format!("const {name} = {at}u;\n")).collect()
 }
 
-/// The size of a workgroup that reduces, by its root.
-fn lanes(root: u32) -> String {
+/// The size of a workgroup that reduces, by its root. On a software adapter, where a barrier costs as much as there are
+/// invocations, as few as fill its registers.
+fn lanes(root: u32, software: bool) -> String {
+    let root = if software { 4 } else { root };
     format!("const LANES = {}u;\nconst ROOT = {root}u;\n", root * root)
 }
 
@@ -190,8 +247,8 @@ fn state(states: usize) -> String {
     format!(
         "fn param(i: u32) -> f32 {{\n    return inputs[PARAMS + i];\n}}\n\
          fn initial_state() -> State {{\n    return State({});\n}}\n\
-         fn frozen(moves: bool, before: State, after: State) -> State {{\n    return State({});\n}}\n",
-        list(states, |i| format!("inputs[{i}]")),
+         fn frozen(moves: B, before: State, after: State) -> State {{\n    return State({});\n}}\n",
+        list(states, |i| format!("F(inputs[{i}])")),
         list(states, |i| format!("select(before.x{i}, after.x{i}, moves)"))
     )
 }
@@ -203,7 +260,7 @@ fn flags(flags: u32) -> String {
 
 /// The control of a time step.
 fn control(controls: usize) -> String {
-    format!("struct Control {{\n{}}}\n", (0..controls).map(|m| format!("    u{m}: f32,\n")).collect::<String>())
+    format!("struct Control {{\n{}}}\n", (0..controls).map(|m| format!("    u{m}: F,\n")).collect::<String>())
 }
 
 /// How the control of a row is drawn, limited and weighed, unrolled over the controls likewise.
@@ -220,8 +277,8 @@ fn proposal(shape: Shape) -> String {
     let mut members = String::new();
     let mut values = Vec::new();
     let mut keep = |name: String, value: String| {
-        let _ = writeln!(members, "    {name}: f32,");
-        values.push(value);
+        let _ = writeln!(members, "    {name}: F,");
+        values.push(format!("F({value})"));
     };
     for m in 0..controls {
         keep(format!("low{m}"), format!("inputs[LOW + {m}u]"));
@@ -241,7 +298,7 @@ fn proposal(shape: Shape) -> String {
     // Drawn: standard normals, shaped by the factor of the covariance, around the nominal. (Drawing under an `if` inside the
     // time loop would do on a GPU, but a software adapter computes both branches of it, always.)
     let held = shape.steps() * controls;
-    add(format!("struct Stretch {{\n{}}}\n", (0..held).map(|i| format!("    v{i}: f32,\n")).collect::<String>()));
+    add(format!("struct Stretch {{\n{}}}\n", (0..held).map(|i| format!("    v{i}: F,\n")).collect::<String>()));
     let time = |i: usize| format!("min(start + {}u, update.horizon - 1u)", i / controls);
     // Where they are drawn around, and the factor on the noise of each.
     add("struct Draw {\n    centre: Stretch,\n    factors: Stretch,\n}\n".into());
@@ -250,58 +307,81 @@ fn proposal(shape: Shape) -> String {
         "fn centred(start: u32, nominal_block: u32, factor_block: u32) -> Draw {{\n    \
          let x = block_at(nominal_block);\n    var d: Draw;\n    d.centre = Stretch({});\n    if SPREAD {{\n        \
          let f = block_at(factor_block);\n        d.factors = Stretch({});\n    }}\n    return d;\n}}\n",
-        list(held, |i| format!("nominal[x + {}]", block(i))),
-        list(held, |i| format!("nominal[f + {}]", block(i)))
+        list(held, |i| format!("F(nominal[x + {}])", block(i))),
+        list(held, |i| format!("F(nominal[f + {}])", block(i)))
     ));
     let mut body = String::new();
     for block in 0..held / 4 {
-        let counter = format!("vec4<u32>(row, start * CONTROLS / 4u + {block}u, update.number, problem)");
-        let _ = writeln!(body, "    let z{block} = normals({counter});");
+        let _ = writeln!(body, "    let z{block} = normals(draws.row, start * CONTROLS / 4u + {block}u);");
     }
     let normal = |i: usize| format!("z{}.{}", i / 4, ["x", "y", "z", "w"][i % 4]);
     let noise = |i: usize| {
         let (step, m) = (i / controls, i % controls);
         let first = if shape.diagonal { m } else { 0 };
         let term = |j: usize| (normal(step * controls + j), m * controls + j);
-        (first..=m).map(term).fold(String::from("0.0"), |sum, (z, at)| format!("fma({z}, p.factor{at}, {sum})"))
+        (first..=m).map(term).fold(String::from("F(0.0)"), |sum, (z, at)| format!("fma({z}, p.factor{at}, {sum})"))
     };
     let mirrored = |i: usize| {
         let noise = noise(i);
         let spread = if shape.flags & SPREAD != 0 { format!("({noise}) * d.factors.v{i}") } else { noise };
-        if shape.flags & ANTITHETIC != 0 { format!("sign * ({spread})") } else { spread }
+        if shape.flags & ANTITHETIC != 0 { format!("draws.sign * ({spread})") } else { spread }
     };
+    // Some rows: which draws they take, the sign they take them with, and whether they are the nominal itself.
+    add("struct Draws {\n    k: U,\n    row: Row,\n    sign: F,\n    still: B,\n}\n\
+         fn draws_of(k: U) -> Draws {\n    \
+         let row = row_of(select(k, k >> U(1u), ANTITHETIC), problem);\n    \
+         let mirrored = B(ANTITHETIC) & ((k & U(1u)) == U(1u));\n    \
+         return Draws(k, row, select(F(1.0), F(-1.0), mirrored), (k == U(0u)) & B(NOMINAL_FIRST));\n}\n"
+        .into());
     add(format!(
-        "fn drawn(p: Proposal, d: Draw, k: u32, start: u32) -> Stretch {{\n    \
-         let row = select(k, k >> 1u, ANTITHETIC);\n    \
-         let sign = select(1.0, -1.0, ANTITHETIC && (k & 1u) == 1u);\n{body}    \
-         let still = k == 0u && NOMINAL_FIRST;\n    return Stretch({});\n}}\n",
-        list(held, |i| format!("d.centre.v{i} + select({}, 0.0, still)", mirrored(i)))
+        "fn drawn(p: Proposal, d: Draw, draws: Draws, start: u32) -> Stretch {{\n{body}    return Stretch({});\n}}\n",
+        list(held, |i| format!("d.centre.v{i} + select({}, F(0.0), draws.still)", mirrored(i)))
     ));
     add(format!(
-        "fn given(k: u32, start: u32) -> Stretch {{\n    return Stretch({});\n}}\n",
-        list(held, |i| format!("rows[address(k, {} * CONTROLS + {}u)]", time(i), i % controls))
+        "fn given(k: U, start: u32) -> Stretch {{\n    return Stretch({});\n}}\n",
+        list(held, |i| format!("row_values(k, {} * CONTROLS + {}u)", time(i), i % controls))
     ));
     add(format!(
         "fn limited(p: Proposal, c: Stretch) -> Stretch {{\n    return Stretch({});\n}}\n",
         list(held, |i| format!("clamp(c.v{i}, p.low{}, p.high{})", i % controls, i % controls))
     ));
-    add("fn controls_from(p: Proposal, d: Draw, k: u32, start: u32) -> Stretch {\n    var c: Stretch;\n    \
-         if GIVEN {\n        c = given(k, start);\n    } else {\n        c = drawn(p, d, k, start);\n    }\n    \
+    add("fn controls_from(p: Proposal, d: Draw, draws: Draws, start: u32) -> Stretch {\n    var c: Stretch;\n    \
+         if GIVEN {\n        c = given(draws.k, start);\n    } else {\n        c = drawn(p, d, draws, start);\n    }\n    \
          if LIMITED {\n        c = limited(p, c);\n    }\n    return c;\n}\n"
         .into());
     let (first, rest) =
         (list(controls, |m| format!("c.v{m}")), list(held, |i| format!("c.v{}", (i + controls) % held)));
     add(format!("fn first_of(c: Stretch) -> Control {{\n    return Control({first});\n}}\n"));
     add(format!("fn rest_of(c: Stretch) -> Stretch {{\n    return Stretch({rest});\n}}\n"));
-    let stores: String =
-        (0..controls).map(|m| format!("    rows[address(k, t * CONTROLS + {m}u)] = u.u{m};\n")).collect();
-    add(format!("fn stored(k: u32, t: u32, u: Control) {{\n{stores}}}\n"));
-    add(format!(
-        "fn weighed(sum: Stretch, w: f32, c: Stretch) -> Stretch {{\n    return Stretch({});\n}}\n",
+    // Uᵀ Σ⁻¹ ε of one time step, with ε what the limits have left of the perturbation.
+    let mut body = String::from("    let at = block_at(NOMINAL) + t * CONTROLS;\n    var sum = F(0.0);\n");
+    for (i, j) in pairs(controls, shape.diagonal) {
+        let weight = format!("F(nominal[at + {i}u]) * p.precision{}", i * controls + j);
+        let _ = writeln!(body, "    sum = fma(u.u{j} - F(nominal[at + {j}u]), {weight}, sum);");
+    }
+    add(format!("fn control_cost(p: Proposal, t: u32, u: Control) -> F {{\n{body}    return sum;\n}}\n"));
+    code
+}
+
+/// How the rows of a stretch are added up by their weights, and how what they add up to is one number each.
+fn weighed(shape: Shape, four: bool) -> String {
+    let controls = shape.layout.controls;
+    let each = |what: &str| match four {
+        true => format!("F({})", ["x", "y", "z", "w"].map(|i| what.replace("k", &format!("k.{i}"))).join(", ")),
+        false => what.to_owned(),
+    };
+    let mut code = format!(
+        "fn chosen_rows(k: U) -> U {{\n    return {};\n}}\nfn weights_of(k: U) -> F {{\n    return {};\n}}\n",
+        each("chosen[k]").replace("F(", "U("),
+        each("weight(k)")
+    );
+    let held = shape.steps() * controls;
+    code.push_str(&format!(
+        "fn weighed(sum: Stretch, w: F, c: Stretch) -> Stretch {{\n    return Stretch({});\n}}\n",
         list(held, |i| format!("fma(w, c.v{i}, sum.v{i})"))
     ));
-    add(format!(
-        "fn squared(sum: Stretch, w: f32, c: Stretch, d: Draw) -> Stretch {{\n    return Stretch({});\n}}\n",
+    code.push_str(&format!(
+        "fn squared(sum: Stretch, w: F, c: Stretch, d: Draw) -> Stretch {{\n    return Stretch({});\n}}\n",
         list(held, |i| {
             let off = format!("(c.v{i} - d.centre.v{i})");
             format!("fma(w * {off}, {off}, sum.v{i})")
@@ -309,18 +389,10 @@ fn proposal(shape: Shape) -> String {
     ));
     let mut body = String::new();
     for i in (0..held).step_by(4) {
-        let four = list(4, |j| format!("c.v{}", i + j));
+        let four = list(4, |j| format!("total(c.v{})", i + j));
         let _ = writeln!(body, "    if i == {i}u {{\n        return vec4<f32>({four});\n    }}");
     }
-    add(format!("fn four_of(c: Stretch, i: u32) -> vec4<f32> {{\n{body}    return vec4<f32>();\n}}\n"));
-
-    // Uᵀ Σ⁻¹ ε of one time step, with ε what the limits have left of the perturbation.
-    let mut body = String::from("    let at = block_at(NOMINAL) + t * CONTROLS;\n    var sum = 0.0;\n");
-    for (i, j) in pairs(controls, shape.diagonal) {
-        let weight = format!("nominal[at + {i}u] * p.precision{}", i * controls + j);
-        let _ = writeln!(body, "    sum = fma(u.u{j} - nominal[at + {j}u], {weight}, sum);");
-    }
-    add(format!("fn control_cost(p: Proposal, t: u32, u: Control) -> f32 {{\n{body}    return sum;\n}}\n"));
+    code.push_str(&format!("fn four_of(c: Stretch, i: u32) -> vec4<f32> {{\n{body}    return vec4<f32>();\n}}\n"));
     code
 }
 
@@ -367,15 +439,17 @@ mod tests {
                 (GIVEN | LIMITED, true),
                 (SPREAD | SECOND_MOMENT | ANTITHETIC | DEMONSTRATED, false),
             ] {
-                for int64 in [false, true] {
-                    let shape = Shape { layout, flags, diagonal, int64 };
+                for (int64, software) in [(false, true), (true, false), (true, true)] {
+                    let shape = Shape { layout, flags, diagonal, int64, software };
                     validate(name, &rollout(&program, shape));
                     validate(name, &mean_of_draws(shape));
+                    validate(name, &whole(&program, shape));
                     validate(name, &draw(shape));
                 }
             }
         }
-        validate(name, &step(layout));
+        validate(name, &merge_and_step(layout, false));
+        validate(name, &merge_and_step(layout, true));
     }
 
     fn validate_policy<const N: usize, const M: usize, P: Policy<N, M>>(
@@ -389,7 +463,8 @@ mod tests {
             for (scheme, flag) in [(Scheme::Perturbed, PERTURBED), (Scheme::Scored, SCORED)] {
                 let program = Program::for_policy::<N, M, _, _>(&model, &policy, scheme, math).expect("it traces");
                 for flags in [0, LIMITED | ANTITHETIC | SPREAD | NOMINAL_FIRST] {
-                    let shape = Shape { layout, flags: specialised(flag | flags), diagonal: true, int64: flags == 0 };
+                    let (flags, int64) = (specialised(flag | flags), flags == 0);
+                    let shape = Shape { layout, flags, diagonal: true, int64, software: int64 };
                     validate(name, &episodes(&program, shape));
                 }
             }
@@ -418,7 +493,11 @@ mod tests {
         let length = |hidden: usize, scheme, flags| {
             let policy = Arc::new(Mlp::<6, 2>::new(&[hidden, hidden], Activation::Tanh).expect("valid"));
             let program = Program::for_policy(&Arc::new(PlanarQuadrotor::default()), &policy, scheme, Math::Shared);
-            episodes(&program.expect("it traces"), Shape { layout, flags, diagonal: true, int64: true }).len()
+            episodes(
+                &program.expect("it traces"),
+                Shape { layout, flags, diagonal: true, int64: true, software: false },
+            )
+            .len()
         };
         for (scheme, flags) in [(Scheme::Perturbed, 0), (Scheme::Scored, SCORED)] {
             // Larger numbers have more digits.
@@ -428,11 +507,13 @@ mod tests {
 
     #[test]
     fn hand_written_kernels_are_valid_wgsl() {
-        validate("weigh", &weigh());
-        validate("mean of rows", &mean_of_rows());
-        validate("merge", &merge());
+        for software in [false, true] {
+            validate("weigh", &weigh(software));
+            validate("mean of rows", &mean_of_rows(software));
+            validate("merge", &merge(software));
+        }
         let layout = Layout { states: 1, controls: 1, params: 0, reference_rows: 0, reference_columns: 0 };
-        let shape = Shape { layout, flags: GIVEN, diagonal: true, int64: false };
+        let shape = Shape { layout, flags: GIVEN, diagonal: true, int64: false, software: false };
         validate("distance", &rollout(&Program::distance(), shape));
     }
 
@@ -486,7 +567,7 @@ mod tests {
     /// The twin structs have the same size: a field added on one side only would shift the rest.
     #[test]
     fn the_update_has_the_size_that_its_shader_declares() {
-        let module = naga::front::wgsl::parse_str(&weigh()).expect("valid");
+        let module = naga::front::wgsl::parse_str(&weigh(false)).expect("valid");
         let size = |name: &str| {
             let named = module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some(name));
             match named.map(|(_, ty)| &ty.inner) {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use wgpu::BufferUsages as Usage;
 
 use super::device::Device;
-use super::kernels::{BINDINGS, Chain, Score, UPDATE_SIZE};
+use super::kernels::{BINDINGS, Kernel, Score, UPDATE_SIZE};
 use super::source::{self, Shape};
 use crate::engine::program::Program;
 use crate::engine::{Done, Fetched, Timing};
@@ -22,8 +22,8 @@ pub(crate) const SUMMARY: u64 = 64;
 const NO_ROWS: [u32; 16] = [0, 0, 0, 0, 0, 0, 0, 0, u32::MAX, 0, u32::MAX, 0, 0, 0, 0, 0];
 /// Blocks in the buffer of nominals: the nominal and the spread, each as it is and as it was before the last step.
 const BLOCKS: u64 = 4;
-/// Two ticks for each of the four stages.
-const TICKS: u32 = 8;
+/// Two ticks for each of the three stages.
+const TICKS: u32 = 6;
 
 /// Floats in the partial results of all groups of one problem, and in the mean behind them.
 pub(crate) fn partials_len(update: &Update) -> u64 {
@@ -58,15 +58,15 @@ struct Buffers {
     sizes: Sizes,
     /// Updates, summary, inputs and nominal on their way to the device; mapped between calls.
     upload: wgpu::Buffer,
-    updates: wgpu::Buffer,
-    inputs: wgpu::Buffer,
+    /// What a call is given: updates, and behind them the inputs.
+    given: wgpu::Buffer,
     fields: wgpu::Buffer,
     rows: wgpu::Buffer,
     scores: wgpu::Buffer,
     log_weights: wgpu::Buffer,
     partials: wgpu::Buffer,
-    nominal: wgpu::Buffer,
-    summary: wgpu::Buffer,
+    /// What a call changes: the summary, and behind it the blocks of the nominal.
+    state: wgpu::Buffer,
     /// Summary, nominal and ticks on their way back.
     back: wgpu::Buffer,
     ticks: Option<(wgpu::QuerySet, wgpu::Buffer)>,
@@ -76,7 +76,7 @@ struct Buffers {
 
 pub(crate) struct Workspace {
     device: Arc<Device>,
-    chain: Option<(Shape, Chain)>,
+    kernel: Option<(Shape, bool, Kernel)>,
     buffers: Option<Buffers>,
     /// A submission that has not been waited for to the end, because of a time-out.
     pending: Option<wgpu::SubmissionIndex>,
@@ -104,7 +104,7 @@ impl Sizes {
         // Behind the scores of rows stand those of episodes.
         let scores = |u: &Update| (if of_policy(u) { 3 + 2 * u64::from(u.episodes) } else { 3 }) * padded(u);
         Self {
-            updates: updates.len() as u64 * stride(device),
+            updates: aligned(updates.len() as u64 * stride(device)),
             inputs: bytes(problem.inputs.len() as u64),
             fields: bytes(problem.fields.packed.len() as u64),
             rows: bytes(most(&rows)),
@@ -112,13 +112,18 @@ impl Sizes {
             log_weights: bytes(problems * most(&padded)),
             partials: bytes(problems * most(&partials_len)),
             nominal: 4 * problems * most(&|u| u64::from(u.width)),
-            summaries: problems * SUMMARY,
+            summaries: aligned(problems * SUMMARY),
             second: updates.last().map_or(0, |u| if returns_second(u) { 4 * problems * u64::from(u.width) } else { 0 }),
         }
     }
 }
 
 impl Sizes {
+    /// What a call sends.
+    fn upload(&self) -> u64 {
+        self.updates + self.inputs + self.summaries + BLOCKS * self.nominal
+    }
+
     /// What comes back: ticks (first, for their alignment), summaries, nominals, second moments.
     fn back(&self) -> u64 {
         8 * u64::from(TICKS) + self.summaries + self.nominal + self.second
@@ -139,6 +144,11 @@ fn bytes(floats: u64) -> u64 {
     (floats * 4).max(16).next_multiple_of(16)
 }
 
+/// Where another binding may start in the same buffer: at multiples of the most that any device asks for.
+fn aligned(bytes: u64) -> u64 {
+    bytes.next_multiple_of(256)
+}
+
 /// Bytes from one update to the next in their buffer.
 fn stride(device: &Device) -> u64 {
     UPDATE_SIZE.get().next_multiple_of(u64::from(device.limits.min_uniform_buffer_offset_alignment))
@@ -147,20 +157,18 @@ fn stride(device: &Device) -> u64 {
 impl Buffers {
     fn new(device: &Device, sizes: Sizes) -> Result<Self, EngineError> {
         let storage = |what, bytes| device.buffer(what, bytes, Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC);
-        let updates = device.buffer("updates", sizes.updates, Usage::UNIFORM | Usage::COPY_DST)?;
-        let inputs = storage("inputs", sizes.inputs)?;
+        let usage = Usage::UNIFORM | Usage::STORAGE | Usage::COPY_DST;
+        let given = device.buffer("inputs", sizes.updates + sizes.inputs, usage)?;
         let fields = storage("fields", sizes.fields)?;
         let rows = storage("rows", sizes.rows)?;
         let scores = storage("scores", sizes.scores)?;
         let log_weights = storage("log-weights", sizes.log_weights)?;
         let partials = storage("partial means", sizes.partials)?;
-        let nominal = storage("the plan", BLOCKS * sizes.nominal)?;
-        let summary = storage("the summary", sizes.summaries)?;
-        let upload = sizes.updates + sizes.summaries + sizes.inputs + BLOCKS * sizes.nominal;
-        let upload = device.buffer("the upload", upload, Usage::MAP_WRITE | Usage::COPY_SRC)?;
+        let state = storage("the plan", sizes.summaries + BLOCKS * sizes.nominal)?;
+        let upload = device.buffer("the upload", sizes.upload(), Usage::MAP_WRITE | Usage::COPY_SRC)?;
         let back = sizes.back();
         let back = device.buffer("the read-back", back, Usage::MAP_READ | Usage::COPY_DST)?;
-        let ticks = match device.tick {
+        let ticks = match device.tick.filter(|_| device.timestamps) {
             None => None,
             Some(_) => {
                 let set = device.device.create_query_set(&wgpu::QuerySetDescriptor {
@@ -172,40 +180,67 @@ impl Buffers {
                 Some((set, device.buffer("the clock", 8 * u64::from(TICKS), usage)?))
             }
         };
-        let storages = [&inputs, &fields, &rows, &scores, &log_weights, &partials, &nominal, &summary];
-        let group = bind(device, &updates, storages);
+        let all = Parts { sizes, given: &given, fields: &fields, rows: &rows, scores: &scores };
+        let group = all.bind(device, &log_weights, &partials, &state);
+        let fields_version = None;
         Ok(Self {
             sizes,
             upload,
-            updates,
-            inputs,
+            given,
             fields,
             rows,
             scores,
             log_weights,
             partials,
-            nominal,
-            summary,
+            state,
             back,
             ticks,
             group,
-            fields_version: None,
+            fields_version,
         })
     }
 
     /// The same bindings with another buffer for the rows.
     fn bind_with(&self, device: &Device, rows: &wgpu::Buffer) -> wgpu::BindGroup {
-        let Self { updates, inputs, fields, scores, log_weights, partials, nominal, summary, .. } = self;
-        bind(device, updates, [inputs, fields, rows, scores, log_weights, partials, nominal, summary])
+        let Self { sizes, given, fields, scores, log_weights, partials, state, .. } = self;
+        Parts { sizes: *sizes, given, fields, rows, scores }.bind(device, log_weights, partials, state)
+    }
+}
+
+/// Some of the buffers that are bound.
+struct Parts<'a> {
+    sizes: Sizes,
+    given: &'a wgpu::Buffer,
+    fields: &'a wgpu::Buffer,
+    rows: &'a wgpu::Buffer,
+    scores: &'a wgpu::Buffer,
+}
+
+impl Parts<'_> {
+    fn bind(
+        &self,
+        device: &Device,
+        log_weights: &wgpu::Buffer,
+        partials: &wgpu::Buffer,
+        state: &wgpu::Buffer,
+    ) -> wgpu::BindGroup {
+        let Self { sizes, given, fields, rows, scores } = self;
+        let part = |buffer, offset, bytes| wgpu::BufferBinding { buffer, offset, size: wgpu::BufferSize::new(bytes) };
+        let inputs = part(given, sizes.updates, sizes.inputs);
+        let summary = part(state, 0, sizes.summaries);
+        let nominal = part(state, sizes.summaries, BLOCKS * sizes.nominal);
+        let [fields, rows, scores] = [fields, rows, scores].map(|buffer| buffer.as_entire_buffer_binding());
+        let [log_weights, partials] = [log_weights, partials].map(|buffer| buffer.as_entire_buffer_binding());
+        bind(device, given, [inputs, fields, rows, scores, log_weights, partials, nominal, summary])
     }
 }
 
 /// The bind group of the update and the eight storage buffers, in the order of `shaders/update.wgsl`.
-pub(crate) fn bind(device: &Device, updates: &wgpu::Buffer, storages: [&wgpu::Buffer; 8]) -> wgpu::BindGroup {
+pub(crate) fn bind(device: &Device, updates: &wgpu::Buffer, storages: [wgpu::BufferBinding<'_>; 8]) -> wgpu::BindGroup {
     let update = wgpu::BufferBinding { buffer: updates, offset: 0, size: Some(UPDATE_SIZE) };
-    let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(update) }];
-    let storages = (1..BINDINGS).zip(storages);
-    entries.extend(storages.map(|(binding, b)| wgpu::BindGroupEntry { binding, resource: b.as_entire_binding() }));
+    let resources = std::iter::once(update).chain(storages).map(wgpu::BindingResource::Buffer);
+    let entry = |(binding, resource)| wgpu::BindGroupEntry { binding, resource };
+    let entries: Vec<_> = (0..BINDINGS).zip(resources).map(entry).collect();
     let layout = &device.layouts.bindings;
     device.device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some("gibbs"), layout, entries: &entries })
 }
@@ -214,7 +249,7 @@ impl Workspace {
     pub(crate) fn new(device: Arc<Device>) -> Self {
         Self {
             device,
-            chain: None,
+            kernel: None,
             buffers: None,
             pending: None,
             nominal: Vec::new(),
@@ -233,8 +268,9 @@ impl Workspace {
         problem: &Problem<'_>,
     ) -> Result<(), BuildError> {
         let shape = shape(&self.device, updates, problem);
-        if self.chain.as_ref().is_none_or(|(made, _)| *made != shape) {
-            self.chain = Some((shape, self.device.chain(program, shape)?));
+        let whole = self.device.does_whole(program, updates);
+        if self.kernel.as_ref().is_none_or(|(made, of, _)| (*made, *of) != (shape, whole)) {
+            self.kernel = Some((shape, whole, self.device.kernel(program, shape, whole)?));
         }
         let mut sizes = Sizes::of(&self.device, updates, problem);
         if let Some(Buffers { sizes: made, .. }) = &self.buffers {
@@ -274,7 +310,7 @@ impl Workspace {
         self.device.check()?;
         self.finish()?;
         self.prepare(program, updates, problem).map_err(BuildError::into_engine)?;
-        let (Some((_, chain)), Some(buffers)) = (&self.chain, &mut self.buffers) else {
+        let (Some((.., kernel)), Some(buffers)) = (&self.kernel, &mut self.buffers) else {
             return Err(EngineError::Driver { message: "nothing was prepared".into() }.into());
         };
         let device = &self.device;
@@ -298,24 +334,16 @@ impl Workspace {
 
         let mut encoder = device.device.create_command_encoder(&Default::default());
         let sizes = buffers.sizes;
-        let mut from = 0;
-        for (to, size) in [
-            (&buffers.updates, sizes.updates),
-            (&buffers.summary, sizes.summaries),
-            (&buffers.inputs, sizes.inputs),
-            (&buffers.nominal, BLOCKS * sizes.nominal),
-        ] {
-            encoder.copy_buffer_to_buffer(&buffers.upload, from, to, 0, size);
-            from += size;
-        }
-        record(device, &mut encoder, chain, buffers, updates);
+        let (given, state) = (sizes.updates + sizes.inputs, sizes.summaries + BLOCKS * sizes.nominal);
+        encoder.copy_buffer_to_buffer(&buffers.upload, 0, &buffers.given, 0, given);
+        encoder.copy_buffer_to_buffer(&buffers.upload, given, &buffers.state, 0, state);
+        record(device, &mut encoder, kernel, buffers, updates);
         let ticks = 8 * u64::from(TICKS);
         if let Some((set, resolved)) = &buffers.ticks {
             encoder.resolve_query_set(set, 0..TICKS, resolved, 0);
             encoder.copy_buffer_to_buffer(resolved, 0, &buffers.back, 0, ticks);
         }
-        encoder.copy_buffer_to_buffer(&buffers.summary, 0, &buffers.back, ticks, sizes.summaries);
-        encoder.copy_buffer_to_buffer(&buffers.nominal, 0, &buffers.back, ticks + sizes.summaries, sizes.nominal);
+        encoder.copy_buffer_to_buffer(&buffers.state, 0, &buffers.back, ticks, sizes.summaries + sizes.nominal);
         if let Some(update) = updates.last().filter(|update| returns_second(update)) {
             // It stands behind the mean, at the end of each problem's partial results.
             let (each, all) = (4 * u64::from(update.width), 4 * partials_len(update));
@@ -330,6 +358,7 @@ impl Workspace {
 
         let mut timing = Timing::default();
         self.pending = Some(submission.clone());
+        let problems = updates.last().map_or(0, |update| update.problems as usize);
         let (nominal, second, sums) = (&mut self.nominal, &mut self.second, &mut self.sums);
         device.read(&submission, &buffers.back, |back| {
             let (clock, back) = back.split_at(ticks as usize);
@@ -339,6 +368,7 @@ impl Workspace {
             sums.extend(
                 summaries
                     .chunks_exact(SUMMARY as usize)
+                    .take(problems)
                     .map(|s| bytemuck::pod_read_unaligned::<Sums>(&s[..size_of::<Sums>()])),
             );
             nominal.clear();
@@ -351,7 +381,10 @@ impl Workspace {
                     let passed = ticks[2 * i + 1].saturating_sub(ticks[2 * i]);
                     Some(Duration::from_nanos((passed as f64 * tick) as u64))
                 };
-                timing = Timing { rollout: stage(0), weigh: stage(1), mean: stage(2), step: stage(3), ..timing };
+                timing.rollout = stage(0);
+                if matches!(kernel, Kernel::Stages(_)) {
+                    (timing.weigh, timing.mean) = (stage(1), stage(2));
+                }
             }
         })?;
         self.pending = None;
@@ -372,7 +405,7 @@ impl Workspace {
             self.device.read(&submission, &back, |bytes| out = bytemuck::pod_collect_to_vec(bytes))?;
             Ok(out)
         };
-        let (Some((shape, _)), Some(update)) = (&self.chain, &self.last) else { return Ok(Fetched::default()) };
+        let (Some((shape, ..)), Some(update)) = (&self.kernel, &self.last) else { return Ok(Fetched::default()) };
         // Of the first problem only.
         let padded = round_up(update.rows as usize, TILE) as u64;
         let size = bytes(padded * u64::from(update.width));
@@ -416,7 +449,7 @@ fn shape(device: &Device, updates: &[Update], problem: &Problem<'_>) -> Shape {
     if !updates.first().is_some_and(of_policy) {
         layout.params = 0;
     }
-    Shape { layout, flags, diagonal, int64: device.int64 }
+    Shape { layout, flags, diagonal, int64: device.int64, software: device.software() }
 }
 
 /// Writes updates, an empty summary, inputs and nominal where the device will fetch them.
@@ -436,13 +469,12 @@ fn fill_upload(
         put(i as u64 * stride(device), bytemuck::bytes_of(update));
     }
     let sizes = buffers.sizes;
-    let summaries = sizes.updates;
+    put(sizes.updates, bytemuck::cast_slice(problem.inputs));
+    let summaries = sizes.updates + sizes.inputs;
     for at in (summaries..summaries + sizes.summaries).step_by(SUMMARY as usize) {
         put(at, bytemuck::cast_slice(&NO_ROWS));
     }
-    let inputs = summaries + sizes.summaries;
-    put(inputs, bytemuck::cast_slice(problem.inputs));
-    let nominal = inputs + sizes.inputs;
+    let nominal = summaries + sizes.summaries;
     put(nominal, bytemuck::cast_slice(problem.nominal));
     put(nominal + 2 * sizes.nominal, bytemuck::cast_slice(problem.spread));
     drop(view);
@@ -450,21 +482,25 @@ fn fill_upload(
     Ok(())
 }
 
-/// All dispatches of all updates. The last update's stages are passes of their own, so that each can be timed; the others
-/// share one.
-fn record(device: &Device, encoder: &mut wgpu::CommandEncoder, chain: &Chain, buffers: &Buffers, updates: &[Update]) {
-    let stages: [fn(&mut wgpu::ComputePass<'_>, &Chain, &Update); 4] = [rollout, weigh, mean, step];
-    let Some((last, earlier)) = updates.split_last() else { return };
+/// All dispatches of all updates, in one pass. Where stages are timed, those of the last update are passes of their own.
+fn record(device: &Device, encoder: &mut wgpu::CommandEncoder, kernel: &Kernel, buffers: &Buffers, updates: &[Update]) {
+    let stages: &[fn(&mut wgpu::ComputePass<'_>, &Kernel, &Update)] = match kernel {
+        Kernel::Whole(_) => &[rollout],
+        Kernel::Stages(_) => &[rollout, weigh, mean],
+    };
+    let timed = usize::from(buffers.ticks.is_some());
+    let (earlier, last) = updates.split_at(updates.len().saturating_sub(timed));
     let offset = |i: usize| (i as u64 * stride(device)) as u32;
     if !earlier.is_empty() {
         let mut pass = encoder.begin_compute_pass(&Default::default());
         for (i, update) in earlier.iter().enumerate() {
             pass.set_bind_group(0, &buffers.group, &[offset(i)]);
-            stages.iter().for_each(|stage| stage(&mut pass, chain, update));
+            stages.iter().for_each(|stage| stage(&mut pass, kernel, update));
         }
     }
+    let (Some(last), Some((query_set, _))) = (last.first(), &buffers.ticks) else { return };
     for (i, stage) in stages.iter().enumerate() {
-        let timestamp_writes = buffers.ticks.as_ref().map(|(query_set, _)| wgpu::ComputePassTimestampWrites {
+        let timestamp_writes = Some(wgpu::ComputePassTimestampWrites {
             query_set,
             beginning_of_pass_write_index: Some(2 * i as u32),
             end_of_pass_write_index: Some(2 * i as u32 + 1),
@@ -472,13 +508,20 @@ fn record(device: &Device, encoder: &mut wgpu::CommandEncoder, chain: &Chain, bu
         let mut pass =
             encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("gibbs"), timestamp_writes });
         pass.set_bind_group(0, &buffers.group, &[offset(earlier.len())]);
-        stage(&mut pass, chain, last);
+        stage(&mut pass, kernel, last);
     }
 }
 
-fn rollout(pass: &mut wgpu::ComputePass<'_>, chain: &Chain, update: &Update) {
+fn rollout(pass: &mut wgpu::ComputePass<'_>, kernel: &Kernel, update: &Update) {
     let tiles = update.rows.div_ceil(TILE as u32);
     let (x, y) = spread(tiles);
+    let chain = match kernel {
+        Kernel::Stages(chain) => chain,
+        Kernel::Whole(whole) => {
+            pass.set_pipeline(whole);
+            return pass.dispatch_workgroups(1, 1, update.problems);
+        }
+    };
     match &chain.score {
         Score::Rollout(rollout) => {
             pass.set_pipeline(rollout);
@@ -498,17 +541,21 @@ fn rollout(pass: &mut wgpu::ComputePass<'_>, chain: &Chain, update: &Update) {
     }
 }
 
-fn weigh(pass: &mut wgpu::ComputePass<'_>, chain: &Chain, update: &Update) {
+fn weigh(pass: &mut wgpu::ComputePass<'_>, kernel: &Kernel, update: &Update) {
+    let Kernel::Stages(chain) = kernel else { return };
     if update.search != FIXED || update.has(SIGNED) {
         pass.set_pipeline(&chain.temperature);
         pass.dispatch_workgroups(1, 1, update.problems);
     }
-    let (x, y) = spread(update.rows.div_ceil(256));
-    pass.set_pipeline(&chain.weigh);
-    pass.dispatch_workgroups(x, y, update.problems);
+    if let Some(weigh) = &chain.weigh {
+        let (x, y) = spread(update.rows.div_ceil(256));
+        pass.set_pipeline(weigh);
+        pass.dispatch_workgroups(x, y, update.problems);
+    }
 }
 
-fn mean(pass: &mut wgpu::ComputePass<'_>, chain: &Chain, update: &Update) {
+fn mean(pass: &mut wgpu::ComputePass<'_>, kernel: &Kernel, update: &Update) {
+    let Kernel::Stages(chain) = kernel else { return };
     weighted_mean(pass, &chain.group_mean, &chain.merge, update, chain.parts(update));
 }
 
@@ -524,10 +571,5 @@ pub(crate) fn weighted_mean(
     pass.set_pipeline(group_mean);
     pass.dispatch_workgroups(update.rows.div_ceil(GROUP as u32), parts, update.problems);
     pass.set_pipeline(merge);
-    pass.dispatch_workgroups((update.width * update.moments()).div_ceil(COORDINATES), 1, update.problems);
-}
-
-fn step(pass: &mut wgpu::ComputePass<'_>, chain: &Chain, update: &Update) {
-    pass.set_pipeline(&chain.step);
-    pass.dispatch_workgroups(update.width.div_ceil(64), 1, update.problems);
+    pass.dispatch_workgroups(update.width.div_ceil(COORDINATES), 1, update.problems);
 }

@@ -1,0 +1,46 @@
+// A whole update of one problem by one workgroup: for problems of so few rows that dispatches one after the other would cost more
+// than what they do, and for many problems side by side. What it calls is what the other kernels are made of: roll
+// (rollout.wgsl), find_temperature (weigh.wgsl), mean_of_group (mean_of_draws.wgsl), step_nominal (step.wgsl).
+
+@compute @workgroup_size(LANES)
+fn whole(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    problem = workgroup.z;
+    var keys = NO_KEYS;
+    for (var k = lane * WIDE; k < padded_rows(); k += LANES * WIDE) {
+        keys = wider(keys, roll(k));
+    }
+    atomicMin(&summary[problem].best, keys.x);
+    atomicMax(&summary[problem].worst, keys.y);
+    atomicMin(&summary[problem].nearest, keys.z);
+    storageBarrier();
+    workgroupBarrier();
+    if !simple() {
+        find_temperature(lane);
+        storageBarrier();
+        workgroupBarrier();
+    }
+    mean_of_group(0u, 0u, 1u, lane);
+    storageBarrier();
+    workgroupBarrier();
+
+    // The only group there is: its sums are those of all.
+    let at = partial_at(0u);
+    let sum = partials[at + 1u];
+    let there = sum > 0.0;
+    for (var d = lane; d < update.width; d += LANES) {
+        let mean = partials[at + HEADER_LEN + d] / select(1.0, sum, there);
+        var second = 0.0;
+        if has(FLAG_SECOND_MOMENT) {
+            second = partials[at + HEADER_LEN + update.width + d] / select(1.0, sum, there);
+        }
+        step_nominal(d, mean, second, there);
+    }
+    if lane == 0u {
+        summary[problem].sums.max = partials[at];
+        summary[problem].sums.sum = sum;
+        summary[problem].sums.squares = partials[at + 2u];
+        summary[problem].sums.logs = partials[at + 3u];
+        summary[problem].sums.valid = u32(partials[at + 4u]);
+        close_summary();
+    }
+}

@@ -1,0 +1,50 @@
+// Four rows an invocation, side by side in vectors. On a CPU, where a software adapter runs them, a rollout is one long chain of
+// dependent operations; four that know nothing of each other fill what one leaves idle. A GPU has other invocations for that.
+// Twin: src/scalar/pair.rs.
+
+alias F = vec4<f32>;
+alias U = vec4<u32>;
+alias I = vec4<i32>;
+alias B = vec4<bool>;
+const WIDE = 4u;
+
+// Rows k, k + 1, … of an invocation.
+fn rows_from(k: u32) -> U {
+    return U(k, k + 1u, k + 2u, k + 3u);
+}
+
+fn component(x: F, i: u32) -> f32 {
+    return x[i];
+}
+
+// The sum over an invocation's rows.
+fn total(x: F) -> f32 {
+    return dot(x, F(1.0));
+}
+
+// gibbs_exp of four numbers that are not one to a row.
+fn four_exps(x: vec4<f32>) -> vec4<f32> {
+    return gibbs_exp(x);
+}
+
+// Coordinate d of some rows.
+fn row_values(k: U, d: u32) -> F {
+    return F(rows[address(k.x, d)], rows[address(k.y, d)], rows[address(k.z, d)], rows[address(k.w, d)]);
+}
+
+fn field_sample(field: u32, x: F, y: F) -> F {
+    return F(
+        field_sample_at(field, x.x, y.x),
+        field_sample_at(field, x.y, y.y),
+        field_sample_at(field, x.z, y.z),
+        field_sample_at(field, x.w, y.w),
+    );
+}
+
+fn field_gradient(field: u32, x: F, y: F) -> Two {
+    let a = field_gradient_at(field, x.x, y.x);
+    let b = field_gradient_at(field, x.y, y.y);
+    let c = field_gradient_at(field, x.z, y.z);
+    let d = field_gradient_at(field, x.w, y.w);
+    return Two(F(a.x, b.x, c.x, d.x), F(a.y, b.y, c.y, d.y));
+}

@@ -1,0 +1,41 @@
+// One row an invocation: a number is a number. Kernels and models are written in F, U, I and B, so that the same code is also
+// four rows an invocation (wide_four.wgsl).
+
+alias F = f32;
+alias U = u32;
+alias I = i32;
+alias B = bool;
+const WIDE = 1u;
+
+// Rows k, k + 1, … of an invocation.
+fn rows_from(k: u32) -> U {
+    return k;
+}
+
+fn component(x: F, i: u32) -> f32 {
+    return x;
+}
+
+// The sum over an invocation's rows.
+fn total(x: F) -> f32 {
+    return x;
+}
+
+// gibbs_exp of four numbers that are not one to a row.
+fn four_exps(x: vec4<f32>) -> vec4<f32> {
+    return vec4<f32>(gibbs_exp(x.x), gibbs_exp(x.y), gibbs_exp(x.z), gibbs_exp(x.w));
+}
+
+// Coordinate d of some rows.
+fn row_values(k: U, d: u32) -> F {
+    return rows[address(k, d)];
+}
+
+fn field_sample(field: u32, x: F, y: F) -> F {
+    return field_sample_at(field, x, y);
+}
+
+fn field_gradient(field: u32, x: F, y: F) -> Two {
+    let slope = field_gradient_at(field, x, y);
+    return Two(slope.x, slope.y);
+}

@@ -1,0 +1,128 @@
+//! Draw, score, weigh and average tile by tile: rows never leave the nearest cache and need no memory of their own, and threads
+//! meet once for an update.
+//!
+//! Where λ is given, a tile can be weighed as soon as it is scored, relative to its own best cost; what it adds to the average is
+//! joined to the others' afterwards. Where λ has to be found first, the scores of all rows are needed before any can be weighed:
+//! then the rows that count are drawn again for the average, as on a GPU.
+
+use super::isa::Isa;
+use super::rollout::{Extremes, Rollout, SCORES, Tile};
+use super::threads::Team;
+use super::weigh::{Found, Weigh};
+use super::weighted_mean::{Add, NEGLIGIBLE, join_all, join_tile};
+use crate::update::{INVALID, Problem, Sums, TILE, Update};
+
+/// Tiles whose average is formed at a stretch. No more than there is work for in many threads, and no fewer than keep the parts
+/// small beside the rows; the same for every number of threads, so that no result depends on it.
+fn stretch(tiles: usize) -> usize {
+    (tiles / 64).clamp(1, 16)
+}
+
+/// How many partial results the rows of an update have.
+pub(crate) fn parts(update: &Update) -> usize {
+    let tiles = (update.rows as usize).div_ceil(TILE);
+    tiles.div_ceil(stretch(tiles))
+}
+
+/// What a thread has for itself: the rows of the tile that it works on, and room for scores that nobody asked for.
+#[derive(Default)]
+pub(crate) struct Desk {
+    pub(crate) rows: Vec<f32>,
+    pub(crate) scores: Vec<f32>,
+}
+
+/// An update whose rows are not kept.
+pub(crate) struct Tiles<'a> {
+    pub(crate) team: Team,
+    pub(crate) isa: Isa,
+    pub(crate) rollout: &'a dyn Rollout,
+    pub(crate) update: &'a Update,
+    pub(crate) problem: &'a Problem<'a>,
+    pub(crate) number: u32,
+}
+
+/// Where partial results go, and what they become.
+pub(crate) struct Parts<'a> {
+    pub(crate) desks: &'a mut [Desk],
+    pub(crate) sums: &'a mut [Sums],
+    pub(crate) moments: &'a mut [f32],
+    pub(crate) mean: &'a mut [f32],
+}
+
+impl Tiles<'_> {
+    /// The rows and scores of tile `index`.
+    fn tile<'a>(&'a self, index: usize, rows: &'a mut [f32], scores: &'a mut [f32]) -> Tile<'a> {
+        let Self { update, problem, number, .. } = *self;
+        Tile { update, problem, number, first: index * TILE, rows, scores }
+    }
+
+    /// The scores of all rows.
+    pub(crate) fn score(&self, desks: &mut [Desk], scores: &mut [f32], extremes: &mut [Extremes]) {
+        let tiles = scores.chunks_mut(SCORES).zip(extremes).enumerate();
+        self.team.share_with(desks, tiles, |Desk { rows, .. }, (i, (scores, extremes))| {
+            *extremes = self.rollout.tile(self.isa, self.tile(i, rows, scores));
+        });
+    }
+
+    /// The scores of all rows, and their average under the λ that is given.
+    pub(crate) fn score_and_average(&self, scores: &mut [f32], extremes: &mut [Extremes], parts: Parts<'_>) -> Sums {
+        let Parts { desks, sums, moments, mean } = parts;
+        let tiles = stretch(extremes.len());
+        let stretches = scores.chunks_mut(tiles * SCORES).zip(extremes.chunks_mut(tiles));
+        let out = sums.iter_mut().zip(moments.chunks_exact_mut(mean.len()));
+        self.team.share_with(
+            desks,
+            stretches.zip(out).enumerate(),
+            |desk, (i, ((scores, extremes), (sums, moments)))| {
+                let Desk { rows, .. } = desk;
+                *sums = Sums::NONE;
+                moments.fill(0.0);
+                for (j, (scores, extremes)) in scores.chunks_mut(SCORES).zip(extremes).enumerate() {
+                    let index = i * tiles + j;
+                    *extremes = self.rollout.tile(self.isa, self.tile(index, rows, scores));
+                    let Self { team, isa, update, .. } = *self;
+                    let weigh = Weigh { team, isa, update, known: *extremes };
+                    let found = weigh.plain();
+                    let mut log_weights = [INVALID; TILE];
+                    weigh.rows(found, index * TILE, scores, &mut log_weights);
+                    let scales = join_tile(isa, update, found.reference, &mut log_weights, sums);
+                    self.add(scales, &mut log_weights, rows, moments);
+                }
+            },
+        );
+        join_all(self.update, sums, moments, mean)
+    }
+
+    /// The average of rows that have been weighed; those that count are drawn again.
+    pub(crate) fn average(&self, found: Found, log_weights: &[f32], parts: Parts<'_>) -> Sums {
+        let Parts { desks, sums, moments, mean } = parts;
+        let tiles = stretch(log_weights.len() / TILE);
+        let out = sums.iter_mut().zip(moments.chunks_exact_mut(mean.len()));
+        let stretches = log_weights.chunks(tiles * TILE).zip(out);
+        self.team.share_with(
+            desks,
+            stretches.enumerate(),
+            |Desk { rows, scores }, (i, (log_weights, (sums, moments)))| {
+                *sums = Sums::NONE;
+                moments.fill(0.0);
+                for (j, log_weights) in log_weights.as_chunks::<TILE>().0.iter().enumerate() {
+                    let mut log_weights = *log_weights;
+                    let scales = join_tile(self.isa, self.update, found.reference, &mut log_weights, sums);
+                    if scales[1] >= NEGLIGIBLE {
+                        self.rollout.draw(self.isa, self.tile(i * tiles + j, rows, scores));
+                    }
+                    self.add(scales, &mut log_weights, rows, moments);
+                }
+            },
+        );
+        join_all(self.update, sums, moments, mean)
+    }
+
+    /// Adds the rows of a tile to the moments, if they count beside what is there.
+    fn add(&self, scales: [f32; 2], weights: &mut [f32; TILE], rows: &[f32], moments: &mut [f32]) {
+        if scales[1] >= NEGLIGIBLE {
+            let about = self.problem.nominal;
+            self.isa.run(Add { update: self.update, about, weights, rows, scales, moments });
+        }
+    }
+}

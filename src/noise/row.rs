@@ -1,0 +1,108 @@
+//! The rounds of Philox for the rows of several lanes. Twin: `shaders/philox.wgsl`.
+
+use super::philox::{MULTIPLIERS, WEYL};
+use crate::scalar::Pair;
+use crate::scalar::math::Vector;
+
+/// What the draws of a row have in common, worked out once for all its blocks.
+///
+/// A counter is (row, block, update, stream), and only the row differs from lane to lane. After the first round two words know
+/// of the row and not of the block, and two the other way round; so of the twenty products of ten rounds a block costs a lane
+/// fifteen: one in the third round and two in each of the seven after it.
+pub struct Row<V: Vector> {
+    key: [u32; 2],
+    /// The high half of update · multiplier in the first round.
+    high: u32,
+    /// The words that go into the third round, as far as they are the row's: the first of the block is left out of the third,
+    /// and the fourth is the block's alone.
+    third: [V::Words; 2],
+    /// The (low, high) halves of the first product of the third round.
+    product: [V::Words; 2],
+}
+
+impl<V: Vector> Clone for Row<V> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<V: Vector> Copy for Row<V> {}
+
+/// The (low, high) halves of a product.
+#[inline(always)]
+fn halves(a: u32, b: u32) -> (u32, u32) {
+    let product = u64::from(a) * u64::from(b);
+    (product as u32, (product >> 32) as u32)
+}
+
+/// The key of a round.
+#[inline(always)]
+fn key_of(key: [u32; 2], round: u32) -> [u32; 2] {
+    [key[0].wrapping_add(WEYL[0].wrapping_mul(round)), key[1].wrapping_add(WEYL[1].wrapping_mul(round))]
+}
+
+/// One round of the ten.
+#[inline(always)]
+fn round<V: Vector>([a, b, c, d]: [V::Words; 4], key: [u32; 2]) -> [V::Words; 4] {
+    let (low0, high0) = V::words_mul(a, MULTIPLIERS[0]);
+    let (low1, high1) = V::words_mul(c, MULTIPLIERS[1]);
+    [
+        V::words_xor(V::words_xor(high1, b), V::splat_words(key[0])),
+        low1,
+        V::words_xor(V::words_xor(high0, d), V::splat_words(key[1])),
+        low0,
+    ]
+}
+
+impl<V: Vector> Row<V> {
+    /// The rows of some lanes in one update of one stream.
+    #[inline(always)]
+    pub(crate) fn new(row: V::Bits, update: u32, stream: u32, key: [u32; 2]) -> Self {
+        let (low, high) = halves(update, MULTIPLIERS[1]);
+        let (by_row_low, by_row_high) = V::words_mul(V::words(row), MULTIPLIERS[0]);
+        let second = V::words_xor(by_row_high, V::splat_words(stream ^ key[1]));
+        let (c1, second_high) = V::words_mul(second, MULTIPLIERS[1]);
+        let c0 = V::words_xor(second_high, V::splat_words(low ^ key_of(key, 1)[0]));
+        let (third_low, third_high) = V::words_mul(c0, MULTIPLIERS[0]);
+        Self { key, high, third: [c1, by_row_low], product: [third_low, third_high] }
+    }
+
+    /// The four words of a block.
+    #[inline(always)]
+    pub(crate) fn block(&self, block: u32) -> [V::Bits; 4] {
+        let [c1, c2] = self.third;
+        let [low0, high0] = self.product;
+        let (c3, by_block) = halves(self.high ^ block ^ self.key[0], MULTIPLIERS[0]);
+        let c2 = V::words_xor(c2, V::splat_words(by_block ^ key_of(self.key, 1)[1]));
+        let (low1, high1) = V::words_mul(c2, MULTIPLIERS[1]);
+        let third = key_of(self.key, 2);
+        let mut words = [
+            V::words_xor(high1, V::words_xor(c1, V::splat_words(third[0]))),
+            low1,
+            V::words_xor(high0, V::splat_words(c3 ^ third[1])),
+            low0,
+        ];
+        // Written out, because a loop would move the words around and the compiler leaves it a loop.
+        words = round::<V>(words, key_of(self.key, 3));
+        words = round::<V>(words, key_of(self.key, 4));
+        words = round::<V>(words, key_of(self.key, 5));
+        words = round::<V>(words, key_of(self.key, 6));
+        words = round::<V>(words, key_of(self.key, 7));
+        words = round::<V>(words, key_of(self.key, 8));
+        words = round::<V>(words, key_of(self.key, 9));
+        let [a, b, c, d] = words;
+        [V::bits_of(a), V::bits_of(b), V::bits_of(c), V::bits_of(d)]
+    }
+}
+
+impl<V: Vector> Row<Pair<V>> {
+    /// Those of the first and those of the second register.
+    #[inline(always)]
+    pub(crate) fn split(&self) -> (Row<V>, Row<V>) {
+        let Self { key, high, third: [c1, c2], product: [low, high0] } = *self;
+        (
+            Row { key, high, third: [c1.0, c2.0], product: [low.0, high0.0] },
+            Row { key, high, third: [c1.1, c2.1], product: [low.1, high0.1] },
+        )
+    }
+}
