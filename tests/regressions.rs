@@ -5,7 +5,7 @@ mod common;
 use common::engines;
 use gibbs::check::{Map, evaluate};
 use gibbs::{
-    Dual, FieldSet, Grid, InvalidValue, Limits, Model, Mppi, MppiOptions, PlanError, Real, Stage, Temperature,
+    Backend, Dual, FieldSet, Grid, InvalidValue, Limits, Model, Mppi, MppiOptions, PlanError, Real, Stage, Temperature,
 };
 
 /// Costs what its controls say, on top of a cost that is the same for all rows.
@@ -106,6 +106,15 @@ fn the_largest_horizon_is_one_that_runs() {
             matches!(refused, Err(gibbs::BuildError::Invalid(InvalidValue { field: "horizon", .. }))),
             "{refused:?}"
         );
+        if engine.backend() == Backend::Software {
+            // Such an adapter ends loops early, and would do so without a word.
+            let refused = Mppi::new(&engine, Toll { base: 0.0 }, options(most)).map(drop);
+            assert!(
+                matches!(refused, Err(gibbs::BuildError::Engine(gibbs::EngineError::OverLimit { .. }))),
+                "{refused:?}"
+            );
+            continue;
+        }
         let mut mppi = Mppi::new(&engine, Toll { base: 0.0 }, options(most)).unwrap();
         assert_eq!(mppi.plan(&[0.0]).unwrap().controls().len(), most);
     }

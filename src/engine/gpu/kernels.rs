@@ -44,6 +44,10 @@ impl Layouts {
     }
 }
 
+/// How often an invocation goes through loops, all of them together: Mesa's software adapters end every loop of a kernel after
+/// 65,535 turns and say nothing.
+pub(crate) const MOST_TURNS: u64 = 60_000;
+
 /// How many bytes of an update a kernel sees.
 pub(crate) const UPDATE_SIZE: wgpu::BufferSize = match wgpu::BufferSize::new(size_of::<Update>() as u64) {
     Some(size) => size,
@@ -99,7 +103,9 @@ impl Chain {
     pub(crate) fn parts(&self, update: &Update) -> u32 {
         let Some(steps) = self.steps else { return update.width.div_ceil(16) };
         let groups = (update.rows.div_ceil(GROUP as u32)).saturating_mul(update.problems);
-        self.enough.div_ceil(groups).clamp(1, update.horizon.div_ceil(steps))
+        let stretches = update.horizon.div_ceil(steps);
+        // No workgroup takes so many that a software adapter would end its loops: see `MOST_TURNS`.
+        self.enough.div_ceil(groups).max(stretches.div_ceil(2048)).clamp(1, stretches)
     }
 }
 
@@ -160,7 +166,8 @@ impl Device {
     /// to keep the device busy.
     pub(crate) fn does_whole(&self, program: &Program, updates: &[Update]) -> bool {
         let many = if self.software() { 2 } else { 64 };
-        let small = |u: &Update| u.rows <= if u.problems >= many { GROUP as u32 } else { 256 };
+        let turns = |u: &Update| u64::from(u.rows) * u64::from(u.horizon + u.width) / 32;
+        let small = |u: &Update| u.rows <= if u.problems >= many { GROUP as u32 } else { 256 } && turns(u) < MOST_TURNS;
         program.scoring == Scoring::Model && updates.iter().all(small)
     }
 
@@ -188,8 +195,7 @@ impl Device {
                 (Score::Rollout(rollout), group_mean, Some(shape.steps() as u32))
             }
         };
-        let [temperature, weigh] =
-            self.compile(&source::weigh(self.software()), Trust::Ours, ["temperature", "weigh"])?;
+        let [temperature, weigh] = self.compile(&source::weigh(), Trust::Ours, ["temperature", "weigh"])?;
         let weigh = steps.is_none().then_some(weigh);
         let enough = if self.software() { 8 } else { 1024 };
         let source = source::merge_and_step(shape.layout, self.software());

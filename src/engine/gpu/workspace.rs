@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use wgpu::BufferUsages as Usage;
 
 use super::device::Device;
-use super::kernels::{BINDINGS, Kernel, Score, UPDATE_SIZE};
+use super::kernels::{BINDINGS, Kernel, MOST_TURNS, Score, UPDATE_SIZE};
 use super::source::{self, Shape};
 use crate::engine::program::Program;
-use crate::engine::{Done, Fetched, Timing};
+use crate::engine::{AdapterKind, Done, Fetched, Timing};
 use crate::error::{BuildError, EngineError, PlanError};
 use crate::update::{
-    FIXED, GIVEN, GROUP, PERTURBED, Problem, SCORED, SECOND_MOMENT, SIGNED, Sums, TILE, Update, round_up,
+    DIVERGENCE, EFFECTIVE, ELITE, FIXED, GIVEN, GROUP, PERTURBED, Problem, SCORED, SECOND_MOMENT, SIGNED, Sums, TILE,
+    Update, round_up,
 };
 
 /// Bytes of the summary of a problem (`shaders/update.wgsl`): sums, then the keys of the best and the worst cost and of the
@@ -85,8 +86,8 @@ pub(crate) struct Workspace {
     sums: Vec<Sums>,
     /// Given rows in tiles, on their way to the device.
     tiled: Vec<f32>,
-    /// The last update that was carried out.
-    last: Option<Update>,
+    /// The last update that was carried out, and where it stands among the others.
+    last: Option<(Update, u32)>,
 }
 
 impl Sizes {
@@ -267,6 +268,9 @@ impl Workspace {
         updates: &[Update],
         problem: &Problem<'_>,
     ) -> Result<(), BuildError> {
+        for update in updates {
+            within_turns(&self.device, update)?;
+        }
         let shape = shape(&self.device, updates, problem);
         let whole = self.device.does_whole(program, updates);
         if self.kernel.as_ref().is_none_or(|(made, of, _)| (*made, *of) != (shape, whole)) {
@@ -314,7 +318,8 @@ impl Workspace {
             return Err(EngineError::Driver { message: "nothing was prepared".into() }.into());
         };
         let device = &self.device;
-        self.last = updates.last().copied();
+        let at = updates.len().saturating_sub(1) as u64 * stride(&self.device);
+        self.last = updates.last().map(|update| (*update, at as u32));
 
         let fresh = buffers.fields_version.is_none();
         if buffers.fields_version != Some(problem.fields_version) {
@@ -405,7 +410,7 @@ impl Workspace {
             self.device.read(&submission, &back, |bytes| out = bytemuck::pod_collect_to_vec(bytes))?;
             Ok(out)
         };
-        let (Some((shape, ..)), Some(update)) = (&self.kernel, &self.last) else { return Ok(Fetched::default()) };
+        let (Some((shape, ..)), Some((update, at))) = (&self.kernel, &self.last) else { return Ok(Fetched::default()) };
         // Of the first problem only.
         let padded = round_up(update.rows as usize, TILE) as u64;
         let size = bytes(padded * u64::from(update.width));
@@ -423,7 +428,7 @@ impl Workspace {
                 let mut pass = encoder.begin_compute_pass(&Default::default());
                 let (x, y) = spread(update.rows.div_ceil(64));
                 pass.set_pipeline(&draw);
-                pass.set_bind_group(0, &group, &[(buffers.sizes.updates - stride(&self.device)) as u32]);
+                pass.set_bind_group(0, &group, &[*at]);
                 pass.dispatch_workgroups(x, y, 1);
             }
             self.device.queue.submit([encoder.finish()]);
@@ -434,6 +439,30 @@ impl Workspace {
             log_weights: read(&buffers.log_weights, 4 * padded)?,
         })
     }
+}
+
+/// Refuses an update whose loops a software adapter would end before their time.
+fn within_turns(device: &Device, update: &Update) -> Result<(), EngineError> {
+    if device.adapter.kind != AdapterKind::Software {
+        return Ok(());
+    }
+    let (rows, horizon) = (u64::from(update.rows), u64::from(update.horizon));
+    // Two passes over the rows of each of 256 lanes for each of 28 halvings; one for each of 32 bits.
+    let passes = match update.search {
+        EFFECTIVE | DIVERGENCE => 2 * 28,
+        ELITE => 32,
+        _ => 2,
+    };
+    let searched = |turns: u64| turns * 256 / passes;
+    for (what, requested, limit) in [
+        ("time steps on a software adapter", horizon, MOST_TURNS * 4 / 5),
+        ("rows to find a temperature for on a software adapter", rows, searched(MOST_TURNS)),
+    ] {
+        if requested > limit {
+            return Err(EngineError::OverLimit { what, requested, limit });
+        }
+    }
+    Ok(())
 }
 
 /// What the rollout kernel must be specialised to.
