@@ -155,18 +155,21 @@ fn steps(engine: &Engine, samples: &[usize]) {
         let per_step = |time: Duration| 1e9 * time.as_secs_f64() / (count * T) as f64;
         let whole = whole.map_or(f64::NAN, per_step);
         let relative = whole / *first.get_or_insert(whole);
-        // A graphics card's memory is not the process's.
-        let kept = before.zip(resident()).filter(|_| engine.backend() != Backend::Gpu);
+        let kept = match engine.backend() {
+            // A graphics card's memory is not the process's: scores, log-weights and partial means, as they are allocated.
+            Backend::Gpu => Some((16 * count + 4 * (count.div_ceil(1024) + 1) * (8 + T)) as f64),
+            _ => before.zip(resident()).map(|(before, after)| (after - before).max(0.0)),
+        };
         rows.push(vec![
             count.to_string(),
             format!("{whole:.4}"),
             format!("{relative:.2}"),
             rollout.map_or("–".into(), |time| format!("{:.4}", per_step(time))),
-            kept.map_or("–".into(), |(before, after)| format!("{:.1}", (after - before).max(0.0) / count as f64)),
+            kept.map_or("–".into(), |bytes| format!("{:.1}", bytes / count as f64)),
         ]);
     }
     let head = ["K", "plan", "relative", "rollout alone", "bytes a row"];
-    print(&format!("nanoseconds per step of a rollout, T = {T}; growth of the process per row"), &head, &rows);
+    print(&format!("nanoseconds per step of a rollout, T = {T}; memory that a row takes"), &head, &rows);
 }
 
 /// 1, 2, 4, … threads, and all that there are.
