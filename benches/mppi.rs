@@ -1,19 +1,23 @@
-//! One MPPI update of the cart-pole, stage by stage, by samples K and horizon T, on the CPU and on an adapter if there is
-//! one.
+//! One update of MPPI, stage by stage, by model, samples K and horizon T, on the CPU and on an adapter if there is one.
 //!
-//! `cargo bench --bench mppi`; `cargo bench --bench mppi -- 'cpu/plan/8192x100'` for one of them. The names are
-//! backend/stage/K×T; the stages are those of [`Timing`], as the device itself measures them, and `plan` is the whole call as
-//! its caller waits for it.
+//! ```sh
+//! cargo bench --bench mppi                                    # all of them: six minutes on two cores
+//! cargo bench --bench mppi -- cpu/cart-pole/plan/8192x100     # one of them; any part of a name will do
+//! ```
+//!
+//! The names are backend/model/stage/K×T. The stages are those of [`Timing`], as the device itself measures them, and `plan`
+//! is the whole call as its caller waits for it. The throughput is in steps of rollouts, of `weigh` in rollouts.
+
+mod common;
 
 use std::time::Duration;
 
-use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
-use gibbs::models::CartPole;
-use gibbs::{Backend, Engine, EngineOptions, Limits, Mppi, MppiOptions, Noise, Temperature, Timing};
+use common::{Plan, TASKS, Task};
+use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
+use gibbs::{Backend, Engine, Timing};
 
-const SAMPLES: [usize; 4] = [128, 1024, 8192, 65536];
-const HORIZONS: [usize; 2] = [20, 100];
-const STATE: [f32; 4] = [0.3, -0.2, 2.0, 0.5];
+const SAMPLES: [usize; 5] = [128, 1024, 8192, 65536, 1 << 20];
+const HORIZONS: [usize; 4] = [16, 50, 100, 200];
 
 type Stage = fn(Timing) -> Option<Duration>;
 const STAGES: [(&str, Stage); 4] = [
@@ -23,51 +27,60 @@ const STAGES: [(&str, Stage); 4] = [
     ("plan", |timing| Some(timing.total)),
 ];
 
-/// The CPU, and the best adapter: a hardware GPU, else a software one.
-fn engines() -> Vec<Engine> {
-    let with = |backend| Engine::with(EngineOptions { backend, ..Default::default() });
-    let adapter = with(Backend::Gpu).or_else(|_| with(Backend::Software));
-    with(Backend::Cpu).into_iter().chain(adapter).collect()
+/// The most controls, K·T·M, that a benchmark is worth on a device.
+fn most(backend: Backend) -> usize {
+    match backend {
+        // Half a gigabyte of rows.
+        Backend::Cpu => 1 << 27,
+        Backend::Software => 1 << 24,
+        // It must not go over 2³¹.
+        _ => 1 << 30,
+    }
 }
 
-fn controller(engine: &Engine, samples: usize, horizon: usize) -> Mppi<4, 1, CartPole> {
-    let options = MppiOptions {
-        horizon,
-        samples,
-        temperature: Temperature::Fixed(10.0),
-        noise: Noise::Diagonal([5.0]),
-        limits: Some(Limits { low: [-20.0], high: [20.0] }),
-        ..Default::default()
-    };
-    Mppi::new(engine, CartPole::default(), options).expect("these options are valid")
+fn sizes(engine: &Engine, task: &Task) -> Vec<(usize, usize)> {
+    let all = SAMPLES.into_iter().flat_map(|samples| HORIZONS.map(|horizon| (samples, horizon)));
+    let fits = |(samples, horizon): &(usize, usize)| samples * horizon * task.controls <= most(engine.backend());
+    let (taken, left): (Vec<_>, Vec<_>) = all.partition(fits);
+    if !left.is_empty() {
+        let left: Vec<_> = left.iter().map(|(samples, horizon)| format!("{samples}x{horizon}")).collect();
+        let (backend, most) = (engine.backend(), most(engine.backend()));
+        println!("{backend}/{}: left out, with more than {most} controls: {}", task.name, left.join(", "));
+    }
+    taken
 }
 
-fn stages(criterion: &mut Criterion) {
-    for engine in engines() {
-        println!("{}: {}", engine.backend(), engine.name());
-        for (name, stage) in STAGES {
-            let mut group = criterion.benchmark_group(format!("{}/{name}", engine.backend()));
-            // Every iteration of every stage is a whole plan, so the sampling has to be frugal.
-            group.sampling_mode(SamplingMode::Flat).sample_size(10);
-            group.warm_up_time(Duration::from_millis(100)).measurement_time(Duration::from_millis(500));
-            for (samples, horizon) in SAMPLES.into_iter().flat_map(|k| HORIZONS.map(|t| (k, t))) {
-                let mut mppi = controller(&engine, samples, horizon);
-                let mut plan = || mppi.plan(&STATE).expect("the state is finite").timing();
-                if stage(plan()).is_none() {
-                    println!("{}/{name}: this device has no clock", engine.backend());
-                    break;
+fn updates(criterion: &mut Criterion) {
+    for engine in std::iter::once(common::cpu()).chain(common::adapter()) {
+        let backend = engine.backend();
+        println!("{backend}: {}", engine.name());
+        let timed = common::cart_pole(&engine, 128, 16)();
+        for task in &TASKS {
+            let sizes = sizes(&engine, task);
+            for (name, stage) in STAGES {
+                if stage(timed).is_none() {
+                    println!("{backend}/{}/{name}: this device has no clock", task.name);
+                    continue;
                 }
-                // Weighing sees a rollout's cost, everything else its steps.
-                let elements = if name == "weigh" { samples } else { samples * horizon };
-                group.throughput(Throughput::Elements(elements as u64));
-                group.bench_function(format!("{samples}x{horizon}"), |bencher| {
-                    bencher.iter_custom(|plans| (0..plans).filter_map(|_| stage(plan())).sum());
-                });
+                let mut group = criterion.benchmark_group(format!("{backend}/{}/{name}", task.name));
+                // Every iteration of every stage is a whole plan, so the sampling has to be frugal.
+                group.sampling_mode(SamplingMode::Flat).sample_size(10).nresamples(2000);
+                group.warm_up_time(Duration::from_millis(100)).measurement_time(Duration::from_millis(500));
+                for &(samples, horizon) in &sizes {
+                    let elements = if name == "weigh" { samples } else { samples * horizon };
+                    group.throughput(Throughput::Elements(elements as u64));
+                    // Built where it is wanted: criterion does not call what a filter leaves out.
+                    let mut plan: Option<Plan> = None;
+                    group.bench_function(BenchmarkId::from_parameter(format!("{samples}x{horizon}")), |bencher| {
+                        let plan = plan.get_or_insert_with(|| (task.on)(&engine, samples, horizon));
+                        bencher.iter_custom(|plans| (0..plans).filter_map(|_| stage(plan())).sum());
+                    });
+                }
+                group.finish();
             }
-            group.finish();
         }
     }
 }
 
-criterion_group!(benches, stages);
+criterion_group!(benches, updates);
 criterion_main!(benches);

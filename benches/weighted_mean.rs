@@ -1,18 +1,33 @@
-//! The weighted mean of K rows of D numbers beside a plain read of the same array, in turns: what share of the memory's
-//! bandwidth it reaches. On the CPU, where the rows lie.
+//! The weighted mean of K rows of D numbers. On the CPU, where the rows lie, beside a plain read of the same array, in turns:
+//! what share of the memory's bandwidth it reaches. On an adapter the whole call, with the way of the rows to the device.
 //!
-//! `cargo bench --bench weighted_mean`; with `-- --at-least 0.7` it fails if the largest array is averaged at less than that
-//! share. A plain read adds all numbers up, on as many threads as the mean has, with sixteen sums side by side in each of four
-//! registers; its result is used, so that it is not left out.
+//! ```sh
+//! cargo bench --bench weighted_mean
+//! cargo bench --bench weighted_mean -- --at-least 0.7    # fails if 10⁶ rows of 64 numbers are averaged at less than that share
+//! ```
+//!
+//! A plain read adds all numbers up, on as many threads as the mean has, with sixteen sums side by side in each of four
+//! registers; its result is used, so that it is not left out. An array that fits into a cache is read from there.
+
+mod common;
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use gibbs::{Backend, Engine, EngineOptions, Random, WeightedMean};
+use common::median;
+use gibbs::{Backend, Engine, Random, WeightedMean};
+use rayon::prelude::*;
 
-const SIZES: [(usize, usize); 4] = [(10_000, 64), (100_000, 64), (1_000_000, 16), (1_000_000, 64)];
+const COUNTS: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
+const WIDTHS: [usize; 5] = [4, 16, 64, 128, 256];
+/// The size whose share `--at-least` is held against.
+const HELD: (usize, usize) = (1_000_000, 64);
 const ROUNDS: usize = 15;
+/// Numbers that a thread reads in one go: a quarter of a megabyte.
+const SHARE: usize = 1 << 16;
+/// The most numbers that are sent to an adapter.
+const MOST_SENT: usize = 1 << 24;
 
 fn main() -> Result<()> {
     // `cargo bench` adds --bench.
@@ -22,47 +37,71 @@ fn main() -> Result<()> {
         ensure!(argument == "--at-least", "there is no option {argument}");
         at_least = arguments.next().context("--at-least needs a share")?.parse()?;
     }
-    let engine = Engine::with(EngineOptions { backend: Backend::Cpu, ..Default::default() })?;
-    println!("{}, medians of {ROUNDS} turns", engine.name());
-    println!("{:>9} {:>4} {:>12} {:>12} {:>8}", "K", "D", "read GB/s", "mean GB/s", "share");
-    let mut share = 0.0;
-    for (count, width) in SIZES {
-        let mut random = Random::new(7);
-        let rows: Vec<f32> = (0..count * width).map(|_| random.uniform()).collect();
-        let log_weights: Vec<f32> = (0..count).map(|_| random.normal()).collect();
-        let mut average = WeightedMean::new(&engine);
-        let (mut reads, mut means, mut shares) = (Vec::new(), Vec::new(), Vec::new());
-        for round in 0..=ROUNDS {
-            let clock = Instant::now();
-            black_box(sum(&rows));
-            let read = clock.elapsed();
-            let clock = Instant::now();
-            black_box(average.compute(&rows, &log_weights)?.mean());
-            let mean = clock.elapsed();
-            // The first turn allocates.
-            if round > 0 {
-                reads.push(read);
-                means.push(mean);
-                shares.push(read.as_secs_f64() / mean.as_secs_f64());
+    let mut held = 0.0;
+    for engine in std::iter::once(common::cpu()).chain(common::adapter()) {
+        println!("{}, medians of {ROUNDS} turns", engine.name());
+        let cpu = engine.backend() == Backend::Cpu;
+        match cpu {
+            true => println!("{:>9} {:>4} {:>12} {:>12} {:>8}", "K", "D", "read GB/s", "mean GB/s", "share"),
+            false => println!("{:>9} {:>4} {:>12} {:>12}", "K", "D", "ms", "mean GB/s"),
+        }
+        for (count, width) in COUNTS.into_iter().flat_map(|count| WIDTHS.map(|width| (count, width))) {
+            if !cpu && count * width > MOST_SENT {
+                continue;
+            }
+            let [read, mean, share] = measure(&engine, count, width)?;
+            let speed = |seconds: f64| (4 * count * width) as f64 / seconds * 1e-9;
+            match cpu {
+                true => println!("{count:>9} {width:>4} {:>12.2} {:>12.2} {share:>8.2}", speed(read), speed(mean)),
+                false => println!("{count:>9} {width:>4} {:>12.4} {:>12.2}", 1e3 * mean, speed(mean)),
+            }
+            if cpu && (count, width) == HELD {
+                held = share;
             }
         }
-        let speed = |time: Duration| (4 * rows.len()) as f64 / time.as_secs_f64() * 1e-9;
-        shares.sort_by(f64::total_cmp);
-        share = shares[ROUNDS / 2];
-        println!("{count:>9} {width:>4} {:>12.2} {:>12.2} {share:>8.2}", speed(median(reads)), speed(median(means)));
     }
-    ensure!(share >= at_least, "the share is {share:.2}, below {at_least}");
+    ensure!(held >= at_least, "the share of {} x {} is {held:.2}, below {at_least}", HELD.0, HELD.1);
     Ok(())
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 2]
+/// Seconds of a plain read and of a mean, and the median of their quotients.
+fn measure(engine: &Engine, count: usize, width: usize) -> Result<[f64; 3]> {
+    let mut random = Random::new(7);
+    let rows: Vec<f32> = (0..count * width).map(|i| (i * 37 % 101) as f32).collect();
+    let log_weights: Vec<f32> = (0..count).map(|_| random.normal()).collect();
+    let mut average = WeightedMean::new(engine);
+    // Small arrays several times, so that a turn is long enough for the clock.
+    let repeats = (1_000_000 / (count * width)).clamp(1, 100);
+    let time = |job: &mut dyn FnMut() -> Result<()>| -> Result<Duration> {
+        let clock = Instant::now();
+        for _ in 0..repeats {
+            job()?;
+        }
+        Ok(clock.elapsed() / repeats as u32)
+    };
+    let (mut reads, mut means, mut shares) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..=ROUNDS {
+        let read = time(&mut || {
+            black_box(sum(&rows));
+            Ok(())
+        })?;
+        let mean = time(&mut || {
+            black_box(average.compute(&rows, &log_weights)?.mean());
+            Ok(())
+        })?;
+        // The first turn allocates.
+        if round > 0 {
+            reads.push(read);
+            means.push(mean);
+            shares.push(read.as_secs_f64() / mean.as_secs_f64());
+        }
+    }
+    shares.sort_by(f64::total_cmp);
+    Ok([median(reads).as_secs_f64(), median(means).as_secs_f64(), shares[ROUNDS / 2]])
 }
 
-/// The sum of all numbers, on all threads.
+/// The sum of all numbers, on all threads if there are many.
 fn sum(values: &[f32]) -> f32 {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let part = |values: &[f32]| {
         let mut sums = [0.0_f32; 64];
         for chunk in values.as_chunks::<64>().0 {
@@ -72,9 +111,8 @@ fn sum(values: &[f32]) -> f32 {
         }
         sums.iter().sum::<f32>()
     };
-    std::thread::scope(|scope| {
-        let parts = values.chunks(values.len().div_ceil(threads)).map(|values| scope.spawn(move || part(values)));
-        let running: Vec<_> = parts.collect();
-        running.into_iter().map(|thread| thread.join().expect("sums do not panic")).sum()
-    })
+    match values.len() {
+        ..=SHARE => part(values),
+        _ => values.par_chunks(SHARE).map(part).sum(),
+    }
 }

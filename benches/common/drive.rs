@@ -1,0 +1,54 @@
+//! A robot on two wheels among three discs: the comparison published with MPPI-Generic (B. Vlahov and others,
+//! *MPPI-Generic*, 2024). It starts at (0, 0), facing along x, and should come to (10, 10) and face the same way.
+
+use gibbs::models::{DifferentialDrive, Quadratic};
+use gibbs::{Cost, Grid, Limits, Model, MppiOptions, Noise, Real, Stage, Temperature, WithCost};
+
+/// Where it starts (m, m, rad).
+pub const START: [f32; 3] = [0.0; 3];
+const GOAL: [f32; 3] = [10.0, 10.0, 0.0];
+
+/// The map is 11 × 11 m, from the origin on.
+const CELLS: usize = 110;
+const CELL: f32 = 0.1;
+/// Centres and radii (m).
+const DISCS: [[f32; 3]; 3] = [[8.0, 8.0, 0.4], [4.0, 6.0, 0.5], [6.0, 5.0, 0.3]];
+
+/// What a step costs: 0.1 ((x − 10)² + (y − 10)²) + 0.1 ψ² + 10 map(x, y), with ψ wrapped, and the map 1 in the cells whose
+/// centre lies in a disc, 0 in the others and 1 outside. The weights are ours, all else is as published.
+pub struct DriveCost {
+    pose: Quadratic<3, 2>,
+    map: f32,
+}
+
+impl Cost<3, 2> for DriveCost {
+    #[inline(always)]
+    fn cost<R: Real>(&self, at: &Stage<R>, pose: [R; 3], u: [R; 2]) -> R {
+        at.sample(0, pose[0], pose[1]).mul_add(self.map, self.pose.cost(at, pose, u))
+    }
+}
+
+pub fn robot() -> WithCost<DifferentialDrive, DriveCost> {
+    let pose = Quadratic { target: GOAL, angles: [false, false, true], state: [0.1, 0.1, 0.1], ..Quadratic::default() };
+    let robot = DifferentialDrive { radius: 1.0, track: 1.0, ..DifferentialDrive::default() };
+    robot.with_cost(DriveCost { pose, map: 10.0 })
+}
+
+fn map() -> Grid {
+    let inside = |x: f32, y: f32| DISCS.iter().any(|[cx, cy, radius]| (x - cx).hypot(y - cy) <= *radius);
+    let grid = Grid::from_fn(CELLS, CELLS, CELL, [0.0; 2], |x, y| f32::from(inside(x, y)));
+    grid.and_then(|grid| grid.with_outside(1.0)).expect("the numbers are finite")
+}
+
+pub fn options(samples: usize, horizon: usize) -> MppiOptions<2> {
+    MppiOptions {
+        horizon,
+        samples,
+        dt: 0.02,
+        temperature: Temperature::Fixed(1.0),
+        noise: Noise::Diagonal([0.2; 2]),
+        limits: Some(Limits { low: [-0.35; 2], high: [0.5; 2] }),
+        fields: vec![map()],
+        ..Default::default()
+    }
+}

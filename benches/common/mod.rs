@@ -1,0 +1,96 @@
+//! The tasks that the benchmarks share: for each, a plan by so many samples over so many steps.
+
+#![allow(dead_code, reason = "each benchmark uses a part of this")]
+
+pub mod drive;
+
+use std::time::Duration;
+
+use gibbs::models::{CartPole, Quadrotor};
+use gibbs::{
+    Backend, Engine, EngineError, EngineOptions, Limits, Model, Mppi, MppiOptions, Noise, Temperature, Timing,
+};
+
+/// Carries one update out, and tells how long its parts took.
+pub type Plan = Box<dyn FnMut() -> Timing>;
+
+pub struct Task {
+    pub name: &'static str,
+    /// M, the controls of a step.
+    pub controls: usize,
+    /// A controller on an engine, by samples and horizon.
+    pub on: fn(&Engine, usize, usize) -> Plan,
+}
+
+pub const TASKS: [Task; 3] = [
+    Task { name: "cart-pole", controls: 1, on: cart_pole },
+    Task { name: "drive", controls: 2, on: drive },
+    Task { name: "quadrotor", controls: 4, on: quadrotor },
+];
+
+/// Neither hanging at rest nor upright, so that every term counts.
+pub const SWINGING: [f32; 4] = [0.3, -0.2, 2.0, 0.5];
+
+pub fn cart_pole_options(samples: usize, horizon: usize) -> MppiOptions<1> {
+    MppiOptions {
+        horizon,
+        samples,
+        temperature: Temperature::Fixed(10.0),
+        noise: Noise::Diagonal([5.0]),
+        limits: Some(Limits { low: [-20.0], high: [20.0] }),
+        ..Default::default()
+    }
+}
+
+pub fn cart_pole(engine: &Engine, samples: usize, horizon: usize) -> Plan {
+    plan(engine, CartPole::default(), SWINGING, cart_pole_options(samples, horizon))
+}
+
+pub fn drive(engine: &Engine, samples: usize, horizon: usize) -> Plan {
+    plan(engine, drive::robot(), drive::START, drive::options(samples, horizon))
+}
+
+/// Three metres from where it should hover.
+pub fn quadrotor(engine: &Engine, samples: usize, horizon: usize) -> Plan {
+    let drone = Quadrotor::default();
+    let mut away = Quadrotor::LEVEL;
+    away[..3].copy_from_slice(&[2.0, -2.0, 1.0]);
+    let options = MppiOptions {
+        horizon,
+        samples,
+        temperature: Temperature::Fixed(10.0),
+        noise: Noise::Diagonal([1.0, 1.0, 1.0, 3.0]),
+        limits: Some(Limits { low: [-3.0, -3.0, -3.0, 0.0], high: [3.0, 3.0, 3.0, 20.0] }),
+        initial: [0.0, 0.0, 0.0, drone.hover()],
+        ..Default::default()
+    };
+    plan(engine, drone, away, options)
+}
+
+pub fn plan<const N: usize, const M: usize, D: Model<N, M>>(
+    engine: &Engine,
+    model: D,
+    state: [f32; N],
+    options: MppiOptions<M>,
+) -> Plan {
+    let mut mppi = Mppi::new(engine, model, options).expect("these options are valid");
+    Box::new(move || mppi.plan(&state).expect("a rollout of finite cost").timing())
+}
+
+pub fn engine(backend: Backend) -> Result<Engine, EngineError> {
+    Engine::with(EngineOptions { backend, ..Default::default() })
+}
+
+/// The best adapter: a hardware GPU, else a software one.
+pub fn adapter() -> Option<Engine> {
+    engine(Backend::Gpu).or_else(|_| engine(Backend::Software)).ok()
+}
+
+pub fn cpu() -> Engine {
+    engine(Backend::Cpu).expect("the CPU is always there")
+}
+
+pub fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}

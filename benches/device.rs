@@ -1,0 +1,279 @@
+//! What a device does, in tables to be pasted: time per step of a rollout by K, small plans beside a round trip, stages by K
+//! and T, threads, and how long a model takes to become a kernel. On the CPU, and on an adapter if there is one.
+//!
+//! ```sh
+//! cargo bench --bench device                               # the CPU and the best adapter: some minutes
+//! cargo bench --bench device -- --backend gpu              # what somebody with a GPU runs to fill in the record
+//! cargo bench --bench device -- --only latency,start       # some of the tables
+//! ```
+//!
+//! The task is the shipped cart-pole, but for the start of kernels, where it is each shipped model. Times are medians.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use clap::{Parser, ValueEnum};
+use common::{Plan, cart_pole, median};
+use gibbs::models::{
+    Bicycle, CartPole, DifferentialDrive, DoubleIntegrator, Pendulum, PlanarQuadrotor, Quadrotor, Unicycle,
+};
+use gibbs::{Backend, Engine, Model, MppiOptions};
+
+#[derive(Parser)]
+struct Arguments {
+    /// cpu, gpu or software; several with commas. Otherwise the CPU and the best adapter.
+    #[arg(long, value_delimiter = ',')]
+    backend: Vec<Backend>,
+    /// The tables; several with commas. Otherwise all.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Table>,
+    /// The most samples of a plan.
+    #[arg(long, default_value_t = 1 << 20)]
+    most: usize,
+    /// `cargo bench` adds it.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Table {
+    /// Time per step of a rollout by K, and memory.
+    Steps,
+    /// One thread, and more of them. The CPU's.
+    Threads,
+    /// A small plan beside an empty round trip.
+    Latency,
+    /// Each stage by K and T.
+    Stages,
+    /// From a model to its first plan. Of adapters.
+    Start,
+}
+
+const T: usize = 100;
+const FEWEST: usize = 4096;
+
+fn main() -> Result<()> {
+    // SAFETY: there is no other thread yet. Drivers keep compiled kernels on disk; here they should be compiled.
+    unsafe {
+        std::env::set_var("MESA_SHADER_CACHE_DISABLE", "true");
+        std::env::set_var("__GL_SHADER_DISK_CACHE", "0");
+    }
+    let arguments = Arguments::parse();
+    let engines = match &arguments.backend[..] {
+        [] => std::iter::once(common::cpu()).chain(common::adapter()).collect(),
+        named => named.iter().map(|backend| common::engine(*backend)).collect::<Result<Vec<_>, _>>()?,
+    };
+    let wanted = |table| arguments.only.is_empty() || arguments.only.contains(&table);
+    let samples: Vec<usize> = (0..).map(|i| FEWEST << i).take_while(|samples| *samples <= arguments.most).collect();
+    if samples.is_empty() {
+        bail!("--most {} is below {FEWEST}", arguments.most);
+    }
+    for engine in &engines {
+        heading(engine);
+        let cpu = engine.backend() == Backend::Cpu;
+        if wanted(Table::Steps) {
+            steps(engine, &samples);
+        }
+        if wanted(Table::Threads) && cpu {
+            threads(engine, &samples)?;
+        }
+        if wanted(Table::Latency) {
+            latency(engine)?;
+        }
+        if wanted(Table::Stages) {
+            stages(engine, arguments.most);
+        }
+        if wanted(Table::Start) && !cpu {
+            start(engine)?;
+        }
+    }
+    Ok(())
+}
+
+/// The device, its driver, and the machine.
+fn heading(engine: &Engine) {
+    let name = engine.name();
+    let adapter =
+        Engine::adapters().into_iter().find(|adapter| format!("{} on {}", adapter.name, adapter.interface) == name);
+    let driver = adapter.map_or_else(String::new, |adapter| format!(", {}", adapter.driver));
+    println!("gibbs {}, {}: {name}{driver}", env!("CARGO_PKG_VERSION"), engine.backend());
+}
+
+/// Right-aligned columns, each as wide as its widest cell.
+fn print(title: &str, head: &[&str], rows: &[Vec<String>]) {
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.chain([head[column].chars().count()]).max().unwrap_or(0)
+    };
+    println!("\n{title}");
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let cells: Vec<_> = cells.enumerate().map(|(column, cell)| format!("{cell:>0$}", width(column))).collect();
+        println!("  {}", cells.join("  "));
+    };
+    line(&mut head.iter().copied());
+    for row in rows {
+        line(&mut row.iter().map(String::as_str));
+    }
+}
+
+fn milliseconds(time: impl Into<Option<Duration>>) -> String {
+    // A dash where the device has no clock.
+    time.into().map_or("–".into(), |time| format!("{:.4}", 1e3 * time.as_secs_f64()))
+}
+
+/// Rollout, weighing, mean, step, and the whole plan: medians of plans over half a second, or of five if that is longer.
+fn measure(plan: &mut Plan) -> [Option<Duration>; 5] {
+    plan();
+    let mut times = [const { Vec::new() }; 5];
+    let clock = Instant::now();
+    while times[4].len() < 5 || (times[4].len() < 1000 && clock.elapsed() < Duration::from_millis(500)) {
+        let timing = plan();
+        let stages = [timing.rollout, timing.weigh, timing.mean, timing.step, Some(timing.total)];
+        times.iter_mut().zip(stages).for_each(|(times, stage)| times.extend(stage));
+    }
+    times.map(|times| (!times.is_empty()).then(|| median(times)))
+}
+
+/// What this process has in memory, in bytes; known on Linux.
+fn resident() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.split_whitespace().next()?.parse::<f64>().ok().map(|kilobytes| 1024.0 * kilobytes)
+}
+
+fn steps(engine: &Engine, samples: &[usize]) {
+    // Threads and pipelines are not the rows'.
+    cart_pole(engine, 128, T)();
+    let mut rows = Vec::new();
+    let mut first = None;
+    for &count in samples {
+        let before = resident();
+        let mut plan = cart_pole(engine, count, T);
+        let [rollout, .., whole] = measure(&mut plan);
+        let per_step = |time: Duration| 1e9 * time.as_secs_f64() / (count * T) as f64;
+        let whole = whole.map_or(f64::NAN, per_step);
+        let relative = whole / *first.get_or_insert(whole);
+        let kept = match engine.backend() {
+            // A graphics card's memory is not the process's: scores, log-weights and partial means, as they are allocated.
+            Backend::Gpu => Some((16 * count + 4 * (count.div_ceil(1024) + 1) * (8 + T)) as f64),
+            _ => before.zip(resident()).map(|(before, after)| (after - before).max(0.0)),
+        };
+        rows.push(vec![
+            count.to_string(),
+            format!("{whole:.4}"),
+            format!("{relative:.2}"),
+            rollout.map_or("–".into(), |time| format!("{:.4}", per_step(time))),
+            kept.map_or("–".into(), |bytes| format!("{:.1}", bytes / count as f64)),
+        ]);
+    }
+    let head = ["K", "plan", "relative", "rollout alone", "bytes a row"];
+    print(&format!("nanoseconds per step of a rollout, T = {T}; memory that a row takes"), &head, &rows);
+}
+
+/// 1, 2, 4, … threads, and all that there are.
+fn threads(engine: &Engine, samples: &[usize]) -> Result<()> {
+    let all = std::thread::available_parallelism()?.get();
+    let mut counts: Vec<usize> = (0..).map(|i| 1 << i).take_while(|count| *count < all).collect();
+    counts.push(all);
+    let pools = counts.iter().map(|count| rayon::ThreadPoolBuilder::new().num_threads(*count).build());
+    let pools = pools.collect::<Result<Vec<_>, _>>()?;
+    let mut rows = Vec::new();
+    for count in [128, 1024].into_iter().chain(samples.iter().copied()) {
+        let time = |pool: &rayon::ThreadPool| pool.install(|| measure(&mut cart_pole(engine, count, T))[4]);
+        let times: Vec<Duration> = pools.iter().filter_map(time).collect();
+        let gain = times[0].as_secs_f64() / times[times.len() - 1].as_secs_f64();
+        let cells = times.iter().map(|time| milliseconds(*time));
+        rows.push([count.to_string()].into_iter().chain(cells).chain([format!("{gain:.2}")]).collect());
+    }
+    let names: Vec<String> = counts.iter().map(|count| count.to_string()).collect();
+    let head: Vec<&str> = ["K"].into_iter().chain(names.iter().map(String::as_str)).chain(["gain"]).collect();
+    print(&format!("milliseconds a plan by threads, T = {T}"), &head, &rows);
+    Ok(())
+}
+
+fn latency(engine: &Engine) -> Result<()> {
+    const CALLS: usize = 1000;
+    let row = |name: &str, mut times: Vec<Duration>| {
+        times.sort();
+        let at = |share: f64| milliseconds(times[(share * (CALLS - 1) as f64) as usize]);
+        (times[CALLS / 2], vec![name.into(), at(0.0), at(0.5), at(0.9), at(0.99), at(1.0)])
+    };
+    let mut plan = cart_pole(engine, 128, 20);
+    for _ in 0..20 {
+        plan();
+    }
+    let (small, plan) = row("plan, 128 × 20", (0..CALLS).map(|_| plan().total).collect());
+    let mut rows = vec![plan];
+    let mut ratio = String::new();
+    if engine.backend() != Backend::Cpu {
+        let (empty, trips) =
+            row("empty round trip", (0..CALLS).map(|_| engine.round_trip()).collect::<Result<_, _>>()?);
+        rows.push(trips);
+        ratio = format!("; the plan is {:.2} round trips", small.as_secs_f64() / empty.as_secs_f64());
+    }
+    let title = format!("milliseconds of {CALLS} calls{ratio}");
+    print(&title, &["", "least", "median", "90 %", "99 %", "most"], &rows);
+    Ok(())
+}
+
+fn stages(engine: &Engine, most: usize) {
+    let mut rows = Vec::new();
+    for samples in [1024, 8192, 65536, 1 << 20].into_iter().filter(|samples| *samples <= most) {
+        for horizon in [16, 50, 100, 200] {
+            let times = measure(&mut cart_pole(engine, samples, horizon));
+            rows.push([samples.to_string(), horizon.to_string()].into_iter().chain(times.map(milliseconds)).collect());
+        }
+    }
+    let head = ["K", "T", "rollout", "weigh", "mean", "step", "plan"];
+    print(
+        "milliseconds of each stage, as the device measures it, and of the plan, as its caller waits for it",
+        &head,
+        &rows,
+    );
+}
+
+/// How long it took to build a controller, and to plan for the first time.
+type Start = fn(&Engine) -> Result<[Duration; 2]>;
+
+fn first_plan<const N: usize, const M: usize, D: Model<N, M>>(
+    engine: &Engine,
+    model: D,
+    state: [f32; N],
+) -> Result<[Duration; 2]> {
+    let clock = Instant::now();
+    let mut mppi = gibbs::Mppi::new(engine, model, MppiOptions::default())?;
+    let built = clock.elapsed();
+    let clock = Instant::now();
+    mppi.plan(&state)?;
+    Ok([built, clock.elapsed()])
+}
+
+const MODELS: [(&str, Start); 8] = [
+    ("CartPole", |engine| first_plan(engine, CartPole::default(), [0.1; 4])),
+    ("Pendulum", |engine| first_plan(engine, Pendulum::default(), [0.1; 2])),
+    ("DoubleIntegrator", |engine| first_plan(engine, DoubleIntegrator::default(), [0.1; 4])),
+    ("Unicycle", |engine| first_plan(engine, Unicycle::default(), [0.1; 3])),
+    ("DifferentialDrive", |engine| first_plan(engine, DifferentialDrive::default(), [0.1; 3])),
+    ("Bicycle", |engine| first_plan(engine, Bicycle::default(), [0.1; 4])),
+    ("PlanarQuadrotor", |engine| first_plan(engine, PlanarQuadrotor::default(), [0.1; 6])),
+    ("Quadrotor", |engine| first_plan(engine, Quadrotor::default(), Quadrotor::LEVEL)),
+];
+
+/// Each model on an engine of its own, and once more on the same engine, which keeps its kernels.
+fn start(engine: &Engine) -> Result<()> {
+    let mut rows = Vec::new();
+    for (name, first) in MODELS {
+        let clock = Instant::now();
+        let fresh = Engine::with(engine.options().clone())?;
+        let opened = clock.elapsed();
+        let [built, planned] = first(&fresh)?;
+        let [again, _] = first(&fresh)?;
+        let cells = [opened, built, planned, built + planned, again].map(milliseconds);
+        rows.push([name.to_owned()].into_iter().chain(cells).collect());
+    }
+    let head = ["", "open the device", "build", "first plan", "model to plan", "build another"];
+    print("milliseconds from a model to its first plan, drivers' caches on disk switched off", &head, &rows);
+    Ok(())
+}
