@@ -24,18 +24,18 @@ ZERO, HALF, ONE, TWO = f(0), f(0.5), f(1), f(2)
 TAU, PER_CIRCLE, QUARTER, PER_QUARTER, LN2 = f(2 * np.pi), f(0.5 / np.pi), f(0.5 * np.pi), f(2 / np.pi), f(np.log(2))
 UNIT = f(2.0**-24)
 
-inline = njit(fastmath=True, inline="always")
+function = njit(fastmath=True)  # which LLVM inlines
 
 
 # -- sine, cosine and logarithm ------------------------------------------------------------------------------------------------
 
 
-@inline
+@function
 def library_sin_cos(x):
     return math.sin(x), math.cos(x)
 
 
-@inline
+@function
 def library_log(x):
     return math.log(x)
 
@@ -44,7 +44,7 @@ S1, S2, S3 = f(-1.6666654611e-1), f(8.3321608736e-3), f(-1.9515295891e-4)  # Cep
 C1, C2, C3 = f(4.166664568298827e-2), f(-1.388731625493765e-3), f(2.443315711809948e-5)  # Cephes, cosf
 
 
-@inline
+@function
 def polynomial_sin_cos(x):
     turns = np.floor(x * PER_QUARTER + HALF)
     quarter = np.int32(turns)
@@ -64,7 +64,7 @@ L6, L7, L8 = f(1.1676998740e-1), f(-1.1514610310e-1), f(7.0376836292e-2)
 MANTISSA, ROOT_HALF, BIAS = np.int32(0x007FFFFF), np.int32(0x3F3504F3), np.int32(0x3F800000)
 
 
-@inline
+@function
 def polynomial_log(x):
     # x = 2^e m with m between √½ and √2.
     bits = x.view(np.int32) + (BIAS - ROOT_HALF)
@@ -79,7 +79,7 @@ def polynomial_log(x):
 
 
 def drawing(sin_cos, log):
-    @njit(fastmath=True)
+    @function
     def draw(state, nominal, sigma, low, high, controls):
         """Perturbed and clipped controls [coordinates, LANES]; the coordinates are T × M, and one more if that is odd."""
         for i in range(0, controls.shape[0], 2):
@@ -113,14 +113,15 @@ def cartpole_rollouts(sin_cos):
     w_position, w_speed, w_angle = f(p.w_position), f(p.w_speed), f(p.w_angle)
     w_rate, w_force, w_terminal = f(p.w_rate), f(p.w_force), f(p.w_terminal)
 
-    @inline
+    @function
     def state_cost(x, speed, angle, rate):
         _, cos = sin_cos(angle)
         return w_position * x * x + w_speed * speed * speed + w_angle * (ONE + cos) + w_rate * rate * rate
 
-    @njit(fastmath=True)
+    @function
     def roll(start, horizon, controls, _map, costs):
-        x, speed, angle, rate = (np.full(LANES, start[i], np.float32) for i in range(4))
+        x, speed = np.full(LANES, start[0], np.float32), np.full(LANES, start[1], np.float32)
+        angle, rate = np.full(LANES, start[2], np.float32), np.full(LANES, start[3], np.float32)
         costs[:] = ZERO
         for t in range(horizon):
             for k in range(LANES):
@@ -145,7 +146,7 @@ def drive_rollouts(sin_cos):
     per_cell, last, most, outside = f(1.0 / p.cell), f(p.cells - 1), f(p.cells - 0.5), f(p.outside)
     width, corner = np.int32(p.cells), np.int32(p.cells - 2)
 
-    @inline
+    @function
     def look_up(values, x, y):
         gx, gy = x * per_cell - HALF, y * per_cell - HALF
         inside = (gx >= -HALF) & (gx <= most) & (gy >= -HALF) & (gy <= most)
@@ -158,9 +159,10 @@ def drive_rollouts(sin_cos):
         low, high = v00 + fx * (v10 - v00), v01 + fx * (v11 - v01)
         return low + fy * (high - low) if inside else outside
 
-    @njit(fastmath=True)
+    @function
     def roll(start, horizon, controls, values, costs):
-        x, y, heading = (np.full(LANES, start[i], np.float32) for i in range(3))
+        x, y = np.full(LANES, start[0], np.float32), np.full(LANES, start[1], np.float32)
+        heading = np.full(LANES, start[2], np.float32)
         costs[:] = ZERO
         for t in range(horizon):
             for k in range(LANES):
@@ -177,7 +179,7 @@ def drive_rollouts(sin_cos):
     return roll
 
 
-@njit(fastmath=True)
+@function
 def average(costs, controls, per_temperature, mean):
     """The weighted mean of a block under weights that are 1 for its least cost; returns that cost and the sum of weights."""
     least = costs.min()
@@ -190,7 +192,7 @@ def average(costs, controls, per_temperature, mean):
     return least, weights.sum()
 
 
-@njit(fastmath=True)
+@function
 def merge(least, total, means, per_temperature, mean):
     scale = np.exp((least.min() - least) * per_temperature)
     scale /= (scale * total).sum()
