@@ -24,7 +24,9 @@ ZERO, HALF, ONE, TWO = f(0), f(0.5), f(1), f(2)
 TAU, PER_CIRCLE, QUARTER, PER_QUARTER, LN2 = f(2 * np.pi), f(0.5 / np.pi), f(0.5 * np.pi), f(2 / np.pi), f(np.log(2))
 UNIT = f(2.0**-24)
 
-function = njit(fastmath=True)  # which LLVM inlines
+# The test for a division by zero would keep a loop from becoming vector instructions.
+compiled = functools.partial(njit, fastmath=True, error_model="numpy")
+function = compiled()  # which LLVM inlines
 
 
 # -- sine, cosine and logarithm ------------------------------------------------------------------------------------------------
@@ -67,7 +69,7 @@ MANTISSA, ROOT_HALF, BIAS = np.int32(0x007FFFFF), np.int32(0x3F3504F3), np.int32
 @function
 def polynomial_log(x):
     # x = 2^e m with m between √½ and √2.
-    bits = x.view(np.int32) + (BIAS - ROOT_HALF)
+    bits = np.float32(x).view(np.int32) + (BIAS - ROOT_HALF)
     exponent = f((bits >> np.int32(23)) - np.int32(127))
     m = np.int32((bits & MANTISSA) + ROOT_HALF).view(np.float32) - ONE
     z = m * m
@@ -214,7 +216,7 @@ def kernels(task, maths):
     draw = drawing(sin_cos, log)
     roll = {"cartpole": cartpole_rollouts, "drive": drive_rollouts}[task](sin_cos)
 
-    @njit(parallel=True, fastmath=True)
+    @compiled(parallel=True)
     def update(start, horizon, random, nominal, sigma, low, high, values, per_temperature, controls, costs, parts):
         blocks = costs.shape[0]
         least, total = np.empty(blocks, np.float32), np.empty(blocks, np.float32)
@@ -224,7 +226,7 @@ def kernels(task, maths):
             least[b], total[b] = average(costs[b], controls[b], per_temperature, parts[b])
         merge(least, total, parts, per_temperature, nominal)
 
-    @njit(parallel=True, fastmath=True)
+    @compiled(parallel=True)
     def recompute(start, horizon, values, given, per_temperature, controls, costs, parts, mean):
         """The costs of the rows, and their mean under the costs given."""
         blocks = costs.shape[0]
