@@ -146,25 +146,14 @@ def drive_rollouts(sin_cos):
     p, dt, half_dt = Drive, f(DT), f(0.5 * DT)
     goal_x, goal_y, w_goal, w_heading, w_map = f(p.goal[0]), f(p.goal[1]), f(p.w_goal), f(p.w_heading), f(p.w_map)
     per_cell, last, most, outside = f(1.0 / p.cell), f(p.cells - 1), f(p.cells - 0.5), f(p.outside)
-    width, corner = np.int32(p.cells), np.int32(p.cells - 2)
-
-    @function
-    def look_up(values, x, y):
-        gx, gy = x * per_cell - HALF, y * per_cell - HALF
-        inside = (gx >= -HALF) & (gx <= most) & (gy >= -HALF) & (gy <= most)
-        gx, gy = min(max(gx, ZERO), last), min(max(gy, ZERO), last)
-        ix, iy = min(np.int32(gx), corner), min(np.int32(gy), corner)
-        fx, fy = gx - f(ix), gy - f(iy)
-        at = np.uint32(iy * width + ix)  # not negative, which spares the test of an index from the end
-        v00, v10 = values[at], values[at + np.uint32(1)]
-        v01, v11 = values[at + np.uint32(width)], values[at + np.uint32(width + 1)]
-        low, high = v00 + fx * (v10 - v00), v01 + fx * (v11 - v01)
-        return low + fy * (high - low) if inside else outside
+    width, corner, one, up = np.int32(p.cells), np.int32(p.cells - 2), np.uint32(1), np.uint32(p.cells)
 
     @function
     def roll(start, horizon, controls, values, costs):
         x, y = np.full(LANES, start[0], np.float32), np.full(LANES, start[1], np.float32)
         heading = np.full(LANES, start[2], np.float32)
+        fx, fy, at = np.empty(LANES, np.float32), np.empty(LANES, np.float32), np.empty(LANES, np.int32)
+        corners = np.empty((4, LANES), np.float32)
         costs[:] = ZERO
         for t in range(horizon):
             for k in range(LANES):
@@ -176,7 +165,21 @@ def drive_rollouts(sin_cos):
                 heading[k] += turn
                 off = heading[k] - TAU * np.floor(heading[k] * PER_CIRCLE + HALF)
                 dx, dy = x[k] - goal_x, y[k] - goal_y
-                costs[k] += w_goal * (dx * dx + dy * dy) + w_heading * off * off + w_map * look_up(values, x[k], y[k])
+                costs[k] += w_goal * (dx * dx + dy * dy) + w_heading * off * off
+                gx, gy = min(max(x[k] * per_cell - HALF, ZERO), last), min(max(y[k] * per_cell - HALF, ZERO), last)
+                ix, iy = min(np.int32(gx), corner), min(np.int32(gy), corner)
+                fx[k], fy[k], at[k] = gx - f(ix), gy - f(iy), iy * width + ix
+            # On its own: LLVM cannot tell that what it reads is not what the loops around it write.
+            for k in range(LANES):
+                i = np.uint32(at[k])  # which spares the test of an index from the end
+                corners[0, k], corners[1, k] = values[i], values[i + one]
+                corners[2, k], corners[3, k] = values[i + up], values[i + up + one]
+            for k in range(LANES):
+                gx, gy = x[k] * per_cell - HALF, y[k] * per_cell - HALF
+                inside = (gx >= -HALF) & (gx <= most) & (gy >= -HALF) & (gy <= most)
+                low = corners[0, k] + fx[k] * (corners[1, k] - corners[0, k])
+                high = corners[2, k] + fx[k] * (corners[3, k] - corners[2, k])
+                costs[k] += w_map * (low + fy[k] * (high - low) if inside else outside)
 
     return roll
 
