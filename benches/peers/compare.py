@@ -34,7 +34,7 @@ PEERS = {
     "numba_simd": (["numba_peer.py", "--maths", "polynomials"], False),
     "numpy": (["numpy_peer.py"], False),
 }
-USUAL = ("pytorch_mppi", "jax", "numba", "numba_simd", "numpy")
+USUAL = ("pytorch_mppi", "pytorch_mppi_compiled", "jax", "numba", "numba_simd", "numpy")
 # A ratio at fewer samples than these is not held against --at-least: there, calls count for more than work.
 LEAST_SAMPLES = 1024
 
@@ -74,8 +74,12 @@ class Worker:
         return tuple(map(float, answer.split(",")[5:]))
 
     def end(self):
-        self.process.kill()
-        self.process.wait()
+        self.go_on()
+        self.process.stdin.close()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
 
 
 def build():
@@ -215,7 +219,7 @@ def floor(text):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", nargs="+", choices=SIZES, default=SMALL)
-    parser.add_argument("--sizes", nargs="+", type=int, metavar="K", help="rollouts (default: 128 to 16384; of the car, 2048)")
+    parser.add_argument("--sizes", nargs="+", type=int, metavar="K", help="rollouts (128 to 16384; of the car, 2048)")
     parser.add_argument("--horizon", type=int, default=100, metavar="T", help="time steps; of the car, levels")
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=USUAL)
     parser.add_argument("--backend", action="append", help="of gibbs: cpu (default), software, gpu or auto; may repeat")
@@ -225,8 +229,8 @@ def main():
     parser.add_argument("--csv", metavar="FILE", help="write every measurement")
     parser.add_argument("--markdown", metavar="FILE", help="write the tables")
     parser.add_argument("--plot", metavar="FILE", help="draw time by rollouts")
-    parser.add_argument("--at-least", nargs="+", type=floor, default=[], metavar="PEER=R",
-                        help=f"fail if a peer takes less than R times as long as gibbs at {LEAST_SAMPLES} rollouts or more")
+    at_least = f"fail if a peer takes less than R times as long as gibbs at {LEAST_SAMPLES} rollouts or more"
+    parser.add_argument("--at-least", nargs="+", type=floor, default=[], metavar="PEER=R", help=at_least)
     arguments = parser.parse_args()
     if arguments.threads is None:
         arguments.threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

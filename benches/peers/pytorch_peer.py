@@ -8,6 +8,8 @@ import argparse
 import functools
 import os
 
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no processes of its own that stay
+
 import numpy as np
 import torch
 from pytorch_mppi import MPPI
@@ -97,7 +99,9 @@ def controller(task, samples, horizon, compiled):
         step_dependent_dynamics=True,
     )
     if compiled:
-        mppi.compile(dynamic=False)
+        # Each size anew: else the sizes become variables of the kernels, and there is a limit to how many a function may have.
+        torch.compiler.reset()
+        mppi.compile()
     return mppi
 
 
