@@ -50,8 +50,7 @@ fn map() -> Result<Grid> {
 type Drive = WithCost<DifferentialDrive, DriveCost>;
 
 pub fn task(engine: &Engine, Size { samples, horizon }: Size, start: [f32; 3]) -> Result<Update<3, 2, Drive>> {
-    let pose =
-        Quadratic { target: GOAL, angles: [false, false, true], state: [0.1, 0.1, 0.1], ..Quadratic::default() };
+    let pose = Quadratic { target: GOAL, angles: [false, false, true], state: [0.1, 0.1, 0.1], ..Quadratic::default() };
     let robot = DifferentialDrive { radius: 1.0, track: 1.0, ..DifferentialDrive::default() };
     let options = MppiOptions {
         horizon,
