@@ -1,9 +1,9 @@
 """MPPI updates in Numba: parallel, fastmath, float32.
 
-One parallel loop does everything but a last sum: a block of rollouts draws its noise, rolls out, weighs and averages while all of
-it is in a core's cache. In a block the innermost loop runs over the rollouts, which LLVM then makes vector instructions of where
-it can. Each rollout has a xoshiro128+ of its own, and normals come from them by Box and Muller: NumPy's generators are not safe
-to share between threads, and Numba's own is slower.
+One parallel loop does everything but a last sum: a block of rollouts draws its noise, rolls out, weighs and averages while
+all of it is in a core's cache. In a block the innermost loop runs over the rollouts, which LLVM then makes vector instructions
+of where it can. Each rollout has a xoshiro128+ of its own, and normals come from them by Box and Muller: NumPy's generators are
+not safe to share between threads, and Numba's own is slower.
 
 LLVM cannot make vector instructions of a call to the C library's sin or log. `--maths library` calls them, as one writes it
 (`numba`); `--maths polynomials` has polynomials in their place (`numba_simd`), as one writes when that is not fast enough."""
