@@ -132,7 +132,8 @@ def check(workers, first, task):
             for name, worker in workers.items():
                 if name == first:
                     continue
-                answer = beside(worker, workers[first], kind) if name.startswith("gibbs_") else worker.ask("check", task, folder)
+                ours = name.startswith("gibbs_")
+                answer = beside(worker, workers[first], kind) if ours else worker.ask("check", task, folder)
                 print(f"{kind}, {name}: {answer}", flush=True)
                 if not answer.startswith("ok: "):
                     sys.exit(f"{name} and {first} do not compute the same")
@@ -210,7 +211,9 @@ def plot(results, path, title):
     from matplotlib import pyplot
     from matplotlib.ticker import FuncFormatter, NullLocator
 
-    figure, panels = pyplot.subplots(1, len(results), figsize=(5.2 * len(results), 4.6), squeeze=False, sharey=True)
+    legend = 2.6  # inches
+    size = 4.6 * len(results) + legend, 4.6
+    figure, panels = pyplot.subplots(1, len(results), figsize=size, squeeze=False, sharey=True)
     names = list(dict.fromkeys(name for sizes in results.values() for medians in sizes.values() for name in medians))
     colours = dict(zip(names, pyplot.get_cmap("tab10").colors))
     for panel, (task, sizes) in zip(panels[0], results.items()):
@@ -229,7 +232,7 @@ def plot(results, path, title):
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="center right", frameon=False)
     figure.suptitle(title, fontsize=9)
-    figure.tight_layout(rect=(0, 0, 1 - 1.9 / figure.get_figwidth(), 1))
+    figure.tight_layout(rect=(0, 0, 1 - legend / size[0], 1))
     figure.savefig(path, dpi=120)
 
 
