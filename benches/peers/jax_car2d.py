@@ -1,30 +1,24 @@
-"""The published 2-D car planned by model-based diffusion in JAX: jit, float32, on the CPU.
+"""The published 2-D car planned by model-based diffusion in JAX: jit, float32, on the CPU. A part of jax_peer.py.
 
 The whole reverse process is one compiled function: `lax.scan` over the levels, `lax.scan` over time in each, and all
 rollouts advance together as one batch. The car, its wall, the schedule and the weights are as published (C. Pan et al.,
-*Model-based diffusion for trajectory optimization*, arXiv 2407.01573), and the same as in examples/peer_car2d.rs.
-
-    python jax_car2d.py               prints library,threads,K,levels,median_ms,min_ms,mean_reward
-    python jax_car2d.py --demo FILE   with a demonstration: a CSV with the columns x and y, one row for each of the 50 steps
-    python jax_car2d.py --check DIR   compares costs, weights and mean with what `peer_car2d --dump DIR` wrote
+*Model-based diffusion for trajectory optimization*, arXiv 2407.01573), and the same as in examples/peer.
 
 Every run has a seed of its own. Without a demonstration the reward is flat where the car can get to: the method finds
 nothing and its reward is 0.
 """
 
-import argparse
 import functools
-import os
-import statistics
+import itertools
 import sys
-import time
-
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+
+from worker import read
 
 DT, HORIZON, START, GOAL, NEAR = 0.1, 50, (-0.5, 0.0, 1.5 * np.pi), (0.5, 0.0), 0.2
 SPEED, TURN, RADIUS = 3.0, 2.0 * np.pi / 3.0, 0.3
@@ -117,7 +111,8 @@ def reverse(samples, levels, key, demo):
     return plan, rewards[0]
 
 
-def read(path):
+def demonstration():
+    path = Path(__file__).resolve().parents[2] / "examples" / "car2d" / "demo.csv"
     with open(path, encoding="utf-8") as file:
         if file.readline().strip() != "x,y":
             sys.exit(f"the first line of {path} must be `x,y`")
@@ -127,54 +122,34 @@ def read(path):
     return jnp.asarray(demo)
 
 
-def check(folder, demo):
-    rows, costs, weights, mean = (
-        np.fromfile(os.path.join(folder, name + ".f32"), "<f4") for name in ("rows", "costs", "weights", "mean")
-    )
-    controls = jnp.asarray(rows.reshape(costs.size, HORIZON, 2).transpose(1, 2, 0))
-    rewards, log_density = jax.jit(rollouts)(controls, demo)
-    # A step that ends on the edge of a disc is taken or not as the rounding has it, so a few rows may go another way.
-    astray = np.abs(np.asarray(rewards) + costs) > 1e-3
-    moved = 0.5 * float(np.abs(np.asarray(weigh(rewards, log_density, demo)) - weights).sum())
-    error = float(np.max(np.abs(np.asarray(rewards) + costs)[~astray]))
-    # The mean is checked under the same weights, for the same reason.
-    drift = float(np.max(np.abs(np.asarray(controls @ jnp.asarray(weights)).ravel() - mean)))
-    print(
-        f"{astray.sum()} of {costs.size} rows go another way; the costs of the others differ by at most {error:.1e}, "
-        f"{moved:.1e} of the weight stands elsewhere, the mean differs by at most {drift:.1e}"
-    )
-    return astray.mean() <= 0.01 and moved < 0.02 and drift < 1e-4
+class Car2d:
+    """What worker.py is told of this task."""
 
+    def __init__(self, with_demo, prng):
+        self.demo, self.prng = demonstration() if with_demo else None, prng
 
-def main():
-    parser = argparse.ArgumentParser(description="The 2-D car planned by model-based diffusion.")
-    parser.add_argument("--samples", type=int, default=2048)
-    parser.add_argument("--levels", type=int, default=100)
-    parser.add_argument("--runs", type=int, default=20, help="seeds, each one a whole reverse process")
-    parser.add_argument("--demo", metavar="FILE")
-    parser.add_argument("--prng", default="threefry2x32", help="threefry2x32 (JAX's own choice), rbg or unsafe_rbg")
-    parser.add_argument("--check", metavar="DIR")
-    parser.add_argument("--each", action="store_true", help="print the reward of each seed, too")
-    arguments = parser.parse_args()
+    def make(self, _task, samples, levels):
+        seeds = itertools.count()
 
-    demo = read(arguments.demo) if arguments.demo else None
-    if arguments.check:
-        sys.exit(0 if check(arguments.check, demo) else "JAX and gibbs do not compute the same")
-    run = functools.partial(reverse, arguments.samples, arguments.levels)
-    times, rewards = [], []
-    for seed in range(-2, arguments.runs):  # the first two warm up, compilation included, and do not count
-        key = jax.block_until_ready(jax.random.key(abs(seed), impl=arguments.prng))
-        clock = time.perf_counter()
-        _, reached = jax.block_until_ready(run(key, demo))
-        if seed >= 0:
-            times.append(1e3 * (time.perf_counter() - clock))
-            rewards.append(float(reached))
-    if arguments.each:
-        print("rewards:", *(f"{reached:.3f}" for reached in rewards))
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    figures = f"{statistics.median(times):.2f},{min(times):.2f},{statistics.mean(rewards):.4f}"
-    print(f"jax,{threads},{arguments.samples},{arguments.levels},{figures}")
+        def plan():
+            key = jax.random.key(next(seeds), impl=self.prng)
+            _, reached = jax.block_until_ready(reverse(samples, levels, key, self.demo))
+            return float(reached)
 
+        return plan
 
-if __name__ == "__main__":
-    main()
+    def check(self, folder):
+        rows, costs, weights, mean = (read(folder, name) for name in ("rows", "costs", "weights", "mean"))
+        controls = jnp.asarray(rows.reshape(costs.size, HORIZON, 2).transpose(1, 2, 0))
+        rewards, log_density = jax.jit(rollouts)(controls, self.demo)
+        # A step that ends on the edge of a disc is taken or not as the rounding has it, so a few rows may go another way.
+        astray = np.abs(np.asarray(rewards) + costs) > 1e-3
+        moved = 0.5 * float(np.abs(np.asarray(weigh(rewards, log_density, self.demo)) - weights).sum())
+        error = float(np.max(np.abs(np.asarray(rewards) + costs)[~astray]))
+        # The mean is checked under the same weights, for the same reason.
+        drift = float(np.max(np.abs(np.asarray(controls @ jnp.asarray(weights)).ravel() - mean)))
+        right = astray.mean() <= 0.01 and moved < 0.02 and drift < 1e-4
+        return ("ok: " if right else "WRONG: ") + (
+            f"{astray.sum()} of {costs.size} rows go another way; the costs of the others differ by at most {error:.1e}, "
+            f"{moved:.1e} of the weight stands elsewhere, the mean differs by at most {drift:.1e}"
+        )

@@ -1,0 +1,64 @@
+//! The published 2-D car: a whole reverse process of model-based diffusion.
+
+use std::path::Path;
+
+use anyhow::Result;
+use gibbs::{DiffusionOptions, DiffusionPlanner, Engine, Limits, Process, References, Schedule, Temperature};
+
+use crate::car::{Car, DT, HORIZON, START, reward};
+use crate::demonstration;
+use crate::task::{Size, Task, dump};
+
+pub struct Car2d {
+    planner: DiffusionPlanner<3, 2, Car>,
+    levels: usize,
+    seed: u64,
+    reward: f32,
+}
+
+pub fn task(engine: &Engine, Size { samples, horizon }: Size, demo: Option<Vec<[f32; 2]>>) -> Result<Car2d> {
+    // What the demonstration is worth where a row is nearest to it: its own mean cost.
+    let demonstrated = demo.as_deref().map(|demo| -demonstration::worth(demo));
+    // The model has a departure even where it does not count.
+    let values = demo.unwrap_or_else(|| vec![[0.0; 2]]).into_flattened();
+    let options = DiffusionOptions {
+        horizon: HORIZON,
+        samples,
+        dt: DT,
+        process: Process {
+            schedule: Schedule::Linear { levels: horizon, first: 1e-4, last: 1e-2 },
+            ..Default::default()
+        },
+        temperature: Temperature::Standardised(0.1),
+        demonstration: demonstrated,
+        limits: Some(Limits { low: [-1.0; 2], high: [1.0; 2] }),
+        references: Some(References { values, columns: 2 }),
+        ..Default::default()
+    };
+    let planner = DiffusionPlanner::new(engine, Car::default(), options)?;
+    Ok(Car2d { planner, levels: horizon, seed: 0, reward: 0.0 })
+}
+
+impl Task for Car2d {
+    fn prepare(&mut self) {
+        self.planner.reseed(self.seed);
+        self.seed += 1;
+    }
+
+    fn update(&mut self) -> Result<()> {
+        self.planner.reset();
+        self.reward = reward(self.planner.plan(&START)?.states());
+        Ok(())
+    }
+
+    fn reward(&self) -> Option<f32> {
+        Some(self.reward)
+    }
+
+    /// The level that stands halfway, and the mean of the costs per step.
+    fn dump(&mut self, folder: &Path) -> Result<()> {
+        self.planner.reset();
+        self.planner.plan_first(&START, self.levels.div_ceil(2))?;
+        dump(&mut self.planner, &START, 1.0 / HORIZON as f32, folder)
+    }
+}
