@@ -2,7 +2,7 @@
 
 use crate::error::InvalidValue;
 use crate::scalar::Register;
-use crate::scalar::math::floor;
+use crate::scalar::math::{abs, floor, whole};
 
 /// The most lanes that are looked up at once: a tile of rows.
 const MOST_LANES: usize = crate::update::TILE;
@@ -228,42 +228,63 @@ fn bilinear(header: &[f32], values: &[f32], x: f32, y: f32) -> f32 {
 /// The look-up for one point or for a register of them: all but the reading of the samples is arithmetic on all lanes at once.
 #[inline(always)]
 fn bilinear_of<V: Register>(header: &[f32], values: &[f32], x: V, y: V) -> V {
-    let number = V::from;
-    let along = |a: f32, b: f32, c: f32| number(a).fused(x, number(b).fused(y, number(c)));
-    let (gx, gy) = (along(header[0], header[1], header[2]), along(header[3], header[4], header[5]));
+    let (gx, gy) = (affine(&header[..3], x, y), affine(&header[3..6], x, y));
     let (w, h) = (header[6], header[7]);
-    let (low, right, top) = (number(-0.5), number(w - 0.5), number(h - 0.5));
-    // A NaN is outside.
-    let inside = low.is_le(gx) & gx.is_le(right) & low.is_le(gy) & gy.is_le(top);
-    let within = |g: V, last: f32| number(last).lower(number(0.0).upper(V::choose(inside, g, number(0.0))));
-    let (cx, cy) = (within(gx, w - 1.0), within(gy, h - 1.0));
-    // The last cell takes the border itself; a grid one sample wide has only the one.
-    let cell = |c: V, last: f32| number((last - 1.0).max(0.0)).lower(floor(c));
-    let (ix, iy) = (cell(cx, w - 1.0), cell(cy, h - 1.0));
-    let [v00, v10, v01, v11] = corners_of(header, values, ix, iy);
+    let (cx, cy) = (held(gx, w - 1.0), held(gy, h - 1.0));
+    // At most half a cell beyond the border; a NaN is outside.
+    let half = V::from(0.5);
+    let inside = abs(gx - cx).is_le(half) & abs(gy - cy).is_le(half);
+    let (ix, iy, [v00, v10, v01, v11]) = corners_of(header, values, cx, cy);
     let (fx, fy) = (cx - ix, cy - iy);
     let low = fx.fused(v10 - v00, v00);
     let high = fx.fused(v11 - v01, v01);
-    V::choose(inside, fy.fused(high - low, low), number(header[8]))
+    V::choose(inside, fy.fused(high - low, low), V::from(header[8]))
 }
 
-/// The samples around each cell, lane by lane.
+// Functions and not closures: those would not be inlined, and lose the vector instructions.
+
+/// a x + b y + c.
 #[inline(always)]
-fn corners_of<V: Register>(header: &[f32], values: &[f32], ix: V, iy: V) -> [V; 4] {
-    let mut at = [[0.0; MOST_LANES]; 2];
+fn affine<V: Register>(by: &[f32], x: V, y: V) -> V {
+    V::from(by[0]).fused(x, V::from(by[1]).fused(y, V::from(by[2])))
+}
+
+/// A grid coordinate, held within the samples; 0 for a NaN.
+#[inline(always)]
+fn held<V: Register>(g: V, last: f32) -> V {
+    g.upper(V::from(0.0)).lower(V::from(last))
+}
+
+/// The cell that each point is in (the last one takes the border itself, and a grid one sample wide has only the one), and the
+/// samples around it.
+#[inline(always)]
+fn corners_of<V: Register>(header: &[f32], values: &[f32], cx: V, cy: V) -> (V, V, [V; 4]) {
+    /// From here on a number does not hold an index and a mantissa's worth of bits any more.
+    const MOST: usize = 1 << 23;
+    let (w, h) = (header[6] as usize, header[7] as usize);
+    let offset = ((header[9] as usize) << 16) + header[10] as usize;
+    let samples = &values[offset..][..w * h];
+    if w > 1 && h > 1 && samples.len() <= MOST {
+        let ix = V::from(header[6] - 2.0).lower(whole(cx));
+        let iy = V::from(header[7] - 2.0).lower(whole(cy));
+        // Where the cell begins, as the mantissa of a number in [2²³, 2²⁴): exact, and no conversion.
+        let first = (iy.fused(V::from(header[6]), ix) + MOST as f32).bits();
+        let first = V::bits_and(first, V::splat_bits(MOST as u32 - 1));
+        // SAFETY: a cell begins at most at the last column but one and the last row but one, and `samples` has w · h values.
+        return (ix, iy, unsafe { V::squares(samples, first, w) });
+    }
+    let ix = V::from((header[6] - 2.0).max(0.0)).lower(floor(cx));
+    let iy = V::from((header[7] - 2.0).max(0.0)).lower(floor(cy));
+    let (mut at, mut found) = ([[0.0; MOST_LANES]; 2], [[0.0; MOST_LANES]; 4]);
     ix.store(&mut at[0]);
     iy.store(&mut at[1]);
-    let mut found = [[0.0; MOST_LANES]; 4];
     for lane in 0..V::COUNT {
-        let [i, j] = [at[0][lane], at[1][lane]];
-        // SAFETY: both are whole numbers between 0 and the size of the grid, which is at most 2²⁴.
-        let [i, j] = unsafe { [i.to_int_unchecked::<i32>() as usize, j.to_int_unchecked::<i32>() as usize] };
-        let four = corners(header, values, [i, j]);
+        let four = corners(header, values, [at[0][lane] as usize, at[1][lane] as usize]);
         for (found, value) in found.iter_mut().zip(four) {
             found[lane] = value;
         }
     }
-    [V::load(&found[0]), V::load(&found[1]), V::load(&found[2]), V::load(&found[3])]
+    (ix, iy, [V::load(&found[0]), V::load(&found[1]), V::load(&found[2]), V::load(&found[3])])
 }
 
 #[inline(always)]

@@ -5,7 +5,7 @@ use std::ops::{Add, AddAssign, BitAnd, BitOr, Div, DivAssign, Mul, MulAssign, Ne
 use pulp::Simd;
 
 use super::math::Vector;
-use super::{Mask, sealed, words};
+use super::{Mask, sealed, squares, words};
 
 /// The token that proves that the instructions of `S` are there.
 ///
@@ -49,6 +49,12 @@ pub trait Register: Vector {
     fn store(self, to: &mut [f32]);
     /// first, first + 1, …
     fn counting(first: u32) -> Self::Bits;
+    /// Lane by lane samples i, i + 1, i + up and i + up + 1, with i from `first`.
+    ///
+    /// # Safety
+    ///
+    /// All of them must be there.
+    unsafe fn squares(samples: &[f32], first: Self::Bits, up: usize) -> [Self; 4];
 }
 
 impl<S: Simd> Register for Lanes<S> {
@@ -77,6 +83,12 @@ impl<S: Simd> Register for Lanes<S> {
         let simd = token::<S>();
         let steps = bytemuck::pod_read_unaligned(bytemuck::cast_slice(&STEPS[..Self::COUNT]));
         simd.add_u32s(steps, simd.splat_u32s(first))
+    }
+    #[inline(always)]
+    unsafe fn squares(samples: &[f32], first: S::u32s, up: usize) -> [Self; 4] {
+        // SAFETY: the caller's promise is the same.
+        let [a, b, c, d] = unsafe { squares::gather::<S>(samples, first, up) };
+        [Self(a), Self(b), Self(c), Self(d)]
     }
 }
 

@@ -100,7 +100,7 @@ fn horner<V: Vector, const N: usize>(x: V, coefficients: [f32; N]) -> V {
 }
 
 #[inline(always)]
-fn abs<V: Vector>(x: V) -> V {
+pub(crate) fn abs<V: Vector>(x: V) -> V {
     V::from_bits(V::bits_and(x.bits(), V::splat_bits(!SIGN)))
 }
 
@@ -108,6 +108,13 @@ fn abs<V: Vector>(x: V) -> V {
 #[inline(always)]
 fn flip_sign<V: Vector>(x: V, sign: V::Bits) -> V {
     V::from_bits(V::bits_xor(x.bits(), V::bits_and(sign, V::splat_bits(SIGN))))
+}
+
+/// The whole part of a number in [0, 2²²).
+#[inline(always)]
+pub(crate) fn whole<V: Vector>(x: V) -> V {
+    let rounded = (x + ROUND) - ROUND;
+    V::choose(x.is_lt(rounded), rounded - 1.0, rounded)
 }
 
 #[inline(always)]
@@ -397,6 +404,11 @@ impl Register for f32 {
     #[inline(always)]
     fn counting(first: u32) -> u32 {
         first
+    }
+    #[inline(always)]
+    unsafe fn squares(samples: &[f32], first: u32, up: usize) -> [f32; 4] {
+        let first = first as usize;
+        [samples[first], samples[first + 1], samples[first + up], samples[first + up + 1]]
     }
 }
 

@@ -39,6 +39,7 @@ mod lanes;
 pub(crate) mod math;
 mod network;
 mod pair;
+mod squares;
 mod stage;
 pub(crate) mod trace;
 mod weights;

@@ -207,4 +207,11 @@ impl<V: Register> Register for Pair<V> {
     fn counting(first: u32) -> Self::Bits {
         Pair(V::counting(first), V::counting(first + V::COUNT as u32))
     }
+    #[inline(always)]
+    unsafe fn squares(samples: &[f32], first: Self::Bits, up: usize) -> [Self; 4] {
+        // SAFETY: the caller's promise is the same.
+        let ([a0, b0, c0, d0], [a1, b1, c1, d1]) =
+            unsafe { (V::squares(samples, first.0, up), V::squares(samples, first.1, up)) };
+        [Pair(a0, a1), Pair(b0, b1), Pair(c0, c1), Pair(d0, d1)]
+    }
 }

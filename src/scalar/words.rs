@@ -32,10 +32,10 @@ macro_rules! by_instructions {
 /// The same bits as another type of register.
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 #[inline(always)]
-fn cast<A: Copy, B: Copy>(a: A) -> B {
+pub(crate) fn cast<A: Copy, B: Copy>(a: A) -> B {
     // Known when it is compiled; not so stated, because branches for other instructions are compiled as well.
     assert!(size_of::<A>() == size_of::<B>(), "registers have the same width");
-    // SAFETY: both are registers of integers, for which all bits are valid, and of the same size.
+    // SAFETY: both are registers (or what fills one), for which all bits are valid, and of the same size.
     unsafe { std::mem::transmute_copy(&a) }
 }
 
