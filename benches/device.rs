@@ -83,7 +83,7 @@ fn main() -> Result<()> {
             latency(engine)?;
         }
         if wanted(Table::Stages) {
-            stages(engine, arguments.most);
+            stages(&common::in_stages(engine)?, arguments.most);
         }
         if wanted(Table::Start) && !cpu {
             start(engine)?;
@@ -123,7 +123,7 @@ fn milliseconds(time: impl Into<Option<Duration>>) -> String {
     time.into().map_or("–".into(), |time| format!("{:.4}", 1e3 * time.as_secs_f64()))
 }
 
-/// Rollout, weighing, mean, step, and the whole plan: medians of plans over half a second, or of five if that is longer.
+/// Rollout, weighing, mean, step (where a call has such stages), and the whole plan: medians of plans over half a second, or of five if that is longer.
 fn measure(plan: &mut Plan) -> [Option<Duration>; 5] {
     plan();
     let mut times = [const { Vec::new() }; 5];
@@ -151,7 +151,7 @@ fn steps(engine: &Engine, samples: &[usize]) {
     for &count in samples {
         let before = resident();
         let mut plan = cart_pole(engine, count, T);
-        let [rollout, .., whole] = measure(&mut plan);
+        let [.., whole] = measure(&mut plan);
         let per_step = |time: Duration| 1e9 * time.as_secs_f64() / (count * T) as f64;
         let whole = whole.map_or(f64::NAN, per_step);
         let relative = whole / *first.get_or_insert(whole);
@@ -164,11 +164,10 @@ fn steps(engine: &Engine, samples: &[usize]) {
             count.to_string(),
             format!("{whole:.4}"),
             format!("{relative:.2}"),
-            rollout.map_or("–".into(), |time| format!("{:.4}", per_step(time))),
             kept.map_or("–".into(), |bytes| format!("{:.1}", bytes / count as f64)),
         ]);
     }
-    let head = ["K", "plan", "relative", "rollout alone", "bytes a row"];
+    let head = ["K", "plan", "relative", "bytes a row"];
     print(&format!("nanoseconds per step of a rollout, T = {T}; memory that a row takes"), &head, &rows);
 }
 
@@ -228,7 +227,7 @@ fn stages(engine: &Engine, most: usize) {
     }
     let head = ["K", "T", "rollout", "weigh", "mean", "step", "plan"];
     print(
-        "milliseconds of each stage, as the device measures it, and of the plan, as its caller waits for it",
+        "milliseconds of each stage of a call that keeps them apart, by the device's clock, and of that call to its caller",
         &head,
         &rows,
     );

@@ -14,7 +14,7 @@ fn whole(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_
     atomicMin(&summary[problem].nearest, keys.z);
     storageBarrier();
     workgroupBarrier();
-    if !simple() {
+    if SEARCHED && !simple() {
         find_temperature(lane);
         storageBarrier();
         workgroupBarrier();

@@ -815,3 +815,35 @@ fn some_hundred_plans_on_a_gpu_give_finite_numbers() {
         soak(&engine, 500, 2);
     }
 }
+
+#[test]
+fn compiled_kernels_are_kept_in_a_folder_that_may_hold_anything() {
+    let Some(found) = gpu() else { return };
+    let folder = std::env::temp_dir().join(format!("gibbs-pipelines-{}", std::process::id()));
+    let options = EngineOptions { pipeline_cache: Some(folder.clone()), ..found.options().clone() };
+    let plan = || {
+        let engine = Engine::with(options.clone()).unwrap();
+        let mut mppi = Mppi::new(&engine, Pendulum::default(), MppiOptions::default()).unwrap();
+        mppi.plan(&[1.0, 0.0]).unwrap().controls().to_vec()
+    };
+    let first = plan();
+    // Only Vulkan has such a cache. What was kept is used or, if it makes no sense, left aside.
+    let files = || std::fs::read_dir(&folder).into_iter().flatten().map(|file| file.unwrap().path());
+    for file in files() {
+        assert!(std::fs::metadata(&file).unwrap().len() > 0);
+    }
+    assert_eq!(plan(), first);
+    for file in files() {
+        std::fs::write(file, b"nonsense").unwrap();
+    }
+    assert_eq!(plan(), first);
+    // A folder that cannot be written to costs a warning.
+    let blocked = folder.join("a file");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(&blocked, b"").unwrap();
+    let options = EngineOptions { pipeline_cache: Some(blocked), ..options.clone() };
+    let engine = Engine::with(options).unwrap();
+    let mut mppi = Mppi::new(&engine, Pendulum::default(), MppiOptions::default()).unwrap();
+    assert_eq!(mppi.plan(&[1.0, 0.0]).unwrap().controls(), first);
+    std::fs::remove_dir_all(folder).unwrap();
+}

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use gibbs::models::{CartPole, Quadrotor};
 use gibbs::{
-    Backend, Engine, EngineError, EngineOptions, Limits, Model, Mppi, MppiOptions, Noise, Temperature, Timing,
+    Backend, Engine, EngineError, EngineOptions, Limits, Model, Mppi, MppiOptions, Noise, RowMemory, Temperature,
+    Timing,
 };
 
 /// Carries one update out, and tells how long its parts took.
@@ -75,6 +76,11 @@ pub fn plan<const N: usize, const M: usize, D: Model<N, M>>(
 ) -> Plan {
     let mut mppi = Mppi::new(engine, model, options).expect("these options are valid");
     Box::new(move || mppi.plan(&state).expect("a rollout of finite cost").timing())
+}
+
+/// The same device, with the stages of a call kept apart and timed by its clock.
+pub fn in_stages(engine: &Engine) -> Result<Engine, EngineError> {
+    Engine::with(EngineOptions { rows: RowMemory::Stored, timestamps: true, ..engine.options().clone() })
 }
 
 pub fn engine(backend: Backend) -> Result<Engine, EngineError> {

@@ -1,6 +1,7 @@
 //! What an engine can be told, and what it tells of the devices there are.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -122,6 +123,9 @@ pub struct EngineOptions {
     /// Whether a GPU times the stages of every call by its own clock, for [`Timing`](crate::Timing). Off by default: it splits
     /// a call into parts that wait for each other.
     pub timestamps: bool,
+    /// A folder to keep compiled kernels in from one run to the next, where the interface lets a program do so (Vulkan). Most
+    /// desktop drivers keep a cache of their own, and gain nothing. None by default.
+    pub pipeline_cache: Option<PathBuf>,
     /// What the kernels of a GPU are laid out for.
     pub tuning: Tuning,
     /// Whose transcendental functions the kernels of a GPU call.
@@ -137,6 +141,7 @@ impl Default for EngineOptions {
             instructions: Instructions::Best,
             rows: RowMemory::Auto,
             timestamps: false,
+            pipeline_cache: None,
             tuning: Tuning::Auto,
             math: Math::Shared,
         }

@@ -202,7 +202,7 @@ fn add_tile<S: Simd>(weights: &[f32], least: f32, tile: &[f32], about: &[f32], m
     let counts = |lane: &usize| weights[*lane..][..count].iter().any(|w| w.abs() >= least);
     // From the first register of rows that count to the last.
     let Some(first) = (0..TILE).step_by(count).find(counts) else { return };
-    let last = (first..TILE).step_by(count).filter(counts).last().unwrap_or(first);
+    let last = (first..TILE).step_by(count).rfind(counts).unwrap_or(first);
     for (d, column) in tile.chunks_exact(TILE).enumerate() {
         let about = about.get(d).map_or(0.0, |x| *x);
         let (mut sum, mut square) = (zero, zero);

@@ -1,6 +1,7 @@
 //! A device: how it is found and opened, how its errors become ours, and how it is waited for.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -57,6 +58,8 @@ pub(crate) struct Device {
     /// Whether kernels may use 64-bit integers.
     pub(crate) int64: bool,
     kernels: Mutex<HashMap<String, Arc<Kernels>>>,
+    /// What the driver has compiled, and the file that it is kept in from one run to the next.
+    pub(crate) cache: Option<(wgpu::PipelineCache, PathBuf)>,
     complaints: Arc<Mutex<Complaints>>,
 }
 
@@ -71,6 +74,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The pipeline cache in a folder, if the device has such a thing.
+fn open_cache(device: &wgpu::Device, handle: &wgpu::Adapter, folder: &Path) -> Option<(wgpu::PipelineCache, PathBuf)> {
+    if !device.features().contains(wgpu::Features::PIPELINE_CACHE) {
+        log::debug!("{} has no pipeline cache", handle.get_info().name);
+        return None;
+    }
+    let file = folder.join(wgpu::util::pipeline_cache_key(&handle.get_info())?);
+    let data = std::fs::read(&file).ok();
+    let descriptor = wgpu::PipelineCacheDescriptor { label: Some("gibbs"), data: data.as_deref(), fallback: true };
+    // SAFETY: the data is what `get_data` gave to `keep_cache`. The library checks its header, its length and that device and
+    // driver are the same before the driver sees it, and falls back to an empty cache.
+    let cache = unsafe { device.create_pipeline_cache(&descriptor) };
+    Some((cache, file))
+}
+
 impl Device {
     pub(crate) async fn open(
         adapter: Adapter,
@@ -79,11 +97,15 @@ impl Device {
     ) -> Result<Self, EngineError> {
         let limits = handle.limits();
         let clock = handle.features() & wgpu::Features::TIMESTAMP_QUERY;
+        let caches = match options.pipeline_cache {
+            Some(_) => handle.features() & wgpu::Features::PIPELINE_CACHE,
+            None => wgpu::Features::empty(),
+        };
         let int64 = handle.features() & wgpu::Features::SHADER_INT64;
         let (device, queue) = handle
             .request_device(&wgpu::DeviceDescriptor {
                 label: Some("gibbs"),
-                required_features: clock | int64,
+                required_features: clock | int64 | caches,
                 required_limits: limits.clone(),
                 ..Default::default()
             })
@@ -103,6 +125,7 @@ impl Device {
         }));
         let tick = (!clock.is_empty()).then(|| f64::from(queue.get_timestamp_period()));
         let layouts = Layouts::new(&device);
+        let cache = options.pipeline_cache.as_deref().and_then(|folder| open_cache(&device, handle, folder));
         let kernels = Mutex::default();
         let (int64, timeout, timestamps) = (!int64.is_empty(), options.timeout, options.timestamps);
         let tuning = options.tuning;
@@ -118,6 +141,7 @@ impl Device {
             limits,
             int64,
             kernels,
+            cache,
             complaints,
         })
     }
@@ -209,7 +233,23 @@ impl Device {
             known.clear();
         }
         known.insert(source.to_owned(), Arc::clone(&kernels));
+        drop(known);
+        self.keep_cache();
         Ok(kernels)
+    }
+
+    /// Writes down what the driver has compiled. A cache that cannot be written is a nuisance, not an error.
+    fn keep_cache(&self) {
+        let Some((cache, file)) = &self.cache else { return };
+        let Some(data) = cache.get_data() else { return };
+        // Another process may read the file while it is written, or write it too.
+        let draft = file.with_extension(format!("{}", std::process::id()));
+        let kept = std::fs::create_dir_all(file.parent().unwrap_or(file))
+            .and_then(|()| std::fs::write(&draft, data))
+            .and_then(|()| std::fs::rename(&draft, file));
+        if let Err(error) = kept {
+            log::warn!("the pipeline cache {} cannot be kept: {error}", file.display());
+        }
     }
 
     /// Waits for a submission and copies a mapped buffer out.

@@ -4,7 +4,7 @@ use super::device::Device;
 use super::source::{self, Shape};
 use crate::engine::program::{Program, Scheme, Scoring};
 use crate::error::{BuildError, EngineError, ModelError};
-use crate::update::{GROUP, Update};
+use crate::update::{FIXED, GROUP, SIGNED, Update};
 
 /// The bindings of `shaders/update.wgsl`, and the pipeline layout over them.
 pub(crate) struct Layouts {
@@ -85,7 +85,8 @@ pub(crate) enum Kernel {
 /// The stages of an update.
 pub(crate) struct Chain {
     pub(crate) score: Score,
-    pub(crate) temperature: wgpu::ComputePipeline,
+    /// Where it has to be found.
+    pub(crate) temperature: Option<wgpu::ComputePipeline>,
     /// Where rows are not weighed by `group_mean`.
     pub(crate) weigh: Option<wgpu::ComputePipeline>,
     pub(crate) group_mean: wgpu::ComputePipeline,
@@ -107,6 +108,24 @@ impl Chain {
         // No workgroup takes so many that a software adapter would end its loops: see `MOST_TURNS`.
         self.enough.div_ceil(groups).max(stretches.div_ceil(2048)).clamp(1, stretches)
     }
+}
+
+/// Whether any of some updates needs the kernels that know of no model: to find a temperature, or to weigh rows of a policy.
+pub(crate) fn searches(program: &Program, updates: &[Update]) -> bool {
+    let found = updates.iter().any(|update| update.search != FIXED || update.has(SIGNED));
+    found || matches!(program.scoring, Scoring::Policy(_))
+}
+
+/// Two things at a time, where there are threads.
+fn both<A: Send, B: Send>(
+    a: impl FnOnce() -> Result<A, BuildError> + Send,
+    b: impl FnOnce() -> Result<B, BuildError> + Send,
+) -> Result<(A, B), BuildError> {
+    #[cfg(feature = "rayon")]
+    let (a, b) = rayon::join(a, b);
+    #[cfg(not(feature = "rayon"))]
+    let (a, b) = (a(), b());
+    Ok((a?, b?))
 }
 
 impl Device {
@@ -146,7 +165,7 @@ impl Device {
                         zero_initialize_workgroup_memory: false,
                         ..Default::default()
                     },
-                    cache: None,
+                    cache: self.cache.as_ref().map(|(cache, _)| cache),
                 })
             };
             let pipelines = entries.iter().map(pipeline).collect();
@@ -171,36 +190,56 @@ impl Device {
         program.scoring == Scoring::Model && updates.iter().all(small)
     }
 
-    pub(crate) fn kernel(&self, program: &Program, shape: Shape, whole: bool) -> Result<Kernel, BuildError> {
+    /// The kernels of a model. `whole` and `searched`: as [`does_whole`](Self::does_whole) and [`searches`] say.
+    pub(crate) fn kernel(
+        &self,
+        program: &Program,
+        shape: Shape,
+        [whole, searched]: [bool; 2],
+    ) -> Result<Kernel, BuildError> {
         if whole {
             let trust = if program.functions.is_empty() { Trust::Ours } else { Trust::Checked };
-            let [whole] = self.compile(&source::whole(program, shape), trust, ["whole"])?;
+            let [whole] = self.compile(&source::whole(program, shape, searched), trust, ["whole"])?;
             return Ok(Kernel::Whole(whole));
         }
-        Ok(Kernel::Stages(self.chain(program, shape)?))
+        Ok(Kernel::Stages(self.chain(program, shape, searched)?))
     }
 
-    fn chain(&self, program: &Program, shape: Shape) -> Result<Chain, BuildError> {
-        let trust = if program.functions.is_empty() { Trust::Ours } else { Trust::Checked };
-        let (score, group_mean, steps) = match program.scoring {
-            Scoring::Policy(scheme) => {
-                let source = source::episodes(program, shape);
-                let [perturb, episode, gather] = self.compile(&source, trust, ["perturb", "episode", "gather"])?;
-                let perturb = (scheme == Scheme::Perturbed).then_some(perturb);
-                (Score::Episodes { perturb, episode, gather }, self.mean_of_rows()?, None)
-            }
-            Scoring::Model | Scoring::Distance => {
-                let [rollout] = self.compile(&source::rollout(program, shape), trust, ["rollout"])?;
-                let [group_mean] = self.compile(&source::mean_of_draws(shape), Trust::Ours, ["group_mean"])?;
-                (Score::Rollout(rollout), group_mean, Some(shape.steps() as u32))
-            }
-        };
-        let [temperature, weigh] = self.compile(&source::weigh(), Trust::Ours, ["temperature", "weigh"])?;
-        let weigh = steps.is_none().then_some(weigh);
+    fn chain(&self, program: &Program, shape: Shape, searched: bool) -> Result<Chain, BuildError> {
+        let ((score, group_mean, steps), (weigh, merge)) = both(
+            || self.scoring(program, shape),
+            || {
+                let weigh = searched.then(|| self.compile(&source::weigh(), Trust::Ours, ["temperature", "weigh"]));
+                let source = source::merge_and_step(shape.layout, self.software());
+                Ok((weigh.transpose()?, self.compile(&source, Trust::Ours, ["merge"])?))
+            },
+        )?;
+        let [merge] = merge;
         let enough = if self.software() { 8 } else { 1024 };
-        let source = source::merge_and_step(shape.layout, self.software());
-        let [merge] = self.compile(&source, Trust::Ours, ["merge"])?;
+        let [temperature, weigh] = weigh.map_or([None, None], |kernels| kernels.map(Some));
+        // Where rows are drawn again they are weighed on the way.
+        let weigh = weigh.filter(|_| steps.is_none());
         Ok(Chain { score, temperature, weigh, group_mean, merge, steps, enough })
+    }
+
+    /// The kernels that know of the model, and over how many time steps the mean goes at a stretch.
+    fn scoring(
+        &self,
+        program: &Program,
+        shape: Shape,
+    ) -> Result<(Score, wgpu::ComputePipeline, Option<u32>), BuildError> {
+        let trust = if program.functions.is_empty() { Trust::Ours } else { Trust::Checked };
+        if let Scoring::Policy(scheme) = program.scoring {
+            let source = source::episodes(program, shape);
+            let [perturb, episode, gather] = self.compile(&source, trust, ["perturb", "episode", "gather"])?;
+            let perturb = (scheme == Scheme::Perturbed).then_some(perturb);
+            return Ok((Score::Episodes { perturb, episode, gather }, self.mean_of_rows()?, None));
+        }
+        let ([rollout], [group_mean]) = both(
+            || self.compile(&source::rollout(program, shape), trust, ["rollout"]),
+            || self.compile(&source::mean_of_draws(shape), Trust::Ours, ["group_mean"]),
+        )?;
+        Ok((Score::Rollout(rollout), group_mean, Some(shape.steps() as u32)))
     }
 
     /// The kernel of the weighted mean of rows that stand one after the other.

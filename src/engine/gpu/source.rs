@@ -137,11 +137,13 @@ pub(crate) fn mean_of_draws(shape: Shape) -> String {
 }
 
 /// The kernel that carries a whole update of a few rows out.
-pub(crate) fn whole(program: &Program, shape: Shape) -> String {
+pub(crate) fn whole(program: &Program, shape: Shape, searched: bool) -> String {
     let four = side_by_side(program, shape);
+    // What is never called need not be compiled.
+    let searched = format!("const SEARCHED = {searched};\n");
     let lanes = lanes(16, shape.software);
     let reduce = [&lanes, REDUCE, WEIGH, WEIGHED, GROUP, MEAN_OF_DRAWS].join("\n");
-    [&rollout(program, shape), &weighed(shape, four), &reduce, STEP, WHOLE].join("\n")
+    [&rollout(program, shape), &weighed(shape, four), &reduce, STEP, &searched, WHOLE].join("\n")
 }
 
 /// Side by side on a CPU only; functions that are written by hand know of one number.
@@ -445,7 +447,7 @@ mod tests {
                     let shape = Shape { layout, flags, diagonal, int64, software };
                     validate(name, &rollout(&program, shape));
                     validate(name, &mean_of_draws(shape));
-                    validate(name, &whole(&program, shape));
+                    validate(name, &whole(&program, shape, int64));
                     validate(name, &draw(shape));
                 }
             }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use wgpu::BufferUsages as Usage;
 
 use super::device::Device;
-use super::kernels::{BINDINGS, Kernel, MOST_TURNS, Score, UPDATE_SIZE};
+use super::kernels::{BINDINGS, Kernel, MOST_TURNS, Score, UPDATE_SIZE, searches};
 use super::source::{self, Shape};
 use crate::engine::program::Program;
 use crate::engine::{AdapterKind, Done, Fetched, Timing};
@@ -77,7 +77,7 @@ struct Buffers {
 
 pub(crate) struct Workspace {
     device: Arc<Device>,
-    kernel: Option<(Shape, bool, Kernel)>,
+    kernel: Option<(Shape, [bool; 2], Kernel)>,
     buffers: Option<Buffers>,
     /// A submission that has not been waited for to the end, because of a time-out.
     pending: Option<wgpu::SubmissionIndex>,
@@ -272,9 +272,9 @@ impl Workspace {
             within_turns(&self.device, update)?;
         }
         let shape = shape(&self.device, updates, problem);
-        let whole = self.device.does_whole(program, updates);
-        if self.kernel.as_ref().is_none_or(|(made, of, _)| (*made, *of) != (shape, whole)) {
-            self.kernel = Some((shape, whole, self.device.kernel(program, shape, whole)?));
+        let kind = [self.device.does_whole(program, updates), searches(program, updates)];
+        if self.kernel.as_ref().is_none_or(|(made, of, _)| (*made, *of) != (shape, kind)) {
+            self.kernel = Some((shape, kind, self.device.kernel(program, shape, kind)?));
         }
         let mut sizes = Sizes::of(&self.device, updates, problem);
         if let Some(Buffers { sizes: made, .. }) = &self.buffers {
@@ -572,8 +572,8 @@ fn rollout(pass: &mut wgpu::ComputePass<'_>, kernel: &Kernel, update: &Update) {
 
 fn weigh(pass: &mut wgpu::ComputePass<'_>, kernel: &Kernel, update: &Update) {
     let Kernel::Stages(chain) = kernel else { return };
-    if update.search != FIXED || update.has(SIGNED) {
-        pass.set_pipeline(&chain.temperature);
+    if let (Some(temperature), true) = (&chain.temperature, update.search != FIXED || update.has(SIGNED)) {
+        pass.set_pipeline(temperature);
         pass.dispatch_workgroups(1, 1, update.problems);
     }
     if let Some(weigh) = &chain.weigh {
