@@ -49,6 +49,8 @@ enum Table {
     Stages,
     /// From a model to its first plan. Of adapters.
     Start,
+    /// The arithmetic of a step beside the time that it takes. The CPU's.
+    Floor,
 }
 
 const T: usize = 100;
@@ -87,6 +89,9 @@ fn main() -> Result<()> {
         }
         if wanted(Table::Start) && !cpu {
             start(engine)?;
+        }
+        if wanted(Table::Floor) && cpu {
+            floor(engine)?;
         }
     }
     Ok(())
@@ -274,5 +279,44 @@ fn start(engine: &Engine) -> Result<()> {
     }
     let head = ["", "open the device", "build", "first plan", "model to plan", "build another"];
     print("milliseconds from a model to its first plan, drivers' caches on disk switched off", &head, &rows);
+    Ok(())
+}
+
+/// The clock of this core, in GHz: a product of integers and an exclusive or, which wait for each other, take four cycles.
+fn clock_rate() -> f64 {
+    const TURNS: u64 = 20_000_000;
+    let once = || {
+        let (clock, factor) = (Instant::now(), std::hint::black_box(0x9E37_79B9_7F4A_7C15_u64));
+        let last = (0..TURNS).fold(1_u64, |value, _| value.wrapping_mul(factor) ^ factor);
+        std::hint::black_box(last);
+        4.0 * TURNS as f64 / clock.elapsed().as_secs_f64() * 1e-9
+    };
+    (0..5).map(|_| once()).fold(0.0, f64::max)
+}
+
+/// The arithmetic of a step, and the cycles that it takes on one thread.
+fn floor(engine: &Engine) -> Result<()> {
+    const K: usize = 1024;
+    let lanes = gibbs::check::lanes(engine) as f64;
+    let rate = clock_rate();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
+    let mut rows = Vec::new();
+    for (task, step) in common::TASKS.iter().zip(common::arithmetic()) {
+        let time = pool.install(|| measure(&mut (task.on)(engine, K, T))[4]).unwrap_or_default();
+        let cycles = 1e9 * time.as_secs_f64() * rate * lanes / (K * T) as f64;
+        // Four instructions a cycle, two of them products, is what the widest cores do.
+        let least = (step.total() / 4.0).max((step.multiply + step.product) / 2.0);
+        let cells = [step.multiply, step.add, step.divide, step.product, step.integer, step.select, step.sample];
+        let cells = cells.into_iter().chain([step.total(), cycles, step.total() / cycles, least, cycles / least]);
+        rows.push([task.name.to_owned()].into_iter().chain(cells.map(|cell| format!("{cell:.1}"))).collect());
+    }
+    let head = [
+        "", "multiply", "add", "divide", "product", "integer", "select", "sample", "all", "cycles", "a cycle", "least",
+        "ratio",
+    ];
+    let title = format!(
+        "vector instructions of a step of {lanes} rollouts, and cycles of a whole plan, K = {K}, T = {T}, at {rate:.2} GHz"
+    );
+    print(&title, &head, &rows);
     Ok(())
 }

@@ -8,6 +8,10 @@ use crate::engine::{Engine, program};
 use crate::error::{BuildError, InvalidValue};
 pub use crate::model::Map;
 use crate::model::Model;
+use crate::noise::Row;
+use crate::scalar::math::Vector;
+pub use crate::scalar::tally::Arithmetic;
+use crate::scalar::tally::{self, Tally};
 use crate::scalar::{Inputs, Lanes, Real, Register, Stage, WgslFn};
 
 /// A function at many points, on the device of an engine: on SIMD lanes, or traced to WGSL and run as a kernel.
@@ -193,6 +197,58 @@ pub fn vectorised<const N: usize, const M: usize>(
     let plain = best(&|| engine.isa().run(Plain::<N, M, _>(Steps(model, x, at.inputs))));
     let wide = best(&|| engine.isa().run(Wide::<N, M, _>(Steps(model, x, at.inputs))));
     plain / wide / engine.isa().run(Count)
+}
+
+/// The vector instructions that one step of a rollout is at least, for as many rollouts as a register has lanes: the noise of
+/// its controls (independent, within limits), `step`, `cost`, and the sum of costs, with a share of the rounds of Philox.
+///
+/// Beside the time that a step takes ([`lanes`] rollouts of it) this says how close a model is to what the processor can do.
+/// `at` is the stage to run it in, and `x` the state to start from.
+///
+/// # Panics
+///
+/// If the stage has fewer parameters, references or fields than the model looks at.
+///
+/// # Example
+///
+/// ```
+/// use gibbs::models::CartPole;
+/// use gibbs::{Stage, check};
+///
+/// let step = check::arithmetic(&CartPole::default(), &Stage::new(0, 0.02), [0.1; 4]);
+/// assert!((50.0..200.0).contains(&step.total()), "{step:?}");
+/// ```
+pub fn arithmetic<const N: usize, const M: usize>(
+    model: &impl Model<N, M>,
+    at: &Stage<f32>,
+    x: [f32; N],
+) -> Arithmetic {
+    let at = Stage::<Tally>::over(at.inputs);
+    let number = Tally::from;
+    let row = Row::<Tally>::new(0, 0, 0, [1, 2]);
+    let noise = tally::of(|| {
+        std::hint::black_box(Tally::normals(&row, 3));
+    });
+    let step = tally::of(|| {
+        let mut u = [number(0.5); M];
+        for u in &mut u {
+            // Scaled and moved, and held within limits.
+            *u = u.mul_add(0.5, 0.25).clamp(-1.0, 1.0);
+        }
+        let next = model.step(&at, x.map(number), u);
+        let cost = model.cost(&at, next, u);
+        // Compensated: four sums.
+        let (sum, lost) = (number(1.0), number(0.0));
+        let y = cost - lost;
+        let total = sum + y;
+        std::hint::black_box((total - sum) - y);
+    });
+    noise.times_and(M as f64 / 4.0, &step)
+}
+
+/// How many rollouts the CPU computes in one register.
+pub fn lanes(engine: &Engine) -> usize {
+    engine.isa().run(Count) as usize
 }
 
 /// The number of lanes.

@@ -1,11 +1,12 @@
 //! A robot on two wheels among three discs: the comparison published with MPPI-Generic (B. Vlahov and others,
-//! *MPPI-Generic*, 2024). It starts at (0, 0), facing along x, and should come to (10, 10) and face the same way.
+//! *MPPI-Generic*, 2024). It starts at (0, 0), facing along x, and should come to (10, 10) and face the same way. The
+//! benchmarks and the `peer` example share it.
 
 use gibbs::models::{DifferentialDrive, Quadratic};
-use gibbs::{Cost, Grid, Limits, Model, MppiOptions, Noise, Real, Stage, Temperature, WithCost};
+use gibbs::{Cost, Grid, InvalidValue, Limits, Model, MppiOptions, Noise, Real, Stage, Temperature, WithCost};
 
-/// Where it starts (m, m, rad).
-pub const START: [f32; 3] = [0.0; 3];
+/// Where it starts, (x, y, ψ).
+pub const START: [f32; 3] = [0.0, 0.0, 0.0];
 const GOAL: [f32; 3] = [10.0, 10.0, 0.0];
 
 /// The map is 11 × 11 m, from the origin on.
@@ -14,8 +15,16 @@ const CELL: f32 = 0.1;
 /// Centres and radii (m).
 const DISCS: [[f32; 3]; 3] = [[8.0, 8.0, 0.4], [4.0, 6.0, 0.5], [6.0, 5.0, 0.3]];
 
-/// What a step costs: 0.1 ((x − 10)² + (y − 10)²) + 0.1 ψ² + 10 map(x, y), with ψ wrapped, and the map 1 in the cells whose
-/// centre lies in a disc, 0 in the others and 1 outside. The weights are ours, all else is as published.
+/// What a step costs:
+///
+/// ```text
+/// 0.1 ((x − 10)² + (y − 10)²) + 0.1 ψ² + 10 map(x, y)
+/// ```
+///
+/// with ψ wrapped to (−π, π], and the map 1 in the cells whose centre lies in a disc, 0 in the others and 1 outside, looked
+/// up bilinearly. Dynamics, limits, noise, temperature and map are as published. The weights are ours: no detour costs more
+/// than a step in a disc, which costs half of what a step at the start does.
+#[derive(Debug, Clone, Copy)]
 pub struct DriveCost {
     pose: Quadratic<3, 2>,
     map: f32,
@@ -28,27 +37,29 @@ impl Cost<3, 2> for DriveCost {
     }
 }
 
-pub fn robot() -> WithCost<DifferentialDrive, DriveCost> {
+pub fn map() -> Result<Grid, InvalidValue> {
+    let inside = |x: f32, y: f32| DISCS.iter().any(|[cx, cy, radius]| (x - cx).hypot(y - cy) <= *radius);
+    let grid = Grid::from_fn(CELLS, CELLS, CELL, [0.0; 2], |x, y| f32::from(inside(x, y)))?;
+    grid.with_outside(1.0)
+}
+
+pub type Drive = WithCost<DifferentialDrive, DriveCost>;
+
+pub fn robot() -> Drive {
     let pose = Quadratic { target: GOAL, angles: [false, false, true], state: [0.1, 0.1, 0.1], ..Quadratic::default() };
     let robot = DifferentialDrive { radius: 1.0, track: 1.0, ..DifferentialDrive::default() };
     robot.with_cost(DriveCost { pose, map: 10.0 })
 }
 
-fn map() -> Grid {
-    let inside = |x: f32, y: f32| DISCS.iter().any(|[cx, cy, radius]| (x - cx).hypot(y - cy) <= *radius);
-    let grid = Grid::from_fn(CELLS, CELLS, CELL, [0.0; 2], |x, y| f32::from(inside(x, y)));
-    grid.and_then(|grid| grid.with_outside(1.0)).expect("the numbers are finite")
-}
-
-pub fn options(samples: usize, horizon: usize) -> MppiOptions<2> {
-    MppiOptions {
+pub fn options(samples: usize, horizon: usize) -> Result<MppiOptions<2>, InvalidValue> {
+    Ok(MppiOptions {
         horizon,
         samples,
         dt: 0.02,
         temperature: Temperature::Fixed(1.0),
         noise: Noise::Diagonal([0.2; 2]),
         limits: Some(Limits { low: [-0.35; 2], high: [0.5; 2] }),
-        fields: vec![map()],
+        fields: vec![map()?],
         ..Default::default()
-    }
+    })
 }

@@ -6,10 +6,11 @@ pub mod drive;
 
 use std::time::Duration;
 
+use gibbs::check::{self, Arithmetic};
 use gibbs::models::{CartPole, Quadrotor};
 use gibbs::{
-    Backend, Engine, EngineError, EngineOptions, Limits, Model, Mppi, MppiOptions, Noise, RowMemory, Temperature,
-    Timing,
+    Backend, Engine, EngineError, EngineOptions, FieldSet, Limits, Model, Mppi, MppiOptions, Noise, RowMemory, Stage,
+    Temperature, Timing,
 };
 
 /// Carries one update out, and tells how long its parts took.
@@ -48,14 +49,17 @@ pub fn cart_pole(engine: &Engine, samples: usize, horizon: usize) -> Plan {
 }
 
 pub fn drive(engine: &Engine, samples: usize, horizon: usize) -> Plan {
-    plan(engine, drive::robot(), drive::START, drive::options(samples, horizon))
+    plan(engine, drive::robot(), drive::START, drive::options(samples, horizon).expect("the map is valid"))
 }
+
+/// Where the quadrotor starts (m).
+const AWAY: [f32; 3] = [2.0, -2.0, 1.0];
 
 /// Three metres from where it should hover.
 pub fn quadrotor(engine: &Engine, samples: usize, horizon: usize) -> Plan {
     let drone = Quadrotor::default();
     let mut away = Quadrotor::LEVEL;
-    away[..3].copy_from_slice(&[2.0, -2.0, 1.0]);
+    away[..3].copy_from_slice(&AWAY);
     let options = MppiOptions {
         horizon,
         samples,
@@ -76,6 +80,18 @@ pub fn plan<const N: usize, const M: usize, D: Model<N, M>>(
 ) -> Plan {
     let mut mppi = Mppi::new(engine, model, options).expect("these options are valid");
     Box::new(move || mppi.plan(&state).expect("a rollout of finite cost").timing())
+}
+
+/// What a step of each task is at least.
+pub fn arithmetic() -> [Arithmetic; 3] {
+    let fields = FieldSet::new(&[drive::map().expect("the numbers are finite")]);
+    let mut away = Quadrotor::LEVEL;
+    away[..3].copy_from_slice(&AWAY);
+    [
+        check::arithmetic::<4, 1>(&CartPole::default(), &Stage::new(0, 0.02), SWINGING),
+        check::arithmetic::<3, 2>(&drive::robot(), &Stage::new(0, 0.02).with_fields(&fields), drive::START),
+        check::arithmetic::<13, 4>(&Quadrotor::default(), &Stage::new(0, 0.02), away),
+    ]
 }
 
 /// The same device, with the stages of a call kept apart and timed by its clock.

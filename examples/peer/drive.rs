@@ -1,66 +1,19 @@
-//! A robot on two wheels with a costmap: the comparison published with MPPI-Generic.
+//! A robot on two wheels with a costmap: the comparison published with MPPI-Generic. What it is stands with the benchmarks.
 
 use anyhow::Result;
-use gibbs::models::{DifferentialDrive, Quadratic};
-use gibbs::{Cost, Engine, Grid, Limits, Model, MppiOptions, Noise, Real, Stage, Temperature, WithCost};
+use gibbs::Engine;
+
+#[path = "../../benches/common/drive.rs"]
+mod robot;
+
+pub use robot::START;
 
 use crate::task::{Size, Update};
 
-/// Where it starts, (x, y, ψ).
-pub const START: [f32; 3] = [0.0, 0.0, 0.0];
 /// A start for checks alone. In 2 s the robot drives at most 1 m, so from the published start it reaches no disc (but it does
 /// reach the edge of the map). From here it reaches one.
 pub const AMID: [f32; 3] = [7.3, 7.5, 0.6];
-const GOAL: [f32; 3] = [10.0, 10.0, 0.0];
 
-/// The map is 11 × 11 m, from the origin on.
-const CELLS: usize = 110;
-const CELL: f32 = 0.1;
-/// Centres and radii (m).
-const DISCS: [[f32; 3]; 3] = [[8.0, 8.0, 0.4], [4.0, 6.0, 0.5], [6.0, 5.0, 0.3]];
-
-/// What a step costs:
-///
-/// ```text
-/// 0.1 ((x − 10)² + (y − 10)²) + 0.1 ψ² + 10 map(x, y)
-/// ```
-///
-/// with ψ wrapped to (−π, π], and the map 1 in the cells whose centre lies in a disc, 0 in the others and 1 outside, looked
-/// up bilinearly. Dynamics, limits, noise, temperature and map are as published. The weights are ours: no detour costs more
-/// than a step in a disc, which costs half of what a step at the start does.
-#[derive(Debug, Clone, Copy)]
-pub struct DriveCost {
-    pose: Quadratic<3, 2>,
-    map: f32,
-}
-
-impl Cost<3, 2> for DriveCost {
-    #[inline(always)]
-    fn cost<R: Real>(&self, at: &Stage<R>, pose: [R; 3], u: [R; 2]) -> R {
-        at.sample(0, pose[0], pose[1]).mul_add(self.map, self.pose.cost(at, pose, u))
-    }
-}
-
-fn map() -> Result<Grid> {
-    let inside = |x: f32, y: f32| DISCS.iter().any(|[cx, cy, radius]| (x - cx).hypot(y - cy) <= *radius);
-    let grid = Grid::from_fn(CELLS, CELLS, CELL, [0.0; 2], |x, y| f32::from(inside(x, y)))?;
-    Ok(grid.with_outside(1.0)?)
-}
-
-type Drive = WithCost<DifferentialDrive, DriveCost>;
-
-pub fn task(engine: &Engine, Size { samples, horizon }: Size, start: [f32; 3]) -> Result<Update<3, 2, Drive>> {
-    let pose = Quadratic { target: GOAL, angles: [false, false, true], state: [0.1, 0.1, 0.1], ..Quadratic::default() };
-    let robot = DifferentialDrive { radius: 1.0, track: 1.0, ..DifferentialDrive::default() };
-    let options = MppiOptions {
-        horizon,
-        samples,
-        dt: 0.02,
-        temperature: Temperature::Fixed(1.0),
-        noise: Noise::Diagonal([0.2; 2]),
-        limits: Some(Limits { low: [-0.35; 2], high: [0.5; 2] }),
-        fields: vec![map()?],
-        ..Default::default()
-    };
-    Update::new(engine, robot.with_cost(DriveCost { pose, map: 10.0 }), options, start)
+pub fn task(engine: &Engine, Size { samples, horizon }: Size, start: [f32; 3]) -> Result<Update<3, 2, robot::Drive>> {
+    Update::new(engine, robot::robot(), robot::options(samples, horizon)?, start)
 }

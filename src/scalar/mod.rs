@@ -41,6 +41,7 @@ mod network;
 mod pair;
 mod squares;
 mod stage;
+pub(crate) mod tally;
 pub(crate) mod trace;
 mod weights;
 mod words;

@@ -155,7 +155,7 @@ impl Workspace {
             for bench in &mut self.benches {
                 shares.push((bench, outcomes.by_ref().take(each).collect::<Vec<_>>(), Ok(())));
             }
-            Team::All.share_few(shares.iter_mut(), |(bench, outcomes, result)| {
+            Team::All.share(shares.iter_mut(), |(bench, outcomes, result)| {
                 // The first problem comes last, so that its rows are there to be fetched.
                 let mut outcomes = outcomes.drain(..).rev();
                 *result = outcomes.try_for_each(|outcome| bench.run(&worker, updates, outcome).map(|_| ()));

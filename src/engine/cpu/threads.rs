@@ -1,8 +1,8 @@
 //! Jobs shared out among threads: all cores with the `rayon` feature, the calling one without.
 
-/// Up to this many jobs, waking other threads costs more than it brings.
+/// What waking other threads takes, about: work that is done sooner is not shared.
 #[cfg(feature = "rayon")]
-const ALONE: usize = 3;
+const WAKING: std::time::Duration = std::time::Duration::from_micros(60);
 
 /// How many threads may work at once.
 pub(crate) fn count() -> usize {
@@ -22,63 +22,52 @@ pub(crate) enum Team {
 }
 
 impl Team {
-    /// Calls `job` for every item of a list. What a job does may not depend on the order of jobs.
-    pub(crate) fn share<T: Send>(self, items: impl ExactSizeIterator<Item = T> + Send, job: impl Fn(T) + Sync) {
-        self.share_with(&mut vec![(); self.size()], items, |(), item| job(item));
-    }
-
-    /// The same for jobs that are work enough for a thread of their own, however few there are.
-    pub(crate) fn share_few<T: Send>(self, items: impl ExactSizeIterator<Item = T> + Send, job: impl Fn(T) + Sync) {
-        self.run(&mut vec![(); self.size()], 1, items, |(), item| job(item));
-    }
-
-    /// The same, with something that each thread has for itself: one for every member of the team.
-    pub(crate) fn share_with<S: Send, T: Send>(
-        self,
-        own: &mut [S],
-        items: impl ExactSizeIterator<Item = T> + Send,
-        job: impl Fn(&mut S, T) + Sync,
-    ) {
-        #[cfg(feature = "rayon")]
-        let alone = ALONE;
-        #[cfg(not(feature = "rayon"))]
-        let alone = 0;
-        self.run(own, alone, items, job);
-    }
-
     /// How many threads it has.
     pub(crate) fn size(self) -> usize {
         if self == Self::All { count() } else { 1 }
     }
 
-    /// The calling thread begins at once and takes job after job; others join in as they wake up. (A parallel iterator would
-    /// put the caller to sleep and have strangers do its work.)
-    fn run<S: Send, T: Send>(
+    /// Calls `job` for every item of a list. What a job does may not depend on the order of jobs.
+    pub(crate) fn share<T: Send>(self, items: impl ExactSizeIterator<Item = T> + Send, job: impl Fn(T) + Sync) {
+        self.share_with(&mut vec![(); self.size()], items, |(), item| job(item));
+    }
+
+    /// The same, with something that each thread has for itself: one for every member of the team.
+    ///
+    /// The calling thread does the first job, which says how long the others will take. If that is long enough it wakes others,
+    /// and goes on at once; they join in as they come. (A parallel iterator would put the caller to sleep and have strangers do
+    /// its work.)
+    pub(crate) fn share_with<S: Send, T: Send>(
         self,
         own: &mut [S],
-        alone: usize,
-        items: impl ExactSizeIterator<Item = T> + Send,
+        mut items: impl ExactSizeIterator<Item = T> + Send,
         job: impl Fn(&mut S, T) + Sync,
     ) {
         let Some((mine, others)) = own.split_first_mut() else { return };
         #[cfg(feature = "rayon")]
-        if self == Self::All && items.len() > alone && !others.is_empty() {
-            let more = others.len().min(items.len() - 1);
-            let items = std::sync::Mutex::new(items);
-            let work = |own: &mut S| {
-                while let Some(item) = next(&items) {
-                    job(own, item);
-                }
-            };
-            return rayon::in_place_scope(|scope| {
-                for own in &mut others[..more] {
-                    scope.spawn(|_| work(own));
-                }
-                work(mine);
-            });
+        if self == Self::All && items.len() > 1 && !others.is_empty() {
+            let clock = std::time::Instant::now();
+            if let Some(first) = items.next() {
+                job(mine, first);
+            }
+            let left = items.len();
+            if clock.elapsed() * left as u32 > WAKING {
+                let items = std::sync::Mutex::new(items);
+                let work = |own: &mut S| {
+                    while let Some(item) = next(&items) {
+                        job(own, item);
+                    }
+                };
+                return rayon::in_place_scope(|scope| {
+                    for own in others.iter_mut().take(left) {
+                        scope.spawn(|_| work(own));
+                    }
+                    work(mine);
+                });
+            }
         }
-        let _ = (others, alone);
-        items.for_each(|item| job(mine, item));
+        let _ = others;
+        items.by_ref().for_each(|item| job(mine, item));
     }
 }
 

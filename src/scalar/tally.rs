@@ -1,0 +1,241 @@
+//! Numbers that count what is done to them: how many vector instructions a piece of model code is at least.
+
+use std::cell::Cell;
+use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
+
+use super::lanes::Register;
+use super::math::Vector;
+use super::sealed;
+
+/// Vector instructions of a piece of code, by what executes them.
+///
+/// Counted is what cannot be left out. What the instructions of AVX-512 do on the side (negating a factor, one logic operation
+/// before another) is not, nor are constants, moves and loop counters.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Arithmetic {
+    /// Products, fused with a sum or not.
+    pub multiply: f64,
+    /// Sums, minima, maxima and comparisons.
+    pub add: f64,
+    /// Quotients and square roots.
+    pub divide: f64,
+    /// Products of integers.
+    pub product: f64,
+    /// Sums, shifts and logic of integers.
+    pub integer: f64,
+    /// Choices between two numbers.
+    pub select: f64,
+    /// Loads of single samples of a field, by whole registers: four for each look-up.
+    pub sample: f64,
+}
+
+impl Arithmetic {
+    const NONE: Self =
+        Self { multiply: 0.0, add: 0.0, divide: 0.0, product: 0.0, integer: 0.0, select: 0.0, sample: 0.0 };
+
+    /// All of them.
+    pub fn total(&self) -> f64 {
+        let Self { multiply, add, divide, product, integer, select, sample } = *self;
+        multiply + add + divide + product + integer + select + sample
+    }
+
+    /// Those of `times` such pieces of code and of `other`.
+    pub(crate) fn times_and(&self, times: f64, other: &Self) -> Self {
+        Self {
+            multiply: self.multiply * times + other.multiply,
+            add: self.add * times + other.add,
+            divide: self.divide * times + other.divide,
+            product: self.product * times + other.product,
+            integer: self.integer * times + other.integer,
+            select: self.select * times + other.select,
+            sample: self.sample * times + other.sample,
+        }
+    }
+}
+
+thread_local! {
+    static DONE: Cell<Arithmetic> = const { Cell::new(Arithmetic::NONE) };
+}
+
+fn count(what: impl Fn(&mut Arithmetic)) {
+    let mut done = DONE.get();
+    what(&mut done);
+    DONE.set(done);
+}
+
+/// What some code does on this thread.
+pub(crate) fn of(code: impl FnOnce()) -> Arithmetic {
+    DONE.set(Arithmetic::NONE);
+    code();
+    DONE.get()
+}
+
+/// A number that counts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tally(f32);
+
+impl From<f32> for Tally {
+    fn from(value: f32) -> Self {
+        Self(value)
+    }
+}
+impl Neg for Tally {
+    type Output = Self;
+    fn neg(self) -> Self {
+        Self(-self.0)
+    }
+}
+impl sealed::Sealed for Tally {}
+
+macro_rules! arithmetic {
+    ($($op:ident $method:ident $assign:ident $assign_method:ident $field:ident;)*) => {$(
+        impl $op for Tally {
+            type Output = Self;
+            fn $method(self, other: Self) -> Self {
+                count(|done| done.$field += 1.0);
+                Self(self.0.$method(other.0))
+            }
+        }
+        impl $op<f32> for Tally {
+            type Output = Self;
+            fn $method(self, other: f32) -> Self {
+                self.$method(Self(other))
+            }
+        }
+        impl $assign for Tally {
+            fn $assign_method(&mut self, other: Self) {
+                *self = self.$method(other);
+            }
+        }
+    )*};
+}
+arithmetic! {
+    Add add AddAssign add_assign add;
+    Sub sub SubAssign sub_assign add;
+    Mul mul MulAssign mul_assign multiply;
+    Div div DivAssign div_assign divide;
+}
+
+impl Vector for Tally {
+    type Bits = u32;
+    type Words = u32;
+    type Truth = bool;
+
+    fn bits(self) -> u32 {
+        self.0.to_bits()
+    }
+    fn from_bits(bits: u32) -> Self {
+        Self(f32::from_bits(bits))
+    }
+    fn splat_bits(bits: u32) -> u32 {
+        bits
+    }
+    // One instruction does three operands' worth of logic, so an `and` goes with what it is for.
+    fn bits_and(a: u32, b: u32) -> u32 {
+        a & b
+    }
+    fn bits_xor(a: u32, b: u32) -> u32 {
+        count(|done| done.integer += 1.0);
+        a ^ b
+    }
+    fn bits_add(a: u32, b: u32) -> u32 {
+        count(|done| done.integer += 1.0);
+        a.wrapping_add(b)
+    }
+    fn bits_sub(a: u32, b: u32) -> u32 {
+        count(|done| done.integer += 1.0);
+        a.wrapping_sub(b)
+    }
+    fn bits_shl(a: u32, by: u32) -> u32 {
+        count(|done| done.integer += 1.0);
+        a << by
+    }
+    fn bits_shr(a: u32, by: u32) -> u32 {
+        count(|done| done.integer += 1.0);
+        a >> by
+    }
+    fn bits_eq(a: u32, b: u32) -> bool {
+        count(|done| done.add += 1.0);
+        a == b
+    }
+
+    // Words are in two registers: see `words`.
+    fn words(bits: u32) -> u32 {
+        count(|done| done.integer += 1.0);
+        bits
+    }
+    fn bits_of(words: u32) -> u32 {
+        count(|done| done.integer += 2.0);
+        words
+    }
+    fn splat_words(bits: u32) -> u32 {
+        bits
+    }
+    // Two at a time, in each of the two registers.
+    fn words_xor(a: u32, b: u32) -> u32 {
+        count(|done| done.integer += 1.0);
+        a ^ b
+    }
+    fn words_mul(a: u32, b: u32) -> (u32, u32) {
+        count(|done| (done.product, done.integer) = (done.product + 2.0, done.integer + 2.0));
+        f32::words_mul(a, b)
+    }
+
+    fn lower(self, other: Self) -> Self {
+        count(|done| done.add += 1.0);
+        Self(self.0.lower(other.0))
+    }
+    fn upper(self, other: Self) -> Self {
+        count(|done| done.add += 1.0);
+        Self(self.0.upper(other.0))
+    }
+    fn fused(self, a: Self, b: Self) -> Self {
+        count(|done| done.multiply += 1.0);
+        Self(self.0.fused(a.0, b.0))
+    }
+    fn root(self) -> Self {
+        count(|done| done.divide += 1.0);
+        Self(self.0.sqrt())
+    }
+    fn is_lt(self, other: Self) -> bool {
+        count(|done| done.add += 1.0);
+        self.0 < other.0
+    }
+    fn is_le(self, other: Self) -> bool {
+        count(|done| done.add += 1.0);
+        self.0 <= other.0
+    }
+    fn is_eq(self, other: Self) -> bool {
+        count(|done| done.add += 1.0);
+        self.0 == other.0
+    }
+    fn choose(mask: bool, yes: Self, no: Self) -> Self {
+        count(|done| done.select += 1.0);
+        if mask { yes } else { no }
+    }
+    fn any(mask: bool) -> bool {
+        mask
+    }
+    fn map<const A: usize>(function: impl Fn([f32; A]) -> f32, arguments: [Self; A]) -> Self {
+        Self(function(arguments.map(|a| a.0)))
+    }
+}
+
+impl Register for Tally {
+    const COUNT: usize = 1;
+
+    fn load(from: &[f32]) -> Self {
+        Self(from[0])
+    }
+    fn store(self, to: &mut [f32]) {
+        to[0] = self.0;
+    }
+    fn counting(first: u32) -> u32 {
+        first
+    }
+    unsafe fn squares(samples: &[f32], first: u32, up: usize) -> [Self; 4] {
+        count(|done| done.sample += 4.0);
+        // SAFETY: the caller's promise is the same.
+        unsafe { f32::squares(samples, first, up) }.map(Self)
+    }
+}
