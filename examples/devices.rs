@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use gibbs::models::CartPole;
 use gibbs::noise::normal::normals;
 use gibbs::{
-    Backend, Engine, EngineOptions, Grid, Limits, Model, Mppi, MppiOptions, Noise, Real, References, Stage,
+    Backend, Engine, EngineOptions, Grid, Limits, Model, Mppi, MppiOptions, Noise, Real, References, RowMemory, Stage,
     Temperature, WeightedMean,
 };
 
@@ -302,7 +302,7 @@ fn whole_plan_check(engine: &Engine, cpu: &Engine) -> Result<Check> {
     Ok(Check::new("whole plans, as the CPU's", 1e-3, &plan(engine)?, &expected))
 }
 
-/// Medians of the stages of one cart-pole update.
+/// Medians of one cart-pole update, and of its stages where a call keeps them apart for a clock (it takes longer then).
 fn time(engine: &Engine) -> Result<()> {
     const PLANS: usize = 30;
     if engine.backend() != Backend::Cpu {
@@ -310,14 +310,18 @@ fn time(engine: &Engine) -> Result<()> {
         let mut trips = (0..PLANS).map(|_| engine.round_trip()).collect::<Result<Vec<_>, _>>()?;
         println!("    round trip of an empty kernel: {} ms", milliseconds(median(&mut trips)));
     }
+    let in_stages =
+        Engine::with(EngineOptions { rows: RowMemory::Stored, timestamps: true, ..engine.options().clone() })?;
     println!("    {:24}{:>9}{:>9}{:>9}{:>9}", "cart-pole, median in ms", "rollout", "weigh", "mean", "plan");
     for (samples, horizon) in [(128, 20), (1024, 50), (8192, 100)] {
         let options = MppiOptions { samples, horizon, temperature: Temperature::Fixed(10.0), ..Default::default() };
-        let mut mppi = Mppi::new(engine, CartPole::default(), options)?;
+        let mut mppi = Mppi::new(engine, CartPole::default(), options.clone())?;
+        let mut apart = Mppi::new(&in_stages, CartPole::default(), options)?;
         let mut stages = [const { Vec::new() }; 4];
         for i in 0..PLANS + 3 {
-            let timing = mppi.plan(&[0.0; 4])?.timing();
-            let times = [timing.rollout, timing.weigh, timing.mean, Some(timing.total)];
+            let total = mppi.plan(&[0.0; 4])?.timing().total;
+            let timing = apart.plan(&[0.0; 4])?.timing();
+            let times = [timing.rollout, timing.weigh, timing.mean, Some(total)];
             if i >= 3 {
                 stages.iter_mut().zip(times).for_each(|(stage, time)| stage.extend(time));
             }

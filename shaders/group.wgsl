@@ -97,3 +97,12 @@ fn find_weights(group: u32, lane: u32, records: bool) {
         partials[at + 4u] = sums.w;
     }
 }
+
+// The sums of all groups together.
+fn record_sums(all_max: f32, sums: vec3<f32>, valid: u32) {
+    summary[problem].sums.max = all_max;
+    summary[problem].sums.sum = sums.x;
+    summary[problem].sums.squares = sums.y;
+    summary[problem].sums.logs = sums.z;
+    summary[problem].sums.valid = valid;
+}

@@ -1,5 +1,5 @@
 // The weighted mean of one group of rows that stand in memory, 16 coordinates a workgroup.
-// Twin: row_by_row in src/engine/cpu/weighted_mean.rs.
+// Twin: one_by_one in src/engine/cpu/weighted_mean.rs.
 
 const COORDINATES = 16u;
 const PARTS = LANES / COORDINATES;

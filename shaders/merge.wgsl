@@ -68,14 +68,6 @@ fn merge(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_
     }
 }
 
-fn record_sums(all_max: f32, sums: vec3<f32>, valid: u32) {
-    summary[problem].sums.max = all_max;
-    summary[problem].sums.sum = sums.x;
-    summary[problem].sums.squares = sums.y;
-    summary[problem].sums.logs = sums.z;
-    summary[problem].sums.valid = valid;
-}
-
 fn merge_scale(group_max: f32, all_max: f32) -> f32 {
     return select(0.0, component(gibbs_exp(F(max(group_max - all_max, -200.0))), 0u), group_max > MASKED);
 }

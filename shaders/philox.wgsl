@@ -43,7 +43,7 @@ fn philox_key(round: u32) -> vec2<u32> {
 fn row_of(row: U, stream: u32) -> Row {
     let by_row = mul_wide(row, PHILOX_0);
     let second = mul_wide(by_row.high ^ U(stream ^ update.seed.y), PHILOX_1);
-    let third = mul_wide(second.high ^ U(update.number * PHILOX_1 ^ philox_key(1u).x), PHILOX_0);
+    let third = mul_wide(second.high ^ U((update.number * PHILOX_1) ^ philox_key(1u).x), PHILOX_0);
     return Row(mul_high(update.number, PHILOX_1), second.low, by_row.low, third);
 }
 
@@ -52,7 +52,7 @@ fn philox(row: Row, block: u32) -> Words {
     let of_block = row.high ^ block ^ update.seed.x;
     let q = mul_wide(row.third_z ^ U(mul_high(of_block, PHILOX_0) ^ philox_key(1u).y), PHILOX_1);
     var key = philox_key(2u);
-    var words = Words(q.high ^ row.third_y ^ U(key.x), q.low, row.product.high ^ U(of_block * PHILOX_0 ^ key.y), row.product.low);
+    var words = Words(q.high ^ row.third_y ^ U(key.x), q.low, row.product.high ^ U((of_block * PHILOX_0) ^ key.y), row.product.low);
     for (var round = 3u; round < 10u; round++) {
         key = philox_key(round);
         let a = mul_wide(words.x, PHILOX_0);

@@ -10,7 +10,6 @@ const TILE = 64u;
 const GROUP = 1024u;
 
 // Flags of an update. Those that choose how rows are drawn and scored are constants of the rollout kernel instead.
-const FLAG_GIVEN = 1u;
 const FLAG_SECOND_MOMENT = 16u;
 const FLAG_CLAMPED = 32u;
 const FLAG_SPREAD = 64u;

@@ -36,11 +36,7 @@ fn whole(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_
         step_nominal(d, mean, second, there);
     }
     if lane == 0u {
-        summary[problem].sums.max = partials[at];
-        summary[problem].sums.sum = sum;
-        summary[problem].sums.squares = partials[at + 2u];
-        summary[problem].sums.logs = partials[at + 3u];
-        summary[problem].sums.valid = u32(partials[at + 4u]);
+        record_sums(partials[at], vec3<f32>(sum, partials[at + 2u], partials[at + 3u]), u32(partials[at + 4u]));
         close_summary();
     }
 }

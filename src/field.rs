@@ -252,25 +252,28 @@ fn affine<V: Register>(by: &[f32], x: V, y: V) -> V {
 /// A grid coordinate, held within the samples; 0 for a NaN.
 #[inline(always)]
 fn held<V: Register>(g: V, last: f32) -> V {
-    g.upper(V::from(0.0)).lower(V::from(last))
+    let zero = V::from(0.0);
+    // Written so that a NaN is not above 0, whatever the processor makes of its maximum.
+    V::choose(zero.is_lt(g), g, zero).lower(V::from(last))
 }
 
 /// The cell that each point is in (the last one takes the border itself, and a grid one sample wide has only the one), and the
 /// samples around it.
 #[inline(always)]
 fn corners_of<V: Register>(header: &[f32], values: &[f32], cx: V, cy: V) -> (V, V, [V; 4]) {
-    /// From here on a number does not hold an index and a mantissa's worth of bits any more.
-    const MOST: usize = 1 << 23;
+    /// From here on a number does not hold an index in the bits of its mantissa any more.
+    const MOST_BY_BITS: usize = 1 << 23;
     let (w, h) = (header[6] as usize, header[7] as usize);
     let offset = ((header[9] as usize) << 16) + header[10] as usize;
     let samples = &values[offset..][..w * h];
-    if w > 1 && h > 1 && samples.len() <= MOST {
+    if w > 1 && h > 1 && samples.len() <= MOST_BY_BITS {
         let ix = V::from(header[6] - 2.0).lower(whole(cx));
         let iy = V::from(header[7] - 2.0).lower(whole(cy));
         // Where the cell begins, as the mantissa of a number in [2²³, 2²⁴): exact, and no conversion.
-        let first = (iy.fused(V::from(header[6]), ix) + MOST as f32).bits();
-        let first = V::bits_and(first, V::splat_bits(MOST as u32 - 1));
-        // SAFETY: a cell begins at most at the last column but one and the last row but one, and `samples` has w · h values.
+        let first = (iy.fused(V::from(header[6]), ix) + MOST_BY_BITS as f32).bits();
+        let first = V::bits_and(first, V::splat_bits(MOST_BY_BITS as u32 - 1));
+        // SAFETY: `held` leaves a number between 0 and the last sample, even of a NaN; so a cell begins at most at the last column
+        // but one and the last row but one, and `samples` has w · h values.
         return (ix, iy, unsafe { V::squares(samples, first, w) });
     }
     let ix = V::from((header[6] - 2.0).max(0.0)).lower(floor(cx));

@@ -171,6 +171,7 @@
 #![warn(missing_docs, unreachable_pub)]
 
 pub mod check;
+mod checksum;
 pub mod derivative;
 mod diffusion;
 mod engine;

@@ -318,7 +318,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
 
     /// Replaces all options but the horizon and the number of samples, which have [`resize`](Self::resize). The plan is kept,
     /// and the best chain becomes all of them if their number changes; tighter limits act on it with the next call. A GPU
-    /// compiles another kernel where limits, control cost, `nominal_first` or correlated noise are switched on or off.
+    /// compiles another kernel where limits, control cost, `nominal_first` or correlated noise are switched on or off, where the
+    /// temperature is found from now on and not given, and where the number of chains passes 2 (of a software adapter) or 64.
     ///
     /// # Errors
     ///
@@ -355,7 +356,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         self.pack([0.0; N]);
     }
 
-    /// Changes the horizon and the number of samples. The plan is kept as far as it goes, and continued as [`Tail`] says.
+    /// Changes the horizon and the number of samples. The plan is kept as far as it goes, and continued as [`Tail`] says. A GPU
+    /// compiles another kernel where the samples pass 256 (1,024 with many chains): up to there one does it all.
     ///
     /// # Errors
     ///

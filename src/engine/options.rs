@@ -124,7 +124,8 @@ pub struct EngineOptions {
     /// a call into parts that wait for each other.
     pub timestamps: bool,
     /// A folder to keep compiled kernels in from one run to the next, where the interface lets a program do so (Vulkan). Most
-    /// desktop drivers keep a cache of their own, and gain nothing. None by default.
+    /// desktop drivers keep a cache of their own, and gain nothing. It must be a folder that nobody else writes to: what lies there
+    /// is handed to the driver. None by default.
     pub pipeline_cache: Option<PathBuf>,
     /// What the kernels of a GPU are laid out for.
     pub tuning: Tuning,

@@ -10,9 +10,12 @@ use crate::update::{Problem, Sums, Update};
 
 /// How long the parts of a call took.
 ///
-/// The stages are those of the *last* update of the call. On a GPU they are measured by the device's own clock, and are
-/// `None` where it has none. On the CPU, rows that are averaged as soon as they are scored (see [`RowMemory`](crate::RowMemory)) have no
-/// stages: all of it is `rollout`, and `weigh` and `mean` are `None`.
+/// The stages are those of the *last* update of the call, as far as it has stages:
+///
+/// - On the CPU, rows that are averaged as soon as they are scored (see [`RowMemory`](crate::RowMemory)) have none: all of it is
+///   `rollout`.
+/// - On a GPU they are `None` unless [`EngineOptions::timestamps`](crate::EngineOptions::timestamps) is on and the device has a
+///   clock. The step is part of the mean. Where one kernel does the whole update, all of it is `rollout`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Timing {
     /// Drawing the rows and rolling them out.

@@ -13,6 +13,7 @@
 //! 8      checksum of all bytes before: FNV-1a with 64 bits
 //! ```
 
+use crate::checksum::checksum;
 use std::io::{Read, Write};
 
 use super::optimiser::Optimiser;
@@ -153,11 +154,6 @@ impl Checkpoint {
 
 /// Bytes before the learners.
 const HEADER: usize = 8 + 4 + 4 * 4 + 4 + 8;
-
-/// FNV-1a.
-fn checksum(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
-}
 
 #[cfg(test)]
 mod tests {

@@ -380,7 +380,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
                 (start, params, None)
             })
             .collect();
-        cpu::Team::All.share(jobs.iter_mut(), |(start, params, episode)| {
+        cpu::Team::All.share_long(jobs.iter_mut(), |(start, params, episode)| {
             *episode = Some(self.engine.isa().run(self.job(&controller, *start, params)));
         });
         Ok(jobs.into_iter().filter_map(|(.., episode)| episode).collect())

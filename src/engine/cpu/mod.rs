@@ -155,7 +155,7 @@ impl Workspace {
             for bench in &mut self.benches {
                 shares.push((bench, outcomes.by_ref().take(each).collect::<Vec<_>>(), Ok(())));
             }
-            Team::All.share(shares.iter_mut(), |(bench, outcomes, result)| {
+            Team::All.share_long(shares.iter_mut(), |(bench, outcomes, result)| {
                 // The first problem comes last, so that its rows are there to be fetched.
                 let mut outcomes = outcomes.drain(..).rev();
                 *result = outcomes.try_for_each(|outcome| bench.run(&worker, updates, outcome).map(|_| ()));
@@ -295,8 +295,9 @@ impl Bench {
             timing.rollout = Some(clock.elapsed());
             let found = weigh::Weigh { team, isa, update, known: rollout::together(extremes) }.plain();
             last.found = Some(found);
-            // What is best of all may be so in a tile whose rows all weigh nothing.
-            return found.record(sums);
+            // Sums are relative to the best cost of the rows that count, which the best of all may not be one of.
+            let reference = if sums.valid > 0 { sums.reference } else { found.reference };
+            return Sums { reference, ..found.record(sums) };
         }
         tiles.score(&mut self.desks, &mut self.scores, &mut self.extremes);
         timing.rollout = Some(clock.elapsed());

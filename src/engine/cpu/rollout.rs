@@ -134,7 +134,7 @@ fn controls<V: Register, const M: usize>(tile: &mut Tile<'_>, lane: usize) {
     };
     if !update.has(GIVEN) {
         let draws = Row::<V>::new(drawn, update.number, tile.number, update.seed);
-        for (block, columns) in tile.rows.chunks_mut(4 * TILE).take(width.div_ceil(4)).enumerate() {
+        for (block, columns) in tile.rows.chunks_mut(4 * TILE).enumerate() {
             for (column, z) in columns.chunks_exact_mut(TILE).zip(V::normals(&draws, block as u32)) {
                 z.store(&mut column[lane..]);
             }

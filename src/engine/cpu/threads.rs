@@ -32,42 +32,61 @@ impl Team {
         self.share_with(&mut vec![(); self.size()], items, |(), item| job(item));
     }
 
+    /// The same for jobs each of which is work enough for a thread.
+    pub(crate) fn share_long<T: Send>(self, items: impl ExactSizeIterator<Item = T> + Send, job: impl Fn(T) + Sync) {
+        self.together(&mut vec![(); self.size()], items, |(), item| job(item));
+    }
+
     /// The same, with something that each thread has for itself: one for every member of the team.
     ///
-    /// The calling thread does the first job, which says how long the others will take. If that is long enough it wakes others,
-    /// and goes on at once; they join in as they come. (A parallel iterator would put the caller to sleep and have strangers do
-    /// its work.)
+    /// The calling thread does the first job, which says how long the others will take, and wakes other threads if that is long
+    /// enough.
     pub(crate) fn share_with<S: Send, T: Send>(
         self,
         own: &mut [S],
         mut items: impl ExactSizeIterator<Item = T> + Send,
         job: impl Fn(&mut S, T) + Sync,
     ) {
-        let Some((mine, others)) = own.split_first_mut() else { return };
         #[cfg(feature = "rayon")]
-        if self == Self::All && items.len() > 1 && !others.is_empty() {
+        if let (Self::All, Some(first), true) = (self, own.first_mut(), items.len() > 1) {
             let clock = std::time::Instant::now();
-            if let Some(first) = items.next() {
-                job(mine, first);
+            if let Some(item) = items.next() {
+                job(first, item);
             }
-            let left = items.len();
-            if clock.elapsed() * left as u32 > WAKING {
-                let items = std::sync::Mutex::new(items);
-                let work = |own: &mut S| {
-                    while let Some(item) = next(&items) {
-                        job(own, item);
-                    }
-                };
-                return rayon::in_place_scope(|scope| {
-                    for own in others.iter_mut().take(left) {
-                        scope.spawn(|_| work(own));
-                    }
-                    work(mine);
-                });
+            if clock.elapsed() * items.len() as u32 <= WAKING {
+                return items.for_each(|item| job(first, item));
             }
         }
+        self.together(own, items, job);
+    }
+
+    /// The calling thread begins at once, and the others join in as they wake up. (A parallel iterator would put the caller to
+    /// sleep and have strangers do its work.)
+    fn together<S: Send, T: Send>(
+        self,
+        own: &mut [S],
+        items: impl ExactSizeIterator<Item = T> + Send,
+        job: impl Fn(&mut S, T) + Sync,
+    ) {
+        let Some((mine, others)) = own.split_first_mut() else { return };
+        #[cfg(feature = "rayon")]
+        if self == Self::All && !others.is_empty() {
+            let more = items.len().saturating_sub(1).min(others.len());
+            let items = std::sync::Mutex::new(items);
+            let work = |own: &mut S| {
+                while let Some(item) = next(&items) {
+                    job(own, item);
+                }
+            };
+            return rayon::in_place_scope(|scope| {
+                for own in &mut others[..more] {
+                    scope.spawn(|_| work(own));
+                }
+                work(mine);
+            });
+        }
         let _ = others;
-        items.by_ref().for_each(|item| job(mine, item));
+        items.for_each(|item| job(mine, item));
     }
 }
 

@@ -9,8 +9,8 @@ use crate::scalar::math::{Vector, exp, finite};
 use crate::scalar::{Lanes, Real, Register};
 use crate::update::{GROUP, INVALID, MASKED, SIGNED, Sums, TILE, Update};
 
-/// A row that weighs less than this part of the heaviest one of its group is not added to the mean: all rows that there can be,
-/// 2²⁵, would change it by less than rounding does. Twin: NEGLIGIBLE in `shaders/group.wgsl`.
+/// A row that weighs less than this part of the heaviest one of its group or tile, or of those before it, is not added to the mean:
+/// all rows that there can be, 2²⁵, would change it by less than rounding does. Twin: NEGLIGIBLE in `shaders/group.wgsl`.
 pub(crate) const NEGLIGIBLE: f32 = 1.0 / (1_u64 << 48) as f32;
 
 /// Numbers that a partial result starts with: its [`Sums`].
@@ -306,12 +306,16 @@ fn join(update: &Update, all: &mut Sums, more: &Sums) -> [f32; 2] {
     let max = max_of(all).max(max_of(more));
     let scale = |sums: &Sums| if max_of(sums) > MASKED { exp(max_of(sums) - max) } else { 0.0 };
     let [old, new] = [scale(all), scale(more)];
+    // Rows below `MASKED` are left out of it.
+    let logs = |sums: &Sums| {
+        if max_of(sums) > MASKED { sums.logs - lower(sums) * sums.valid as f32 } else { 0.0 }
+    };
     *all = Sums {
         max,
         reference,
         sum: all.sum * old + more.sum * new,
         squares: all.squares * (old * old) + more.squares * (new * new),
-        logs: (all.logs - lower(all) * all.valid as f32) + (more.logs - lower(more) * more.valid as f32),
+        logs: logs(all) + logs(more),
         valid: all.valid + more.valid,
         ..*all
     };

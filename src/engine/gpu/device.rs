@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::kernels::{BINDINGS, Kernels, Layouts, Trust, UPDATE_SIZE};
 use super::workspace::bind;
+use crate::checksum::checksum;
 use crate::engine::{Adapter, AdapterKind, EngineOptions, Tuning};
 use crate::error::{BuildError, EngineError};
 
@@ -74,6 +76,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Bytes of the checksum that a kept cache begins with.
+const SUM: usize = size_of::<u64>();
+
 /// The pipeline cache in a folder, if the device has such a thing.
 fn open_cache(device: &wgpu::Device, handle: &wgpu::Adapter, folder: &Path) -> Option<(wgpu::PipelineCache, PathBuf)> {
     if !device.features().contains(wgpu::Features::PIPELINE_CACHE) {
@@ -81,10 +86,13 @@ fn open_cache(device: &wgpu::Device, handle: &wgpu::Adapter, folder: &Path) -> O
         return None;
     }
     let file = folder.join(wgpu::util::pipeline_cache_key(&handle.get_info())?);
-    let data = std::fs::read(&file).ok();
-    let descriptor = wgpu::PipelineCacheDescriptor { label: Some("gibbs"), data: data.as_deref(), fallback: true };
-    // SAFETY: the data is what `get_data` gave to `keep_cache`. The library checks its header, its length and that device and
-    // driver are the same before the driver sees it, and falls back to an empty cache.
+    // What does not carry its checksum is not ours, or only a part of it.
+    let data = std::fs::read(&file).ok().filter(|bytes| bytes.len() > SUM);
+    let data = data.as_deref().map(|bytes| bytes.split_at(SUM));
+    let data = data.and_then(|(sum, data)| (sum == checksum(data).to_le_bytes()).then_some(data));
+    let descriptor = wgpu::PipelineCacheDescriptor { label: Some("gibbs"), data, fallback: true };
+    // SAFETY: the data is what `get_data` gave to `keep_cache`, whole, as its checksum says: the folder is the user's own (see
+    // `EngineOptions::pipeline_cache`). The library checks that device and driver are the same, and falls back to an empty cache.
     let cache = unsafe { device.create_pipeline_cache(&descriptor) };
     Some((cache, file))
 }
@@ -242,8 +250,11 @@ impl Device {
     fn keep_cache(&self) {
         let Some((cache, file)) = &self.cache else { return };
         let Some(data) = cache.get_data() else { return };
-        // Another process may read the file while it is written, or write it too.
-        let draft = file.with_extension(format!("{}", std::process::id()));
+        // Other threads and other processes may write it at the same time, or read it.
+        static DRAFTS: AtomicU64 = AtomicU64::new(0);
+        let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
+        let draft = file.with_extension(format!("{}-{number}", std::process::id()));
+        let data = [&checksum(&data).to_le_bytes()[..], &data].concat();
         let kept = std::fs::create_dir_all(file.parent().unwrap_or(file))
             .and_then(|()| std::fs::write(&draft, data))
             .and_then(|()| std::fs::rename(&draft, file));

@@ -146,7 +146,8 @@ impl Device {
             let module = match trust {
                 Trust::Checked => self.device.create_shader_module(descriptor),
                 // SAFETY: the crate's own kernels index within the sizes that their buffers were made for, and all their
-                // loops end: see the addresses in shaders/*.wgsl. A traced model or policy indexes nothing by data but
+                // loops end: see the addresses in shaders/*.wgsl, and `choose` there for the list of rows, which has no more
+                // entries than a group has rows. A traced model or policy indexes nothing by data but
                 // fields, whose look-up clamps its indices, and has no loops but those over the layers of a network, within
                 // the parameters that the policy was checked to have.
                 Trust::Ours => unsafe {
@@ -187,7 +188,8 @@ impl Device {
         let many = if self.software() { 2 } else { 64 };
         let turns = |u: &Update| u64::from(u.rows) * u64::from(u.horizon + u.width) / 32;
         let small = |u: &Update| u.rows <= if u.problems >= many { GROUP as u32 } else { 256 } && turns(u) < MOST_TURNS;
-        program.scoring == Scoring::Model && updates.iter().all(small)
+        // A user's own WGSL has fewer names to avoid in the kernels of the stages.
+        program.scoring == Scoring::Model && program.functions.is_empty() && updates.iter().all(small)
     }
 
     /// The kernels of a model. `whole` and `searched`: as [`does_whole`](Self::does_whole) and [`searches`] say.
@@ -198,8 +200,7 @@ impl Device {
         [whole, searched]: [bool; 2],
     ) -> Result<Kernel, BuildError> {
         if whole {
-            let trust = if program.functions.is_empty() { Trust::Ours } else { Trust::Checked };
-            let [whole] = self.compile(&source::whole(program, shape, searched), trust, ["whole"])?;
+            let [whole] = self.compile(&source::whole(program, shape, searched), Trust::Ours, ["whole"])?;
             return Ok(Kernel::Whole(whole));
         }
         Ok(Kernel::Stages(self.chain(program, shape, searched)?))

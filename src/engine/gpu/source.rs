@@ -138,7 +138,7 @@ pub(crate) fn mean_of_draws(shape: Shape) -> String {
 
 /// The kernel that carries a whole update of a few rows out.
 pub(crate) fn whole(program: &Program, shape: Shape, searched: bool) -> String {
-    let four = side_by_side(program, shape);
+    let four = shape.software;
     // What is never called need not be compiled.
     let searched = format!("const SEARCHED = {searched};\n");
     let lanes = lanes(16, shape.software);
@@ -370,14 +370,14 @@ fn proposal(shape: Shape) -> String {
 /// How the rows of a stretch are added up by their weights, and how what they add up to is one number each.
 fn weighed(shape: Shape, four: bool) -> String {
     let controls = shape.layout.controls;
-    let each = |what: &str| match four {
-        true => format!("F({})", ["x", "y", "z", "w"].map(|i| what.replace("k", &format!("k.{i}"))).join(", ")),
-        false => what.to_owned(),
+    let each = |of: &str, what: fn(&str) -> String| match four {
+        true => format!("{of}({})", ["k.x", "k.y", "k.z", "k.w"].map(what).join(", ")),
+        false => what("k"),
     };
     let mut code = format!(
         "fn chosen_rows(k: U) -> U {{\n    return {};\n}}\nfn weights_of(k: U) -> F {{\n    return {};\n}}\n",
-        each("chosen[k]").replace("F(", "U("),
-        each("weight(k)")
+        each("U", |k| format!("chosen[{k}]")),
+        each("F", |k| format!("weight({k})"))
     );
     let held = shape.steps() * controls;
     code.push_str(&format!(

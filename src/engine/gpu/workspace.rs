@@ -451,12 +451,13 @@ fn within_turns(device: &Device, update: &Update) -> Result<(), EngineError> {
     let passes = match update.search {
         EFFECTIVE | DIVERGENCE => 2 * 28,
         ELITE => 32,
+        FIXED => 0,
         _ => 2,
     };
-    let searched = |turns: u64| turns * 256 / passes;
     for (what, requested, limit) in [
-        ("time steps on a software adapter", horizon, MOST_TURNS * 4 / 5),
-        ("rows to find a temperature for on a software adapter", rows, searched(MOST_TURNS)),
+        // One turn for each step and, at most, one for the stretch that it is in.
+        ("time steps on a software adapter", horizon, MOST_TURNS / 2),
+        ("turns of the search for a temperature on a software adapter", rows * passes / 256, MOST_TURNS),
     ] {
         if requested > limit {
             return Err(EngineError::OverLimit { what, requested, limit });
