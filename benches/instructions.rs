@@ -8,8 +8,9 @@
 //! ```
 //!
 //! It needs valgrind (Debian: `apt-get install valgrind`) and runs itself under callgrind, once for each case. A first call
-//! allocates and is not counted. valgrind knows no AVX-512, so this is the AVX2 path, on one thread. The counts are those of one compiler and of `Cargo.lock`: record them
-//! again when these change, and when code has become faster.
+//! allocates and is not counted. valgrind knows no AVX-512, so this is the AVX2 path, on one thread. The counts are those of one
+//! compiler and of `Cargo.lock`: record them again when these change, and when code has become faster. Another compiler than the
+//! recorded one is told of, and fails nothing.
 
 mod common;
 

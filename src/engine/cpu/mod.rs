@@ -53,6 +53,8 @@ struct Bench {
     /// Where rows that are not kept are drawn: one for each thread that works on the problem.
     desks: Vec<tiles::Desk>,
     last: Last,
+    /// Of scoring, weighing and averaging.
+    paces: [threads::Pace; 3],
 }
 
 /// What rows that were not kept can be drawn again from.
@@ -265,7 +267,7 @@ impl Bench {
         let clock = Instant::now();
         let rows = self.rows.chunks_mut(TILE * update.width as usize);
         let tiles = rows.zip(self.scores.chunks_mut(rollout::SCORES)).zip(&mut self.extremes);
-        team.share(tiles.enumerate(), |(i, ((rows, scores), extremes))| {
+        team.share(&self.paces[0], tiles.enumerate(), |(i, ((rows, scores), extremes))| {
             *extremes = rollout.tile(isa, Tile { update, problem, number, first: i * TILE, rows, scores });
         });
         timing.rollout = Some(clock.elapsed());
@@ -278,7 +280,8 @@ impl Bench {
         // Scores of a policy are not drawn around its parameters.
         let about = if update.has(SCORED) { &[] } else { problem.nominal };
         let (rows, log_weights) = (&self.rows, &self.log_weights);
-        let mean = weighted_mean::WeightedMean { team, isa, update, about, log_weights, rows };
+        let pace = &self.paces[2];
+        let mean = weighted_mean::WeightedMean { team, pace, isa, update, about, log_weights, rows };
         let sums = mean.run(&mut self.partials, &mut self.mean);
         timing.mean = Some(clock.elapsed());
         found.record(sums)
@@ -290,16 +293,17 @@ impl Bench {
         let tiles = tiles::Tiles { team, isa, rollout, update, problem, number };
         let clock = Instant::now();
         if plan == Plan::AtOnce {
-            let Self { desks, groups: sums, partials: moments, mean, scores, extremes, last, .. } = self;
-            let sums = tiles.score_and_average(scores, extremes, tiles::Parts { desks, sums, moments, mean });
+            let Self { desks, groups: sums, partials: moments, mean, scores, extremes, last, paces, .. } = self;
+            let pace = &paces[0];
+            let sums = tiles.score_and_average(scores, extremes, tiles::Parts { pace, desks, sums, moments, mean });
             timing.rollout = Some(clock.elapsed());
-            let found = weigh::Weigh { team, isa, update, known: rollout::together(extremes) }.plain();
+            let found = weigh::Weigh { team, pace, isa, update, known: rollout::together(extremes) }.plain();
             last.found = Some(found);
             // Sums are relative to the best cost of the rows that count, which the best of all may not be one of.
             let reference = if sums.valid > 0 { sums.reference } else { found.reference };
             return Sums { reference, ..found.record(sums) };
         }
-        tiles.score(&mut self.desks, &mut self.scores, &mut self.extremes);
+        tiles.score((&self.paces[0], &mut self.desks), &mut self.scores, &mut self.extremes);
         timing.rollout = Some(clock.elapsed());
 
         let clock = Instant::now();
@@ -307,8 +311,9 @@ impl Bench {
         timing.weigh = Some(clock.elapsed());
 
         let clock = Instant::now();
-        let Self { desks, groups: sums, partials: moments, mean, log_weights, .. } = self;
-        let sums = tiles.average(found, log_weights, tiles::Parts { desks, sums, moments, mean });
+        let Self { desks, groups: sums, partials: moments, mean, log_weights, paces, .. } = self;
+        let pace = &paces[2];
+        let sums = tiles.average(found, log_weights, tiles::Parts { pace, desks, sums, moments, mean });
         timing.mean = Some(clock.elapsed());
         found.record(sums)
     }
@@ -316,7 +321,8 @@ impl Bench {
     /// Log-weights of all rows.
     fn weigh(&mut self, worker: &Worker<'_>, update: &Update) -> weigh::Found {
         let known = rollout::together(&self.extremes);
-        let weigh = weigh::Weigh { team: worker.team, isa: worker.isa, update, known };
+        let (team, isa, pace) = (worker.team, worker.isa, &self.paces[1]);
+        let weigh = weigh::Weigh { team, pace, isa, update, known };
         let groups = self.log_weights.len().div_ceil(GROUP);
         let found = weigh.run(&self.scores, &mut self.log_weights, &mut self.groups[..groups]);
         self.last.found = Some(found);
@@ -344,7 +350,7 @@ impl Bench {
         if *plan == Plan::AtOnce {
             fetched.log_weights.resize(padded, 0.0);
             let known = rollout::together(&self.extremes);
-            let weigh = weigh::Weigh { team: Team::Alone, isa, update, known };
+            let weigh = weigh::Weigh { team: Team::Alone, pace: &self.paces[1], isa, update, known };
             weigh.rows(found, 0, &self.scores, &mut fetched.log_weights);
         } else {
             fetched.log_weights.clone_from(&self.log_weights);
@@ -374,7 +380,8 @@ pub(crate) fn average(
 ) -> Result<Sums, EngineError> {
     let groups = log_weights.len().div_ceil(GROUP);
     resize(partials, groups * weighted_mean::partial_len(update), 0.0, "partial means")?;
-    let mean = weighted_mean::WeightedMean { team: Team::All, isa, update, about: &[], log_weights, rows };
+    let (team, pace) = (Team::All, &threads::Pace::default());
+    let mean = weighted_mean::WeightedMean { team, pace, isa, update, about: &[], log_weights, rows };
     Ok(mean.run(partials, moments))
 }
 

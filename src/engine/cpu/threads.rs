@@ -1,8 +1,32 @@
 //! Jobs shared out among threads: all cores with the `rayon` feature, the calling one without.
 
+use std::sync::atomic::AtomicU64;
+#[cfg(feature = "rayon")]
+use std::sync::atomic::Ordering;
+
 /// What waking other threads takes, about: work that is done sooner is not shared.
 #[cfg(feature = "rayon")]
 const WAKING: std::time::Duration = std::time::Duration::from_micros(60);
+
+/// How long a job of some list took last time, in nanoseconds; 0 if there was none. It decides who works, never what comes of it.
+#[derive(Debug, Default)]
+pub(crate) struct Pace(
+    #[cfg_attr(not(feature = "rayon"), expect(dead_code, reason = "one thread needs no pace"))] AtomicU64,
+);
+
+#[cfg(feature = "rayon")]
+impl Pace {
+    /// Does a job and remembers how long it took.
+    fn time(&self, job: impl FnOnce()) {
+        let clock = std::time::Instant::now();
+        job();
+        self.0.store(clock.elapsed().as_nanos() as u64 | 1, Ordering::Relaxed);
+    }
+
+    fn of(&self, jobs: usize) -> std::time::Duration {
+        std::time::Duration::from_nanos(self.0.load(Ordering::Relaxed).saturating_mul(jobs as u64))
+    }
+}
 
 /// How many threads may work at once.
 pub(crate) fn count() -> usize {
@@ -28,42 +52,51 @@ impl Team {
     }
 
     /// Calls `job` for every item of a list. What a job does may not depend on the order of jobs.
-    pub(crate) fn share<T: Send>(self, items: impl ExactSizeIterator<Item = T> + Send, job: impl Fn(T) + Sync) {
-        self.share_with(&mut vec![(); self.size()], items, |(), item| job(item));
+    pub(crate) fn share<T: Send>(
+        self,
+        pace: &Pace,
+        items: impl ExactSizeIterator<Item = T> + Send,
+        job: impl Fn(T) + Sync,
+    ) {
+        self.share_with(pace, &mut vec![(); self.size()], items, |(), item| job(item));
     }
 
     /// The same for jobs each of which is work enough for a thread.
     pub(crate) fn share_long<T: Send>(self, items: impl ExactSizeIterator<Item = T> + Send, job: impl Fn(T) + Sync) {
-        self.together(&mut vec![(); self.size()], items, |(), item| job(item));
+        self.together(&Pace::default(), &mut vec![(); self.size()], items, |(), item| job(item));
     }
 
     /// The same, with something that each thread has for itself: one for every member of the team.
     ///
-    /// The calling thread does the first job, which says how long the others will take, and wakes other threads if that is long
-    /// enough.
+    /// Other threads are woken if the jobs take long enough, by the pace of the last time; the first time, by that of the first
+    /// job, which the calling thread does alone.
     pub(crate) fn share_with<S: Send, T: Send>(
         self,
+        pace: &Pace,
         own: &mut [S],
-        mut items: impl ExactSizeIterator<Item = T> + Send,
+        items: impl ExactSizeIterator<Item = T> + Send,
         job: impl Fn(&mut S, T) + Sync,
     ) {
         #[cfg(feature = "rayon")]
-        if let (Self::All, Some(first), true) = (self, own.first_mut(), items.len() > 1) {
-            let clock = std::time::Instant::now();
-            if let Some(item) = items.next() {
-                job(first, item);
-            }
-            if clock.elapsed() * items.len() as u32 <= WAKING {
-                return items.for_each(|item| job(first, item));
+        let mut items = items;
+        #[cfg(feature = "rayon")]
+        if let (Self::All, Some(mine), true) = (self, own.first_mut(), items.len() > 1) {
+            let short = pace.of(items.len()) <= WAKING;
+            if let (true, Some(item)) = (short, items.next()) {
+                pace.time(|| job(mine, item));
+                if pace.of(items.len()) <= WAKING {
+                    return items.for_each(|item| job(mine, item));
+                }
             }
         }
-        self.together(own, items, job);
+        self.together(pace, own, items, job);
     }
 
     /// The calling thread begins at once, and the others join in as they wake up. (A parallel iterator would put the caller to
     /// sleep and have strangers do its work.)
     fn together<S: Send, T: Send>(
         self,
+        pace: &Pace,
         own: &mut [S],
         items: impl ExactSizeIterator<Item = T> + Send,
         job: impl Fn(&mut S, T) + Sync,
@@ -82,10 +115,13 @@ impl Team {
                 for own in &mut others[..more] {
                     scope.spawn(|_| work(own));
                 }
+                if let Some(item) = next(&items) {
+                    pace.time(|| job(mine, item));
+                }
                 work(mine);
             });
         }
-        let _ = others;
+        let _ = (others, pace);
         items.for_each(|item| job(mine, item));
     }
 }

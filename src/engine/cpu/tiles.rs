@@ -7,7 +7,7 @@
 
 use super::isa::Isa;
 use super::rollout::{Extremes, Rollout, SCORES, Tile};
-use super::threads::Team;
+use super::threads::{Pace, Team};
 use super::weigh::{Found, Weigh};
 use super::weighted_mean::{Add, NEGLIGIBLE, join_all, join_tile};
 use crate::update::{INVALID, Problem, Sums, TILE, Update};
@@ -43,6 +43,7 @@ pub(crate) struct Tiles<'a> {
 
 /// Where partial results go, and what they become.
 pub(crate) struct Parts<'a> {
+    pub(crate) pace: &'a Pace,
     pub(crate) desks: &'a mut [Desk],
     pub(crate) sums: &'a mut [Sums],
     pub(crate) moments: &'a mut [f32],
@@ -57,20 +58,21 @@ impl Tiles<'_> {
     }
 
     /// The scores of all rows.
-    pub(crate) fn score(&self, desks: &mut [Desk], scores: &mut [f32], extremes: &mut [Extremes]) {
+    pub(crate) fn score(&self, (pace, desks): (&Pace, &mut [Desk]), scores: &mut [f32], extremes: &mut [Extremes]) {
         let tiles = scores.chunks_mut(SCORES).zip(extremes).enumerate();
-        self.team.share_with(desks, tiles, |Desk { rows, .. }, (i, (scores, extremes))| {
+        self.team.share_with(pace, desks, tiles, |Desk { rows, .. }, (i, (scores, extremes))| {
             *extremes = self.rollout.tile(self.isa, self.tile(i, rows, scores));
         });
     }
 
     /// The scores of all rows, and their average under the λ that is given.
     pub(crate) fn score_and_average(&self, scores: &mut [f32], extremes: &mut [Extremes], parts: Parts<'_>) -> Sums {
-        let Parts { desks, sums, moments, mean } = parts;
+        let Parts { pace, desks, sums, moments, mean } = parts;
         let tiles = stretch(extremes.len());
         let stretches = scores.chunks_mut(tiles * SCORES).zip(extremes.chunks_mut(tiles));
         let out = sums.iter_mut().zip(moments.chunks_exact_mut(mean.len()));
         self.team.share_with(
+            pace,
             desks,
             stretches.zip(out).enumerate(),
             |desk, (i, ((scores, extremes), (sums, moments)))| {
@@ -81,7 +83,7 @@ impl Tiles<'_> {
                     let index = i * tiles + j;
                     *extremes = self.rollout.tile(self.isa, self.tile(index, rows, scores));
                     let Self { team, isa, update, .. } = *self;
-                    let weigh = Weigh { team, isa, update, known: *extremes };
+                    let weigh = Weigh { team, pace, isa, update, known: *extremes };
                     let found = weigh.plain();
                     let mut log_weights = [INVALID; TILE];
                     weigh.rows(found, index * TILE, scores, &mut log_weights);
@@ -95,11 +97,12 @@ impl Tiles<'_> {
 
     /// The average of rows that have been weighed; those that count are drawn again.
     pub(crate) fn average(&self, found: Found, log_weights: &[f32], parts: Parts<'_>) -> Sums {
-        let Parts { desks, sums, moments, mean } = parts;
+        let Parts { pace, desks, sums, moments, mean } = parts;
         let tiles = stretch(log_weights.len() / TILE);
         let out = sums.iter_mut().zip(moments.chunks_exact_mut(mean.len()));
         let stretches = log_weights.chunks(tiles * TILE).zip(out);
         self.team.share_with(
+            pace,
             desks,
             stretches.enumerate(),
             |Desk { rows, scores }, (i, (log_weights, (sums, moments)))| {

@@ -4,7 +4,7 @@ use pulp::{Simd, WithSimd};
 
 use super::isa::Isa;
 use super::rollout::{Extremes, SCORES};
-use super::threads::Team;
+use super::threads::{Pace, Team};
 use super::weighted_mean::{self, Group, Second};
 use crate::scalar::math::{Vector, finite};
 use crate::scalar::{Lanes, Real, Register};
@@ -24,6 +24,7 @@ const NO_DEVIATION: f32 = 1e-4;
 /// What is known of the rows of a problem, and how they are to be weighed.
 pub(crate) struct Weigh<'a> {
     pub(crate) team: Team,
+    pub(crate) pace: &'a Pace,
     pub(crate) isa: Isa,
     pub(crate) update: &'a Update,
     pub(crate) known: Extremes,
@@ -56,7 +57,7 @@ impl Weigh<'_> {
     }
 
     fn weigh(&self, found: Found, scores: &[f32], out: &mut [f32]) {
-        self.team.share(out.chunks_mut(GROUP).enumerate(), |(group, out)| {
+        self.team.share(self.pace, out.chunks_mut(GROUP).enumerate(), |(group, out)| {
             let first = group * GROUP;
             self.rows(found, first, &scores[first * 3..][..out.len() * 3], out);
         });
@@ -97,7 +98,7 @@ impl Weigh<'_> {
         let [mut low, mut high] = BRACKET;
         for _ in 0..HALVINGS {
             let middle = low.sqrt() * high.sqrt();
-            self.team.share(sums.iter_mut().enumerate(), |(group, sums)| {
+            self.team.share(self.pace, sums.iter_mut().enumerate(), |(group, sums)| {
                 let first = group * GROUP;
                 let rows = (scores.len() / 3 - first).min(GROUP);
                 let mut log_weights = [INVALID; GROUP];

@@ -4,7 +4,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::isa::Isa;
-use super::threads::Team;
+use super::threads::{Pace, Team};
 use crate::scalar::math::{Vector, exp, finite};
 use crate::scalar::{Lanes, Real, Register};
 use crate::update::{GROUP, INVALID, MASKED, SIGNED, Sums, TILE, Update};
@@ -371,6 +371,7 @@ pub(crate) fn join_all(update: &Update, sums: &[Sums], partials: &[f32], mean: &
 /// The weighted mean of the rows of a problem under their log-weights.
 pub(crate) struct WeightedMean<'a> {
     pub(crate) team: Team,
+    pub(crate) pace: &'a Pace,
     pub(crate) isa: Isa,
     pub(crate) update: &'a Update,
     /// What second moments are taken about; nothing if about 0.
@@ -384,7 +385,7 @@ impl WeightedMean<'_> {
     pub(crate) fn run(&self, partials: &mut [f32], mean: &mut [f32]) -> Sums {
         let Self { update, about, log_weights, rows, .. } = *self;
         let len = partial_len(update);
-        self.team.share(partials.chunks_mut(len).enumerate(), |(group, partial)| {
+        self.team.share(self.pace, partials.chunks_mut(len).enumerate(), |(group, partial)| {
             let first = group * GROUP;
             let log_weights = &log_weights[first..log_weights.len().min(first + GROUP)];
             self.isa.run(Average { update, about, first, log_weights, rows, partial });
