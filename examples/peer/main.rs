@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
-use gibbs::{Backend, Engine, EngineOptions};
+use gibbs::{Backend, Engine, EngineOptions, Instructions};
 
 use task::{Size, Task};
 
@@ -41,6 +41,9 @@ struct Arguments {
     /// auto, gpu, software or cpu
     #[arg(long, default_value = "cpu")]
     backend: Backend,
+    /// No wider instructions of the CPU than AVX2: the width that lavapipe computes in
+    #[arg(long)]
+    avx2: bool,
     /// Rollouts an update, K
     #[arg(long, default_value_t = 8192)]
     samples: usize,
@@ -95,7 +98,8 @@ impl Kind {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let engine = Engine::with(EngineOptions { backend: arguments.backend, ..Default::default() })?;
+    let instructions = if arguments.avx2 { Instructions::Avx2 } else { Instructions::Best };
+    let engine = Engine::with(EngineOptions { backend: arguments.backend, instructions, ..Default::default() })?;
     if arguments.serve {
         return serve(&engine, &arguments.demo);
     }

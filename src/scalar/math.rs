@@ -68,9 +68,9 @@ pub trait Vector:
         normal::of_words(rows.block(block))
     }
 
-    /// self < other ? self : other, so that a NaN in `other` goes through.
+    /// self < other ? self : other, so that a NaN in `other` goes through; NEON lets any NaN through.
     fn lower(self, other: Self) -> Self;
-    /// self > other ? self : other, so that a NaN in `other` goes through.
+    /// self > other ? self : other, so that a NaN in `other` goes through; NEON lets any NaN through.
     fn upper(self, other: Self) -> Self;
     fn fused(self, a: Self, b: Self) -> Self;
     fn root(self) -> Self;
