@@ -81,9 +81,10 @@ impl Team {
         let mut items = items;
         #[cfg(feature = "rayon")]
         if let (Self::All, Some(mine), true) = (self, own.first_mut(), items.len() > 1) {
-            let short = pace.of(items.len()) <= WAKING;
-            if let (true, Some(item)) = (short, items.next()) {
-                pace.time(|| job(mine, item));
+            if pace.of(items.len()) <= WAKING {
+                if let Some(item) = items.next() {
+                    pace.time(|| job(mine, item));
+                }
                 if pace.of(items.len()) <= WAKING {
                     return items.for_each(|item| job(mine, item));
                 }
@@ -130,4 +131,28 @@ impl Team {
 #[cfg(feature = "rayon")]
 fn next<T>(items: &std::sync::Mutex<impl Iterator<Item = T>>) -> Option<T> {
     items.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_job_is_done_once_whatever_the_pace() {
+        let pace = Pace::default();
+        for (round, length) in [0, 1, 2, 3, 50, 1000].into_iter().cycle().take(30).enumerate() {
+            let mut done = vec![0; length];
+            let job = |(i, count): (usize, &mut usize)| {
+                // Now quick, now slow enough that others are woken the next time.
+                let turns = if round % 2 == 0 { 10_000 } else { 1 };
+                *count += 1 + std::hint::black_box((0..turns).map(|t| (t * i) % 2).sum::<usize>()) * 2;
+            };
+            Team::All.share(&pace, done.iter_mut().enumerate(), job);
+            assert!(done.iter().all(|count| count % 2 == 1), "round {round}");
+            let mut done = vec![0; length];
+            Team::All.share_long(done.iter_mut(), |count| *count += 1);
+            Team::Alone.share(&pace, done.iter_mut(), |count| *count += 1);
+            assert!(done.iter().all(|count| *count == 2), "round {round}");
+        }
+    }
 }
