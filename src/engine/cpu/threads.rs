@@ -80,14 +80,14 @@ impl Team {
         #[cfg(feature = "rayon")]
         let mut items = items;
         #[cfg(feature = "rayon")]
-        if let (Self::All, Some(mine), true) = (self, own.first_mut(), items.len() > 1) {
+        if let (Self::All, Some(mine), true) = (self, own.first_mut(), items.len() > 1)
+            && pace.of(items.len()) <= WAKING
+        {
+            if let Some(item) = items.next() {
+                pace.time(|| job(mine, item));
+            }
             if pace.of(items.len()) <= WAKING {
-                if let Some(item) = items.next() {
-                    pace.time(|| job(mine, item));
-                }
-                if pace.of(items.len()) <= WAKING {
-                    return items.for_each(|item| job(mine, item));
-                }
+                return items.for_each(|item| job(mine, item));
             }
         }
         self.together(pace, own, items, job);
