@@ -10,7 +10,8 @@
 //     model_done(t, x): whether the episode ends in x
 //     policy_act(t, x), or policy_pull_back(t, x, v): the control, or that while derivatives times v are added up
 //     control_of(values), values_of(control)
-//     const STATES, ENTRY: numbers of a start that are its state, and all of them
+//     keep(at, x, u), kept_state(at), kept_control(at): a state and a control in memory
+//     const STATES, ENTRY, KEPT: numbers of a start that are its state, and all of them; and those of an episode that is kept
 // What they call is here: weight, accumulate, param.
 
 // The bit of the counter's last word that keeps the noise on actions apart from that of rows and steps.
@@ -42,6 +43,13 @@ fn accumulate(i: u32, value: f32) {
 // Where the cost of an episode of row k stands: behind the scores, and what rounding took from it behind that.
 fn cost_address(episode: u32, k: u32) -> u32 {
     return 3u * padded_rows() * update.problems + (problem * update.episodes + episode) * 2u * padded_rows() + k;
+}
+
+// Where an episode of row k is kept that another dispatch goes on with: behind the costs of all episodes. The next of its numbers
+// stands padded_rows() further on.
+fn kept_address(episode: u32, k: u32) -> u32 {
+    let before = (3u + 2u * update.episodes) * update.problems + (problem * update.episodes + episode) * KEPT;
+    return before * padded_rows() + k;
 }
 
 fn four_of(n: Normals) -> vec4<f32> {
@@ -82,7 +90,8 @@ fn perturb(
     }
 }
 
-// The episodes of a row are in different workgroups, tile after tile.
+// The episodes of a row are in different workgroups, tile after tile. A dispatch takes their time steps from `begin` before `end`;
+// where a device limits how often loops may turn, the next goes on from there. Both are multiples of 4, but for the horizon.
 @compute @workgroup_size(64)
 fn episode(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -100,7 +109,7 @@ fn episode(
     let entry = select(problem * update.episodes + number, problem * update.rows + k, SCORED);
     start_at = update.starts + entry * ENTRY;
     row_at = address(k, 0u);
-    if SCORED {
+    if SCORED && update.begin == 0u {
         for (var d = 0u; d < update.width; d++) {
             rows[row_at + d * TILE] = 0.0;
         }
@@ -110,10 +119,18 @@ fn episode(
     var before = Control();
     var running = true;
     var sum = Two();
+    let kept = kept_address(number, k);
+    if update.begin > 0u {
+        x = kept_state(kept);
+        before = kept_control(kept);
+        let rest = kept + (STATES + CONTROLS) * padded_rows();
+        sum = Two(scores[rest], scores[rest + padded_rows()]);
+        running = scores[rest + 2u * padded_rows()] > 0.0;
+    }
     let draws = row_of(draw_of(k), ACTIONS | problem);
     // The normals of the actions come four at a time.
     var held = vec4<f32>();
-    for (var t = 0u; t < update.horizon; t++) {
+    for (var t = update.begin; t < update.end && running; t++) {
         if model_done(t, x) {
             if t > 0u {
                 sum = added(sum, model_cost(t - 1u, x, before));
@@ -154,6 +171,14 @@ fn episode(
         sum = added(sum, select(0.0, next.cost, t > 0u));
         x = next.x;
         before = control;
+    }
+    if update.end < update.horizon {
+        keep(kept, x, before);
+        let rest = kept + (STATES + CONTROLS) * padded_rows();
+        scores[rest] = sum.x;
+        scores[rest + padded_rows()] = sum.y;
+        scores[rest + 2u * padded_rows()] = select(0.0, 1.0, running);
+        return;
     }
     if running {
         sum = added(sum, model_cost(update.horizon - 1u, x, before));

@@ -60,8 +60,8 @@ struct Update {
     rows_stride: u32,
     starts: u32,
     floor: f32,
-    padding_0: u32,
-    padding_1: u32,
+    begin: u32,
+    end: u32,
 }
 
 // The sums behind a weighted mean, relative to the largest log-weight. Twin: Sums in src/update.rs.

@@ -2,13 +2,13 @@
 
 use crate::error::InvalidValue;
 use crate::scalar::Register;
-use crate::scalar::math::{abs, floor, whole};
+use crate::scalar::math::abs;
 
-/// The most lanes that are looked up at once: a tile of rows.
-const MOST_LANES: usize = crate::update::TILE;
+/// The most samples along an axis: up to here f32 tells a sample from a place beside it.
+const MOST: usize = 1 << 23;
 
-/// The most samples along an axis: f32 holds every whole number up to here, so cell indices are exact.
-const MOST: usize = 1 << 24;
+/// The most samples of a grid: up to here 32 bits number them.
+const MOST_IN_ALL: usize = 1 << 30;
 
 /// How many numbers the header of a field takes in the packed buffer.
 pub(crate) const HEADER: usize = 12;
@@ -65,6 +65,10 @@ impl Grid {
                 return Err(InvalidValue::new(field, size, format_args!("between 1 and {MOST}")));
             }
         }
+        if width * height > MOST_IN_ALL {
+            let size = format_args!("{width} × {height}");
+            return Err(InvalidValue::new("width × height", size, format_args!("at most {MOST_IN_ALL}")));
+        }
         if !(resolution.is_finite() && resolution > 0.0) {
             return Err(InvalidValue::new("resolution", resolution, "finite and above 0 (metres a cell)"));
         }
@@ -97,7 +101,7 @@ impl Grid {
         mut f: impl FnMut(f32, f32) -> f32,
     ) -> Result<Self, InvalidValue> {
         // Refused before the function is called for each of them.
-        if width.max(height) > MOST {
+        if width.max(height) > MOST || width * height > MOST_IN_ALL {
             return Self::new(width, height, resolution, origin, Vec::new());
         }
         let at = |i: usize, from: f32| from + (i as f32 + 0.5) * resolution;
@@ -163,172 +167,188 @@ impl Grid {
 
     /// The field at a point of the world (in metres), as a model sees it.
     pub fn sample(&self, x: f32, y: f32) -> f32 {
-        bilinear(&self.header(0), &self.values, x, y)
+        let header = self.header(0);
+        let place = place(&header, x, y);
+        bilinear(&header, &place, self.corners(&place))
     }
 
     /// The derivatives of [`sample`](Self::sample) by x and y; 0 outside and where the border sample is held.
     pub fn gradient(&self, x: f32, y: f32) -> [f32; 2] {
-        slope(&self.header(0), &self.values, x, y)
+        let header = self.header(0);
+        let place = place(&header, x, y);
+        slope(&header, &place, self.corners(&place)).into()
     }
 
-    /// What the look-up needs, in the order that `shaders/field.wgsl` reads it.
-    fn header(&self, offset: usize) -> [f32; HEADER] {
+    /// The samples around a point, the far ones repeated where the grid ends.
+    fn corners(&self, place: &Place<f32>) -> [f32; 4] {
+        let [i, j] = place.cell.map(|cell| cell as usize);
+        let (right, up) = ((i + 1).min(self.width - 1), (j + 1).min(self.height - 1));
+        [(i, j), (i, up), (right, j), (right, up)].map(|(i, j)| self.values[j * self.width + i])
+    }
+
+    /// The numbers that its samples take in a [`FieldSet`].
+    fn packed_len(&self) -> usize {
+        2 * (self.width + 1) * self.height
+    }
+
+    /// What the look-up needs, if the samples stand from `offset` on.
+    fn header(&self, offset: usize) -> Header {
         let (s, c) = (self.yaw.sin() / self.resolution, self.yaw.cos() / self.resolution);
         let [ox, oy] = self.origin;
-        [
-            // Grid coordinates of a world point, in samples: (a x + b y + c, d x + e y + f).
-            c,
-            s,
-            -(c * ox + s * oy) - 0.5,
-            -s,
-            c,
-            (s * ox - c * oy) - 0.5,
-            self.width as f32,
-            self.height as f32,
-            self.outside,
-            // In two halves, each exact as a number. (As bits it would be subnormal, which a GPU may flush to zero.)
-            (offset >> 16) as f32,
-            (offset & 0xffff) as f32,
-            0.0,
-        ]
+        let size = [self.width, self.height];
+        Header {
+            axes: [[c, s, -(c * ox + s * oy) - 0.5], [-s, c, (s * ox - c * oy) - 0.5]],
+            size,
+            last: size.map(|n| (n - 1) as f32),
+            outside: self.outside,
+            offset,
+        }
     }
 }
 
-/// A point in grid coordinates: the cell below-left of it, how far into that cell it is, and whether it lies between samples
-/// at all (and not in the half cell of the border) along each axis; `None` outside.
-#[inline(always)]
-fn cell(header: &[f32], x: f32, y: f32) -> Option<([usize; 2], [f32; 2], [bool; 2])> {
-    let (w, h) = (header[6], header[7]);
-    let gx = header[0].mul_add(x, header[1].mul_add(y, header[2]));
-    let gy = header[3].mul_add(x, header[4].mul_add(y, header[5]));
-    if !(gx >= -0.5 && gx <= w - 0.5 && gy >= -0.5 && gy <= h - 0.5) {
-        return None;
+/// What a look-up knows of a grid.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Header {
+    /// Grid coordinates of a world point, in samples: a x + b y + c, along each axis.
+    axes: [[f32; 3]; 2],
+    /// Samples along each axis.
+    size: [usize; 2],
+    /// The outermost sample along each axis.
+    last: [f32; 2],
+    outside: f32,
+    /// Where its samples begin.
+    offset: usize,
+}
+
+impl Header {
+    /// In the order that `shaders/field.wgsl` reads it.
+    fn packed(&self) -> [f32; HEADER] {
+        let Self { axes: [[a, b, c], [d, e, f]], size: [w, h], outside, offset, .. } = *self;
+        // The offset in two halves, each exact as a number. (As bits it would be subnormal, which a GPU may flush to zero.)
+        let [high, low] = [offset >> 16, offset & 0xffff];
+        [a, b, c, d, e, f, w as f32, h as f32, outside, high as f32, low as f32, 0.0]
     }
-    let (cx, cy) = (gx.clamp(0.0, w - 1.0), gy.clamp(0.0, h - 1.0));
-    // The last cell takes the border itself; a grid one sample wide has only the one.
-    let (ix, iy) = ((cx as i32).min(w as i32 - 2).max(0), (cy as i32).min(h as i32 - 2).max(0));
-    Some(([ix as usize, iy as usize], [cx - ix as f32, cy - iy as f32], [gx == cx, gy == cy]))
 }
 
-/// The four samples around a cell, the far ones repeated where the grid ends.
-#[inline(always)]
-fn corners(header: &[f32], values: &[f32], [ix, iy]: [usize; 2]) -> [f32; 4] {
-    let (w, h) = (header[6] as usize, header[7] as usize);
-    let offset = ((header[9] as usize) << 16) + header[10] as usize;
-    let (right, up) = ((ix + 1).min(w - 1), (iy + 1).min(h - 1));
-    let at = |i: usize, j: usize| values[offset + j * w + i];
-    [at(ix, iy), at(right, iy), at(ix, up), at(right, up)]
-}
-
-#[inline(always)]
-fn bilinear(header: &[f32], values: &[f32], x: f32, y: f32) -> f32 {
-    bilinear_of::<f32>(header, values, x, y)
-}
-
-/// The look-up for one point or for a register of them: all but the reading of the samples is arithmetic on all lanes at once.
-#[inline(always)]
-fn bilinear_of<V: Register>(header: &[f32], values: &[f32], x: V, y: V) -> V {
-    let (gx, gy) = (affine(&header[..3], x, y), affine(&header[3..6], x, y));
-    let (w, h) = (header[6], header[7]);
-    let (cx, cy) = (held(gx, w - 1.0), held(gy, h - 1.0));
-    // At most half a cell beyond the border; a NaN is outside.
-    let half = V::from(0.5);
-    let inside = abs(gx - cx).is_le(half) & abs(gy - cy).is_le(half);
-    let (ix, iy, [v00, v10, v01, v11]) = corners_of(header, values, cx, cy);
-    let (fx, fy) = (cx - ix, cy - iy);
-    let low = fx.fused(v10 - v00, v00);
-    let high = fx.fused(v11 - v01, v01);
-    V::choose(inside, fy.fused(high - low, low), V::from(header[8]))
+/// Where points lie on a grid: one point, or a register of them.
+struct Place<V: Register> {
+    /// Not beyond the grid, which ends half a cell beyond the outermost samples.
+    inside: V::Truth,
+    /// Between samples, and not in the half cell of the border, along each axis.
+    between: [V::Truth; 2],
+    /// The sample below-left.
+    cell: [V::Bits; 2],
+    /// How far from it, in samples.
+    part: [V; 2],
 }
 
 // Functions and not closures: those would not be inlined, and lose the vector instructions.
 
 /// a x + b y + c.
 #[inline(always)]
-fn affine<V: Register>(by: &[f32], x: V, y: V) -> V {
-    V::from(by[0]).fused(x, V::from(by[1]).fused(y, V::from(by[2])))
+fn affine<V: Register>([a, b, c]: [f32; 3], x: V, y: V) -> V {
+    V::from(a).fused(x, V::from(b).fused(y, V::from(c)))
 }
 
 /// A grid coordinate, held within the samples; 0 for a NaN.
 #[inline(always)]
 fn held<V: Register>(g: V, last: f32) -> V {
-    let zero = V::from(0.0);
-    // Written so that a NaN is not above 0, whatever the processor makes of its maximum.
-    V::choose(zero.is_lt(g), g, zero).lower(V::from(last))
-}
-
-/// The cell that each point is in (the last one takes the border itself, and a grid one sample wide has only the one), and the
-/// samples around it.
-#[inline(always)]
-fn corners_of<V: Register>(header: &[f32], values: &[f32], cx: V, cy: V) -> (V, V, [V; 4]) {
-    /// From here on a number does not hold an index in the bits of its mantissa any more.
-    const MOST_BY_BITS: usize = 1 << 23;
-    let (w, h) = (header[6] as usize, header[7] as usize);
-    let offset = ((header[9] as usize) << 16) + header[10] as usize;
-    let samples = &values[offset..][..w * h];
-    if w > 1 && h > 1 && samples.len() <= MOST_BY_BITS {
-        let ix = V::from(header[6] - 2.0).lower(whole(cx));
-        let iy = V::from(header[7] - 2.0).lower(whole(cy));
-        // Where the cell begins, as the mantissa of a number in [2²³, 2²⁴): exact, and no conversion.
-        let first = (iy.fused(V::from(header[6]), ix) + MOST_BY_BITS as f32).bits();
-        let first = V::bits_and(first, V::splat_bits(MOST_BY_BITS as u32 - 1));
-        // SAFETY: `held` leaves a number between 0 and the last sample, even of a NaN; so a cell begins at most at the last column
-        // but one and the last row but one, and `samples` has w · h values.
-        return (ix, iy, unsafe { V::squares(samples, first, w) });
-    }
-    let ix = V::from((header[6] - 2.0).max(0.0)).lower(floor(cx));
-    let iy = V::from((header[7] - 2.0).max(0.0)).lower(floor(cy));
-    let (mut at, mut found) = ([[0.0; MOST_LANES]; 2], [[0.0; MOST_LANES]; 4]);
-    ix.store(&mut at[0]);
-    iy.store(&mut at[1]);
-    for lane in 0..V::COUNT {
-        let four = corners(header, values, [at[0][lane] as usize, at[1][lane] as usize]);
-        for (found, value) in found.iter_mut().zip(four) {
-            found[lane] = value;
-        }
-    }
-    (ix, iy, [V::load(&found[0]), V::load(&found[1]), V::load(&found[2]), V::load(&found[3])])
+    g.positive().lower(V::from(last))
 }
 
 #[inline(always)]
-fn slope(header: &[f32], values: &[f32], x: f32, y: f32) -> [f32; 2] {
-    let Some((at, [fx, fy], between)) = cell(header, x, y) else { return [0.0, 0.0] };
-    let [v00, v10, v01, v11] = corners(header, values, at);
-    let gx = fy.mul_add((v11 - v01) - (v10 - v00), v10 - v00);
-    let gy = fx.mul_add((v11 - v10) - (v01 - v00), v01 - v00);
-    let (gx, gy) = (if between[0] { gx } else { 0.0 }, if between[1] { gy } else { 0.0 });
-    [header[0] * gx + header[3] * gy, header[1] * gx + header[4] * gy]
+fn place<V: Register>(header: &Header, x: V, y: V) -> Place<V> {
+    let (gx, gy) = (affine(header.axes[0], x, y), affine(header.axes[1], x, y));
+    let (cx, cy) = (held(gx, header.last[0]), held(gy, header.last[1]));
+    let half = V::from(0.5);
+    Place {
+        // A NaN is outside.
+        inside: abs(gx - cx).is_le(half) & abs(gy - cy).is_le(half),
+        between: [gx.is_eq(cx), gy.is_eq(cy)],
+        cell: [cx.index(), cy.index()],
+        part: [cx - cx.below(), cy - cy.below()],
+    }
 }
 
-/// The fields of a driver, packed the way the GPU reads them: all headers, then all samples.
+/// The field, from the samples at the corners of the cell: (0, 0), (0, 1), (1, 0), (1, 1).
+#[inline(always)]
+fn bilinear<V: Register>(header: &Header, place: &Place<V>, [v00, v01, v10, v11]: [V; 4]) -> V {
+    let [fx, fy] = place.part;
+    let low = fx.fused(v10 - v00, v00);
+    let high = fx.fused(v11 - v01, v01);
+    V::choose(place.inside, fy.fused(high - low, low), V::from(header.outside))
+}
+
+/// Its derivatives by x and y.
+#[inline(always)]
+fn slope<V: Register>(header: &Header, place: &Place<V>, [v00, v01, v10, v11]: [V; 4]) -> (V, V) {
+    let ([fx, fy], zero) = (place.part, V::from(0.0));
+    let gx = fy.fused((v11 - v01) - (v10 - v00), v10 - v00);
+    let gy = fx.fused((v11 - v10) - (v01 - v00), v01 - v00);
+    let gx = V::choose(place.inside & place.between[0], gx, zero);
+    let gy = V::choose(place.inside & place.between[1], gy, zero);
+    let [[a, b, _], [d, e, _]] = header.axes;
+    (gx * a + gy * d, gx * b + gy * e)
+}
+
+/// The fields of a driver, packed the way a look-up reads them: all headers, then all samples, each followed by the one above
+/// it (by itself in the last row), and the last of each row twice. So the four samples around a point are neighbours, which one
+/// load brings, and there are four around every point of a grid.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FieldSet {
+    headers: Vec<Header>,
     pub(crate) packed: Vec<f32>,
-    pub(crate) count: usize,
 }
 
 impl FieldSet {
+    /// None.
+    pub(crate) const NONE: Self = Self { headers: Vec::new(), packed: Vec::new() };
+
     /// Packs some grids; model code knows them by their position here.
     pub fn new(grids: &[Grid]) -> Self {
-        let mut packed = Vec::with_capacity(grids.iter().map(|g| HEADER + g.values.len()).sum());
+        let mut packed = Vec::with_capacity(grids.iter().map(|grid| HEADER + grid.packed_len()).sum());
+        let mut headers = Vec::with_capacity(grids.len());
         let mut offset = grids.len() * HEADER;
         for grid in grids {
-            packed.extend(grid.header(offset));
-            offset += grid.values.len();
+            let header = grid.header(offset);
+            packed.extend(header.packed());
+            headers.push(header);
+            offset += grid.packed_len();
         }
         for grid in grids {
-            packed.extend_from_slice(&grid.values);
+            let rows = grid.values.chunks_exact(grid.width);
+            let above = rows.clone().skip(1).chain(rows.clone().next_back());
+            for (row, above) in rows.zip(above) {
+                packed.extend(row.iter().zip(above).flat_map(|(value, above)| [*value, *above]));
+                packed.extend_from_within(packed.len() - 2..);
+            }
         }
-        Self { packed, count: grids.len() }
+        Self { headers, packed }
     }
 
     #[inline(always)]
     pub(crate) fn sample<V: Register>(&self, field: usize, x: V, y: V) -> V {
-        bilinear_of(&self.packed[field * HEADER..][..HEADER], &self.packed, x, y)
+        let header = &self.headers[field];
+        let place = place(header, x, y);
+        bilinear(header, &place, self.corners(header, &place))
     }
 
     #[inline(always)]
-    pub(crate) fn gradient(&self, field: usize, x: f32, y: f32) -> [f32; 2] {
-        slope(&self.packed[field * HEADER..][..HEADER], &self.packed, x, y)
+    pub(crate) fn gradient<V: Register>(&self, field: usize, x: V, y: V) -> (V, V) {
+        let header = &self.headers[field];
+        let place = place(header, x, y);
+        slope(header, &place, self.corners(header, &place))
+    }
+
+    /// The samples around each point.
+    #[inline(always)]
+    fn corners<V: Register>(&self, header: &Header, place: &Place<V>) -> [V; 4] {
+        let [width, height] = header.size;
+        let samples = &self.packed[header.offset..][..2 * (width + 1) * height];
+        let [i, j] = place.cell;
+        let first = V::bits_add(V::bits_mul(j, V::splat_bits(width as u32 + 1)), i);
+        // SAFETY: `held` leaves a number between 0 and the last sample, even of a NaN; so the first pair is that of a sample, and
+        // each is followed by another.
+        unsafe { V::squares(samples, first) }
     }
 }

@@ -118,7 +118,9 @@ pub struct Update {
     pub(crate) starts: u32,
     /// The least that an adapted spread may become.
     pub(crate) floor: f32,
-    pub(crate) padding: [u32; 2],
+    /// The time steps of an episode that a dispatch takes, where a device does not do all of them in one.
+    pub(crate) begin: u32,
+    pub(crate) end: u32,
 }
 
 impl Update {

@@ -366,6 +366,7 @@ fn bad_grids_are_named() {
     refuses("height", grid(1, 0, 1.0, 0.0, &[]));
     refuses("width", grid(usize::MAX, 1, 1.0, 0.0, &[0.0]));
     refuses("height", grid(1, (1 << 24) + 1, 1.0, 0.0, &[0.0]));
+    refuses("width × height", grid(1 << 20, 1 << 12, 1.0, 0.0, &[]));
     for resolution in [0.0, -1.0, f32::NAN, f32::INFINITY] {
         refuses("resolution", grid(1, 1, resolution, 0.0, &[0.0]));
     }

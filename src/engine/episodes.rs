@@ -439,6 +439,7 @@ fn updates_of_a_policy_average_its_rows() {
 mod parity {
     use super::*;
     use crate::engine::Fetched;
+    use crate::error::EngineError;
 
     struct Outcome {
         nominal: Vec<f32>,
@@ -467,7 +468,10 @@ mod parity {
     }
 
     fn compare(name: &str, task: &Task, policy: impl Policy<2, 1> + Clone, scheme: Scheme, updates: u32) {
-        let gpu = match Engine::with(EngineOptions { backend: Backend::Software, ..Default::default() }) {
+        // A machine that is busy with other tests takes its time.
+        let timeout = std::time::Duration::from_secs(60);
+        let options = EngineOptions { backend: Backend::Software, timeout, ..Default::default() };
+        let gpu = match Engine::with(options) {
             Ok(engine) => engine,
             Err(error) => {
                 assert!(std::env::var_os("GIBBS_REQUIRE_GPU").is_none(), "no adapter: {error}");
@@ -539,6 +543,41 @@ mod parity {
         let relu = Mlp::<2, 1>::new(&[9, 7], Activation::Relu).and_then(|p| p.clipped([-0.3], [0.4])).expect("valid");
         let task = Task::new(70, 2, 1, Policy::<2, 1>::parameters(&relu) + 1, SCORED);
         compare("two layers of ReLU", &task, relu, Scheme::Scored, 1);
+    }
+
+    /// Mesa's software adapters end the loops of an invocation after 65,535 turns without a word; so many steps of a network have
+    /// more.
+    #[test]
+    fn long_episodes_agree() {
+        let long = |mut task: Task, horizon: u32| {
+            (task.update.horizon, task.update.dt, task.update.scale) = (horizon, 0.01, 0.05);
+            task
+        };
+        let width = Policy::<2, 1>::parameters(&mlp());
+        for flags in [LIMITED, ANTITHETIC] {
+            let task = long(Task::new(70, 1, 1, width, PERTURBED | flags), 1100);
+            compare(&format!("flags {flags}"), &task, mlp(), Scheme::Perturbed, 2);
+        }
+        let deep = Mlp::<2, 1>::new(&[24, 24], Activation::Tanh).expect("valid");
+        let task = long(Task::new(70, 1, 1, Policy::<2, 1>::parameters(&deep) + 1, SCORED), 150);
+        compare("derivatives of two layers", &task, deep, Scheme::Scored, 1);
+    }
+
+    #[test]
+    fn a_network_too_large_for_a_software_adapter_is_refused() {
+        let Ok(gpu) = Engine::with(EngineOptions { backend: Backend::Software, ..Default::default() }) else {
+            assert!(std::env::var_os("GIBBS_REQUIRE_GPU").is_none(), "no adapter");
+            eprintln!("SKIPPED: no software adapter");
+            return;
+        };
+        let large = Mlp::<2, 1>::new(&[200, 200], Activation::Tanh).expect("valid");
+        let task = Task::new(10, 1, 1, Policy::<2, 1>::parameters(&large), PERTURBED);
+        let program = program(large, Scheme::Perturbed);
+        let refused = task.on(|problem| gpu.workspace().prepare(&program, &[task.update], problem));
+        let Err(BuildError::Engine(EngineError::OverLimit { requested, limit, .. })) = refused else {
+            panic!("{refused:?}")
+        };
+        assert!(requested > limit, "{requested} is within {limit}");
     }
 
     #[test]

@@ -84,6 +84,8 @@ impl Program {
         if usage.weights > parameters {
             return Err(ModelError::NoSuchParameter { index: usage.weights - 1, parameters }.into());
         }
+        // The kernel's own loops over controls are four.
+        let usage = Usage { turns: usage.turns + 4 * (M as u64 + 1), ..usage };
         let rollout = Box::new(OfPolicy::<N, M, D, P>::new(Arc::clone(model), Arc::clone(policy)));
         Ok(Self { scoring: Scoring::Policy(scheme), states: N, usage, operations, functions, source, rollout })
     }

@@ -61,7 +61,7 @@ impl<const N: usize, const M: usize> Quadratic<N, M> {
         for i in 0..N {
             let error = x[i] - self.target[i];
             let error = if self.angles[i] { error.wrap_angle() } else { error };
-            sum += error.square() * weights[i];
+            sum = error.square().mul_add(weights[i], sum);
         }
         sum
     }
@@ -73,7 +73,9 @@ impl<const N: usize, const M: usize> Cost<N, M> for Quadratic<N, M> {
         let mut sum = self.distance(x, self.state);
         #[expect(clippy::needless_range_loop, reason = "an iterator over SIMD values may not be inlined")]
         for j in 0..M {
-            sum += (u[j] - self.trim[j]).square() * self.control[j];
+            if self.control[j] != 0.0 {
+                sum = (u[j] - self.trim[j]).square().mul_add(self.control[j], sum);
+            }
         }
         sum
     }

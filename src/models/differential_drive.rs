@@ -49,8 +49,8 @@ impl Default for DifferentialDrive {
 impl Model<3, 2> for DifferentialDrive {
     #[inline(always)]
     fn step<R: Real>(&self, at: &Stage<R>, pose: [R; 3], [left, right]: [R; 2]) -> [R; 3] {
-        let distance = (left + right) * (0.5 * self.radius) * at.dt();
-        let turn = (right - left) * (self.radius / self.track) * at.dt();
+        let distance = (left + right) * (at.dt() * (0.5 * self.radius));
+        let turn = (right - left) * (at.dt() * (self.radius / self.track));
         roll(pose, distance, turn)
     }
     #[inline(always)]

@@ -4,8 +4,11 @@ use std::ops::{Add, AddAssign, BitAnd, BitOr, Div, DivAssign, Mul, MulAssign, Ne
 
 use pulp::Simd;
 
-use super::math::Vector;
-use super::{Mask, sealed, squares, words};
+use super::math::{Vector, floor};
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+use super::words::cast;
+use super::words::{self, by_instructions};
+use super::{Mask, sealed, squares};
 
 /// The token that proves that the instructions of `S` are there.
 ///
@@ -49,12 +52,12 @@ pub trait Register: Vector {
     fn store(self, to: &mut [f32]);
     /// first, first + 1, …
     fn counting(first: u32) -> Self::Bits;
-    /// Lane by lane samples i, i + 1, i + up and i + up + 1, with i from `first`.
+    /// Lane by lane both samples of pair i and both of the next, with i from `first`.
     ///
     /// # Safety
     ///
     /// All of them must be there.
-    unsafe fn squares(samples: &[f32], first: Self::Bits, up: usize) -> [Self; 4];
+    unsafe fn squares(samples: &[f32], first: Self::Bits) -> [Self; 4];
 }
 
 impl<S: Simd> Register for Lanes<S> {
@@ -85,9 +88,9 @@ impl<S: Simd> Register for Lanes<S> {
         simd.add_u32s(steps, simd.splat_u32s(first))
     }
     #[inline(always)]
-    unsafe fn squares(samples: &[f32], first: S::u32s, up: usize) -> [Self; 4] {
+    unsafe fn squares(samples: &[f32], first: S::u32s) -> [Self; 4] {
         // SAFETY: the caller's promise is the same.
-        let [a, b, c, d] = unsafe { squares::gather::<S>(samples, first, up) };
+        let [a, b, c, d] = unsafe { squares::gather::<S>(samples, first) };
         [Self(a), Self(b), Self(c), Self(d)]
     }
 }
@@ -234,6 +237,10 @@ impl<S: Simd> Vector for Lanes<S> {
         token::<S>().sub_u32s(a, b)
     }
     #[inline(always)]
+    fn bits_mul(a: S::u32s, b: S::u32s) -> S::u32s {
+        token::<S>().mul_u32s(a, b)
+    }
+    #[inline(always)]
     fn bits_shl(a: S::u32s, by: u32) -> S::u32s {
         token::<S>().wrapping_dyn_shl_u32s(a, token::<S>().splat_u32s(by))
     }
@@ -280,6 +287,31 @@ impl<S: Simd> Vector for Lanes<S> {
     #[inline(always)]
     fn root(self) -> Self {
         Self(token::<S>().sqrt_f32s(self.0))
+    }
+    #[inline(always)]
+    fn positive(self) -> Self {
+        let zero = Self::from(0.0);
+        // The maximum of x86 is its second operand if one of them is a NaN.
+        by_instructions!(S, |_v4| self.upper(zero), |_v3| self.upper(zero), Self::choose(zero.is_lt(self), self, zero))
+    }
+    #[inline(always)]
+    fn index(self) -> S::u32s {
+        by_instructions!(
+            S,
+            |v4| cast(v4.avx512f._mm512_cvttps_epi32(cast(self.0))),
+            |v3| cast(v3.avx._mm256_cvttps_epi32(cast(self.0))),
+            Self::bits_and((self.below() + 8_388_608.0).bits(), Self::splat_bits(0x7f_ffff))
+        )
+    }
+    #[inline(always)]
+    fn below(self) -> Self {
+        by_instructions!(
+            S,
+            // Down, and no exception for a number that was not whole.
+            |v4| Self(cast(v4.avx512f._mm512_roundscale_ps::<0b1001>(cast(self.0)))),
+            |v3| Self(cast(v3.avx._mm256_floor_ps(cast(self.0)))),
+            floor(self)
+        )
     }
     #[inline(always)]
     fn is_lt(self, other: Self) -> LaneMask<S> {

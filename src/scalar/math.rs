@@ -10,7 +10,6 @@ use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssi
 
 use super::lanes::Register;
 use super::{Inputs, Mask, Network, Real, Sink, Source, Table, WgslFn, network, sealed};
-use crate::field::FieldSet;
 use crate::noise::{Row, normal};
 
 /// 1.5 · 2²³: adding it to |x| < 2²² leaves x, rounded to a whole number, in the low bits of the mantissa.
@@ -52,6 +51,7 @@ pub trait Vector:
     fn bits_xor(a: Self::Bits, b: Self::Bits) -> Self::Bits;
     fn bits_add(a: Self::Bits, b: Self::Bits) -> Self::Bits;
     fn bits_sub(a: Self::Bits, b: Self::Bits) -> Self::Bits;
+    fn bits_mul(a: Self::Bits, b: Self::Bits) -> Self::Bits;
     fn bits_shl(a: Self::Bits, by: u32) -> Self::Bits;
     fn bits_shr(a: Self::Bits, by: u32) -> Self::Bits;
     fn bits_eq(a: Self::Bits, b: Self::Bits) -> Self::Truth;
@@ -74,6 +74,22 @@ pub trait Vector:
     fn upper(self, other: Self) -> Self;
     fn fused(self, a: Self, b: Self) -> Self;
     fn root(self) -> Self;
+    /// Itself if it is above 0, and else 0: of a NaN, too.
+    #[inline(always)]
+    fn positive(self) -> Self {
+        let zero = c(0.0);
+        Self::choose(Self::is_lt(zero, self), self, zero)
+    }
+    /// The whole part of a number in [0, 2²³), as an integer.
+    #[inline(always)]
+    fn index(self) -> Self::Bits {
+        Self::bits_and((self.below() + 8_388_608.0).bits(), Self::splat_bits(0x7f_ffff))
+    }
+    /// The largest whole number that is not above it.
+    #[inline(always)]
+    fn below(self) -> Self {
+        floor(self)
+    }
     fn is_lt(self, other: Self) -> Self::Truth;
     fn is_le(self, other: Self) -> Self::Truth;
     fn is_eq(self, other: Self) -> Self::Truth;
@@ -110,15 +126,8 @@ fn flip_sign<V: Vector>(x: V, sign: V::Bits) -> V {
     V::from_bits(V::bits_xor(x.bits(), V::bits_and(sign, V::splat_bits(SIGN))))
 }
 
-/// The whole part of a number in [0, 2²²).
 #[inline(always)]
-pub(crate) fn whole<V: Vector>(x: V) -> V {
-    let rounded = (x + ROUND) - ROUND;
-    V::choose(x.is_lt(rounded), rounded - 1.0, rounded)
-}
-
-#[inline(always)]
-pub(crate) fn floor<V: Vector>(x: V) -> V {
+pub(super) fn floor<V: Vector>(x: V) -> V {
     const WHOLE: f32 = 8_388_608.0; // 2²³: from here on every number is whole
     let size = abs(x);
     let rounded = flip_sign((size + WHOLE) - WHOLE, x.bits());
@@ -270,7 +279,7 @@ impl<V: Register> Real for V {
     }
     #[inline(always)]
     fn floor(self) -> Self {
-        floor(self)
+        self.below()
     }
     #[inline(always)]
     fn exp(self) -> Self {
@@ -340,9 +349,7 @@ impl<V: Register> Real for V {
     }
     #[inline(always)]
     fn sample_gradient(inputs: &Inputs<'_>, field: usize, x: Self, y: Self) -> (Self, Self) {
-        let fields: &FieldSet = inputs.fields;
-        let along = |axis: usize| V::map(|[x, y]| fields.gradient(field, x, y)[axis], [x, y]);
-        (along(0), along(1))
+        inputs.fields.gradient(field, x, y)
     }
     #[inline(always)]
     fn call<const A: usize>(function: &WgslFn<A>, arguments: [Self; A]) -> Self {
@@ -406,9 +413,9 @@ impl Register for f32 {
         first
     }
     #[inline(always)]
-    unsafe fn squares(samples: &[f32], first: u32, up: usize) -> [f32; 4] {
-        let first = first as usize;
-        [samples[first], samples[first + 1], samples[first + up], samples[first + up + 1]]
+    unsafe fn squares(samples: &[f32], first: u32) -> [f32; 4] {
+        let first = 2 * first as usize;
+        [samples[first], samples[first + 1], samples[first + 2], samples[first + 3]]
     }
 }
 
@@ -451,6 +458,10 @@ impl Vector for f32 {
     #[inline(always)]
     fn bits_sub(a: u32, b: u32) -> u32 {
         a.wrapping_sub(b)
+    }
+    #[inline(always)]
+    fn bits_mul(a: u32, b: u32) -> u32 {
+        a.wrapping_mul(b)
     }
     #[inline(always)]
     fn bits_shl(a: u32, by: u32) -> u32 {

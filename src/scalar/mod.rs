@@ -199,8 +199,13 @@ pub trait Real:
     /// The same angle (in radians) in [−π, π).
     #[inline(always)]
     fn wrap_angle(self) -> Self {
-        use std::f32::consts::{PI, TAU};
-        (self + PI).rem_euclid(TAU) - PI
+        use std::f32::consts::{FRAC_1_PI, PI, TAU};
+        let turns = self.mul_add(0.5 * FRAC_1_PI, 0.5).floor();
+        let rest = turns.mul_add(-TAU, self);
+        // The number of turns is rounded before the floor, so the rest may miss the interval by a rounding on either side. (Sums
+        // and not bounds: a NaN has to come through, on a GPU too.)
+        let rest = Self::select(rest.lt(-PI), rest + TAU, rest);
+        Self::select(rest.lt(PI), rest, rest - TAU)
     }
     /// −1, 0 or 1.
     #[inline(always)]

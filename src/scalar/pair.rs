@@ -114,6 +114,7 @@ impl<V: Vector> Vector for Pair<V> {
         fn bits_of(words: Self::Words) -> Self::Bits;
         fn words_xor(a: Self::Words, b: Self::Words) -> Self::Words;
         fn bits_add(a: Self::Bits, b: Self::Bits) -> Self::Bits;
+        fn bits_mul(a: Self::Bits, b: Self::Bits) -> Self::Bits;
         fn bits_sub(a: Self::Bits, b: Self::Bits) -> Self::Bits;
         fn bits_eq(a: Self::Bits, b: Self::Bits) -> Self::Truth;
         fn choose(mask: Self::Truth, yes: Self, no: Self) -> Self;
@@ -174,6 +175,18 @@ impl<V: Vector> Vector for Pair<V> {
         Self(self.0.root(), self.1.root())
     }
     #[inline(always)]
+    fn positive(self) -> Self {
+        Self(self.0.positive(), self.1.positive())
+    }
+    #[inline(always)]
+    fn index(self) -> Self::Bits {
+        Pair(self.0.index(), self.1.index())
+    }
+    #[inline(always)]
+    fn below(self) -> Self {
+        Self(self.0.below(), self.1.below())
+    }
+    #[inline(always)]
     fn is_lt(self, other: Self) -> Self::Truth {
         Pair(self.0.is_lt(other.0), self.1.is_lt(other.1))
     }
@@ -208,10 +221,10 @@ impl<V: Register> Register for Pair<V> {
         Pair(V::counting(first), V::counting(first + V::COUNT as u32))
     }
     #[inline(always)]
-    unsafe fn squares(samples: &[f32], first: Self::Bits, up: usize) -> [Self; 4] {
+    unsafe fn squares(samples: &[f32], first: Self::Bits) -> [Self; 4] {
         // SAFETY: the caller's promise is the same.
         let ([a0, b0, c0, d0], [a1, b1, c1, d1]) =
-            unsafe { (V::squares(samples, first.0, up), V::squares(samples, first.1, up)) };
+            unsafe { (V::squares(samples, first.0), V::squares(samples, first.1)) };
         [Pair(a0, a1), Pair(b0, b1), Pair(c0, c1), Pair(d0, d1)]
     }
 }

@@ -26,7 +26,7 @@ impl Inputs<'_> {
     pub(crate) const BEFORE: Inputs<'static> = Inputs { time: -2.0, ..Self::NOW };
 }
 
-static NO_FIELDS: FieldSet = FieldSet { packed: Vec::new(), count: 0 };
+static NO_FIELDS: FieldSet = FieldSet::NONE;
 
 /// One time step as a model sees it: its index, its length, and everything that may change without recompiling.
 ///

@@ -146,6 +146,10 @@ impl Vector for Tally {
         count(|done| done.integer += 1.0);
         a.wrapping_sub(b)
     }
+    fn bits_mul(a: u32, b: u32) -> u32 {
+        count(|done| done.product += 1.0);
+        a.wrapping_mul(b)
+    }
     fn bits_shl(a: u32, by: u32) -> u32 {
         count(|done| done.integer += 1.0);
         a << by
@@ -197,6 +201,18 @@ impl Vector for Tally {
         count(|done| done.divide += 1.0);
         Self(self.0.sqrt())
     }
+    fn positive(self) -> Self {
+        count(|done| done.add += 1.0);
+        Self(self.0.positive())
+    }
+    fn index(self) -> u32 {
+        count(|done| done.add += 1.0);
+        self.0.index()
+    }
+    fn below(self) -> Self {
+        count(|done| done.add += 1.0);
+        Self(self.0.below())
+    }
     fn is_lt(self, other: Self) -> bool {
         count(|done| done.add += 1.0);
         self.0 < other.0
@@ -233,9 +249,9 @@ impl Register for Tally {
     fn counting(first: u32) -> u32 {
         first
     }
-    unsafe fn squares(samples: &[f32], first: u32, up: usize) -> [Self; 4] {
+    unsafe fn squares(samples: &[f32], first: u32) -> [Self; 4] {
         count(|done| done.sample += 4.0);
         // SAFETY: the caller's promise is the same.
-        unsafe { f32::squares(samples, first, up) }.map(Self)
+        unsafe { f32::squares(samples, first) }.map(Self)
     }
 }

@@ -34,6 +34,8 @@ pub(crate) struct Usage {
     pub(crate) fields: usize,
     /// Parameters of a policy.
     pub(crate) weights: usize,
+    /// How often the loops of its networks turn in a time step, at most.
+    pub(crate) turns: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -537,6 +539,7 @@ impl Real for Expr {
     fn network<const I: usize, const O: usize>(_: &Source<'_>, network: &Network, x: [Self; I]) -> [Self; O] {
         let outputs = TAPE.with_borrow_mut(|tape| {
             let number = tape.network(network);
+            tape.usage.turns += network.turns()[0];
             let x = x.map(|x| tape.index(x)).to_vec();
             tape.push(Op::Network(number, x))
         });
@@ -551,6 +554,7 @@ impl Real for Expr {
     ) -> [Self; O] {
         let outputs = TAPE.with_borrow_mut(|tape| {
             let number = tape.network(network);
+            tape.usage.turns += network.turns()[1];
             let (x, v) = (x.map(|x| tape.index(x)).to_vec(), v.map(|v| tape.index(v)).to_vec());
             tape.act(Op::NetworkBack(number, x, v))
         });

@@ -17,17 +17,18 @@ macro_rules! by_instructions {
         {
             use std::any::TypeId;
             if TypeId::of::<$S>() == TypeId::of::<pulp::x86::V4>() {
-                let $wide = token::<pulp::x86::V4>().avx512f;
+                let $wide = token::<pulp::x86::V4>();
                 return $avx512;
             }
             if TypeId::of::<$S>() == TypeId::of::<pulp::x86::V3>() {
-                let $narrow = token::<pulp::x86::V3>().avx2;
+                let $narrow = token::<pulp::x86::V3>();
                 return $avx2;
             }
         }
         $other
     }};
 }
+pub(super) use by_instructions;
 
 /// The same bits as another type of register.
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
@@ -44,8 +45,8 @@ pub(crate) fn cast<A: Copy, B: Copy>(a: A) -> B {
 pub(crate) fn spread<S: Simd>(bits: S::u32s) -> [S::u32s; 2] {
     by_instructions!(
         S,
-        |avx512f| [bits, cast(avx512f._mm512_srli_epi64::<32>(cast(bits)))],
-        |avx2| [bits, cast(avx2._mm256_srli_epi64::<32>(cast(bits)))],
+        |v4| [bits, cast(v4.avx512f._mm512_srli_epi64::<32>(cast(bits)))],
+        |v3| [bits, cast(v3.avx2._mm256_srli_epi64::<32>(cast(bits)))],
         [bits, token::<S>().splat_u32s(0)]
     )
 }
@@ -55,13 +56,13 @@ pub(crate) fn spread<S: Simd>(bits: S::u32s) -> [S::u32s; 2] {
 pub(crate) fn gather<S: Simd>([even, odd]: [S::u32s; 2]) -> S::u32s {
     by_instructions!(
         S,
-        |avx512f| {
-            let odd = avx512f._mm512_slli_epi64::<32>(cast(odd));
-            cast(avx512f._mm512_mask_blend_epi32(0b1010_1010_1010_1010, cast(even), odd))
+        |v4| {
+            let odd = v4.avx512f._mm512_slli_epi64::<32>(cast(odd));
+            cast(v4.avx512f._mm512_mask_blend_epi32(0b1010_1010_1010_1010, cast(even), odd))
         },
-        |avx2| {
-            let odd = avx2._mm256_slli_epi64::<32>(cast(odd));
-            cast(avx2._mm256_blend_epi32::<0b1010_1010>(cast(even), odd))
+        |v3| {
+            let odd = v3.avx2._mm256_slli_epi64::<32>(cast(odd));
+            cast(v3.avx2._mm256_blend_epi32::<0b1010_1010>(cast(even), odd))
         },
         even
     )
@@ -73,15 +74,16 @@ pub(crate) fn multiply<S: Simd>([even, odd]: [S::u32s; 2], by: u32) -> ([S::u32s
     let by = token::<S>().splat_u32s(by);
     by_instructions!(
         S,
-        |avx512f| {
+        |v4| {
             let (even, odd) =
-                (avx512f._mm512_mul_epu32(cast(even), cast(by)), avx512f._mm512_mul_epu32(cast(odd), cast(by)));
-            let high = |product| cast(avx512f._mm512_srli_epi64::<32>(product));
+                (v4.avx512f._mm512_mul_epu32(cast(even), cast(by)), v4.avx512f._mm512_mul_epu32(cast(odd), cast(by)));
+            let high = |product| cast(v4.avx512f._mm512_srli_epi64::<32>(product));
             ([cast(even), cast(odd)], [high(even), high(odd)])
         },
-        |avx2| {
-            let (even, odd) = (avx2._mm256_mul_epu32(cast(even), cast(by)), avx2._mm256_mul_epu32(cast(odd), cast(by)));
-            let high = |product| cast(avx2._mm256_srli_epi64::<32>(product));
+        |v3| {
+            let (even, odd) =
+                (v3.avx2._mm256_mul_epu32(cast(even), cast(by)), v3.avx2._mm256_mul_epu32(cast(odd), cast(by)));
+            let high = |product| cast(v3.avx2._mm256_srli_epi64::<32>(product));
             ([cast(even), cast(odd)], [high(even), high(odd)])
         },
         {

@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use pulp::{Simd, WithSimd};
 
+use super::draw::{Draw, mirrored};
 use super::isa::Isa;
 use super::rollout::{Extremes, Rollout, Tile, added, extremes};
 use crate::model::Model;
-use crate::noise::Row;
 use crate::policy::Policy;
+use crate::scalar::math::Vector;
 use crate::scalar::{Gradient, Inputs, Lanes, Mask, Pair, Real, Register, Sink, Source, Stage, Weights};
-use crate::update::{ANTITHETIC, LIMITED, NOMINAL_FIRST, SCORED, SPREAD, TILE};
+use crate::update::{LIMITED, NOMINAL_FIRST, SCORED, SPREAD, TILE, Update};
 
 /// The bit of the counter's last word that keeps the noise on actions apart from that of rows and steps.
 const STREAM: u32 = 1 << 25;
@@ -34,32 +35,88 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> OfPolicy<N
 }
 
 impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> Rollout for OfPolicy<N, M, D, P> {
-    fn tile(&self, isa: Isa, tile: Tile<'_>) -> Extremes {
-        isa.run(Job::<N, M, D, P> { model: &self.model, policy: &self.policy, tile })
+    fn tile(&self, isa: Isa, mut tile: Tile<'_>) -> Extremes {
+        tile.scores.fill(0.0);
+        let (model, policy) = (&*self.model, &*self.policy);
+        if tile.update.has(SCORED) {
+            return isa.run(Scored::<N, M, D, P>(Job { isa, model, policy, tile }));
+        }
+        perturb(isa, &mut tile);
+        isa.run(Perturbed::<N, M, D, P>(Job { isa, model, policy, tile }))
     }
 }
 
+/// Draws the rows of a tile: parameters around the nominal.
+fn perturb(isa: Isa, tile: &mut Tile<'_>) {
+    let Tile { update, number, first, .. } = *tile;
+    let into = &mut tile.rows[..update.width as usize * TILE];
+    Draw { update, stream: number, row: first, pair: false, block: 0, into }.run(isa);
+    isa.run(Around { tile });
+}
+
+/// Puts noise around the nominal.
+struct Around<'a, 'b> {
+    tile: &'a mut Tile<'b>,
+}
+
+impl WithSimd for Around<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Tile { update, problem, first, .. } = *self.tile;
+        let zero = Lanes::<S>::from(0.0);
+        for lane in (0..TILE).step_by(Lanes::<S>::COUNT) {
+            let mirrored = mirrored::<Lanes<S>>(update, first + lane);
+            let row = Lanes::<S>::counting((first + lane) as u32);
+            let still = Lanes::<S>::bits_eq(row, Lanes::<S>::splat_bits(0)) & Mask::splat(update.has(NOMINAL_FIRST));
+            for (d, (x, column)) in problem.nominal.iter().zip(self.tile.rows.chunks_exact_mut(TILE)).enumerate() {
+                let factor = if update.has(SPREAD) { update.scale * problem.spread[d] } else { update.scale };
+                let noise = Lanes::<S>::load(&column[lane..]) * factor;
+                let noise = Lanes::choose(mirrored, -noise, noise);
+                (Lanes::choose(still, zero, noise) + *x).store(&mut column[lane..]);
+            }
+        }
+    }
+}
+
+/// The rows of a tile that episodes are computed for.
 struct Job<'a, const N: usize, const M: usize, D, P> {
+    isa: Isa,
     model: &'a D,
     policy: &'a P,
     tile: Tile<'a>,
 }
 
-impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> WithSimd for Job<'_, N, M, D, P> {
+/// Rows of parameters, which have been drawn.
+struct Perturbed<'a, const N: usize, const M: usize, D, P>(Job<'a, N, M, D, P>);
+
+/// Rows of scores.
+struct Scored<'a, const N: usize, const M: usize, D, P>(Job<'a, N, M, D, P>);
+
+impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> WithSimd for Perturbed<'_, N, M, D, P> {
     type Output = Extremes;
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, _: S) -> Extremes {
-        let rows = self.tile.update.rows as usize - self.tile.first;
-        self.tile.scores.fill(0.0);
+        let rows = self.0.tile.update.rows as usize - self.0.tile.first;
         for lane in (0..TILE.min(rows)).step_by(Flight::<S>::COUNT) {
-            if self.tile.update.has(SCORED) {
-                self.scored::<Flight<S>>(lane);
-            } else {
-                self.perturbed::<Flight<S>>(lane);
-            }
+            self.0.perturbed::<Flight<S>>(lane);
         }
-        extremes::<S>(self.tile.scores, rows)
+        extremes::<S>(self.0.tile.scores, rows)
+    }
+}
+
+impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> WithSimd for Scored<'_, N, M, D, P> {
+    type Output = Extremes;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, _: S) -> Extremes {
+        let rows = self.0.tile.update.rows as usize - self.0.tile.first;
+        for lane in (0..TILE.min(rows)).step_by(Flight::<S>::COUNT) {
+            self.0.scored::<Flight<S>>(lane);
+        }
+        extremes::<S>(self.0.tile.scores, rows)
     }
 }
 
@@ -80,35 +137,27 @@ struct Start<'a> {
 }
 
 /// The noise on the actions of an episode.
-struct Exploration<V: Register, const M: usize> {
-    /// The draw that each lane takes, and whether it takes it mirrored.
-    draws: Row<V>,
+struct Exploration<'a, V: Register, const M: usize> {
+    isa: Isa,
+    update: &'a Update,
+    stream: u32,
+    /// The first row.
+    row: usize,
     mirrored: V::Truth,
     deviation: [V; M],
-    held: [V; 4],
+    /// The draws of [`HELD`] coordinates of time, each as wide as a tile.
+    held: Vec<f32>,
 }
 
+/// Coordinates whose draws are worked out at a time: whole blocks.
+const HELD: usize = 64;
+
 impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> Job<'_, N, M, D, P> {
-    /// The rows from `lane` on: parameters are drawn, and the mean of their episodes is their cost.
+    /// The rows from `lane` on: the mean of their episodes is their cost.
     #[inline(always)]
     fn perturbed<V: Register>(&mut self, lane: usize) {
         let (update, problem) = (self.tile.update, self.tile.problem);
-        let row = V::counting((self.tile.first + lane) as u32);
-        let (drawn, mirrored) = mirror::<V>(row, update.has(ANTITHETIC));
-        let still = V::bits_eq(row, V::splat_bits(0)) & Mask::splat(update.has(NOMINAL_FIRST));
-        let draws = Row::<V>::new(drawn, update.number, self.tile.number, update.seed);
         let zero = V::from(0.0);
-        let mut held = [zero; 4];
-        for (d, x) in problem.nominal.iter().enumerate() {
-            if d.is_multiple_of(4) {
-                held = V::normals(&draws, (d / 4) as u32);
-            }
-            let factor = if update.has(SPREAD) { update.scale * problem.spread[d] } else { update.scale };
-            let noise = held[d % 4] * factor;
-            let noise = V::choose(mirrored, -noise, noise);
-            (V::choose(still, zero, noise) + *x).store(&mut self.tile.rows[d * TILE + lane..]);
-        }
-
         let entry = N + problem.layout.params;
         let episodes = update.episodes as usize;
         let starts = &problem.inputs[update.starts as usize + self.tile.number as usize * episodes * entry..];
@@ -148,13 +197,19 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> Job<'_, N,
         for sum in scores.chunks_exact_mut(TILE) {
             zero.store(&mut sum[lane..]);
         }
-        let (drawn, mirrored) = mirror::<V>(V::counting(first as u32), update.has(ANTITHETIC));
         let mut deviation = [zero; M];
         for m in 0..M {
             deviation[m] = V::from(Real::exp(deviations[m]));
         }
-        let draws = Row::<V>::new(drawn, update.number, STREAM | self.tile.number, update.seed);
-        let mut noise = Exploration { draws, mirrored, deviation, held: [zero; 4] };
+        let mut noise = Exploration {
+            isa: self.isa,
+            update,
+            stream: STREAM | self.tile.number,
+            row: first,
+            mirrored: mirrored::<V>(update, first),
+            deviation,
+            held: vec![0.0; HELD * TILE],
+        };
         let setting = self.setting::<V>(lane);
         let source = Source { values: parameters, stride: 0, window: None };
         let sink = Sink { values: &mut scores[lane..], stride: TILE, refused: false };
@@ -183,7 +238,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> Job<'_, N,
         setting: &Setting<'_, V, M>,
         start: Start<'_>,
         source: Source<'_>,
-        explores: Option<(&mut Exploration<V, M>, Sink<'_>)>,
+        explores: Option<(&mut Exploration<'_, V, M>, Sink<'_>)>,
     ) -> [V; 2] {
         let (update, problem) = (setting.tile.update, setting.tile.problem);
         let (layout, horizon) = (problem.layout, update.horizon as usize);
@@ -258,30 +313,21 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> Job<'_, N,
     }
 }
 
-impl<V: Register, const M: usize> Exploration<V, M> {
+impl<V: Register, const M: usize> Exploration<'_, V, M> {
     /// The normals of time step `t`.
     #[inline(always)]
     fn draw(&mut self, t: usize) -> [V; M] {
         let mut z = [V::from(0.0); M];
         for m in 0..M {
             let d = t * M + m;
-            if d.is_multiple_of(4) {
-                self.held = V::normals(&self.draws, (d / 4) as u32);
+            if d.is_multiple_of(HELD) {
+                let Self { isa, update, stream, row, .. } = *self;
+                let (block, into) = (d / 4, &mut self.held[..]);
+                Draw { update, stream, row, pair: true, block, into }.run(isa);
             }
-            let drawn = self.held[d % 4];
+            let drawn = V::load(&self.held[d % HELD * TILE..]);
             z[m] = V::choose(self.mirrored, -drawn, drawn);
         }
         z
-    }
-}
-
-/// Which draw each row takes, and whether it takes it mirrored.
-#[inline(always)]
-fn mirror<V: Register>(row: V::Bits, antithetic: bool) -> (V::Bits, V::Truth) {
-    if antithetic {
-        let one = V::splat_bits(1);
-        (V::bits_shr(row, 1), V::bits_eq(V::bits_and(row, one), one))
-    } else {
-        (row, Mask::splat(false))
     }
 }

@@ -1,6 +1,7 @@
 //! The CPU backend: SIMD lanes within a thread, rayon across threads. It carries out a list of updates.
 
 mod distance;
+mod draw;
 mod episode;
 mod isa;
 mod rollout;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use pulp::{Simd, WithSimd};
 
+use super::draw::{Draw, mirrored};
 use super::isa::Isa;
 use crate::model::Model;
-use crate::noise::Row;
 use crate::scalar::math::{Vector, finite};
 use crate::scalar::{Inputs, Lanes, Mask, Pair, Real, Register, Stage};
 use crate::update::{
@@ -45,9 +45,9 @@ pub(crate) fn extremes<S: Simd>(scores: &[f32], rows: usize) -> Extremes {
     [all[0].fold(f32::min), all[1].fold(f32::max), all[2].fold(f32::min)]
 }
 
-/// The rollouts that are computed side by side: four registers, since a step is one long chain of dependent operations. On
-/// AVX-512 that is a whole tile.
-type Flight<S> = Pair<Pair<Lanes<S>>>;
+/// The registers of rollouts that are on their way together. Each step of one is a long chain of dependent operations; the next
+/// steps of the others fill what it leaves idle.
+const FLIGHTS: usize = 4;
 
 /// One tile of rows to draw and score.
 pub(crate) struct Tile<'a> {
@@ -83,64 +83,76 @@ pub(crate) trait Rollout: Send + Sync {
 pub(crate) struct OfModel<const N: usize, const M: usize, D>(pub(crate) Arc<D>);
 
 impl<const N: usize, const M: usize, D: Model<N, M>> Rollout for OfModel<N, M, D> {
-    fn tile(&self, isa: Isa, tile: Tile<'_>) -> Extremes {
-        isa.run(Job::<N, M, D> { model: Some(&self.0), tile })
+    fn tile(&self, isa: Isa, mut tile: Tile<'_>) -> Extremes {
+        controls::<M>(isa, &mut tile);
+        isa.run(Roll::<N, M, D> { model: &self.0, tile })
     }
 
     fn draws(&self) -> bool {
         true
     }
 
-    fn draw(&self, isa: Isa, tile: Tile<'_>) {
-        isa.run(Job::<N, M, D> { model: None, tile });
+    fn draw(&self, isa: Isa, mut tile: Tile<'_>) {
+        controls::<M>(isa, &mut tile);
     }
 }
 
-struct Job<'a, const N: usize, const M: usize, D> {
-    /// Nothing if rows are drawn only.
-    model: Option<&'a D>,
+/// The rows of a tile: drawn, or given. All of it before any rollout, whose loop over time then has the registers to itself; what
+/// it reads back is in the nearest caches.
+fn controls<const M: usize>(isa: Isa, tile: &mut Tile<'_>) {
+    let update = tile.update;
+    if !update.has(GIVEN) {
+        let into = &mut tile.rows[..update.width as usize * TILE];
+        Draw { update, stream: tile.number, row: tile.first, pair: false, block: 0, into }.run(isa);
+    }
+    isa.run(Shape::<M> { tile });
+}
+
+/// Shapes the noise of a tile, or takes what is given; limits it, and adds its control cost up.
+struct Shape<'a, 'b, const M: usize> {
+    tile: &'a mut Tile<'b>,
+}
+
+impl<const M: usize> WithSimd for Shape<'_, '_, M> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for lane in (0..TILE).step_by(Shaped::<S>::COUNT) {
+            shape::<Shaped<S>, M>(self.tile, lane);
+        }
+    }
+}
+
+/// The rows that are shaped side by side.
+type Shaped<S> = Pair<Pair<Lanes<S>>>;
+
+/// The rollouts of a tile whose rows are there.
+struct Roll<'a, const N: usize, const M: usize, D> {
+    model: &'a D,
     tile: Tile<'a>,
 }
 
-impl<const N: usize, const M: usize, D: Model<N, M>> WithSimd for Job<'_, N, M, D> {
+impl<const N: usize, const M: usize, D: Model<N, M>> WithSimd for Roll<'_, N, M, D> {
     type Output = Extremes;
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, _: S) -> Extremes {
-        for lane in (0..TILE).step_by(Flight::<S>::COUNT) {
-            controls::<Flight<S>, M>(&mut self.tile, lane);
-        }
-        let Some(model) = self.model else { return NO_EXTREMES };
-        for lane in (0..TILE).step_by(Flight::<S>::COUNT) {
-            rollouts::<Flight<S>, N, M, D>(model, &mut self.tile, lane);
+        for lane in (0..TILE).step_by(FLIGHTS * Lanes::<S>::COUNT) {
+            rollouts::<Lanes<S>, N, M, D>(self.model, &mut self.tile, lane);
         }
         extremes::<S>(self.tile.scores, self.tile.update.rows as usize - self.tile.first)
     }
 }
 
-/// Draws the rows of one register (or of several), from row `lane` of the tile on, or takes those that are given; limits them,
-/// and adds their control cost up. All of it before any rollout: the loop over time then has the registers to itself, and what
-/// it reads back is in the nearest cache.
+/// Shapes the rows of some registers, from row `lane` of the tile on.
 #[inline(always)]
-fn controls<V: Register, const M: usize>(tile: &mut Tile<'_>, lane: usize) {
+fn shape<V: Register, const M: usize>(tile: &mut Tile<'_>, lane: usize) {
     let (update, layout, inputs) = (tile.update, tile.problem.layout, tile.problem.inputs);
     let (nominal, spread) = (tile.problem.nominal, tile.problem.spread);
     let (width, zero) = (update.width as usize, V::from(0.0));
+    let mirrored = mirrored::<V>(update, tile.first + lane);
     let row = V::counting((tile.first + lane) as u32);
-    let (drawn, mirrored) = if update.has(ANTITHETIC) {
-        (V::bits_shr(row, 1), V::bits_eq(V::bits_and(row, V::splat_bits(1)), V::splat_bits(1)))
-    } else {
-        (row, Mask::splat(false))
-    };
-    if !update.has(GIVEN) {
-        let draws = Row::<V>::new(drawn, update.number, tile.number, update.seed);
-        for (block, columns) in tile.rows.chunks_mut(4 * TILE).enumerate() {
-            for (column, z) in columns.chunks_exact_mut(TILE).zip(V::normals(&draws, block as u32)) {
-                z.store(&mut column[lane..]);
-            }
-        }
-    }
-
     let still = V::bits_eq(row, V::splat_bits(0)) & Mask::splat(update.has(NOMINAL_FIRST));
     let low = &inputs[layout.low()..][..M];
     let high = &inputs[layout.high()..][..M];
@@ -200,61 +212,113 @@ fn controls<V: Register, const M: usize>(tile: &mut Tile<'_>, lane: usize) {
     cost.store(&mut tile.scores[2 * TILE + lane..]);
 }
 
-/// The rollouts of one register (or of several), from row `lane` of the tile on.
+/// The rollouts of some registers, from row `lane` of the tile on.
 #[inline(always)]
 fn rollouts<V: Register, const N: usize, const M: usize, D: Model<N, M>>(model: &D, tile: &mut Tile<'_>, lane: usize) {
     let (update, layout, inputs) = (tile.update, tile.problem.layout, tile.problem.inputs);
     let horizon = update.horizon as usize;
-    let zero = V::from(0.0);
+    // What does not change from step to step is found before the loop, where its bounds are checked once.
+    let params = &inputs[layout.params_at()..][..layout.params];
     let references = &inputs[layout.references()..];
-    let stage = |t: usize| {
-        let row = t.min(layout.reference_rows.max(1) - 1) * layout.reference_columns;
-        Stage::over(Inputs {
-            params: &inputs[layout.params_at()..][..layout.params],
-            param_stride: 0,
-            reference: &references[row..][..layout.reference_columns],
-            time: t as f32,
-            dt: update.dt,
-            fields: tile.problem.fields,
-        })
+    let (columns, last_row) = (layout.reference_columns, layout.reference_rows.max(1) - 1);
+    let stage = |t: usize| Inputs {
+        params,
+        param_stride: 0,
+        reference: if columns == 0 { &[] } else { &references[t.min(last_row) * columns..][..columns] },
+        time: t as f32,
+        dt: update.dt,
+        fields: tile.problem.fields,
     };
 
-    let mut x = [zero; N];
-    for i in 0..N {
-        x[i] = V::from(inputs[i]);
+    // A loop over them, and not four side by side in one: what a step needs of constants and of one state fits the registers
+    // there are, and to memory go only the states.
+    let mut flights: [Flight<V, N>; FLIGHTS] =
+        std::array::from_fn(|f| Flight::new(&inputs[..N], lane + f * V::COUNT, update.has(DEMONSTRATED)));
+    let controls = &tile.rows[..horizon * M * TILE];
+    // Read again where the step before is paid for, instead of being carried along.
+    let mut before = &controls[..M * TILE];
+    for (t, now) in controls.chunks_exact(M * TILE).enumerate() {
+        let (arrived, at) = (stage(t.max(1) - 1), stage(t));
+        for flight in &mut flights {
+            // The cost of the step before stands here, beside the next step, so that what they share is computed once.
+            flight.pay::<M, D>(model, arrived, before, t > 0);
+            flight.step::<M, D>(model, at, now);
+        }
+        before = now;
     }
-    let mut before = [zero; M];
-    let mut running = Mask::splat(true);
-    let (mut sum, mut departure) = ([zero; 2], zero);
-    for (t, columns) in tile.rows[..horizon * M * TILE].chunks_exact(M * TILE).enumerate() {
-        let mut u = [zero; M];
+    for flight in &mut flights {
+        flight.pay::<M, D>(model, stage(horizon - 1), before, true);
+        flight.end::<M, D>(model, stage(horizon), tile.scores);
+    }
+}
+
+/// Rollouts on their way, a register of them.
+struct Flight<V: Register, const N: usize> {
+    /// The first of them in the tile.
+    lane: usize,
+    x: [V; N],
+    /// Those whose model has not said that it is done.
+    running: V::Truth,
+    /// What the steps have cost so far, and what rounding has taken from that.
+    cost: [V; 2],
+    /// How far they are from a demonstration, if there is one.
+    departure: V,
+    demonstrated: bool,
+}
+
+impl<V: Register, const N: usize> Flight<V, N> {
+    #[inline(always)]
+    fn new(start: &[f32], lane: usize, demonstrated: bool) -> Self {
+        let zero = V::from(0.0);
+        let mut x = [zero; N];
+        for i in 0..N {
+            x[i] = V::from(start[i]);
+        }
+        Self { lane, x, running: Mask::splat(true), cost: [zero; 2], departure: zero, demonstrated }
+    }
+
+    /// Adds the cost of a step that has led here, if there was one, and stops what is done.
+    #[inline(always)]
+    fn pay<const M: usize, D: Model<N, M>>(&mut self, model: &D, arrived: Inputs<'_>, before: &[f32], moved: bool) {
+        let (at, zero) = (Stage::over(arrived), V::from(0.0));
+        let cost = model.cost(&at, self.x, self.controls::<M>(before));
+        self.cost = added(self.cost, V::choose(self.running & Mask::splat(moved), cost, zero));
+        if self.demonstrated && moved {
+            self.departure += V::choose(self.running, model.departure(&at, self.x), zero);
+        }
+        self.running = self.running & !model.done(&at, self.x);
+    }
+
+    #[inline(always)]
+    fn step<const M: usize, D: Model<N, M>>(&mut self, model: &D, at: Inputs<'_>, now: &[f32]) {
+        let next = model.step(&Stage::over(at), self.x, self.controls::<M>(now));
+        for i in 0..N {
+            self.x[i] = V::choose(self.running, next[i], self.x[i]);
+        }
+    }
+
+    /// Adds the cost of where it ends, and writes the scores down.
+    #[inline(always)]
+    fn end<const M: usize, D: Model<N, M>>(&self, model: &D, at: Inputs<'_>, scores: &mut [f32]) {
+        let [total, lost] = added(self.cost, model.terminal(&Stage::over(at), self.x));
+        total.store(&mut scores[self.lane..]);
+        (-lost).store(&mut scores[TILE + self.lane..]);
+        if self.demonstrated {
+            self.departure.store(&mut scores[2 * TILE + self.lane..]);
+        }
+    }
+
+    /// The controls of a time step.
+    #[inline(always)]
+    fn controls<const M: usize>(&self, columns: &[f32]) -> [V; M] {
+        // The compiler then sees that it is within a column.
+        let lane = self.lane & (TILE - V::COUNT);
+        let mut u = [V::from(0.0); M];
         for m in 0..M {
             u[m] = V::load(&columns[m * TILE + lane..]);
         }
-        // The cost of the step before stands here, beside the next step, so that what they share is computed once.
-        let (at, arrived) = (stage(t), stage(t.max(1) - 1));
-        let cost = model.cost(&arrived, x, before);
-        sum = added(sum, V::choose(running & Mask::splat(t > 0), cost, zero));
-        if update.has(DEMONSTRATED) && t > 0 {
-            departure += V::choose(running, model.departure(&arrived, x), zero);
-        }
-        running = running & !model.done(&arrived, x);
-        let next = model.step(&at, x, u);
-        for i in 0..N {
-            x[i] = V::choose(running, next[i], x[i]);
-        }
-        before = u;
+        u
     }
-
-    let cost = model.cost(&stage(horizon - 1), x, before);
-    sum = added(sum, V::choose(running, cost, zero));
-    let [total, lost] = added(sum, model.terminal(&stage(horizon), x));
-    if update.has(DEMONSTRATED) {
-        departure += V::choose(running, model.departure(&stage(horizon - 1), x), zero);
-        departure.store(&mut tile.scores[2 * TILE + lane..]);
-    }
-    total.store(&mut tile.scores[lane..]);
-    (-lost).store(&mut tile.scores[TILE + lane..]);
 }
 
 /// Kahan's summation: a sum, and what it has rounded away so far.

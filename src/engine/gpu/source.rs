@@ -107,16 +107,31 @@ pub(crate) fn episodes(program: &Program, shape: Shape) -> String {
     let (layout, controls) = (shape.layout, shape.layout.controls);
     let mut code = places(layout);
     code.push_str(&flags(shape.flags));
-    let _ = writeln!(code, "const STATES = {}u;\nconst ENTRY = {}u;", program.states, program.states + layout.params);
+    let (states, kept) = (program.states, kept(layout));
+    let entry = states + layout.params;
+    let _ = writeln!(code, "const STATES = {states}u;\nconst ENTRY = {entry}u;\nconst KEPT = {kept}u;");
     code.push_str(&control(controls));
     let _ = write!(
         code,
         "fn initial_state() -> State {{\n    return State({});\n}}\n\
          fn control_of(u: array<f32, {controls}>) -> Control {{\n    return Control({});\n}}\n\
          fn values_of(u: Control) -> array<f32, {controls}> {{\n    return array<f32, {controls}>({});\n}}\n",
-        list(program.states, |i| format!("inputs[start_at + {i}u]")),
+        list(states, |i| format!("inputs[start_at + {i}u]")),
         list(controls, |m| format!("u[{m}]")),
         list(controls, |m| format!("u.u{m}")),
+    );
+    let place = |i: usize| format!("scores[at + {i}u * padded_rows()]");
+    let put: String = (0..states)
+        .map(|i| format!("    {} = x.x{i};\n", place(i)))
+        .chain((0..controls).map(|m| format!("    {} = u.u{m};\n", place(states + m))))
+        .collect();
+    let _ = write!(
+        code,
+        "fn keep(at: u32, x: State, u: Control) {{\n{put}}}\n\
+         fn kept_state(at: u32) -> State {{\n    return State({});\n}}\n\
+         fn kept_control(at: u32) -> Control {{\n    return Control({});\n}}\n",
+        list(states, place),
+        list(controls, |m| place(states + m)),
     );
     // Only one of the two is ever called, but both must be there.
     code.push_str(if shape.flags & SCORED != 0 {
@@ -126,6 +141,12 @@ pub(crate) fn episodes(program: &Program, shape: Shape) -> String {
     });
     let model = [REFERENCE, program.functions.as_str(), &program.source].join("\n");
     [&drawing(shape, false), &code, &model, KEYS, ADDED, EPISODE].join("\n")
+}
+
+/// The numbers of an episode that another dispatch goes on with: its state and last control, its cost and what rounding took
+/// from that, and whether it is not over.
+pub(crate) fn kept(layout: Layout) -> usize {
+    layout.states + layout.controls + 3
 }
 
 /// The weighted mean of a group of rows that are drawn again, and weighed on the way.

@@ -86,6 +86,8 @@ pub(crate) struct Workspace {
     sums: Vec<Sums>,
     /// Given rows in tiles, on their way to the device.
     tiled: Vec<f32>,
+    /// The updates of a call as the device gets them.
+    pieces: Vec<Update>,
     /// The last update that was carried out, and where it stands among the others.
     last: Option<(Update, u32)>,
 }
@@ -102,8 +104,10 @@ impl Sizes {
             // Others that are drawn need no memory: see shaders/mean_of_draws.wgsl.
             _ => 0,
         };
-        // Behind the scores of rows stand those of episodes.
-        let scores = |u: &Update| (if of_policy(u) { 3 + 2 * u64::from(u.episodes) } else { 3 }) * padded(u);
+        // Behind the scores of rows stand those of episodes, and behind those the episodes themselves, if they are run in pieces.
+        let kept = source::kept(problem.layout) as u64;
+        let each = |u: &Update| 2 + if u.end < u.horizon { kept } else { 0 };
+        let scores = |u: &Update| (if of_policy(u) { 3 + each(u) * u64::from(u.episodes) } else { 3 }) * padded(u);
         Self {
             updates: aligned(updates.len() as u64 * stride(device)),
             inputs: bytes(problem.inputs.len() as u64),
@@ -128,6 +132,41 @@ impl Sizes {
     /// What comes back: ticks (first, for their alignment), summaries, nominals, second moments.
     fn back(&self) -> u64 {
         8 * u64::from(TICKS) + self.summaries + self.nominal + self.second
+    }
+}
+
+/// The updates as a device gets them: one whose episodes are run in pieces stands there once for each piece.
+fn in_pieces(device: &Device, program: &Program, updates: &[Update], all: &mut Vec<Update>) -> Result<(), EngineError> {
+    all.clear();
+    for update in updates {
+        within_turns(device, update)?;
+        let steps = steps_of_piece(device, program, update)?;
+        let mut piece = Update { begin: 0, end: update.horizon.min(steps), ..*update };
+        all.push(piece);
+        while piece.end < update.horizon {
+            (piece.begin, piece.end) = (piece.end, update.horizon.min(piece.end + steps));
+            all.push(piece);
+        }
+    }
+    Ok(())
+}
+
+/// How many time steps of an episode one dispatch takes: a multiple of 4, or all there are.
+fn steps_of_piece(device: &Device, program: &Program, update: &Update) -> Result<u32, EngineError> {
+    if !device.software() || !of_policy(update) {
+        return Ok(update.horizon);
+    }
+    // The loop over time steps, and those within.
+    let turns = 1 + program.usage.turns;
+    // Rows of scores are cleared first.
+    let left = MOST_TURNS.saturating_sub(u64::from(update.width));
+    match left / turns / 4 * 4 {
+        0 => Err(EngineError::OverLimit {
+            what: "turns of the loops of a policy in four time steps, on a software adapter",
+            requested: 4 * turns + u64::from(update.width),
+            limit: MOST_TURNS,
+        }),
+        steps => Ok(steps.try_into().unwrap_or(update.horizon)),
     }
 }
 
@@ -257,6 +296,7 @@ impl Workspace {
             second: Vec::new(),
             sums: Vec::new(),
             tiled: Vec::new(),
+            pieces: Vec::new(),
             last: None,
         }
     }
@@ -268,15 +308,13 @@ impl Workspace {
         updates: &[Update],
         problem: &Problem<'_>,
     ) -> Result<(), BuildError> {
-        for update in updates {
-            within_turns(&self.device, update)?;
-        }
+        in_pieces(&self.device, program, updates, &mut self.pieces)?;
         let shape = shape(&self.device, updates, problem);
         let kind = [self.device.does_whole(program, updates), searches(program, updates)];
         if self.kernel.as_ref().is_none_or(|(made, of, _)| (*made, *of) != (shape, kind)) {
             self.kernel = Some((shape, kind, self.device.kernel(program, shape, kind)?));
         }
-        let mut sizes = Sizes::of(&self.device, updates, problem);
+        let mut sizes = Sizes::of(&self.device, &self.pieces, problem);
         if let Some(Buffers { sizes: made, .. }) = &self.buffers {
             // Room is kept for what may shrink and grow again from call to call: given rows, references, fields.
             sizes.rows = sizes.rows.max(made.rows);
@@ -318,7 +356,7 @@ impl Workspace {
             return Err(EngineError::Driver { message: "nothing was prepared".into() }.into());
         };
         let device = &self.device;
-        let at = updates.len().saturating_sub(1) as u64 * stride(&self.device);
+        let at = self.pieces.len().saturating_sub(1) as u64 * stride(&self.device);
         self.last = updates.last().map(|update| (*update, at as u32));
 
         let fresh = buffers.fields_version.is_none();
@@ -335,14 +373,14 @@ impl Workspace {
             buffers.upload.map_async(wgpu::MapMode::Write, .., |_| ());
             device.device.poll(wgpu::PollType::Poll).ok();
         }
-        fill_upload(device, buffers, updates, problem)?;
+        fill_upload(device, buffers, &self.pieces, problem)?;
 
         let mut encoder = device.device.create_command_encoder(&Default::default());
         let sizes = buffers.sizes;
         let (given, state) = (sizes.updates + sizes.inputs, sizes.summaries + BLOCKS * sizes.nominal);
         encoder.copy_buffer_to_buffer(&buffers.upload, 0, &buffers.given, 0, given);
         encoder.copy_buffer_to_buffer(&buffers.upload, given, &buffers.state, 0, state);
-        record(device, &mut encoder, kernel, buffers, updates);
+        record(device, &mut encoder, kernel, buffers, &self.pieces);
         let ticks = 8 * u64::from(TICKS);
         if let Some((set, resolved)) = &buffers.ticks {
             encoder.resolve_query_set(set, 0..TICKS, resolved, 0);
@@ -513,22 +551,23 @@ fn fill_upload(
 }
 
 /// All dispatches of all updates, in one pass. Where stages are timed, those of the last update are passes of their own.
-fn record(device: &Device, encoder: &mut wgpu::CommandEncoder, kernel: &Kernel, buffers: &Buffers, updates: &[Update]) {
+fn record(device: &Device, encoder: &mut wgpu::CommandEncoder, kernel: &Kernel, buffers: &Buffers, pieces: &[Update]) {
     let stages: &[fn(&mut wgpu::ComputePass<'_>, &Kernel, &Update)] = match kernel {
         Kernel::Whole(_) => &[rollout],
         Kernel::Stages(_) => &[rollout, weigh, mean],
     };
-    let timed = usize::from(buffers.ticks.is_some());
-    let (earlier, last) = updates.split_at(updates.len().saturating_sub(timed));
-    let offset = |i: usize| (i as u64 * stride(device)) as u32;
-    if !earlier.is_empty() {
+    let timed = if buffers.ticks.is_some() { pieces.iter().rposition(|piece| piece.begin == 0) } else { None };
+    let first = timed.unwrap_or(pieces.len());
+    let take =
+        |pass: &mut wgpu::ComputePass<'_>, i: usize, stages: &[fn(&mut wgpu::ComputePass<'_>, &Kernel, &Update)]| {
+            pass.set_bind_group(0, &buffers.group, &[(i as u64 * stride(device)) as u32]);
+            stages.iter().for_each(|stage| stage(pass, kernel, &pieces[i]));
+        };
+    if first > 0 {
         let mut pass = encoder.begin_compute_pass(&Default::default());
-        for (i, update) in earlier.iter().enumerate() {
-            pass.set_bind_group(0, &buffers.group, &[offset(i)]);
-            stages.iter().for_each(|stage| stage(&mut pass, kernel, update));
-        }
+        (0..first).for_each(|i| take(&mut pass, i, stages));
     }
-    let (Some(last), Some((query_set, _))) = (last.first(), &buffers.ticks) else { return };
+    let Some((query_set, _)) = buffers.ticks.as_ref().filter(|_| timed.is_some()) else { return };
     for (i, stage) in stages.iter().enumerate() {
         let timestamp_writes = Some(wgpu::ComputePassTimestampWrites {
             query_set,
@@ -537,8 +576,7 @@ fn record(device: &Device, encoder: &mut wgpu::CommandEncoder, kernel: &Kernel, 
         });
         let mut pass =
             encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("gibbs"), timestamp_writes });
-        pass.set_bind_group(0, &buffers.group, &[offset(earlier.len())]);
-        stage(&mut pass, kernel, last);
+        (first..pieces.len()).for_each(|i| take(&mut pass, i, &[*stage]));
     }
 }
 
@@ -558,21 +596,28 @@ fn rollout(pass: &mut wgpu::ComputePass<'_>, kernel: &Kernel, update: &Update) {
             pass.dispatch_workgroups(x, y, update.problems);
         }
         Score::Episodes { perturb, episode, gather } => {
-            if let Some(perturb) = perturb {
+            if let (Some(perturb), 0) = (perturb, update.begin) {
                 pass.set_pipeline(perturb);
                 pass.dispatch_workgroups(tiles.min(65_535), update.width.div_ceil(4).min(65_535), update.problems);
             }
             let (all, more) = spread(tiles * update.episodes);
             pass.set_pipeline(episode);
             pass.dispatch_workgroups(all, more, update.problems);
-            pass.set_pipeline(gather);
-            pass.dispatch_workgroups(x, y, update.problems);
+            if is_over(update) {
+                pass.set_pipeline(gather);
+                pass.dispatch_workgroups(x, y, update.problems);
+            }
         }
     }
 }
 
+/// Whether all rows of an update have been scored after this piece of it.
+fn is_over(piece: &Update) -> bool {
+    piece.end == piece.horizon
+}
+
 fn weigh(pass: &mut wgpu::ComputePass<'_>, kernel: &Kernel, update: &Update) {
-    let Kernel::Stages(chain) = kernel else { return };
+    let (Kernel::Stages(chain), true) = (kernel, is_over(update)) else { return };
     if let (Some(temperature), true) = (&chain.temperature, update.search != FIXED || update.has(SIGNED)) {
         pass.set_pipeline(temperature);
         pass.dispatch_workgroups(1, 1, update.problems);
@@ -585,7 +630,7 @@ fn weigh(pass: &mut wgpu::ComputePass<'_>, kernel: &Kernel, update: &Update) {
 }
 
 fn mean(pass: &mut wgpu::ComputePass<'_>, kernel: &Kernel, update: &Update) {
-    let Kernel::Stages(chain) = kernel else { return };
+    let (Kernel::Stages(chain), true) = (kernel, is_over(update)) else { return };
     weighted_mean(pass, &chain.group_mean, &chain.merge, update, chain.parts(update));
 }
 

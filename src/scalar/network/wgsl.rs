@@ -34,6 +34,15 @@ impl Network {
         self.sizes.windows(2).map(layer).collect()
     }
 
+    /// How often the loops of one call turn, at most: of the function below that gives the outputs, and of the one that adds
+    /// derivatives up.
+    pub(crate) fn turns(&self) -> [u64; 2] {
+        let layers = self.sizes.windows(2).map(|sizes| [sizes[0] as u64 + 2, sizes[1] as u64 + 2]);
+        let forward = layers.clone().map(|[inputs, outputs]| inputs * outputs).sum();
+        let back = layers.map(|[inputs, outputs]| (2 * inputs + 2) * outputs).sum();
+        [forward, back]
+    }
+
     /// Two functions: the outputs of network `number`, and the same while the derivatives of its outputs times `v` are added up.
     pub(crate) fn wgsl(&self, number: usize, math: Math) -> String {
         let (inputs, outputs) = (self.sizes[0], self.outputs());
