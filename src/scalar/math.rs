@@ -356,6 +356,22 @@ impl<V: Register> Real for V {
         V::map(function.twin, arguments)
     }
     #[inline(always)]
+    fn weighted_sums<const U: usize>(source: &Source<'_>, first: usize, x: &[Self], sums: [Self; U]) -> [Self; U] {
+        // Where every lane has weights of its own, their bounds are checked before the loop: in it, the checks would take longer
+        // than the products, and keep the sums in memory.
+        let (stride, count) = (source.stride, U * x.len());
+        if count == 0 {
+            return sums;
+        }
+        if stride == 0 {
+            let values = &source.values[first..][..count];
+            return weighted_sums(x, sums, |at| c(values[at]));
+        }
+        let values = &source.values[first * stride..][..(count - 1) * stride + V::COUNT];
+        // SAFETY: `at` is below `count`.
+        weighted_sums(x, sums, |at| V::load(unsafe { values.get_unchecked(at * stride..at * stride + V::COUNT) }))
+    }
+    #[inline(always)]
     fn weight(source: &Source<'_>, i: usize) -> Self {
         read(source.values, source.stride, i)
     }
@@ -386,6 +402,17 @@ impl<V: Register> Real for V {
     ) -> [Self; O] {
         network::back(source, sink, network, x, v)
     }
+}
+
+/// To each of `U` sums its weights times x. Asks for weights below `U` times the length of x.
+#[inline(always)]
+fn weighted_sums<V: Register, const U: usize>(x: &[V], mut sums: [V; U], weight: impl Fn(usize) -> V) -> [V; U] {
+    for i in 0..x.len() {
+        for u in 0..U {
+            sums[u] = weight(u * x.len() + i).fused(x[i], sums[u]);
+        }
+    }
+    sums
 }
 
 /// Number `i` of some that every lane has for itself, `stride` apart, or (0) that all lanes have in common.

@@ -256,6 +256,17 @@ pub trait Real:
     #[doc(hidden)]
     fn call<const A: usize>(function: &WgslFn<A>, arguments: [Self; A]) -> Self;
     /// Parameter `i` of a policy.
+    /// To each of `U` sums the inner product of x with as many weights, from weight `first` on, one sum after the other.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn weighted_sums<const U: usize>(source: &Source<'_>, first: usize, x: &[Self], mut sums: [Self; U]) -> [Self; U] {
+        for (i, value) in x.iter().enumerate() {
+            for u in 0..U {
+                sums[u] = Self::weight(source, first + u * x.len() + i).mul_add(*value, sums[u]);
+            }
+        }
+        sums
+    }
     #[doc(hidden)]
     fn weight(source: &Source<'_>, i: usize) -> Self;
     /// Column `j` of the stage's row of a table of parameters.

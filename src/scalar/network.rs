@@ -199,7 +199,7 @@ fn middle(low: f32, high: f32) -> (f32, f32) {
     (low + (high - low) * 0.5, (high - low) * 0.5)
 }
 
-/// The units whose sums are formed side by side.
+/// The units whose sums are formed side by side, since each waits for itself.
 const ABREAST: usize = 4;
 
 /// The sums of `U` units from `o` on, of a layer whose parameters start at `first`: b + Σ w x, each in the order of x.
@@ -211,42 +211,33 @@ fn sums<R: Real, const U: usize>(
     o: usize,
     x: &[R],
 ) -> [R; U] {
-    let mut sums = [R::from(0.0); U];
+    let mut biases = [R::from(0.0); U];
     for u in 0..U {
-        sums[u] = R::weight(source, first + inputs * outputs + o + u);
+        biases[u] = R::weight(source, first + inputs * outputs + o + u);
     }
-    for (i, x) in x.iter().enumerate() {
-        for u in 0..U {
-            sums[u] = R::weight(source, first + (o + u) * inputs + i).mul_add(*x, sums[u]);
-        }
-    }
-    sums
+    R::weighted_sums(source, first + o * inputs, x, biases)
 }
 
 /// All units of all layers, inputs first; the last ones are the outputs' sums.
 #[inline(always)]
 fn units<R: Real>(source: &Source<'_>, network: &Network, x: &[R]) -> Vec<R> {
-    let mut units = Vec::with_capacity(network.sizes.iter().sum());
-    for x in x {
-        units.push(*x);
-    }
+    let mut units = vec![R::from(0.0); network.sizes.iter().sum()];
+    units[..x.len()].copy_from_slice(x);
     let (mut first, mut from) = (network.first, 0);
     let last = network.sizes.len() - 2;
     for layer in 0..=last {
         let [inputs, outputs] = [network.sizes[layer], network.sizes[layer + 1]];
-        // Several side by side, since each waits for itself.
+        let (below, above) = units[from..from + inputs + outputs].split_at_mut(inputs);
         let whole = outputs - outputs % ABREAST;
         for o in (0..whole).step_by(ABREAST) {
-            for sum in sums::<R, ABREAST>(source, first, [inputs, outputs], o, &units[from..from + inputs]) {
-                units.push(sum);
-            }
+            let found = sums::<R, ABREAST>(source, first, [inputs, outputs], o, below);
+            above[o..o + ABREAST].copy_from_slice(&found);
         }
         for o in whole..outputs {
-            let [sum] = sums::<R, 1>(source, first, [inputs, outputs], o, &units[from..from + inputs]);
-            units.push(sum);
+            [above[o]] = sums::<R, 1>(source, first, [inputs, outputs], o, below);
         }
         if layer < last {
-            for unit in &mut units[from + inputs..] {
+            for unit in above {
                 *unit = network.activation.apply(*unit);
             }
         }
