@@ -52,7 +52,7 @@ impl Grid {
     ///
     /// # Errors
     ///
-    /// If a size is zero, does not match `values`, or anything is not finite.
+    /// If a size is zero or above 2²³, there are more than 2³⁰ samples, `values` does not have as many, or anything is not finite.
     pub fn new(
         width: usize,
         height: usize,
