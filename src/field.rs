@@ -60,15 +60,7 @@ impl Grid {
         origin: [f32; 2],
         values: Vec<f32>,
     ) -> Result<Self, InvalidValue> {
-        for (field, size) in [("width", width), ("height", height)] {
-            if size == 0 || size > MOST {
-                return Err(InvalidValue::new(field, size, format_args!("between 1 and {MOST}")));
-            }
-        }
-        if width * height > MOST_IN_ALL {
-            let size = format_args!("{width} × {height}");
-            return Err(InvalidValue::new("width × height", size, format_args!("at most {MOST_IN_ALL}")));
-        }
+        Self::check_size(width, height)?;
         if !(resolution.is_finite() && resolution > 0.0) {
             return Err(InvalidValue::new("resolution", resolution, "finite and above 0 (metres a cell)"));
         }
@@ -101,13 +93,24 @@ impl Grid {
         mut f: impl FnMut(f32, f32) -> f32,
     ) -> Result<Self, InvalidValue> {
         // Refused before the function is called for each of them.
-        if width.max(height) > MOST || width * height > MOST_IN_ALL {
-            return Self::new(width, height, resolution, origin, Vec::new());
-        }
+        Self::check_size(width, height)?;
         let at = |i: usize, from: f32| from + (i as f32 + 0.5) * resolution;
         let cells = (0..height).flat_map(|j| (0..width).map(move |i| (i, j)));
         let values = cells.map(|(i, j)| f(at(i, origin[0]), at(j, origin[1]))).collect();
         Self::new(width, height, resolution, origin, values)
+    }
+
+    fn check_size(width: usize, height: usize) -> Result<(), InvalidValue> {
+        for (field, size) in [("width", width), ("height", height)] {
+            if size == 0 || size > MOST {
+                return Err(InvalidValue::new(field, size, format_args!("between 1 and {MOST}")));
+            }
+        }
+        if width * height > MOST_IN_ALL {
+            let size = format_args!("{width} × {height}");
+            return Err(InvalidValue::new("width × height", size, format_args!("at most {MOST_IN_ALL}")));
+        }
+        Ok(())
     }
 
     /// The same grid turned by `yaw` (in radians, counter-clockwise) about its origin.

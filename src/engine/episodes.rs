@@ -438,7 +438,7 @@ fn updates_of_a_policy_average_its_rows() {
 #[cfg(feature = "gpu")]
 mod parity {
     use super::*;
-    use crate::engine::Fetched;
+    use crate::engine::{Fetched, Tuning};
     use crate::error::EngineError;
 
     struct Outcome {
@@ -565,19 +565,23 @@ mod parity {
 
     #[test]
     fn a_network_too_large_for_a_software_adapter_is_refused() {
-        let Ok(gpu) = Engine::with(EngineOptions { backend: Backend::Software, ..Default::default() }) else {
-            assert!(std::env::var_os("GIBBS_REQUIRE_GPU").is_none(), "no adapter");
-            eprintln!("SKIPPED: no software adapter");
-            return;
-        };
         let large = Mlp::<2, 1>::new(&[200, 200], Activation::Tanh).expect("valid");
         let task = Task::new(10, 1, 1, Policy::<2, 1>::parameters(&large), PERTURBED);
         let program = program(large, Scheme::Perturbed);
-        let refused = task.on(|problem| gpu.workspace().prepare(&program, &[task.update], problem));
-        let Err(BuildError::Engine(EngineError::OverLimit { requested, limit, .. })) = refused else {
-            panic!("{refused:?}")
-        };
-        assert!(requested > limit, "{requested} is within {limit}");
+        // Whatever its kernels are laid out for.
+        for tuning in [Tuning::Auto, Tuning::Gpu] {
+            let options = EngineOptions { backend: Backend::Software, tuning, ..Default::default() };
+            let Ok(gpu) = Engine::with(options) else {
+                assert!(std::env::var_os("GIBBS_REQUIRE_GPU").is_none(), "no adapter");
+                eprintln!("SKIPPED: no software adapter");
+                return;
+            };
+            let refused = task.on(|problem| gpu.workspace().prepare(&program, &[task.update], problem));
+            let Err(BuildError::Engine(EngineError::OverLimit { requested, limit, .. })) = refused else {
+                panic!("{refused:?}")
+            };
+            assert!(requested > limit, "{requested} is within {limit}");
+        }
     }
 
     #[test]

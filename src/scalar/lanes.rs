@@ -4,7 +4,7 @@ use std::ops::{Add, AddAssign, BitAnd, BitOr, Div, DivAssign, Mul, MulAssign, Ne
 
 use pulp::Simd;
 
-use super::math::{Vector, floor};
+use super::math::{Vector, floor, index, positive};
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 use super::words::cast;
 use super::words::{self, by_instructions};
@@ -292,7 +292,7 @@ impl<S: Simd> Vector for Lanes<S> {
     fn positive(self) -> Self {
         let zero = Self::from(0.0);
         // The maximum of x86 is its second operand if one of them is a NaN.
-        by_instructions!(S, |_v4| self.upper(zero), |_v3| self.upper(zero), Self::choose(zero.is_lt(self), self, zero))
+        by_instructions!(S, |_v4| self.upper(zero), |_v3| self.upper(zero), positive(self))
     }
     #[inline(always)]
     fn index(self) -> S::u32s {
@@ -300,7 +300,7 @@ impl<S: Simd> Vector for Lanes<S> {
             S,
             |v4| cast(v4.avx512f._mm512_cvttps_epi32(cast(self.0))),
             |v3| cast(v3.avx._mm256_cvttps_epi32(cast(self.0))),
-            Self::bits_and((self.below() + 8_388_608.0).bits(), Self::splat_bits(0x7f_ffff))
+            index(self)
         )
     }
     #[inline(always)]

@@ -77,13 +77,12 @@ pub trait Vector:
     /// Itself if it is above 0, and else 0: of a NaN, too.
     #[inline(always)]
     fn positive(self) -> Self {
-        let zero = c(0.0);
-        Self::choose(Self::is_lt(zero, self), self, zero)
+        positive(self)
     }
     /// The whole part of a number in [0, 2²³), as an integer.
     #[inline(always)]
     fn index(self) -> Self::Bits {
-        Self::bits_and((self.below() + 8_388_608.0).bits(), Self::splat_bits(0x7f_ffff))
+        index(self)
     }
     /// The largest whole number that is not above it.
     #[inline(always)]
@@ -124,6 +123,18 @@ pub(crate) fn abs<V: Vector>(x: V) -> V {
 #[inline(always)]
 fn flip_sign<V: Vector>(x: V, sign: V::Bits) -> V {
     V::from_bits(V::bits_xor(x.bits(), V::bits_and(sign, V::splat_bits(SIGN))))
+}
+
+#[inline(always)]
+pub(super) fn positive<V: Vector>(x: V) -> V {
+    let zero = c::<V>(0.0);
+    V::choose(zero.is_lt(x), x, zero)
+}
+
+/// The whole part as the mantissa of a number in [2²³, 2²⁴): exact, and no conversion.
+#[inline(always)]
+pub(super) fn index<V: Vector>(x: V) -> V::Bits {
+    V::bits_and((x.below() + 8_388_608.0).bits(), V::splat_bits(0x7f_ffff))
 }
 
 #[inline(always)]

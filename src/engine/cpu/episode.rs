@@ -39,10 +39,10 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> Rollout fo
         tile.scores.fill(0.0);
         let (model, policy) = (&*self.model, &*self.policy);
         if tile.update.has(SCORED) {
-            return isa.run(Scored::<N, M, D, P>(Job { isa, model, policy, tile }));
+            return isa.run(Job::<N, M, true, D, P> { isa, model, policy, tile });
         }
         perturb(isa, &mut tile);
-        isa.run(Perturbed::<N, M, D, P>(Job { isa, model, policy, tile }))
+        isa.run(Job::<N, M, false, D, P> { isa, model, policy, tile })
     }
 }
 
@@ -80,43 +80,30 @@ impl WithSimd for Around<'_, '_> {
     }
 }
 
-/// The rows of a tile that episodes are computed for.
-struct Job<'a, const N: usize, const M: usize, D, P> {
+/// The rows of a tile that episodes are computed for: scores, or parameters, which have been drawn.
+struct Job<'a, const N: usize, const M: usize, const SCORES: bool, D, P> {
     isa: Isa,
     model: &'a D,
     policy: &'a P,
     tile: Tile<'a>,
 }
 
-/// Rows of parameters, which have been drawn.
-struct Perturbed<'a, const N: usize, const M: usize, D, P>(Job<'a, N, M, D, P>);
-
-/// Rows of scores.
-struct Scored<'a, const N: usize, const M: usize, D, P>(Job<'a, N, M, D, P>);
-
-impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> WithSimd for Perturbed<'_, N, M, D, P> {
+impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Policy<N, M>> WithSimd
+    for Job<'_, N, M, SCORES, D, P>
+{
     type Output = Extremes;
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, _: S) -> Extremes {
-        let rows = self.0.tile.update.rows as usize - self.0.tile.first;
+        let rows = self.tile.update.rows as usize - self.tile.first;
         for lane in (0..TILE.min(rows)).step_by(Flight::<S>::COUNT) {
-            self.0.perturbed::<Flight<S>>(lane);
+            if SCORES {
+                self.scored::<Flight<S>>(lane);
+            } else {
+                self.perturbed::<Flight<S>>(lane);
+            }
         }
-        extremes::<S>(self.0.tile.scores, rows)
-    }
-}
-
-impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> WithSimd for Scored<'_, N, M, D, P> {
-    type Output = Extremes;
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(mut self, _: S) -> Extremes {
-        let rows = self.0.tile.update.rows as usize - self.0.tile.first;
-        for lane in (0..TILE.min(rows)).step_by(Flight::<S>::COUNT) {
-            self.0.scored::<Flight<S>>(lane);
-        }
-        extremes::<S>(self.0.tile.scores, rows)
+        extremes::<S>(self.tile.scores, rows)
     }
 }
 
@@ -152,7 +139,7 @@ struct Exploration<'a, V: Register, const M: usize> {
 /// Coordinates whose draws are worked out at a time: whole blocks.
 const HELD: usize = 64;
 
-impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> Job<'_, N, M, D, P> {
+impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Policy<N, M>> Job<'_, N, M, SCORES, D, P> {
     /// The rows from `lane` on: the mean of their episodes is their cost.
     #[inline(always)]
     fn perturbed<V: Register>(&mut self, lane: usize) {

@@ -154,6 +154,11 @@ impl Device {
         })
     }
 
+    /// Whether the driver may end loops before their time: see [`MOST_TURNS`](super::kernels::MOST_TURNS).
+    pub(crate) fn limits_turns(&self) -> bool {
+        self.adapter.kind == AdapterKind::Software
+    }
+
     /// Whether kernels are laid out for a CPU that poses as a GPU.
     pub(crate) fn software(&self) -> bool {
         match self.tuning {

@@ -9,7 +9,7 @@ use super::device::Device;
 use super::kernels::{BINDINGS, Kernel, MOST_TURNS, Score, UPDATE_SIZE, searches};
 use super::source::{self, Shape};
 use crate::engine::program::Program;
-use crate::engine::{AdapterKind, Done, Fetched, Timing};
+use crate::engine::{Done, Fetched, Timing};
 use crate::error::{BuildError, EngineError, PlanError};
 use crate::update::{
     DIVERGENCE, EFFECTIVE, ELITE, FIXED, GIVEN, GROUP, PERTURBED, Problem, SCORED, SECOND_MOMENT, SIGNED, Sums, TILE,
@@ -153,7 +153,7 @@ fn in_pieces(device: &Device, program: &Program, updates: &[Update], all: &mut V
 
 /// How many time steps of an episode one dispatch takes: a multiple of 4, or all there are.
 fn steps_of_piece(device: &Device, program: &Program, update: &Update) -> Result<u32, EngineError> {
-    if !device.software() || !of_policy(update) {
+    if !device.limits_turns() || !of_policy(update) {
         return Ok(update.horizon);
     }
     // The loop over time steps, and those within.
@@ -481,7 +481,7 @@ impl Workspace {
 
 /// Refuses an update whose loops a software adapter would end before their time.
 fn within_turns(device: &Device, update: &Update) -> Result<(), EngineError> {
-    if device.adapter.kind != AdapterKind::Software {
+    if !device.limits_turns() {
         return Ok(());
     }
     let (rows, horizon) = (u64::from(update.rows), u64::from(update.horizon));
@@ -552,17 +552,17 @@ fn fill_upload(
 
 /// All dispatches of all updates, in one pass. Where stages are timed, those of the last update are passes of their own.
 fn record(device: &Device, encoder: &mut wgpu::CommandEncoder, kernel: &Kernel, buffers: &Buffers, pieces: &[Update]) {
-    let stages: &[fn(&mut wgpu::ComputePass<'_>, &Kernel, &Update)] = match kernel {
+    type Stage = fn(&mut wgpu::ComputePass<'_>, &Kernel, &Update);
+    let stages: &[Stage] = match kernel {
         Kernel::Whole(_) => &[rollout],
         Kernel::Stages(_) => &[rollout, weigh, mean],
     };
     let timed = if buffers.ticks.is_some() { pieces.iter().rposition(|piece| piece.begin == 0) } else { None };
     let first = timed.unwrap_or(pieces.len());
-    let take =
-        |pass: &mut wgpu::ComputePass<'_>, i: usize, stages: &[fn(&mut wgpu::ComputePass<'_>, &Kernel, &Update)]| {
-            pass.set_bind_group(0, &buffers.group, &[(i as u64 * stride(device)) as u32]);
-            stages.iter().for_each(|stage| stage(pass, kernel, &pieces[i]));
-        };
+    let take = |pass: &mut wgpu::ComputePass<'_>, i: usize, stages: &[Stage]| {
+        pass.set_bind_group(0, &buffers.group, &[(i as u64 * stride(device)) as u32]);
+        stages.iter().for_each(|stage| stage(pass, kernel, &pieces[i]));
+    };
     if first > 0 {
         let mut pass = encoder.begin_compute_pass(&Default::default());
         (0..first).for_each(|i| take(&mut pass, i, stages));
