@@ -115,6 +115,7 @@ fn episode(
         }
     }
 
+    read_fields();
     var x = initial_state();
     var before = Control();
     var running = true;

@@ -1,6 +1,40 @@
-// Bilinear look-up in a sampled field. Twin: src/field.rs.
+// Bilinear look-up in sampled fields. Twin: src/field.rs. FIELDS is how many there are.
 
-const HEADER = 12u;
+// What a look-up knows of a grid. Twin: Header in src/field.rs.
+struct Field {
+    // Grid coordinates of a world point, in samples: a x + b y + c, along each axis.
+    along: vec3<f32>,
+    across: vec3<f32>,
+    // Samples along each axis.
+    size: vec2<f32>,
+    outside: f32,
+    // Where its pairs of samples begin, and how many a row has.
+    first: i32,
+    stride: i32,
+}
+
+// Pairs of numbers that a header takes.
+const HEADER = 6u;
+
+// Read once for a rollout: a driver cannot know that writing scores leaves them alone.
+var<private> field_headers: array<Field, FIELDS>;
+
+fn read_fields() {
+    for (var i = 0u; i < FIELDS; i++) {
+        let h = i * HEADER;
+        let ab = fields[h];
+        let cd = fields[h + 1u];
+        let ef = fields[h + 2u];
+        let size = fields[h + 3u];
+        let outside_high = fields[h + 4u];
+        let low = fields[h + 5u].x;
+        // The offset is in numbers, and in two halves: bits of their own would be subnormal, which a GPU may flush to zero.
+        let first = ((i32(outside_high.y) << 16u) + i32(low)) / 2;
+        field_headers[i] = Field(
+            vec3<f32>(ab, cd.x), vec3<f32>(cd.y, ef), size, outside_high.x, first, i32(size.x) + 1,
+        );
+    }
+}
 
 struct Cell {
     inside: bool,
@@ -10,11 +44,11 @@ struct Cell {
     between: vec2<bool>,
 }
 
-fn field_cell(h: u32, x: f32, y: f32) -> Cell {
-    let size = vec2<f32>(fields[h + 6u], fields[h + 7u]);
+fn field_cell(field: Field, x: f32, y: f32) -> Cell {
+    let size = field.size;
     let g = vec2<f32>(
-        fma(fields[h], x, fma(fields[h + 1u], y, fields[h + 2u])),
-        fma(fields[h + 3u], x, fma(fields[h + 4u], y, fields[h + 5u])),
+        fma(field.along.x, x, fma(field.along.y, y, field.along.z)),
+        fma(field.across.x, x, fma(field.across.y, y, field.across.z)),
     );
     let inside = g.x >= -0.5 && g.x <= size.x - 0.5 && g.y >= -0.5 && g.y <= size.y - 0.5;
     let c = clamp(g, vec2<f32>(0.0), size - 1.0);
@@ -25,28 +59,26 @@ fn field_cell(h: u32, x: f32, y: f32) -> Cell {
 
 // The four samples around a point: (0,0), (0,1), (1,0), (1,1). In memory each is followed by the one above it, and the last of a
 // row is there twice.
-fn field_corners(h: u32, at: vec2<i32>) -> vec4<f32> {
-    let width = i32(fields[h + 6u]);
-    let offset = (i32(fields[h + 9u]) << 16u) + i32(fields[h + 10u]);
-    let first = offset + 2 * (at.y * (width + 1) + at.x);
-    return vec4<f32>(fields[first], fields[first + 1], fields[first + 2], fields[first + 3]);
+fn field_corners(field: Field, at: vec2<i32>) -> vec4<f32> {
+    let first = field.first + at.y * field.stride + at.x;
+    return vec4<f32>(fields[first], fields[first + 1]);
 }
 
-fn field_sample_at(field: u32, x: f32, y: f32) -> f32 {
-    let h = field * HEADER;
-    let cell = field_cell(h, x, y);
-    let v = field_corners(h, cell.at);
+fn field_sample_at(number: u32, x: f32, y: f32) -> f32 {
+    let field = field_headers[number];
+    let cell = field_cell(field, x, y);
+    let v = field_corners(field, cell.at);
     let low = fma(cell.part.x, v.z - v.x, v.x);
     let high = fma(cell.part.x, v.w - v.y, v.y);
-    return select(fields[h + 8u], fma(cell.part.y, high - low, low), cell.inside);
+    return select(field.outside, fma(cell.part.y, high - low, low), cell.inside);
 }
 
-fn field_gradient_at(field: u32, x: f32, y: f32) -> vec2<f32> {
-    let h = field * HEADER;
-    let cell = field_cell(h, x, y);
-    let v = field_corners(h, cell.at);
+fn field_gradient_at(number: u32, x: f32, y: f32) -> vec2<f32> {
+    let field = field_headers[number];
+    let cell = field_cell(field, x, y);
+    let v = field_corners(field, cell.at);
     let gx = select(0.0, fma(cell.part.y, (v.w - v.y) - (v.z - v.x), v.z - v.x), cell.between.x);
     let gy = select(0.0, fma(cell.part.x, (v.w - v.z) - (v.y - v.x), v.y - v.x), cell.between.y);
-    let slope = vec2<f32>(fields[h] * gx + fields[h + 3u] * gy, fields[h + 1u] * gx + fields[h + 4u] * gy);
+    let slope = vec2<f32>(field.along.x * gx + field.across.x * gy, field.along.y * gx + field.across.y * gy);
     return select(vec2<f32>(0.0), slope, cell.inside);
 }

@@ -32,10 +32,10 @@ fn gibbs_sin_cos(x: F) -> Two {
     var r = fma(n, F(-1.5703125), x);
     r = fma(F(quadrant * I(2029)), F(-2.3841858e-7), r); // 2029 / 2^22 = 4.837513e-4
     r = fma(n, F(-7.54979e-8), r);
-    return gibbs_sin_cos_from(bitcast<U>(quadrant), r);
+    return gibbs_sin_cos_from(bitcast<U>(quadrant) << U(30u), r);
 }
 
-// (sin, cos) of r + q·π/2, for r in [−π/4, π/4] and the low two bits q of `quadrant`.
+// (sin, cos) of r + q·π/2, for r in [−π/4, π/4] and the top two bits q of `quadrant`.
 fn gibbs_sin_cos_from(quadrant: U, r: F) -> Two {
     let z = r * r;
     var s = fma(F(-1.9515296e-4), z, F(8.332161e-3));
@@ -44,10 +44,12 @@ fn gibbs_sin_cos_from(quadrant: U, r: F) -> Two {
     var k = fma(F(2.4433157e-5), z, F(-1.3887316e-3));
     k = fma(k, z, F(4.1666646e-2));
     k = fma(k * z, z, fma(z, F(-0.5), F(1.0)));
-    let odd = (quadrant & U(1u)) == U(1u);
-    // Bit 1 of the quadrant is the sign of the sine; that of the cosine is bit 1 of the next quadrant.
-    let sin = gibbs_flip_sign(select(s, k, odd), quadrant << U(30u));
-    let cos = gibbs_flip_sign(select(k, s, odd), (quadrant + U(1u)) << U(30u));
+    // In an odd quadrant they change places. The upper bit is the sign of the sine; where just one of the two is set, the
+    // cosine is negative.
+    let swapped = quadrant << U(1u);
+    let odd = bitcast<I>(swapped) < I(0);
+    let sin = gibbs_flip_sign(select(s, k, odd), quadrant);
+    let cos = gibbs_flip_sign(select(k, s, odd), quadrant ^ swapped);
     return Two(sin, cos);
 }
 
@@ -75,7 +77,8 @@ fn gibbs_ln_positive(x: F) -> F {
     let bits = bitcast<U>(x);
     let exponent = (bits - U(0x3f3504f3u)) & U(0xff800000u);
     let mantissa = bitcast<F>(bits - exponent);
-    let e = F(bitcast<I>(exponent) >> U(23u));
+    // 2²³ times the exponent; what it is multiplied with makes up for that, exactly.
+    let e = F(bitcast<I>(exponent));
     let f = mantissa - 1.0;
     let z = f * f;
     var p = fma(F(7.0376836e-2), f, F(-1.151461e-1));
@@ -86,8 +89,8 @@ fn gibbs_ln_positive(x: F) -> F {
     p = fma(p, f, F(2.0000715e-1));
     p = fma(p, f, F(-2.4999994e-1));
     p = fma(p, f, F(3.3333331e-1));
-    let tail = fma(p * f, z, e * -2.1219444e-4);
-    return fma(e, F(0.6933594), f + fma(z, F(-0.5), tail));
+    let tail = fma(p * f, z, e * (-2.1219444e-4 / 8388608.0));
+    return fma(e, F(0.6933594 / 8388608.0), f + fma(z, F(-0.5), tail));
 }
 
 fn gibbs_ln(x: F) -> F {

@@ -18,7 +18,7 @@ fn normal_pair(a: U, b: U) -> Two {
     // The logarithm of a number just below 1 may round to a positive one.
     let r = sqrt(max(gibbs_ln_positive(u) * -2.0, F(0.0)));
     let in_quadrant = (in_1_2(b << U(2u)) - 1.5) * 1.5707964;
-    let sc = gibbs_sin_cos_from(b >> U(30u), in_quadrant);
+    let sc = gibbs_sin_cos_from(b, in_quadrant);
     return Two(r * sc.y, r * sc.x);
 }
 

@@ -10,11 +10,13 @@
 //     struct Proposal, proposal()
 //     struct Stretch, struct Draw, centred(start, nominal, factors), controls_from(p, d, rows, start), first_of(c), rest_of(c):
 //         the controls of some rows in the next STEPS time steps, drawn or given, within the limits
-//     control_cost(p, t, u)
+//     read_fields(): before the model is called
+//     control_cost(p, about, u)
 //     const CONTROL_COST, DEMONSTRATED: what the second score is
 
 // The rows of an invocation from row k on: writes their scores and returns their keys.
 fn roll(k: u32) -> vec3<u32> {
+    read_fields();
     let p = proposal();
     var x = initial_state();
     var before = Control();
@@ -23,13 +25,16 @@ fn roll(k: u32) -> vec3<u32> {
     var second = F();
     let draws = draws_of(rows_from(k));
     for (var start = 0u; start < update.horizon; start += STEPS) {
-        var controls = controls_from(p, centred(start, NOMINAL, FACTORS), draws, start);
+        let centre = centred(start, NOMINAL, FACTORS);
+        var about = centre.centre;
+        var controls = controls_from(p, centre, draws, start);
         let end = min(start + STEPS, update.horizon);
         for (var t = start; t < end; t++) {
             let u = first_of(controls);
             controls = rest_of(controls);
             if CONTROL_COST {
-                second += control_cost(p, t, u);
+                second += control_cost(p, first_of(about), u);
+                about = rest_of(about);
             }
             // The cost of the step before stands here, beside the next step, so that what they share is computed once.
             let next = model_advance(t, x, before, u);

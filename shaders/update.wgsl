@@ -92,7 +92,7 @@ struct Summary {
 
 @group(0) @binding(0) var<uniform> update: Update;
 @group(0) @binding(1) var<storage, read> inputs: array<f32>;
-@group(0) @binding(2) var<storage, read> fields: array<f32>;
+@group(0) @binding(2) var<storage, read> fields: array<vec2<f32>>;
 @group(0) @binding(3) var<storage, read_write> rows: array<f32>;
 @group(0) @binding(4) var<storage, read_write> scores: array<f32>;
 @group(0) @binding(5) var<storage, read_write> log_weights: array<f32>;

@@ -30,12 +30,3 @@ fn four_exps(x: vec4<f32>) -> vec4<f32> {
 fn row_values(k: U, d: u32) -> F {
     return rows[address(k, d)];
 }
-
-fn field_sample(field: u32, x: F, y: F) -> F {
-    return field_sample_at(field, x, y);
-}
-
-fn field_gradient(field: u32, x: F, y: F) -> Two {
-    let slope = field_gradient_at(field, x, y);
-    return Two(slope.x, slope.y);
-}

@@ -44,15 +44,9 @@ pub fn evaluate<const I: usize, const O: usize>(
     let mut outputs = vec![[0.0; O]; inputs.len()];
     #[cfg(feature = "gpu")]
     if let Some(device) = engine.gpu() {
-        let (functions, body, names) = program::trace_map(map, engine.options().math)?;
-        let fields = map.fields();
-        device.evaluate(
-            (&functions, &body, &names),
-            I,
-            inputs.as_flattened(),
-            &fields.packed,
-            outputs.as_flattened_mut(),
-        )?;
+        let traced = program::trace_map(map, engine.options().math)?;
+        let (fields, results) = (map.fields(), outputs.as_flattened_mut());
+        device.evaluate(&traced, I, inputs.as_flattened(), &fields.packed, results)?;
         return Ok(outputs);
     }
     program::trace_map(map, engine.options().math)?;

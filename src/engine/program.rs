@@ -56,8 +56,9 @@ impl Program {
     ) -> Result<Self, ModelError> {
         let trace = Trace::start(math);
         let source = trace_model(&trace, &**model);
+        let ends = ends(&trace, &**model);
         let (functions, usage, operations) = trace.finish()?;
-        let rollout = Box::new(OfModel::<N, M, D>(Arc::clone(model)));
+        let rollout = Box::new(OfModel::<N, M, D>::new(Arc::clone(model), ends));
         Ok(Self { scoring: Scoring::Model, states: N, usage, operations, functions, source, rollout })
     }
 
@@ -155,6 +156,12 @@ fn trace_model<const N: usize, const M: usize>(trace: &Trace, model: &impl Model
     source
 }
 
+/// Whether an episode can end before its horizon: unless the model says of no state that it is done.
+fn ends<const N: usize, const M: usize>(trace: &Trace, model: &impl Model<N, M>) -> bool {
+    trace.enter("done");
+    !trace.is_never(model.done(&Stage::<Expr>::over(Inputs::BEFORE), trace.inputs(0)))
+}
+
 /// Whether an episode ends in a state, on its own: no derivative may be added up from there on.
 fn trace_done<const N: usize, const M: usize>(trace: &Trace, model: &impl Model<N, M>) -> String {
     trace.enter("done");
@@ -193,15 +200,27 @@ fn trace_policy<const N: usize, const M: usize>(
     Ok(format!("fn {head} -> Control {{\n{body}    return Control({});\n}}\n", names.join(", ")))
 }
 
-/// The names of `O` outputs of a plain function of `I` numbers, and the statements before them. For `check::evaluate`.
+/// A plain function in WGSL, for `check::evaluate`.
+#[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only the GPU backend reads it"))]
+pub(crate) struct Traced {
+    /// The hand-written WGSL functions that it calls.
+    pub(crate) functions: String,
+    /// Its statements, and the names of its results after them.
+    pub(crate) body: String,
+    pub(crate) names: Vec<String>,
+    /// How many fields it looks up.
+    pub(crate) fields: usize,
+}
+
+/// A plain function of `I` numbers that returns `O`; its arguments are x0, x1, ….
 pub(crate) fn trace_map<const I: usize, const O: usize>(
     map: &impl Map<I, O>,
     math: Math,
-) -> Result<(String, String, Vec<String>), ModelError> {
+) -> Result<Traced, ModelError> {
     let trace = Trace::start(math);
     trace.enter("map");
     let outputs = map.map(trace.inputs::<I>(0));
     let (body, names) = trace.emit(&outputs, &[], |i| format!("x{i}"));
-    let (functions, ..) = trace.finish()?;
-    Ok((functions, body, names))
+    let (functions, usage, _) = trace.finish()?;
+    Ok(Traced { functions, body, names, fields: usage.fields })
 }

@@ -23,7 +23,7 @@ fn pair<V: Vector>(a: V::Bits, b: V::Bits) -> [V; 2] {
     // The logarithm of a number just below 1 may round to a positive one.
     let r = (ln_positive(u) * -2.0).upper(V::from(0.0)).root();
     let in_quadrant = (in_1_2::<V>(V::bits_shl(b, 2)) - 1.5) * FRAC_PI_2;
-    let (s, c) = sin_cos_from(V::bits_shr(b, 30), in_quadrant);
+    let (s, c) = sin_cos_from(b, in_quadrant);
     [r * c, r * s]
 }
 

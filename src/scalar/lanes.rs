@@ -21,6 +21,9 @@ pub(crate) fn token<S: Simd>() -> S {
     unsafe { std::mem::transmute_copy(&()) }
 }
 
+/// The lanes of the widest registers (AVX-512). Sums over rows are kept in as many partial sums on every processor.
+pub(crate) const WIDEST: usize = 16;
+
 /// As many numbers as a register of `S` holds.
 pub(crate) struct Lanes<S: Simd>(pub(crate) S::f32s);
 
@@ -111,6 +114,26 @@ impl<S: Simd> Lanes<S> {
         Self::load(&PLACES)
     }
 
+    /// Lane `places[l]` in lane l.
+    #[inline(always)]
+    pub(crate) fn picked(self, places: S::u32s) -> Self {
+        by_instructions!(
+            S,
+            |v4| Self(cast(v4.avx512f._mm512_permutexvar_ps(cast(places), cast(self.0)))),
+            |v3| Self(cast(v3.avx2._mm256_permutevar8x32_ps(cast(self.0), cast(places)))),
+            {
+                let from: &[f32] = bytemuck::cast_slice(std::slice::from_ref(&self.0));
+                let mut out = Self::from(0.0);
+                let lanes: &mut [f32] = bytemuck::cast_slice_mut(std::slice::from_mut(&mut out.0));
+                for (lane, place) in lanes.iter_mut().zip(bytemuck::cast_slice(std::slice::from_ref(&places))) {
+                    let place: &u32 = place;
+                    *lane = from[*place as usize];
+                }
+                out
+            }
+        )
+    }
+
     /// All lanes as one number, the first with the second and so on.
     #[inline(always)]
     pub(crate) fn fold(self, f: impl Fn(f32, f32) -> f32) -> f32 {
@@ -118,10 +141,24 @@ impl<S: Simd> Lanes<S> {
         lanes[1..].iter().fold(lanes[0], |a, b| f(a, *b))
     }
 
-    /// The sum of all lanes, as a tree.
+    /// How many registers hold [`WIDEST`] lanes.
+    pub(crate) const PARTS: usize = {
+        assert!(Self::COUNT <= WIDEST && WIDEST.is_multiple_of(Self::COUNT));
+        WIDEST / Self::COUNT
+    };
+
+    /// The sum of the lanes of the first [`Self::PARTS`] registers, as a tree: lane l with lane l + 8, then with lane l + 4, and so
+    /// on. It has the same bits whatever the width of a register is.
     #[inline(always)]
-    pub(crate) fn sum(self) -> f32 {
-        token::<S>().reduce_sum_f32s(self.0)
+    pub(crate) fn sum(mut parts: [Self; WIDEST]) -> f32 {
+        let mut n = Self::PARTS;
+        while n > 1 {
+            n /= 2;
+            for i in 0..n {
+                parts[i] += parts[i + n];
+            }
+        }
+        token::<S>().reduce_sum_f32s(parts[0].0)
     }
 }
 
@@ -293,6 +330,35 @@ impl<S: Simd> Vector for Lanes<S> {
         let zero = Self::from(0.0);
         // The maximum of x86 is its second operand if one of them is a NaN.
         by_instructions!(S, |_v4| self.upper(zero), |_v3| self.upper(zero), positive(self))
+    }
+    #[inline(always)]
+    fn of_integer(bits: S::u32s) -> Self {
+        by_instructions!(
+            S,
+            |v4| Self(cast(v4.avx512f._mm512_cvtepi32_ps(cast(bits)))),
+            |v3| Self(cast(v3.avx._mm256_cvtepi32_ps(cast(bits)))),
+            {
+                let mut out = Self::from(0.0);
+                let lanes: &mut [f32] = bytemuck::cast_slice_mut(std::slice::from_mut(&mut out.0));
+                for (lane, integer) in lanes.iter_mut().zip(bytemuck::cast_slice(std::slice::from_ref(&bits))) {
+                    let integer: &i32 = integer;
+                    *lane = *integer as f32;
+                }
+                out
+            }
+        )
+    }
+    #[inline(always)]
+    fn by_top_bit(bits: S::u32s, yes: Self, no: Self) -> Self {
+        by_instructions!(
+            S,
+            |v4| {
+                let set = v4.avx512f._mm512_cmplt_epi32_mask(cast(bits), v4.avx512f._mm512_setzero_si512());
+                Self(cast(v4.avx512f._mm512_mask_blend_ps(set, cast(no.0), cast(yes.0))))
+            },
+            |v3| Self(cast(v3.avx._mm256_blendv_ps(cast(no.0), cast(yes.0), cast(bits)))),
+            Self::choose(Self::bits_eq(Self::bits_shr(bits, 31), Self::splat_bits(1)), yes, no)
+        )
     }
     #[inline(always)]
     fn index(self) -> S::u32s {

@@ -79,6 +79,13 @@ pub trait Vector:
     fn positive(self) -> Self {
         positive(self)
     }
+    /// A signed integer as the nearest number.
+    fn of_integer(bits: Self::Bits) -> Self;
+    /// `yes` where the top bit is set, and `no` where it is not.
+    #[inline(always)]
+    fn by_top_bit(bits: Self::Bits, yes: Self, no: Self) -> Self {
+        Self::choose(Self::bits_eq(Self::bits_shr(bits, 31), Self::splat_bits(1)), yes, no)
+    }
     /// The whole part of a number in [0, 2²³), as an integer.
     #[inline(always)]
     fn index(self) -> Self::Bits {
@@ -154,20 +161,20 @@ pub(crate) fn sin_cos<V: Vector>(x: V) -> (V, V) {
     let r = n.fused(c(-1.570_312_5), x);
     let r = n.fused(c(-4.837_513e-4), r);
     let r = n.fused(c(-7.549_79e-8), r);
-    sin_cos_from(shifted.bits(), r)
+    sin_cos_from(V::bits_shl(shifted.bits(), 30), r)
 }
 
-/// (sin, cos) of r + q·π/2, for r in [−π/4, π/4] and the low two bits q of `quadrant`.
+/// (sin, cos) of r + q·π/2, for r in [−π/4, π/4] and the top two bits q of `quadrant`.
 #[inline(always)]
 pub(crate) fn sin_cos_from<V: Vector>(quadrant: V::Bits, r: V) -> (V, V) {
     let z = r * r;
     let s = (horner(z, [-1.951_529_6e-4, 8.332_161e-3, -1.666_665_5e-1]) * z).fused(r, r);
     let k = (horner(z, [2.443_315_7e-5, -1.388_731_6e-3, 4.166_664_6e-2]) * z).fused(z, z.fused(c(-0.5), c(1.0)));
-    let one = V::splat_bits(1);
-    let odd = V::bits_eq(V::bits_and(quadrant, one), one);
-    // Bit 1 of the quadrant is the sign of the sine; that of the cosine is bit 1 of the next quadrant.
-    let sin = flip_sign(V::choose(odd, k, s), V::bits_shl(quadrant, 30));
-    let cos = flip_sign(V::choose(odd, s, k), V::bits_shl(V::bits_add(quadrant, one), 30));
+    // In an odd quadrant they change places. The upper bit is the sign of the sine; where just one of the two is set, the cosine
+    // is negative.
+    let odd = V::bits_shl(quadrant, 1);
+    let sin = flip_sign(V::by_top_bit(odd, k, s), quadrant);
+    let cos = flip_sign(V::by_top_bit(odd, s, k), V::bits_xor(quadrant, odd));
     (sin, cos)
 }
 
@@ -192,12 +199,12 @@ pub(crate) fn exp<V: Vector>(x: V) -> V {
 #[inline(always)]
 pub(crate) fn ln_positive<V: Vector>(x: V) -> V {
     const SQRT_HALF: u32 = 0x3f35_04f3;
+    const UNIT: f32 = 1.0 / 8_388_608.0;
     let bits = x.bits();
     let exponent = V::bits_and(V::bits_sub(bits, V::splat_bits(SQRT_HALF)), V::splat_bits(0xff80_0000));
     let mantissa = V::from_bits(V::bits_sub(bits, exponent));
-    // exponent + 128 lands in the mantissa of 2²³, which turns an integer into a float without a conversion.
-    let biased = V::bits_shr(V::bits_add(exponent, V::splat_bits(0x4000_0000)), 23);
-    let e = V::from_bits(V::bits_add(biased, V::splat_bits(0x4b00_0000))) - (8_388_608.0 + 128.0);
+    // 2²³ times the exponent; what it is multiplied with makes up for that, exactly.
+    let e = V::of_integer(exponent);
     let f = mantissa - 1.0;
     let z = f * f;
     let p = horner(
@@ -214,8 +221,8 @@ pub(crate) fn ln_positive<V: Vector>(x: V) -> V {
             3.333_333_1e-1,
         ],
     );
-    let tail = (p * f).fused(z, e * -2.121_944_4e-4);
-    e.fused(c(0.693_359_4), f + z.fused(c(-0.5), tail))
+    let tail = (p * f).fused(z, e * (-2.121_944_4e-4 * UNIT));
+    e.fused(c(0.693_359_4 * UNIT), f + z.fused(c(-0.5), tail))
 }
 
 #[inline(always)]
@@ -549,6 +556,10 @@ impl Vector for f32 {
     #[inline(always)]
     fn root(self) -> Self {
         f32::sqrt(self)
+    }
+    #[inline(always)]
+    fn of_integer(bits: u32) -> Self {
+        bits as i32 as f32
     }
     #[inline(always)]
     fn is_lt(self, other: Self) -> bool {

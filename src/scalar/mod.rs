@@ -50,7 +50,7 @@ use std::ops::{Add, AddAssign, BitAnd, BitOr, Div, DivAssign, Mul, MulAssign, Ne
 
 pub use dual::Dual;
 pub use escape::WgslFn;
-pub(crate) use lanes::{Lanes, Register};
+pub(crate) use lanes::{Lanes, Register, WIDEST};
 pub use network::{Activation, Network};
 pub(crate) use pair::Pair;
 pub(crate) use stage::Inputs;

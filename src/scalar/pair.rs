@@ -118,6 +118,8 @@ impl<V: Vector> Vector for Pair<V> {
         fn bits_sub(a: Self::Bits, b: Self::Bits) -> Self::Bits;
         fn bits_eq(a: Self::Bits, b: Self::Bits) -> Self::Truth;
         fn choose(mask: Self::Truth, yes: Self, no: Self) -> Self;
+        fn of_integer(bits: Self::Bits) -> Self;
+        fn by_top_bit(bits: Self::Bits, yes: Self, no: Self) -> Self;
     }
     #[inline(always)]
     fn any(mask: Self::Truth) -> bool {

@@ -205,6 +205,14 @@ impl Vector for Tally {
         count(|done| done.add += 1.0);
         Self(self.0.positive())
     }
+    fn of_integer(bits: u32) -> Self {
+        count(|done| done.integer += 1.0);
+        Self(f32::of_integer(bits))
+    }
+    fn by_top_bit(bits: u32, yes: Self, no: Self) -> Self {
+        count(|done| done.select += 1.0);
+        Self(f32::by_top_bit(bits, yes.0, no.0))
+    }
     fn index(self) -> u32 {
         count(|done| done.add += 1.0);
         self.0.index()

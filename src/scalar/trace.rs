@@ -590,6 +590,14 @@ impl Trace {
         TAPE.with_borrow_mut(|tape| tape.function = function);
     }
 
+    /// Whether something is false whatever the inputs are.
+    pub(crate) fn is_never(&self, truth: Truth) -> bool {
+        TAPE.with_borrow_mut(|tape| {
+            let at = tape.index(truth.0);
+            tape.as_truth(at) == Some(false)
+        })
+    }
+
     pub(crate) fn inputs<const N: usize>(&self, first: usize) -> [Expr; N] {
         TAPE.with_borrow_mut(|tape| std::array::from_fn(|i| tape.push(Op::Input(first + i))))
     }

@@ -80,12 +80,22 @@ pub(crate) trait Rollout: Send + Sync {
 }
 
 /// The model of `N` states and `M` controls that a [`Rollout`] runs.
-pub(crate) struct OfModel<const N: usize, const M: usize, D>(pub(crate) Arc<D>);
+pub(crate) struct OfModel<const N: usize, const M: usize, D> {
+    model: Arc<D>,
+    /// Whether an episode can end before its horizon.
+    ends: bool,
+}
+
+impl<const N: usize, const M: usize, D> OfModel<N, M, D> {
+    pub(crate) fn new(model: Arc<D>, ends: bool) -> Self {
+        Self { model, ends }
+    }
+}
 
 impl<const N: usize, const M: usize, D: Model<N, M>> Rollout for OfModel<N, M, D> {
     fn tile(&self, isa: Isa, mut tile: Tile<'_>) -> Extremes {
         controls::<M>(isa, &mut tile);
-        isa.run(Roll::<N, M, D> { model: &self.0, tile })
+        isa.run(Roll::<N, M, D> { model: &self.model, ends: self.ends, tile })
     }
 
     fn draws(&self) -> bool {
@@ -130,6 +140,7 @@ type Shaped<S> = Pair<Pair<Lanes<S>>>;
 /// The rollouts of a tile whose rows are there.
 struct Roll<'a, const N: usize, const M: usize, D> {
     model: &'a D,
+    ends: bool,
     tile: Tile<'a>,
 }
 
@@ -139,9 +150,54 @@ impl<const N: usize, const M: usize, D: Model<N, M>> WithSimd for Roll<'_, N, M,
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, _: S) -> Extremes {
         for lane in (0..TILE).step_by(FLIGHTS * Lanes::<S>::COUNT) {
-            rollouts::<Lanes<S>, N, M, D>(self.model, &mut self.tile, lane);
+            self.rollouts::<Lanes<S>>(lane);
         }
         extremes::<S>(self.tile.scores, self.tile.update.rows as usize - self.tile.first)
+    }
+}
+
+impl<const N: usize, const M: usize, D: Model<N, M>> Roll<'_, N, M, D> {
+    /// The rollouts of some registers, from row `lane` of the tile on.
+    #[inline(always)]
+    fn rollouts<V: Register>(&mut self, lane: usize) {
+        let Self { model, ends, ref mut tile } = *self;
+        let (update, layout, inputs) = (tile.update, tile.problem.layout, tile.problem.inputs);
+        let horizon = update.horizon as usize;
+        // What does not change from step to step is found before the loop, where its bounds are checked once.
+        let params = &inputs[layout.params_at()..][..layout.params];
+        let references = &inputs[layout.references()..];
+        let (columns, last_row) = (layout.reference_columns, layout.reference_rows.max(1) - 1);
+        let stage = |t: usize| Inputs {
+            params,
+            param_stride: 0,
+            reference: if columns == 0 { &[] } else { &references[t.min(last_row) * columns..][..columns] },
+            time: t as f32,
+            dt: update.dt,
+            fields: tile.problem.fields,
+        };
+
+        // A loop over them, and not four side by side in one: what a step needs of constants and of one state fits the registers
+        // there are, and to memory go only the states.
+        let mut flights = [Flight::<V, N>::new(&inputs[..N], lane, update.has(DEMONSTRATED)); FLIGHTS];
+        for f in 1..FLIGHTS {
+            flights[f].lane += f * V::COUNT;
+        }
+        let controls = &tile.rows[..horizon * M * TILE];
+        // Read again where the step before is paid for, instead of being carried along.
+        let mut before = &controls[..M * TILE];
+        for (t, now) in controls.chunks_exact(M * TILE).enumerate() {
+            let (arrived, at) = (stage(t.max(1) - 1), stage(t));
+            for flight in &mut flights {
+                // The cost of the step before stands here, beside the next step, so that what they share is computed once.
+                flight.pay::<M, D>(model, arrived, before, t > 0, ends);
+                flight.step::<M, D>(model, at, now, ends);
+            }
+            before = now;
+        }
+        for flight in &mut flights {
+            flight.pay::<M, D>(model, stage(horizon - 1), before, true, ends);
+            flight.end::<M, D>(model, stage(horizon), tile.scores);
+        }
     }
 }
 
@@ -212,47 +268,8 @@ fn shape<V: Register, const M: usize>(tile: &mut Tile<'_>, lane: usize) {
     cost.store(&mut tile.scores[2 * TILE + lane..]);
 }
 
-/// The rollouts of some registers, from row `lane` of the tile on.
-#[inline(always)]
-fn rollouts<V: Register, const N: usize, const M: usize, D: Model<N, M>>(model: &D, tile: &mut Tile<'_>, lane: usize) {
-    let (update, layout, inputs) = (tile.update, tile.problem.layout, tile.problem.inputs);
-    let horizon = update.horizon as usize;
-    // What does not change from step to step is found before the loop, where its bounds are checked once.
-    let params = &inputs[layout.params_at()..][..layout.params];
-    let references = &inputs[layout.references()..];
-    let (columns, last_row) = (layout.reference_columns, layout.reference_rows.max(1) - 1);
-    let stage = |t: usize| Inputs {
-        params,
-        param_stride: 0,
-        reference: if columns == 0 { &[] } else { &references[t.min(last_row) * columns..][..columns] },
-        time: t as f32,
-        dt: update.dt,
-        fields: tile.problem.fields,
-    };
-
-    // A loop over them, and not four side by side in one: what a step needs of constants and of one state fits the registers
-    // there are, and to memory go only the states.
-    let mut flights: [Flight<V, N>; FLIGHTS] =
-        std::array::from_fn(|f| Flight::new(&inputs[..N], lane + f * V::COUNT, update.has(DEMONSTRATED)));
-    let controls = &tile.rows[..horizon * M * TILE];
-    // Read again where the step before is paid for, instead of being carried along.
-    let mut before = &controls[..M * TILE];
-    for (t, now) in controls.chunks_exact(M * TILE).enumerate() {
-        let (arrived, at) = (stage(t.max(1) - 1), stage(t));
-        for flight in &mut flights {
-            // The cost of the step before stands here, beside the next step, so that what they share is computed once.
-            flight.pay::<M, D>(model, arrived, before, t > 0);
-            flight.step::<M, D>(model, at, now);
-        }
-        before = now;
-    }
-    for flight in &mut flights {
-        flight.pay::<M, D>(model, stage(horizon - 1), before, true);
-        flight.end::<M, D>(model, stage(horizon), tile.scores);
-    }
-}
-
 /// Rollouts on their way, a register of them.
+#[derive(Clone, Copy)]
 struct Flight<V: Register, const N: usize> {
     /// The first of them in the tile.
     lane: usize,
@@ -277,24 +294,39 @@ impl<V: Register, const N: usize> Flight<V, N> {
         Self { lane, x, running: Mask::splat(true), cost: [zero; 2], departure: zero, demonstrated }
     }
 
-    /// Adds the cost of a step that has led here, if there was one, and stops what is done.
+    /// Adds the cost of a step that has led here, if there was one, and stops what is done, if anything ever `ends`.
     #[inline(always)]
-    fn pay<const M: usize, D: Model<N, M>>(&mut self, model: &D, arrived: Inputs<'_>, before: &[f32], moved: bool) {
+    fn pay<const M: usize, D: Model<N, M>>(
+        &mut self,
+        model: &D,
+        arrived: Inputs<'_>,
+        before: &[f32],
+        moved: bool,
+        ends: bool,
+    ) {
         let (at, zero) = (Stage::over(arrived), V::from(0.0));
-        let cost = model.cost(&at, self.x, self.controls::<M>(before));
-        self.cost = added(self.cost, V::choose(self.running & Mask::splat(moved), cost, zero));
+        let mut cost = V::choose(Mask::splat(moved), model.cost(&at, self.x, self.controls::<M>(before)), zero);
+        if ends {
+            cost = V::choose(self.running, cost, zero);
+        }
+        self.cost = added(self.cost, cost);
         if self.demonstrated && moved {
             self.departure += V::choose(self.running, model.departure(&at, self.x), zero);
         }
-        self.running = self.running & !model.done(&at, self.x);
+        if ends {
+            self.running = self.running & !model.done(&at, self.x);
+        }
     }
 
     #[inline(always)]
-    fn step<const M: usize, D: Model<N, M>>(&mut self, model: &D, at: Inputs<'_>, now: &[f32]) {
-        let next = model.step(&Stage::over(at), self.x, self.controls::<M>(now));
-        for i in 0..N {
-            self.x[i] = V::choose(self.running, next[i], self.x[i]);
+    fn step<const M: usize, D: Model<N, M>>(&mut self, model: &D, at: Inputs<'_>, now: &[f32], ends: bool) {
+        let mut next = model.step(&Stage::over(at), self.x, self.controls::<M>(now));
+        if ends {
+            for i in 0..N {
+                next[i] = V::choose(self.running, next[i], self.x[i]);
+            }
         }
+        self.x = next;
     }
 
     /// Adds the cost of where it ends, and writes the scores down.

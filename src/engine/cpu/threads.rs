@@ -16,11 +16,13 @@ pub(crate) struct Pace(
 
 #[cfg(feature = "rayon")]
 impl Pace {
-    /// Does a job and remembers how long it took.
+    /// Does a job and remembers how long it took; at most twice as long as the last, for a thread may lose its core in the midst
+    /// of a short job, and others need not be woken for that.
     fn time(&self, job: impl FnOnce()) {
         let clock = std::time::Instant::now();
         job();
-        self.0.store(clock.elapsed().as_nanos() as u64 | 1, Ordering::Relaxed);
+        let most = self.0.load(Ordering::Relaxed).checked_mul(2).filter(|most| *most > 0).unwrap_or(u64::MAX);
+        self.0.store(most.min(clock.elapsed().as_nanos() as u64 | 1), Ordering::Relaxed);
     }
 
     fn of(&self, jobs: usize) -> std::time::Duration {

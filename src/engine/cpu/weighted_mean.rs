@@ -6,7 +6,7 @@ use pulp::{Simd, WithSimd};
 use super::isa::Isa;
 use super::threads::{Pace, Team};
 use crate::scalar::math::{Vector, exp, finite};
-use crate::scalar::{Lanes, Real, Register};
+use crate::scalar::{Lanes, Real, Register, WIDEST};
 use crate::update::{GROUP, INVALID, MASKED, SIGNED, Sums, TILE, Update};
 
 /// A row that weighs less than this part of the heaviest one of its group or tile, or of those before it, is not added to the mean:
@@ -52,22 +52,26 @@ impl WithSimd for Group<'_> {
             self.log_weights.fill(0.0);
             return Sums { valid, ..Sums::NONE };
         }
-        let (mut sum, mut squares, mut logs, mut valid) = (number(0.0), number(0.0), number(0.0), number(0.0));
-        for chunk in self.log_weights.chunks_mut(Lanes::<S>::COUNT) {
-            let log_weight = Lanes::<S>::load(chunk);
-            let counts = log_weight.gt(MASKED);
-            let weight = Lanes::choose(counts, exp(log_weight - max), number(0.0));
-            sum += weight;
-            squares = match self.second {
-                Second::Squares => weight.mul_add(weight, squares),
-                Second::Logs => weight.mul_add(Lanes::choose(counts, log_weight - max, number(0.0)), squares),
-            };
-            logs += Lanes::choose(counts, log_weight, number(0.0));
-            valid += Lanes::choose(log_weight.gt(INVALID), number(1.0), number(0.0));
-            weight.store(chunk);
+        let [mut sum, mut squares, mut logs, mut valid] = [[number(0.0); WIDEST]; 4];
+        for chunk in self.log_weights.chunks_exact_mut(WIDEST) {
+            for part in 0..Lanes::<S>::PARTS {
+                let chunk = &mut chunk[part * Lanes::<S>::COUNT..];
+                let log_weight = Lanes::<S>::load(chunk);
+                let counts = log_weight.gt(MASKED);
+                let weight = Lanes::choose(counts, exp(log_weight - max), number(0.0));
+                sum[part] += weight;
+                squares[part] = match self.second {
+                    Second::Squares => weight.mul_add(weight, squares[part]),
+                    Second::Logs => weight.mul_add(Lanes::choose(counts, log_weight - max, number(0.0)), squares[part]),
+                };
+                logs[part] += Lanes::choose(counts, log_weight, number(0.0));
+                valid[part] += Lanes::choose(log_weight.gt(INVALID), number(1.0), number(0.0));
+                weight.store(chunk);
+            }
         }
-        let (sum, squares, logs, valid) = (sum.sum(), squares.sum(), logs.sum(), valid.sum() as u32);
-        Sums { max, sum, squares, logs, valid, ..Sums::NONE }
+        let (sum, squares) = (Lanes::sum(sum), Lanes::sum(squares));
+        let (logs, valid) = (Lanes::sum(logs), Lanes::sum(valid));
+        Sums { max, sum, squares, logs, valid: valid as u32, ..Sums::NONE }
     }
 }
 
@@ -121,18 +125,15 @@ impl WithSimd for Average<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        // What does not count is one of two finite numbers from here on.
+        // What does not count is one of two finite numbers from here on. (The engine's own mark of an invalid row is finite, too.)
+        let number = Lanes::<S>::from;
+        let (masked, invalid) = (number(MASKED), number(INVALID));
         let mut weights = [INVALID; GROUP];
-        for (weight, log_weight) in weights.iter_mut().zip(self.log_weights) {
-            *weight = match *log_weight {
-                l if finite(l) => l.max(MASKED),
-                f32::NEG_INFINITY => MASKED,
-                // The engine's own mark is finite but means the same.
-                _ => INVALID,
-            };
-            if *log_weight == INVALID {
-                *weight = INVALID;
-            }
+        weights[..self.log_weights.len()].copy_from_slice(self.log_weights);
+        for weights in weights.chunks_exact_mut(Lanes::<S>::COUNT) {
+            let l = Lanes::<S>::load(weights);
+            let other = Lanes::choose(l.is_eq(number(f32::NEG_INFINITY)), masked, invalid);
+            Lanes::choose(finite(l) & !l.is_eq(invalid), l.max(MASKED), other).store(weights);
         }
         let sums = if self.update.has(SIGNED) {
             signed(&mut weights)
@@ -181,6 +182,9 @@ impl Rows<'_> {
         const ROWS: usize = 16;
         let width = self.update.width as usize;
         let rows = &self.rows[self.first * width..];
+        if width < WIDEST {
+            return add_short::<S>(weights, rows, mean, second);
+        }
         for (weights, rows) in weights.chunks(ROWS).zip(rows.chunks(ROWS * width)) {
             if weights.contains(&0.0) {
                 for (weight, row) in weights.iter().zip(rows.chunks_exact(width)).filter(|(weight, _)| **weight != 0.0)
@@ -195,29 +199,32 @@ impl Rows<'_> {
 }
 
 /// Adds the rows of a tile times their weights to the mean, and their squares about something to the second moment if there
-/// is one. A row of no weight may hold anything; registers of rows that all weigh less than `least` are left out.
+/// is one. A row of no weight may hold anything; of [`WIDEST`] rows that all weigh less than `least` nothing is added.
 #[inline(always)]
 fn add_tile<S: Simd>(weights: &[f32], least: f32, tile: &[f32], about: &[f32], mean: &mut [f32], second: &mut [f32]) {
-    let (zero, count) = (Lanes::<S>::from(0.0), Lanes::<S>::COUNT);
-    let counts = |lane: &usize| weights[*lane..][..count].iter().any(|w| w.abs() >= least);
-    // From the first register of rows that count to the last.
-    let Some(first) = (0..TILE).step_by(count).find(counts) else { return };
-    let last = (first..TILE).step_by(count).rfind(counts).unwrap_or(first);
+    let zero = Lanes::<S>::from(0.0);
+    let counts = |row: &usize| weights[*row..][..WIDEST].iter().any(|w| w.abs() >= least);
+    // From the first rows that count to the last.
+    let Some(first) = (0..TILE).step_by(WIDEST).find(counts) else { return };
+    let last = (first..TILE).step_by(WIDEST).rfind(counts).unwrap_or(first);
     for (d, column) in tile.chunks_exact(TILE).enumerate() {
         let about = about.get(d).map_or(0.0, |x| *x);
-        let (mut sum, mut square) = (zero, zero);
-        for lane in (first..=last).step_by(count) {
-            let (w, v) = (Lanes::load(&weights[lane..]), Lanes::load(&column[lane..]));
-            let v = Lanes::choose(w.is_eq(zero), zero, v);
-            sum = w.mul_add(v, sum);
-            if !second.is_empty() {
-                let off = v - about;
-                square = (w * off).mul_add(off, square);
+        let (mut sum, mut square) = ([zero; WIDEST], [zero; WIDEST]);
+        for row in (first..=last).step_by(WIDEST) {
+            for part in 0..Lanes::<S>::PARTS {
+                let lane = row + part * Lanes::<S>::COUNT;
+                let (w, v) = (Lanes::load(&weights[lane..]), Lanes::load(&column[lane..]));
+                let v = Lanes::choose(w.is_eq(zero), zero, v);
+                sum[part] = w.mul_add(v, sum[part]);
+                if !second.is_empty() {
+                    let off = v - about;
+                    square[part] = (w * off).mul_add(off, square[part]);
+                }
             }
         }
-        mean[d] += sum.sum();
+        mean[d] += Lanes::sum(sum);
         if !second.is_empty() {
-            second[d] += square.sum();
+            second[d] += Lanes::sum(square);
         }
     }
 }
@@ -239,10 +246,57 @@ fn add<S: Simd>(weights: &[f32], rows: &[f32], mean: &mut [f32], second: &mut [f
     }
     for (weight, row) in weights.iter().zip(rows.chunks_exact(width)) {
         for d in d..width {
-            mean[d] += weight * row[d];
+            mean[d] = fused::<S>(*weight, row[d], mean[d]);
             if !second.is_empty() {
-                second[d] += weight * row[d] * row[d];
+                second[d] = fused::<S>(*weight * row[d], row[d], second[d]);
             }
+        }
+    }
+}
+
+/// a·b + c as registers compute it.
+#[inline(always)]
+fn fused<S: Simd>(a: f32, b: f32, c: f32) -> f32 {
+    Lanes::<S>::from(a).mul_add(b, c).fold(|first, _| first)
+}
+
+/// The same for rows of fewer than [`WIDEST`] coordinates: that many rows fill as many stretches of lanes as they have coordinates,
+/// and what a lane of each stretch is for is the same for all rows. A row of no weight may hold anything.
+#[inline(always)]
+fn add_short<S: Simd>(weights: &[f32], rows: &[f32], mean: &mut [f32], second: &mut [f32]) {
+    const MOST: usize = WIDEST * WIDEST;
+    let (zero, count, width) = (Lanes::<S>::from(0.0), Lanes::<S>::COUNT, mean.len());
+    let numbers = WIDEST * width;
+    // Whose weight each lane takes: of a register's rows the first, and how far behind it.
+    let (mut first, mut behind) = ([0; MOST], [0_u32; MOST]);
+    for n in 0..numbers {
+        first[n / count] = n / count * count / width;
+        behind[n] = (n / width - first[n / count]) as u32;
+    }
+    let (mut sums, mut squares) = ([0.0; MOST], [0.0; MOST]);
+    let whole = weights.len() / WIDEST * WIDEST;
+    for (weights, rows) in weights.chunks_exact(WIDEST).zip(rows.chunks_exact(numbers)) {
+        // As many weights as a register has lanes, from any row on.
+        let mut padded = [0.0; 2 * WIDEST];
+        padded[..WIDEST].copy_from_slice(weights);
+        for (register, first) in (0..numbers).step_by(count).zip(first) {
+            let behind = bytemuck::pod_read_unaligned(bytemuck::cast_slice(&behind[register..][..count]));
+            let w = Lanes::<S>::load(&padded[first..]).picked(behind);
+            let v = Lanes::choose(w.is_eq(zero), zero, Lanes::load(&rows[register..]));
+            w.mul_add(v, Lanes::load(&sums[register..])).store(&mut sums[register..]);
+            if !second.is_empty() {
+                (w * v).mul_add(v, Lanes::load(&squares[register..])).store(&mut squares[register..]);
+            }
+        }
+    }
+    for (moments, sums) in [(&mut *mean, &sums), (&mut *second, &squares)] {
+        if !moments.is_empty() {
+            sums[..numbers].iter().enumerate().for_each(|(n, sum)| moments[n % width] += sum);
+        }
+    }
+    for (weight, row) in weights[whole..].iter().zip(rows[whole * width..].chunks_exact(width)) {
+        if *weight != 0.0 {
+            add::<S>(std::slice::from_ref(weight), row, mean, second);
         }
     }
 }
@@ -407,5 +461,84 @@ impl WeightedMean<'_> {
             }
         }
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Instructions;
+    use crate::noise::Random;
+
+    /// Sixteen sums as one.
+    fn tree(mut sums: [f32; WIDEST]) -> f32 {
+        let mut n = WIDEST;
+        while n > 1 {
+            n /= 2;
+            for i in 0..n {
+                sums[i] += sums[i + n];
+            }
+        }
+        sums[0]
+    }
+
+    struct Short<'a>(&'a [f32], &'a [f32], &'a mut [f32]);
+
+    impl WithSimd for Short<'_> {
+        type Output = ();
+        fn with_simd<S: Simd>(self, _: S) {
+            add_short::<S>(self.0, self.1, self.2, &mut []);
+        }
+    }
+
+    /// The order of all sums is written down here, and has nothing to do with how many lanes this processor has.
+    #[test]
+    fn sums_have_the_same_bits_whatever_the_width_of_a_register() {
+        let isa = Isa::new(Instructions::Best);
+        if isa.to_string() == "no vector instructions" {
+            eprintln!("SKIPPED: no fused multiply-add here");
+            return;
+        }
+        let mut random = Random::new(3);
+        let mut numbers = |count: usize| (0..count).map(|_| random.normal()).collect::<Vec<_>>();
+        for width in [1, 3, 5, 15] {
+            let (rows, mut weights) = (numbers(TILE * width), [0.0; TILE]);
+            weights.copy_from_slice(&numbers(TILE));
+            let update = Update { width: width as u32, ..bytemuck::Zeroable::zeroed() };
+            let mut mean = vec![0.0; width];
+            let (moments, about) = (&mut mean[..], &[][..]);
+            isa.run(Add { update: &update, about, weights: &mut weights, rows: &rows, scales: [1.0; 2], moments });
+            for (mean, column) in mean.iter().zip(rows.chunks_exact(TILE)) {
+                let mut sums = [0.0; WIDEST];
+                for (k, (w, v)) in weights.iter().zip(column).enumerate() {
+                    sums[k % WIDEST] = w.mul_add(*v, sums[k % WIDEST]);
+                }
+                assert_eq!(mean.to_bits(), tree(sums).to_bits(), "in tiles, {width} wide");
+            }
+
+            let (weights, rows) = (numbers(50), numbers(50 * width));
+            let mut mean = vec![0.0; width];
+            isa.run(Short(&weights, &rows, &mut mean));
+            let (mut sums, mut expected) = (vec![0.0; WIDEST * width], vec![0.0; width]);
+            for n in 0..48 * width {
+                let place = n % (WIDEST * width);
+                sums[place] = weights[n / width].mul_add(rows[n], sums[place]);
+            }
+            sums.iter().enumerate().for_each(|(n, sum)| expected[n % width] += sum);
+            for n in 48 * width..50 * width {
+                expected[n % width] = weights[n / width].mul_add(rows[n], expected[n % width]);
+            }
+            assert_eq!(mean, expected, "row after row, {width} wide");
+
+            let log_weights = numbers(GROUP);
+            let mut relative = log_weights.clone();
+            let found = isa.run(Group { second: Second::Squares, log_weights: &mut relative });
+            let (mut sums, mut logs) = ([0.0; WIDEST], [0.0; WIDEST]);
+            for (k, (w, l)) in relative.iter().zip(&log_weights).enumerate() {
+                sums[k % WIDEST] += w;
+                logs[k % WIDEST] += l;
+            }
+            assert_eq!((found.sum.to_bits(), found.logs.to_bits()), (tree(sums).to_bits(), tree(logs).to_bits()));
+        }
     }
 }

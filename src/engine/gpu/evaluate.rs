@@ -6,6 +6,7 @@ use super::device::Device;
 use super::kernels::{Trust, UPDATE_SIZE};
 use super::source;
 use super::workspace::{bind, spread};
+use crate::engine::program::Traced;
 use crate::error::BuildError;
 use crate::update::Update;
 
@@ -13,7 +14,7 @@ impl Device {
     /// Runs the function of `width` numbers on every row of `inputs` and writes its results to `outputs`.
     pub(crate) fn evaluate(
         &self,
-        function: (&str, &str, &[String]),
+        function: &Traced,
         width: usize,
         inputs: &[f32],
         fields: &[f32],

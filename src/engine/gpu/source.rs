@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use crate::engine::program::{Program, Scoring};
+use crate::engine::program::{Program, Scoring, Traced};
 use crate::update::{
     ANTITHETIC, CONTROL_COST, DEMONSTRATED, GIVEN, LIMITED, Layout, NOMINAL_FIRST, SCORED, SECOND_MOMENT, SPREAD,
 };
@@ -17,6 +17,8 @@ const MUL_WIDE_INT64: &str = include_str!("../../../shaders/mul_wide_int64.wgsl"
 const PHILOX: &str = include_str!("../../../shaders/philox.wgsl");
 const NORMAL: &str = include_str!("../../../shaders/normal.wgsl");
 const FIELD: &str = include_str!("../../../shaders/field.wgsl");
+const FIELD_ONE: &str = include_str!("../../../shaders/field_one.wgsl");
+const FIELD_FOUR: &str = include_str!("../../../shaders/field_four.wgsl");
 const KEYS: &str = include_str!("../../../shaders/keys.wgsl");
 const DISTANCE: &str = include_str!("../../../shaders/distance.wgsl");
 const ADDED: &str = include_str!("../../../shaders/added.wgsl");
@@ -94,11 +96,12 @@ impl Shape {
 /// The kernel that draws and scores rows of a model, or scores those of a data set.
 pub(crate) fn rollout(program: &Program, shape: Shape) -> String {
     if program.scoring == Scoring::Distance {
-        return [UPDATE, WIDE_ONE, MATH, FIELD, KEYS, DISTANCE].join("\n");
+        return [UPDATE, WIDE_ONE, MATH, KEYS, DISTANCE].join("\n");
     }
     let four = side_by_side(program, shape);
     let state = state(program.states);
-    let model = [REFERENCE, &state, program.functions.as_str(), &program.source].join("\n");
+    let model = [REFERENCE, &look_ups(program.usage.fields, four), &state, program.functions.as_str(), &program.source]
+        .join("\n");
     [&drawing(shape, four), &proposal(shape), &model, KEYS, ADDED, ROLLOUT].join("\n")
 }
 
@@ -133,13 +136,16 @@ pub(crate) fn episodes(program: &Program, shape: Shape) -> String {
         list(states, place),
         list(controls, |m| place(states + m)),
     );
+    let several = if shape.software { "count + update.zero" } else { "count" };
+    let _ = writeln!(code, "fn several(count: u32) -> u32 {{\n    return {several};\n}}");
     // Only one of the two is ever called, but both must be there.
     code.push_str(if shape.flags & SCORED != 0 {
         "fn policy_act(t: u32, x: State) -> Control {\n    return Control();\n}\n"
     } else {
         "fn policy_pull_back(t: u32, x: State, v: Control) -> Control {\n    return v;\n}\n"
     });
-    let model = [REFERENCE, program.functions.as_str(), &program.source].join("\n");
+    let model =
+        [REFERENCE, &look_ups(program.usage.fields, false), program.functions.as_str(), &program.source].join("\n");
     [&drawing(shape, false), &code, &model, KEYS, ADDED, EPISODE].join("\n")
 }
 
@@ -180,28 +186,36 @@ pub(crate) fn draw(shape: Shape) -> String {
     [&drawing(shape, false), &proposal(shape), &stored, DRAW].join("\n")
 }
 
-/// Everything that draws normals, and what a model may call.
+/// The look-ups of `fields` fields.
+fn look_ups(fields: usize, four: bool) -> String {
+    match fields {
+        0 => "fn read_fields() {\n}\n".into(),
+        count => [&*format!("const FIELDS = {count}u;"), FIELD, if four { FIELD_FOUR } else { FIELD_ONE }].join("\n"),
+    }
+}
+
+/// Everything that draws normals.
 fn drawing(shape: Shape, four: bool) -> String {
-    [UPDATE, width(four), MATH, FIELD, &mul_wide(shape.int64, four), PHILOX, NORMAL].join("\n")
+    [UPDATE, width(four), MATH, &mul_wide(shape.int64, four), PHILOX, NORMAL].join("\n")
 }
 
 /// The kernels that know of no model: weigh, temperature.
 pub(crate) fn weigh() -> String {
     // Not few lanes on a software adapter: how often a lane may go through a loop is limited there.
     let lanes = lanes(16, false);
-    [UPDATE, WIDE_ONE, MATH, FIELD, &lanes, REDUCE, WEIGH].join("\n")
+    [UPDATE, WIDE_ONE, MATH, &lanes, REDUCE, WEIGH].join("\n")
 }
 
 /// The weighted mean of a group of rows that stand one after the other.
 pub(crate) fn mean_of_rows(software: bool) -> String {
-    [UPDATE, WIDE_FOUR, MATH, FIELD, &lanes(16, software), REDUCE, WEIGHED_BEFORE, GROUP, MEAN_OF_ROWS].join("\n")
+    [UPDATE, WIDE_FOUR, MATH, &lanes(16, software), REDUCE, WEIGHED_BEFORE, GROUP, MEAN_OF_ROWS].join("\n")
 }
 
 /// All groups as one.
 pub(crate) fn merge(software: bool) -> String {
     let finish = "fn finish(d: u32, mean: f32, second: f32, there: bool) {\n    if there {\n        \
                   put_moments(d, mean, second);\n    }\n}\nfn finish_all() {}\n";
-    let head = [UPDATE, WIDE_ONE, MATH, FIELD, &lanes(16, software)].join("\n");
+    let head = [UPDATE, WIDE_ONE, MATH, &lanes(16, software)].join("\n");
     [&head, REDUCE, WEIGHED_BEFORE, GROUP, MOMENTS, finish, MERGE].join("\n")
 }
 
@@ -211,8 +225,7 @@ pub(crate) fn merge_and_step(layout: Layout, software: bool) -> String {
     let finish = "fn finish(d: u32, mean: f32, second: f32, there: bool) {\n    if there && has(FLAG_SECOND_MOMENT) {\n        \
                   put_moments(d, mean, second);\n    }\n    step_nominal(d, mean, second, there);\n}\n\
                   fn finish_all() {\n    close_summary();\n}\n";
-    let head =
-        [UPDATE, WIDE_ONE, MATH, FIELD, MUL_WIDE, PHILOX, NORMAL, &places(layout), &lanes(16, software)].join("\n");
+    let head = [UPDATE, WIDE_ONE, MATH, MUL_WIDE, PHILOX, NORMAL, &places(layout), &lanes(16, software)].join("\n");
     [&head, REDUCE, WEIGHED_BEFORE, GROUP, MOMENTS, finish, STEP, MERGE].join("\n")
 }
 
@@ -229,12 +242,13 @@ fn log_weight_of(k: u32) -> f32 {
 }";
 
 /// A traced function of `inputs` numbers, for every row of a buffer.
-pub(crate) fn map((functions, body, names): (&str, &str, &[String]), inputs: usize) -> String {
+pub(crate) fn map(Traced { functions, body, names, fields }: &Traced, inputs: usize) -> String {
     let read: String = (0..inputs).map(|i| format!("    let x{i} = inputs[k * {inputs}u + {i}u];\n")).collect();
     let write: String =
         (0..names.len()).map(|o| format!("    rows[k * {}u + {o}u] = {};\n", names.len(), names[o])).collect();
-    let mapped = format!("{functions}\nfn mapped(k: u32) {{\n    let t = 0u;\n{read}{body}{write}}}\n");
-    [UPDATE, WIDE_ONE, MATH, FIELD, &mapped, MAP].join("\n")
+    let mapped =
+        format!("{functions}\nfn mapped(k: u32) {{\n    read_fields();\n    let t = 0u;\n{read}{body}{write}}}\n");
+    [UPDATE, WIDE_ONE, MATH, &look_ups(*fields, false), &mapped, MAP].join("\n")
 }
 
 /// Where things stand in the inputs.
@@ -378,13 +392,13 @@ fn proposal(shape: Shape) -> String {
         (list(controls, |m| format!("c.v{m}")), list(held, |i| format!("c.v{}", (i + controls) % held)));
     add(format!("fn first_of(c: Stretch) -> Control {{\n    return Control({first});\n}}\n"));
     add(format!("fn rest_of(c: Stretch) -> Stretch {{\n    return Stretch({rest});\n}}\n"));
-    // Uᵀ Σ⁻¹ ε of one time step, with ε what the limits have left of the perturbation.
-    let mut body = String::from("    let at = block_at(NOMINAL) + t * CONTROLS;\n    var sum = F(0.0);\n");
+    // Uᵀ Σ⁻¹ ε of one time step, with U the control that was drawn around and ε what the limits have left of the perturbation.
+    let mut body = String::from("    var sum = F(0.0);\n");
     for (i, j) in pairs(controls, shape.diagonal) {
-        let weight = format!("F(nominal[at + {i}u]) * p.precision{}", i * controls + j);
-        let _ = writeln!(body, "    sum = fma(u.u{j} - F(nominal[at + {j}u]), {weight}, sum);");
+        let weight = format!("about.u{i} * p.precision{}", i * controls + j);
+        let _ = writeln!(body, "    sum = fma(u.u{j} - about.u{j}, {weight}, sum);");
     }
-    add(format!("fn control_cost(p: Proposal, t: u32, u: Control) -> F {{\n{body}    return sum;\n}}\n"));
+    add(format!("fn control_cost(p: Proposal, about: Control, u: Control) -> F {{\n{body}    return sum;\n}}\n"));
     code
 }
 
@@ -529,7 +543,7 @@ mod tests {
         };
         for (scheme, flags) in [(Scheme::Perturbed, 0), (Scheme::Scored, SCORED)] {
             // Larger numbers have more digits.
-            assert!(length(4096, scheme, flags) < length(4, scheme, flags) + 200);
+            assert!(length(4096, scheme, flags) < length(4, scheme, flags) + 300);
         }
     }
 

@@ -97,9 +97,10 @@ impl Network {
         let Layer { first, inputs, outputs } = layer;
         let _ = write!(
             code,
-            "    for (var o = 0u; o < {outputs}u; o++) {{\n        var sum = weight({}u + o);\n        \
+            "    for (var o = 0u; o < {}; o++) {{\n        var sum = weight({}u + o);\n        \
              for (var i = 0u; i < {inputs}u; i++) {{\n            \
              sum = fma(weight({first}u + o * {inputs}u + i), {from}[i], sum);\n        }}\n        {to}[o] = {};\n    }}\n",
+            turns(outputs, inputs),
             layer.biases(),
             finish("sum")
         );
@@ -132,10 +133,11 @@ impl Network {
             let _ = write!(
                 code,
                 "    var {sums}: array<f32, {n}>;\n    for (var o = 0u; o < {n}u; o++) {{\n        \
-                 {sums}[o] = weight({}u + o);\n    }}\n    for (var j = 0u; j < {h}u; j++) {{\n{unit}        \
+                 {sums}[o] = weight({}u + o);\n    }}\n    for (var j = 0u; j < {}; j++) {{\n{unit}        \
                  let unit = {};\n        for (var o = 0u; o < {n}u; o++) {{\n            \
                  {sums}[o] = fma(weight({}u + o * {h}u + j), unit, {sums}[o]);\n        }}\n    }}\n",
                 above.biases(),
+                turns(above.inputs, above.outputs + if l == 0 { here.inputs } else { 0 }),
                 self.activation(tanh, "sum"),
                 above.first,
                 n = above.outputs,
@@ -191,11 +193,19 @@ impl Network {
             }
             let _ = write!(
                 code,
-                "    for (var i = 0u; i < {inputs}u; i++) {{\n        let unit = units_{l}[i];\n{begin}        \
+                "    for (var i = 0u; i < {}; i++) {{\n        let unit = units_{l}[i];\n{begin}        \
                  for (var o = 0u; o < {outputs}u; o++) {{\n            let at = {first}u + o * {inputs}u + i;\n            \
-                 accumulate(at, slopes_{l}[o] * unit);\n{within}        }}\n{end}    }}\n"
+                 accumulate(at, slopes_{l}[o] * unit);\n{within}        }}\n{end}    }}\n",
+                turns(inputs, outputs)
             );
         }
         code.push_str("    return y;\n");
     }
+}
+
+/// How often a loop turns in which another turns `each` times. Where that is often altogether, a driver that unrolls loops whenever
+/// it can (Mesa's software adapters do, up to 32 turns) would compile for minutes: `several` keeps the number from it.
+fn turns(count: usize, each: usize) -> String {
+    const MOST: usize = 64;
+    if count * each > MOST { format!("several({count}u)") } else { format!("{count}u") }
 }
