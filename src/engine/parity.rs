@@ -83,7 +83,10 @@ fn update() -> Update {
 #[test]
 fn both_backends_carry_out_every_kind_of_update_alike() {
     let cpu = Engine::with(EngineOptions { backend: Backend::Cpu, ..Default::default() }).expect("there is a CPU");
-    let software = |tuning| Engine::with(EngineOptions { backend: Backend::Software, tuning, ..Default::default() });
+    // It compiles kernels when it first runs them.
+    let timeout = std::time::Duration::from_secs(120);
+    let software =
+        |tuning| Engine::with(EngineOptions { backend: Backend::Software, tuning, timeout, ..Default::default() });
     let gpus = match (software(Tuning::Cpu), software(Tuning::Gpu)) {
         (Ok(cpu), Ok(gpu)) => [cpu, gpu],
         (Err(error), _) | (_, Err(error)) => {

@@ -2,10 +2,14 @@
 
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
+use std::time::Duration;
+
 use gibbs::{Backend, Engine, EngineOptions};
 
 fn engine(backend: Backend) -> Option<Engine> {
-    Engine::with(EngineOptions { backend, ..Default::default() }).ok()
+    // A software adapter compiles a kernel when it first runs it, and so do those of the tests beside this one.
+    let timeout = Duration::from_secs(120);
+    Engine::with(EngineOptions { backend, timeout, ..Default::default() }).ok()
 }
 
 /// The CPU engine.
