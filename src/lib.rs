@@ -139,7 +139,7 @@
 //! | GPU | one invocation | the crate's polynomials, in WGSL | Philox4x32-10, the same integers |
 //! | CPU | one lane of AVX-512, AVX2 or NEON, chosen at run time | the same polynomials | the same integers |
 //!
-//! Same seed, same backend, same device: the same bits. Across backends results agree to rounding; [`Real`] lists the
+//! Same seed, same backend, same device: the same bits; with AVX2 the same as with AVX-512. Across backends results agree to rounding; [`Real`] lists the
 //! bounds. Shipped models are in [`models`], derivatives of any model in [`derivative`], test helpers in [`check`], and the
 //! averaging kernel on its own is [`WeightedMean`].
 //!
