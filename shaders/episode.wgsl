@@ -11,6 +11,8 @@
 //     policy_act(t, x), or policy_pull_back(t, x, v): the control, or that while derivatives times v are added up
 //     control_of(values), values_of(control)
 //     keep(at, x, u), kept_state(at), kept_control(at): a state and a control in memory
+//     read_fields(): before the model is called
+//     several(count): count, which a driver that unrolls loops cannot see
 //     const STATES, ENTRY, KEPT: numbers of a start that are its state, and all of them; and those of an episode that is kept
 // What they call is here: weight, accumulate, param.
 

@@ -1,4 +1,4 @@
-// Bilinear look-up in sampled fields. Twin: src/field.rs. FIELDS is how many there are.
+// Bilinear look-up in sampled fields. Twin: src/field.rs. FIELDS is how many the model looks up.
 
 // What a look-up knows of a grid. Twin: Header in src/field.rs.
 struct Field {

@@ -139,9 +139,9 @@
 //! | GPU | one invocation | the crate's polynomials, in WGSL | Philox4x32-10, the same integers |
 //! | CPU | one lane of AVX-512, AVX2 or NEON, chosen at run time | the same polynomials | the same integers |
 //!
-//! Same seed, same backend, same device: the same bits; with AVX2 the same as with AVX-512. Across backends results agree to rounding; [`Real`] lists the
-//! bounds. Shipped models are in [`models`], derivatives of any model in [`derivative`], test helpers in [`check`], and the
-//! averaging kernel on its own is [`WeightedMean`].
+//! Same seed, same backend, same device: the same bits; on the CPU, AVX2 gives the same as AVX-512. Across backends results
+//! agree to rounding; [`Real`] lists the bounds. Shipped models are in [`models`], derivatives of any model in
+//! [`derivative`], test helpers in [`check`], and the averaging kernel on its own is [`WeightedMean`].
 //!
 //! # When something goes wrong
 //!

@@ -441,14 +441,18 @@ fn every_set_of_instructions_gives_the_same_plan() {
     }
 }
 
-/// Where there is a fused multiply-add, the width of a register does not show in a result. (Says nothing where AVX2 is the best
-/// there is; what order sums have is held by a test of the weighted mean.)
+/// Where there is a fused multiply-add, the width of a register does not show in a result. (What order sums have is held by a test of
+/// the weighted mean, too, which needs only one width.)
 #[test]
 fn registers_of_every_width_give_the_same_bits() {
     let engine = |instructions| {
         Engine::with(EngineOptions { backend: Backend::Cpu, instructions, ..Default::default() }).unwrap()
     };
     let [best, narrow] = [Instructions::Best, Instructions::Avx2].map(engine);
+    if best.name() == narrow.name() {
+        eprintln!("SKIPPED: this processor has no registers of two widths");
+        return;
+    }
     for (case, options) in craft_cases() {
         let plan = |engine| {
             let mut mppi = Mppi::new(engine, Craft, options.clone()).unwrap();
@@ -460,8 +464,12 @@ fn registers_of_every_width_give_the_same_bits() {
         let mut random = Random::new(width as u64);
         let mut numbers = |count| (0..count).map(|_| random.normal()).collect::<Vec<_>>();
         let (rows, log_weights) = (numbers(1500 * width), numbers(1500));
-        let mean = |engine| WeightedMean::new(engine).compute(&rows, &log_weights).unwrap().mean().to_vec();
-        assert_eq!(mean(&best), mean(&narrow), "rows of {width}");
+        let moments = |engine| {
+            let mut average = WeightedMean::new(engine).with_second_moment();
+            let found = average.compute(&rows, &log_weights).unwrap();
+            (found.mean().to_vec(), found.second_moment().map(<[f32]>::to_vec))
+        };
+        assert_eq!(moments(&best), moments(&narrow), "rows of {width}");
     }
 }
 

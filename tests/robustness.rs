@@ -414,6 +414,19 @@ fn weighted_means_refuse_what_cannot_be_averaged() {
         assert_eq!((found.mean(), found.valid_rows(), found.invalid_rows()), (&[2.0, 4.0][..], 3, 1));
         assert_eq!(found.second_moment(), Some(&[5.0, 20.0][..]));
         assert_eq!((found.effective_samples(), found.max_log_weight()), (2.0, 0.0));
+
+        // Nor in one among many, in rows shorter and longer than a register.
+        for width in [2, 15, 20] {
+            let counts = |k: usize| k % 3 == 1;
+            let number = |k: usize, d: usize| if counts(k) { d as f32 } else { [NAN, f32::INFINITY][k % 2] };
+            let rows: Vec<f32> = (0..40).flat_map(|k| (0..width).map(move |d| number(k, d))).collect();
+            let log_weights: Vec<f32> = (0..40).map(|k| if counts(k) { 0.0 } else { NEVER }).collect();
+            let found = average.compute(&rows, &log_weights).unwrap();
+            let expected: Vec<f32> = (0..width).map(|d| d as f32).collect();
+            assert_eq!(found.mean(), expected, "{width} wide, {}", engine.name());
+            let squares: Vec<f32> = expected.iter().map(|d| d * d).collect();
+            assert_eq!(found.second_moment(), Some(&squares[..]), "{width} wide, {}", engine.name());
+        }
     }
 }
 

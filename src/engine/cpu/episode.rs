@@ -257,7 +257,9 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
             let (at, arrived) = (stage(t), stage(t.max(1) - 1));
             // The cost of the step before stands here, beside the next step, so that what they share is computed once.
             let cost = self.model.cost(&arrived, x, before);
-            sum = added(sum, V::choose(running & Mask::splat(t > 0), cost, zero));
+            // The sum of a row that has ended stays as it is, to the bit, however long the rows beside it go on.
+            let (counts, more) = (running & Mask::splat(t > 0), added(sum, cost));
+            sum = [V::choose(counts, more[0], sum[0]), V::choose(counts, more[1], sum[1])];
             running = running & !self.model.done(&arrived, x);
             if !V::any(running) {
                 break;

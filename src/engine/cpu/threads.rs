@@ -8,7 +8,8 @@ use std::sync::atomic::Ordering;
 #[cfg(feature = "rayon")]
 const WAKING: std::time::Duration = std::time::Duration::from_micros(60);
 
-/// How long a job of some list took last time, in nanoseconds; 0 if there was none. It decides who works, never what comes of it.
+/// How long a job of some list took last time, but at most twice the time before, in nanoseconds; 0 if there was none. It decides
+/// who works, never what comes of it.
 #[derive(Debug, Default)]
 pub(crate) struct Pace(
     #[cfg_attr(not(feature = "rayon"), expect(dead_code, reason = "one thread needs no pace"))] AtomicU64,
@@ -16,12 +17,15 @@ pub(crate) struct Pace(
 
 #[cfg(feature = "rayon")]
 impl Pace {
-    /// Does a job and remembers how long it took; at most twice as long as the last, for a thread may lose its core in the midst
-    /// of a short job, and others need not be woken for that.
+    /// Does a job and remembers how long it took. A thread may lose its core in the midst of a short job, and others need not be
+    /// woken for that; so not all of a sudden rise is believed.
     fn time(&self, job: impl FnOnce()) {
         let clock = std::time::Instant::now();
         job();
-        let most = self.0.load(Ordering::Relaxed).checked_mul(2).filter(|most| *most > 0).unwrap_or(u64::MAX);
+        let most = match self.0.load(Ordering::Relaxed) {
+            0 => u64::MAX,
+            last => last.saturating_mul(2),
+        };
         self.0.store(most.min(clock.elapsed().as_nanos() as u64 | 1), Ordering::Relaxed);
     }
 

@@ -254,13 +254,43 @@ fn add<S: Simd>(weights: &[f32], rows: &[f32], mean: &mut [f32], second: &mut [f
     }
 }
 
+/// The same for `R` registers of coordinates from `d` on.
+#[inline(always)]
+fn columns<S: Simd, const R: usize>(weights: &[f32], rows: &[f32], d: usize, mean: &mut [f32], second: &mut [f32]) {
+    let (width, count) = (mean.len(), Lanes::<S>::COUNT);
+    let load = |from: &[f32]| -> [Lanes<S>; R] { std::array::from_fn(|r| Lanes::load(&from[d + r * count..])) };
+    let mut sum = load(mean);
+    for (weight, row) in weights.iter().zip(rows.chunks_exact(width)) {
+        let (w, v) = (Lanes::from(*weight), load(row));
+        for r in 0..R {
+            sum[r] = w.mul_add(v[r], sum[r]);
+        }
+    }
+    for r in 0..R {
+        sum[r].store(&mut mean[d + r * count..]);
+    }
+    if second.is_empty() {
+        return;
+    }
+    let mut sum = load(second);
+    for (weight, row) in weights.iter().zip(rows.chunks_exact(width)) {
+        let (w, v) = (Lanes::from(*weight), load(row));
+        for r in 0..R {
+            sum[r] = (w * v[r]).mul_add(v[r], sum[r]);
+        }
+    }
+    for r in 0..R {
+        sum[r].store(&mut second[d + r * count..]);
+    }
+}
+
 /// a·b + c as registers compute it.
 #[inline(always)]
 fn fused<S: Simd>(a: f32, b: f32, c: f32) -> f32 {
     Lanes::<S>::from(a).mul_add(b, c).fold(|first, _| first)
 }
 
-/// The same for rows of fewer than [`WIDEST`] coordinates: that many rows fill as many stretches of lanes as they have coordinates,
+/// As [`add`], for rows of fewer than [`WIDEST`] coordinates: that many rows fill as many stretches of lanes as they have coordinates,
 /// and what a lane of each stretch is for is the same for all rows. A row of no weight may hold anything.
 #[inline(always)]
 fn add_short<S: Simd>(weights: &[f32], rows: &[f32], mean: &mut [f32], second: &mut [f32]) {
@@ -289,45 +319,15 @@ fn add_short<S: Simd>(weights: &[f32], rows: &[f32], mean: &mut [f32], second: &
             }
         }
     }
-    for (moments, sums) in [(&mut *mean, &sums), (&mut *second, &squares)] {
-        if !moments.is_empty() {
-            sums[..numbers].iter().enumerate().for_each(|(n, sum)| moments[n % width] += sum);
+    for (moments, sums) in [(&mut *mean, &sums[..numbers]), (&mut *second, &squares[..numbers])] {
+        for sums in sums.chunks_exact(width) {
+            moments.iter_mut().zip(sums).for_each(|(moment, sum)| *moment += sum);
         }
     }
     for (weight, row) in weights[whole..].iter().zip(rows[whole * width..].chunks_exact(width)) {
         if *weight != 0.0 {
             add::<S>(std::slice::from_ref(weight), row, mean, second);
         }
-    }
-}
-
-/// The same for `R` registers of coordinates from `d` on.
-#[inline(always)]
-fn columns<S: Simd, const R: usize>(weights: &[f32], rows: &[f32], d: usize, mean: &mut [f32], second: &mut [f32]) {
-    let (width, count) = (mean.len(), Lanes::<S>::COUNT);
-    let load = |from: &[f32]| -> [Lanes<S>; R] { std::array::from_fn(|r| Lanes::load(&from[d + r * count..])) };
-    let mut sum = load(mean);
-    for (weight, row) in weights.iter().zip(rows.chunks_exact(width)) {
-        let (w, v) = (Lanes::from(*weight), load(row));
-        for r in 0..R {
-            sum[r] = w.mul_add(v[r], sum[r]);
-        }
-    }
-    for r in 0..R {
-        sum[r].store(&mut mean[d + r * count..]);
-    }
-    if second.is_empty() {
-        return;
-    }
-    let mut sum = load(second);
-    for (weight, row) in weights.iter().zip(rows.chunks_exact(width)) {
-        let (w, v) = (Lanes::from(*weight), load(row));
-        for r in 0..R {
-            sum[r] = (w * v[r]).mul_add(v[r], sum[r]);
-        }
-    }
-    for r in 0..R {
-        sum[r].store(&mut second[d + r * count..]);
     }
 }
 
@@ -482,12 +482,13 @@ mod tests {
         sums[0]
     }
 
-    struct Short<'a>(&'a [f32], &'a [f32], &'a mut [f32]);
+    struct Short<'a>(&'a [f32], &'a [f32], [&'a mut [f32]; 2]);
 
     impl WithSimd for Short<'_> {
         type Output = ();
         fn with_simd<S: Simd>(self, _: S) {
-            add_short::<S>(self.0, self.1, self.2, &mut []);
+            let [mean, second] = self.2;
+            add_short::<S>(self.0, self.1, mean, second);
         }
     }
 
@@ -517,18 +518,19 @@ mod tests {
             }
 
             let (weights, rows) = (numbers(50), numbers(50 * width));
-            let mut mean = vec![0.0; width];
-            isa.run(Short(&weights, &rows, &mut mean));
-            let (mut sums, mut expected) = (vec![0.0; WIDEST * width], vec![0.0; width]);
-            for n in 0..48 * width {
-                let place = n % (WIDEST * width);
-                sums[place] = weights[n / width].mul_add(rows[n], sums[place]);
+            let (mut mean, mut second) = (vec![0.0; width], vec![0.0; width]);
+            isa.run(Short(&weights, &rows, [&mut mean, &mut second]));
+            for (found, squared) in [(&mean, false), (&second, true)] {
+                let (mut sums, mut expected) = (vec![0.0; WIDEST * width], vec![0.0; width]);
+                let add = |n: usize, sum: &mut f32| {
+                    let weight = weights[n / width] * if squared { rows[n] } else { 1.0 };
+                    *sum = weight.mul_add(rows[n], *sum);
+                };
+                (0..48 * width).for_each(|n| add(n, &mut sums[n % (WIDEST * width)]));
+                sums.iter().enumerate().for_each(|(n, sum)| expected[n % width] += sum);
+                (48 * width..50 * width).for_each(|n| add(n, &mut expected[n % width]));
+                assert_eq!(*found, expected, "row after row, {width} wide");
             }
-            sums.iter().enumerate().for_each(|(n, sum)| expected[n % width] += sum);
-            for n in 48 * width..50 * width {
-                expected[n % width] = weights[n / width].mul_add(rows[n], expected[n % width]);
-            }
-            assert_eq!(mean, expected, "row after row, {width} wide");
 
             let log_weights = numbers(GROUP);
             let mut relative = log_weights.clone();

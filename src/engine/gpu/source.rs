@@ -73,8 +73,10 @@ pub(crate) struct Shape {
     pub(crate) diagonal: bool,
     /// Whether the device has 64-bit integers.
     pub(crate) int64: bool,
-    /// Whether the device is a CPU.
+    /// Whether kernels are laid out for a CPU.
     pub(crate) software: bool,
+    /// Whether the driver unrolls loops whenever it can.
+    pub(crate) unrolls: bool,
 }
 
 /// How many rows an invocation has, side by side: the definitions that kernels and models are written in.
@@ -136,7 +138,7 @@ pub(crate) fn episodes(program: &Program, shape: Shape) -> String {
         list(states, place),
         list(controls, |m| place(states + m)),
     );
-    let several = if shape.software { "count + update.zero" } else { "count" };
+    let several = if shape.unrolls { "count + update.zero" } else { "count" };
     let _ = writeln!(code, "fn several(count: u32) -> u32 {{\n    return {several};\n}}");
     // Only one of the two is ever called, but both must be there.
     code.push_str(if shape.flags & SCORED != 0 {
@@ -479,7 +481,7 @@ mod tests {
                 (SPREAD | SECOND_MOMENT | ANTITHETIC | DEMONSTRATED, false),
             ] {
                 for (int64, software) in [(false, true), (true, false), (true, true)] {
-                    let shape = Shape { layout, flags, diagonal, int64, software };
+                    let shape = Shape { layout, flags, diagonal, int64, software, unrolls: software };
                     validate(name, &rollout(&program, shape));
                     validate(name, &mean_of_draws(shape));
                     // A model that calls hand-written functions is never made a whole update of.
@@ -506,7 +508,7 @@ mod tests {
                 let program = Program::for_policy::<N, M, _, _>(&model, &policy, scheme, math).expect("it traces");
                 for flags in [0, LIMITED | ANTITHETIC | SPREAD | NOMINAL_FIRST] {
                     let (flags, int64) = (specialised(flag | flags), flags == 0);
-                    let shape = Shape { layout, flags, diagonal: true, int64, software: int64 };
+                    let shape = Shape { layout, flags, diagonal: true, int64, software: int64, unrolls: int64 };
                     validate(name, &episodes(&program, shape));
                 }
             }
@@ -537,7 +539,7 @@ mod tests {
             let program = Program::for_policy(&Arc::new(PlanarQuadrotor::default()), &policy, scheme, Math::Shared);
             episodes(
                 &program.expect("it traces"),
-                Shape { layout, flags, diagonal: true, int64: true, software: false },
+                Shape { layout, flags, diagonal: true, int64: true, software: false, unrolls: false },
             )
             .len()
         };
@@ -555,7 +557,7 @@ mod tests {
             validate("merge", &merge(software));
         }
         let layout = Layout { states: 1, controls: 1, params: 0, reference_rows: 0, reference_columns: 0 };
-        let shape = Shape { layout, flags: GIVEN, diagonal: true, int64: false, software: false };
+        let shape = Shape { layout, flags: GIVEN, diagonal: true, int64: false, software: false, unrolls: false };
         validate("distance", &rollout(&Program::distance(), shape));
     }
 

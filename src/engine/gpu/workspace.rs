@@ -517,7 +517,8 @@ fn shape(device: &Device, updates: &[Update], problem: &Problem<'_>) -> Shape {
     if !updates.first().is_some_and(of_policy) {
         layout.params = 0;
     }
-    Shape { layout, flags, diagonal, int64: device.int64, software: device.software() }
+    let (int64, software) = (device.int64, device.software());
+    Shape { layout, flags, diagonal, int64, software, unrolls: device.limits_turns() }
 }
 
 /// Writes updates, an empty summary, inputs and nominal where the device will fetch them.

@@ -1,7 +1,8 @@
 //! The twin of the loops in the parent module: loops over the weight buffer, so that the sizes of layers are numbers in the
 //! code and not its length.
 //!
-//! The code calls `weight(i)` and `accumulate(i, value)`, which `shaders/episode.wgsl` has. Hidden units live in arrays of one
+//! The code calls `weight(i)` and `accumulate(i, value)`, which `shaders/episode.wgsl` has, and `several(n)`, which is n and comes
+//! from `src/engine/gpu/source.rs`. Hidden units live in arrays of one
 //! invocation. Without derivatives the first hidden layer needs none: each of its units is added to the sums of the next layer
 //! as soon as it is known.
 
