@@ -211,7 +211,7 @@ impl Grid {
 
 /// What a look-up knows of a grid.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Header {
+pub(crate) struct Header {
     /// Grid coordinates of a world point, in samples: a x + b y + c, along each axis.
     axes: [[f32; 3]; 2],
     /// Samples along each axis.
@@ -224,6 +224,9 @@ struct Header {
 }
 
 impl Header {
+    /// Stands where there is no field.
+    const NOWHERE: Self = Self { axes: [[0.0; 3]; 2], size: [0; 2], last: [0.0; 2], outside: 0.0, offset: 0 };
+
     /// In the order that `shaders/field.wgsl` reads it.
     fn packed(&self) -> [f32; HEADER] {
         let Self { axes: [[a, b, c], [d, e, f]], size: [w, h], outside, offset, .. } = *self;
@@ -304,9 +307,6 @@ pub struct FieldSet {
 }
 
 impl FieldSet {
-    /// None.
-    pub(crate) const NONE: Self = Self { headers: Vec::new(), packed: Vec::new() };
-
     /// Packs some grids; model code knows them by their position here.
     pub fn new(grids: &[Grid]) -> Self {
         let mut packed = Vec::with_capacity(grids.iter().map(|grid| HEADER + grid.packed_len()).sum());
@@ -329,16 +329,49 @@ impl FieldSet {
         Self { headers, packed }
     }
 
+    /// These as look-ups see them.
+    #[inline(always)]
+    pub(crate) fn look_ups(&self) -> LookUps<'_> {
+        let mut near = [Header::NOWHERE; NEAR];
+        for (near, header) in near.iter_mut().zip(&self.headers) {
+            *near = *header;
+        }
+        LookUps { near, headers: &self.headers, packed: &self.packed }
+    }
+}
+
+/// So many headers are part of a [`LookUps`].
+const NEAR: usize = 4;
+
+/// A [`FieldSet`] as look-ups see it. The first headers are part of it, and not behind a pointer: of a value of its own the
+/// compiler knows that no step of a rollout changes it, and what follows from it is worked out before the loop over time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LookUps<'a> {
+    near: [Header; NEAR],
+    headers: &'a [Header],
+    packed: &'a [f32],
+}
+
+impl LookUps<'_> {
+    /// For models that look nothing up.
+    pub(crate) const NONE: Self = Self { near: [Header::NOWHERE; NEAR], headers: &[], packed: &[] };
+
+    #[inline(always)]
+    fn header(&self, field: usize) -> &Header {
+        assert!(field < self.headers.len(), "field {field} of {}", self.headers.len());
+        if field < NEAR { &self.near[field] } else { &self.headers[field] }
+    }
+
     #[inline(always)]
     pub(crate) fn sample<V: Register>(&self, field: usize, x: V, y: V) -> V {
-        let header = &self.headers[field];
+        let header = self.header(field);
         let place = place(header, x, y);
         bilinear(header, &place, self.corners(header, &place))
     }
 
     #[inline(always)]
     pub(crate) fn gradient<V: Register>(&self, field: usize, x: V, y: V) -> (V, V) {
-        let header = &self.headers[field];
+        let header = self.header(field);
         let place = place(header, x, y);
         slope(header, &place, self.corners(header, &place))
     }
@@ -346,12 +379,10 @@ impl FieldSet {
     /// The samples around each point.
     #[inline(always)]
     fn corners<V: Register>(&self, header: &Header, place: &Place<V>) -> [V; 4] {
-        let [width, height] = header.size;
-        let samples = &self.packed[header.offset..][..2 * (width + 1) * height];
         let [i, j] = place.cell;
-        let first = V::bits_add(V::bits_mul(j, V::splat_bits(width as u32 + 1)), i);
-        // SAFETY: `held` leaves a number between 0 and the last sample, even of a NaN; so the first pair is that of a sample, and
-        // each is followed by another.
-        unsafe { V::squares(samples, first) }
+        let first = V::bits_add(V::bits_mul(j, V::splat_bits(header.size[0] as u32 + 1)), i);
+        // SAFETY: headers and samples are of one set, in which 2 (width + 1) height numbers follow `offset`. `held` leaves a number
+        // between 0 and the last sample, even of a NaN; so the first pair is that of a sample, and each is followed by another.
+        unsafe { V::squares(self.packed.get_unchecked(header.offset..), first) }
     }
 }

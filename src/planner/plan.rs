@@ -31,7 +31,7 @@ impl<'a> Context<'a> {
             reference: &inputs[layout.references() + row..][..layout.reference_columns],
             time: t as f32,
             dt: self.dt,
-            fields: self.fields,
+            fields: self.fields.look_ups(),
         })
     }
 }

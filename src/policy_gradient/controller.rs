@@ -154,7 +154,14 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
             let row = t.min(references.rows() - 1) * references.columns;
             &references.values[row..][..references.columns]
         });
-        Stage::over(Inputs { params, param_stride: 0, reference, time: t as f32, dt: self.dt, fields: &self.fields })
+        Stage::over(Inputs {
+            params,
+            param_stride: 0,
+            reference,
+            time: t as f32,
+            dt: self.dt,
+            fields: self.fields.look_ups(),
+        })
     }
 
     #[inline(always)]

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 
 use super::Real;
-use crate::field::FieldSet;
+use crate::field::{FieldSet, LookUps};
 
 /// What a model can see of the outside world at one time step. Users meet it as [`Stage`].
 #[doc(hidden)]
@@ -15,18 +15,16 @@ pub struct Inputs<'a> {
     pub(crate) reference: &'a [f32],
     pub(crate) time: f32,
     pub(crate) dt: f32,
-    pub(crate) fields: &'a FieldSet,
+    pub(crate) fields: LookUps<'a>,
 }
 
 impl Inputs<'_> {
     /// What a model is traced with: nothing is known yet, not even the time. Its negative index is a mark for the tracer.
     pub(crate) const NOW: Inputs<'static> =
-        Inputs { params: &[], param_stride: 0, reference: &[], time: -1.0, dt: 0.0, fields: &NO_FIELDS };
+        Inputs { params: &[], param_stride: 0, reference: &[], time: -1.0, dt: 0.0, fields: LookUps::NONE };
     /// The time step before that one.
     pub(crate) const BEFORE: Inputs<'static> = Inputs { time: -2.0, ..Self::NOW };
 }
-
-static NO_FIELDS: FieldSet = FieldSet::NONE;
 
 /// One time step as a model sees it: its index, its length, and everything that may change without recompiling.
 ///
@@ -52,7 +50,14 @@ pub struct Stage<'a, R> {
 impl<'a, R: Real> Stage<'a, R> {
     /// Time step `index`, `dt` seconds long, with no parameters, references or fields.
     pub fn new(index: usize, dt: f32) -> Self {
-        Self::over(Inputs { params: &[], param_stride: 0, reference: &[], time: index as f32, dt, fields: &NO_FIELDS })
+        Self::over(Inputs {
+            params: &[],
+            param_stride: 0,
+            reference: &[],
+            time: index as f32,
+            dt,
+            fields: LookUps::NONE,
+        })
     }
 
     #[inline(always)]
@@ -74,7 +79,7 @@ impl<'a, R: Real> Stage<'a, R> {
 
     /// The same stage with sampled fields.
     pub fn with_fields(mut self, fields: &'a FieldSet) -> Self {
-        self.inputs.fields = fields;
+        self.inputs.fields = fields.look_ups();
         self
     }
 

@@ -239,7 +239,7 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
                 reference: &references[row..][..layout.reference_columns],
                 time: t as f32,
                 dt: update.dt,
-                fields: problem.fields,
+                fields: problem.fields.look_ups(),
             })
         };
         let theta = Weights::over(source);

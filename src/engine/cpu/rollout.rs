@@ -8,7 +8,7 @@ use super::draw::{Draw, mirrored};
 use super::isa::Isa;
 use crate::model::Model;
 use crate::scalar::math::{Vector, finite};
-use crate::scalar::{Inputs, Lanes, Mask, Pair, Real, Register, Stage};
+use crate::scalar::{Inputs, Lanes, Mask, Pair, Real, Register, Stage, WIDEST};
 use crate::update::{
     ANTITHETIC, CONTROL_COST, DEMONSTRATED, GIVEN, LIMITED, NOMINAL_FIRST, Problem, SPREAD, TILE, Update,
 };
@@ -45,9 +45,18 @@ pub(crate) fn extremes<S: Simd>(scores: &[f32], rows: usize) -> Extremes {
     [all[0].fold(f32::min), all[1].fold(f32::max), all[2].fold(f32::min)]
 }
 
-/// The registers of rollouts that are on their way together. Each step of one is a long chain of dependent operations; the next
-/// steps of the others fill what it leaves idle.
+/// How many [`Abreast`] are on their way together. Each step of one is a long chain of dependent operations; the next steps of the
+/// others fill what it leaves idle.
 const FLIGHTS: usize = 4;
+
+/// The rollouts whose steps are written side by side: so many that with [`FLIGHTS`] a tile is full.
+///
+/// A core looks ahead so many instructions. Of a pair of narrow registers that is half as far along the chain of a step, and so
+/// less of what it sees has to wait. Of the widest four are a tile, and their cores look further ahead.
+#[cfg(any(test, not(debug_assertions)))]
+type Abreast<S> = Pair<Lanes<S>>;
+#[cfg(not(any(test, not(debug_assertions))))]
+type Abreast<S> = Lanes<S>;
 
 /// One tile of rows to draw and score.
 pub(crate) struct Tile<'a> {
@@ -149,14 +158,24 @@ impl<const N: usize, const M: usize, D: Model<N, M>> WithSimd for Roll<'_, N, M,
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, _: S) -> Extremes {
-        for lane in (0..TILE).step_by(FLIGHTS * Lanes::<S>::COUNT) {
-            self.rollouts::<Lanes<S>>(lane);
+        if const { Lanes::<S>::COUNT == WIDEST } {
+            self.all::<Lanes<S>>();
+        } else {
+            self.all::<Abreast<S>>();
         }
         extremes::<S>(self.tile.scores, self.tile.update.rows as usize - self.tile.first)
     }
 }
 
 impl<const N: usize, const M: usize, D: Model<N, M>> Roll<'_, N, M, D> {
+    /// The rollouts of a tile, so many side by side.
+    #[inline(always)]
+    fn all<V: Register>(&mut self) {
+        for lane in (0..TILE).step_by(FLIGHTS * V::COUNT) {
+            self.rollouts::<V>(lane);
+        }
+    }
+
     /// The rollouts of some registers, from row `lane` of the tile on.
     #[inline(always)]
     fn rollouts<V: Register>(&mut self, lane: usize) {
@@ -167,36 +186,37 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Roll<'_, N, M, D> {
         let params = &inputs[layout.params_at()..][..layout.params];
         let references = &inputs[layout.references()..];
         let (columns, last_row) = (layout.reference_columns, layout.reference_rows.max(1) - 1);
+        let fields = tile.problem.fields.look_ups();
         let stage = |t: usize| Inputs {
             params,
             param_stride: 0,
             reference: if columns == 0 { &[] } else { &references[t.min(last_row) * columns..][..columns] },
             time: t as f32,
             dt: update.dt,
-            fields: tile.problem.fields,
+            fields,
         };
 
         // A loop over them, and not four side by side in one: what a step needs of constants and of one state fits the registers
         // there are, and to memory go only the states.
-        let mut flights = [Flight::<V, N>::new(&inputs[..N], lane, update.has(DEMONSTRATED)); FLIGHTS];
-        for f in 1..FLIGHTS {
-            flights[f].lane += f * V::COUNT;
-        }
+        let demonstrated = update.has(DEMONSTRATED);
+        let mut flights = [Flight::<V, N>::new(&inputs[..N]); FLIGHTS];
         let controls = &tile.rows[..horizon * M * TILE];
         // Read again where the step before is paid for, instead of being carried along.
         let mut before = &controls[..M * TILE];
         for (t, now) in controls.chunks_exact(M * TILE).enumerate() {
             let (arrived, at) = (stage(t.max(1) - 1), stage(t));
-            for flight in &mut flights {
+            for (f, flight) in flights.iter_mut().enumerate() {
+                let lane = lane + f * V::COUNT;
                 // The cost of the step before stands here, beside the next step, so that what they share is computed once.
-                flight.pay::<M, D>(model, arrived, before, t > 0, ends);
-                flight.step::<M, D>(model, at, now, ends);
+                flight.pay(model, arrived, controls_of::<V, M>(before, lane), t > 0, ends, demonstrated);
+                flight.step(model, at, controls_of::<V, M>(now, lane), ends);
             }
             before = now;
         }
-        for flight in &mut flights {
-            flight.pay::<M, D>(model, stage(horizon - 1), before, true, ends);
-            flight.end::<M, D>(model, stage(horizon), tile.scores);
+        for (f, flight) in flights.iter_mut().enumerate() {
+            let lane = lane + f * V::COUNT;
+            flight.pay(model, stage(horizon - 1), controls_of::<V, M>(before, lane), true, ends, demonstrated);
+            flight.end::<M, D>(model, stage(horizon), lane, demonstrated, tile.scores);
         }
     }
 }
@@ -271,8 +291,6 @@ fn shape<V: Register, const M: usize>(tile: &mut Tile<'_>, lane: usize) {
 /// Rollouts on their way, a register of them.
 #[derive(Clone, Copy)]
 struct Flight<V: Register, const N: usize> {
-    /// The first of them in the tile.
-    lane: usize,
     x: [V; N],
     /// Those whose model has not said that it is done.
     running: V::Truth,
@@ -280,18 +298,17 @@ struct Flight<V: Register, const N: usize> {
     cost: [V; 2],
     /// How far they are from a demonstration, if there is one.
     departure: V,
-    demonstrated: bool,
 }
 
 impl<V: Register, const N: usize> Flight<V, N> {
     #[inline(always)]
-    fn new(start: &[f32], lane: usize, demonstrated: bool) -> Self {
+    fn new(start: &[f32]) -> Self {
         let zero = V::from(0.0);
         let mut x = [zero; N];
         for i in 0..N {
             x[i] = V::from(start[i]);
         }
-        Self { lane, x, running: Mask::splat(true), cost: [zero; 2], departure: zero, demonstrated }
+        Self { x, running: Mask::splat(true), cost: [zero; 2], departure: zero }
     }
 
     /// Adds the cost of a step that has led here, if there was one, and stops what is done, if anything ever `ends`.
@@ -300,17 +317,18 @@ impl<V: Register, const N: usize> Flight<V, N> {
         &mut self,
         model: &D,
         arrived: Inputs<'_>,
-        before: &[f32],
+        before: [V; M],
         moved: bool,
         ends: bool,
+        demonstrated: bool,
     ) {
         let (at, zero) = (Stage::over(arrived), V::from(0.0));
-        let mut cost = V::choose(Mask::splat(moved), model.cost(&at, self.x, self.controls::<M>(before)), zero);
+        let mut cost = V::choose(Mask::splat(moved), model.cost(&at, self.x, before), zero);
         if ends {
             cost = V::choose(self.running, cost, zero);
         }
         self.cost = added(self.cost, cost);
-        if self.demonstrated && moved {
+        if demonstrated && moved {
             self.departure += V::choose(self.running, model.departure(&at, self.x), zero);
         }
         if ends {
@@ -319,8 +337,8 @@ impl<V: Register, const N: usize> Flight<V, N> {
     }
 
     #[inline(always)]
-    fn step<const M: usize, D: Model<N, M>>(&mut self, model: &D, at: Inputs<'_>, now: &[f32], ends: bool) {
-        let mut next = model.step(&Stage::over(at), self.x, self.controls::<M>(now));
+    fn step<const M: usize, D: Model<N, M>>(&mut self, model: &D, at: Inputs<'_>, now: [V; M], ends: bool) {
+        let mut next = model.step(&Stage::over(at), self.x, now);
         if ends {
             for i in 0..N {
                 next[i] = V::choose(self.running, next[i], self.x[i]);
@@ -331,26 +349,33 @@ impl<V: Register, const N: usize> Flight<V, N> {
 
     /// Adds the cost of where it ends, and writes the scores down.
     #[inline(always)]
-    fn end<const M: usize, D: Model<N, M>>(&self, model: &D, at: Inputs<'_>, scores: &mut [f32]) {
+    fn end<const M: usize, D: Model<N, M>>(
+        &self,
+        model: &D,
+        at: Inputs<'_>,
+        lane: usize,
+        demonstrated: bool,
+        scores: &mut [f32],
+    ) {
         let [total, lost] = added(self.cost, model.terminal(&Stage::over(at), self.x));
-        total.store(&mut scores[self.lane..]);
-        (-lost).store(&mut scores[TILE + self.lane..]);
-        if self.demonstrated {
-            self.departure.store(&mut scores[2 * TILE + self.lane..]);
+        total.store(&mut scores[lane..]);
+        (-lost).store(&mut scores[TILE + lane..]);
+        if demonstrated {
+            self.departure.store(&mut scores[2 * TILE + lane..]);
         }
     }
+}
 
-    /// The controls of a time step.
-    #[inline(always)]
-    fn controls<const M: usize>(&self, columns: &[f32]) -> [V; M] {
-        // The compiler then sees that it is within a column.
-        let lane = self.lane & (TILE - V::COUNT);
-        let mut u = [V::from(0.0); M];
-        for m in 0..M {
-            u[m] = V::load(&columns[m * TILE + lane..]);
-        }
-        u
+/// The controls of a time step.
+#[inline(always)]
+fn controls_of<V: Register, const M: usize>(columns: &[f32], lane: usize) -> [V; M] {
+    // The compiler then sees that it is within a column.
+    let lane = lane & (TILE - V::COUNT);
+    let mut u = [V::from(0.0); M];
+    for m in 0..M {
+        u[m] = V::load(&columns[m * TILE + lane..]);
     }
+    u
 }
 
 /// Kahan's summation: a sum, and what it has rounded away so far.
