@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use pulp::{Arch, WithSimd};
+use pulp::{Arch, Simd, WithSimd};
 
 /// Vector instructions to use at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -41,6 +41,58 @@ impl Isa {
     pub(crate) fn run<W: WithSimd>(self, job: W) -> W::Output {
         self.0.dispatch(job)
     }
+
+    /// The same for a job with a model.
+    #[inline(always)]
+    pub(crate) fn run_with<W: WithModel>(self, job: W, model: &W::Model, inputs: &[f32]) -> W::Output {
+        match self.0 {
+            // SAFETY: that there is one of `pulp`'s tokens proves that the processor has its instructions.
+            #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+            Arch::V4(simd) => unsafe { with_avx512(job, simd, model, inputs) },
+            // SAFETY: likewise.
+            #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+            Arch::V3(simd) => unsafe { with_avx2(job, simd, model, inputs) },
+            // Part of what is compiled for anyway.
+            #[cfg(target_arch = "aarch64")]
+            Arch::Neon(simd) => without(job, simd, model, inputs),
+            _ => without(job, pulp::Scalar, model, inputs),
+        }
+    }
+}
+
+/// A job that computes with a model.
+///
+/// The functions below pass model and inputs on by reference, and not inside of the job as [`WithSimd`] would: what arguments
+/// refer to the compiler knows to stay as it is, and so works out once what follows from it for all steps of a loop.
+pub(crate) trait WithModel {
+    type Model;
+    type Output;
+
+    fn with_simd<S: Simd>(self, simd: S, model: &Self::Model, inputs: &[f32]) -> Self::Output;
+}
+
+/// # Safety
+///
+/// The processor must have these instructions: those of `pulp`'s V4.
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+#[target_feature(enable = "sse,sse2,fxsr,sse3,ssse3,sse4.1,sse4.2,popcnt,avx,avx2,bmi1,bmi2,fma,lzcnt")]
+#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
+unsafe fn with_avx512<W: WithModel>(job: W, simd: pulp::x86::V4, model: &W::Model, inputs: &[f32]) -> W::Output {
+    job.with_simd(simd, model, inputs)
+}
+
+/// # Safety
+///
+/// The processor must have these instructions: those of `pulp`'s V3.
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+#[target_feature(enable = "sse,sse2,fxsr,sse3,ssse3,sse4.1,sse4.2,popcnt,avx,avx2,bmi1,bmi2,fma,lzcnt")]
+unsafe fn with_avx2<W: WithModel>(job: W, simd: pulp::x86::V3, model: &W::Model, inputs: &[f32]) -> W::Output {
+    job.with_simd(simd, model, inputs)
+}
+
+#[inline(never)]
+fn without<S: Simd, W: WithModel>(job: W, simd: S, model: &W::Model, inputs: &[f32]) -> W::Output {
+    job.with_simd(simd, model, inputs)
 }
 
 impl fmt::Display for Isa {

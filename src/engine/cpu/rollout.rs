@@ -1,11 +1,12 @@
 //! Draw and score: one lane is one rollout. Twin: `shaders/rollout.wgsl`.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use pulp::{Simd, WithSimd};
 
 use super::draw::{Draw, mirrored};
-use super::isa::Isa;
+use super::isa::{Isa, WithModel};
 use crate::model::Model;
 use crate::scalar::math::{Vector, finite};
 use crate::scalar::{Inputs, Lanes, Mask, Pair, Real, Register, Stage, WIDEST};
@@ -104,7 +105,8 @@ impl<const N: usize, const M: usize, D> OfModel<N, M, D> {
 impl<const N: usize, const M: usize, D: Model<N, M>> Rollout for OfModel<N, M, D> {
     fn tile(&self, isa: Isa, mut tile: Tile<'_>) -> Extremes {
         controls::<M>(isa, &mut tile);
-        isa.run(Roll::<N, M, D> { model: &self.model, ends: self.ends, tile })
+        let inputs = tile.problem.inputs;
+        isa.run_with(Roll::<N, M, D> { ends: self.ends, tile, model: PhantomData }, &self.model, inputs)
     }
 
     fn draws(&self) -> bool {
@@ -148,20 +150,21 @@ type Shaped<S> = Pair<Pair<Lanes<S>>>;
 
 /// The rollouts of a tile whose rows are there.
 struct Roll<'a, const N: usize, const M: usize, D> {
-    model: &'a D,
     ends: bool,
     tile: Tile<'a>,
+    model: PhantomData<D>,
 }
 
-impl<const N: usize, const M: usize, D: Model<N, M>> WithSimd for Roll<'_, N, M, D> {
+impl<const N: usize, const M: usize, D: Model<N, M>> WithModel for Roll<'_, N, M, D> {
+    type Model = D;
     type Output = Extremes;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, _: S) -> Extremes {
+    fn with_simd<S: Simd>(mut self, _: S, model: &D, inputs: &[f32]) -> Extremes {
         if const { Lanes::<S>::COUNT == WIDEST } {
-            self.all::<Lanes<S>>();
+            self.all::<Lanes<S>>(model, inputs);
         } else {
-            self.all::<Abreast<S>>();
+            self.all::<Abreast<S>>(model, inputs);
         }
         extremes::<S>(self.tile.scores, self.tile.update.rows as usize - self.tile.first)
     }
@@ -170,17 +173,17 @@ impl<const N: usize, const M: usize, D: Model<N, M>> WithSimd for Roll<'_, N, M,
 impl<const N: usize, const M: usize, D: Model<N, M>> Roll<'_, N, M, D> {
     /// The rollouts of a tile, so many side by side.
     #[inline(always)]
-    fn all<V: Register>(&mut self) {
+    fn all<V: Register>(&mut self, model: &D, inputs: &[f32]) {
         for lane in (0..TILE).step_by(FLIGHTS * V::COUNT) {
-            self.rollouts::<V>(lane);
+            self.rollouts::<V>(model, inputs, lane);
         }
     }
 
     /// The rollouts of some registers, from row `lane` of the tile on.
     #[inline(always)]
-    fn rollouts<V: Register>(&mut self, lane: usize) {
-        let Self { model, ends, ref mut tile } = *self;
-        let (update, layout, inputs) = (tile.update, tile.problem.layout, tile.problem.inputs);
+    fn rollouts<V: Register>(&mut self, model: &D, inputs: &[f32], lane: usize) {
+        let Self { ends, ref mut tile, .. } = *self;
+        let (update, layout) = (tile.update, tile.problem.layout);
         let horizon = update.horizon as usize;
         // What does not change from step to step is found before the loop, where its bounds are checked once.
         let params = &inputs[layout.params_at()..][..layout.params];

@@ -1,6 +1,8 @@
 //! The weighted mean: one pass over the rows in groups, each relative to its own largest log-weight, then a merge in fixed
 //! order. Twins: `shaders/group.wgsl`, `mean_of_rows.wgsl`, `mean_of_draws.wgsl` and `merge.wgsl`.
 
+use std::ops::Range;
+
 use pulp::{Simd, WithSimd};
 
 use super::isa::Isa;
@@ -170,7 +172,7 @@ impl Rows<'_> {
         let tiles = self.rows[self.first * width..].chunks_exact(TILE * width);
         // Signed weights are relative to nothing.
         let least = if self.update.has(SIGNED) { f32::MIN_POSITIVE } else { NEGLIGIBLE };
-        for (weights, tile) in weights.chunks_exact(TILE).zip(tiles) {
+        for (weights, tile) in weights.as_chunks::<TILE>().0.iter().zip(tiles) {
             add_tile::<S>(weights, least, tile, self.about, mean, second);
         }
     }
@@ -201,29 +203,57 @@ impl Rows<'_> {
 /// Adds the rows of a tile times their weights to the mean, and their squares about something to the second moment if there
 /// is one. A row of no weight may hold anything; of [`WIDEST`] rows that all weigh less than `least` nothing is added.
 #[inline(always)]
-fn add_tile<S: Simd>(weights: &[f32], least: f32, tile: &[f32], about: &[f32], mean: &mut [f32], second: &mut [f32]) {
-    let zero = Lanes::<S>::from(0.0);
+fn add_tile<S: Simd>(
+    weights: &[f32; TILE],
+    least: f32,
+    tile: &[f32],
+    about: &[f32],
+    mean: &mut [f32],
+    second: &mut [f32],
+) {
     let counts = |row: &usize| weights[*row..][..WIDEST].iter().any(|w| w.abs() >= least);
     // From the first rows that count to the last.
     let Some(first) = (0..TILE).step_by(WIDEST).find(counts) else { return };
     let last = (first..TILE).step_by(WIDEST).rfind(counts).unwrap_or(first);
-    for (d, column) in tile.chunks_exact(TILE).enumerate() {
-        let about = about.get(d).map_or(0.0, |x| *x);
+    let rows = first..last + WIDEST;
+    match (rows == (0..TILE), second.is_empty()) {
+        // Bounds that are known when it is compiled need not be checked for every coordinate.
+        (true, true) => add_rows::<S, false>(weights, 0..TILE, tile, about, mean, second),
+        (true, false) => add_rows::<S, true>(weights, 0..TILE, tile, about, mean, second),
+        (false, true) => add_rows::<S, false>(weights, rows, tile, about, mean, second),
+        (false, false) => add_rows::<S, true>(weights, rows, tile, about, mean, second),
+    }
+}
+
+/// The same for the rows that count; `SQUARES`: whether there is a second moment.
+#[inline(always)]
+fn add_rows<S: Simd, const SQUARES: bool>(
+    weights: &[f32; TILE],
+    rows: Range<usize>,
+    tile: &[f32],
+    about: &[f32],
+    mean: &mut [f32],
+    second: &mut [f32],
+) {
+    let zero = Lanes::<S>::from(0.0);
+    let (columns, _) = tile.as_chunks::<TILE>();
+    for (d, (column, mean)) in columns.iter().zip(mean).enumerate() {
+        let about = if SQUARES { about.get(d).map_or(0.0, |x| *x) } else { 0.0 };
         let (mut sum, mut square) = ([zero; WIDEST], [zero; WIDEST]);
-        for row in (first..=last).step_by(WIDEST) {
+        for row in rows.clone().step_by(WIDEST) {
             for part in 0..Lanes::<S>::PARTS {
                 let lane = row + part * Lanes::<S>::COUNT;
                 let (w, v) = (Lanes::load(&weights[lane..]), Lanes::load(&column[lane..]));
                 let v = Lanes::choose(w.is_eq(zero), zero, v);
                 sum[part] = w.mul_add(v, sum[part]);
-                if !second.is_empty() {
+                if SQUARES {
                     let off = v - about;
                     square[part] = (w * off).mul_add(off, square[part]);
                 }
             }
         }
-        mean[d] += Lanes::sum(sum);
-        if !second.is_empty() {
+        *mean += Lanes::sum(sum);
+        if SQUARES {
             second[d] += Lanes::sum(square);
         }
     }
