@@ -9,7 +9,7 @@ use super::draw::{Draw, mirrored};
 use super::isa::{Isa, WithModel};
 use crate::model::Model;
 use crate::scalar::math::{Vector, finite};
-use crate::scalar::{Inputs, Lanes, Mask, Pair, Real, Register, Stage, WIDEST};
+use crate::scalar::{Inputs, Lanes, Mask, Pair, Real, Register, Stage};
 use crate::update::{
     ANTITHETIC, CONTROL_COST, DEMONSTRATED, GIVEN, LIMITED, NOMINAL_FIRST, Problem, SPREAD, TILE, Update,
 };
@@ -46,18 +46,19 @@ pub(crate) fn extremes<S: Simd>(scores: &[f32], rows: usize) -> Extremes {
     [all[0].fold(f32::min), all[1].fold(f32::max), all[2].fold(f32::min)]
 }
 
-/// How many [`Abreast`] are on their way together. Each step of one is a long chain of dependent operations; the next steps of the
-/// others fill what it leaves idle.
-const FLIGHTS: usize = 4;
-
-/// The rollouts whose steps are written side by side: so many that with [`FLIGHTS`] a tile is full.
+/// The rollouts whose steps are written side by side: two registers of them.
 ///
-/// A core looks ahead so many instructions. Of a pair of narrow registers that is half as far along the chain of a step, and so
-/// less of what it sees has to wait. Of the widest four are a tile, and their cores look further ahead.
+/// A step is a long chain of dependent operations, and a core looks only so many instructions ahead for something else to do. Of
+/// two chains side by side it sees half as far along each, so that less of what it sees has to wait.
+///
+/// Where nothing is optimised, one: see [`Draw`].
 #[cfg(any(test, not(debug_assertions)))]
 type Abreast<S> = Pair<Lanes<S>>;
 #[cfg(not(any(test, not(debug_assertions))))]
 type Abreast<S> = Lanes<S>;
+
+/// How many [`Abreast`] take turns, at most. The next steps of the others fill what each still leaves idle.
+const FLIGHTS: usize = 4;
 
 /// One tile of rows to draw and score.
 pub(crate) struct Tile<'a> {
@@ -161,24 +162,14 @@ impl<const N: usize, const M: usize, D: Model<N, M>> WithModel for Roll<'_, N, M
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, _: S, model: &D, inputs: &[f32]) -> Extremes {
-        if const { Lanes::<S>::COUNT == WIDEST } {
-            self.all::<Lanes<S>>(model, inputs);
-        } else {
-            self.all::<Abreast<S>>(model, inputs);
+        for lane in (0..TILE).step_by(flights::<Abreast<S>>() * Abreast::<S>::COUNT) {
+            self.rollouts::<Abreast<S>>(model, inputs, lane);
         }
         extremes::<S>(self.tile.scores, self.tile.update.rows as usize - self.tile.first)
     }
 }
 
 impl<const N: usize, const M: usize, D: Model<N, M>> Roll<'_, N, M, D> {
-    /// The rollouts of a tile, so many side by side.
-    #[inline(always)]
-    fn all<V: Register>(&mut self, model: &D, inputs: &[f32]) {
-        for lane in (0..TILE).step_by(FLIGHTS * V::COUNT) {
-            self.rollouts::<V>(model, inputs, lane);
-        }
-    }
-
     /// The rollouts of some registers, from row `lane` of the tile on.
     #[inline(always)]
     fn rollouts<V: Register>(&mut self, model: &D, inputs: &[f32], lane: usize) {
@@ -202,7 +193,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Roll<'_, N, M, D> {
         // A loop over them, and not four side by side in one: what a step needs of constants and of one state fits the registers
         // there are, and to memory go only the states.
         let demonstrated = update.has(DEMONSTRATED);
-        let mut flights = [Flight::<V, N>::new(&inputs[..N]); FLIGHTS];
+        let mut all = [Flight::<V, N>::new(&inputs[..N]); FLIGHTS];
+        let flights = &mut all[..flights::<V>()];
         let controls = &tile.rows[..horizon * M * TILE];
         // Read again where the step before is paid for, instead of being carried along.
         let mut before = &controls[..M * TILE];
@@ -222,6 +214,12 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Roll<'_, N, M, D> {
             flight.end::<M, D>(model, stage(horizon), lane, demonstrated, tile.scores);
         }
     }
+}
+
+/// How many of these take turns: as many as a tile has.
+#[inline(always)]
+fn flights<V: Register>() -> usize {
+    FLIGHTS.min(TILE / V::COUNT)
 }
 
 /// Shapes the rows of some registers, from row `lane` of the tile on.
