@@ -228,7 +228,7 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
         explores: Option<(&mut Exploration<'_, V, M>, Sink<'_>)>,
     ) -> [V; 2] {
         let (update, problem) = (setting.tile.update, setting.tile.problem);
-        let (layout, horizon) = (problem.layout, update.horizon as usize);
+        let (layout, horizon, fields) = (problem.layout, update.horizon as usize, problem.fields.look_ups());
         let references = &problem.inputs[layout.references()..];
         let params = &start.values[N * start.stride.max(1)..];
         let stage = |t: usize| {
@@ -239,7 +239,7 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
                 reference: &references[row..][..layout.reference_columns],
                 time: t as f32,
                 dt: update.dt,
-                fields: problem.fields.look_ups(),
+                fields,
             })
         };
         let theta = Weights::over(source);
