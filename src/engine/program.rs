@@ -55,8 +55,7 @@ impl Program {
         math: Math,
     ) -> Result<Self, ModelError> {
         let trace = Trace::start(math);
-        let source = trace_model(&trace, &**model);
-        let ends = ends(&trace, &**model);
+        let (source, ends) = trace_model(&trace, &**model);
         let (functions, usage, operations) = trace.finish()?;
         let rollout = Box::new(OfModel::<N, M, D>::new(Arc::clone(model), ends));
         Ok(Self { scoring: Scoring::Model, states: N, usage, operations, functions, source, rollout })
@@ -76,7 +75,7 @@ impl Program {
             );
         }
         let trace = Trace::start(math);
-        let mut source = trace_model(&trace, &**model);
+        let (mut source, _) = trace_model(&trace, &**model);
         source.push_str(&trace_done(&trace, &**model));
         let policy_source = trace_policy(&trace, &**policy, scheme)?;
         source.push_str(&trace.networks());
@@ -105,8 +104,9 @@ impl Program {
     }
 }
 
-/// The model in WGSL. Writing to a String cannot fail, here and below.
-fn trace_model<const N: usize, const M: usize>(trace: &Trace, model: &impl Model<N, M>) -> String {
+/// The model in WGSL, and whether an episode can end before its horizon: unless the model says of no state that it is done.
+/// Writing to a String cannot fail, here and below.
+fn trace_model<const N: usize, const M: usize>(trace: &Trace, model: &impl Model<N, M>) -> (String, bool) {
     let (now, before) = (Stage::<Expr>::over(Inputs::NOW), Stage::<Expr>::over(Inputs::BEFORE));
     let (x, u): ([Expr; N], [Expr; M]) = (trace.inputs(0), trace.inputs(N));
     let u_before: [Expr; M] = trace.inputs(N + M);
@@ -126,6 +126,7 @@ fn trace_model<const N: usize, const M: usize>(trace: &Trace, model: &impl Model
     let departure = model.departure(&before, x);
     trace.enter("done");
     let done = model.done(&before, x);
+    let ends = !trace.is_never(done);
     trace.enter("step");
     let next = model.step(&now, x, u);
     let mut outputs = next.to_vec();
@@ -153,13 +154,7 @@ fn trace_model<const N: usize, const M: usize>(trace: &Trace, model: &impl Model
     let terminal = model.terminal(&now, x);
     let (body, names) = trace.emit(&[terminal], &[], input);
     let _ = writeln!(source, "fn model_terminal(t: u32, x: State) -> F {{\n{body}    return {};\n}}", names[0]);
-    source
-}
-
-/// Whether an episode can end before its horizon: unless the model says of no state that it is done.
-fn ends<const N: usize, const M: usize>(trace: &Trace, model: &impl Model<N, M>) -> bool {
-    trace.enter("done");
-    !trace.is_never(model.done(&Stage::<Expr>::over(Inputs::BEFORE), trace.inputs(0)))
+    (source, ends)
 }
 
 /// Whether an episode ends in a state, on its own: no derivative may be added up from there on.

@@ -4,7 +4,7 @@ use std::ops::{Add, AddAssign, BitAnd, BitOr, Div, DivAssign, Mul, MulAssign, Ne
 
 use pulp::Simd;
 
-use super::math::{Vector, floor, index, positive};
+use super::math::{Vector, by_top_bit, floor, index, positive};
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 use super::words::cast;
 use super::words::{self, by_instructions};
@@ -102,16 +102,7 @@ impl<S: Simd> Lanes<S> {
     /// 0, 1, …: which lane each is.
     #[inline(always)]
     pub(crate) fn place() -> Self {
-        const PLACES: [f32; 64] = {
-            let mut places = [0.0; 64];
-            let mut i = 0;
-            while i < 64 {
-                places[i] = i as f32;
-                i += 1;
-            }
-            places
-        };
-        Self::load(&PLACES)
+        Self::of_integer(Self::counting(0))
     }
 
     /// Lane `places[l]` in lane l.
@@ -357,7 +348,7 @@ impl<S: Simd> Vector for Lanes<S> {
                 Self(cast(v4.avx512f._mm512_mask_blend_ps(set, cast(no.0), cast(yes.0))))
             },
             |v3| Self(cast(v3.avx._mm256_blendv_ps(cast(no.0), cast(yes.0), cast(bits)))),
-            Self::choose(Self::bits_eq(Self::bits_shr(bits, 31), Self::splat_bits(1)), yes, no)
+            by_top_bit(bits, yes, no)
         )
     }
     #[inline(always)]

@@ -84,7 +84,7 @@ pub trait Vector:
     /// `yes` where the top bit is set, and `no` where it is not.
     #[inline(always)]
     fn by_top_bit(bits: Self::Bits, yes: Self, no: Self) -> Self {
-        Self::choose(Self::bits_eq(Self::bits_shr(bits, 31), Self::splat_bits(1)), yes, no)
+        by_top_bit(bits, yes, no)
     }
     /// The whole part of a number in [0, 2²³), as an integer.
     #[inline(always)]
@@ -136,6 +136,11 @@ fn flip_sign<V: Vector>(x: V, sign: V::Bits) -> V {
 pub(super) fn positive<V: Vector>(x: V) -> V {
     let zero = c::<V>(0.0);
     V::choose(zero.is_lt(x), x, zero)
+}
+
+#[inline(always)]
+pub(super) fn by_top_bit<V: Vector>(bits: V::Bits, yes: V, no: V) -> V {
+    V::choose(V::bits_eq(V::bits_shr(bits, 31), V::splat_bits(1)), yes, no)
 }
 
 /// The whole part as the mantissa of a number in [2²³, 2²⁴): exact, and no conversion.

@@ -255,7 +255,6 @@ pub trait Real:
     /// A hand-written function.
     #[doc(hidden)]
     fn call<const A: usize>(function: &WgslFn<A>, arguments: [Self; A]) -> Self;
-    /// Parameter `i` of a policy.
     /// To each of `U` sums the inner product of x with as many weights, from weight `first` on, one sum after the other.
     #[doc(hidden)]
     #[inline(always)]
@@ -267,6 +266,7 @@ pub trait Real:
         }
         sums
     }
+    /// Parameter `i` of a policy.
     #[doc(hidden)]
     fn weight(source: &Source<'_>, i: usize) -> Self;
     /// Column `j` of the stage's row of a table of parameters.
