@@ -6,9 +6,6 @@
 // The rows that count: their places in the group, in order.
 var<workgroup> chosen: array<u32, GROUP>;
 
-// How many rows an invocation looks at.
-const SHARE = GROUP / LANES;
-
 // Signed weights are relative to nothing.
 fn counts(weight: f32) -> bool {
     return select(weight >= NEGLIGIBLE, weight != 0.0, has(FLAG_SIGNED));
@@ -17,8 +14,11 @@ fn counts(weight: f32) -> bool {
 // Puts the rows of a group that count in the list and says how many there are.
 fn choose(group: u32, lane: u32) -> u32 {
     workgroupBarrier();
-    let first = lane * SHARE;
-    let last = min(first + SHARE, group_count(group));
+    // Each invocation looks at as many rows as the others.
+    let count = group_count(group);
+    let share = (count + LANES - 1u) / LANES;
+    let first = min(lane * share, count);
+    let last = min(first + share, count);
     var mine = 0u;
     for (var i = first; i < last; i++) {
         mine += u32(counts(weight(i)));
@@ -55,25 +55,18 @@ fn choose(group: u32, lane: u32) -> u32 {
     return u32(all);
 }
 
-// How many stretches a workgroup takes at a time, one an invocation: a power of two, so that the invocations that are left over
-// can share the rows out. No sum crosses invocations where there are enough stretches for all.
-fn span(stretches: u32, workgroups: u32) -> u32 {
-    var span = 1u;
-    while span < LANES && span * workgroups < stretches {
-        span *= 2u;
-    }
-    return span;
-}
-
 // Adds up what the invocations found that share a stretch; the first of them has it all.
-fn over_parts(lane: u32, span: u32, value: vec4<f32>) -> vec4<f32> {
+fn over_parts(lane: u32, taken: u32, parts: u32, value: vec4<f32>) -> vec4<f32> {
+    if parts == 1u {
+        return value;
+    }
+    workgroupBarrier();
+    of_lanes[lane] = value;
+    workgroupBarrier();
     var sum = value;
-    for (var half = LANES / 2u; half >= span; half /= 2u) {
-        workgroupBarrier();
-        of_lanes[lane] = sum;
-        workgroupBarrier();
-        if lane < half {
-            sum += of_lanes[lane + half];
+    if lane < taken {
+        for (var part = 1u; part < parts; part++) {
+            sum += of_lanes[part * taken + lane];
         }
     }
     return sum;
@@ -85,15 +78,18 @@ fn mean_of_group(group: u32, which: u32, workgroups: u32, lane: u32) {
     let count = choose(group, lane);
     let p = proposal();
     let stretches = (update.horizon + STEPS - 1u) / STEPS;
-    let taken = span(stretches, workgroups);
+    // The stretches that a workgroup takes at a time, one an invocation. If there are fewer than invocations, several share the
+    // rows of one out; a few may be left over.
+    let taken = min((stretches + workgroups - 1u) / workgroups, LANES);
+    let parts = LANES / taken;
     let part = lane / taken;
     for (var first = which * taken; first < stretches; first += workgroups * taken) {
         let start = (first + lane % taken) * STEPS;
         let d = centred(start, NOMINAL, FACTORS);
         var sum = Stretch();
         var squares = Stretch();
-        if start < update.horizon {
-            for (var at = part * WIDE; at < count; at += LANES / taken * WIDE) {
+        if start < update.horizon && part < parts {
+            for (var at = part * WIDE; at < count; at += parts * WIDE) {
                 // Beyond the last there are none, but they must be somewhere.
                 let last = U(count - 1u);
                 let place = min(rows_from(at), last);
@@ -108,10 +104,10 @@ fn mean_of_group(group: u32, which: u32, workgroups: u32, lane: u32) {
         }
         let at = partial_at(group) + HEADER_LEN + start * CONTROLS;
         for (var i = 0u; i < STEPS * CONTROLS; i += 4u) {
-            let mean = over_parts(lane, taken, four_of(sum, i));
+            let mean = over_parts(lane, taken, parts, four_of(sum, i));
             var second = vec4<f32>();
             if SECOND_MOMENT {
-                second = over_parts(lane, taken, four_of(squares, i));
+                second = over_parts(lane, taken, parts, four_of(squares, i));
             }
             if part == 0u {
                 // The last stretch may reach beyond the horizon.
