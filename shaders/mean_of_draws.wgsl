@@ -78,8 +78,8 @@ fn mean_of_group(group: u32, which: u32, workgroups: u32, lane: u32) {
     let count = choose(group, lane);
     let p = proposal();
     let stretches = (update.horizon + STEPS - 1u) / STEPS;
-    // The stretches that a workgroup takes at a time, one an invocation. If there are fewer than invocations, several share the
-    // rows of one out; a few may be left over.
+    // The stretches that a workgroup takes at a time, one an invocation. Where there are so few, as many invocations as go in share
+    // the rows of one out.
     let taken = min((stretches + workgroups - 1u) / workgroups, LANES);
     let parts = LANES / taken;
     let part = lane / taken;

@@ -211,7 +211,7 @@ impl Grid {
 
 /// What a look-up knows of a grid.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Header {
+struct Header {
     /// Grid coordinates of a world point, in samples: a x + b y + c, along each axis.
     axes: [[f32; 3]; 2],
     /// Samples along each axis.

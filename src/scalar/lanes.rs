@@ -13,7 +13,8 @@ use super::{Mask, sealed, squares};
 /// The token that proves that the instructions of `S` are there.
 ///
 /// It has no size, so a lane need not carry it. It may be conjured here because a [`Lanes<S>`] only ever comes to be
-/// below `pulp::Arch::dispatch`, which has checked the processor for `S`: the type is private to the crate.
+/// in a job that [`Isa`](crate::engine::cpu::isa::Isa) runs, whose choice is a token of `pulp`'s for the instructions of `S`: the
+/// type is private to the crate.
 #[inline(always)]
 pub(crate) fn token<S: Simd>() -> S {
     const { assert!(size_of::<S>() == 0, "SIMD tokens carry no data") };

@@ -9,13 +9,11 @@ use crate::noise::Row;
 use crate::scalar::{Lanes, Pair, Register};
 use crate::update::{ANTITHETIC, TILE, Update};
 
-/// The rows of a tile that are drawn side by side: four registers, which on AVX-512 are all of it.
-///
-/// Where nothing is optimised, all that is inlined into a function has a place of its own in that function's frame. Of four
-/// registers that is more than a thread's stack. So a debug build draws one at a time, but for the crate's own tests.
-#[cfg(any(test, not(debug_assertions)))]
+/// The rows of a tile that are drawn side by side: four registers, which on AVX-512 are all of it. (One where nothing is
+/// optimised: see `build.rs`.)
+#[cfg(optimised)]
 type Side<S> = Pair<Two<S>>;
-#[cfg(not(any(test, not(debug_assertions))))]
+#[cfg(not(optimised))]
 type Side<S> = Lanes<S>;
 
 type Two<S> = Pair<Lanes<S>>;

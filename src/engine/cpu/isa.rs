@@ -44,7 +44,7 @@ impl Isa {
 
     /// The same for a job with a model.
     #[inline(always)]
-    pub(crate) fn run_with<W: WithModel>(self, job: W, model: &W::Model, inputs: &[f32]) -> W::Output {
+    pub(crate) fn run_with<D, W: WithModel<D>>(self, job: W, model: &D, inputs: &[f32]) -> W::Output {
         match self.0 {
             // SAFETY: that there is one of `pulp`'s tokens proves that the processor has its instructions.
             #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
@@ -52,47 +52,62 @@ impl Isa {
             // SAFETY: likewise.
             #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
             Arch::V3(simd) => unsafe { with_avx2(job, simd, model, inputs) },
-            // Part of what is compiled for anyway.
-            #[cfg(target_arch = "aarch64")]
-            Arch::Neon(simd) => without(job, simd, model, inputs),
-            _ => without(job, pulp::Scalar, model, inputs),
+            #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+            _ => with(job, pulp::Scalar, model, inputs),
+            // What vector instructions there are (NEON) are part of what is compiled for anyway.
+            #[cfg(not(any(target_arch = "x86", target_arch = "x86_64")))]
+            any => any.dispatch(Whichever { job, model, inputs }),
         }
     }
 }
 
 /// A job that computes with a model.
 ///
-/// The functions below pass model and inputs on by reference, and not inside of the job as [`WithSimd`] would: what arguments
-/// refer to the compiler knows to stay as it is, and so works out once what follows from it for all steps of a loop.
-pub(crate) trait WithModel {
-    type Model;
+/// Model and inputs are arguments, and not part of the job as with [`WithSimd`]: what an argument refers to the compiler knows to
+/// stay as it is, and works out once what follows from it for all steps of a loop. So the functions below are functions, too.
+pub(crate) trait WithModel<D> {
     type Output;
 
-    fn with_simd<S: Simd>(self, simd: S, model: &Self::Model, inputs: &[f32]) -> Self::Output;
+    fn with_simd<S: Simd>(self, simd: S, model: &D, inputs: &[f32]) -> Self::Output;
 }
 
-/// # Safety
-///
-/// The processor must have these instructions: those of `pulp`'s V4.
+/// With the instructions of `pulp`'s V4.
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+#[inline(never)]
 #[target_feature(enable = "sse,sse2,fxsr,sse3,ssse3,sse4.1,sse4.2,popcnt,avx,avx2,bmi1,bmi2,fma,lzcnt")]
 #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
-unsafe fn with_avx512<W: WithModel>(job: W, simd: pulp::x86::V4, model: &W::Model, inputs: &[f32]) -> W::Output {
+fn with_avx512<D, W: WithModel<D>>(job: W, simd: pulp::x86::V4, model: &D, inputs: &[f32]) -> W::Output {
     job.with_simd(simd, model, inputs)
 }
 
-/// # Safety
-///
-/// The processor must have these instructions: those of `pulp`'s V3.
+/// With the instructions of `pulp`'s V3.
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+#[inline(never)]
 #[target_feature(enable = "sse,sse2,fxsr,sse3,ssse3,sse4.1,sse4.2,popcnt,avx,avx2,bmi1,bmi2,fma,lzcnt")]
-unsafe fn with_avx2<W: WithModel>(job: W, simd: pulp::x86::V3, model: &W::Model, inputs: &[f32]) -> W::Output {
+fn with_avx2<D, W: WithModel<D>>(job: W, simd: pulp::x86::V3, model: &D, inputs: &[f32]) -> W::Output {
     job.with_simd(simd, model, inputs)
 }
 
 #[inline(never)]
-fn without<S: Simd, W: WithModel>(job: W, simd: S, model: &W::Model, inputs: &[f32]) -> W::Output {
+fn with<S: Simd, D, W: WithModel<D>>(job: W, simd: S, model: &D, inputs: &[f32]) -> W::Output {
     job.with_simd(simd, model, inputs)
+}
+
+#[cfg(not(any(target_arch = "x86", target_arch = "x86_64")))]
+struct Whichever<'a, D, W> {
+    job: W,
+    model: &'a D,
+    inputs: &'a [f32],
+}
+
+#[cfg(not(any(target_arch = "x86", target_arch = "x86_64")))]
+impl<D, W: WithModel<D>> WithSimd for Whichever<'_, D, W> {
+    type Output = W::Output;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> W::Output {
+        with(self.job, simd, self.model, self.inputs)
+    }
 }
 
 impl fmt::Display for Isa {

@@ -1,6 +1,5 @@
 //! Draw and score: one lane is one rollout. Twin: `shaders/rollout.wgsl`.
 
-use std::marker::PhantomData;
 use std::sync::Arc;
 
 use pulp::{Simd, WithSimd};
@@ -49,12 +48,11 @@ pub(crate) fn extremes<S: Simd>(scores: &[f32], rows: usize) -> Extremes {
 /// The rollouts whose steps are written side by side: two registers of them.
 ///
 /// A step is a long chain of dependent operations, and a core looks only so many instructions ahead for something else to do. Of
-/// two chains side by side it sees half as far along each, so that less of what it sees has to wait.
-///
-/// Where nothing is optimised, one: see [`Draw`].
-#[cfg(any(test, not(debug_assertions)))]
+/// two chains side by side it sees half as far along each, so that less of what it sees has to wait. (One register where nothing
+/// is optimised: see `build.rs`.)
+#[cfg(optimised)]
 type Abreast<S> = Pair<Lanes<S>>;
-#[cfg(not(any(test, not(debug_assertions))))]
+#[cfg(not(optimised))]
 type Abreast<S> = Lanes<S>;
 
 /// How many [`Abreast`] take turns, at most. The next steps of the others fill what each still leaves idle.
@@ -107,7 +105,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Rollout for OfModel<N, M, D
     fn tile(&self, isa: Isa, mut tile: Tile<'_>) -> Extremes {
         controls::<M>(isa, &mut tile);
         let inputs = tile.problem.inputs;
-        isa.run_with(Roll::<N, M, D> { ends: self.ends, tile, model: PhantomData }, &self.model, inputs)
+        isa.run_with(Roll::<N, M> { ends: self.ends, tile }, &*self.model, inputs)
     }
 
     fn draws(&self) -> bool {
@@ -150,29 +148,27 @@ impl<const M: usize> WithSimd for Shape<'_, '_, M> {
 type Shaped<S> = Pair<Pair<Lanes<S>>>;
 
 /// The rollouts of a tile whose rows are there.
-struct Roll<'a, const N: usize, const M: usize, D> {
+struct Roll<'a, const N: usize, const M: usize> {
     ends: bool,
     tile: Tile<'a>,
-    model: PhantomData<D>,
 }
 
-impl<const N: usize, const M: usize, D: Model<N, M>> WithModel for Roll<'_, N, M, D> {
-    type Model = D;
+impl<const N: usize, const M: usize, D: Model<N, M>> WithModel<D> for Roll<'_, N, M> {
     type Output = Extremes;
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, _: S, model: &D, inputs: &[f32]) -> Extremes {
         for lane in (0..TILE).step_by(flights::<Abreast<S>>() * Abreast::<S>::COUNT) {
-            self.rollouts::<Abreast<S>>(model, inputs, lane);
+            self.rollouts::<Abreast<S>, D>(model, inputs, lane);
         }
         extremes::<S>(self.tile.scores, self.tile.update.rows as usize - self.tile.first)
     }
 }
 
-impl<const N: usize, const M: usize, D: Model<N, M>> Roll<'_, N, M, D> {
+impl<const N: usize, const M: usize> Roll<'_, N, M> {
     /// The rollouts of some registers, from row `lane` of the tile on.
     #[inline(always)]
-    fn rollouts<V: Register>(&mut self, model: &D, inputs: &[f32], lane: usize) {
+    fn rollouts<V: Register, D: Model<N, M>>(&mut self, model: &D, inputs: &[f32], lane: usize) {
         let Self { ends, ref mut tile, .. } = *self;
         let (update, layout) = (tile.update, tile.problem.layout);
         let horizon = update.horizon as usize;
@@ -190,8 +186,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Roll<'_, N, M, D> {
             fields,
         };
 
-        // A loop over them, and not four side by side in one: what a step needs of constants and of one state fits the registers
-        // there are, and to memory go only the states.
+        // They take turns in a loop: written side by side, all of them, more values would be alive than there are registers.
         let demonstrated = update.has(DEMONSTRATED);
         let mut all = [Flight::<V, N>::new(&inputs[..N]); FLIGHTS];
         let flights = &mut all[..flights::<V>()];
@@ -216,7 +211,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Roll<'_, N, M, D> {
     }
 }
 
-/// How many of these take turns: as many as a tile has.
+/// How many `V` take turns: [`FLIGHTS`], or as many as are a tile.
 #[inline(always)]
 fn flights<V: Register>() -> usize {
     FLIGHTS.min(TILE / V::COUNT)

@@ -499,6 +499,7 @@ mod tests {
     use super::*;
     use crate::engine::Instructions;
     use crate::noise::Random;
+    use crate::update::SECOND_MOMENT;
 
     /// Sixteen sums as one.
     fn tree(mut sums: [f32; WIDEST]) -> f32 {
@@ -525,26 +526,47 @@ mod tests {
     /// The order of all sums is written down here, and has nothing to do with how many lanes this processor has.
     #[test]
     fn sums_have_the_same_bits_whatever_the_width_of_a_register() {
-        let isa = Isa::new(Instructions::Best);
-        if isa.to_string() == "no vector instructions" {
-            eprintln!("SKIPPED: no fused multiply-add here");
-            return;
+        for instructions in [Instructions::Best, Instructions::Avx2] {
+            let isa = Isa::new(instructions);
+            if isa.to_string() == "no vector instructions" {
+                eprintln!("SKIPPED: no fused multiply-add here");
+                return;
+            }
+            sums_have_these_bits(isa);
         }
+    }
+
+    fn sums_have_these_bits(isa: Isa) {
         let mut random = Random::new(3);
         let mut numbers = |count: usize| (0..count).map(|_| random.normal()).collect::<Vec<_>>();
         for width in [1, 3, 5, 15] {
-            let (rows, mut weights) = (numbers(TILE * width), [0.0; TILE]);
-            weights.copy_from_slice(&numbers(TILE));
-            let update = Update { width: width as u32, ..bytemuck::Zeroable::zeroed() };
-            let mut mean = vec![0.0; width];
-            let (moments, about) = (&mut mean[..], &[][..]);
-            isa.run(Add { update: &update, about, weights: &mut weights, rows: &rows, scales: [1.0; 2], moments });
-            for (mean, column) in mean.iter().zip(rows.chunks_exact(TILE)) {
-                let mut sums = [0.0; WIDEST];
-                for (k, (w, v)) in weights.iter().zip(column).enumerate() {
-                    sums[k % WIDEST] = w.mul_add(*v, sums[k % WIDEST]);
+            // With a second moment or without, and of all rows or of some in the middle.
+            for (flags, part) in [(0, 0..TILE), (0, 16..48), (SECOND_MOMENT, 0..TILE), (SECOND_MOMENT, 32..48)] {
+                let (rows, about, mut weights) = (numbers(TILE * width), numbers(width), [0.0; TILE]);
+                weights[part.clone()].copy_from_slice(&numbers(part.len()));
+                let update = Update { width: width as u32, flags, ..bytemuck::Zeroable::zeroed() };
+                let mut moments = vec![0.0; width * update.moments() as usize];
+                isa.run(Add {
+                    update: &update,
+                    about: &about,
+                    weights: &mut weights,
+                    rows: &rows,
+                    scales: [1.0; 2],
+                    moments: &mut moments,
+                });
+                let (mean, second) = moments.split_at(width);
+                for (d, column) in rows.chunks_exact(TILE).enumerate() {
+                    let (mut sums, mut squares) = ([0.0; WIDEST], [0.0; WIDEST]);
+                    for k in part.clone() {
+                        let (w, v, off) = (weights[k], column[k], column[k] - about[d]);
+                        sums[k % WIDEST] = w.mul_add(v, sums[k % WIDEST]);
+                        squares[k % WIDEST] = (w * off).mul_add(off, squares[k % WIDEST]);
+                    }
+                    assert_eq!(mean[d].to_bits(), tree(sums).to_bits(), "{width} wide, rows {part:?}");
+                    if let Some(second) = second.get(d) {
+                        assert_eq!(second.to_bits(), tree(squares).to_bits(), "squares, {width} wide, rows {part:?}");
+                    }
                 }
-                assert_eq!(mean.to_bits(), tree(sums).to_bits(), "in tiles, {width} wide");
             }
 
             let (weights, rows) = (numbers(50), numbers(50 * width));
