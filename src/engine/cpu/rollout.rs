@@ -221,14 +221,6 @@ fn flights<V: Register>() -> usize {
 #[inline(always)]
 fn shape<V: Register, const M: usize>(tile: &mut Tile<'_>, lane: usize) {
     let (update, layout, inputs) = (tile.update, tile.problem.layout, tile.problem.inputs);
-    let (nominal, spread) = (tile.problem.nominal, tile.problem.spread);
-    let (width, zero) = (update.width as usize, V::from(0.0));
-    let mirrored = mirrored::<V>(update, tile.first + lane);
-    let row = V::counting((tile.first + lane) as u32);
-    let still = V::bits_eq(row, V::splat_bits(0)) & Mask::splat(update.has(NOMINAL_FIRST));
-    let low = &inputs[layout.low()..][..M];
-    let high = &inputs[layout.high()..][..M];
-    let precision = &inputs[layout.precision()..][..M * M];
     let mut factor = [[0.0; M]; M];
     for i in 0..M {
         for j in 0..=i {
@@ -236,14 +228,40 @@ fn shape<V: Register, const M: usize>(tile: &mut Tile<'_>, lane: usize) {
         }
     }
     let diagonal = (0..M).all(|i| factor[i][..i].iter().all(|l| *l == 0.0));
+    let flags = update.flags & (GIVEN | SPREAD | ANTITHETIC | NOMINAL_FIRST | LIMITED | CONTROL_COST);
+    // The plainest noise by itself, in a loop that has nothing to ask.
+    if (flags, diagonal) == (LIMITED, true) {
+        shape_as::<V, M>(tile, lane, factor, LIMITED, true);
+    } else {
+        shape_as::<V, M>(tile, lane, factor, flags, diagonal);
+    }
+}
+
+#[inline(always)]
+fn shape_as<V: Register, const M: usize>(
+    tile: &mut Tile<'_>,
+    lane: usize,
+    factor: [[f32; M]; M],
+    flags: u32,
+    diagonal: bool,
+) {
+    let (update, layout, inputs) = (tile.update, tile.problem.layout, tile.problem.inputs);
+    let (nominal, spread) = (tile.problem.nominal, tile.problem.spread);
+    let (width, zero) = (update.width as usize, V::from(0.0));
+    let mirrored = mirrored::<V>(update, tile.first + lane);
+    let row = V::counting((tile.first + lane) as u32);
+    let first = V::bits_eq(row, V::splat_bits(0));
+    let low = &inputs[layout.low()..][..M];
+    let high = &inputs[layout.high()..][..M];
+    let precision = &inputs[layout.precision()..][..M * M];
     let mut cost = zero;
-    for (t, columns) in tile.rows[..width * TILE].chunks_exact_mut(M * TILE).enumerate() {
-        let centre = &nominal[t * M..][..M];
+    let steps = tile.rows[..width * TILE].chunks_exact_mut(M * TILE).zip(nominal.chunks_exact(M));
+    for (t, (columns, centre)) in steps.enumerate() {
         let mut u = [zero; M];
         for m in 0..M {
             u[m] = V::load(&columns[m * TILE + lane..]);
         }
-        if !update.has(GIVEN) {
+        if flags & GIVEN == 0 {
             let z = u;
             for m in 0..M {
                 let mut shaped = z[m] * factor[m][m];
@@ -253,19 +271,19 @@ fn shape<V: Register, const M: usize>(tile: &mut Tile<'_>, lane: usize) {
                         shaped = z[j].mul_add(factor[m][j], shaped);
                     }
                 }
-                if update.has(SPREAD) {
+                if flags & SPREAD != 0 {
                     shaped = shaped * spread[t * M + m];
                 }
-                if update.has(ANTITHETIC) {
+                if flags & ANTITHETIC != 0 {
                     shaped = V::choose(mirrored, -shaped, shaped);
                 }
-                if update.has(NOMINAL_FIRST) {
-                    shaped = V::choose(still, zero, shaped);
+                if flags & NOMINAL_FIRST != 0 {
+                    shaped = V::choose(first, zero, shaped);
                 }
                 u[m] = shaped + centre[m];
             }
         }
-        if update.has(LIMITED) {
+        if flags & LIMITED != 0 {
             for m in 0..M {
                 u[m] = u[m].clamp(low[m], high[m]);
             }
@@ -273,7 +291,7 @@ fn shape<V: Register, const M: usize>(tile: &mut Tile<'_>, lane: usize) {
         for m in 0..M {
             u[m].store(&mut columns[m * TILE + lane..]);
         }
-        if update.has(CONTROL_COST) {
+        if flags & CONTROL_COST != 0 {
             for i in 0..M {
                 for j in 0..M {
                     cost = (u[j] - centre[j]).mul_add(centre[i] * precision[i * M + j], cost);
