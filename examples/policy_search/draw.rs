@@ -38,6 +38,11 @@ pub fn learning(path: &Path, outcomes: &[Outcome]) -> Result<()> {
 /// The mean return of the rows over the iterations.
 fn curves(area: &Area<'_>, task: Task, outcomes: &[&Outcome]) -> Result<()> {
     let points = || outcomes.iter().flat_map(|outcome| outcome.curves.iter().flatten());
+    if points().next().is_none() {
+        let text = format!("{}: all iterations were made before", task.name());
+        area.draw_text(&text, &(FONT, 18).into_text_style(area).color(&INK), (58, 6))?;
+        return Ok(());
+    }
     let last = points().map(|(iteration, _)| *iteration as f32).fold(1.0, f32::max);
     let (low, high) = points()
         .map(|(_, mean_return)| *mean_return)

@@ -169,7 +169,7 @@ impl<const N: usize, const M: usize> Roll<'_, N, M> {
     /// The rollouts of some registers, from row `lane` of the tile on.
     #[inline(always)]
     fn rollouts<V: Register, D: Model<N, M>>(&mut self, model: &D, inputs: &[f32], lane: usize) {
-        let Self { ends, ref mut tile, .. } = *self;
+        let Self { ends, ref mut tile } = *self;
         let (update, layout) = (tile.update, tile.problem.layout);
         let horizon = update.horizon as usize;
         // What does not change from step to step is found before the loop, where its bounds are checked once.
