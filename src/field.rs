@@ -227,6 +227,13 @@ impl Header {
     /// Stands where there is no field.
     const NOWHERE: Self = Self { axes: [[0.0; 3]; 2], size: [0; 2], last: [0.0; 2], outside: 0.0, offset: 0 };
 
+    /// Its part of the samples of all fields.
+    #[inline(always)]
+    fn samples<'a>(&self, packed: &'a [f32]) -> &'a [f32] {
+        let [width, height] = self.size;
+        &packed[self.offset..][..2 * (width + 1) * height]
+    }
+
     /// In the order that `shaders/field.wgsl` reads it.
     fn packed(&self) -> [f32; HEADER] {
         let Self { axes: [[a, b, c], [d, e, f]], size: [w, h], outside, offset, .. } = *self;
@@ -332,9 +339,9 @@ impl FieldSet {
     /// These as look-ups see them.
     #[inline(always)]
     pub(crate) fn look_ups(&self) -> LookUps<'_> {
-        let mut near = [Header::NOWHERE; NEAR];
+        let mut near = LookUps::NONE.near;
         for (near, header) in near.iter_mut().zip(&self.headers) {
-            *near = *header;
+            *near = (*header, header.samples(&self.packed));
         }
         LookUps { near, headers: &self.headers, packed: &self.packed }
     }
@@ -347,42 +354,47 @@ const NEAR: usize = 4;
 /// compiler knows that no step of a rollout changes it, and what follows from it is worked out before the loop over time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LookUps<'a> {
-    near: [Header; NEAR],
+    near: [(Header, &'a [f32]); NEAR],
     headers: &'a [Header],
     packed: &'a [f32],
 }
 
-impl LookUps<'_> {
+impl<'a> LookUps<'a> {
     /// For models that look nothing up.
-    pub(crate) const NONE: Self = Self { near: [Header::NOWHERE; NEAR], headers: &[], packed: &[] };
+    pub(crate) const NONE: Self = Self { near: [(Header::NOWHERE, &[]); NEAR], headers: &[], packed: &[] };
 
+    /// What is known of a field, and its samples.
     #[inline(always)]
-    fn header(&self, field: usize) -> &Header {
+    fn find(&self, field: usize) -> (Header, &'a [f32]) {
         assert!(field < self.headers.len(), "field {field} of {}", self.headers.len());
-        if field < NEAR { &self.near[field] } else { &self.headers[field] }
+        if field < NEAR {
+            return self.near[field];
+        }
+        let header = self.headers[field];
+        (header, header.samples(self.packed))
     }
 
     #[inline(always)]
     pub(crate) fn sample<V: Register>(&self, field: usize, x: V, y: V) -> V {
-        let header = self.header(field);
-        let place = place(header, x, y);
-        bilinear(header, &place, self.corners(header, &place))
+        let (header, samples) = self.find(field);
+        let place = place(&header, x, y);
+        bilinear(&header, &place, corners(&header, samples, &place))
     }
 
     #[inline(always)]
     pub(crate) fn gradient<V: Register>(&self, field: usize, x: V, y: V) -> (V, V) {
-        let header = self.header(field);
-        let place = place(header, x, y);
-        slope(header, &place, self.corners(header, &place))
+        let (header, samples) = self.find(field);
+        let place = place(&header, x, y);
+        slope(&header, &place, corners(&header, samples, &place))
     }
+}
 
-    /// The samples around each point.
-    #[inline(always)]
-    fn corners<V: Register>(&self, header: &Header, place: &Place<V>) -> [V; 4] {
-        let [i, j] = place.cell;
-        let first = V::bits_add(V::bits_mul(j, V::splat_bits(header.size[0] as u32 + 1)), i);
-        // SAFETY: headers and samples are of one set, in which 2 (width + 1) height numbers follow `offset`. `held` leaves a number
-        // between 0 and the last sample, even of a NaN; so the first pair is that of a sample, and each is followed by another.
-        unsafe { V::squares(self.packed.get_unchecked(header.offset..), first) }
-    }
+/// The samples around each point.
+#[inline(always)]
+fn corners<V: Register>(header: &Header, samples: &[f32], place: &Place<V>) -> [V; 4] {
+    let [i, j] = place.cell;
+    let first = V::bits_add(V::bits_mul(j, V::splat_bits(header.size[0] as u32 + 1)), i);
+    // SAFETY: `held` leaves a number between 0 and the last sample, even of a NaN; so the first pair is that of a sample, and each
+    // is followed by another.
+    unsafe { V::squares(samples, first) }
 }

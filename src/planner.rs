@@ -185,7 +185,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         if !results().any(usable) {
             return Err(PlanError::NonFiniteMean);
         }
-        let at = Context { layout: self.layout, inputs: &self.inputs, fields: &self.fields, dt: setting.dt };
+        let at = Context { layout: self.layout, inputs: &self.inputs, fields: self.fields.look_ups(), dt: setting.dt };
         let last = &self.updates[self.updates.len() - 1];
         let mut best = None;
         for (chain, (sums, nominal)) in results().enumerate() {
@@ -419,7 +419,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         };
         let fetched = self.workspace.fetch(&self.program, &problem)?;
         let setting = self.options.setting();
-        let at = Context { layout: self.layout, inputs: &self.inputs, fields: &self.fields, dt: setting.dt };
+        let at = Context { layout: self.layout, inputs: &self.inputs, fields: self.fields.look_ups(), dt: setting.dt };
         let (samples, horizon) = (setting.samples, setting.horizon);
         Ok(Samples { model: &*self.model, at, state, samples, horizon, fetched })
     }
@@ -542,8 +542,12 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         finite("state", x)?;
         finite("controls", controls.as_flattened())?;
         let mut states = Vec::with_capacity(controls.len() + 1);
-        let at =
-            Context { layout: self.layout, inputs: &self.inputs, fields: &self.fields, dt: self.options.setting().dt };
+        let at = Context {
+            layout: self.layout,
+            inputs: &self.inputs,
+            fields: self.fields.look_ups(),
+            dt: self.options.setting().dt,
+        };
         let cost = rollout(&*self.model, &at, *x, controls, &mut states);
         let average = self.options.averages() && !controls.is_empty();
         Ok((states, if average { cost / controls.len() as f32 } else { cost }))

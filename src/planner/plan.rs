@@ -6,7 +6,7 @@ use pulp::{Simd, WithSimd};
 
 use crate::engine::cpu::Isa;
 use crate::engine::{Backend, Fetched, Timing};
-use crate::field::FieldSet;
+use crate::field::LookUps;
 use crate::model::Model;
 use crate::scalar::{Inputs, Stage};
 use crate::update::{ELITE, INVALID, Layout, MASKED, Sums, TILE, Update};
@@ -16,7 +16,7 @@ use crate::update::{ELITE, INVALID, Layout, MASKED, Sums, TILE, Update};
 pub(super) struct Context<'a> {
     pub(super) layout: Layout,
     pub(super) inputs: &'a [f32],
-    pub(super) fields: &'a FieldSet,
+    pub(super) fields: LookUps<'a>,
     pub(super) dt: f32,
 }
 
@@ -31,7 +31,7 @@ impl<'a> Context<'a> {
             reference: &inputs[layout.references() + row..][..layout.reference_columns],
             time: t as f32,
             dt: self.dt,
-            fields: self.fields.look_ups(),
+            fields: self.fields,
         })
     }
 }

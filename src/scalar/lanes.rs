@@ -100,12 +100,6 @@ impl<S: Simd> Register for Lanes<S> {
 }
 
 impl<S: Simd> Lanes<S> {
-    /// 0, 1, …: which lane each is.
-    #[inline(always)]
-    pub(crate) fn place() -> Self {
-        Self::of_integer(Self::counting(0))
-    }
-
     /// Lane `places[l]` in lane l.
     #[inline(always)]
     pub(crate) fn picked(self, places: S::u32s) -> Self {

@@ -52,7 +52,7 @@ pub use dual::Dual;
 pub use escape::WgslFn;
 pub(crate) use lanes::{Lanes, Register, WIDEST};
 pub use network::{Activation, Network};
-pub(crate) use pair::Pair;
+pub(crate) use pair::{Abreast, Pair};
 pub(crate) use stage::Inputs;
 pub use stage::Stage;
 pub use weights::{Gradient, Table, Weights};

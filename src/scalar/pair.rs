@@ -14,6 +14,12 @@ use crate::noise::{Row, normal};
 #[derive(Clone, Copy)]
 pub(crate) struct Pair<T>(pub(crate) T, pub(crate) T);
 
+/// Two side by side, or one where nothing is optimised: see `build.rs`.
+#[cfg(optimised)]
+pub(crate) type Abreast<T> = Pair<T>;
+#[cfg(not(optimised))]
+pub(crate) type Abreast<T> = T;
+
 macro_rules! arithmetic {
     ($($op:ident $method:ident $assign:ident $assign_method:ident;)*) => {$(
         impl<V: Vector> $op for Pair<V> {

@@ -50,14 +50,7 @@ pub struct Stage<'a, R> {
 impl<'a, R: Real> Stage<'a, R> {
     /// Time step `index`, `dt` seconds long, with no parameters, references or fields.
     pub fn new(index: usize, dt: f32) -> Self {
-        Self::over(Inputs {
-            params: &[],
-            param_stride: 0,
-            reference: &[],
-            time: index as f32,
-            dt,
-            fields: LookUps::NONE,
-        })
+        Self::over(Inputs { time: index as f32, dt, ..Inputs::NOW })
     }
 
     #[inline(always)]

@@ -6,15 +6,11 @@ use pulp::{Simd, WithSimd};
 
 use super::isa::Isa;
 use crate::noise::Row;
-use crate::scalar::{Lanes, Pair, Register};
+use crate::scalar::{Abreast, Lanes, Pair, Register};
 use crate::update::{ANTITHETIC, TILE, Update};
 
-/// The rows of a tile that are drawn side by side: four registers, which on AVX-512 are all of it. (One where nothing is
-/// optimised: see `build.rs`.)
-#[cfg(optimised)]
-type Side<S> = Pair<Two<S>>;
-#[cfg(not(optimised))]
-type Side<S> = Lanes<S>;
+/// The rows of a tile that are drawn side by side: four registers, which on AVX-512 are all of it.
+type Side<S> = Abreast<Abreast<Lanes<S>>>;
 
 type Two<S> = Pair<Lanes<S>>;
 

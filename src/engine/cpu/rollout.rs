@@ -8,7 +8,7 @@ use super::draw::{Draw, mirrored};
 use super::isa::{Isa, WithModel};
 use crate::model::Model;
 use crate::scalar::math::{Vector, finite};
-use crate::scalar::{Inputs, Lanes, Mask, Pair, Real, Register, Stage};
+use crate::scalar::{Abreast, Inputs, Lanes, Mask, Pair, Real, Register, Stage};
 use crate::update::{
     ANTITHETIC, CONTROL_COST, DEMONSTRATED, GIVEN, LIMITED, NOMINAL_FIRST, Problem, SPREAD, TILE, Update,
 };
@@ -35,7 +35,7 @@ pub(crate) fn extremes<S: Simd>(scores: &[f32], rows: usize) -> Extremes {
     let number = Lanes::<S>::from;
     let mut all = NO_EXTREMES.map(number);
     for lane in (0..TILE.min(rows)).step_by(Lanes::<S>::COUNT) {
-        let real = number(rows as f32).gt(Lanes::place() + lane as f32);
+        let real = number(rows as f32).gt(Lanes::of_integer(Lanes::<S>::counting(lane as u32)));
         let (cost, second) = (Lanes::<S>::load(&scores[lane..]), Lanes::<S>::load(&scores[2 * TILE + lane..]));
         let (costs, seconds) = (real & finite(cost), real & finite(second));
         all[0] = Lanes::choose(costs, cost.min(all[0]), all[0]);
@@ -48,14 +48,10 @@ pub(crate) fn extremes<S: Simd>(scores: &[f32], rows: usize) -> Extremes {
 /// The rollouts whose steps are written side by side: two registers of them.
 ///
 /// A step is a long chain of dependent operations, and a core looks only so many instructions ahead for something else to do. Of
-/// two chains side by side it sees half as far along each, so that less of what it sees has to wait. (One register where nothing
-/// is optimised: see `build.rs`.)
-#[cfg(optimised)]
-type Abreast<S> = Pair<Lanes<S>>;
-#[cfg(not(optimised))]
-type Abreast<S> = Lanes<S>;
+/// two chains side by side it sees half as far along each, so that less of what it sees has to wait.
+type Rolled<S> = Abreast<Lanes<S>>;
 
-/// How many [`Abreast`] take turns, at most. The next steps of the others fill what each still leaves idle.
+/// How many [`Rolled`] take turns, at most. The next steps of the others fill what each still leaves idle.
 const FLIGHTS: usize = 4;
 
 /// One tile of rows to draw and score.
@@ -158,8 +154,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>> WithModel<D> for Roll<'_, N
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, _: S, model: &D, inputs: &[f32]) -> Extremes {
-        for lane in (0..TILE).step_by(flights::<Abreast<S>>() * Abreast::<S>::COUNT) {
-            self.rollouts::<Abreast<S>, D>(model, inputs, lane);
+        for lane in (0..TILE).step_by(flights::<Rolled<S>>() * Rolled::<S>::COUNT) {
+            self.rollouts::<Rolled<S>, D>(model, inputs, lane);
         }
         extremes::<S>(self.tile.scores, self.tile.update.rows as usize - self.tile.first)
     }
@@ -237,6 +233,7 @@ fn shape<V: Register, const M: usize>(tile: &mut Tile<'_>, lane: usize) {
     }
 }
 
+/// Shapes them as these flags say, with this factor of the covariance, which may be `diagonal`.
 #[inline(always)]
 fn shape_as<V: Register, const M: usize>(
     tile: &mut Tile<'_>,
@@ -255,7 +252,7 @@ fn shape_as<V: Register, const M: usize>(
     let high = &inputs[layout.high()..][..M];
     let precision = &inputs[layout.precision()..][..M * M];
     let mut cost = zero;
-    let steps = tile.rows[..width * TILE].chunks_exact_mut(M * TILE).zip(nominal.chunks_exact(M));
+    let steps = tile.rows[..width * TILE].chunks_exact_mut(M * TILE).zip(nominal[..width].chunks_exact(M));
     for (t, (columns, centre)) in steps.enumerate() {
         let mut u = [zero; M];
         for m in 0..M {

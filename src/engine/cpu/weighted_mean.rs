@@ -216,18 +216,17 @@ fn add_tile<S: Simd>(
     let Some(first) = (0..TILE).step_by(WIDEST).find(counts) else { return };
     let last = (first..TILE).step_by(WIDEST).rfind(counts).unwrap_or(first);
     let rows = first..last + WIDEST;
-    match (rows == (0..TILE), second.is_empty()) {
-        // Bounds that are known when it is compiled need not be checked for every coordinate.
-        (true, true) => add_rows::<S, false>(weights, 0..TILE, tile, about, mean, second),
-        (true, false) => add_rows::<S, true>(weights, 0..TILE, tile, about, mean, second),
-        (false, true) => add_rows::<S, false>(weights, rows, tile, about, mean, second),
-        (false, false) => add_rows::<S, true>(weights, rows, tile, about, mean, second),
+    // Bounds that are known when it is compiled need not be checked for every coordinate.
+    if rows == (0..TILE) {
+        add_rows::<S>(weights, 0..TILE, tile, about, mean, second);
+    } else {
+        add_rows::<S>(weights, rows, tile, about, mean, second);
     }
 }
 
-/// The same for the rows that count; `SQUARES`: whether there is a second moment.
+/// The same for the rows that count.
 #[inline(always)]
-fn add_rows<S: Simd, const SQUARES: bool>(
+fn add_rows<S: Simd>(
     weights: &[f32; TILE],
     rows: Range<usize>,
     tile: &[f32],
@@ -235,10 +234,9 @@ fn add_rows<S: Simd, const SQUARES: bool>(
     mean: &mut [f32],
     second: &mut [f32],
 ) {
-    let zero = Lanes::<S>::from(0.0);
-    let (columns, _) = tile.as_chunks::<TILE>();
-    for (d, (column, mean)) in columns.iter().zip(mean).enumerate() {
-        let about = if SQUARES { about.get(d).map_or(0.0, |x| *x) } else { 0.0 };
+    let (zero, squares) = (Lanes::<S>::from(0.0), !second.is_empty());
+    for (d, column) in tile.as_chunks::<TILE>().0.iter().enumerate() {
+        let about = about.get(d).map_or(0.0, |x| *x);
         let (mut sum, mut square) = ([zero; WIDEST], [zero; WIDEST]);
         for row in rows.clone().step_by(WIDEST) {
             for part in 0..Lanes::<S>::PARTS {
@@ -246,14 +244,14 @@ fn add_rows<S: Simd, const SQUARES: bool>(
                 let (w, v) = (Lanes::load(&weights[lane..]), Lanes::load(&column[lane..]));
                 let v = Lanes::choose(w.is_eq(zero), zero, v);
                 sum[part] = w.mul_add(v, sum[part]);
-                if SQUARES {
+                if squares {
                     let off = v - about;
                     square[part] = (w * off).mul_add(off, square[part]);
                 }
             }
         }
-        *mean += Lanes::sum(sum);
-        if SQUARES {
+        mean[d] += Lanes::sum(sum);
+        if squares {
             second[d] += Lanes::sum(square);
         }
     }

@@ -2,9 +2,8 @@
 //! code and not its length.
 //!
 //! The code calls `weight(i)` and `accumulate(i, value)`, which `shaders/episode.wgsl` has, and `several(n)`, which is n and comes
-//! from `src/engine/gpu/source.rs`. Hidden units live in arrays of one
-//! invocation. Without derivatives the first hidden layer needs none: each of its units is added to the sums of the next layer
-//! as soon as it is known.
+//! from `src/engine/gpu/source.rs`. Hidden units live in arrays of one invocation. Without derivatives the first hidden layer needs
+//! none: each of its units is added to the sums of the next layer as soon as it is known.
 
 use std::fmt::Write;
 
