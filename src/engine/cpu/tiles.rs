@@ -9,7 +9,7 @@ use super::isa::Isa;
 use super::rollout::{Extremes, Rollout, SCORES, Tile};
 use super::threads::{Pace, Team};
 use super::weigh::{Found, Weigh};
-use super::weighted_mean::{Add, NEGLIGIBLE, join_all, join_tile};
+use super::weighted_mean::{Add, join_all, join_tile};
 use crate::update::{INVALID, Problem, Sums, TILE, Update};
 
 /// Tiles whose average is formed at a stretch. No more than there is work for in many threads, and no fewer than keep the parts
@@ -111,7 +111,7 @@ impl Tiles<'_> {
                 for (j, log_weights) in log_weights.as_chunks::<TILE>().0.iter().enumerate() {
                     let mut log_weights = *log_weights;
                     let scales = join_tile(self.isa, self.update, found.reference, &mut log_weights, sums);
-                    if scales[1] >= NEGLIGIBLE {
+                    if scales[1] > 0.0 {
                         self.rollout.draw(self.isa, self.tile(i * tiles + j, rows, scores));
                     }
                     self.add(scales, &mut log_weights, rows, moments);
@@ -123,7 +123,7 @@ impl Tiles<'_> {
 
     /// Adds the rows of a tile to the moments, if they count beside what is there.
     fn add(&self, scales: [f32; 2], weights: &mut [f32; TILE], rows: &[f32], moments: &mut [f32]) {
-        if scales[1] >= NEGLIGIBLE {
+        if scales[1] > 0.0 {
             let about = self.problem.nominal;
             self.isa.run(Add { update: self.update, about, weights, rows, scales, moments });
         }

@@ -1,6 +1,7 @@
 //! The weighted mean: one pass over the rows in groups, each relative to its own largest log-weight, then a merge in fixed
 //! order. Twins: `shaders/group.wgsl`, `mean_of_rows.wgsl`, `mean_of_draws.wgsl` and `merge.wgsl`.
 
+use std::f32::consts::LN_2;
 use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
@@ -11,9 +12,16 @@ use crate::scalar::math::{Vector, exp, finite};
 use crate::scalar::{Lanes, Real, Register, WIDEST};
 use crate::update::{GROUP, INVALID, MASKED, SIGNED, Sums, TILE, Update};
 
-/// A row that weighs less than this part of the heaviest one of its group or tile, or of those before it, is not added to the mean:
-/// all rows that there can be, 2²⁵, would change it by less than rounding does. Twin: NEGLIGIBLE in `shaders/group.wgsl`.
-pub(crate) const NEGLIGIBLE: f32 = 1.0 / (1_u64 << 48) as f32;
+/// What weighs less than 2⁻⁴⁸ of the heaviest row of its group or tile, or of those before it, weighs nothing: all rows that there
+/// can be, 2²⁵, would change the mean by less than rounding does. (And what it adds, or its square, could be subnormal: some
+/// processors take a hundred times as long for that.) Twin: NEGLIGIBLE in `shaders/group.wgsl`.
+const LN_NEGLIGIBLE: f32 = -48.0 * LN_2;
+
+/// The weight of something of this log-weight, relative to another of `max`.
+fn relative(log_weight: f32, max: f32) -> f32 {
+    let below = log_weight - max;
+    if log_weight > MASKED && below > LN_NEGLIGIBLE { exp(below) } else { 0.0 }
+}
 
 /// Numbers that a partial result starts with: its [`Sums`].
 pub(crate) const HEADER: usize = size_of::<Sums>() / size_of::<f32>();
@@ -59,14 +67,14 @@ impl WithSimd for Group<'_> {
             for part in 0..Lanes::<S>::PARTS {
                 let chunk = &mut chunk[part * Lanes::<S>::COUNT..];
                 let log_weight = Lanes::<S>::load(chunk);
-                let counts = log_weight.gt(MASKED);
-                let weight = Lanes::choose(counts, exp(log_weight - max), number(0.0));
+                let below = (log_weight - max).max(LN_NEGLIGIBLE);
+                let weight = Lanes::choose(below.gt(LN_NEGLIGIBLE), exp(below), number(0.0));
                 sum[part] += weight;
                 squares[part] = match self.second {
                     Second::Squares => weight.mul_add(weight, squares[part]),
-                    Second::Logs => weight.mul_add(Lanes::choose(counts, log_weight - max, number(0.0)), squares[part]),
+                    Second::Logs => weight.mul_add(below, squares[part]),
                 };
-                logs[part] += Lanes::choose(counts, log_weight, number(0.0));
+                logs[part] += Lanes::choose(log_weight.gt(MASKED), log_weight, number(0.0));
                 valid[part] += Lanes::choose(log_weight.gt(INVALID), number(1.0), number(0.0));
                 weight.store(chunk);
             }
@@ -97,7 +105,7 @@ pub(crate) fn merge(groups: &[Sums], second: Second) -> Sums {
     let max = groups.iter().fold(MASKED, |max, group| max.max(group.max));
     let mut all = Sums { max, ..Sums::NONE };
     for group in groups {
-        let scale = if group.max > MASKED { exp(group.max - max) } else { 0.0 };
+        let scale = relative(group.max, max);
         all.sum += scale * group.sum;
         all.squares += match second {
             Second::Squares => scale * scale * group.squares,
@@ -170,10 +178,8 @@ impl Rows<'_> {
     fn in_tiles<S: Simd>(&self, weights: &[f32; GROUP], mean: &mut [f32], second: &mut [f32]) {
         let width = self.update.width as usize;
         let tiles = self.rows[self.first * width..].chunks_exact(TILE * width);
-        // Signed weights are relative to nothing.
-        let least = if self.update.has(SIGNED) { f32::MIN_POSITIVE } else { NEGLIGIBLE };
         for (weights, tile) in weights.as_chunks::<TILE>().0.iter().zip(tiles) {
-            add_tile::<S>(weights, least, tile, self.about, mean, second);
+            add_tile::<S>(weights, tile, self.about, mean, second);
         }
     }
 
@@ -201,17 +207,16 @@ impl Rows<'_> {
 }
 
 /// Adds the rows of a tile times their weights to the mean, and their squares about something to the second moment if there
-/// is one. A row of no weight may hold anything; of [`WIDEST`] rows that all weigh less than `least` nothing is added.
+/// is one. A row of no weight may hold anything.
 #[inline(always)]
 fn add_tile<S: Simd>(
     weights: &[f32; TILE],
-    least: f32,
     tile: &[f32],
     about: &[f32],
     mean: &mut [f32],
     second: &mut [f32],
 ) {
-    let counts = |row: &usize| weights[*row..][..WIDEST].iter().any(|w| w.abs() >= least);
+    let counts = |row: &usize| weights[*row..][..WIDEST].iter().any(|w| *w != 0.0);
     // From the first rows that count to the last.
     let Some(first) = (0..TILE).step_by(WIDEST).find(counts) else { return };
     let last = (first..TILE).step_by(WIDEST).rfind(counts).unwrap_or(first);
@@ -386,8 +391,7 @@ fn join(update: &Update, all: &mut Sums, more: &Sums) -> [f32; 2] {
     let lower = |sums: &Sums| (sums.reference - reference) * update.cost_scale / update.temperature;
     let max_of = |sums: &Sums| if sums.max > MASKED { (sums.max - lower(sums)).max(MASKED) } else { MASKED };
     let max = max_of(all).max(max_of(more));
-    let scale = |sums: &Sums| if max_of(sums) > MASKED { exp(max_of(sums) - max) } else { 0.0 };
-    let [old, new] = [scale(all), scale(more)];
+    let [old, new] = [relative(max_of(all), max), relative(max_of(more), max)];
     // Rows below `MASKED` are left out of it.
     let logs = |sums: &Sums| {
         if max_of(sums) > MASKED { sums.logs - lower(sums) * sums.valid as f32 } else { 0.0 }
@@ -428,7 +432,7 @@ impl WithSimd for Add<'_> {
             weights.iter_mut().for_each(|weight| *weight *= new);
         }
         let (mean, second) = moments.split_at_mut(update.width as usize);
-        add_tile::<S>(weights, NEGLIGIBLE, rows, about, mean, second);
+        add_tile::<S>(weights, rows, about, mean, second);
     }
 }
 
@@ -479,11 +483,11 @@ impl WeightedMean<'_> {
         }
         mean.fill(0.0);
         for partial in partials.chunks(len) {
-            let max = header(partial).max;
-            if max <= MASKED {
+            let part = relative(header(partial).max, all.max);
+            if part == 0.0 {
                 continue;
             }
-            let scale = exp(max - all.max) / all.sum;
+            let scale = part / all.sum;
             for (mean, part) in mean.iter_mut().zip(&partial[HEADER..]) {
                 *mean = part.mul_add(scale, *mean);
             }
