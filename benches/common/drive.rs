@@ -33,7 +33,9 @@ pub struct DriveCost {
 impl Cost<3, 2> for DriveCost {
     #[inline(always)]
     fn cost<R: Real>(&self, at: &Stage<R>, pose: [R; 3], u: [R; 2]) -> R {
-        at.sample(0, pose[0], pose[1]).mul_add(self.map, self.pose.cost(at, pose, u))
+        // The look-up last: while the rest is worked out, the samples that it brings would be in its way.
+        let away = self.pose.cost(at, pose, u);
+        at.sample(0, pose[0], pose[1]).mul_add(self.map, away)
     }
 }
 

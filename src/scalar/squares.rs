@@ -85,14 +85,12 @@ pub(crate) unsafe fn gather<S: Simd>(samples: &[f32], first: S::u32s) -> [S::f32
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 #[inline(always)]
 unsafe fn sixteen(simd: pulp::core_arch::x86::Avx512f, samples: &[f32], first: &[u32], j: usize) -> arch::__m512 {
-    // SAFETY: the caller's promise is the same. The indices are read from memory whatever the compiler thinks of it: to take
-    // sixteen of them out of a register takes longer. (Eight do not, and they leave the compiler more to work with.)
+    // SAFETY: the caller's promise is the same.
     unsafe {
-        let index = |lane: usize| first.as_ptr().add(lane).read_volatile();
-        let all = simd._mm512_castps128_ps512(square(samples, index(j)));
-        let all = simd._mm512_insertf32x4::<1>(all, square(samples, index(j + 4)));
-        let all = simd._mm512_insertf32x4::<2>(all, square(samples, index(j + 8)));
-        simd._mm512_insertf32x4::<3>(all, square(samples, index(j + 12)))
+        let all = simd._mm512_castps128_ps512(square(samples, first[j]));
+        let all = simd._mm512_insertf32x4::<1>(all, square(samples, first[j + 4]));
+        let all = simd._mm512_insertf32x4::<2>(all, square(samples, first[j + 8]));
+        simd._mm512_insertf32x4::<3>(all, square(samples, first[j + 12]))
     }
 }
 
