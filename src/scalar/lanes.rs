@@ -231,6 +231,9 @@ impl<S: Simd> Vector for Lanes<S> {
     type Words = [S::u32s; 2];
     type Truth = LaneMask<S>;
 
+    // With AVX-512 there are twice as many registers.
+    const DRAWN: usize = if S::F32_LANES == WIDEST { 4 } else { 2 };
+
     #[inline(always)]
     fn bits(self) -> S::u32s {
         token::<S>().transmute_u32s_f32s(self.0)

@@ -43,6 +43,9 @@ pub trait Vector:
 
     /// How many registers there are side by side.
     const REGISTERS: usize = 1;
+    /// How many draw their rows side by side: one alone is a long chain, and the words of more do not fit into the registers that the
+    /// processor has.
+    const DRAWN: usize = 2;
 
     fn bits(self) -> Self::Bits;
     fn from_bits(bits: Self::Bits) -> Self;

@@ -111,6 +111,7 @@ impl<V: Vector> Vector for Pair<V> {
     type Truth = Pair<V::Truth>;
 
     const REGISTERS: usize = 2 * V::REGISTERS;
+    const DRAWN: usize = V::DRAWN;
 
     both! {
         fn from_bits(bits: Self::Bits) -> Self;
@@ -156,10 +157,9 @@ impl<V: Vector> Vector for Pair<V> {
         let ((low0, high0), (low1, high1)) = (V::words_mul(a.0, b), V::words_mul(a.1, b));
         (Pair(low0, low1), Pair(high0, high1))
     }
-    /// Two registers at a time: one alone is a long chain, and the words of four do not fit into the registers there are.
     #[inline(always)]
     fn normals(rows: &Row<Self>, block: u32) -> [Self; 4] {
-        if Self::REGISTERS <= 2 {
+        if Self::REGISTERS <= Self::DRAWN {
             return normal::of_words(rows.block(block));
         }
         let (first, second) = rows.split();
