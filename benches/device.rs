@@ -16,10 +16,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::{Parser, ValueEnum};
 use common::{Plan, cart_pole, median};
+use gibbs::check::Arithmetic;
 use gibbs::models::{
     Bicycle, CartPole, DifferentialDrive, DoubleIntegrator, Pendulum, PlanarQuadrotor, Quadrotor, Unicycle,
 };
 use gibbs::{Backend, Engine, Model, MppiOptions};
+use pulp::{Arch, Simd, WithSimd};
 
 #[derive(Parser)]
 struct Arguments {
@@ -282,40 +284,113 @@ fn start(engine: &Engine) -> Result<()> {
     Ok(())
 }
 
-/// The clock of this core, in GHz: a product of integers and an exclusive or, which wait for each other, take four cycles.
-fn clock_rate() -> f64 {
-    const TURNS: u64 = 20_000_000;
-    let once = || {
-        let (clock, factor) = (Instant::now(), std::hint::black_box(0x9E37_79B9_7F4A_7C15_u64));
-        let last = (0..TURNS).fold(1_u64, |value, _| value.wrapping_mul(factor) ^ factor);
-        std::hint::black_box(last);
-        4.0 * TURNS as f64 / clock.elapsed().as_secs_f64() * 1e-9
-    };
-    (0..5).map(|_| once()).fold(0.0, f64::max)
+/// What this core can do with vectors when nothing waits, in nanoseconds an instruction.
+struct Core {
+    /// Of products, one after the other.
+    product: f64,
+    /// Of all kinds, side by side.
+    any: f64,
+    /// A cycle: a product that waits for the one before takes four. (With wide registers a core may have a slower clock.)
+    cycle: f64,
 }
 
-/// The arithmetic of a step, and the cycles that it takes on one thread.
+impl Core {
+    const TURNS: usize = 200_000;
+
+    fn measure() -> Self {
+        // The least of several, since this machine may have other things to do.
+        let least = |time: fn() -> f64| (0..50).map(|_| time()).fold(f64::INFINITY, f64::min);
+        Self {
+            product: least(|| Arch::new().dispatch(Chains::<12>)),
+            any: least(|| Arch::new().dispatch(Mixture)),
+            cycle: least(|| Arch::new().dispatch(Chains::<1>)) / 4.0,
+        }
+    }
+
+    /// The least time of a step.
+    fn least(&self, step: &Arithmetic) -> f64 {
+        (step.total() * self.any).max((step.multiply + step.product) * self.product)
+    }
+}
+
+/// `N` chains of products, which know nothing of each other.
+struct Chains<const N: usize>;
+
+impl<const N: usize> WithSimd for Chains<N> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> f64 {
+        let [half, mut all] = [simd.splat_f32s(0.5), simd.splat_f32s(1.0)].map(std::hint::black_box).map(|x| [x; N]);
+        let clock = Instant::now();
+        for _ in 0..Core::TURNS {
+            for i in 0..N {
+                all[i] = simd.mul_add_e_f32s(all[i], half[i], half[i]);
+            }
+        }
+        std::hint::black_box(all);
+        1e9 * clock.elapsed().as_secs_f64() / (Core::TURNS * N) as f64
+    }
+}
+
+/// Six products, four sums and six operations on integers, in as many chains as there are registers for: sixteen instructions in
+/// four cycles, if the core has where to do them.
+struct Mixture;
+
+impl WithSimd for Mixture {
+    type Output = f64;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> f64 {
+        let [half, one] = [simd.splat_f32s(0.5), simd.splat_f32s(1.0)].map(std::hint::black_box);
+        let [mask, step] = [simd.splat_u32s(0x5555_5555), simd.splat_u32s(3)].map(std::hint::black_box);
+        let (mut products, mut sums, mut words) = ([one; 6], [one; 4], [mask; 3]);
+        let clock = Instant::now();
+        for _ in 0..Core::TURNS {
+            for product in &mut products {
+                *product = simd.mul_add_e_f32s(*product, half, half);
+            }
+            for sum in &mut sums {
+                *sum = simd.add_f32s(*sum, half);
+            }
+            for word in &mut words {
+                *word = simd.add_u32s(simd.xor_u32s(*word, mask), step);
+            }
+        }
+        std::hint::black_box((products, sums, words));
+        1e9 * clock.elapsed().as_secs_f64() / (Core::TURNS * 16) as f64
+    }
+}
+
+/// The arithmetic of a step beside the time that it takes on one thread.
 fn floor(engine: &Engine) -> Result<()> {
     const K: usize = 1024;
     let lanes = gibbs::check::lanes(engine) as f64;
-    let rate = clock_rate();
+    let core = Core::measure();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
     let mut rows = Vec::new();
     for (task, step) in common::TASKS.iter().zip(common::arithmetic()) {
-        let time = pool.install(|| measure(&mut (task.on)(engine, K, T))[4]).unwrap_or_default();
-        let cycles = 1e9 * time.as_secs_f64() * rate * lanes / (K * T) as f64;
-        // Four instructions a cycle, two of them products, is what the widest cores do.
-        let least = (step.total() / 4.0).max((step.multiply + step.product) / 2.0);
-        let cells = [step.multiply, step.add, step.divide, step.product, step.integer, step.select, step.sample];
-        let cells = cells.into_iter().chain([step.total(), cycles, step.total() / cycles, least, cycles / least]);
-        rows.push([task.name.to_owned()].into_iter().chain(cells.map(|cell| format!("{cell:.1}"))).collect());
+        // The least, too.
+        let times = pool.install(|| {
+            let mut plan = (task.on)(engine, K, T);
+            (0..1000).map(|_| plan().total).min().unwrap_or_default()
+        });
+        let time = 1e9 * times.as_secs_f64() * lanes / (K * T) as f64;
+        let least = core.least(&step);
+        let counts = [step.multiply, step.add, step.divide, step.product, step.integer, step.select, step.sample];
+        let cells = counts.into_iter().chain([step.total()]).map(|count| format!("{count:.1}"));
+        let times = [time, step.total() * core.cycle / time, least, time / least].map(|cell| format!("{cell:.2}"));
+        rows.push([task.name.to_owned()].into_iter().chain(cells).chain(times).collect());
     }
     let head = [
-        "", "multiply", "add", "divide", "product", "integer", "select", "sample", "all", "cycles", "a cycle", "least",
+        "", "multiply", "add", "divide", "product", "integer", "select", "sample", "all", "ns", "a cycle", "least",
         "ratio",
     ];
+    let [any, product] = [core.any, core.product].map(|time| core.cycle / time);
     let title = format!(
-        "vector instructions of a step of {lanes} rollouts, and cycles of a whole plan, K = {K}, T = {T}, at {rate:.2} GHz"
+        "vector instructions of a step of {lanes} rollouts, and nanoseconds of a whole plan, K = {K}, T = {T}; this core does {any:.1} \
+         instructions a cycle, {product:.1} of them products, at {:.2} GHz",
+        1.0 / core.cycle
     );
     print(&title, &head, &rows);
     Ok(())

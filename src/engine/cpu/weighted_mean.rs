@@ -209,13 +209,7 @@ impl Rows<'_> {
 /// Adds the rows of a tile times their weights to the mean, and their squares about something to the second moment if there
 /// is one. A row of no weight may hold anything.
 #[inline(always)]
-fn add_tile<S: Simd>(
-    weights: &[f32; TILE],
-    tile: &[f32],
-    about: &[f32],
-    mean: &mut [f32],
-    second: &mut [f32],
-) {
+fn add_tile<S: Simd>(weights: &[f32; TILE], tile: &[f32], about: &[f32], mean: &mut [f32], second: &mut [f32]) {
     let counts = |row: &usize| weights[*row..][..WIDEST].iter().any(|w| *w != 0.0);
     // From the first rows that count to the last.
     let Some(first) = (0..TILE).step_by(WIDEST).find(counts) else { return };
