@@ -8,7 +8,7 @@ use super::draw::{Draw, mirrored};
 use super::isa::{Isa, WithModel};
 use crate::model::Model;
 use crate::scalar::math::{Vector, finite};
-use crate::scalar::{Abreast, Inputs, Lanes, Mask, Pair, Real, Register, Stage};
+use crate::scalar::{Abreast, Inputs, Lanes, Mask, Pair, Real, Register, Stage, WIDEST};
 use crate::update::{
     ANTITHETIC, CONTROL_COST, DEMONSTRATED, GIVEN, LIMITED, NOMINAL_FIRST, Problem, SPREAD, TILE, Update,
 };
@@ -50,6 +50,12 @@ pub(crate) fn extremes<S: Simd>(scores: &[f32], rows: usize) -> Extremes {
 /// A step is a long chain of dependent operations, and a core looks only so many instructions ahead for something else to do. Of
 /// two chains side by side it sees half as far along each, so that less of what it sees has to wait.
 type Rolled<S> = Abreast<Lanes<S>>;
+
+/// Whether one register of rollouts is better than two: its states stay in registers and those of two do not. (Of the sixteen that
+/// there are without AVX-512, some are in memory in any case.)
+const fn alone<S: Simd>(states: usize) -> bool {
+    S::F32_LANES == WIDEST && states > 8
+}
 
 /// How many [`Rolled`] take turns, at most. The next steps of the others fill what each still leaves idle.
 const FLIGHTS: usize = 4;
@@ -154,17 +160,27 @@ impl<const N: usize, const M: usize, D: Model<N, M>> WithModel<D> for Roll<'_, N
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, _: S, model: &D, inputs: &[f32]) -> Extremes {
-        for lane in (0..TILE).step_by(flights::<Rolled<S>>() * Rolled::<S>::COUNT) {
-            self.rollouts::<Rolled<S>, D>(model, inputs, lane);
+        if const { alone::<S>(N) } {
+            self.rollouts::<Lanes<S>, D>(model, inputs);
+        } else {
+            self.rollouts::<Rolled<S>, D>(model, inputs);
         }
         extremes::<S>(self.tile.scores, self.tile.update.rows as usize - self.tile.first)
     }
 }
 
 impl<const N: usize, const M: usize> Roll<'_, N, M> {
-    /// The rollouts of some registers, from row `lane` of the tile on.
+    /// The rollouts of the tile, as many at a time as take turns.
     #[inline(always)]
-    fn rollouts<V: Register, D: Model<N, M>>(&mut self, model: &D, inputs: &[f32], lane: usize) {
+    fn rollouts<V: Register, D: Model<N, M>>(&mut self, model: &D, inputs: &[f32]) {
+        for lane in (0..TILE).step_by(flights::<V>() * V::COUNT) {
+            self.some::<V, D>(model, inputs, lane);
+        }
+    }
+
+    /// Those from row `lane` on.
+    #[inline(always)]
+    fn some<V: Register, D: Model<N, M>>(&mut self, model: &D, inputs: &[f32], lane: usize) {
         let Self { ends, ref mut tile } = *self;
         let (update, layout) = (tile.update, tile.problem.layout);
         let horizon = update.horizon as usize;
