@@ -87,10 +87,10 @@ pub(crate) unsafe fn gather<S: Simd>(samples: &[f32], first: S::u32s) -> [S::f32
 unsafe fn sixteen(simd: pulp::core_arch::x86::Avx512f, samples: &[f32], first: &[u32], j: usize) -> arch::__m512 {
     // SAFETY: the caller's promise is the same.
     unsafe {
-        let all = simd._mm512_castps128_ps512(square(samples, first[j]));
-        let all = simd._mm512_insertf32x4::<1>(all, square(samples, first[j + 4]));
-        let all = simd._mm512_insertf32x4::<2>(all, square(samples, first[j + 8]));
-        simd._mm512_insertf32x4::<3>(all, square(samples, first[j + 12]))
+        let all = simd._mm512_castps128_ps512(square(samples, at(first, j)));
+        let all = simd._mm512_insertf32x4::<1>(all, square(samples, at(first, j + 4)));
+        let all = simd._mm512_insertf32x4::<2>(all, square(samples, at(first, j + 8)));
+        simd._mm512_insertf32x4::<3>(all, square(samples, at(first, j + 12)))
     }
 }
 
@@ -104,9 +104,18 @@ unsafe fn sixteen(simd: pulp::core_arch::x86::Avx512f, samples: &[f32], first: &
 unsafe fn eight(simd: pulp::core_arch::x86::Avx, samples: &[f32], first: &[u32], j: usize) -> arch::__m256 {
     // SAFETY: the caller's promise is the same.
     unsafe {
-        let all = simd._mm256_castps128_ps256(square(samples, first[j]));
-        simd._mm256_insertf128_ps::<1>(all, square(samples, first[j + 4]))
+        let all = simd._mm256_castps128_ps256(square(samples, at(first, j)));
+        simd._mm256_insertf128_ps::<1>(all, square(samples, at(first, j + 4)))
     }
+}
+
+/// The number in a lane. Two are taken out of a register at once and told apart afterwards, which vector units need not do.
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+#[inline(always)]
+fn at(numbers: &[u32], lane: usize) -> u32 {
+    let twos: &[[u32; 2]] = bytemuck::cast_slice(numbers);
+    let two: u64 = bytemuck::cast(twos[lane / 2]);
+    (two >> (32 * (lane % 2))) as u32
 }
 
 /// Both samples of a pair and of the next.
