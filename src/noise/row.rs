@@ -15,9 +15,9 @@ pub struct Row<V: Vector> {
     high: u32,
     /// The words that go into the third round, as far as they are the row's: the first of the block is left out of the third,
     /// and the fourth is the block's alone.
-    third: [V::Words; 2],
+    third: [V::Bits; 2],
     /// The (low, high) halves of the first product of the third round.
-    product: [V::Words; 2],
+    product: [V::Bits; 2],
 }
 
 impl<V: Vector> Clone for Row<V> {
@@ -43,15 +43,10 @@ fn key_of(key: [u32; 2], round: u32) -> [u32; 2] {
 
 /// One round of the ten.
 #[inline(always)]
-fn round<V: Vector>([a, b, c, d]: [V::Words; 4], key: [u32; 2]) -> [V::Words; 4] {
-    let (low0, high0) = V::words_mul(a, MULTIPLIERS[0]);
-    let (low1, high1) = V::words_mul(c, MULTIPLIERS[1]);
-    [
-        V::words_xor(V::words_xor(high1, b), V::splat_words(key[0])),
-        low1,
-        V::words_xor(V::words_xor(high0, d), V::splat_words(key[1])),
-        low0,
-    ]
+fn round<V: Vector>([a, b, c, d]: [V::Bits; 4], key: [u32; 2]) -> [V::Bits; 4] {
+    let (low0, high0) = V::bits_mul_wide(a, MULTIPLIERS[0]);
+    let (low1, high1) = V::bits_mul_wide(c, MULTIPLIERS[1]);
+    [V::bits_xor_of(high1, b, V::splat_bits(key[0])), low1, V::bits_xor_of(high0, d, V::splat_bits(key[1])), low0]
 }
 
 impl<V: Vector> Row<V> {
@@ -59,11 +54,11 @@ impl<V: Vector> Row<V> {
     #[inline(always)]
     pub(crate) fn new(row: V::Bits, update: u32, stream: u32, key: [u32; 2]) -> Self {
         let (low, high) = halves(update, MULTIPLIERS[1]);
-        let (by_row_low, by_row_high) = V::words_mul(V::words(row), MULTIPLIERS[0]);
-        let second = V::words_xor(by_row_high, V::splat_words(stream ^ key[1]));
-        let (c1, second_high) = V::words_mul(second, MULTIPLIERS[1]);
-        let c0 = V::words_xor(second_high, V::splat_words(low ^ key_of(key, 1)[0]));
-        let (third_low, third_high) = V::words_mul(c0, MULTIPLIERS[0]);
+        let (by_row_low, by_row_high) = V::bits_mul_wide(row, MULTIPLIERS[0]);
+        let second = V::bits_xor(by_row_high, V::splat_bits(stream ^ key[1]));
+        let (c1, second_high) = V::bits_mul_wide(second, MULTIPLIERS[1]);
+        let c0 = V::bits_xor(second_high, V::splat_bits(low ^ key_of(key, 1)[0]));
+        let (third_low, third_high) = V::bits_mul_wide(c0, MULTIPLIERS[0]);
         Self { key, high, third: [c1, by_row_low], product: [third_low, third_high] }
     }
 
@@ -73,13 +68,13 @@ impl<V: Vector> Row<V> {
         let [c1, c2] = self.third;
         let [low0, high0] = self.product;
         let (c3, by_block) = halves(self.high ^ block ^ self.key[0], MULTIPLIERS[0]);
-        let c2 = V::words_xor(c2, V::splat_words(by_block ^ key_of(self.key, 1)[1]));
-        let (low1, high1) = V::words_mul(c2, MULTIPLIERS[1]);
+        let c2 = V::bits_xor(c2, V::splat_bits(by_block ^ key_of(self.key, 1)[1]));
+        let (low1, high1) = V::bits_mul_wide(c2, MULTIPLIERS[1]);
         let third = key_of(self.key, 2);
         let mut words = [
-            V::words_xor(high1, V::words_xor(c1, V::splat_words(third[0]))),
+            V::bits_xor_of(high1, c1, V::splat_bits(third[0])),
             low1,
-            V::words_xor(high0, V::splat_words(c3 ^ third[1])),
+            V::bits_xor(high0, V::splat_bits(c3 ^ third[1])),
             low0,
         ];
         // Written out, because a loop would move the words around and the compiler leaves it a loop.
@@ -90,8 +85,7 @@ impl<V: Vector> Row<V> {
         words = round::<V>(words, key_of(self.key, 7));
         words = round::<V>(words, key_of(self.key, 8));
         words = round::<V>(words, key_of(self.key, 9));
-        let [a, b, c, d] = words;
-        [V::bits_of(a), V::bits_of(b), V::bits_of(c), V::bits_of(d)]
+        words
     }
 }
 

@@ -4,10 +4,11 @@ use std::ops::{Add, AddAssign, BitAnd, BitOr, Div, DivAssign, Mul, MulAssign, Ne
 
 use pulp::Simd;
 
-use super::math::{Vector, by_top_bit, floor, index, positive};
+use super::instructions::by_instructions;
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-use super::words::cast;
-use super::words::{self, by_instructions};
+use super::instructions::cast;
+use super::math::{Vector, by_top_bit, floor, index, positive};
+use super::mul_wide::mul_wide;
 use super::{Mask, sealed, squares};
 
 /// The token that proves that the instructions of `S` are there.
@@ -227,8 +228,6 @@ impl<S: Simd> sealed::Sealed for Lanes<S> {}
 
 impl<S: Simd> Vector for Lanes<S> {
     type Bits = S::u32s;
-    /// See [`words`].
-    type Words = [S::u32s; 2];
     type Truth = LaneMask<S>;
 
     // With AVX-512 there are twice as many registers.
@@ -279,24 +278,8 @@ impl<S: Simd> Vector for Lanes<S> {
         LaneMask(token::<S>().equal_u32s(a, b))
     }
     #[inline(always)]
-    fn words(bits: S::u32s) -> [S::u32s; 2] {
-        words::spread::<S>(bits)
-    }
-    #[inline(always)]
-    fn bits_of(words: [S::u32s; 2]) -> S::u32s {
-        words::gather::<S>(words)
-    }
-    #[inline(always)]
-    fn splat_words(bits: u32) -> [S::u32s; 2] {
-        [token::<S>().splat_u32s(bits); 2]
-    }
-    #[inline(always)]
-    fn words_xor([a0, a1]: [S::u32s; 2], [b0, b1]: [S::u32s; 2]) -> [S::u32s; 2] {
-        [token::<S>().xor_u32s(a0, b0), token::<S>().xor_u32s(a1, b1)]
-    }
-    #[inline(always)]
-    fn words_mul(a: [S::u32s; 2], b: u32) -> ([S::u32s; 2], [S::u32s; 2]) {
-        words::multiply::<S>(a, b)
+    fn bits_mul_wide(a: S::u32s, b: u32) -> (S::u32s, S::u32s) {
+        mul_wide::<S>(a, b)
     }
     #[inline(always)]
     fn lower(self, other: Self) -> Self {

@@ -37,8 +37,6 @@ pub trait Vector:
 {
     /// The bits of the number, as unsigned integers.
     type Bits: Copy;
-    /// Words on their way through Philox, however they are multiplied best.
-    type Words: Copy;
     type Truth: Mask;
 
     /// How many registers there are side by side.
@@ -58,13 +56,14 @@ pub trait Vector:
     fn bits_shl(a: Self::Bits, by: u32) -> Self::Bits;
     fn bits_shr(a: Self::Bits, by: u32) -> Self::Bits;
     fn bits_eq(a: Self::Bits, b: Self::Bits) -> Self::Truth;
-
-    fn words(bits: Self::Bits) -> Self::Words;
-    fn bits_of(words: Self::Words) -> Self::Bits;
-    fn splat_words(bits: u32) -> Self::Words;
-    fn words_xor(a: Self::Words, b: Self::Words) -> Self::Words;
+    /// Of three, which AVX-512 does at once.
+    #[inline(always)]
+    fn bits_xor_of(a: Self::Bits, b: Self::Bits, c: Self::Bits) -> Self::Bits {
+        Self::bits_xor(Self::bits_xor(a, b), c)
+    }
     /// The (low, high) halves of the 64-bit product.
-    fn words_mul(a: Self::Words, b: u32) -> (Self::Words, Self::Words);
+    fn bits_mul_wide(a: Self::Bits, b: u32) -> (Self::Bits, Self::Bits);
+
     /// The draws of a block of some rows.
     #[inline(always)]
     fn normals(rows: &Row<Self>, block: u32) -> [Self; 4] {
@@ -480,7 +479,6 @@ impl Mask for bool {
 
 impl Vector for f32 {
     type Bits = u32;
-    type Words = u32;
     type Truth = bool;
 
     #[inline(always)]
@@ -528,23 +526,7 @@ impl Vector for f32 {
         a == b
     }
     #[inline(always)]
-    fn words(bits: u32) -> u32 {
-        bits
-    }
-    #[inline(always)]
-    fn bits_of(words: u32) -> u32 {
-        words
-    }
-    #[inline(always)]
-    fn splat_words(bits: u32) -> u32 {
-        bits
-    }
-    #[inline(always)]
-    fn words_xor(a: u32, b: u32) -> u32 {
-        a ^ b
-    }
-    #[inline(always)]
-    fn words_mul(a: u32, b: u32) -> (u32, u32) {
+    fn bits_mul_wide(a: u32, b: u32) -> (u32, u32) {
         let product = u64::from(a) * u64::from(b);
         (product as u32, (product >> 32) as u32)
     }

@@ -35,8 +35,10 @@
 
 mod dual;
 mod escape;
+mod instructions;
 mod lanes;
 pub(crate) mod math;
+mod mul_wide;
 mod network;
 mod pair;
 mod squares;
@@ -44,7 +46,6 @@ mod stage;
 pub(crate) mod tally;
 pub(crate) mod trace;
 mod weights;
-mod words;
 
 use std::ops::{Add, AddAssign, BitAnd, BitOr, Div, DivAssign, Mul, MulAssign, Neg, Not, Sub, SubAssign};
 

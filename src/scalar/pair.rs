@@ -107,7 +107,6 @@ macro_rules! both {
 
 impl<V: Vector> Vector for Pair<V> {
     type Bits = Pair<V::Bits>;
-    type Words = Pair<V::Words>;
     type Truth = Pair<V::Truth>;
 
     const REGISTERS: usize = 2 * V::REGISTERS;
@@ -117,9 +116,6 @@ impl<V: Vector> Vector for Pair<V> {
         fn from_bits(bits: Self::Bits) -> Self;
         fn bits_and(a: Self::Bits, b: Self::Bits) -> Self::Bits;
         fn bits_xor(a: Self::Bits, b: Self::Bits) -> Self::Bits;
-        fn words(bits: Self::Bits) -> Self::Words;
-        fn bits_of(words: Self::Words) -> Self::Bits;
-        fn words_xor(a: Self::Words, b: Self::Words) -> Self::Words;
         fn bits_add(a: Self::Bits, b: Self::Bits) -> Self::Bits;
         fn bits_mul(a: Self::Bits, b: Self::Bits) -> Self::Bits;
         fn bits_sub(a: Self::Bits, b: Self::Bits) -> Self::Bits;
@@ -149,12 +145,8 @@ impl<V: Vector> Vector for Pair<V> {
         Pair(V::bits_shr(a.0, by), V::bits_shr(a.1, by))
     }
     #[inline(always)]
-    fn splat_words(bits: u32) -> Self::Words {
-        Pair(V::splat_words(bits), V::splat_words(bits))
-    }
-    #[inline(always)]
-    fn words_mul(a: Self::Words, b: u32) -> (Self::Words, Self::Words) {
-        let ((low0, high0), (low1, high1)) = (V::words_mul(a.0, b), V::words_mul(a.1, b));
+    fn bits_mul_wide(a: Self::Bits, b: u32) -> (Self::Bits, Self::Bits) {
+        let ((low0, high0), (low1, high1)) = (V::bits_mul_wide(a.0, b), V::bits_mul_wide(a.1, b));
         (Pair(low0, low1), Pair(high0, high1))
     }
     #[inline(always)]

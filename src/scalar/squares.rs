@@ -9,10 +9,10 @@ use std::arch::x86_64 as arch;
 
 use pulp::Simd;
 
-use super::lanes::token;
-use super::words::by_instructions;
+use super::instructions::by_instructions;
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-use super::words::cast;
+use super::instructions::cast;
+use super::lanes::token;
 
 /// Lane by lane the samples of pair i and of the next, with i from `first`.
 ///

@@ -118,7 +118,6 @@ arithmetic! {
 
 impl Vector for Tally {
     type Bits = u32;
-    type Words = u32;
     type Truth = bool;
 
     fn bits(self) -> u32 {
@@ -163,26 +162,14 @@ impl Vector for Tally {
         a == b
     }
 
-    // Words are in two registers: see `words`.
-    fn words(bits: u32) -> u32 {
+    fn bits_xor_of(a: u32, b: u32, c: u32) -> u32 {
         count(|done| done.integer += 1.0);
-        bits
+        a ^ b ^ c
     }
-    fn bits_of(words: u32) -> u32 {
-        count(|done| done.integer += 2.0);
-        words
-    }
-    fn splat_words(bits: u32) -> u32 {
-        bits
-    }
-    // Two at a time, in each of the two registers.
-    fn words_xor(a: u32, b: u32) -> u32 {
-        count(|done| done.integer += 1.0);
-        a ^ b
-    }
-    fn words_mul(a: u32, b: u32) -> (u32, u32) {
-        count(|done| (done.product, done.integer) = (done.product + 2.0, done.integer + 2.0));
-        f32::words_mul(a, b)
+    // See `mul_wide`: two products, and what brings odd lanes where they are multiplied, low halves together and high ones.
+    fn bits_mul_wide(a: u32, b: u32) -> (u32, u32) {
+        count(|done| (done.product, done.integer) = (done.product + 2.0, done.integer + 3.0));
+        f32::bits_mul_wide(a, b)
     }
 
     fn lower(self, other: Self) -> Self {

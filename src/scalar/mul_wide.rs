@@ -1,0 +1,83 @@
+//! The (low, high) halves of the products that Philox is made of. Twin: `shaders/mul_wide.wgsl`.
+//!
+//! AVX2 and AVX-512 multiply 32 bits of every 64: the even lanes, and once more the odd ones. Each product has both its halves side
+//! by side then, and low halves go with low ones and high with high.
+
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+use std::arch::asm;
+#[cfg(target_arch = "x86")]
+use std::arch::x86::__m512i;
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::__m512i;
+
+use pulp::Simd;
+
+use super::instructions::by_instructions;
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+use super::instructions::cast;
+use super::lanes::token;
+
+/// Lane by lane the halves of a·b.
+#[inline(always)]
+pub(crate) fn mul_wide<S: Simd>(a: S::u32s, b: u32) -> (S::u32s, S::u32s) {
+    let b = token::<S>().splat_u32s(b);
+    by_instructions!(
+        S,
+        |v4| {
+            let simd = v4.avx512f;
+            let even = simd._mm512_mul_epu32(cast(a), cast(b));
+            let odd = simd._mm512_mul_epu32(simd._mm512_srli_epi64::<32>(cast(a)), cast(b));
+            // SAFETY: the token proves that there is AVX-512.
+            unsafe { (cast(lows(even, odd)), cast(highs(even, odd))) }
+        },
+        |v3| {
+            let simd = v3.avx2;
+            let even = simd._mm256_mul_epu32(cast(a), cast(b));
+            let odd = simd._mm256_mul_epu32(simd._mm256_srli_epi64::<32>(cast(a)), cast(b));
+            let low = simd._mm256_blend_epi32::<0b1010_1010>(even, simd._mm256_slli_epi64::<32>(odd));
+            let high = simd._mm256_blend_epi32::<0b1010_1010>(simd._mm256_srli_epi64::<32>(even), odd);
+            (cast(low), cast(high))
+        },
+        token::<S>().widening_mul_u32s(a, b)
+    )
+}
+
+// Assembly, because the compiler makes two moves of one that leaves some lanes as they are.
+
+/// The low halves of products of even and of odd lanes.
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn lows(even: __m512i, odd: __m512i) -> __m512i {
+    let mut all = even;
+    // SAFETY: it computes with these registers and does nothing else.
+    unsafe {
+        asm!(
+            "vmovsldup {all} {{{those}}}, {odd}",
+            all = inout(zmm_reg) all,
+            odd = in(zmm_reg) odd,
+            those = in(kreg) 0b1010_1010_1010_1010_u16,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    all
+}
+
+/// The high halves.
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn highs(even: __m512i, odd: __m512i) -> __m512i {
+    let mut all = odd;
+    // SAFETY: likewise.
+    unsafe {
+        asm!(
+            "vmovshdup {all} {{{those}}}, {even}",
+            all = inout(zmm_reg) all,
+            even = in(zmm_reg) even,
+            those = in(kreg) 0b0101_0101_0101_0101_u16,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    all
+}
