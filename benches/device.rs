@@ -7,7 +7,8 @@
 //! cargo bench --bench device -- --only latency,start       # some of the tables
 //! ```
 //!
-//! The task is the shipped cart-pole, but for the start of kernels, where it is each shipped model. Times are medians.
+//! The task is the shipped cart-pole, but for the start of kernels, where it is each shipped model, and for the floor, where it is each
+//! task of the benchmarks. Times are medians, and those of the floor the least.
 
 mod common;
 
@@ -130,9 +131,14 @@ fn milliseconds(time: impl Into<Option<Duration>>) -> String {
     time.into().map_or("–".into(), |time| format!("{:.4}", 1e3 * time.as_secs_f64()))
 }
 
-/// Rollout, weighing, mean, step (where a call has such stages), and the whole plan: medians of plans over half a second, or of five if that is longer.
+/// Rollout, weighing, mean, step (where a call has such stages), and the whole plan: medians of plans over half a second, or of five if
+/// that is longer. Half a second of plans comes before them: a driver or a clock may take its time to get going.
 fn measure(plan: &mut Plan) -> [Option<Duration>; 5] {
+    let clock = Instant::now();
     plan();
+    while clock.elapsed() < Duration::from_millis(500) {
+        plan();
+    }
     let mut times = [const { Vec::new() }; 5];
     let clock = Instant::now();
     while times[4].len() < 5 || (times[4].len() < 1000 && clock.elapsed() < Duration::from_millis(500)) {
@@ -286,11 +292,12 @@ fn start(engine: &Engine) -> Result<()> {
 
 /// What this core can do with vectors when nothing waits, in nanoseconds an instruction.
 struct Core {
-    /// Of products, one after the other.
+    /// Of products alone.
     product: f64,
     /// Of all kinds, side by side.
     any: f64,
-    /// A cycle: a product that waits for the one before takes four. (With wide registers a core may have a slower clock.)
+    /// A cycle: a sum of integers, or their logic, that waits for the one before takes one. (With wide registers a core may have a
+    /// slower clock.)
     cycle: f64,
 }
 
@@ -301,9 +308,9 @@ impl Core {
         // The least of several, since this machine may have other things to do.
         let least = |time: fn() -> f64| (0..50).map(|_| time()).fold(f64::INFINITY, f64::min);
         Self {
-            product: least(|| Arch::new().dispatch(Chains::<12>)),
+            product: least(|| Arch::new().dispatch(Products)),
             any: least(|| Arch::new().dispatch(Mixture)),
-            cycle: least(|| Arch::new().dispatch(Chains::<1>)) / 4.0,
+            cycle: least(|| Arch::new().dispatch(Waiting)),
         }
     }
 
@@ -313,23 +320,49 @@ impl Core {
     }
 }
 
-/// `N` chains of products, which know nothing of each other.
-struct Chains<const N: usize>;
+/// The same number, and nobody knows that it is.
+fn hidden<T: Copy, const N: usize>(value: T) -> [T; N] {
+    [value; N].map(std::hint::black_box)
+}
 
-impl<const N: usize> WithSimd for Chains<N> {
+/// Twelve chains of products, which know nothing of each other.
+struct Products;
+
+impl WithSimd for Products {
     type Output = f64;
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> f64 {
-        let [half, mut all] = [simd.splat_f32s(0.5), simd.splat_f32s(1.0)].map(std::hint::black_box).map(|x| [x; N]);
+        let ([half], mut all) = (hidden(simd.splat_f32s(0.5)), hidden::<_, 12>(simd.splat_f32s(1.0)));
         let clock = Instant::now();
         for _ in 0..Core::TURNS {
-            for i in 0..N {
-                all[i] = simd.mul_add_e_f32s(all[i], half[i], half[i]);
+            for product in &mut all {
+                *product = simd.mul_add_e_f32s(*product, half, half);
             }
         }
         std::hint::black_box(all);
-        1e9 * clock.elapsed().as_secs_f64() / (Core::TURNS * N) as f64
+        1e9 * clock.elapsed().as_secs_f64() / (Core::TURNS * 12) as f64
+    }
+}
+
+/// One chain of operations on integers.
+struct Waiting;
+
+impl WithSimd for Waiting {
+    type Output = f64;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> f64 {
+        let [mut word, mask, step] =
+            [0x1234_5678, 0x5555_5555, 3].map(|bits| simd.splat_u32s(bits)).map(std::hint::black_box);
+        let clock = Instant::now();
+        for _ in 0..Core::TURNS {
+            for _ in 0..8 {
+                word = simd.add_u32s(simd.xor_u32s(word, mask), step);
+            }
+        }
+        std::hint::black_box(word);
+        1e9 * clock.elapsed().as_secs_f64() / (Core::TURNS * 16) as f64
     }
 }
 
@@ -342,9 +375,10 @@ impl WithSimd for Mixture {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> f64 {
-        let [half, one] = [simd.splat_f32s(0.5), simd.splat_f32s(1.0)].map(std::hint::black_box);
-        let [mask, step] = [simd.splat_u32s(0x5555_5555), simd.splat_u32s(3)].map(std::hint::black_box);
-        let (mut products, mut sums, mut words) = ([one; 6], [one; 4], [mask; 3]);
+        let ([half], [mask], [step]) =
+            (hidden(simd.splat_f32s(0.5)), hidden(simd.splat_u32s(0x5555_5555)), hidden(simd.splat_u32s(3)));
+        let (mut products, mut sums) = (hidden::<_, 6>(half), hidden::<_, 4>(half));
+        let mut words = hidden::<_, 3>(step);
         let clock = Instant::now();
         for _ in 0..Core::TURNS {
             for product in &mut products {
@@ -371,16 +405,16 @@ fn floor(engine: &Engine) -> Result<()> {
     let mut rows = Vec::new();
     for (task, step) in common::TASKS.iter().zip(common::arithmetic()) {
         // The least, too.
-        let times = pool.install(|| {
+        let whole = pool.install(|| {
             let mut plan = (task.on)(engine, K, T);
             (0..1000).map(|_| plan().total).min().unwrap_or_default()
         });
-        let time = 1e9 * times.as_secs_f64() * lanes / (K * T) as f64;
+        let time = 1e9 * whole.as_secs_f64() * lanes / (K * T) as f64;
         let least = core.least(&step);
         let counts = [step.multiply, step.add, step.divide, step.product, step.integer, step.select, step.sample];
         let cells = counts.into_iter().chain([step.total()]).map(|count| format!("{count:.1}"));
-        let times = [time, step.total() * core.cycle / time, least, time / least].map(|cell| format!("{cell:.2}"));
-        rows.push([task.name.to_owned()].into_iter().chain(cells).chain(times).collect());
+        let found = [time, step.total() * core.cycle / time, least, time / least].map(|cell| format!("{cell:.2}"));
+        rows.push([task.name.to_owned()].into_iter().chain(cells).chain(found).collect());
     }
     let head = [
         "", "multiply", "add", "divide", "product", "integer", "select", "sample", "all", "ns", "a cycle", "least",

@@ -3,10 +3,6 @@
 
 const HEADER_LEN = 8u;
 
-// A row that weighs less than this part of the heaviest one of its group is not added to the mean: 2^-48. Twin: NEGLIGIBLE in
-// src/engine/cpu/weighted_mean.rs.
-const NEGLIGIBLE = 3.5527137e-15f;
-
 // The weights of a group, four neighbours at a time.
 var<workgroup> weights: array<vec4<f32>, 256>;
 
@@ -82,7 +78,8 @@ fn find_weights(group: u32, lane: u32, records: bool) {
             sums += vec4<f32>(valid, dot(w, w), 0.0, valid);
             continue;
         }
-        w = select(zero, four_exps(min(l - group_max, zero)), counts);
+        let below = max(l - group_max, vec4<f32>(LN_NEGLIGIBLE));
+        w = select(zero, four_exps(below), counts & (below > vec4<f32>(LN_NEGLIGIBLE)));
         weights[at] = w;
         let valid = select(zero, one, l > vec4<f32>(INVALID));
         sums += vec4<f32>(dot(w, one), dot(w, w), dot(select(zero, l, counts), one), dot(valid, one));

@@ -53,7 +53,7 @@ fn gibbs_sin_cos_from(quadrant: U, r: F) -> Two {
     return Two(sin, cos);
 }
 
-// 2^n e^r. A result below 2^-125 may be 0, and is never subnormal: to compute with such a number takes some processors a hundred
+// 2^n e^r. A result below 2.4e-38 may be 0, and is never subnormal: to compute with such a number takes some processors a hundred
 // times as long.
 fn gibbs_exp(argument: F) -> F {
     let x = max(F(-87.3), min(F(89.0), argument));

@@ -6,11 +6,6 @@
 // The rows that count: their places in the group, in order.
 var<workgroup> chosen: array<u32, GROUP>;
 
-// Signed weights are relative to nothing.
-fn counts(weight: f32) -> bool {
-    return select(weight >= NEGLIGIBLE, weight != 0.0, has(FLAG_SIGNED));
-}
-
 // Puts the rows of a group that count in the list and says how many there are.
 fn choose(group: u32, lane: u32) -> u32 {
     workgroupBarrier();
@@ -21,7 +16,7 @@ fn choose(group: u32, lane: u32) -> u32 {
     let last = min(first + share, count);
     var mine = 0u;
     for (var i = first; i < last; i++) {
-        mine += u32(counts(weight(i)));
+        mine += u32(weight(i) != 0.0);
     }
     // Exact as floats: there are no more than GROUP of them.
     of_lanes[lane].x = f32(mine);
@@ -42,7 +37,7 @@ fn choose(group: u32, lane: u32) -> u32 {
         before += u32(of_lanes[i].x);
     }
     for (var i = first; i < last; i++) {
-        if counts(weight(i)) {
+        if weight(i) != 0.0 {
             chosen[before] = i;
             before += 1u;
         }

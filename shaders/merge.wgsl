@@ -23,7 +23,7 @@ fn merge(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_
     var valid = 0u;
     for (var g = lane; g < groups; g += LANES) {
         let at = base + g * len;
-        let scale = merge_scale(partials[at], all_max);
+        let scale = relative(partials[at], all_max);
         mine += vec4<f32>(scale * partials[at + 1u], scale * scale * partials[at + 2u], partials[at + 3u], 0.0);
         valid += u32(partials[at + 4u]);
     }
@@ -42,7 +42,7 @@ fn merge(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_
     if d < update.width {
         for (var g = part; g < groups; g += PARTS) {
             let at = base + g * len;
-            let scale = merge_scale(partials[at], all_max);
+            let scale = relative(partials[at], all_max);
             moment.x = fma(scale, partials[at + HEADER_LEN + d], moment.x);
             if has(FLAG_SECOND_MOMENT) {
                 moment.y = fma(scale, partials[at + HEADER_LEN + update.width + d], moment.y);
@@ -66,8 +66,4 @@ fn merge(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_
         record_sums(all_max, sums.xyz, u32(sums.w) + (u32(high) << 16u));
         finish_all();
     }
-}
-
-fn merge_scale(group_max: f32, all_max: f32) -> f32 {
-    return select(0.0, component(gibbs_exp(F(max(group_max - all_max, -200.0))), 0u), group_max > MASKED);
 }

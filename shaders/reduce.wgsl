@@ -3,6 +3,16 @@
 //
 // const LANES, ROOT: a square and its root, put before this file (src/engine/gpu/source.rs).
 
+// What weighs less than 2^-48 of the heaviest weighs nothing: its logarithm. Twin: src/engine/cpu/weighted_mean.rs, which says why.
+const LN_NEGLIGIBLE = -33.271065f;
+
+// The weight of something of this log-weight, relative to another of `most`.
+fn relative(log_weight: f32, most: f32) -> f32 {
+    let below = max(log_weight - most, LN_NEGLIGIBLE);
+    let there = log_weight > MASKED && below > LN_NEGLIGIBLE;
+    return select(0.0, component(gibbs_exp(F(below)), 0u), there);
+}
+
 var<workgroup> of_lanes: array<vec4<f32>, LANES>;
 var<workgroup> of_root: array<vec4<f32>, ROOT>;
 

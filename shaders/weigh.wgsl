@@ -126,9 +126,8 @@ fn halve(lane: u32) -> f32 {
         var sums = vec4<f32>();
         for (var k = lane; k < update.rows; k += LANES) {
             let l = log_weight(k, 0.0, middle);
-            let below = min(l - max_all, 0.0);
-            let w = select(0.0, component(gibbs_exp(F(below)), 0u), l > MASKED);
-            let second = select(w * w, select(0.0, w * below, w > 0.0), update.search == DIVERGENCE);
+            let w = relative(l, max_all);
+            let second = select(w * w, w * max(l - max_all, LN_NEGLIGIBLE), update.search == DIVERGENCE);
             sums += vec4<f32>(w, second, select(0.0, 1.0, l > INVALID), 0.0);
         }
         let all = add_up(lane, sums);

@@ -28,13 +28,6 @@ impl<V: Vector> Clone for Row<V> {
 }
 impl<V: Vector> Copy for Row<V> {}
 
-/// The (low, high) halves of a product.
-#[inline(always)]
-fn halves(a: u32, b: u32) -> (u32, u32) {
-    let product = u64::from(a) * u64::from(b);
-    (product as u32, (product >> 32) as u32)
-}
-
 /// The key of a round.
 #[inline(always)]
 fn key_of(key: [u32; 2], round: u32) -> [u32; 2] {
@@ -53,7 +46,7 @@ impl<V: Vector> Row<V> {
     /// The rows of some lanes in one update of one stream.
     #[inline(always)]
     pub(crate) fn new(row: V::Bits, update: u32, stream: u32, key: [u32; 2]) -> Self {
-        let (low, high) = halves(update, MULTIPLIERS[1]);
+        let (low, high) = f32::bits_mul_wide(update, MULTIPLIERS[1]);
         let (by_row_low, by_row_high) = V::bits_mul_wide(row, MULTIPLIERS[0]);
         let second = V::bits_xor(by_row_high, V::splat_bits(stream ^ key[1]));
         let (c1, second_high) = V::bits_mul_wide(second, MULTIPLIERS[1]);
@@ -67,7 +60,7 @@ impl<V: Vector> Row<V> {
     pub(crate) fn block(&self, block: u32) -> [V::Bits; 4] {
         let [c1, c2] = self.third;
         let [low0, high0] = self.product;
-        let (c3, by_block) = halves(self.high ^ block ^ self.key[0], MULTIPLIERS[0]);
+        let (c3, by_block) = f32::bits_mul_wide(self.high ^ block ^ self.key[0], MULTIPLIERS[0]);
         let c2 = V::bits_xor(c2, V::splat_bits(by_block ^ key_of(self.key, 1)[1]));
         let (low1, high1) = V::bits_mul_wide(c2, MULTIPLIERS[1]);
         let third = key_of(self.key, 2);

@@ -1,18 +1,18 @@
 //! Code that depends on which vector instructions there are.
 
 /// Runs the first block with the instructions of AVX-512, the second with those of AVX2, the third elsewhere. Which one it is
-/// is known when the code is compiled.
+/// is known when the code is compiled. The first two return from the function that it stands in.
 macro_rules! by_instructions {
     ($S:ident, |$wide:ident| $avx512:expr, |$narrow:ident| $avx2:expr, $other:expr) => {{
         #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
         {
             use std::any::TypeId;
             if TypeId::of::<$S>() == TypeId::of::<pulp::x86::V4>() {
-                let $wide = token::<pulp::x86::V4>();
+                let $wide = $crate::scalar::lanes::token::<pulp::x86::V4>();
                 return $avx512;
             }
             if TypeId::of::<$S>() == TypeId::of::<pulp::x86::V3>() {
-                let $narrow = token::<pulp::x86::V3>();
+                let $narrow = $crate::scalar::lanes::token::<pulp::x86::V3>();
                 return $avx2;
             }
         }

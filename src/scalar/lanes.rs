@@ -101,6 +101,10 @@ impl<S: Simd> Register for Lanes<S> {
 }
 
 impl<S: Simd> Lanes<S> {
+    /// Whether the processor is known to have thirty-two registers and not sixteen: with AVX-512. (Those of NEON are as many, but of
+    /// four numbers each; on them nothing has been measured.)
+    pub(crate) const THIRTY_TWO: bool = S::F32_LANES == WIDEST;
+
     /// Lane `places[l]` in lane l.
     #[inline(always)]
     pub(crate) fn picked(self, places: S::u32s) -> Self {
@@ -230,8 +234,7 @@ impl<S: Simd> Vector for Lanes<S> {
     type Bits = S::u32s;
     type Truth = LaneMask<S>;
 
-    // With AVX-512 there are twice as many registers.
-    const DRAWN: usize = if S::F32_LANES == WIDEST { 4 } else { 2 };
+    const DRAWN: usize = if Self::THIRTY_TWO { 4 } else { 2 };
 
     #[inline(always)]
     fn bits(self) -> S::u32s {

@@ -185,7 +185,7 @@ pub(crate) fn sin_cos_from<V: Vector>(quadrant: V::Bits, r: V) -> (V, V) {
     (sin, cos)
 }
 
-/// 2ⁿ·eʳ. A result below 2⁻¹²⁵ may be 0, and is never subnormal: to compute with such a number takes some processors a hundred times
+/// 2ⁿ·eʳ. A result below 2.4·10⁻³⁸ may be 0, and is never subnormal: to compute with such a number takes some processors a hundred times
 /// as long.
 #[inline(always)]
 pub(crate) fn exp<V: Vector>(x: V) -> V {

@@ -21,7 +21,7 @@
 //! | `÷`, `sqrt` | 2.5 ULP (a GPU's; the CPU's are correctly rounded) | likewise |
 //! | `sin`, `cos` | 2·10⁻⁷ absolute | \|x\| ≤ 10⁴ |
 //! | `tan` | 4·10⁻⁷ relative to 1 + tan² | \|x\| ≤ 10⁴ |
-//! | `exp` | 3·10⁻⁷ relative | result above 2·10⁻³⁸, below which it may be 0; overflow gives +∞ on the CPU, at least 10³⁸ on a GPU |
+//! | `exp` | 3·10⁻⁷ relative | result above 2.4·10⁻³⁸, below which it may be 0; overflow gives +∞ on the CPU, at least 10³⁸ on a GPU |
 //! | `ln` | 3·10⁻⁷ relative to max(1, \|ln x\|) | x > 0 and normal |
 //! | `atan2` | 5·10⁻⁷ absolute | \|x\| + \|y\| finite; `atan2(±0, ±0)` = ±0 |
 //! | `asin`, `acos` | 5·10⁻⁷ absolute | \|x\| ≤ 1; NaN beyond, on the CPU |

@@ -109,7 +109,7 @@ unsafe fn eight(simd: pulp::core_arch::x86::Avx, samples: &[f32], first: &[u32],
     }
 }
 
-/// The number in a lane. Two are taken out of a register at once and told apart afterwards, which vector units need not do.
+/// The number in a lane. Two are taken out of a register at once and told apart afterwards, among ordinary numbers.
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 #[inline(always)]
 fn at(numbers: &[u32], lane: usize) -> u32 {

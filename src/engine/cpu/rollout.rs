@@ -8,7 +8,7 @@ use super::draw::{Draw, mirrored};
 use super::isa::{Isa, WithModel};
 use crate::model::Model;
 use crate::scalar::math::{Vector, finite};
-use crate::scalar::{Abreast, Inputs, Lanes, Mask, Pair, Real, Register, Stage, WIDEST};
+use crate::scalar::{Abreast, Inputs, Lanes, Mask, Pair, Real, Register, Stage};
 use crate::update::{
     ANTITHETIC, CONTROL_COST, DEMONSTRATED, GIVEN, LIMITED, NOMINAL_FIRST, Problem, SPREAD, TILE, Update,
 };
@@ -51,13 +51,13 @@ pub(crate) fn extremes<S: Simd>(scores: &[f32], rows: usize) -> Extremes {
 /// two chains side by side it sees half as far along each, so that less of what it sees has to wait.
 type Rolled<S> = Abreast<Lanes<S>>;
 
-/// Whether one register of rollouts is better than two: its states stay in registers and those of two do not. (Of the sixteen that
-/// there are without AVX-512, some are in memory in any case.)
-const fn alone<S: Simd>(states: usize) -> bool {
-    S::F32_LANES == WIDEST && states > 8
+/// Whether one register of rollouts is better than two: its states stay in registers and those of two do not. (Where there are only
+/// sixteen, some are in memory in any case.)
+const fn single<S: Simd>(states: usize) -> bool {
+    Lanes::<S>::THIRTY_TWO && states > 8
 }
 
-/// How many [`Rolled`] take turns, at most. The next steps of the others fill what each still leaves idle.
+/// How many of them take turns, at most. The next steps of the others fill what each still leaves idle.
 const FLIGHTS: usize = 4;
 
 /// One tile of rows to draw and score.
@@ -160,7 +160,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>> WithModel<D> for Roll<'_, N
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, _: S, model: &D, inputs: &[f32]) -> Extremes {
-        if const { alone::<S>(N) } {
+        if const { single::<S>(N) } {
             self.rollouts::<Lanes<S>, D>(model, inputs);
         } else {
             self.rollouts::<Rolled<S>, D>(model, inputs);
@@ -174,13 +174,13 @@ impl<const N: usize, const M: usize> Roll<'_, N, M> {
     #[inline(always)]
     fn rollouts<V: Register, D: Model<N, M>>(&mut self, model: &D, inputs: &[f32]) {
         for lane in (0..TILE).step_by(flights::<V>() * V::COUNT) {
-            self.some::<V, D>(model, inputs, lane);
+            self.rollouts_from::<V, D>(model, inputs, lane);
         }
     }
 
     /// Those from row `lane` on.
     #[inline(always)]
-    fn some<V: Register, D: Model<N, M>>(&mut self, model: &D, inputs: &[f32], lane: usize) {
+    fn rollouts_from<V: Register, D: Model<N, M>>(&mut self, model: &D, inputs: &[f32], lane: usize) {
         let Self { ends, ref mut tile } = *self;
         let (update, layout) = (tile.update, tile.problem.layout);
         let horizon = update.horizon as usize;

@@ -12,9 +12,10 @@ use crate::scalar::math::{Vector, exp, finite};
 use crate::scalar::{Lanes, Real, Register, WIDEST};
 use crate::update::{GROUP, INVALID, MASKED, SIGNED, Sums, TILE, Update};
 
-/// What weighs less than 2⁻⁴⁸ of the heaviest row of its group or tile, or of those before it, weighs nothing: all rows that there
-/// can be, 2²⁵, would change the mean by less than rounding does. (And what it adds, or its square, could be subnormal: some
-/// processors take a hundred times as long for that.) Twin: NEGLIGIBLE in `shaders/group.wgsl`.
+/// What weighs less than this part of the heaviest row of its group or tile, or of those before it, weighs nothing: all rows that
+/// there can be, 2²⁵, would change the mean by less than rounding does. (And what it adds, or its square, could be subnormal: some
+/// processors take a hundred times as long for that.) Twin: `shaders/reduce.wgsl`.
+const NEGLIGIBLE: f32 = 1.0 / (1_u64 << 48) as f32;
 const LN_NEGLIGIBLE: f32 = -48.0 * LN_2;
 
 /// The weight of something of this log-weight, relative to another of `max`.
@@ -423,7 +424,9 @@ impl WithSimd for Add<'_> {
             moments.iter_mut().for_each(|moment| *moment *= old);
         }
         if new != 1.0 {
-            weights.iter_mut().for_each(|weight| *weight *= new);
+            for weight in &mut *weights {
+                *weight = if *weight * new < NEGLIGIBLE { 0.0 } else { *weight * new };
+            }
         }
         let (mean, second) = moments.split_at_mut(update.width as usize);
         add_tile::<S>(weights, rows, about, mean, second);
