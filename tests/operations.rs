@@ -431,6 +431,7 @@ fn the_ends_of_the_number_line_are_those_of_ieee_754() {
         (Real::exp(89.0), INF),
         (Real::exp(-INF), 0.0),
         (Real::exp(-87.3), 0.0),
+        (Real::exp(-104.0), 0.0),
         (Real::ln(0.0), -INF),
         (Real::ln(INF), INF),
         (Real::tanh(INF), 1.0),

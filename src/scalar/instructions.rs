@@ -1,5 +1,10 @@
 //! Code that depends on which vector instructions there are.
 
+#[cfg(target_arch = "x86")]
+pub(super) use std::arch::x86 as arch;
+#[cfg(target_arch = "x86_64")]
+pub(super) use std::arch::x86_64 as arch;
+
 /// Runs the first block with the instructions of AVX-512, the second with those of AVX2, the third elsewhere. Which one it is
 /// is known when the code is compiled. The first two return from the function that it stands in.
 macro_rules! by_instructions {

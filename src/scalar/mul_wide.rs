@@ -5,16 +5,12 @@
 
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 use std::arch::asm;
-#[cfg(target_arch = "x86")]
-use std::arch::x86::__m512i;
-#[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::__m512i;
 
 use pulp::Simd;
 
 use super::instructions::by_instructions;
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-use super::instructions::cast;
+use super::instructions::{arch::__m512i, cast};
 use super::lanes::token;
 
 /// Lane by lane the halves of a·b.
@@ -28,7 +24,8 @@ pub(crate) fn mul_wide<S: Simd>(a: S::u32s, b: u32) -> (S::u32s, S::u32s) {
             let even = simd._mm512_mul_epu32(cast(a), cast(b));
             let odd = simd._mm512_mul_epu32(simd._mm512_srli_epi64::<32>(cast(a)), cast(b));
             // SAFETY: the token proves that there is AVX-512.
-            unsafe { (cast(lows(even, odd)), cast(highs(even, odd))) }
+            let [low, high] = unsafe { sorted(even, odd) };
+            (cast(low), cast(high))
         },
         |v3| {
             let simd = v3.avx2;
@@ -42,42 +39,31 @@ pub(crate) fn mul_wide<S: Simd>(a: S::u32s, b: u32) -> (S::u32s, S::u32s) {
     )
 }
 
-// Assembly, because the compiler makes two moves of one that leaves some lanes as they are.
-
-/// The low halves of products of even and of odd lanes.
+/// The low halves of products of even and of odd lanes, and the high ones.
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn lows(even: __m512i, odd: __m512i) -> __m512i {
-    let mut all = even;
-    // SAFETY: it computes with these registers and does nothing else.
-    unsafe {
-        asm!(
-            "vmovsldup {all} {{{those}}}, {odd}",
-            all = inout(zmm_reg) all,
-            odd = in(zmm_reg) odd,
-            those = in(kreg) 0b1010_1010_1010_1010_u16,
-            options(pure, nomem, nostack, preserves_flags)
-        );
+fn sorted(even: __m512i, odd: __m512i) -> [__m512i; 2] {
+    /// Some lanes of a register written over with their neighbours of another. In assembly, because the compiler makes two moves of one
+    /// that leaves the other lanes as they are.
+    macro_rules! written_over {
+        ($instruction:literal, $all:ident, $lanes:literal, $from:ident) => {{
+            let mut all = $all;
+            // SAFETY: it computes with these registers and does nothing else.
+            unsafe {
+                asm!(
+                    concat!($instruction, " {all} {{{lanes}}}, {from}"),
+                    all = inout(zmm_reg) all,
+                    lanes = in(kreg) $lanes,
+                    from = in(zmm_reg) $from,
+                    options(pure, nomem, nostack, preserves_flags)
+                );
+            }
+            all
+        }};
     }
-    all
-}
-
-/// The high halves.
-#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn highs(even: __m512i, odd: __m512i) -> __m512i {
-    let mut all = odd;
-    // SAFETY: likewise.
-    unsafe {
-        asm!(
-            "vmovshdup {all} {{{those}}}, {even}",
-            all = inout(zmm_reg) all,
-            even = in(zmm_reg) even,
-            those = in(kreg) 0b0101_0101_0101_0101_u16,
-            options(pure, nomem, nostack, preserves_flags)
-        );
-    }
-    all
+    [
+        written_over!("vmovsldup", even, 0b1010_1010_1010_1010_u16, odd),
+        written_over!("vmovshdup", odd, 0b0101_0101_0101_0101_u16, even),
+    ]
 }

@@ -2,16 +2,11 @@
 //!
 //! The instructions that gather take longer than the loads they stand for.
 
-#[cfg(target_arch = "x86")]
-use std::arch::x86 as arch;
-#[cfg(target_arch = "x86_64")]
-use std::arch::x86_64 as arch;
-
 use pulp::Simd;
 
 use super::instructions::by_instructions;
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-use super::instructions::cast;
+use super::instructions::{arch, cast};
 use super::lanes::token;
 
 /// Lane by lane the samples of pair i and of the next, with i from `first`.

@@ -425,7 +425,8 @@ impl WithSimd for Add<'_> {
         }
         if new != 1.0 {
             for weight in &mut *weights {
-                *weight = if *weight * new < NEGLIGIBLE { 0.0 } else { *weight * new };
+                let scaled = *weight * new;
+                *weight = if scaled < NEGLIGIBLE { 0.0 } else { scaled };
             }
         }
         let (mean, second) = moments.split_at_mut(update.width as usize);
