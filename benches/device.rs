@@ -48,6 +48,8 @@ enum Table {
     Threads,
     /// A small plan beside an empty round trip.
     Latency,
+    /// A plan that has to find its temperature beside one that is given it.
+    Temperature,
     /// Each stage by K and T.
     Stages,
     /// From a model to its first plan. Of adapters.
@@ -86,6 +88,9 @@ fn main() -> Result<()> {
         }
         if wanted(Table::Latency) {
             latency(engine)?;
+        }
+        if wanted(Table::Temperature) {
+            temperature(engine, arguments.most);
         }
         if wanted(Table::Stages) {
             stages(&common::in_stages(engine)?, arguments.most);
@@ -228,6 +233,28 @@ fn latency(engine: &Engine) -> Result<()> {
     let title = format!("milliseconds of {CALLS} calls{ratio}");
     print(&title, &["", "least", "median", "90 %", "99 %", "most"], &rows);
     Ok(())
+}
+
+/// A tenth of the rows is wanted to count, and the same rows by the temperature that this takes.
+fn temperature(engine: &Engine, most: usize) {
+    let mut rows = Vec::new();
+    // A software adapter ends loops so early that it refuses to search among more.
+    let most = if engine.backend() == Backend::Software { most.min(65536) } else { most };
+    for samples in [128, 1024, 8192, 65536, 1 << 20].into_iter().filter(|samples| *samples <= most) {
+        let mut cells = vec![samples.to_string()];
+        for horizon in [20, T] {
+            let time = |plan: &mut Plan| measure(plan)[4];
+            let given = time(&mut cart_pole(engine, samples, horizon));
+            let found = time(&mut common::searching_cart_pole(engine, samples, horizon));
+            let ratio = found.zip(given).map(|(found, given)| found.as_secs_f64() / given.as_secs_f64());
+            cells.extend([given, found].map(milliseconds));
+            cells.push(ratio.map_or("–".into(), |ratio| format!("{ratio:.2}")));
+        }
+        rows.push(cells);
+    }
+    let long = format!("T = {T}");
+    let head = ["K", "T = 20", "found", "ratio", &long, "found", "ratio"];
+    print("milliseconds a plan whose temperature is given, and of one that finds it", &head, &rows);
 }
 
 fn stages(engine: &Engine, most: usize) {

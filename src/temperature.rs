@@ -5,17 +5,17 @@ use crate::update::{DIVERGENCE, EFFECTIVE, ELITE, FIXED, STANDARDISED, Update};
 
 /// The temperature λ: how sharply the weights e^{−J/λ} single out the cheapest rows.
 ///
-/// All but [`Fixed`](Self::Fixed) are found anew in every update, on the device; on a GPU one workgroup searches, so they
-/// are for up to some hundred thousand rows.
+/// All but [`Fixed`](Self::Fixed) are found anew in every update, on the device. On a GPU one workgroup searches, which
+/// takes it some ten passes over the costs of all rows.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Temperature {
     /// λ itself, in the unit of the cost; above 0.
     Fixed(f32),
-    /// By bisection, such that the effective sample size (Σw)²/Σw² is this fraction of the valid rows; in (0, 1]. Where all
+    /// Such that the effective sample size (Σw)²/Σw² is this fraction of the valid rows; in (0, 1]. Where all
     /// costs are equal λ is 1. Where no λ reaches it (ties among the cheapest rows, or a control term, which does not fade
     /// as λ grows) λ ends at the edge of its range, 10⁻³⁰ or 10³⁰.
     EffectiveSamples(f32),
-    /// By bisection, such that the Kullback–Leibler divergence of the weights from equal ones, Σ w ln(K w), is this many
+    /// Such that the Kullback–Leibler divergence of the weights from equal ones, Σ w ln(K w), is this many
     /// nats; above 0. It is the dual of relative entropy policy search: λ = argmin_η ηε + η ln mean e^{−J/η}. (J. Peters,
     /// K. Mülling, Y. Altün, *Relative entropy policy search*, AAAI 2010.) It cannot exceed ln K: then λ ends at the low
     /// edge of its range.

@@ -48,6 +48,12 @@ pub fn cart_pole(engine: &Engine, samples: usize, horizon: usize) -> Plan {
     plan(engine, CartPole::default(), SWINGING, cart_pole_options(samples, horizon))
 }
 
+/// The same, where a tenth of the rows is to count.
+pub fn searching_cart_pole(engine: &Engine, samples: usize, horizon: usize) -> Plan {
+    let temperature = Temperature::EffectiveSamples(0.1);
+    plan(engine, CartPole::default(), SWINGING, MppiOptions { temperature, ..cart_pole_options(samples, horizon) })
+}
+
 pub fn drive(engine: &Engine, samples: usize, horizon: usize) -> Plan {
     plan(engine, drive::robot(), drive::START, drive::options(samples, horizon).expect("the map is valid"))
 }

@@ -5,6 +5,7 @@ mod draw;
 mod episode;
 mod isa;
 mod rollout;
+mod search;
 mod step;
 mod threads;
 mod tiles;

@@ -1,9 +1,11 @@
-//! Weigh: costs become log-weights, and the temperature is found that an update asks for. Twin: `shaders/weigh.wgsl`.
+//! Weigh: costs become log-weights, and the temperature is found that an update asks for. Twins: `shaders/weigh.wgsl`,
+//! `shaders/temperature.wgsl`.
 
 use pulp::{Simd, WithSimd};
 
 use super::isa::Isa;
 use super::rollout::{Extremes, SCORES};
+use super::search::Search;
 use super::threads::{Pace, Team};
 use super::weighted_mean::{self, Group, Second};
 use crate::scalar::math::{Vector, finite};
@@ -12,11 +14,6 @@ use crate::update::{
     DEMONSTRATED, DIVERGENCE, EFFECTIVE, ELITE, FIXED, GROUP, INVALID, MASKED, SIGNED, STANDARDISED, Sums, TILE, Update,
 };
 
-/// Where λ is looked for: wherever it may be at all, since the costs that matter may be very much closer together than the
-/// worst one is away. A single rollout that hits a wall must not decide how far down the search goes.
-const BRACKET: [f32; 2] = [1e-30, 1e30];
-/// Halvings of the logarithm of the bracket: they leave λ known to 10⁻⁶.
-const HALVINGS: usize = 28;
 /// A standard deviation below this counts as 1: the costs are as good as equal. (J. Pan et al., *Model-based diffusion*,
 /// arXiv 2407.01573, in its published code.)
 const NO_DEVIATION: f32 = 1e-4;
@@ -52,20 +49,21 @@ impl Weigh<'_> {
     /// Log-weights of all rows.
     pub(crate) fn run(&self, scores: &[f32], log_weights: &mut [f32], sums: &mut [Sums]) -> Found {
         let found = self.find(scores, log_weights, sums);
-        self.weigh(found, scores, log_weights);
+        self.weigh(found, self.update.control_fixed, scores, log_weights);
         found
     }
 
-    fn weigh(&self, found: Found, scores: &[f32], out: &mut [f32]) {
+    fn weigh(&self, found: Found, fixed: f32, scores: &[f32], out: &mut [f32]) {
         self.team.share(self.pace, out.chunks_mut(GROUP).enumerate(), |(group, out)| {
             let first = group * GROUP;
-            self.rows(found, first, &scores[first * 3..][..out.len() * 3], out);
+            let scores = &scores[first * 3..][..out.len() * 3];
+            self.isa.run(Job { weigh: self, found, fixed, first, scores, out });
         });
     }
 
     /// Log-weights of some rows from row `first` on, whole tiles of them.
     pub(crate) fn rows(&self, found: Found, first: usize, scores: &[f32], out: &mut [f32]) {
-        self.isa.run(Job { weigh: self, found, first, scores, out });
+        self.isa.run(Job { weigh: self, found, fixed: self.update.control_fixed, first, scores, out });
     }
 
     /// With the temperature of the update.
@@ -82,39 +80,41 @@ impl Weigh<'_> {
             FIXED if !update.has(SIGNED) => plain,
             // All costs equal (or none finite): any temperature does.
             EFFECTIVE | DIVERGENCE if worst <= best => plain,
-            EFFECTIVE | DIVERGENCE => Found { temperature: self.halve(plain, scores, sums), ..plain },
+            EFFECTIVE | DIVERGENCE => Found { temperature: self.search(plain, scores, log_weights, sums), ..plain },
             _ => {
-                self.weigh(Found { temperature: 1.0, ..plain }, scores, log_weights);
+                self.weigh(Found { temperature: 1.0, ..plain }, update.control_fixed, scores, log_weights);
                 // Signed weights are not exponentiated, so `weigh` must not be asked for a shift yet.
                 self.by_moments(plain, log_weights)
             }
         }
     }
 
-    /// Bisection: both the effective sample size and the nearness to equal weights grow with λ.
-    fn halve(&self, plain: Found, scores: &[f32], sums: &mut [Sums]) -> f32 {
-        let update = self.update;
+    /// Looks for the temperature: both the effective sample size and the nearness to equal weights grow with λ.
+    fn search(&self, plain: Found, scores: &[f32], log_weights: &mut [f32], sums: &mut [Sums]) -> f32 {
+        let (update, [best, worst, _]) = (self.update, self.known);
         let second = if update.search == DIVERGENCE { Second::Logs } else { Second::Squares };
-        let [mut low, mut high] = BRACKET;
-        for _ in 0..HALVINGS {
-            let middle = low.sqrt() * high.sqrt();
-            self.team.share(self.pace, sums.iter_mut().enumerate(), |(group, sums)| {
-                let first = group * GROUP;
-                let rows = (scores.len() / 3 - first).min(GROUP);
+        // −J of all rows, which no look changes.
+        self.weigh(Found { temperature: 1.0, ..plain }, 0.0, scores, log_weights);
+        let groups = || log_weights.chunks(GROUP).zip(scores.chunks(3 * GROUP));
+        let mut search = Search::new((worst - best) * update.cost_scale);
+        loop {
+            let (temperature, fixed) = (search.temperature(), update.control_fixed);
+            self.team.share(self.pace, sums.iter_mut().zip(groups()), |(sums, (costs, scores))| {
                 let mut log_weights = [INVALID; GROUP];
-                let (out, scores) = (&mut log_weights[..rows], &scores[first * 3..][..rows * 3]);
-                self.rows(Found { temperature: middle, ..plain }, first, scores, out);
-                *sums = self.isa.run(Group { second, log_weights: &mut log_weights });
+                let out = &mut log_weights[..costs.len()];
+                self.isa.run(Under { temperature, fixed, costs, scores, out });
+                *sums = self.isa.run(Group { second, log_weights: out });
             });
             let all = weighted_mean::merge(sums, second);
             let valid = all.valid as f32;
-            let too_sharp = match second {
-                Second::Squares => all.sum * all.sum / all.squares < update.target * valid,
-                Second::Logs => all.squares / all.sum - (all.sum / valid).ln() > update.target,
+            let excess = match second {
+                Second::Squares => Real::ln(all.sum * all.sum / (all.squares * update.target * valid)),
+                Second::Logs => update.target - all.squares / all.sum + Real::ln(all.sum / valid),
             };
-            if too_sharp { low = middle } else { high = middle }
+            if !search.learn(excess) {
+                return search.temperature();
+            }
         }
-        low.sqrt() * high.sqrt()
     }
 
     /// What follows from mean and standard deviation of J, or from its order: `log_weights` holds −J of every row.
@@ -151,6 +151,8 @@ fn elites(fraction: f32, valid: usize) -> usize {
 struct Job<'a> {
     weigh: &'a Weigh<'a>,
     found: Found,
+    /// What the second score is multiplied with that no temperature divides.
+    fixed: f32,
     /// The row that they start with, and their scores, tile by tile.
     first: usize,
     scores: &'a [f32],
@@ -176,9 +178,9 @@ impl WithSimd for Job<'_> {
                 if update.has(DEMONSTRATED) {
                     scaled = scaled.min((second - nearest) * update.cost_scale + demonstrated);
                 }
-                let mut log_weight = -(scaled - shift) / temperature - second * update.control_fixed;
+                let mut log_weight = -(scaled - shift) / temperature - second * self.fixed;
                 if update.search == ELITE && threshold < f32::MAX {
-                    let all = scaled + second * update.control_fixed;
+                    let all = scaled + second * self.fixed;
                     log_weight = Lanes::choose(all.is_le(number(threshold)), number(0.0), number(MASKED));
                 }
                 // Not below `MASKED`, where a valid row would look like an invalid one.
@@ -189,5 +191,33 @@ impl WithSimd for Job<'_> {
         }
         let real = (update.rows as usize).saturating_sub(self.first).min(self.out.len());
         self.out[real..].fill(INVALID);
+    }
+}
+
+/// Log-weights of some rows under a temperature, from their −J.
+struct Under<'a> {
+    temperature: f32,
+    fixed: f32,
+    costs: &'a [f32],
+    scores: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl WithSimd for Under<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let (number, invalid) = (Lanes::<S>::from, Lanes::<S>::from(INVALID));
+        for (i, out) in self.out.chunks_exact_mut(Lanes::<S>::COUNT).enumerate() {
+            let row = i * Lanes::<S>::COUNT;
+            let cost = Lanes::<S>::load(&self.costs[row..]);
+            let mut log_weight = cost / self.temperature;
+            if self.fixed != 0.0 {
+                let second = &self.scores[row / TILE * SCORES + 2 * TILE + row % TILE..];
+                log_weight = log_weight - Lanes::<S>::load(second) * self.fixed;
+            }
+            Lanes::choose(cost.gt(invalid), log_weight.max(number(MASKED)), invalid).store(out);
+        }
     }
 }

@@ -26,6 +26,8 @@ const EPISODE: &str = include_str!("../../../shaders/episode.wgsl");
 const ROLLOUT: &str = include_str!("../../../shaders/rollout.wgsl");
 const REDUCE: &str = include_str!("../../../shaders/reduce.wgsl");
 const WEIGH: &str = include_str!("../../../shaders/weigh.wgsl");
+const SEARCH: &str = include_str!("../../../shaders/search.wgsl");
+const TEMPERATURE: &str = include_str!("../../../shaders/temperature.wgsl");
 const GROUP: &str = include_str!("../../../shaders/group.wgsl");
 const MEAN_OF_ROWS: &str = include_str!("../../../shaders/mean_of_rows.wgsl");
 const MEAN_OF_DRAWS: &str = include_str!("../../../shaders/mean_of_draws.wgsl");
@@ -169,10 +171,11 @@ pub(crate) fn mean_of_draws(shape: Shape) -> String {
 pub(crate) fn whole(program: &Program, shape: Shape, searched: bool) -> String {
     let four = shape.software;
     // What is never called need not be compiled.
-    let searched = format!("const SEARCHED = {searched};\n");
+    let temperature =
+        if searched { [SEARCH, TEMPERATURE].join("\n") } else { "fn find_temperature(lane: u32) {}".into() };
     let lanes = lanes(16, shape.software);
     let reduce = [&lanes, REDUCE, WEIGH, WEIGHED, GROUP, MEAN_OF_DRAWS].join("\n");
-    [&rollout(program, shape), &weighed(shape, four), &reduce, STEP, &searched, WHOLE].join("\n")
+    [&rollout(program, shape), &weighed(shape, four), &reduce, STEP, &temperature, WHOLE].join("\n")
 }
 
 /// Side by side on a CPU only; functions that are written by hand know of one number.
@@ -205,7 +208,7 @@ fn drawing(shape: Shape, four: bool) -> String {
 pub(crate) fn weigh() -> String {
     // Not few lanes on a software adapter: how often a lane may go through a loop is limited there.
     let lanes = lanes(16, false);
-    [UPDATE, WIDE_ONE, MATH, &lanes, REDUCE, WEIGH].join("\n")
+    [UPDATE, WIDE_ONE, MATH, &lanes, REDUCE, WEIGH, SEARCH, TEMPERATURE].join("\n")
 }
 
 /// The weighted mean of a group of rows that stand one after the other.

@@ -12,8 +12,8 @@ use crate::engine::program::Program;
 use crate::engine::{Done, Fetched, Timing};
 use crate::error::{BuildError, EngineError, PlanError};
 use crate::update::{
-    DIVERGENCE, EFFECTIVE, ELITE, FIXED, GIVEN, GROUP, PERTURBED, Problem, SCORED, SECOND_MOMENT, SIGNED, Sums, TILE,
-    Update, round_up,
+    DIVERGENCE, EFFECTIVE, ELITE, FIXED, GIVEN, GROUP, MOST_LOOKS, PERTURBED, Problem, SCORED, SECOND_MOMENT, SIGNED,
+    Sums, TILE, Update, round_up,
 };
 
 /// Bytes of the summary of a problem (`shaders/update.wgsl`): sums, then the keys of the best and the worst cost and of the
@@ -485,9 +485,9 @@ fn within_turns(device: &Device, update: &Update) -> Result<(), EngineError> {
         return Ok(());
     }
     let (rows, horizon) = (u64::from(update.rows), u64::from(update.horizon));
-    // Two passes over the rows of each of 256 lanes for each of 28 halvings; one for each of 32 bits.
+    // One pass over the rows of each of 256 lanes, and at most two for each look; or one for each of 32 bits.
     let passes = match update.search {
-        EFFECTIVE | DIVERGENCE => 2 * 28,
+        EFFECTIVE | DIVERGENCE => 1 + 2 * u64::from(MOST_LOOKS),
         ELITE => 32,
         FIXED => 0,
         _ => 2,
