@@ -31,17 +31,16 @@ fn log_weight(k: u32, shift: f32, temperature: f32) -> f32 {
     return select(INVALID, max(weight, MASKED), row.valid);
 }
 
-// The log-weight of row k as the update wants it, once `find_temperature` has found what that takes.
+// The log-weight of row k as the update wants it, once `find_temperature` has found what that takes. A driver copies whatever this
+// calls to wherever it is called: so it works a row out once, whatever the search was for.
 fn weighed_row(k: u32) -> f32 {
-    if update.search == ELITE {
-        let row = scaled(k);
-        let elite = row.cost + row.fixed <= summary[problem].threshold;
-        return select(INVALID, select(MASKED, 0.0, elite), row.valid);
-    }
-    if simple() {
-        return log_weight(k, 0.0, update.temperature);
-    }
-    return log_weight(k, summary[problem].shift, summary[problem].temperature);
+    let row = scaled(k);
+    let given = simple();
+    let shift = select(summary[problem].shift, 0.0, given);
+    let temperature = select(summary[problem].temperature, update.temperature, given);
+    let weight = max(-(row.cost - shift) / temperature - row.fixed, MASKED);
+    let elite = row.cost + row.fixed <= summary[problem].threshold;
+    return select(INVALID, select(weight, select(MASKED, 0.0, elite), update.search == ELITE), row.valid);
 }
 
 @compute @workgroup_size(256)

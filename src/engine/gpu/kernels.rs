@@ -206,41 +206,41 @@ impl Device {
         Ok(Kernel::Stages(self.chain(program, shape, searched)?))
     }
 
+    /// Compiled side by side, what takes longest first.
     fn chain(&self, program: &Program, shape: Shape, searched: bool) -> Result<Chain, BuildError> {
-        let ((score, group_mean, steps), (weigh, merge)) = both(
-            || self.scoring(program, shape),
-            || {
-                let weigh = searched.then(|| self.compile(&source::weigh(), Trust::Ours, ["temperature", "weigh"]));
-                let source = source::merge_and_step(shape.layout, self.software());
-                Ok((weigh.transpose()?, self.compile(&source, Trust::Ours, ["merge"])?))
-            },
-        )?;
-        let [merge] = merge;
+        // Rows of a policy are in memory, and weighed by themselves. Others are drawn again, and weighed on the way.
+        let drawn = !matches!(program.scoring, Scoring::Policy(_));
+        let mean = || if drawn { self.mean_of_draws(shape) } else { self.mean_of_rows() };
+        let temperature =
+            || searched.then(|| self.compile(&source::temperature(), Trust::Ours, ["temperature"])).transpose();
+        let weigh = || (!drawn).then(|| self.compile(&source::weigh(), Trust::Ours, ["weigh"])).transpose();
+        let merge = || self.compile(&source::merge_and_step(shape.layout, self.software()), Trust::Ours, ["merge"]);
+        let last = || both(temperature, || Ok((weigh()?, merge()?)));
+        let (group_mean, (score, (temperature, (weigh, [merge])))) =
+            both(mean, || both(|| self.score(program, shape), last))?;
+        let [temperature, weigh] = [temperature, weigh].map(|kernel| kernel.map(|[kernel]| kernel));
         let enough = if self.software() { 8 } else { 1024 };
-        let [temperature, weigh] = weigh.map_or([None, None], |kernels| kernels.map(Some));
-        // Where rows are drawn again they are weighed on the way.
-        let weigh = weigh.filter(|_| steps.is_none());
+        let steps = drawn.then(|| shape.steps() as u32);
         Ok(Chain { score, temperature, weigh, group_mean, merge, steps, enough })
     }
 
-    /// The kernels that know of the model, and over how many time steps the mean goes at a stretch.
-    fn scoring(
-        &self,
-        program: &Program,
-        shape: Shape,
-    ) -> Result<(Score, wgpu::ComputePipeline, Option<u32>), BuildError> {
+    /// The kernels that know of the model.
+    fn score(&self, program: &Program, shape: Shape) -> Result<Score, BuildError> {
         let trust = if program.functions.is_empty() { Trust::Ours } else { Trust::Checked };
         if let Scoring::Policy(scheme) = program.scoring {
             let source = source::episodes(program, shape);
             let [perturb, episode, gather] = self.compile(&source, trust, ["perturb", "episode", "gather"])?;
             let perturb = (scheme == Scheme::Perturbed).then_some(perturb);
-            return Ok((Score::Episodes { perturb, episode, gather }, self.mean_of_rows()?, None));
+            return Ok(Score::Episodes { perturb, episode, gather });
         }
-        let ([rollout], [group_mean]) = both(
-            || self.compile(&source::rollout(program, shape), trust, ["rollout"]),
-            || self.compile(&source::mean_of_draws(shape), Trust::Ours, ["group_mean"]),
-        )?;
-        Ok((Score::Rollout(rollout), group_mean, Some(shape.steps() as u32)))
+        let [rollout] = self.compile(&source::rollout(program, shape), trust, ["rollout"])?;
+        Ok(Score::Rollout(rollout))
+    }
+
+    /// The kernel of the weighted mean of rows that are drawn again.
+    fn mean_of_draws(&self, shape: Shape) -> Result<wgpu::ComputePipeline, BuildError> {
+        let [group_mean] = self.compile(&source::mean_of_draws(shape), Trust::Ours, ["group_mean"])?;
+        Ok(group_mean)
     }
 
     /// The kernel of the weighted mean of rows that stand one after the other.

@@ -204,11 +204,15 @@ fn drawing(shape: Shape, four: bool) -> String {
     [UPDATE, width(four), MATH, &mul_wide(shape.int64, four), PHILOX, NORMAL].join("\n")
 }
 
-/// The kernels that know of no model: weigh, temperature.
+/// The kernel that weighs rows.
 pub(crate) fn weigh() -> String {
+    [UPDATE, WIDE_ONE, MATH, WEIGH].join("\n")
+}
+
+/// The kernel that finds out what has to be known of all rows before any is weighed.
+pub(crate) fn temperature() -> String {
     // Not few lanes on a software adapter: how often a lane may go through a loop is limited there.
-    let lanes = lanes(16, false);
-    [UPDATE, WIDE_ONE, MATH, &lanes, REDUCE, WEIGH, SEARCH, TEMPERATURE].join("\n")
+    [UPDATE, WIDE_ONE, MATH, &lanes(16, false), REDUCE, WEIGH, SEARCH, TEMPERATURE].join("\n")
 }
 
 /// The weighted mean of a group of rows that stand one after the other.
@@ -556,6 +560,7 @@ mod tests {
     fn hand_written_kernels_are_valid_wgsl() {
         for software in [false, true] {
             validate("weigh", &weigh());
+            validate("temperature", &temperature());
             validate("mean of rows", &mean_of_rows(software));
             validate("merge", &merge(software));
         }
