@@ -24,12 +24,12 @@ fn find_temperature(lane: u32) {
         // All costs equal (or none finite): any temperature does.
         found = select(update.temperature, searched, best_key < worst_key);
     } else {
-        // Weights under λ = 1 are −J: they stand in for it until all is known.
+        // Weights under λ = 1 are −J.
         var sums = vec4<f32>();
-        for (var k = lane; k < update.rows; k += LANES) {
-            let l = log_weight(k, 0.0, 1.0);
-            log_weights[log_weight_address(k)] = l;
-            sums += select(vec4<f32>(), vec4<f32>(-l, 1.0, 0.0, 0.0), l > INVALID);
+        for (var at = lane; 4u * at < update.rows; at += LANES) {
+            let costs = note_costs(at, 1.0);
+            let counts = select(vec4<f32>(), vec4<f32>(1.0), costs > vec4<f32>(INVALID));
+            sums += vec4<f32>(-dot(costs, counts), dot(counts, counts), 0.0, 0.0);
         }
         let all = add_up(lane, sums);
         workgroupBarrier();
@@ -57,13 +57,9 @@ var<workgroup> looks_again: u32;
 
 // Both the effective sample size and the nearness to equal weights grow with λ. `range`: of the costs.
 fn search_temperature(lane: u32, range: f32) -> f32 {
-    // −J of this invocation's rows, which no look changes, stand where their log-weights will.
     var max_here = MASKED;
-    for (var k = lane; k < update.rows; k += LANES) {
-        let row = scaled(k);
-        let l = select(INVALID, max(-row.cost, MASKED), row.valid);
-        log_weights[log_weight_address(k)] = l;
-        max_here = max(max_here, l);
+    for (var at = lane; 4u * at < update.rows; at += LANES) {
+        max_here = max(max_here, largest_of(note_costs(at, 0.0)));
     }
     let most = largest(lane, max_here);
     var search = search_among(range * update.cost_scale);
@@ -73,18 +69,21 @@ fn search_temperature(lane: u32, range: f32) -> f32 {
         if update.control_fixed != 0.0 {
             // Which row is the best one depends on λ.
             max_here = MASKED;
-            for (var k = lane; k < update.rows; k += LANES) {
-                max_here = max(max_here, log_weight_under(k, temperature));
+            for (var at = lane; 4u * at < update.rows; at += LANES) {
+                max_here = max(max_here, largest_of(log_weights_under(at, temperature)));
             }
             max_all = largest(lane, max_here);
         }
         // (Σ w, Σ w² or Σ w ln w, valid rows), with w relative to the largest.
         var sums = vec4<f32>();
-        for (var k = lane; k < update.rows; k += LANES) {
-            let l = log_weight_under(k, temperature);
-            let w = relative(l, max_all);
-            let second = select(w * w, w * max(l - max_all, LN_NEGLIGIBLE), update.search == DIVERGENCE);
-            sums += vec4<f32>(w, second, select(0.0, 1.0, l > INVALID), 0.0);
+        for (var at = lane; 4u * at < update.rows; at += LANES) {
+            let l = log_weights_under(at, temperature);
+            let below = max(l - max_all, vec4<f32>(LN_NEGLIGIBLE));
+            let counts = (l > vec4<f32>(MASKED)) & (below > vec4<f32>(LN_NEGLIGIBLE));
+            let w = select(vec4<f32>(), four_exps(below), counts);
+            let valid = select(vec4<f32>(), vec4<f32>(1.0), l > vec4<f32>(INVALID));
+            let second = dot(w, select(w, below, update.search == DIVERGENCE));
+            sums += vec4<f32>(dot(w, vec4<f32>(1.0)), second, dot(valid, valid), 0.0);
         }
         let all = add_up(lane, sums);
         var excess = component(gibbs_ln(F(all.x * all.x / (all.y * update.target_value * all.z))), 0u);
@@ -102,22 +101,45 @@ fn search_temperature(lane: u32, range: f32) -> f32 {
     return component(gibbs_exp(F(search.next)), 0u);
 }
 
-// The log-weight of one of this invocation's rows, from its −J.
-fn log_weight_under(k: u32, temperature: f32) -> f32 {
-    let cost = log_weights[log_weight_address(k)];
-    var l = cost / temperature;
-    if update.control_fixed != 0.0 {
-        l -= scores[score_address(k) + 2u * TILE] * update.control_fixed;
+// Rows are looked at four neighbours at a time, each four by the same invocation every time. First their −J, which no look changes,
+// is put where their log-weights will be; `fixed` of the part that no temperature divides belongs to it.
+fn note_costs(at: u32, fixed: f32) -> vec4<f32> {
+    var costs: vec4<f32>;
+    for (var i = 0u; i < 4u; i++) {
+        let k = 4u * at + i;
+        let row = scaled(min(k, update.rows - 1u));
+        costs[i] = select(INVALID, max(-row.cost - fixed * row.fixed, MASKED), row.valid && k < update.rows);
+        log_weights[log_weight_address(k)] = costs[i];
     }
-    return select(INVALID, max(l, MASKED), cost > INVALID);
+    return costs;
+}
+
+fn noted_costs(at: u32) -> vec4<f32> {
+    let k = log_weight_address(4u * at);
+    return vec4<f32>(log_weights[k], log_weights[k + 1u], log_weights[k + 2u], log_weights[k + 3u]);
+}
+
+// Their log-weights under a temperature.
+fn log_weights_under(at: u32, temperature: f32) -> vec4<f32> {
+    let costs = noted_costs(at);
+    var l = costs / temperature;
+    if update.control_fixed != 0.0 {
+        let k = score_address(4u * at) + 2u * TILE;
+        l -= vec4<f32>(scores[k], scores[k + 1u], scores[k + 2u], scores[k + 3u]) * update.control_fixed;
+    }
+    return select(vec4<f32>(INVALID), max(l, vec4<f32>(MASKED)), costs > vec4<f32>(INVALID));
+}
+
+fn largest_of(x: vec4<f32>) -> f32 {
+    return max(max(x.x, x.y), max(x.z, x.w));
 }
 
 fn deviation(lane: u32, mean: f32, count: f32) -> f32 {
     var sum = vec4<f32>();
-    for (var k = lane; k < update.rows; k += LANES) {
-        let l = log_weights[log_weight_address(k)];
-        let off = -l - mean;
-        sum.x += select(0.0, off * off, l > INVALID);
+    for (var at = lane; 4u * at < update.rows; at += LANES) {
+        let costs = noted_costs(at);
+        let off = select(vec4<f32>(), costs + mean, costs > vec4<f32>(INVALID));
+        sum.x += dot(off, off);
     }
     let found = sqrt(add_up(lane, sum).x / count);
     return select(found, 1.0, found < NO_DEVIATION);
@@ -129,14 +151,24 @@ fn elite_threshold(lane: u32, wanted: f32) -> f32 {
     for (var bit = 0x80000000u; bit > 0u; bit >>= 1u) {
         // Is the answer's key at least key + bit? It is if fewer than `wanted` rows lie below that.
         var below = vec4<f32>();
-        for (var k = lane; k < update.rows; k += LANES) {
-            let l = log_weights[log_weight_address(k)];
-            below.x += select(0.0, 1.0, l > INVALID && ordered(-l) < key + bit);
+        for (var at = lane; 4u * at < update.rows; at += LANES) {
+            let costs = noted_costs(at);
+            below += vec4<f32>(
+                lies_below(costs.x, key + bit),
+                lies_below(costs.y, key + bit),
+                lies_below(costs.z, key + bit),
+                lies_below(costs.w, key + bit),
+            );
         }
-        if add_up(lane, below).x < wanted {
+        if dot(add_up(lane, below), vec4<f32>(1.0)) < wanted {
             key += bit;
         }
         workgroupBarrier();
     }
     return from_ordered(key);
+}
+
+// Whether a row that is one, of this −J, sorts below a key.
+fn lies_below(cost: f32, key: u32) -> f32 {
+    return select(0.0, 1.0, cost > INVALID && ordered(-cost) < key);
 }

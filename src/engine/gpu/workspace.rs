@@ -485,17 +485,18 @@ fn within_turns(device: &Device, update: &Update) -> Result<(), EngineError> {
         return Ok(());
     }
     let (rows, horizon) = (u64::from(update.rows), u64::from(update.horizon));
-    // One pass over the rows of each of 256 lanes, and at most two for each look; or one for each of 32 bits.
+    // Passes over the rows of each of 256 lanes, four at a time: one over each of the four, which notes their costs, and at most two
+    // for each look; or one for each of 32 bits.
     let passes = match update.search {
-        EFFECTIVE | DIVERGENCE => 1 + 2 * u64::from(MOST_LOOKS),
-        ELITE => 32,
+        EFFECTIVE | DIVERGENCE => 4 + 2 * u64::from(MOST_LOOKS),
+        ELITE => 4 + 32,
         FIXED => 0,
-        _ => 2,
+        _ => 4 + 1,
     };
     for (what, requested, limit) in [
         // One turn for each step and, at most, one for the stretch that it is in.
         ("time steps on a software adapter", horizon, MOST_TURNS / 2),
-        ("turns of the search for a temperature on a software adapter", rows * passes / 256, MOST_TURNS),
+        ("turns of the search for a temperature on a software adapter", rows * passes / 1024, MOST_TURNS),
     ] {
         if requested > limit {
             return Err(EngineError::OverLimit { what, requested, limit });
