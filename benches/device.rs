@@ -1,5 +1,5 @@
-//! What a device does, in tables to be pasted: time per step of a rollout by K, small plans beside a round trip, stages by K
-//! and T, threads, and how long a model takes to become a kernel. On the CPU, and on an adapter if there is one.
+//! What a device does, in tables to be pasted: time per step of a rollout by K, small plans beside a round trip, what finding a
+//! temperature costs, stages by K and T, threads, and how long a model takes to become a kernel. On the CPU, and on an adapter if there is one.
 //!
 //! ```sh
 //! cargo bench --bench device                               # the CPU and the best adapter: some minutes
@@ -235,17 +235,16 @@ fn latency(engine: &Engine) -> Result<()> {
     Ok(())
 }
 
-/// A tenth of the rows is wanted to count, and the same rows by the temperature that this takes.
+/// A tenth of the rows is to count. The temperature that this takes is given, or found.
 fn temperature(engine: &Engine, most: usize) {
     let mut rows = Vec::new();
-    // A software adapter ends loops so early that it refuses to search among more.
+    // A software adapter refuses to search among 2²⁰, since it would end the loops before their time.
     let most = if engine.backend() == Backend::Software { most.min(65536) } else { most };
     for samples in [128, 1024, 8192, 65536, 1 << 20].into_iter().filter(|samples| *samples <= most) {
         let mut cells = vec![samples.to_string()];
         for horizon in [20, T] {
-            let time = |plan: &mut Plan| measure(plan)[4];
-            let given = time(&mut cart_pole(engine, samples, horizon));
-            let found = time(&mut common::searching_cart_pole(engine, samples, horizon));
+            let [given, found] =
+                common::sharp_cart_poles(engine, samples, horizon).map(|mut plan| measure(&mut plan)[4]);
             let ratio = found.zip(given).map(|(found, given)| found.as_secs_f64() / given.as_secs_f64());
             cells.extend([given, found].map(milliseconds));
             cells.push(ratio.map_or("–".into(), |ratio| format!("{ratio:.2}")));
@@ -254,7 +253,7 @@ fn temperature(engine: &Engine, most: usize) {
     }
     let long = format!("T = {T}");
     let head = ["K", "T = 20", "found", "ratio", &long, "found", "ratio"];
-    print("milliseconds a plan whose temperature is given, and of one that finds it", &head, &rows);
+    print("milliseconds a plan that is given its temperature, and of one that finds the same", &head, &rows);
 }
 
 fn stages(engine: &Engine, most: usize) {

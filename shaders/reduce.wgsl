@@ -10,7 +10,16 @@ const LN_NEGLIGIBLE = -33.271065f;
 fn relative(log_weight: f32, most: f32) -> f32 {
     let below = max(log_weight - most, LN_NEGLIGIBLE);
     let there = log_weight > MASKED && below > LN_NEGLIGIBLE;
-    return select(0.0, component(gibbs_exp(F(below)), 0u), there);
+    return select(0.0, exp_of(below), there);
+}
+
+// Of one number, however many rows an invocation has.
+fn exp_of(x: f32) -> f32 {
+    return component(gibbs_exp(F(x)), 0u);
+}
+
+fn ln_of(x: f32) -> f32 {
+    return component(gibbs_ln(F(x)), 0u);
 }
 
 var<workgroup> of_lanes: array<vec4<f32>, LANES>;

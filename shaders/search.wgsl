@@ -33,12 +33,12 @@ struct Search {
 // Among costs that are so far apart, at most.
 fn search_among(range: f32) -> Search {
     var search = Search();
-    search.next = clamp(component(gibbs_ln(F(range)), 0u) + GUESS, -EDGE, EDGE);
+    search.next = clamp(ln_of(range) + GUESS, -EDGE, EDGE);
     return search;
 }
 
-fn walked(before: Search, stride: f32) -> Search {
-    var search = before;
+fn walked(so_far: Search, stride: f32) -> Search {
+    var search = so_far;
     search.stride = stride;
     search.next = clamp(search.latest.at + stride, -EDGE, EDGE);
     // There is nothing beyond the edge.
@@ -47,8 +47,8 @@ fn walked(before: Search, stride: f32) -> Search {
 }
 
 // A search that has learnt what the excess is at the temperature that it looked at.
-fn learned(before: Search, excess: f32) -> Search {
-    var search = before;
+fn learned(so_far: Search, excess: f32) -> Search {
+    var search = so_far;
     let look = Look(search.next, excess);
     let even = excess > 0.0;
     search.looks += 1u;
@@ -81,8 +81,8 @@ fn learned(before: Search, excess: f32) -> Search {
 }
 
 // The next look between the two that the root lies between, or the better of them if they are as good as one.
-fn within(before: Search) -> Search {
-    var search = before;
+fn within(so_far: Search) -> Search {
+    var search = so_far;
     let a = search.latest;
     let b = search.across;
     let least = TOLERANCE / abs(b.at - a.at);

@@ -20,14 +20,15 @@ fn find_temperature(lane: u32) {
     if update.search == EFFECTIVE || update.search == DIVERGENCE {
         let best_key = atomicLoad(&summary[problem].best);
         let worst_key = atomicLoad(&summary[problem].worst);
-        let searched = search_temperature(lane, from_ordered(worst_key) - from_ordered(best_key));
-        // All costs equal (or none finite): any temperature does.
-        found = select(update.temperature, searched, best_key < worst_key);
+        // All costs equal (or none finite): any temperature does. All invocations search nevertheless, and stay together.
+        let differ = best_key < worst_key;
+        let range = select(0.0, from_ordered(worst_key) - from_ordered(best_key), differ);
+        found = select(update.temperature, search_temperature(lane, range), differ);
     } else {
-        // Weights under λ = 1 are −J.
+        // Log-weights under λ = 1 are −J.
         var sums = vec4<f32>();
         for (var at = lane; 4u * at < update.rows; at += LANES) {
-            let costs = note_costs(at, 1.0);
+            let costs = note_costs(at, true);
             let counts = select(vec4<f32>(), vec4<f32>(1.0), costs > vec4<f32>(INVALID));
             sums += vec4<f32>(-dot(costs, counts), dot(counts, counts), 0.0, 0.0);
         }
@@ -59,12 +60,12 @@ var<workgroup> looks_again: u32;
 fn search_temperature(lane: u32, range: f32) -> f32 {
     var max_here = MASKED;
     for (var at = lane; 4u * at < update.rows; at += LANES) {
-        max_here = max(max_here, largest_of(note_costs(at, 0.0)));
+        max_here = max(max_here, largest_of(note_costs(at, false)));
     }
     let most = largest(lane, max_here);
     var search = search_among(range * update.cost_scale);
     loop {
-        let temperature = component(gibbs_exp(F(search.next)), 0u);
+        let temperature = exp_of(search.next);
         var max_all = max(most / temperature, MASKED);
         if update.control_fixed != 0.0 {
             // Which row is the best one depends on λ.
@@ -86,10 +87,12 @@ fn search_temperature(lane: u32, range: f32) -> f32 {
             sums += vec4<f32>(dot(w, vec4<f32>(1.0)), second, dot(valid, valid), 0.0);
         }
         let all = add_up(lane, sums);
-        var excess = component(gibbs_ln(F(all.x * all.x / (all.y * update.target_value * all.z))), 0u);
+        var excess = ln_of(all.x * all.x / (all.y * update.target_value * all.z));
         if update.search == DIVERGENCE {
-            excess = update.target_value - all.y / all.x + component(gibbs_ln(F(all.x / all.z)), 0u);
+            excess = 1.0 - (all.y / all.x - ln_of(all.x / all.z)) / update.target_value;
         }
+        // If nothing weighs anything, λ is too small.
+        excess = select(-1.0, excess, all.x > 0.0);
         search = learned(search, excess);
         if lane == 0u {
             looks_again = u32(!search.over);
@@ -98,30 +101,38 @@ fn search_temperature(lane: u32, range: f32) -> f32 {
             break;
         }
     }
-    return component(gibbs_exp(F(search.next)), 0u);
+    return exp_of(search.next);
 }
 
-// Rows are looked at four neighbours at a time, each four by the same invocation every time. First their −J, which no look changes,
-// is put where their log-weights will be; `fixed` of the part that no temperature divides belongs to it.
-fn note_costs(at: u32, fixed: f32) -> vec4<f32> {
-    var costs: vec4<f32>;
-    for (var i = 0u; i < 4u; i++) {
-        let k = 4u * at + i;
-        let row = scaled(min(k, update.rows - 1u));
-        costs[i] = select(INVALID, max(-row.cost - fixed * row.fixed, MASKED), row.valid && k < update.rows);
-        log_weights[log_weight_address(k)] = costs[i];
-    }
-    return costs;
+// Rows are looked at four neighbours at a time, each four by the same invocation every time, so that no barrier is needed. First
+// their −J, which no look changes, is noted where their log-weights will be; if asked, with the part that no temperature divides. What
+// lies behind the last row, to the end of its four, counts as invalid: buffers hold whole tiles.
+fn note_costs(at: u32, with_fixed: bool) -> vec4<f32> {
+    let k = 4u * at;
+    return vec4<f32>(
+        note_cost(k, with_fixed),
+        note_cost(k + 1u, with_fixed),
+        note_cost(k + 2u, with_fixed),
+        note_cost(k + 3u, with_fixed),
+    );
 }
 
-fn noted_costs(at: u32) -> vec4<f32> {
+fn note_cost(k: u32, with_fixed: bool) -> f32 {
+    let row = scaled(min(k, update.rows - 1u));
+    let cost = -row.cost - select(0.0, row.fixed, with_fixed);
+    let noted = select(INVALID, max(cost, MASKED), row.valid && k < update.rows);
+    log_weights[log_weight_address(k)] = noted;
+    return noted;
+}
+
+fn read_costs(at: u32) -> vec4<f32> {
     let k = log_weight_address(4u * at);
     return vec4<f32>(log_weights[k], log_weights[k + 1u], log_weights[k + 2u], log_weights[k + 3u]);
 }
 
 // Their log-weights under a temperature.
 fn log_weights_under(at: u32, temperature: f32) -> vec4<f32> {
-    let costs = noted_costs(at);
+    let costs = read_costs(at);
     var l = costs / temperature;
     if update.control_fixed != 0.0 {
         let k = score_address(4u * at) + 2u * TILE;
@@ -137,7 +148,7 @@ fn largest_of(x: vec4<f32>) -> f32 {
 fn deviation(lane: u32, mean: f32, count: f32) -> f32 {
     var sum = vec4<f32>();
     for (var at = lane; 4u * at < update.rows; at += LANES) {
-        let costs = noted_costs(at);
+        let costs = read_costs(at);
         let off = select(vec4<f32>(), costs + mean, costs > vec4<f32>(INVALID));
         sum.x += dot(off, off);
     }
@@ -152,7 +163,7 @@ fn elite_threshold(lane: u32, wanted: f32) -> f32 {
         // Is the answer's key at least key + bit? It is if fewer than `wanted` rows lie below that.
         var below = vec4<f32>();
         for (var at = lane; 4u * at < update.rows; at += LANES) {
-            let costs = noted_costs(at);
+            let costs = read_costs(at);
             below += vec4<f32>(
                 lies_below(costs.x, key + bit),
                 lies_below(costs.y, key + bit),

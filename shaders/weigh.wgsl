@@ -24,13 +24,6 @@ fn scaled(k: u32) -> Scaled {
     return Scaled(j, second * update.control_fixed, finite(cost) && finite(lost) && finite(second));
 }
 
-// ℓ of row k, with J relative to `shift`. Not below MASKED, where a valid row would look like an invalid one.
-fn log_weight(k: u32, shift: f32, temperature: f32) -> f32 {
-    let row = scaled(k);
-    let weight = -(row.cost - shift) / temperature - row.fixed;
-    return select(INVALID, max(weight, MASKED), row.valid);
-}
-
 // The log-weight of row k as the update wants it, once `find_temperature` has found what that takes. A driver copies whatever this
 // calls to wherever it is called: so it works a row out once, whatever the search was for.
 fn weighed_row(k: u32) -> f32 {
@@ -38,6 +31,7 @@ fn weighed_row(k: u32) -> f32 {
     let given = simple();
     let shift = select(summary[problem].shift, 0.0, given);
     let temperature = select(summary[problem].temperature, update.temperature, given);
+    // Not below MASKED, where a valid row would look like an invalid one.
     let weight = max(-(row.cost - shift) / temperature - row.fixed, MASKED);
     let elite = row.cost + row.fixed <= summary[problem].threshold;
     return select(INVALID, select(weight, select(MASKED, 0.0, elite), update.search == ELITE), row.valid);

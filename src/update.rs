@@ -59,12 +59,13 @@ pub(crate) const FIXED: u32 = 0;
 pub(crate) const EFFECTIVE: u32 = 1;
 /// [`Update::search`]: λ such that the weights' divergence from equal weights, Σ w log(K w), is [`Update::target`].
 pub(crate) const DIVERGENCE: u32 = 2;
-/// The most looks at the rows' weights before either is found: as many as bisection alone would need.
-pub(crate) const MOST_LOOKS: u32 = 28;
 /// [`Update::search`]: λ is [`Update::target`] times the standard deviation of J, which counts as 1 where there is none.
 pub(crate) const STANDARDISED: u32 = 3;
 /// [`Update::search`]: no λ; the best [`Update::target`] of the valid rows weigh the same, the others nothing.
 pub(crate) const ELITE: u32 = 4;
+
+/// The most looks at all rows in a search for [`EFFECTIVE`] or [`DIVERGENCE`]: as many as bisection alone would need.
+pub(crate) const MOST_LOOKS: u32 = 28;
 
 /// One draw, score, weigh, average, step.
 #[repr(C)]

@@ -99,6 +99,24 @@ fn effective(log_weights: &[f64]) -> f64 {
     sum * sum / squares
 }
 
+/// Σ w ln(K w) of e^ℓ, made to sum to 1.
+fn divergence(log_weights: &[f64]) -> f64 {
+    let max = log_weights.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = log_weights.iter().map(|l| (l - max).exp()).sum();
+    let mean = log_weights.iter().map(|l| (l - max).exp() * (l - max)).sum::<f64>() / sum;
+    mean - (sum / log_weights.len() as f64).ln()
+}
+
+/// The temperature from which on something holds.
+fn halve(holds: impl Fn(f64) -> bool) -> f64 {
+    let (mut low, mut high) = (1e-6_f64, 1e9_f64);
+    for _ in 0..200 {
+        let middle = (low * high).sqrt();
+        *(if holds(middle) { &mut high } else { &mut low }) = middle;
+    }
+    low
+}
+
 /// The lower triangular L with Σ = L Lᵀ, and Σ⁻¹, of a 2 × 2 covariance.
 fn factor(noise: Noise<2>) -> ([[f64; 2]; 2], [[f64; 2]; 2]) {
     let [[a, b], [_, d]] = match noise {
@@ -170,14 +188,9 @@ fn reference(
         let lambda = match options.temperature {
             Temperature::Fixed(lambda) => f64::from(lambda),
             Temperature::EffectiveSamples(fraction) => {
-                let (mut low, mut high) = (1e-6_f64, 1e9_f64);
-                for _ in 0..200 {
-                    let middle = (low * high).sqrt();
-                    let enough = effective(&exponent(middle)) >= f64::from(fraction) * count as f64;
-                    *(if enough { &mut high } else { &mut low }) = middle;
-                }
-                low
+                halve(|lambda| effective(&exponent(lambda)) >= f64::from(fraction) * count as f64)
             }
+            Temperature::Divergence(nats) => halve(|lambda| divergence(&exponent(lambda)) <= f64::from(nats)),
             _ => unreachable!("these tests use no other"),
         };
         let log_weights = exponent(lambda);
@@ -258,6 +271,9 @@ fn craft_cases() -> Vec<(&'static str, MppiOptions<2>)> {
             "effective samples with α",
             MppiOptions { temperature: Temperature::EffectiveSamples(0.2), alpha: 0.97, ..plain() },
         ),
+        ("divergence", MppiOptions { temperature: Temperature::Divergence(0.5), ..plain() }),
+        ("a small divergence", MppiOptions { temperature: Temperature::Divergence(1e-3), ..plain() }),
+        ("divergence with α", MppiOptions { temperature: Temperature::Divergence(0.3), alpha: 0.97, ..plain() }),
         (
             "effective samples, averaged over the horizon",
             MppiOptions {

@@ -1118,6 +1118,7 @@ fn a_cart_pole_learns_to_balance() {
     for engine in engines() {
         for (rows, step, effective, iterations) in [
             (by_perturbation, Step::Natural { rate: 1.0.into() }, 0.2, 60),
+            // What is learned depends on every bit. Of twelve seeds all succeed so; of 1,000 iterations with 0.7, seven of them.
             (by_score, Step::Adam { rate: Annealed { first: 1.0, last: 0.1, over: 1500 } }, 0.3, 1500),
         ] {
             let options = TrainingOptions {

@@ -96,20 +96,23 @@ impl Weigh<'_> {
         // −J of all rows, which no look changes.
         self.weigh(Found { temperature: 1.0, ..plain }, 0.0, scores, log_weights);
         let groups = || log_weights.chunks(GROUP).zip(scores.chunks(3 * GROUP));
+        let fixed = update.control_fixed;
         let mut search = Search::new((worst - best) * update.cost_scale);
         loop {
-            let (temperature, fixed) = (search.temperature(), update.control_fixed);
+            let temperature = search.temperature();
             self.team.share(self.pace, sums.iter_mut().zip(groups()), |(sums, (costs, scores))| {
-                let mut log_weights = [INVALID; GROUP];
-                let out = &mut log_weights[..costs.len()];
+                let mut under = [INVALID; GROUP];
+                let out = &mut under[..costs.len()];
                 self.isa.run(Under { temperature, fixed, costs, scores, out });
                 *sums = self.isa.run(Group { second, log_weights: out });
             });
             let all = weighted_mean::merge(sums, second);
             let valid = all.valid as f32;
             let excess = match second {
+                // If nothing weighs anything, λ is too small.
+                _ if all.sum <= 0.0 => -1.0,
                 Second::Squares => Real::ln(all.sum * all.sum / (all.squares * update.target * valid)),
-                Second::Logs => update.target - all.squares / all.sum + Real::ln(all.sum / valid),
+                Second::Logs => 1.0 - (all.squares / all.sum - Real::ln(all.sum / valid)) / update.target,
             };
             if !search.learn(excess) {
                 return search.temperature();
@@ -215,7 +218,7 @@ impl WithSimd for Under<'_> {
             let mut log_weight = cost / self.temperature;
             if self.fixed != 0.0 {
                 let second = &self.scores[row / TILE * SCORES + 2 * TILE + row % TILE..];
-                log_weight = log_weight - Lanes::<S>::load(second) * self.fixed;
+                log_weight -= Lanes::<S>::load(second) * self.fixed;
             }
             Lanes::choose(cost.gt(invalid), log_weight.max(number(MASKED)), invalid).store(out);
         }

@@ -17,9 +17,9 @@ pub(crate) async fn adapters() -> Vec<(Adapter, wgpu::Adapter)> {
     let backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
         backends,
-        // The same for every build: without names for the driver's objects. To set one, Vulkan's loader goes through all devices of the
-        // process and does not lock them, so that it crashes where another thread closes one (seen with 1.4.309). Whoever debugs
-        // has one device, and asks for names by WGPU_DEBUG=1.
+        // The same for every build: without names for the driver's objects. When one is named, Vulkan's loader goes through all devices
+        // of the process without a lock, and crashes if another thread closes a device meanwhile (seen with 1.4.309). Who wants
+        // names, or the validation layers, asks for them: WGPU_DEBUG=1, WGPU_VALIDATION=1.
         flags: wgpu::InstanceFlags::VALIDATION_INDIRECT_CALL.with_env(),
         ..wgpu::InstanceDescriptor::new_without_display_handle()
     });

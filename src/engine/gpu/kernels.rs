@@ -110,10 +110,9 @@ impl Chain {
     }
 }
 
-/// Whether any of some updates needs the kernels that know of no model: to find a temperature, or to weigh rows of a policy.
-pub(crate) fn searches(program: &Program, updates: &[Update]) -> bool {
-    let found = updates.iter().any(|update| update.search != FIXED || update.has(SIGNED));
-    found || matches!(program.scoring, Scoring::Policy(_))
+/// Whether any of some updates has to know something of all rows before it weighs one.
+pub(crate) fn searches(updates: &[Update]) -> bool {
+    updates.iter().any(|update| update.search != FIXED || update.has(SIGNED))
 }
 
 /// Two things at a time, where there are threads.
@@ -206,18 +205,21 @@ impl Device {
         Ok(Kernel::Stages(self.chain(program, shape, searched)?))
     }
 
-    /// Compiled side by side, what takes longest first.
+    /// Compiled side by side, and first what takes lavapipe longest.
     fn chain(&self, program: &Program, shape: Shape, searched: bool) -> Result<Chain, BuildError> {
         // Rows of a policy are in memory, and weighed by themselves. Others are drawn again, and weighed on the way.
         let drawn = !matches!(program.scoring, Scoring::Policy(_));
         let mean = || if drawn { self.mean_of_draws(shape) } else { self.mean_of_rows() };
-        let temperature =
-            || searched.then(|| self.compile(&source::temperature(), Trust::Ours, ["temperature"])).transpose();
+        let temperature = || {
+            searched
+                .then(|| self.compile(&source::temperature(self.software()), Trust::Ours, ["temperature"]))
+                .transpose()
+        };
         let weigh = || (!drawn).then(|| self.compile(&source::weigh(), Trust::Ours, ["weigh"])).transpose();
         let merge = || self.compile(&source::merge_and_step(shape.layout, self.software()), Trust::Ours, ["merge"]);
-        let last = || both(temperature, || Ok((weigh()?, merge()?)));
+        let rest = || both(temperature, || Ok((weigh()?, merge()?)));
         let (group_mean, (score, (temperature, (weigh, [merge])))) =
-            both(mean, || both(|| self.score(program, shape), last))?;
+            both(mean, || both(|| self.score(program, shape), rest))?;
         let [temperature, weigh] = [temperature, weigh].map(|kernel| kernel.map(|[kernel]| kernel));
         let enough = if self.software() { 8 } else { 1024 };
         let steps = drawn.then(|| shape.steps() as u32);

@@ -170,7 +170,7 @@ pub(crate) fn mean_of_draws(shape: Shape) -> String {
 /// The kernel that carries a whole update of a few rows out.
 pub(crate) fn whole(program: &Program, shape: Shape, searched: bool) -> String {
     let four = shape.software;
-    // What is never called need not be compiled.
+    // Where nothing is ever searched for, nothing need be compiled for it.
     let temperature =
         if searched { [SEARCH, TEMPERATURE].join("\n") } else { "fn find_temperature(lane: u32) {}".into() };
     let lanes = lanes(16, shape.software);
@@ -210,9 +210,10 @@ pub(crate) fn weigh() -> String {
 }
 
 /// The kernel that finds out what has to be known of all rows before any is weighed.
-pub(crate) fn temperature() -> String {
-    // Not few lanes on a software adapter: how often a lane may go through a loop is limited there.
-    [UPDATE, WIDE_ONE, MATH, &lanes(16, false), REDUCE, WEIGH, SEARCH, TEMPERATURE].join("\n")
+pub(crate) fn temperature(software: bool) -> String {
+    // Not too few lanes on a software adapter: how often a lane may go through a loop is limited there.
+    let lanes = lanes(if software { 8 } else { 16 }, false);
+    [UPDATE, WIDE_ONE, MATH, &lanes, REDUCE, WEIGH, SEARCH, TEMPERATURE].join("\n")
 }
 
 /// The weighted mean of a group of rows that stand one after the other.
@@ -560,7 +561,7 @@ mod tests {
     fn hand_written_kernels_are_valid_wgsl() {
         for software in [false, true] {
             validate("weigh", &weigh());
-            validate("temperature", &temperature());
+            validate("temperature", &temperature(software));
             validate("mean of rows", &mean_of_rows(software));
             validate("merge", &merge(software));
         }

@@ -310,7 +310,7 @@ impl Workspace {
     ) -> Result<(), BuildError> {
         in_pieces(&self.device, program, updates, &mut self.pieces)?;
         let shape = shape(&self.device, updates, problem);
-        let kind = [self.device.does_whole(program, updates), searches(program, updates)];
+        let kind = [self.device.does_whole(program, updates), searches(updates)];
         if self.kernel.as_ref().is_none_or(|(made, of, _)| (*made, *of) != (shape, kind)) {
             self.kernel = Some((shape, kind, self.device.kernel(program, shape, kind)?));
         }
@@ -485,18 +485,18 @@ fn within_turns(device: &Device, update: &Update) -> Result<(), EngineError> {
         return Ok(());
     }
     let (rows, horizon) = (u64::from(update.rows), u64::from(update.horizon));
-    // Passes over the rows of each of 256 lanes, four at a time: one over each of the four, which notes their costs, and at most two
-    // for each look; or one for each of 32 bits.
+    // Passes over the rows of each of 64 lanes, four at a time: one notes their costs, and then come at most two for each look, or one
+    // for each of 32 bits.
     let passes = match update.search {
-        EFFECTIVE | DIVERGENCE => 4 + 2 * u64::from(MOST_LOOKS),
-        ELITE => 4 + 32,
+        EFFECTIVE | DIVERGENCE => 1 + 2 * u64::from(MOST_LOOKS),
+        ELITE => 1 + 32,
         FIXED => 0,
-        _ => 4 + 1,
+        _ => 2,
     };
     for (what, requested, limit) in [
         // One turn for each step and, at most, one for the stretch that it is in.
         ("time steps on a software adapter", horizon, MOST_TURNS / 2),
-        ("turns of the search for a temperature on a software adapter", rows * passes / 1024, MOST_TURNS),
+        ("turns of the search for a temperature on a software adapter", rows * passes / 256, MOST_TURNS),
     ] {
         if requested > limit {
             return Err(EngineError::OverLimit { what, requested, limit });
