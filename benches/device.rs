@@ -272,11 +272,11 @@ fn stages(engine: &Engine, most: usize) {
     );
 }
 
-/// How long it took to build a controller, and to plan for the first time.
-type Start = fn(&Engine) -> Result<[Duration; 2]>;
+/// Builds a controller on an engine and, if asked, plans with it: how long each took.
+type Start = fn(&Engine, bool) -> Result<[Duration; 2]>;
 
-fn first_plan<const N: usize, const M: usize, D: Model<N, M>>(
-    engine: &Engine,
+fn start_of<const N: usize, const M: usize, D: Model<N, M>>(
+    (engine, plans): (&Engine, bool),
     model: D,
     state: [f32; N],
 ) -> Result<[Duration; 2]> {
@@ -284,30 +284,39 @@ fn first_plan<const N: usize, const M: usize, D: Model<N, M>>(
     let mut mppi = gibbs::Mppi::new(engine, model, MppiOptions::default())?;
     let built = clock.elapsed();
     let clock = Instant::now();
-    mppi.plan(&state)?;
+    if plans {
+        mppi.plan(&state)?;
+    }
     Ok([built, clock.elapsed()])
 }
 
 const MODELS: [(&str, Start); 8] = [
-    ("CartPole", |engine| first_plan(engine, CartPole::default(), [0.1; 4])),
-    ("Pendulum", |engine| first_plan(engine, Pendulum::default(), [0.1; 2])),
-    ("DoubleIntegrator", |engine| first_plan(engine, DoubleIntegrator::default(), [0.1; 4])),
-    ("Unicycle", |engine| first_plan(engine, Unicycle::default(), [0.1; 3])),
-    ("DifferentialDrive", |engine| first_plan(engine, DifferentialDrive::default(), [0.1; 3])),
-    ("Bicycle", |engine| first_plan(engine, Bicycle::default(), [0.1; 4])),
-    ("PlanarQuadrotor", |engine| first_plan(engine, PlanarQuadrotor::default(), [0.1; 6])),
-    ("Quadrotor", |engine| first_plan(engine, Quadrotor::default(), Quadrotor::LEVEL)),
+    ("CartPole", |engine, plans| start_of((engine, plans), CartPole::default(), [0.1; 4])),
+    ("Pendulum", |engine, plans| start_of((engine, plans), Pendulum::default(), [0.1; 2])),
+    ("DoubleIntegrator", |engine, plans| start_of((engine, plans), DoubleIntegrator::default(), [0.1; 4])),
+    ("Unicycle", |engine, plans| start_of((engine, plans), Unicycle::default(), [0.1; 3])),
+    ("DifferentialDrive", |engine, plans| start_of((engine, plans), DifferentialDrive::default(), [0.1; 3])),
+    ("Bicycle", |engine, plans| start_of((engine, plans), Bicycle::default(), [0.1; 4])),
+    ("PlanarQuadrotor", |engine, plans| start_of((engine, plans), PlanarQuadrotor::default(), [0.1; 6])),
+    ("Quadrotor", |engine, plans| start_of((engine, plans), Quadrotor::default(), Quadrotor::LEVEL)),
 ];
 
-/// Each model on an engine of its own, and once more on the same engine, which keeps its kernels.
+/// Each model on ten engines of its own, the last of which plans: medians, but for the first plan. And once more on that one,
+/// which keeps its kernels.
 fn start(engine: &Engine) -> Result<()> {
     let mut rows = Vec::new();
-    for (name, first) in MODELS {
-        let clock = Instant::now();
-        let fresh = Engine::with(engine.options().clone())?;
-        let opened = clock.elapsed();
-        let [built, planned] = first(&fresh)?;
-        let [again, _] = first(&fresh)?;
+    for (name, start) in MODELS {
+        let (mut opened, mut built, mut fresh) = (Vec::new(), Vec::new(), None);
+        for _ in 0..10 {
+            let clock = Instant::now();
+            let engine = Engine::with(engine.options().clone())?;
+            opened.push(clock.elapsed());
+            built.push(start(&engine, false)?[0]);
+            fresh = Some(engine);
+        }
+        let [_, planned] = start(fresh.as_ref().unwrap_or(engine), true)?;
+        let [again, _] = start(fresh.as_ref().unwrap_or(engine), false)?;
+        let (opened, built) = (median(opened), median(built));
         let cells = [opened, built, planned, built + planned, again].map(milliseconds);
         rows.push([name.to_owned()].into_iter().chain(cells).collect());
     }
