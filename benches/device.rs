@@ -1,5 +1,6 @@
 //! What a device does, in tables to be pasted: time per step of a rollout by K, small plans beside a round trip, what finding a
-//! temperature costs, stages by K and T, threads, and how long a model takes to become a kernel. On the CPU, and on an adapter if there is one.
+//! temperature costs, stages by K and T, threads, and how long a model takes to become a kernel. On the CPU, and on an adapter if
+//! there is one.
 //!
 //! ```sh
 //! cargo bench --bench device                               # the CPU and the best adapter: some minutes
@@ -276,7 +277,8 @@ fn stages(engine: &Engine, most: usize) {
 type Start = fn(&Engine, bool) -> Result<[Duration; 2]>;
 
 fn start_of<const N: usize, const M: usize, D: Model<N, M>>(
-    (engine, plans): (&Engine, bool),
+    engine: &Engine,
+    plans: bool,
     model: D,
     state: [f32; N],
 ) -> Result<[Duration; 2]> {
@@ -291,14 +293,14 @@ fn start_of<const N: usize, const M: usize, D: Model<N, M>>(
 }
 
 const MODELS: [(&str, Start); 8] = [
-    ("CartPole", |engine, plans| start_of((engine, plans), CartPole::default(), [0.1; 4])),
-    ("Pendulum", |engine, plans| start_of((engine, plans), Pendulum::default(), [0.1; 2])),
-    ("DoubleIntegrator", |engine, plans| start_of((engine, plans), DoubleIntegrator::default(), [0.1; 4])),
-    ("Unicycle", |engine, plans| start_of((engine, plans), Unicycle::default(), [0.1; 3])),
-    ("DifferentialDrive", |engine, plans| start_of((engine, plans), DifferentialDrive::default(), [0.1; 3])),
-    ("Bicycle", |engine, plans| start_of((engine, plans), Bicycle::default(), [0.1; 4])),
-    ("PlanarQuadrotor", |engine, plans| start_of((engine, plans), PlanarQuadrotor::default(), [0.1; 6])),
-    ("Quadrotor", |engine, plans| start_of((engine, plans), Quadrotor::default(), Quadrotor::LEVEL)),
+    ("CartPole", |engine, plans| start_of(engine, plans, CartPole::default(), [0.1; 4])),
+    ("Pendulum", |engine, plans| start_of(engine, plans, Pendulum::default(), [0.1; 2])),
+    ("DoubleIntegrator", |engine, plans| start_of(engine, plans, DoubleIntegrator::default(), [0.1; 4])),
+    ("Unicycle", |engine, plans| start_of(engine, plans, Unicycle::default(), [0.1; 3])),
+    ("DifferentialDrive", |engine, plans| start_of(engine, plans, DifferentialDrive::default(), [0.1; 3])),
+    ("Bicycle", |engine, plans| start_of(engine, plans, Bicycle::default(), [0.1; 4])),
+    ("PlanarQuadrotor", |engine, plans| start_of(engine, plans, PlanarQuadrotor::default(), [0.1; 6])),
+    ("Quadrotor", |engine, plans| start_of(engine, plans, Quadrotor::default(), Quadrotor::LEVEL)),
 ];
 
 /// Each model on ten engines of its own, the last of which plans: medians, but for the first plan. And once more on that one,
@@ -306,16 +308,20 @@ const MODELS: [(&str, Start); 8] = [
 fn start(engine: &Engine) -> Result<()> {
     let mut rows = Vec::new();
     for (name, start) in MODELS {
-        let (mut opened, mut built, mut fresh) = (Vec::new(), Vec::new(), None);
-        for _ in 0..10 {
+        let (mut opened, mut built) = (Vec::new(), Vec::new());
+        let mut open = || -> Result<Engine> {
             let clock = Instant::now();
-            let engine = Engine::with(engine.options().clone())?;
+            let fresh = Engine::with(engine.options().clone())?;
             opened.push(clock.elapsed());
-            built.push(start(&engine, false)?[0]);
-            fresh = Some(engine);
+            Ok(fresh)
+        };
+        for _ in 1..10 {
+            built.push(start(&open()?, false)?[0]);
         }
-        let [_, planned] = start(fresh.as_ref().unwrap_or(engine), true)?;
-        let [again, _] = start(fresh.as_ref().unwrap_or(engine), false)?;
+        let last = open()?;
+        let [build, planned] = start(&last, true)?;
+        built.push(build);
+        let [again, _] = start(&last, false)?;
         let (opened, built) = (median(opened), median(built));
         let cells = [opened, built, planned, built + planned, again].map(milliseconds);
         rows.push([name.to_owned()].into_iter().chain(cells).collect());

@@ -59,7 +59,7 @@ fn find_weights(group: u32, lane: u32, records: bool) {
             }
         }
         weights[at] = l;
-        max_here = max(max_here, max(max(l.x, l.y), max(l.z, l.w)));
+        max_here = max(max_here, largest_of(l));
     }
     let group_max = largest(lane, max_here);
     let one = vec4<f32>(1.0);
@@ -78,8 +78,7 @@ fn find_weights(group: u32, lane: u32, records: bool) {
             sums += vec4<f32>(valid, dot(w, w), 0.0, valid);
             continue;
         }
-        let below = max(l - group_max, vec4<f32>(LN_NEGLIGIBLE));
-        w = select(zero, four_exps(below), counts & (below > vec4<f32>(LN_NEGLIGIBLE)));
+        w = four_relative(l, group_max);
         weights[at] = w;
         let valid = select(zero, one, l > vec4<f32>(INVALID));
         sums += vec4<f32>(dot(w, one), dot(w, w), dot(select(zero, l, counts), one), dot(valid, one));

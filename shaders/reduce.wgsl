@@ -13,6 +13,17 @@ fn relative(log_weight: f32, most: f32) -> f32 {
     return select(0.0, exp_of(below), there);
 }
 
+// Those of four rows.
+fn four_relative(log_weights: vec4<f32>, most: f32) -> vec4<f32> {
+    let below = max(log_weights - most, vec4<f32>(LN_NEGLIGIBLE));
+    let there = (log_weights > vec4<f32>(MASKED)) & (below > vec4<f32>(LN_NEGLIGIBLE));
+    return select(vec4<f32>(), four_exps(below), there);
+}
+
+fn largest_of(x: vec4<f32>) -> f32 {
+    return max(max(x.x, x.y), max(x.z, x.w));
+}
+
 // Of one number, however many rows an invocation has.
 fn exp_of(x: f32) -> f32 {
     return component(gibbs_exp(F(x)), 0u);

@@ -79,10 +79,9 @@ fn search_temperature(lane: u32, range: f32) -> f32 {
         var sums = vec4<f32>();
         for (var at = lane; 4u * at < update.rows; at += LANES) {
             let l = log_weights_under(at, temperature);
-            let below = max(l - max_all, vec4<f32>(LN_NEGLIGIBLE));
-            let counts = (l > vec4<f32>(MASKED)) & (below > vec4<f32>(LN_NEGLIGIBLE));
-            let w = select(vec4<f32>(), four_exps(below), counts);
+            let w = four_relative(l, max_all);
             let valid = select(vec4<f32>(), vec4<f32>(1.0), l > vec4<f32>(INVALID));
+            let below = max(l - max_all, vec4<f32>(LN_NEGLIGIBLE));
             let second = dot(w, select(w, below, update.search == DIVERGENCE));
             sums += vec4<f32>(dot(w, vec4<f32>(1.0)), second, dot(valid, valid), 0.0);
         }
@@ -139,10 +138,6 @@ fn log_weights_under(at: u32, temperature: f32) -> vec4<f32> {
         l -= vec4<f32>(scores[k], scores[k + 1u], scores[k + 2u], scores[k + 3u]) * update.control_fixed;
     }
     return select(vec4<f32>(INVALID), max(l, vec4<f32>(MASKED)), costs > vec4<f32>(INVALID));
-}
-
-fn largest_of(x: vec4<f32>) -> f32 {
-    return max(max(x.x, x.y), max(x.z, x.w));
 }
 
 fn deviation(lane: u32, mean: f32, count: f32) -> f32 {

@@ -1,6 +1,8 @@
 // A whole update of one problem by one workgroup: for problems of so few rows that dispatches one after the other would cost more
 // than what they do, and for many problems side by side. What it calls is what the other kernels are made of: roll
-// (rollout.wgsl), find_temperature (temperature.wgsl, if anything is ever searched for), mean_of_group (mean_of_draws.wgsl), step_nominal (step.wgsl).
+// (rollout.wgsl), find_temperature (temperature.wgsl), mean_of_group (mean_of_draws.wgsl), step_nominal (step.wgsl).
+//
+// const SEARCHED: whether anything is ever searched for, put before this file (src/engine/gpu/source.rs).
 
 @compute @workgroup_size(LANES)
 fn whole(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -14,7 +16,7 @@ fn whole(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_
     atomicMin(&summary[problem].nearest, keys.z);
     storageBarrier();
     workgroupBarrier();
-    if !simple() {
+    if SEARCHED && !simple() {
         find_temperature(lane);
         storageBarrier();
         workgroupBarrier();

@@ -54,8 +54,11 @@ pub fn sharp_cart_poles(engine: &Engine, samples: usize, horizon: usize) -> [Pla
     let wanted = options(Temperature::EffectiveSamples(0.1));
     let mut mppi = Mppi::new(engine, CartPole::default(), wanted.clone()).expect("these options are valid");
     // Plans for the same state settle, and so does their temperature.
-    let found = (0..20).map(|_| mppi.plan(&SWINGING).expect("a rollout of finite cost").temperature()).last();
-    let given = options(Temperature::Fixed(found.unwrap_or(1.0)));
+    let mut lambda = 1.0;
+    for _ in 0..20 {
+        lambda = mppi.plan(&SWINGING).expect("a rollout of finite cost").temperature();
+    }
+    let given = options(Temperature::Fixed(lambda));
     [given, wanted].map(|options| plan(engine, CartPole::default(), SWINGING, options))
 }
 

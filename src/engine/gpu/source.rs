@@ -170,9 +170,9 @@ pub(crate) fn mean_of_draws(shape: Shape) -> String {
 /// The kernel that carries a whole update of a few rows out.
 pub(crate) fn whole(program: &Program, shape: Shape, searched: bool) -> String {
     let four = shape.software;
-    // Where nothing is ever searched for, nothing need be compiled for it.
-    let temperature =
-        if searched { [SEARCH, TEMPERATURE].join("\n") } else { "fn find_temperature(lane: u32) {}".into() };
+    // What is never called need not be compiled, but its name must be there.
+    let find = if searched { [SEARCH, TEMPERATURE].join("\n") } else { "fn find_temperature(lane: u32) {}".into() };
+    let temperature = format!("const SEARCHED = {searched};\n{find}");
     let lanes = lanes(16, shape.software);
     let reduce = [&lanes, REDUCE, WEIGH, WEIGHED, GROUP, MEAN_OF_DRAWS].join("\n");
     [&rollout(program, shape), &weighed(shape, four), &reduce, STEP, &temperature, WHOLE].join("\n")
