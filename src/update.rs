@@ -149,8 +149,7 @@ impl Update {
     }
 
     /// Puts rows that stand one after the other where the kernels look for them.
-    pub(crate) fn tile(&self, rows: &[f32], tiled: &mut Vec<f32>) {
-        tiled.resize(round_up(self.rows as usize, TILE) * self.width as usize, 0.0);
+    pub(crate) fn tile(&self, rows: &[f32], tiled: &mut [f32]) {
         for (k, row) in rows.chunks_exact(self.width as usize).enumerate() {
             for (d, value) in row.iter().enumerate() {
                 tiled[self.address(k, d)] = *value;

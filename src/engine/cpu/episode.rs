@@ -5,8 +5,10 @@
 
 use std::sync::Arc;
 
+use bytemuck::{cast_slice, cast_slice_mut};
 use pulp::{Simd, WithSimd};
 
+use super::column::Column;
 use super::draw::{Draw, mirrored};
 use super::isa::Isa;
 use super::rollout::{Extremes, Rollout, Tile, added, extremes};
@@ -132,8 +134,8 @@ struct Exploration<'a, V: Register, const M: usize> {
     row: usize,
     mirrored: V::Truth,
     deviation: [V; M],
-    /// The draws of [`HELD`] coordinates of time, each as wide as a tile.
-    held: Vec<f32>,
+    /// The draws of [`HELD`] coordinates of time.
+    held: Vec<Column>,
 }
 
 /// Coordinates whose draws are worked out at a time: whole blocks.
@@ -195,7 +197,7 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
             row: first,
             mirrored: mirrored::<V>(update, first),
             deviation,
-            held: vec![0.0; HELD * TILE],
+            held: vec![Column::ZERO; HELD],
         };
         let setting = self.setting::<V>(lane);
         let source = Source { values: parameters, stride: 0, window: None };
@@ -311,10 +313,10 @@ impl<V: Register, const M: usize> Exploration<'_, V, M> {
             let d = t * M + m;
             if d.is_multiple_of(HELD) {
                 let Self { isa, update, stream, row, .. } = *self;
-                let (block, into) = (d / 4, &mut self.held[..]);
+                let (block, into) = (d / 4, cast_slice_mut(&mut self.held));
                 Draw { update, stream, row, pair: true, block, into }.run(isa);
             }
-            let drawn = V::load(&self.held[d % HELD * TILE..]);
+            let drawn = V::load(&cast_slice(&self.held)[d % HELD * TILE..]);
             z[m] = V::choose(self.mirrored, -drawn, drawn);
         }
         z

@@ -1,5 +1,6 @@
 //! The CPU backend: SIMD lanes within a thread, rayon across threads. It carries out a list of updates.
 
+mod column;
 mod distance;
 mod draw;
 mod episode;
@@ -14,6 +15,8 @@ mod weighted_mean;
 
 use std::time::Instant;
 
+use bytemuck::{cast_slice, cast_slice_mut};
+
 pub(crate) use distance::Distance;
 pub(crate) use episode::OfPolicy;
 pub use isa::Instructions;
@@ -21,6 +24,7 @@ pub(crate) use isa::Isa;
 pub(crate) use rollout::{OfModel, Rollout, Tile};
 pub(crate) use threads::{Team, count as threads};
 
+use self::column::Column;
 use super::{Done, Fetched, Timing};
 use crate::engine::options::RowMemory;
 use crate::error::{EngineError, PlanError};
@@ -45,7 +49,7 @@ pub(crate) struct Workspace {
 #[derive(Default)]
 struct Bench {
     /// As the last update that kept its rows left them.
-    rows: Vec<f32>,
+    rows: Vec<Column>,
     scores: Vec<f32>,
     extremes: Vec<rollout::Extremes>,
     log_weights: Vec<f32>,
@@ -135,7 +139,7 @@ impl Workspace {
         let worker = Worker { team: self.team(), isa, rollout, rows, problem };
         if let (Some(given), Some(update)) = (problem.rows, updates.first()) {
             // Limiting them, which a rollout does in place, is the same the second time.
-            self.benches.iter_mut().for_each(|bench| update.tile(given, &mut bench.rows));
+            self.benches.iter_mut().for_each(|bench| update.tile(given, cast_slice_mut(&mut bench.rows)));
         }
         self.nominal.clear();
         self.nominal.extend_from_slice(problem.nominal);
@@ -217,7 +221,7 @@ impl Bench {
         resize(&mut self.extremes, padded / TILE, rollout::NO_EXTREMES, "scores")?;
         resize(&mut self.mean, moments, 0.0, "the mean")?;
         if plan == Plan::Stored {
-            resize(&mut self.rows, padded * width, 0.0, "rows")?;
+            resize(&mut self.rows, padded / TILE * width, Column::ZERO, "rows")?;
             resize(&mut self.log_weights, padded, 0.0, "log-weights")?;
             resize(&mut self.groups, groups, Sums::NONE, "partial sums")?;
             return resize(&mut self.partials, groups * weighted_mean::partial_len(update), 0.0, "partial means");
@@ -230,7 +234,7 @@ impl Bench {
         }
         self.desks.resize_with(team.size(), tiles::Desk::default);
         for desk in &mut self.desks {
-            resize(&mut desk.rows, TILE * width, 0.0, "rows")?;
+            resize(&mut desk.rows, width, Column::ZERO, "rows")?;
             resize(&mut desk.scores, rollout::SCORES, 0.0, "scores")?;
         }
         Ok(())
@@ -267,7 +271,7 @@ impl Bench {
     fn stored(&mut self, worker: &Worker<'_>, update: &Update, number: u32, timing: &mut Timing) -> Sums {
         let Worker { team, isa, rollout, problem, .. } = *worker;
         let clock = Instant::now();
-        let rows = self.rows.chunks_mut(TILE * update.width as usize);
+        let rows = self.rows.chunks_mut(update.width as usize).map(cast_slice_mut);
         let tiles = rows.zip(self.scores.chunks_mut(rollout::SCORES)).zip(&mut self.extremes);
         team.share(&self.paces[0], tiles.enumerate(), |(i, ((rows, scores), extremes))| {
             *extremes = rollout.tile(isa, Tile { update, problem, number, first: i * TILE, rows, scores });
@@ -281,7 +285,7 @@ impl Bench {
         let clock = Instant::now();
         // Scores of a policy are not drawn around its parameters.
         let about = if update.has(SCORED) { &[] } else { problem.nominal };
-        let (rows, log_weights) = (&self.rows, &self.log_weights);
+        let (rows, log_weights) = (cast_slice(&self.rows), &self.log_weights);
         let pace = &self.paces[2];
         let mean = weighted_mean::WeightedMean { team, pace, isa, update, about, log_weights, rows };
         let sums = mean.run(&mut self.partials, &mut self.mean);
@@ -339,7 +343,7 @@ impl Bench {
         let mut fetched = Fetched { scores: self.scores.clone(), ..Fetched::default() };
         let (padded, width) = (self.scores.len() / 3, update.width as usize);
         if *plan == Plan::Stored {
-            fetched.rows.clone_from(&self.rows);
+            fetched.rows.extend_from_slice(cast_slice(&self.rows));
         } else {
             let problem = Problem { nominal: &self.last.nominal, spread: &self.last.spread, ..*problem };
             fetched.rows.resize(padded * width, 0.0);

@@ -315,8 +315,9 @@ fn shape_as<V: Register, const M: usize>(
     cost.store(&mut tile.scores[2 * TILE + lane..]);
 }
 
-/// Rollouts on their way, a register of them.
+/// Rollouts on their way, a register of them. In lines of the cache, since its numbers go to memory and back in every step.
 #[derive(Clone, Copy)]
+#[repr(align(64))]
 struct Flight<V: Register, const N: usize> {
     x: [V; N],
     /// Those whose model has not said that it is done.

@@ -5,6 +5,9 @@
 //! joined to the others' afterwards. Where λ has to be found first, the scores of all rows are needed before any can be weighed:
 //! then the rows that count are drawn again for the average, as on a GPU.
 
+use bytemuck::{cast_slice, cast_slice_mut};
+
+use super::column::Column;
 use super::isa::Isa;
 use super::rollout::{Extremes, Rollout, SCORES, Tile};
 use super::threads::{Pace, Team};
@@ -27,7 +30,7 @@ pub(crate) fn parts(update: &Update) -> usize {
 /// What a thread has for itself: the rows of the tile that it works on, and room for scores that nobody asked for.
 #[derive(Default)]
 pub(crate) struct Desk {
-    pub(crate) rows: Vec<f32>,
+    pub(crate) rows: Vec<Column>,
     pub(crate) scores: Vec<f32>,
 }
 
@@ -52,8 +55,9 @@ pub(crate) struct Parts<'a> {
 
 impl Tiles<'_> {
     /// The rows and scores of tile `index`.
-    fn tile<'a>(&'a self, index: usize, rows: &'a mut [f32], scores: &'a mut [f32]) -> Tile<'a> {
+    fn tile<'a>(&'a self, index: usize, rows: &'a mut [Column], scores: &'a mut [f32]) -> Tile<'a> {
         let Self { update, problem, number, .. } = *self;
+        let rows = cast_slice_mut(rows);
         Tile { update, problem, number, first: index * TILE, rows, scores }
     }
 
@@ -122,9 +126,9 @@ impl Tiles<'_> {
     }
 
     /// Adds the rows of a tile to the moments, if they count beside what is there.
-    fn add(&self, scales: [f32; 2], weights: &mut [f32; TILE], rows: &[f32], moments: &mut [f32]) {
+    fn add(&self, scales: [f32; 2], weights: &mut [f32; TILE], rows: &[Column], moments: &mut [f32]) {
         if scales[1] > 0.0 {
-            let about = self.problem.nominal;
+            let (about, rows) = (self.problem.nominal, cast_slice(rows));
             self.isa.run(Add { update: self.update, about, weights, rows, scales, moments });
         }
     }

@@ -365,6 +365,7 @@ impl Workspace {
             buffers.fields_version = Some(problem.fields_version);
         }
         if let (Some(given), Some(update)) = (problem.rows, updates.first()) {
+            self.tiled.resize(round_up(update.rows as usize, TILE) * update.width as usize, 0.0);
             update.tile(given, &mut self.tiled);
             device.queue.write_buffer(&buffers.rows, 0, bytemuck::cast_slice(&self.tiled));
         }
