@@ -126,16 +126,19 @@ fn gibbs_atan2(y: F, x: F) -> F {
     return gibbs_flip_sign(angle, bitcast<U>(y));
 }
 
+// x P(x²) / Q(x²) up to 8.6, from where on tanh is 1 to within a rounding, which must not make it more than 1.
 fn gibbs_tanh(x: F) -> F {
-    let size = min(F(10.0), abs(x));
+    let size = min(F(8.6), abs(x));
     let z = size * size;
-    var p = fma(F(-5.7049887e-3), z, F(2.0639089e-2));
-    p = fma(p, z, F(-5.3739716e-2));
-    p = fma(p, z, F(1.3331443e-1));
-    p = fma(p, z, F(-3.3333282e-1));
-    let near = fma(p * z, size, size);
-    let far = 1.0 - 2.0 / (gibbs_exp(size + size) + 1.0);
-    return gibbs_flip_sign(select(far, near, size < F(0.625)), bitcast<U>(x));
+    var p = fma(F(1.4146539e-8), z, F(2.1171469e-5));
+    p = fma(p, z, F(3.5295214e-3));
+    p = fma(p, z, F(1.3409553e-1));
+    p = fma(p, z, F(1.0));
+    var q = fma(F(8.097679e-7), z, F(3.3412734e-4));
+    q = fma(q, z, F(2.6005922e-2));
+    q = fma(q, z, F(4.6742877e-1));
+    q = fma(q, z, F(1.0));
+    return gibbs_flip_sign(min(F(1.0), size * p / q), bitcast<U>(x));
 }
 
 fn gibbs_asin(x: F) -> F {
