@@ -7,7 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{cpu, gpu};
 use gibbs::models::CartPole;
-use gibbs::{Engine, Mppi, MppiOptions, Temperature, WeightedMean};
+use gibbs::policies::{Activation, Mlp};
+use gibbs::{
+    Annealed, Engine, Exploration, Mppi, MppiOptions, PolicyGradient, Random, Rows, Temperature, TrainingOptions,
+    WeightedMean,
+};
 
 struct Counting;
 
@@ -100,11 +104,30 @@ fn on_the_cpu() -> [Allocated; 2] {
     [plans, means]
 }
 
+/// Three iterations of training a network on the CPU, over episodes of so many steps.
+fn training(horizon: usize, rows: &Rows<1>) -> Allocated {
+    let policy = Mlp::new(&[16, 8], Activation::Tanh).unwrap();
+    let starts = |random: &mut Random, _: &mut [f32]| [random.normal(), 0.0, 0.0, 0.0];
+    let options = TrainingOptions { horizon, samples: 128, rows: rows.clone(), ..Default::default() };
+    let mut training = PolicyGradient::<4, 1, _, _>::new(&cpu(), CartPole::default(), policy, starts, options).unwrap();
+    let mut iterations = || (0..3).for_each(|_| assert_eq!(training.step().unwrap().len(), 1));
+    iterations();
+    during(iterations)
+}
+
 #[test]
 fn a_call_allocates_nothing_after_the_first() {
     let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     for allocated in alone.install(on_the_cpu) {
         assert_eq!(allocated.count, 0, "{allocated:?}");
+    }
+
+    // However long the episodes of a policy are: no step of theirs allocates anything.
+    let perturbed = Rows::Perturbed { sigma: Annealed::from(0.1), antithetic: false, episodes: 2 };
+    let scored = Rows::Scored { std: [0.5], exploration: Exploration::Fixed, antithetic: false };
+    for rows in [perturbed, scored] {
+        let [short, long] = [20, 200].map(|horizon| alone.install(|| training(horizon, &rows)));
+        assert_eq!(short.count, long.count, "{rows:?}: {short:?} and {long:?}");
     }
 
     // With threads to share the work, their pool takes a small block each time one is asked to join in, which depends on how long

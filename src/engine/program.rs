@@ -86,7 +86,7 @@ impl Program {
         }
         // The kernel's own loops over controls are four.
         let usage = Usage { turns: usage.turns + 4 * (M as u64 + 1), ..usage };
-        let rollout = Box::new(OfPolicy::<N, M, D, P>::new(Arc::clone(model), Arc::clone(policy)));
+        let rollout = Box::new(OfPolicy::<N, M, D, P>::new(Arc::clone(model), Arc::clone(policy), usage.units));
         Ok(Self { scoring: Scoring::Policy(scheme), states: N, usage, operations, functions, source, rollout })
     }
 

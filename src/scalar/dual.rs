@@ -46,6 +46,7 @@ use super::{Inputs, Network, Real, Sink, Source, Table, WgslFn, network, sealed}
 /// assert_eq!((f.value, f.slopes), (45.0, [30.0, 9.0]));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[repr(C)]
 pub struct Dual<R, const D: usize> {
     /// The number itself.
     pub value: R,
@@ -233,6 +234,11 @@ assign! {
     MulAssign mul_assign *;
     DivAssign div_assign /;
 }
+
+// SAFETY: numbers of the same type one after the other have nothing between them.
+unsafe impl<R: Real, const D: usize> bytemuck::Zeroable for Dual<R, D> {}
+// SAFETY: likewise.
+unsafe impl<R: Real, const D: usize> bytemuck::Pod for Dual<R, D> {}
 
 impl<R: Real, const D: usize> sealed::Sealed for Dual<R, D> {}
 

@@ -27,6 +27,7 @@ pub(crate) fn token<S: Simd>() -> S {
 pub(crate) const WIDEST: usize = 16;
 
 /// As many numbers as a register of `S` holds.
+#[repr(transparent)]
 pub(crate) struct Lanes<S: Simd>(pub(crate) S::f32s);
 
 /// The comparison of two [`Lanes`].
@@ -227,6 +228,11 @@ impl<S: Simd> Mask for LaneMask<S> {
         Self(simd.equal_u32s(simd.splat_u32s(u32::from(value)), simd.splat_u32s(1)))
     }
 }
+
+// SAFETY: it is nothing but one register, all of whose bits are valid.
+unsafe impl<S: Simd> bytemuck::Zeroable for Lanes<S> {}
+// SAFETY: likewise.
+unsafe impl<S: Simd> bytemuck::Pod for Lanes<S> {}
 
 impl<S: Simd> sealed::Sealed for Lanes<S> {}
 

@@ -162,6 +162,12 @@ impl Network {
         parameters
     }
 
+    /// Its inputs and the units of all layers.
+    #[inline(always)]
+    pub(crate) fn units(&self) -> usize {
+        self.sizes.iter().sum()
+    }
+
     fn outputs(&self) -> usize {
         self.sizes[self.sizes.len() - 1]
     }
@@ -218,10 +224,17 @@ fn sums<R: Real, const U: usize>(
     R::weighted_sums(source, first + o * inputs, x, biases)
 }
 
-/// All units of all layers, inputs first; the last ones are the outputs' sums.
+/// All units of all layers, inputs first; the last ones are the outputs' sums. They stand in the room that there is, or in `memory`.
 #[inline(always)]
-fn units<R: Real>(source: &Source<'_>, network: &Network, x: &[R]) -> Vec<R> {
-    let mut units = vec![R::from(0.0); network.sizes.iter().sum()];
+fn units<'a, R: Real>(source: &Source<'a>, memory: &'a mut Vec<R>, network: &Network, x: &[R]) -> &'a mut [R] {
+    let units = match source.room {
+        // SAFETY: one network at a time is computed: none has another one inside, and no operation on numbers computes any.
+        Some(room) => unsafe { room.numbers(network.units()) },
+        None => {
+            memory.resize(network.units(), R::from(0.0));
+            memory
+        }
+    };
     units[..x.len()].copy_from_slice(x);
     let (mut first, mut from) = (network.first, 0);
     let last = network.sizes.len() - 2;
@@ -254,7 +267,8 @@ pub(crate) fn forward<R: Real, const I: usize, const O: usize>(
     network: &Network,
     x: [R; I],
 ) -> [R; O] {
-    let units = units(source, network, &x);
+    let mut memory = Vec::new();
+    let units = units(source, &mut memory, network, &x);
     let sums = &units[units.len() - O..];
     let mut outputs = [R::from(0.0); O];
     for o in 0..O {
@@ -272,7 +286,8 @@ pub(crate) fn back<R: Real, const I: usize, const O: usize>(
     x: [R; I],
     v: [R; O],
 ) -> [R; O] {
-    let mut units = units(source, network, &x);
+    let mut memory = Vec::new();
+    let units = units(source, &mut memory, network, &x);
     let last = network.sizes.len() - 2;
     let mut to = units.len() - O;
     let mut outputs = [R::from(0.0); O];

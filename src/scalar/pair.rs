@@ -12,6 +12,7 @@ use crate::noise::{Row, normal};
 
 /// Two of something, on which every operation is carried out one after the other.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub(crate) struct Pair<T>(pub(crate) T, pub(crate) T);
 
 /// Two side by side, or one where nothing is optimised: see `build.rs`.
@@ -92,6 +93,11 @@ impl<T: Mask> Mask for Pair<T> {
         Self(T::splat(value), T::splat(value))
     }
 }
+
+// SAFETY: two of the same type have nothing between them.
+unsafe impl<V: Vector> bytemuck::Zeroable for Pair<V> {}
+// SAFETY: likewise.
+unsafe impl<V: Vector> bytemuck::Pod for Pair<V> {}
 
 impl<V: Vector> sealed::Sealed for Pair<V> {}
 

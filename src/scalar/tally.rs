@@ -3,6 +3,8 @@
 use std::cell::Cell;
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
 
+use bytemuck::{Pod, Zeroable};
+
 use super::lanes::Register;
 use super::math::Vector;
 use super::sealed;
@@ -71,7 +73,8 @@ pub(crate) fn of(code: impl FnOnce()) -> Arithmetic {
 }
 
 /// A number that counts.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(transparent)]
 pub(crate) struct Tally(f32);
 
 impl From<f32> for Tally {

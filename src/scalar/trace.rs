@@ -9,6 +9,8 @@ use std::collections::HashMap;
 use std::fmt::{self, Write};
 use std::ops::{Add, AddAssign, BitAnd, BitOr, Div, DivAssign, Mul, MulAssign, Neg, Not, Sub, SubAssign};
 
+use bytemuck::{Pod, Zeroable};
+
 use super::{Inputs, Mask, Network, Real, Sink, Source, Table, WgslFn, sealed};
 use crate::error::ModelError;
 
@@ -34,6 +36,8 @@ pub(crate) struct Usage {
     pub(crate) fields: usize,
     /// Parameters of a policy.
     pub(crate) weights: usize,
+    /// The inputs and units of the largest of its networks.
+    pub(crate) units: usize,
     /// How often the loops of its networks turn in a time step, at most.
     pub(crate) turns: u64,
 }
@@ -141,7 +145,8 @@ thread_local! {
 }
 
 /// A number on the tape.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
 pub(crate) struct Expr {
     at: u32,
     generation: u32,
@@ -196,6 +201,7 @@ impl Tape {
     /// The number of a network.
     fn network(&mut self, network: &Network) -> usize {
         self.usage.weights = self.usage.weights.max(network.first() + network.parameters());
+        self.usage.units = self.usage.units.max(network.units());
         match self.networks.iter().position(|known| known == network) {
             Some(number) => number,
             None => {

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use super::{Dual, Inputs, Network, Real, Stage};
+use super::{Dual, Inputs, Network, Real, Room, Stage};
 
 /// Where parameters are read. Users meet it as [`Weights`].
 #[doc(hidden)]
@@ -13,11 +13,13 @@ pub struct Source<'a> {
     pub(crate) stride: usize,
     /// The parameter that is the first variable of a dual number.
     pub(crate) window: Option<usize>,
+    /// Where networks are computed, if they need not ask for memory.
+    pub(crate) room: Option<Room<'a>>,
 }
 
 impl Source<'_> {
     /// What a policy is traced with: no value is known.
-    pub(crate) const TRACED: Source<'static> = Source { values: &[], stride: 0, window: None };
+    pub(crate) const TRACED: Source<'static> = Source { values: &[], stride: 0, window: None, room: None };
 }
 
 /// Where derivatives by the parameters are added up. Users meet it as [`Gradient`].
@@ -79,7 +81,7 @@ pub struct Weights<'a, R> {
 impl<'a, R: Real> Weights<'a, R> {
     /// Parameters at hand, to call a policy in plain `f32`.
     pub fn new(parameters: &'a [f32]) -> Self {
-        Self::over(Source { values: parameters, stride: 0, window: None })
+        Self::over(Source { values: parameters, stride: 0, window: None, room: None })
     }
 
     #[inline(always)]

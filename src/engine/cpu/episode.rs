@@ -8,14 +8,14 @@ use std::sync::Arc;
 use bytemuck::{cast_slice, cast_slice_mut};
 use pulp::{Simd, WithSimd};
 
-use super::column::Column;
 use super::draw::{Draw, mirrored};
 use super::isa::Isa;
 use super::rollout::{Extremes, Rollout, Tile, added, extremes};
+use crate::line::Line;
 use crate::model::Model;
 use crate::policy::Policy;
 use crate::scalar::math::Vector;
-use crate::scalar::{Gradient, Inputs, Lanes, Mask, Pair, Real, Register, Sink, Source, Stage, Weights};
+use crate::scalar::{Gradient, Inputs, Lanes, Mask, Pair, Real, Register, Room, Several, Sink, Source, Stage, Weights};
 use crate::update::{LIMITED, NOMINAL_FIRST, SCORED, SPREAD, TILE, Update};
 
 /// The bit of the counter's last word that keeps the noise on actions apart from that of rows and steps.
@@ -28,23 +28,25 @@ type Flight<S> = Pair<Lanes<S>>;
 pub(crate) struct OfPolicy<const N: usize, const M: usize, D, P> {
     model: Arc<D>,
     policy: Arc<P>,
+    /// The inputs and units of its largest network.
+    units: usize,
 }
 
 impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> OfPolicy<N, M, D, P> {
-    pub(crate) fn new(model: Arc<D>, policy: Arc<P>) -> Self {
-        Self { model, policy }
+    pub(crate) fn new(model: Arc<D>, policy: Arc<P>, units: usize) -> Self {
+        Self { model, policy, units }
     }
 }
 
 impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> Rollout for OfPolicy<N, M, D, P> {
     fn tile(&self, isa: Isa, mut tile: Tile<'_>) -> Extremes {
         tile.scores.fill(0.0);
-        let (model, policy) = (&*self.model, &*self.policy);
+        let Self { ref model, ref policy, units } = *self;
         if tile.update.has(SCORED) {
-            return isa.run(Job::<N, M, true, D, P> { isa, model, policy, tile });
+            return isa.run(Job::<N, M, true, D, P> { isa, model, policy, units, tile });
         }
         perturb(isa, &mut tile);
-        isa.run(Job::<N, M, false, D, P> { isa, model, policy, tile })
+        isa.run(Job::<N, M, false, D, P> { isa, model, policy, units, tile })
     }
 }
 
@@ -87,6 +89,7 @@ struct Job<'a, const N: usize, const M: usize, const SCORES: bool, D, P> {
     isa: Isa,
     model: &'a D,
     policy: &'a P,
+    units: usize,
     tile: Tile<'a>,
 }
 
@@ -98,11 +101,14 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, _: S) -> Extremes {
         let rows = self.tile.update.rows as usize - self.tile.first;
+        // Derivatives may be taken by dual numbers.
+        let unit = if SCORES { size_of::<Several<Flight<S>>>() } else { size_of::<Flight<S>>() };
+        let mut room = vec![Line::ZERO; Line::holding(self.units * unit / size_of::<f32>())];
         for lane in (0..TILE.min(rows)).step_by(Flight::<S>::COUNT) {
             if SCORES {
-                self.scored::<Flight<S>>(lane);
+                self.scored::<Flight<S>>(lane, Room::new(&mut room));
             } else {
-                self.perturbed::<Flight<S>>(lane);
+                self.perturbed::<Flight<S>>(lane, Room::new(&mut room));
             }
         }
         extremes::<S>(self.tile.scores, rows)
@@ -134,8 +140,8 @@ struct Exploration<'a, V: Register, const M: usize> {
     row: usize,
     mirrored: V::Truth,
     deviation: [V; M],
-    /// The draws of [`HELD`] coordinates of time.
-    held: Vec<Column>,
+    /// The draws of [`HELD`] coordinates of time, each as wide as a tile.
+    held: Vec<Line>,
 }
 
 /// Coordinates whose draws are worked out at a time: whole blocks.
@@ -144,14 +150,20 @@ const HELD: usize = 64;
 impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Policy<N, M>> Job<'_, N, M, SCORES, D, P> {
     /// The rows from `lane` on: the mean of their episodes is their cost.
     #[inline(always)]
-    fn perturbed<V: Register>(&mut self, lane: usize) {
+    fn perturbed<V: Register>(&mut self, lane: usize, room: Room<'_>) {
         let (update, problem) = (self.tile.update, self.tile.problem);
         let zero = V::from(0.0);
         let entry = N + problem.layout.params;
         let episodes = update.episodes as usize;
         let starts = &problem.inputs[update.starts as usize + self.tile.number as usize * episodes * entry..];
         let setting = self.setting::<V>(lane);
-        let source = Source { values: &self.tile.rows[lane..], stride: TILE, window: None };
+        // Every step reads all their parameters. Close together they take no more of the nearest cache than they must.
+        let mut near = vec![Line::ZERO; Line::holding(update.width as usize * V::COUNT)];
+        let near: &mut [f32] = cast_slice_mut(&mut near);
+        for (column, near) in self.tile.rows.chunks_exact(TILE).zip(near.chunks_exact_mut(V::COUNT)) {
+            near.copy_from_slice(&column[lane..][..V::COUNT]);
+        }
+        let source = Source { values: near, stride: V::COUNT, window: None, room: Some(room) };
         let mut sum = [zero; 2];
         for values in starts[..episodes * entry].chunks_exact(entry) {
             let [total, lost] = self.episode(&setting, Start { values, stride: 0 }, source, None);
@@ -165,7 +177,7 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
 
     /// The rows from `lane` on: the scores of one episode each.
     #[inline(always)]
-    fn scored<V: Register>(&mut self, lane: usize) {
+    fn scored<V: Register>(&mut self, lane: usize, room: Room<'_>) {
         let (update, problem) = (self.tile.update, self.tile.problem);
         let (parameters, deviations) = problem.nominal.split_at(problem.nominal.len() - M);
         let zero = V::from(0.0);
@@ -197,10 +209,10 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
             row: first,
             mirrored: mirrored::<V>(update, first),
             deviation,
-            held: vec![Column::ZERO; HELD],
+            held: vec![Line::ZERO; Line::holding(HELD * TILE)],
         };
         let setting = self.setting::<V>(lane);
-        let source = Source { values: parameters, stride: 0, window: None };
+        let source = Source { values: parameters, stride: 0, window: None, room: Some(room) };
         let sink = Sink { values: &mut scores[lane..], stride: TILE, refused: false };
         let [total, lost] = self.episode(&setting, start, source, Some((&mut noise, sink)));
         self.tile.rows = scores;

@@ -1,6 +1,5 @@
 //! The CPU backend: SIMD lanes within a thread, rayon across threads. It carries out a list of updates.
 
-mod column;
 mod distance;
 mod draw;
 mod episode;
@@ -24,10 +23,10 @@ pub(crate) use isa::Isa;
 pub(crate) use rollout::{OfModel, Rollout, Tile};
 pub(crate) use threads::{Team, count as threads};
 
-use self::column::Column;
 use super::{Done, Fetched, Timing};
 use crate::engine::options::RowMemory;
 use crate::error::{EngineError, PlanError};
+use crate::line::Line;
 use crate::update::{
     DEMONSTRATED, FIXED, GIVEN, GROUP, Problem, SCORED, SECOND_MOMENT, SIGNED, Sums, TILE, Update, round_up,
 };
@@ -49,7 +48,7 @@ pub(crate) struct Workspace {
 #[derive(Default)]
 struct Bench {
     /// As the last update that kept its rows left them.
-    rows: Vec<Column>,
+    rows: Vec<Line>,
     scores: Vec<f32>,
     extremes: Vec<rollout::Extremes>,
     log_weights: Vec<f32>,
@@ -221,7 +220,7 @@ impl Bench {
         resize(&mut self.extremes, padded / TILE, rollout::NO_EXTREMES, "scores")?;
         resize(&mut self.mean, moments, 0.0, "the mean")?;
         if plan == Plan::Stored {
-            resize(&mut self.rows, padded / TILE * width, Column::ZERO, "rows")?;
+            resize(&mut self.rows, Line::holding(padded * width), Line::ZERO, "rows")?;
             resize(&mut self.log_weights, padded, 0.0, "log-weights")?;
             resize(&mut self.groups, groups, Sums::NONE, "partial sums")?;
             return resize(&mut self.partials, groups * weighted_mean::partial_len(update), 0.0, "partial means");
@@ -234,7 +233,7 @@ impl Bench {
         }
         self.desks.resize_with(team.size(), tiles::Desk::default);
         for desk in &mut self.desks {
-            resize(&mut desk.rows, width, Column::ZERO, "rows")?;
+            resize(&mut desk.rows, Line::holding(TILE * width), Line::ZERO, "rows")?;
             resize(&mut desk.scores, rollout::SCORES, 0.0, "scores")?;
         }
         Ok(())
@@ -271,7 +270,7 @@ impl Bench {
     fn stored(&mut self, worker: &Worker<'_>, update: &Update, number: u32, timing: &mut Timing) -> Sums {
         let Worker { team, isa, rollout, problem, .. } = *worker;
         let clock = Instant::now();
-        let rows = self.rows.chunks_mut(update.width as usize).map(cast_slice_mut);
+        let rows = cast_slice_mut(&mut self.rows).chunks_mut(TILE * update.width as usize);
         let tiles = rows.zip(self.scores.chunks_mut(rollout::SCORES)).zip(&mut self.extremes);
         team.share(&self.paces[0], tiles.enumerate(), |(i, ((rows, scores), extremes))| {
             *extremes = rollout.tile(isa, Tile { update, problem, number, first: i * TILE, rows, scores });

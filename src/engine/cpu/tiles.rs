@@ -7,12 +7,12 @@
 
 use bytemuck::{cast_slice, cast_slice_mut};
 
-use super::column::Column;
 use super::isa::Isa;
 use super::rollout::{Extremes, Rollout, SCORES, Tile};
 use super::threads::{Pace, Team};
 use super::weigh::{Found, Weigh};
 use super::weighted_mean::{Add, join_all, join_tile};
+use crate::line::Line;
 use crate::update::{INVALID, Problem, Sums, TILE, Update};
 
 /// Tiles whose average is formed at a stretch. No more than there is work for in many threads, and no fewer than keep the parts
@@ -30,7 +30,7 @@ pub(crate) fn parts(update: &Update) -> usize {
 /// What a thread has for itself: the rows of the tile that it works on, and room for scores that nobody asked for.
 #[derive(Default)]
 pub(crate) struct Desk {
-    pub(crate) rows: Vec<Column>,
+    pub(crate) rows: Vec<Line>,
     pub(crate) scores: Vec<f32>,
 }
 
@@ -55,7 +55,7 @@ pub(crate) struct Parts<'a> {
 
 impl Tiles<'_> {
     /// The rows and scores of tile `index`.
-    fn tile<'a>(&'a self, index: usize, rows: &'a mut [Column], scores: &'a mut [f32]) -> Tile<'a> {
+    fn tile<'a>(&'a self, index: usize, rows: &'a mut [Line], scores: &'a mut [f32]) -> Tile<'a> {
         let Self { update, problem, number, .. } = *self;
         let rows = cast_slice_mut(rows);
         Tile { update, problem, number, first: index * TILE, rows, scores }
@@ -126,7 +126,7 @@ impl Tiles<'_> {
     }
 
     /// Adds the rows of a tile to the moments, if they count beside what is there.
-    fn add(&self, scales: [f32; 2], weights: &mut [f32; TILE], rows: &[Column], moments: &mut [f32]) {
+    fn add(&self, scales: [f32; 2], weights: &mut [f32; TILE], rows: &[Line], moments: &mut [f32]) {
         if scales[1] > 0.0 {
             let (about, rows) = (self.problem.nominal, cast_slice(rows));
             self.isa.run(Add { update: self.update, about, weights, rows, scales, moments });
