@@ -108,7 +108,7 @@ fn on_the_cpu() -> [Allocated; 2] {
 fn training(horizon: usize, rows: &Rows<1>) -> Allocated {
     let policy = Mlp::new(&[16, 8], Activation::Tanh).unwrap();
     let starts = |random: &mut Random, _: &mut [f32]| [random.normal(), 0.0, 0.0, 0.0];
-    let options = TrainingOptions { horizon, samples: 128, rows: rows.clone(), ..Default::default() };
+    let options = TrainingOptions { horizon, samples: 128, rows: *rows, ..Default::default() };
     let mut training = PolicyGradient::<4, 1, _, _>::new(&cpu(), CartPole::default(), policy, starts, options).unwrap();
     let mut iterations = || (0..3).for_each(|_| assert_eq!(training.step().unwrap().len(), 1));
     iterations();
