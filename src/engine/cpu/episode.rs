@@ -104,11 +104,15 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
         // Derivatives may be taken by dual numbers.
         let unit = if SCORES { size_of::<Several<Flight<S>>>() } else { size_of::<Flight<S>>() };
         let mut room = vec![Line::ZERO; Line::holding(self.units * unit / size_of::<f32>())];
+        // What every step reads or adds to, for the rows side by side and no others: close together it takes no more of the nearest
+        // cache than it must.
+        let mut near = vec![Line::ZERO; Line::holding(self.tile.update.width as usize * Flight::<S>::COUNT)];
+        let near = &mut cast_slice_mut(&mut near)[..self.tile.update.width as usize * Flight::<S>::COUNT];
         for lane in (0..TILE.min(rows)).step_by(Flight::<S>::COUNT) {
             if SCORES {
-                self.scored::<Flight<S>>(lane, Room::new(&mut room));
+                self.scored::<Flight<S>>(lane, near, Room::new(&mut room));
             } else {
-                self.perturbed::<Flight<S>>(lane, Room::new(&mut room));
+                self.perturbed::<Flight<S>>(lane, near, Room::new(&mut room));
             }
         }
         extremes::<S>(self.tile.scores, rows)
@@ -150,16 +154,13 @@ const HELD: usize = 64;
 impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Policy<N, M>> Job<'_, N, M, SCORES, D, P> {
     /// The rows from `lane` on: the mean of their episodes is their cost.
     #[inline(always)]
-    fn perturbed<V: Register>(&mut self, lane: usize, room: Room<'_>) {
+    fn perturbed<V: Register>(&mut self, lane: usize, near: &mut [f32], room: Room<'_>) {
         let (update, problem) = (self.tile.update, self.tile.problem);
         let zero = V::from(0.0);
         let entry = N + problem.layout.params;
         let episodes = update.episodes as usize;
         let starts = &problem.inputs[update.starts as usize + self.tile.number as usize * episodes * entry..];
         let setting = self.setting::<V>(lane);
-        // Every step reads all their parameters. Close together they take no more of the nearest cache than they must.
-        let mut near = vec![Line::ZERO; Line::holding(update.width as usize * V::COUNT)];
-        let near: &mut [f32] = cast_slice_mut(&mut near);
         for (column, near) in self.tile.rows.chunks_exact(TILE).zip(near.chunks_exact_mut(V::COUNT)) {
             near.copy_from_slice(&column[lane..][..V::COUNT]);
         }
@@ -177,7 +178,7 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
 
     /// The rows from `lane` on: the scores of one episode each.
     #[inline(always)]
-    fn scored<V: Register>(&mut self, lane: usize, room: Room<'_>) {
+    fn scored<V: Register>(&mut self, lane: usize, near: &mut [f32], room: Room<'_>) {
         let (update, problem) = (self.tile.update, self.tile.problem);
         let (parameters, deviations) = problem.nominal.split_at(problem.nominal.len() - M);
         let zero = V::from(0.0);
@@ -194,10 +195,7 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
         }
         let start = Start { values: &columns, stride: V::COUNT };
 
-        let scores = std::mem::take(&mut self.tile.rows);
-        for sum in scores.chunks_exact_mut(TILE) {
-            zero.store(&mut sum[lane..]);
-        }
+        near.fill(0.0);
         let mut deviation = [zero; M];
         for m in 0..M {
             deviation[m] = V::from(Real::exp(deviations[m]));
@@ -213,9 +211,11 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
         };
         let setting = self.setting::<V>(lane);
         let source = Source { values: parameters, stride: 0, window: None, room: Some(room) };
-        let sink = Sink { values: &mut scores[lane..], stride: TILE, refused: false };
+        let sink = Sink { values: near, stride: V::COUNT, refused: false };
         let [total, lost] = self.episode(&setting, start, source, Some((&mut noise, sink)));
-        self.tile.rows = scores;
+        for (column, near) in self.tile.rows.chunks_exact_mut(TILE).zip(near.chunks_exact(V::COUNT)) {
+            column[lane..][..V::COUNT].copy_from_slice(near);
+        }
         total.store(&mut self.tile.scores[lane..]);
         (-lost).store(&mut self.tile.scores[TILE + lane..]);
     }
