@@ -410,6 +410,15 @@ impl<V: Register> Real for V {
         (V::load(sum) + value).store(sum);
     }
     #[inline(always)]
+    fn accumulate_products(sink: &mut Sink<'_>, first: usize, slope: Self, x: &[Self]) {
+        // Bounds are checked before the loop, as those of weights.
+        let stride = sink.stride;
+        let sums = &mut sink.values[first * stride..][..x.len() * stride];
+        for (x, sum) in x.iter().zip(sums.chunks_exact_mut(stride)) {
+            slope.fused(*x, V::load(sum)).store(sum);
+        }
+    }
+    #[inline(always)]
     fn accumulate_at(sink: &mut Sink<'_>, inputs: &Inputs<'_>, table: Table, j: usize, value: Self) {
         V::accumulate(sink, table.index(inputs.time, j), value);
     }

@@ -279,6 +279,14 @@ pub trait Real:
     /// Adds to the derivative by parameter `i`.
     #[doc(hidden)]
     fn accumulate(sink: &mut Sink<'_>, i: usize, value: Self);
+    /// Adds `slope` times x to the derivatives by as many parameters, from parameter `first` on.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn accumulate_products(sink: &mut Sink<'_>, first: usize, slope: Self, x: &[Self]) {
+        for (i, x) in x.iter().enumerate() {
+            Self::accumulate(sink, first + i, slope * *x);
+        }
+    }
     /// Adds to the derivative by column `j` of the stage's row of a table of parameters.
     #[doc(hidden)]
     fn accumulate_at(sink: &mut Sink<'_>, inputs: &Inputs<'_>, table: Table, j: usize, value: Self);

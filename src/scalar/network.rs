@@ -306,17 +306,14 @@ pub(crate) fn back<R: Real, const I: usize, const O: usize>(
         let (below, above) = (&mut below[from..], &above[..outputs]);
         for (o, slope) in above.iter().enumerate() {
             R::accumulate(sink, first + inputs * outputs + o, *slope);
+            R::accumulate_products(sink, first + o * inputs, *slope, below);
         }
-        for (i, unit) in below.iter_mut().enumerate() {
-            let mut sum = R::from(0.0);
-            for (o, slope) in above.iter().enumerate() {
-                let at = first + o * inputs + i;
-                R::accumulate(sink, at, *slope * *unit);
-                if layer > 0 {
-                    sum = R::weight(source, at).mul_add(*slope, sum);
+        if layer > 0 {
+            for (i, unit) in below.iter_mut().enumerate() {
+                let mut sum = R::from(0.0);
+                for (o, slope) in above.iter().enumerate() {
+                    sum = R::weight(source, first + o * inputs + i).mul_add(*slope, sum);
                 }
-            }
-            if layer > 0 {
                 *unit = sum * network.activation.rate(*unit);
             }
         }
