@@ -465,15 +465,47 @@ mod tests {
     use crate::update::PERTURBED;
 
     /// Parses and validates as every driver will, without one.
-    fn validate(name: &str, source: &str) {
+    fn validate(name: &str, source: &str) -> (naga::Module, naga::valid::ModuleInfo) {
         let module = match naga::front::wgsl::parse_str(source) {
             Ok(module) => module,
             Err(error) => panic!("{name}: {}", error.emit_to_string(source)),
         };
         let flags = naga::valid::ValidationFlags::all();
         let mut validator = naga::valid::Validator::new(flags, naga::valid::Capabilities::SHADER_INT64);
-        if let Err(error) = validator.validate(&module) {
-            panic!("{name}: {}", error.emit_to_string(source));
+        match validator.validate(&module) {
+            Ok(info) => (module, info),
+            Err(error) => panic!("{name}: {}", error.emit_to_string(source)),
+        }
+    }
+
+    /// The same for what a GPU runs, which is translated for Vulkan, Metal and DX12 as well.
+    fn translate(name: &str, source: &str) {
+        use naga::back::{hlsl, msl, spv};
+
+        let (module, info) = validate(name, source);
+        if let Err(error) = spv::write_vec(&module, &info, &spv::Options::default(), None) {
+            panic!("{name} in SPIR-V: {error}");
+        }
+        // The oldest versions that will do: those that have integers of 64 bits, where there are any.
+        let int64 = source.contains("u64");
+        let options = msl::Options { lang_version: if int64 { (2, 3) } else { (2, 0) }, ..Default::default() };
+        if let Err(error) = msl::write_string(&module, &info, &options, &msl::PipelineOptions::default()) {
+            panic!("{name} in Metal's language: {error}");
+        }
+        let shader_model = if int64 { hlsl::ShaderModel::V6_0 } else { hlsl::ShaderModel::V5_1 };
+        let options = hlsl::Options { shader_model, ..Default::default() };
+        let (mut text, pipeline) = (String::new(), hlsl::PipelineOptions::default());
+        if let Err(error) = hlsl::Writer::new(&mut text, &options, &pipeline).write(&module, &info, None) {
+            panic!("{name} in HLSL: {error}");
+        }
+    }
+
+    /// What a software adapter runs is Vulkan's in any case, and its own driver's in other tests.
+    fn check(software: bool, name: &str, source: &str) {
+        if software {
+            validate(name, source);
+        } else {
+            translate(name, source);
         }
     }
 
@@ -490,17 +522,17 @@ mod tests {
             ] {
                 for (int64, software) in [(false, true), (true, false), (true, true)] {
                     let shape = Shape { layout, flags, diagonal, int64, software, unrolls: software };
-                    validate(name, &rollout(&program, shape));
-                    validate(name, &mean_of_draws(shape));
+                    check(software, name, &rollout(&program, shape));
+                    check(software, name, &mean_of_draws(shape));
                     // A model that calls hand-written functions is never made a whole update of.
                     if program.functions.is_empty() {
-                        validate(name, &whole(&program, shape, int64));
+                        check(software, name, &whole(&program, shape, int64));
                     }
-                    validate(name, &draw(shape));
+                    check(software, name, &draw(shape));
                 }
             }
         }
-        validate(name, &merge_and_step(layout, false));
+        translate(name, &merge_and_step(layout, false));
         validate(name, &merge_and_step(layout, true));
     }
 
@@ -517,7 +549,7 @@ mod tests {
                 for flags in [0, LIMITED | ANTITHETIC | SPREAD | NOMINAL_FIRST] {
                     let (flags, int64) = (specialised(flag | flags), flags == 0);
                     let shape = Shape { layout, flags, diagonal: true, int64, software: int64, unrolls: int64 };
-                    validate(name, &episodes(&program, shape));
+                    check(int64, name, &episodes(&program, shape));
                 }
             }
         }
@@ -560,14 +592,14 @@ mod tests {
     #[test]
     fn hand_written_kernels_are_valid_wgsl() {
         for software in [false, true] {
-            validate("weigh", &weigh());
-            validate("temperature", &temperature(software));
-            validate("mean of rows", &mean_of_rows(software));
-            validate("merge", &merge(software));
+            check(software, "weigh", &weigh());
+            check(software, "temperature", &temperature(software));
+            check(software, "mean of rows", &mean_of_rows(software));
+            check(software, "merge", &merge(software));
         }
         let layout = Layout { states: 1, controls: 1, params: 0, reference_rows: 0, reference_columns: 0 };
         let shape = Shape { layout, flags: GIVEN, diagonal: true, int64: false, software: false, unrolls: false };
-        validate("distance", &rollout(&Program::distance(), shape));
+        translate("distance", &rollout(&Program::distance(), shape));
     }
 
     #[test]
