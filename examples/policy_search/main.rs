@@ -7,7 +7,7 @@
 //! The first two are trained twice, by perturbing parameters and by score rows. `cargo run --release --example policy_search`
 //! prints learning tables, draws learning curves and rollouts to `policy_search.png`, and saves each training, so that
 //! `--resume` goes on where it was; `--help` lists what can be changed. It fails unless the first two solve 95 % of 200 fresh
-//! episodes by either kind of rows, and the others exceed the best published return.
+//! episodes by either kind of rows, and the others reach the best published return (within two standard errors).
 
 #[path = "../common/canvas.rs"]
 mod canvas;
