@@ -16,4 +16,14 @@ impl Line {
     pub(crate) const fn holding(numbers: usize) -> usize {
         (numbers * size_of::<f32>()).div_ceil(size_of::<Self>())
     }
+
+    /// The numbers in some lines.
+    pub(crate) fn numbers(lines: &[Self]) -> &[f32] {
+        bytemuck::cast_slice(lines)
+    }
+
+    /// The same to write to.
+    pub(crate) fn numbers_mut(lines: &mut [Self]) -> &mut [f32] {
+        bytemuck::cast_slice_mut(lines)
+    }
 }

@@ -1,4 +1,4 @@
-//! Nothing is allocated per call after the first. One test only: the count is that of the whole process.
+//! Nothing is allocated per call after the first (and of a training nothing that grows with its episodes). One test only: the count is that of the whole process.
 
 mod common;
 
@@ -128,6 +128,7 @@ fn a_call_allocates_nothing_after_the_first() {
     for rows in [perturbed, scored] {
         let [short, long] = [20, 200].map(|horizon| alone.install(|| training(horizon, &rows)));
         assert_eq!(short.count, long.count, "{rows:?}: {short:?} and {long:?}");
+        assert!(long.largest <= 4096, "{rows:?}: {long:?}");
     }
 
     // With threads to share the work, their pool takes a small block each time one is asked to join in, which depends on how long

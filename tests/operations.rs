@@ -194,7 +194,7 @@ fn wrapped(angle: f64) -> f64 {
 }
 
 /// Arguments at which something is special: zeros, ones, halves, quadrants, ends of ranges, and what is no number.
-const AWKWARD: [f32; 38] = [
+const AWKWARD: [f32; 39] = [
     0.0,
     -0.0,
     1.0,
@@ -208,7 +208,8 @@ const AWKWARD: [f32; 38] = [
     -0.999_999_94,
     1.000_000_1,
     consts::FRAC_1_SQRT_2,
-    0.625,
+    8.6,
+    -8.600_001,
     consts::FRAC_PI_4,
     consts::FRAC_PI_2,
     -consts::FRAC_PI_2,

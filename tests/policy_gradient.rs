@@ -809,6 +809,41 @@ fn a_policy_of_ones_own_is_trained_by_dual_numbers_or_by_perturbation() {
     }
 }
 
+/// A network that leaves its derivatives to dual numbers.
+struct Undifferentiated(Mlp<2, 1>);
+
+impl Policy<2, 1> for Undifferentiated {
+    fn parameters(&self) -> usize {
+        self.0.parameters()
+    }
+    #[inline(always)]
+    fn act<R: Real>(&self, at: &Stage<R>, theta: &Weights<R>, x: [R; 2]) -> [R; 1] {
+        self.0.act(at, theta, x)
+    }
+    fn initial(&self, random: &mut Random) -> Vec<f32> {
+        self.0.initial(random)
+    }
+}
+
+#[test]
+fn a_network_is_differentiated_by_dual_numbers_all_the_same() {
+    for engine in engines() {
+        let network = || Mlp::<2, 1>::new(&[5, 4], Activation::Tanh).expect("valid");
+        let options = || swing(scored(0.5), Step::Natural { rate: 0.2.into() }, 1);
+        let new = |options| PolicyGradient::new(&engine, Pendulum::default(), network(), somewhere, options);
+        let duals = Undifferentiated(network());
+        let mut by_hand = new(options()).expect("valid");
+        let mut by_duals =
+            PolicyGradient::new(&engine, Pendulum::default(), duals, somewhere, options()).expect("valid");
+        steps(&mut by_hand, 3);
+        steps(&mut by_duals, 3);
+        let both = by_duals.parameters(0).into_iter().flatten().zip(by_hand.parameters(0).into_iter().flatten());
+        for (a, b) in both {
+            assert!((a - b).abs() < 1e-4 * (1.0 + b.abs()), "{a} but {b}, {}", engine.name());
+        }
+    }
+}
+
 /// A policy that is not what it says.
 struct Odd {
     parameters: usize,

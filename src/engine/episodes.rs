@@ -6,6 +6,7 @@ use super::program::{Program, Scheme};
 use super::{Backend, Engine, EngineOptions};
 use crate::error::{BuildError, ModelError};
 use crate::field::FieldSet;
+use crate::line::Line;
 use crate::model::Model;
 use crate::noise::philox;
 use crate::policies::{Activation, LinearFeedback, Mlp, Observation, OpenLoop, TimeVaryingFeedback};
@@ -148,6 +149,7 @@ impl Task {
                         first,
                         rows: &mut tile,
                         scores: &mut scores,
+                        spare: &mut vec![Line::ZERO; program.rollout.spare(&self.update)],
                     },
                 );
                 for lane in 0..TILE.min(self.update.rows as usize - first) {

@@ -46,7 +46,6 @@ use super::{Inputs, Network, Real, Sink, Source, Table, WgslFn, network, sealed}
 /// assert_eq!((f.value, f.slopes), (45.0, [30.0, 9.0]));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
-#[repr(C)]
 pub struct Dual<R, const D: usize> {
     /// The number itself.
     pub value: R,
@@ -235,12 +234,8 @@ assign! {
     DivAssign div_assign /;
 }
 
-// SAFETY: numbers of the same type one after the other have nothing between them.
-unsafe impl<R: Real, const D: usize> bytemuck::Zeroable for Dual<R, D> {}
-// SAFETY: likewise.
-unsafe impl<R: Real, const D: usize> bytemuck::Pod for Dual<R, D> {}
-
-impl<R: Real, const D: usize> sealed::Sealed for Dual<R, D> {}
+// SAFETY: any bytes are valid numbers.
+unsafe impl<R: Real, const D: usize> sealed::Sealed for Dual<R, D> {}
 
 impl<R: Real, const D: usize> Real for Dual<R, D> {
     type Mask = R::Mask;
@@ -404,11 +399,22 @@ impl<R: Real, const D: usize> Real for Dual<R, D> {
         R::accumulate(sink, i, value.value);
     }
     #[inline(always)]
+    fn accumulate_products(sink: &mut Sink<'_>, first: usize, slope: Self, x: &[Self]) {
+        for (i, x) in x.iter().enumerate() {
+            R::accumulate_products(sink, first + i, slope.value, &[x.value]);
+        }
+    }
+    #[inline(always)]
     fn accumulate_at(sink: &mut Sink<'_>, inputs: &Inputs<'_>, table: Table, j: usize, value: Self) {
         R::accumulate_at(sink, inputs, table, j, value.value);
     }
     #[inline(always)]
+    fn note(network: &Network, size: usize) {
+        R::note(network, size * (1 + D));
+    }
+    #[inline(always)]
     fn network<const I: usize, const O: usize>(source: &Source<'_>, network: &Network, x: [Self; I]) -> [Self; O] {
+        Self::note(network, 1);
         network::forward(source, network, x)
     }
     #[inline(always)]
@@ -419,6 +425,7 @@ impl<R: Real, const D: usize> Real for Dual<R, D> {
         x: [Self; I],
         v: [Self; O],
     ) -> [Self; O] {
+        Self::note(network, 1);
         network::back(source, sink, network, x, v)
     }
 }

@@ -27,7 +27,6 @@ pub(crate) fn token<S: Simd>() -> S {
 pub(crate) const WIDEST: usize = 16;
 
 /// As many numbers as a register of `S` holds.
-#[repr(transparent)]
 pub(crate) struct Lanes<S: Simd>(pub(crate) S::f32s);
 
 /// The comparison of two [`Lanes`].
@@ -229,12 +228,8 @@ impl<S: Simd> Mask for LaneMask<S> {
     }
 }
 
-// SAFETY: it is nothing but one register, all of whose bits are valid.
-unsafe impl<S: Simd> bytemuck::Zeroable for Lanes<S> {}
-// SAFETY: likewise.
-unsafe impl<S: Simd> bytemuck::Pod for Lanes<S> {}
-
-impl<S: Simd> sealed::Sealed for Lanes<S> {}
+// SAFETY: it is one register, of which any bits are valid.
+unsafe impl<S: Simd> sealed::Sealed for Lanes<S> {}
 
 impl<S: Simd> Vector for Lanes<S> {
     type Bits = S::u32s;

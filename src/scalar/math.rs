@@ -1,8 +1,8 @@
 //! The polynomials that every interpretation of [`Real`] shares. `shaders/math.wgsl` is their twin, function by
 //! function.
 //!
-//! Reductions and coefficients follow S. Moshier's Cephes library (single precision: sinf, expf, logf, atanf, tanhf),
-//! rewritten without branches. They are written against [`Vector`], which one number and a SIMD register both are, so
+//! Reductions and coefficients follow S. Moshier's Cephes library (single precision: sinf, expf, logf, atanf), rewritten
+//! without branches; only `tanh` is of this crate. They are written against [`Vector`], which one number and a SIMD register both are, so
 //! that `f32` and lanes give the same bits wherever the hardware has a fused multiply-add.
 
 use std::f32::consts::{FRAC_2_PI, FRAC_PI_2, FRAC_PI_4, LN_2, LOG2_E, PI};
@@ -260,8 +260,9 @@ fn atan2<V: Vector>(y: V, x: V) -> V {
     flip_sign(angle, y.bits())
 }
 
-/// x P(x²) / Q(x²) up to 8.6, from where on tanh is 1 to within a rounding. The quotient differs from tanh by 1.4·10⁻⁸ at most; all
-/// its coefficients are positive, so that nothing cancels. A rounding must not make it more than 1: what it squashes has limits.
+/// x P(x²) / Q(x²) up to 8.6, from where on tanh is 1 to within a rounding. With these coefficients the quotient differs from tanh by
+/// 5·10⁻⁸ of it; all of them are positive, so that nothing cancels. A rounding must not make it more than 1: what it squashes has
+/// limits.
 #[inline(always)]
 fn tanh<V: Vector>(x: V) -> V {
     let size = c::<V>(8.6).lower(abs(x));
@@ -455,7 +456,8 @@ fn read<V: Register>(values: &[f32], stride: usize, i: usize) -> V {
     if stride == 0 { c(values[i]) } else { V::load(&values[i * stride..]) }
 }
 
-impl sealed::Sealed for f32 {}
+// SAFETY: any bytes are a number.
+unsafe impl sealed::Sealed for f32 {}
 
 /// One number is a register of one lane.
 impl Register for f32 {

@@ -25,7 +25,7 @@
 //! | `ln` | 3·10⁻⁷ relative to max(1, \|ln x\|) | x > 0 and normal |
 //! | `atan2` | 5·10⁻⁷ absolute | \|x\| + \|y\| finite; `atan2(±0, ±0)` = ±0 |
 //! | `asin`, `acos` | 5·10⁻⁷ absolute | \|x\| ≤ 1; NaN beyond, on the CPU |
-//! | `tanh` | 6·10⁻⁷ relative (3.4·10⁻⁷ on the CPU), and \|tanh\| ≤ 1 | everywhere |
+//! | `tanh` | 6·10⁻⁷ relative, and \|tanh\| ≤ 1 | everywhere |
 //! | `powi` | \|n\| · 2⁻²³ relative, and a division's error if n < 0 | xⁿ and x⁻ⁿ normal |
 //! | `rem_euclid`, `wrap_angle` | 3 ULP of the larger argument | \|x / m\| < 2²⁰ |
 //!
@@ -62,9 +62,12 @@ pub use weights::{Gradient, Table, Weights};
 pub(crate) use weights::{Several, Sink, Source};
 
 pub(crate) mod sealed {
-    /// Keeps [`Real`](super::Real) to the four interpretations of this crate, so that it may grow. All of them are plain data, which
-    /// memory of any past may hold.
-    pub trait Sealed: bytemuck::Pod {}
+    /// Keeps [`Real`](super::Real) to the four interpretations of this crate, so that it may grow.
+    ///
+    /// # Safety
+    ///
+    /// Any bytes are a valid value.
+    pub unsafe trait Sealed: Copy {}
 }
 
 /// A truth value of a [`Real`]: one `bool`, a lane mask, or a traced comparison.
@@ -290,6 +293,12 @@ pub trait Real:
     /// Adds to the derivative by column `j` of the stage's row of a table of parameters.
     #[doc(hidden)]
     fn accumulate_at(sink: &mut Sink<'_>, inputs: &Inputs<'_>, table: Table, j: usize, value: Self);
+    /// Says, while a policy is traced, that a network is computed from numbers each of which is as large as `size` of these.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn note(network: &Network, size: usize) {
+        let _ = (network, size);
+    }
     /// The outputs of a network.
     #[doc(hidden)]
     fn network<const I: usize, const O: usize>(source: &Source<'_>, network: &Network, x: [Self; I]) -> [Self; O];

@@ -225,10 +225,14 @@ fn sums<R: Real, const U: usize>(
 }
 
 /// All units of all layers, inputs first; the last ones are the outputs' sums. They stand in the room that there is, or in `memory`.
+///
+/// # Safety
+///
+/// Those of another network that has this room are no longer in use.
 #[inline(always)]
-fn units<'a, R: Real>(source: &Source<'a>, memory: &'a mut Vec<R>, network: &Network, x: &[R]) -> &'a mut [R] {
+unsafe fn units<'a, R: Real>(source: &Source<'a>, memory: &'a mut Vec<R>, network: &Network, x: &[R]) -> &'a mut [R] {
     let units = match source.room {
-        // SAFETY: one network at a time is computed: none has another one inside, and no operation on numbers computes any.
+        // SAFETY: the caller's promise is the same.
         Some(room) => unsafe { room.numbers(network.units()) },
         None => {
             memory.resize(network.units(), R::from(0.0));
@@ -268,7 +272,8 @@ pub(crate) fn forward<R: Real, const I: usize, const O: usize>(
     x: [R; I],
 ) -> [R; O] {
     let mut memory = Vec::new();
-    let units = units(source, &mut memory, network, &x);
+    // SAFETY: no network has another one inside, and no operation on numbers computes any.
+    let units = unsafe { units(source, &mut memory, network, &x) };
     let sums = &units[units.len() - O..];
     let mut outputs = [R::from(0.0); O];
     for o in 0..O {
@@ -287,7 +292,8 @@ pub(crate) fn back<R: Real, const I: usize, const O: usize>(
     v: [R; O],
 ) -> [R; O] {
     let mut memory = Vec::new();
-    let units = units(source, &mut memory, network, &x);
+    // SAFETY: no network has another one inside, and no operation on numbers computes any.
+    let units = unsafe { units(source, &mut memory, network, &x) };
     let last = network.sizes.len() - 2;
     let mut to = units.len() - O;
     let mut outputs = [R::from(0.0); O];

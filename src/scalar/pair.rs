@@ -12,7 +12,6 @@ use crate::noise::{Row, normal};
 
 /// Two of something, on which every operation is carried out one after the other.
 #[derive(Clone, Copy)]
-#[repr(C)]
 pub(crate) struct Pair<T>(pub(crate) T, pub(crate) T);
 
 /// Two side by side, or one where nothing is optimised: see `build.rs`.
@@ -94,12 +93,8 @@ impl<T: Mask> Mask for Pair<T> {
     }
 }
 
-// SAFETY: two of the same type have nothing between them.
-unsafe impl<V: Vector> bytemuck::Zeroable for Pair<V> {}
-// SAFETY: likewise.
-unsafe impl<V: Vector> bytemuck::Pod for Pair<V> {}
-
-impl<V: Vector> sealed::Sealed for Pair<V> {}
+// SAFETY: any bytes are two valid ones.
+unsafe impl<V: Vector> sealed::Sealed for Pair<V> {}
 
 /// Methods that do the same to both.
 macro_rules! both {

@@ -1,13 +1,12 @@
-//! Room for the units of networks, set aside before an episode, so that none of its steps asks for memory.
+//! Room for the units of networks, set aside before an episode, so that no step of it asks for memory.
 //!
-//! A loop that calls another function, and be it once in a lifetime, keeps nothing in vector registers across its turns: on x86 no
-//! such register survives a call.
+//! A loop that calls a function, even if it hardly ever does, keeps nothing in vector registers from turn to turn: on x86 no such
+//! register survives a call.
 
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
-use bytemuck::Pod;
-
+use super::sealed::Sealed;
 use crate::line::Line;
 
 /// Lines of the cache that networks are computed in, one after the other.
@@ -15,11 +14,12 @@ use crate::line::Line;
 pub(crate) struct Room<'a> {
     first: NonNull<Line>,
     lines: usize,
-    borrowed: PhantomData<&'a mut [Line]>,
+    borrowed: PhantomData<&'a Line>,
 }
 
-// SAFETY: a reader of parameters that has room is one of the crate's own, in lanes. User code meets it in generic functions only,
-// which know of no `Real` that it may go to another thread, so none ever does. Readers made by hand have no room, and may go.
+// SAFETY: a reader of parameters (`Weights`) that has room is one of the crate's own, in lanes. User code meets it in generic
+// functions only, where it cannot go to another thread: it holds a `PhantomData<R>`, and of `R: Real` nothing says that it may.
+// Readers made by hand have no room, and may go.
 unsafe impl Send for Room<'_> {}
 // SAFETY: likewise.
 unsafe impl Sync for Room<'_> {}
@@ -35,11 +35,16 @@ impl<'a> Room<'a> {
     /// # Safety
     ///
     /// Those that were asked for before are no longer in use.
+    ///
+    /// # Panics
+    ///
+    /// If there is no room for so many: then a policy has larger networks than when it was traced.
     #[inline(always)]
-    pub(crate) unsafe fn numbers<R: Pod>(self, count: usize) -> &'a mut [R] {
-        // SAFETY: the lines are borrowed as long as this is, and by the caller's promise nobody else has a part of them.
-        let lines = unsafe { std::slice::from_raw_parts_mut(self.first.as_ptr(), self.lines) };
-        let bytes: &mut [u8] = bytemuck::cast_slice_mut(lines);
-        bytemuck::cast_slice_mut(&mut bytes[..count * size_of::<R>()])
+    pub(crate) unsafe fn numbers<R: Sealed>(self, count: usize) -> &'a mut [R] {
+        const { assert!(align_of::<R>() <= align_of::<Line>(), "a line of the cache suits any number") };
+        assert!(count * size_of::<R>() <= self.lines * size_of::<Line>(), "networks are those that were traced");
+        // SAFETY: the lines are borrowed as long as this is, they are large enough, and any bytes are numbers; by the caller's
+        // promise nobody else has a part of them.
+        unsafe { std::slice::from_raw_parts_mut(self.first.as_ptr().cast(), count) }
     }
 }

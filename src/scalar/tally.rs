@@ -3,8 +3,6 @@
 use std::cell::Cell;
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
 
-use bytemuck::{Pod, Zeroable};
-
 use super::lanes::Register;
 use super::math::Vector;
 use super::sealed;
@@ -73,8 +71,7 @@ pub(crate) fn of(code: impl FnOnce()) -> Arithmetic {
 }
 
 /// A number that counts.
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-#[repr(transparent)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Tally(f32);
 
 impl From<f32> for Tally {
@@ -88,7 +85,8 @@ impl Neg for Tally {
         Self(-self.0)
     }
 }
-impl sealed::Sealed for Tally {}
+// SAFETY: any bytes are a number.
+unsafe impl sealed::Sealed for Tally {}
 
 macro_rules! arithmetic {
     ($($op:ident $method:ident $assign:ident $assign_method:ident $field:ident;)*) => {$(

@@ -9,8 +9,6 @@ use std::collections::HashMap;
 use std::fmt::{self, Write};
 use std::ops::{Add, AddAssign, BitAnd, BitOr, Div, DivAssign, Mul, MulAssign, Neg, Not, Sub, SubAssign};
 
-use bytemuck::{Pod, Zeroable};
-
 use super::{Inputs, Mask, Network, Real, Sink, Source, Table, WgslFn, sealed};
 use crate::error::ModelError;
 
@@ -36,7 +34,7 @@ pub(crate) struct Usage {
     pub(crate) fields: usize,
     /// Parameters of a policy.
     pub(crate) weights: usize,
-    /// The inputs and units of the largest of its networks.
+    /// How many numbers the inputs and units of the largest of its networks are.
     pub(crate) units: usize,
     /// How often the loops of its networks turn in a time step, at most.
     pub(crate) turns: u64,
@@ -145,8 +143,7 @@ thread_local! {
 }
 
 /// A number on the tape.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
+#[derive(Clone, Copy)]
 pub(crate) struct Expr {
     at: u32,
     generation: u32,
@@ -379,7 +376,8 @@ impl Mask for Truth {
     }
 }
 
-impl sealed::Sealed for Expr {}
+// SAFETY: any bytes are two integers. (Whether they name an entry of the tape is checked.)
+unsafe impl sealed::Sealed for Expr {}
 
 impl Real for Expr {
     type Mask = Truth;
@@ -541,6 +539,9 @@ impl Real for Expr {
             let value = tape.index(value);
             tape.act(Op::AccumulateAt(Moment::of(inputs), table, j, value));
         });
+    }
+    fn note(network: &Network, size: usize) {
+        TAPE.with_borrow_mut(|tape| tape.usage.units = tape.usage.units.max(network.units() * size));
     }
     fn network<const I: usize, const O: usize>(_: &Source<'_>, network: &Network, x: [Self; I]) -> [Self; O] {
         let outputs = TAPE.with_borrow_mut(|tape| {

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use bytemuck::{cast_slice, cast_slice_mut};
 use pulp::{Simd, WithSimd};
 
 use super::draw::{Draw, mirrored};
@@ -15,7 +14,7 @@ use crate::line::Line;
 use crate::model::Model;
 use crate::policy::Policy;
 use crate::scalar::math::Vector;
-use crate::scalar::{Gradient, Inputs, Lanes, Mask, Pair, Real, Register, Room, Several, Sink, Source, Stage, Weights};
+use crate::scalar::{Gradient, Inputs, Lanes, Mask, Pair, Real, Register, Room, Sink, Source, Stage, WIDEST, Weights};
 use crate::update::{LIMITED, NOMINAL_FIRST, SCORED, SPREAD, TILE, Update};
 
 /// The bit of the counter's last word that keeps the noise on actions apart from that of rows and steps.
@@ -28,7 +27,7 @@ type Flight<S> = Pair<Lanes<S>>;
 pub(crate) struct OfPolicy<const N: usize, const M: usize, D, P> {
     model: Arc<D>,
     policy: Arc<P>,
-    /// The inputs and units of its largest network.
+    /// How many numbers the inputs and units of its largest network are.
     units: usize,
 }
 
@@ -39,6 +38,11 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> OfPolicy<N
 }
 
 impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> Rollout for OfPolicy<N, M, D, P> {
+    fn spare(&self, update: &Update) -> usize {
+        // As many as the widest registers need.
+        Spare::lines(update, self.units, 2 * WIDEST).iter().sum()
+    }
+
     fn tile(&self, isa: Isa, mut tile: Tile<'_>) -> Extremes {
         tile.scores.fill(0.0);
         let Self { ref model, ref policy, units } = *self;
@@ -101,21 +105,46 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, _: S) -> Extremes {
         let rows = self.tile.update.rows as usize - self.tile.first;
-        // Derivatives may be taken by dual numbers.
-        let unit = if SCORES { size_of::<Several<Flight<S>>>() } else { size_of::<Flight<S>>() };
-        let mut room = vec![Line::ZERO; Line::holding(self.units * unit / size_of::<f32>())];
-        // What every step reads or adds to, for the rows side by side and no others: close together it takes no more of the nearest
-        // cache than it must.
-        let mut near = vec![Line::ZERO; Line::holding(self.tile.update.width as usize * Flight::<S>::COUNT)];
-        let near = &mut cast_slice_mut(&mut near)[..self.tile.update.width as usize * Flight::<S>::COUNT];
+        let lines = std::mem::take(&mut self.tile.spare);
         for lane in (0..TILE.min(rows)).step_by(Flight::<S>::COUNT) {
+            let spare = Spare::of(lines, self.tile.update, self.units, Flight::<S>::COUNT);
             if SCORES {
-                self.scored::<Flight<S>>(lane, near, Room::new(&mut room));
+                self.scored::<Flight<S>>(lane, spare);
             } else {
-                self.perturbed::<Flight<S>>(lane, near, Room::new(&mut room));
+                self.perturbed::<Flight<S>>(lane, spare);
             }
         }
         extremes::<S>(self.tile.scores, rows)
+    }
+}
+
+/// What a flight computes in.
+struct Spare<'a> {
+    /// What every step reads or adds to, for the rows of the flight and no others: close together it takes no more of the nearest
+    /// cache than it must.
+    near: &'a mut [f32],
+    /// Where networks are computed.
+    room: Room<'a>,
+    /// The draws of [`HELD`] coordinates of time, each as wide as a tile; nothing where actions have no noise.
+    held: &'a mut [f32],
+}
+
+impl<'a> Spare<'a> {
+    /// How many lines each of them takes, for a flight of `count` rows and networks of so many numbers.
+    fn lines(update: &Update, units: usize, count: usize) -> [usize; 3] {
+        let held = if update.has(SCORED) { HELD * TILE } else { 0 };
+        [update.width as usize * count, units * count, held].map(Line::holding)
+    }
+
+    fn of(lines: &'a mut [Line], update: &Update, units: usize, count: usize) -> Self {
+        let [near, room, held] = Self::lines(update, units, count);
+        let (near, rest) = lines.split_at_mut(near);
+        let (room, rest) = rest.split_at_mut(room);
+        Self {
+            near: &mut Line::numbers_mut(near)[..update.width as usize * count],
+            room: Room::new(room),
+            held: Line::numbers_mut(&mut rest[..held]),
+        }
     }
 }
 
@@ -144,8 +173,8 @@ struct Exploration<'a, V: Register, const M: usize> {
     row: usize,
     mirrored: V::Truth,
     deviation: [V; M],
-    /// The draws of [`HELD`] coordinates of time, each as wide as a tile.
-    held: Vec<Line>,
+    /// See [`Spare`].
+    held: &'a mut [f32],
 }
 
 /// Coordinates whose draws are worked out at a time: whole blocks.
@@ -154,7 +183,7 @@ const HELD: usize = 64;
 impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Policy<N, M>> Job<'_, N, M, SCORES, D, P> {
     /// The rows from `lane` on: the mean of their episodes is their cost.
     #[inline(always)]
-    fn perturbed<V: Register>(&mut self, lane: usize, near: &mut [f32], room: Room<'_>) {
+    fn perturbed<V: Register>(&mut self, lane: usize, Spare { near, room, .. }: Spare<'_>) {
         let (update, problem) = (self.tile.update, self.tile.problem);
         let zero = V::from(0.0);
         let entry = N + problem.layout.params;
@@ -178,7 +207,7 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
 
     /// The rows from `lane` on: the scores of one episode each.
     #[inline(always)]
-    fn scored<V: Register>(&mut self, lane: usize, near: &mut [f32], room: Room<'_>) {
+    fn scored<V: Register>(&mut self, lane: usize, Spare { near, room, held }: Spare<'_>) {
         let (update, problem) = (self.tile.update, self.tile.problem);
         let (parameters, deviations) = problem.nominal.split_at(problem.nominal.len() - M);
         let zero = V::from(0.0);
@@ -207,7 +236,7 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
             row: first,
             mirrored: mirrored::<V>(update, first),
             deviation,
-            held: vec![Line::ZERO; Line::holding(HELD * TILE)],
+            held,
         };
         let setting = self.setting::<V>(lane);
         let source = Source { values: parameters, stride: 0, window: None, room: Some(room) };
@@ -325,10 +354,10 @@ impl<V: Register, const M: usize> Exploration<'_, V, M> {
             let d = t * M + m;
             if d.is_multiple_of(HELD) {
                 let Self { isa, update, stream, row, .. } = *self;
-                let (block, into) = (d / 4, cast_slice_mut(&mut self.held));
+                let (block, into) = (d / 4, &mut *self.held);
                 Draw { update, stream, row, pair: true, block, into }.run(isa);
             }
-            let drawn = V::load(&cast_slice(&self.held)[d % HELD * TILE..]);
+            let drawn = V::load(&self.held[d % HELD * TILE..]);
             z[m] = V::choose(self.mirrored, -drawn, drawn);
         }
         z

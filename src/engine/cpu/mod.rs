@@ -14,8 +14,6 @@ mod weighted_mean;
 
 use std::time::Instant;
 
-use bytemuck::{cast_slice, cast_slice_mut};
-
 pub(crate) use distance::Distance;
 pub(crate) use episode::OfPolicy;
 pub use isa::Instructions;
@@ -114,7 +112,7 @@ impl Workspace {
         self.benches.resize_with(problems.clamp(1, threads::count()), Bench::default);
         resize(&mut self.sums, problems, Sums::NONE, "sums")?;
         let (plan, team) = (Plan::of(update, rollout, rows), self.team());
-        self.benches.iter_mut().try_for_each(|bench| bench.fit(update, plan, team))
+        self.benches.iter_mut().try_for_each(|bench| bench.fit(update, plan, team, rollout.spare(update)))
     }
 
     /// Who works on a problem: all threads if there is one only.
@@ -138,7 +136,7 @@ impl Workspace {
         let worker = Worker { team: self.team(), isa, rollout, rows, problem };
         if let (Some(given), Some(update)) = (problem.rows, updates.first()) {
             // Limiting them, which a rollout does in place, is the same the second time.
-            self.benches.iter_mut().for_each(|bench| update.tile(given, cast_slice_mut(&mut bench.rows)));
+            self.benches.iter_mut().for_each(|bench| update.tile(given, Line::numbers_mut(&mut bench.rows)));
         }
         self.nominal.clear();
         self.nominal.extend_from_slice(problem.nominal);
@@ -212,13 +210,17 @@ fn outcomes<'a>(
 }
 
 impl Bench {
-    fn fit(&mut self, update: &Update, plan: Plan, team: Team) -> Result<(), EngineError> {
+    fn fit(&mut self, update: &Update, plan: Plan, team: Team, spare: usize) -> Result<(), EngineError> {
         let (padded, width) = (round_up(update.rows as usize, TILE), update.width as usize);
         let moments = width * update.moments() as usize;
         let groups = padded.div_ceil(GROUP);
         resize(&mut self.scores, padded * 3, 0.0, "scores")?;
         resize(&mut self.extremes, padded / TILE, rollout::NO_EXTREMES, "scores")?;
         resize(&mut self.mean, moments, 0.0, "the mean")?;
+        self.desks.resize_with(team.size(), tiles::Desk::default);
+        for desk in &mut self.desks {
+            resize(&mut desk.spare, spare, Line::ZERO, "episodes")?;
+        }
         if plan == Plan::Stored {
             resize(&mut self.rows, Line::holding(padded * width), Line::ZERO, "rows")?;
             resize(&mut self.log_weights, padded, 0.0, "log-weights")?;
@@ -231,7 +233,6 @@ impl Bench {
         if plan == Plan::Redrawn {
             resize(&mut self.log_weights, padded, 0.0, "log-weights")?;
         }
-        self.desks.resize_with(team.size(), tiles::Desk::default);
         for desk in &mut self.desks {
             resize(&mut desk.rows, Line::holding(TILE * width), Line::ZERO, "rows")?;
             resize(&mut desk.scores, rollout::SCORES, 0.0, "scores")?;
@@ -244,7 +245,7 @@ impl Bench {
         let mut timing = Timing::default();
         for update in updates {
             let plan = Plan::of(update, worker.rollout, worker.rows);
-            self.fit(update, plan, worker.team)?;
+            self.fit(update, plan, worker.team, worker.rollout.spare(update))?;
             self.last.remember(update, plan, out.nominal, out.spread);
             let problem = Problem { nominal: &*out.nominal, spread: &*out.spread, ..*worker.problem };
             let now = Worker { problem: &problem, ..*worker };
@@ -270,11 +271,18 @@ impl Bench {
     fn stored(&mut self, worker: &Worker<'_>, update: &Update, number: u32, timing: &mut Timing) -> Sums {
         let Worker { team, isa, rollout, problem, .. } = *worker;
         let clock = Instant::now();
-        let rows = cast_slice_mut(&mut self.rows).chunks_mut(TILE * update.width as usize);
+        let rows = Line::numbers_mut(&mut self.rows).chunks_mut(TILE * update.width as usize);
         let tiles = rows.zip(self.scores.chunks_mut(rollout::SCORES)).zip(&mut self.extremes);
-        team.share(&self.paces[0], tiles.enumerate(), |(i, ((rows, scores), extremes))| {
-            *extremes = rollout.tile(isa, Tile { update, problem, number, first: i * TILE, rows, scores });
-        });
+        let pace = &self.paces[0];
+        team.share_with(
+            pace,
+            &mut self.desks,
+            tiles.enumerate(),
+            |tiles::Desk { spare, .. }, (i, (tile, extremes))| {
+                let (rows, scores) = tile;
+                *extremes = rollout.tile(isa, Tile { update, problem, number, first: i * TILE, rows, scores, spare });
+            },
+        );
         timing.rollout = Some(clock.elapsed());
 
         let clock = Instant::now();
@@ -284,7 +292,7 @@ impl Bench {
         let clock = Instant::now();
         // Scores of a policy are not drawn around its parameters.
         let about = if update.has(SCORED) { &[] } else { problem.nominal };
-        let (rows, log_weights) = (cast_slice(&self.rows), &self.log_weights);
+        let (rows, log_weights) = (Line::numbers(&self.rows), &self.log_weights);
         let pace = &self.paces[2];
         let mean = weighted_mean::WeightedMean { team, pace, isa, update, about, log_weights, rows };
         let sums = mean.run(&mut self.partials, &mut self.mean);
@@ -342,13 +350,21 @@ impl Bench {
         let mut fetched = Fetched { scores: self.scores.clone(), ..Fetched::default() };
         let (padded, width) = (self.scores.len() / 3, update.width as usize);
         if *plan == Plan::Stored {
-            fetched.rows.extend_from_slice(cast_slice(&self.rows));
+            fetched.rows.extend_from_slice(Line::numbers(&self.rows));
         } else {
             let problem = Problem { nominal: &self.last.nominal, spread: &self.last.spread, ..*problem };
             fetched.rows.resize(padded * width, 0.0);
             let mut scores = vec![0.0; rollout::SCORES];
             for (i, rows) in fetched.rows.chunks_mut(TILE * width).enumerate() {
-                let tile = Tile { update, problem: &problem, number: 0, first: i * TILE, rows, scores: &mut scores };
+                let tile = Tile {
+                    update,
+                    problem: &problem,
+                    number: 0,
+                    first: i * TILE,
+                    rows,
+                    scores: &mut scores,
+                    spare: &mut [],
+                };
                 rollout.draw(isa, tile);
             }
         }

@@ -6,6 +6,7 @@ use pulp::{Simd, WithSimd};
 
 use super::draw::{Draw, mirrored};
 use super::isa::{Isa, WithModel};
+use crate::line::Line;
 use crate::model::Model;
 use crate::scalar::math::{Vector, finite};
 use crate::scalar::{Abreast, Inputs, Lanes, Mask, Pair, Real, Register, Stage};
@@ -72,12 +73,19 @@ pub(crate) struct Tile<'a> {
     pub(crate) rows: &'a mut [f32],
     /// Its scores, 3 × TILE.
     pub(crate) scores: &'a mut [f32],
+    /// Lines to compute in, as many as [`Rollout::spare`] says.
+    pub(crate) spare: &'a mut [Line],
 }
 
 /// A model behind a pointer, so that the backend need not know its type.
 pub(crate) trait Rollout: Send + Sync {
     /// Draws the rows of a tile and scores them.
     fn tile(&self, isa: Isa, tile: Tile<'_>) -> Extremes;
+
+    /// How many lines of memory a tile needs besides its rows and scores.
+    fn spare(&self, _update: &Update) -> usize {
+        0
+    }
 
     /// Whether rows can be drawn without being scored.
     fn draws(&self) -> bool {

@@ -5,8 +5,6 @@
 //! joined to the others' afterwards. Where λ has to be found first, the scores of all rows are needed before any can be weighed:
 //! then the rows that count are drawn again for the average, as on a GPU.
 
-use bytemuck::{cast_slice, cast_slice_mut};
-
 use super::isa::Isa;
 use super::rollout::{Extremes, Rollout, SCORES, Tile};
 use super::threads::{Pace, Team};
@@ -32,6 +30,8 @@ pub(crate) fn parts(update: &Update) -> usize {
 pub(crate) struct Desk {
     pub(crate) rows: Vec<Line>,
     pub(crate) scores: Vec<f32>,
+    /// What a [`Rollout`] asked for.
+    pub(crate) spare: Vec<Line>,
 }
 
 /// An update whose rows are not kept.
@@ -57,8 +57,9 @@ impl Tiles<'_> {
     /// The rows and scores of tile `index`.
     fn tile<'a>(&'a self, index: usize, rows: &'a mut [Line], scores: &'a mut [f32]) -> Tile<'a> {
         let Self { update, problem, number, .. } = *self;
-        let rows = cast_slice_mut(rows);
-        Tile { update, problem, number, first: index * TILE, rows, scores }
+        let rows = Line::numbers_mut(rows);
+        // Rows that are not kept are those of plans, which need no more memory than their registers.
+        Tile { update, problem, number, first: index * TILE, rows, scores, spare: &mut [] }
     }
 
     /// The scores of all rows.
@@ -109,7 +110,7 @@ impl Tiles<'_> {
             pace,
             desks,
             stretches.enumerate(),
-            |Desk { rows, scores }, (i, (log_weights, (sums, moments)))| {
+            |Desk { rows, scores, .. }, (i, (log_weights, (sums, moments)))| {
                 *sums = Sums::NONE;
                 moments.fill(0.0);
                 for (j, log_weights) in log_weights.as_chunks::<TILE>().0.iter().enumerate() {
@@ -128,7 +129,7 @@ impl Tiles<'_> {
     /// Adds the rows of a tile to the moments, if they count beside what is there.
     fn add(&self, scales: [f32; 2], weights: &mut [f32; TILE], rows: &[Line], moments: &mut [f32]) {
         if scales[1] > 0.0 {
-            let (about, rows) = (self.problem.nominal, cast_slice(rows));
+            let (about, rows) = (self.problem.nominal, Line::numbers(rows));
             self.isa.run(Add { update: self.update, about, weights, rows, scales, moments });
         }
     }

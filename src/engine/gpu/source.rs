@@ -479,7 +479,7 @@ mod tests {
     }
 
     /// The same for what a GPU runs, which is translated for Vulkan, Metal and DX12 as well.
-    fn translate(name: &str, source: &str) {
+    fn translate(name: &str, source: &str, int64: bool) {
         use naga::back::{hlsl, msl, spv};
 
         let (module, info) = validate(name, source);
@@ -487,7 +487,6 @@ mod tests {
             panic!("{name} in SPIR-V: {error}");
         }
         // The oldest versions that will do: those that have integers of 64 bits, where there are any.
-        let int64 = source.contains("u64");
         let options = msl::Options { lang_version: if int64 { (2, 3) } else { (2, 0) }, ..Default::default() };
         if let Err(error) = msl::write_string(&module, &info, &options, &msl::PipelineOptions::default()) {
             panic!("{name} in Metal's language: {error}");
@@ -501,11 +500,11 @@ mod tests {
     }
 
     /// What a software adapter runs is Vulkan's in any case, and its own driver's in other tests.
-    fn check(software: bool, name: &str, source: &str) {
-        if software {
+    fn check(shape: Shape, name: &str, source: &str) {
+        if shape.software {
             validate(name, source);
         } else {
-            translate(name, source);
+            translate(name, source, shape.int64);
         }
     }
 
@@ -520,19 +519,19 @@ mod tests {
                 (GIVEN | LIMITED, true),
                 (SPREAD | SECOND_MOMENT | ANTITHETIC | DEMONSTRATED, false),
             ] {
-                for (int64, software) in [(false, true), (true, false), (true, true)] {
+                for (int64, software) in [(false, false), (false, true), (true, false), (true, true)] {
                     let shape = Shape { layout, flags, diagonal, int64, software, unrolls: software };
-                    check(software, name, &rollout(&program, shape));
-                    check(software, name, &mean_of_draws(shape));
+                    check(shape, name, &rollout(&program, shape));
+                    check(shape, name, &mean_of_draws(shape));
                     // A model that calls hand-written functions is never made a whole update of.
                     if program.functions.is_empty() {
-                        check(software, name, &whole(&program, shape, int64));
+                        check(shape, name, &whole(&program, shape, int64));
                     }
-                    check(software, name, &draw(shape));
+                    check(shape, name, &draw(shape));
                 }
             }
         }
-        translate(name, &merge_and_step(layout, false));
+        translate(name, &merge_and_step(layout, false), false);
         validate(name, &merge_and_step(layout, true));
     }
 
@@ -546,10 +545,12 @@ mod tests {
         for math in [Math::Shared, Math::Native] {
             for (scheme, flag) in [(Scheme::Perturbed, PERTURBED), (Scheme::Scored, SCORED)] {
                 let program = Program::for_policy::<N, M, _, _>(&model, &policy, scheme, math).expect("it traces");
-                for flags in [0, LIMITED | ANTITHETIC | SPREAD | NOMINAL_FIRST] {
-                    let (flags, int64) = (specialised(flag | flags), flags == 0);
-                    let shape = Shape { layout, flags, diagonal: true, int64, software: int64, unrolls: int64 };
-                    check(int64, name, &episodes(&program, shape));
+                for (flags, int64, software) in
+                    [(0, true, true), (0, true, false), (LIMITED | ANTITHETIC | SPREAD | NOMINAL_FIRST, false, false)]
+                {
+                    let flags = specialised(flag | flags);
+                    let shape = Shape { layout, flags, diagonal: true, int64, software, unrolls: software };
+                    check(shape, name, &episodes(&program, shape));
                 }
             }
         }
@@ -591,15 +592,16 @@ mod tests {
 
     #[test]
     fn hand_written_kernels_are_valid_wgsl() {
-        for software in [false, true] {
-            check(software, "weigh", &weigh());
-            check(software, "temperature", &temperature(software));
-            check(software, "mean of rows", &mean_of_rows(software));
-            check(software, "merge", &merge(software));
-        }
         let layout = Layout { states: 1, controls: 1, params: 0, reference_rows: 0, reference_columns: 0 };
         let shape = Shape { layout, flags: GIVEN, diagonal: true, int64: false, software: false, unrolls: false };
-        translate("distance", &rollout(&Program::distance(), shape));
+        for software in [false, true] {
+            let shape = Shape { software, ..shape };
+            check(shape, "weigh", &weigh());
+            check(shape, "temperature", &temperature(software));
+            check(shape, "mean of rows", &mean_of_rows(software));
+            check(shape, "merge", &merge(software));
+        }
+        translate("distance", &rollout(&Program::distance(), shape), false);
     }
 
     #[test]
