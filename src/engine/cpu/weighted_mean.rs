@@ -87,7 +87,7 @@ impl WithSimd for Group<'_> {
 }
 
 /// Weights of one group that are signed and come as they are; what is invalid weighs nothing.
-fn signed(weights: &mut [f32]) -> Sums {
+fn signed(weights: &mut [f32; GROUP]) -> Sums {
     let mut sums = Sums::NONE;
     for weight in weights {
         if *weight <= MASKED {
@@ -139,19 +139,17 @@ impl WithSimd for Average<'_> {
         // What does not count is one of two finite numbers from here on. (The engine's own mark of an invalid row is finite, too.)
         let number = Lanes::<S>::from;
         let (masked, invalid) = (number(MASKED), number(INVALID));
-        let mut padded = [0.0; GROUP + WIDEST];
-        let weights = &mut padded[..GROUP];
+        let mut weights = [INVALID; GROUP];
         weights[..self.log_weights.len()].copy_from_slice(self.log_weights);
-        weights[self.log_weights.len()..].fill(INVALID);
         for weights in weights.chunks_exact_mut(Lanes::<S>::COUNT) {
             let l = Lanes::<S>::load(weights);
             let other = Lanes::choose(l.is_eq(number(f32::NEG_INFINITY)), masked, invalid);
             Lanes::choose(finite(l) & !l.is_eq(invalid), l.max(MASKED), other).store(weights);
         }
         let sums = if self.update.has(SIGNED) {
-            signed(weights)
+            signed(&mut weights)
         } else {
-            Group { second: Second::Squares, log_weights: weights }.with_simd(simd)
+            Group { second: Second::Squares, log_weights: &mut weights }.with_simd(simd)
         };
         let Average { update, partial, .. } = self;
         let (header, moments) = partial.split_at_mut(HEADER);
@@ -160,9 +158,9 @@ impl WithSimd for Average<'_> {
         let (mean, second) = moments.split_at_mut(update.width as usize);
         let rows = Rows { update, about: self.about, first: self.first, rows: self.rows };
         if update.coordinate_stride == TILE as u32 {
-            rows.in_tiles::<S>(weights, mean, second);
+            rows.in_tiles::<S>(&weights, mean, second);
         } else {
-            rows.one_by_one::<S>(&padded, self.log_weights.len(), mean, second);
+            rows.one_by_one::<S>(&weights[..self.log_weights.len()], mean, second);
         }
     }
 }
@@ -178,7 +176,7 @@ struct Rows<'a> {
 impl Rows<'_> {
     /// Rows in tiles: along the lanes, one coordinate after the other.
     #[inline(always)]
-    fn in_tiles<S: Simd>(&self, weights: &[f32], mean: &mut [f32], second: &mut [f32]) {
+    fn in_tiles<S: Simd>(&self, weights: &[f32; GROUP], mean: &mut [f32], second: &mut [f32]) {
         let width = self.update.width as usize;
         let tiles = self.rows[self.first * width..].chunks_exact(TILE * width);
         for (weights, tile) in weights.as_chunks::<TILE>().0.iter().zip(tiles) {
@@ -188,15 +186,14 @@ impl Rows<'_> {
 
     /// Row after row: along the coordinates. A row of no weight is not read.
     #[inline(always)]
-    fn one_by_one<S: Simd>(&self, padded: &[f32; GROUP + WIDEST], count: usize, mean: &mut [f32], second: &mut [f32]) {
+    fn one_by_one<S: Simd>(&self, weights: &[f32], mean: &mut [f32], second: &mut [f32]) {
         /// Rows whose sums stay in registers before they go back to memory.
         const ROWS: usize = 16;
         let width = self.update.width as usize;
         let rows = &self.rows[self.first * width..];
         if width < WIDEST {
-            return add_short::<S>(padded, count, rows, mean, second);
+            return add_short::<S>(weights, rows, mean, second);
         }
-        let weights = &padded[..count];
         for (weights, rows) in weights.chunks(ROWS).zip(rows.chunks(ROWS * width)) {
             if weights.contains(&0.0) {
                 for (weight, row) in weights.iter().zip(rows.chunks_exact(width)).filter(|(weight, _)| **weight != 0.0)
@@ -322,16 +319,9 @@ fn fused<S: Simd>(a: f32, b: f32, c: f32) -> f32 {
 }
 
 /// As [`add`], for rows of fewer than [`WIDEST`] coordinates: that many rows fill as many stretches of lanes as they have coordinates,
-/// and what a lane of each stretch is for is the same for all rows. A row of no weight may hold anything. Behind the weights are as
-/// many numbers as a register has at most.
+/// and what a lane of each stretch is for is the same for all rows. A row of no weight may hold anything.
 #[inline(always)]
-fn add_short<S: Simd>(
-    padded: &[f32; GROUP + WIDEST],
-    count: usize,
-    rows: &[f32],
-    mean: &mut [f32],
-    second: &mut [f32],
-) {
+fn add_short<S: Simd>(weights: &[f32], rows: &[f32], mean: &mut [f32], second: &mut [f32]) {
     const MOST: usize = WIDEST * WIDEST;
     let (zero, lanes, width) = (Lanes::<S>::from(0.0), Lanes::<S>::COUNT, mean.len());
     let numbers = WIDEST * width;
@@ -345,7 +335,10 @@ fn add_short<S: Simd>(
         places.iter_mut().for_each(|row| *row -= *first as u32);
     }
     let (mut sums, mut squares) = ([0.0; MOST], [0.0; MOST]);
-    let whole = count / WIDEST * WIDEST;
+    // As many weights as a register has lanes, from any row on.
+    let mut padded = [0.0; GROUP + WIDEST];
+    padded[..weights.len()].copy_from_slice(weights);
+    let whole = weights.len() / WIDEST * WIDEST;
     for (row, rows) in (0..whole).step_by(WIDEST).zip(rows.chunks_exact(numbers)) {
         for (register, first) in (0..numbers).step_by(lanes).zip(&first) {
             let behind = bytemuck::pod_read_unaligned(bytemuck::cast_slice(&behind[register..][..lanes]));
@@ -362,7 +355,7 @@ fn add_short<S: Simd>(
             moments.iter_mut().zip(sums).for_each(|(moment, sum)| *moment += sum);
         }
     }
-    for (weight, row) in padded[whole..count].iter().zip(rows[whole * width..].chunks_exact(width)) {
+    for (weight, row) in weights[whole..].iter().zip(rows[whole * width..].chunks_exact(width)) {
         if *weight != 0.0 {
             add::<S>(std::slice::from_ref(weight), row, mean, second);
         }
@@ -523,13 +516,13 @@ mod tests {
         sums[0]
     }
 
-    struct Short<'a>(&'a [f32; GROUP + WIDEST], &'a [f32], [&'a mut [f32]; 2]);
+    struct Short<'a>(&'a [f32], &'a [f32], [&'a mut [f32]; 2]);
 
     impl WithSimd for Short<'_> {
         type Output = ();
         fn with_simd<S: Simd>(self, _: S) {
             let [mean, second] = self.2;
-            add_short::<S>(self.0, self.1.len() / mean.len(), self.1, mean, second);
+            add_short::<S>(self.0, self.1, mean, second);
         }
     }
 
@@ -579,8 +572,7 @@ mod tests {
                 }
             }
 
-            let (mut weights, rows) = ([0.0; GROUP + WIDEST], numbers(50 * width));
-            weights[..50].copy_from_slice(&numbers(50));
+            let (weights, rows) = (numbers(50), numbers(50 * width));
             let (mut mean, mut second) = (vec![0.0; width], vec![0.0; width]);
             isa.run(Short(&weights, &rows, [&mut mean, &mut second]));
             for (found, squared) in [(&mean, false), (&second, true)] {
