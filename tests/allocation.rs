@@ -1,4 +1,5 @@
-//! Nothing is allocated per call after the first (and of a training nothing that grows with its episodes). One test only: the count is that of the whole process.
+//! Nothing is allocated per call after the first (and of a training nothing that grows with its episodes). One test only: the
+//! count is that of the whole process.
 
 mod common;
 

@@ -194,7 +194,7 @@ fn wrapped(angle: f64) -> f64 {
 }
 
 /// Arguments at which something is special: zeros, ones, halves, quadrants, ends of ranges, and what is no number.
-const AWKWARD: [f32; 39] = [
+const AWKWARD: [f32; 40] = [
     0.0,
     -0.0,
     1.0,
@@ -208,6 +208,7 @@ const AWKWARD: [f32; 39] = [
     -0.999_999_94,
     1.000_000_1,
     consts::FRAC_1_SQRT_2,
+    0.625,
     8.6,
     -8.600_001,
     consts::FRAC_PI_4,

@@ -2,8 +2,8 @@
 //! function.
 //!
 //! Reductions and coefficients follow S. Moshier's Cephes library (single precision: sinf, expf, logf, atanf), rewritten
-//! without branches; only `tanh` is of this crate. They are written against [`Vector`], which one number and a SIMD register both are, so
-//! that `f32` and lanes give the same bits wherever the hardware has a fused multiply-add.
+//! without branches; only `tanh` is of this crate. They are written against [`Vector`], which one number and a SIMD register
+//! both are, so that `f32` and lanes give the same bits wherever the hardware has a fused multiply-add.
 
 use std::f32::consts::{FRAC_2_PI, FRAC_PI_2, FRAC_PI_4, LN_2, LOG2_E, PI};
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};

@@ -195,10 +195,15 @@ impl Tape {
         entry
     }
 
+    /// That a network is computed from numbers as large as `size` of these.
+    fn note(&mut self, network: &Network, size: usize) {
+        self.usage.units = self.usage.units.max(network.units() * size);
+    }
+
     /// The number of a network.
     fn network(&mut self, network: &Network) -> usize {
         self.usage.weights = self.usage.weights.max(network.first() + network.parameters());
-        self.usage.units = self.usage.units.max(network.units());
+        self.note(network, 1);
         match self.networks.iter().position(|known| known == network) {
             Some(number) => number,
             None => {
@@ -541,7 +546,7 @@ impl Real for Expr {
         });
     }
     fn note(network: &Network, size: usize) {
-        TAPE.with_borrow_mut(|tape| tape.usage.units = tape.usage.units.max(network.units() * size));
+        TAPE.with_borrow_mut(|tape| tape.note(network, size));
     }
     fn network<const I: usize, const O: usize>(_: &Source<'_>, network: &Network, x: [Self; I]) -> [Self; O] {
         let outputs = TAPE.with_borrow_mut(|tape| {

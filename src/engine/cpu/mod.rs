@@ -354,7 +354,7 @@ impl Bench {
         } else {
             let problem = Problem { nominal: &self.last.nominal, spread: &self.last.spread, ..*problem };
             fetched.rows.resize(padded * width, 0.0);
-            let mut scores = vec![0.0; rollout::SCORES];
+            let (mut scores, mut spare) = (vec![0.0; rollout::SCORES], vec![Line::ZERO; rollout.spare(update)]);
             for (i, rows) in fetched.rows.chunks_mut(TILE * width).enumerate() {
                 let tile = Tile {
                     update,
@@ -363,7 +363,7 @@ impl Bench {
                     first: i * TILE,
                     rows,
                     scores: &mut scores,
-                    spare: &mut [],
+                    spare: &mut spare,
                 };
                 rollout.draw(isa, tile);
             }

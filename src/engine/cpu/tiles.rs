@@ -55,18 +55,22 @@ pub(crate) struct Parts<'a> {
 
 impl Tiles<'_> {
     /// The rows and scores of tile `index`.
-    fn tile<'a>(&'a self, index: usize, rows: &'a mut [Line], scores: &'a mut [f32]) -> Tile<'a> {
+    fn tile<'a>(
+        &'a self,
+        index: usize,
+        rows: &'a mut [Line],
+        scores: &'a mut [f32],
+        spare: &'a mut [Line],
+    ) -> Tile<'a> {
         let Self { update, problem, number, .. } = *self;
-        let rows = Line::numbers_mut(rows);
-        // Rows that are not kept are those of plans, which need no more memory than their registers.
-        Tile { update, problem, number, first: index * TILE, rows, scores, spare: &mut [] }
+        Tile { update, problem, number, first: index * TILE, rows: Line::numbers_mut(rows), scores, spare }
     }
 
     /// The scores of all rows.
     pub(crate) fn score(&self, (pace, desks): (&Pace, &mut [Desk]), scores: &mut [f32], extremes: &mut [Extremes]) {
         let tiles = scores.chunks_mut(SCORES).zip(extremes).enumerate();
-        self.team.share_with(pace, desks, tiles, |Desk { rows, .. }, (i, (scores, extremes))| {
-            *extremes = self.rollout.tile(self.isa, self.tile(i, rows, scores));
+        self.team.share_with(pace, desks, tiles, |Desk { rows, spare, .. }, (i, (scores, extremes))| {
+            *extremes = self.rollout.tile(self.isa, self.tile(i, rows, scores, spare));
         });
     }
 
@@ -81,12 +85,12 @@ impl Tiles<'_> {
             desks,
             stretches.zip(out).enumerate(),
             |desk, (i, ((scores, extremes), (sums, moments)))| {
-                let Desk { rows, .. } = desk;
+                let Desk { rows, spare, .. } = desk;
                 *sums = Sums::NONE;
                 moments.fill(0.0);
                 for (j, (scores, extremes)) in scores.chunks_mut(SCORES).zip(extremes).enumerate() {
                     let index = i * tiles + j;
-                    *extremes = self.rollout.tile(self.isa, self.tile(index, rows, scores));
+                    *extremes = self.rollout.tile(self.isa, self.tile(index, rows, scores, spare));
                     let Self { team, isa, update, .. } = *self;
                     let weigh = Weigh { team, pace, isa, update, known: *extremes };
                     let found = weigh.plain();
@@ -110,14 +114,14 @@ impl Tiles<'_> {
             pace,
             desks,
             stretches.enumerate(),
-            |Desk { rows, scores, .. }, (i, (log_weights, (sums, moments)))| {
+            |Desk { rows, scores, spare }, (i, (log_weights, (sums, moments)))| {
                 *sums = Sums::NONE;
                 moments.fill(0.0);
                 for (j, log_weights) in log_weights.as_chunks::<TILE>().0.iter().enumerate() {
                     let mut log_weights = *log_weights;
                     let scales = join_tile(self.isa, self.update, found.reference, &mut log_weights, sums);
                     if scales[1] > 0.0 {
-                        self.rollout.draw(self.isa, self.tile(i * tiles + j, rows, scores));
+                        self.rollout.draw(self.isa, self.tile(i * tiles + j, rows, scores, spare));
                     }
                     self.add(scales, &mut log_weights, rows, moments);
                 }
