@@ -221,7 +221,7 @@ fn count(case: &Case) -> Result<(u64, String)> {
 }
 
 fn file() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches/instructions.csv")
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("instructions.csv")
 }
 
 fn record() -> Result<()> {

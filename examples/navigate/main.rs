@@ -159,7 +159,7 @@ fn run(args: &Args) -> Result<String> {
             (path.clone(), start, args.goal.context("a map of your own needs --goal x,y")?)
         }
         None => {
-            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/navigate/maps/office.yaml");
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("maps/office.yaml");
             (path, args.start.unwrap_or([3.9, 1.85, 0.0]), args.goal.unwrap_or([8.6, 7.2]))
         }
     };
