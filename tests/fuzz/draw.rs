@@ -1,0 +1,242 @@
+//! Random options and arguments: mostly valid, sometimes awkward, sometimes wrong.
+
+use gibbs::{
+    Grid, Limits, Model, Noise, Process, Proposal, Real, References, Sampler, Schedule, Stage, Tail, Temperature,
+};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+/// A source of choices.
+pub struct Draw {
+    rng: StdRng,
+    /// How often a number is one that nobody would choose.
+    awkward: f64,
+}
+
+impl Draw {
+    pub fn new(seed: u64) -> Self {
+        let mut draw = Self { rng: StdRng::seed_from_u64(seed), awkward: 0.0 };
+        draw.change_mood();
+        draw
+    }
+
+    /// Decides whether the next choices may be awkward. Of options with many numbers, none would be valid otherwise.
+    pub fn change_mood(&mut self) {
+        self.awkward = if self.chance(0.6) { 0.0 } else { 0.03 };
+    }
+
+    pub fn chance(&mut self, probability: f64) -> bool {
+        self.rng.random_bool(probability)
+    }
+
+    /// An index below `count`.
+    pub fn index(&mut self, count: usize) -> usize {
+        self.rng.random_range(0..count)
+    }
+
+    pub fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.index(choices.len())]
+    }
+
+    pub fn seed(&mut self) -> u64 {
+        self.rng.random()
+    }
+
+    /// A size from 1 to `most`; sometimes 0, or far too large.
+    pub fn size(&mut self, most: usize) -> usize {
+        if self.chance(self.awkward) {
+            return self.one_of(&[0, 1 << 40, usize::MAX / 2, usize::MAX]);
+        }
+        // Small and large sizes alike, and those around whole tiles.
+        match self.index(4) {
+            0 => self.rng.random_range(1..=most.min(4)),
+            1 => (64 * self.rng.random_range(1..=9) + self.index(3)).saturating_sub(1).clamp(1, most),
+            _ => self.rng.random_range(1..=most),
+        }
+    }
+
+    /// A number between `low` and `high`; sometimes one that is wrong nearly everywhere.
+    pub fn number(&mut self, low: f32, high: f32) -> f32 {
+        if self.chance(self.awkward) { self.awkward() } else { self.rng.random_range(low..=high) }
+    }
+
+    pub fn awkward(&mut self) -> f32 {
+        self.one_of(&[
+            f32::NAN,
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            f32::MAX,
+            f32::MIN,
+            f32::MIN_POSITIVE,
+            1e-45,
+            1e30,
+            -1e30,
+            1e-30,
+            0.0,
+            -0.0,
+            -1.0,
+        ])
+    }
+
+    pub fn numbers(&mut self, count: usize, low: f32, high: f32) -> Vec<f32> {
+        // Of many numbers, few should be wrong.
+        let wrong = self.chance(2.0 * self.awkward).then(|| self.index(count.max(1)));
+        let awkward = self.awkward();
+        let draw = |i| if Some(i) == wrong { awkward } else { self.rng.random_range(low..=high) };
+        (0..count).map(draw).collect()
+    }
+
+    pub fn array<const N: usize>(&mut self, low: f32, high: f32) -> [f32; N] {
+        let mut array = [0.0; N];
+        array.copy_from_slice(&self.numbers(N, low, high));
+        array
+    }
+
+    pub fn temperature(&mut self) -> Temperature {
+        // A variant that is added is to be drawn below.
+        let _listed = |temperature: Temperature| match temperature {
+            Temperature::Fixed(_)
+            | Temperature::EffectiveSamples(_)
+            | Temperature::Divergence(_)
+            | Temperature::Standardised(_)
+            | Temperature::Elite(_) => (),
+        };
+        match self.index(5) {
+            0 => Temperature::Fixed(self.number(0.01, 30.0)),
+            1 => Temperature::EffectiveSamples(self.number(0.001, 1.0)),
+            2 => Temperature::Divergence(self.number(0.01, 5.0)),
+            3 => Temperature::Standardised(self.number(0.01, 3.0)),
+            _ => Temperature::Elite(self.number(0.001, 1.0)),
+        }
+    }
+
+    pub fn noise(&mut self) -> Noise<2> {
+        let _listed = |noise: Noise<2>| match noise {
+            Noise::Diagonal(_) | Noise::Covariance(_) => (),
+        };
+        if self.chance(0.7) {
+            return Noise::Diagonal(self.array(0.0, 2.0));
+        }
+        let [a, b] = self.array(0.2, 2.0);
+        let correlation = self.number(-0.9, 0.9);
+        let c = correlation * a * b;
+        Noise::Covariance([[a * a, c], [c, b * b]])
+    }
+
+    pub fn limits(&mut self) -> Option<Limits<2>> {
+        self.chance(0.6).then(|| {
+            let (low, room) = (self.array::<2>(-3.0, 0.5), self.array::<2>(0.0, 3.0));
+            let open = self.chance(0.1);
+            let high = if open { [f32::INFINITY; 2] } else { [low[0] + room[0], low[1] + room[1]] };
+            Limits { low, high }
+        })
+    }
+
+    pub fn tail(&mut self) -> Tail {
+        let _listed = |tail: Tail| match tail {
+            Tail::Hold | Tail::Repeat | Tail::Initial => (),
+        };
+        self.one_of(&[Tail::Hold, Tail::Repeat, Tail::Initial])
+    }
+
+    /// Parameters of [`Probe`]: three are read, and there may be more or fewer.
+    pub fn params(&mut self) -> Vec<f32> {
+        let count = if self.chance(0.97) { 3 + self.index(4) } else { self.index(3) };
+        self.numbers(count, 0.0, 2.0)
+    }
+
+    /// References of [`Probe`]: two columns are read.
+    pub fn references(&mut self) -> (Vec<f32>, usize) {
+        let columns = if self.chance(0.97) { 2 + self.index(2) } else { self.index(2) };
+        let rows = self.index(40);
+        let ragged = usize::from(self.chance(0.02));
+        (self.numbers(columns * rows + ragged, -2.0, 2.0), columns)
+    }
+
+    pub fn reference_table(&mut self) -> Option<References> {
+        self.chance(0.98).then(|| {
+            let (values, columns) = self.references();
+            References { values, columns }
+        })
+    }
+
+    /// A grid of any size, with values of any kind that a grid accepts.
+    pub fn grid(&mut self) -> Grid {
+        loop {
+            let (width, height) = (1 + self.index(12), 1 + self.index(12));
+            let values = self.numbers(width * height, 0.0, 3.0);
+            let (resolution, origin) = (self.number(0.01, 1.0), self.array(-2.0, 2.0));
+            if let Ok(grid) = Grid::new(width, height, resolution, origin, values)
+                && let Ok(grid) = grid.with_yaw(self.number(-3.0, 3.0))
+            {
+                return grid;
+            }
+        }
+    }
+
+    pub fn fields(&mut self) -> Vec<Grid> {
+        let count = if self.chance(0.98) { 1 + self.index(2) } else { 0 };
+        (0..count).map(|_| self.grid()).collect()
+    }
+
+    pub fn process(&mut self) -> Process {
+        let _listed = |process: Process| {
+            let Process { schedule, sampler, proposal } = process;
+            match schedule {
+                Schedule::Linear { .. } | Schedule::Cosine { .. } | Schedule::Geometric { .. } | Schedule::Table(_) => {
+                    ()
+                }
+            }
+            match sampler {
+                Sampler::ScoreAscent
+                | Sampler::Ddpm
+                | Sampler::Ddim { .. }
+                | Sampler::Euler
+                | Sampler::Langevin { .. } => (),
+            }
+            match proposal {
+                Proposal::Posterior | Proposal::Published => (),
+            }
+        };
+        let levels = if self.chance(self.awkward) { self.size(5) } else { 1 + self.index(5) };
+        let schedule = match self.index(4) {
+            0 => Schedule::Linear { levels, first: self.number(1e-4, 0.3), last: self.number(0.3, 0.9) },
+            1 => Schedule::Cosine { levels },
+            2 => Schedule::Geometric { levels, smallest: self.number(0.01, 0.1), largest: self.number(0.1, 3.0) },
+            _ => Schedule::Table(vec![self.number(0.8, 1.0), self.number(0.3, 0.8), self.number(0.01, 0.3)]),
+        };
+        let sampler = match self.index(5) {
+            0 => Sampler::ScoreAscent,
+            1 => Sampler::Ddpm,
+            2 => Sampler::Ddim { eta: self.number(0.0, 1.0) },
+            3 => Sampler::Euler,
+            _ => Sampler::Langevin { steps: 1 + self.index(3), rate: self.number(0.01, 1.0) },
+        };
+        Process { schedule, sampler, proposal: self.one_of(&[Proposal::Posterior, Proposal::Published]) }
+    }
+}
+
+/// A unicycle that reads parameters, references and a field; its cost is NaN or infinite in some places.
+#[derive(Debug, Clone, Copy)]
+pub struct Probe;
+
+impl Model<3, 2> for Probe {
+    #[inline(always)]
+    fn step<R: Real>(&self, at: &Stage<R>, [x, y, yaw]: [R; 3], [speed, turn]: [R; 2]) -> [R; 3] {
+        let (sin, cos) = yaw.sin_cos();
+        [x + speed * cos * at.dt(), y + speed * sin * at.dt(), yaw + turn * at.param(2) * at.dt()]
+    }
+
+    #[inline(always)]
+    fn cost<R: Real>(&self, at: &Stage<R>, [x, y, yaw]: [R; 3], [speed, _]: [R; 2]) -> R {
+        let (dx, dy) = (x - at.reference(0), y - at.reference(1));
+        // NaN where the speed is below −2.5, and infinite where the heading is above 29 rad.
+        let (hole, pole) = ((speed + 2.5).sqrt() * at.param(0), (yaw * 3.0).exp() * at.param(1));
+        dx.square() + dy.square() + at.sample(0, x, y) + pole * 1e-3 + hole * 0.1
+    }
+
+    #[inline(always)]
+    fn done<R: Real>(&self, _at: &Stage<R>, [x, y, _]: [R; 3]) -> R::Mask {
+        (x.square() + y.square()).gt(400.0)
+    }
+}

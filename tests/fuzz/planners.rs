@@ -1,0 +1,290 @@
+//! The two planners, `Mppi` and `DiffusionPlanner`, which share all methods.
+
+use std::fmt::Debug;
+
+use gibbs::{
+    Algorithm, Convention, DiffusionOptions, DiffusionPlanner, Engine, Limits, Mppi, MppiOptions, PlanError, Planner,
+};
+
+use crate::draw::{Draw, Probe};
+use crate::{agreed, bits, cpus, fuzz, gpus};
+
+/// What the checks have to know of the options, whichever method they are for.
+struct Shape {
+    horizon: usize,
+    samples: usize,
+    chains: usize,
+    limits: Option<Limits<2>>,
+}
+
+/// Options that the target can draw.
+trait Options: Algorithm<2> + PartialEq + Debug {
+    fn draw(draw: &mut Draw) -> Self;
+    fn shape(&self) -> Shape;
+}
+
+impl Options for MppiOptions<2> {
+    fn draw(draw: &mut Draw) -> Self {
+        let _listed = |convention: Convention| match convention {
+            Convention::Sum | Convention::HorizonAverage | Convention::Gamma(_) => (),
+        };
+        let convention = match draw.index(3) {
+            0 => Convention::Sum,
+            1 => Convention::HorizonAverage,
+            _ => Convention::Gamma(draw.number(0.0, 1.0)),
+        };
+        let plain = draw.chance(0.6) || matches!(convention, Convention::Gamma(_));
+        Self {
+            horizon: draw.size(24),
+            samples: draw.size(600),
+            iterations: 1 + draw.index(3),
+            dt: draw.number(0.01, 0.3),
+            temperature: draw.temperature(),
+            noise: draw.noise(),
+            limits: draw.limits(),
+            alpha: if plain { 1.0 } else { draw.number(0.0, 1.0) },
+            convention,
+            step_size: draw.number(0.05, 1.0),
+            tail: draw.tail(),
+            nominal_first: draw.chance(0.5),
+            adapt: if draw.chance(0.3) { Some(draw.number(0.01, 1.0)) } else { None },
+            seed: draw.seed(),
+            initial: if draw.chance(0.9) { [0.0; 2] } else { draw.array(-1.0, 1.0) },
+            params: draw.params(),
+            references: draw.reference_table(),
+            fields: draw.fields(),
+        }
+    }
+
+    fn shape(&self) -> Shape {
+        Shape { horizon: self.horizon, samples: self.samples, chains: 1, limits: self.limits }
+    }
+}
+
+impl Options for DiffusionOptions<2> {
+    fn draw(draw: &mut Draw) -> Self {
+        Self {
+            horizon: draw.size(24),
+            samples: draw.size(400),
+            chains: if draw.chance(0.5) { 1 } else { draw.size(5) },
+            dt: draw.number(0.01, 0.3),
+            process: draw.process(),
+            temperature: draw.temperature(),
+            noise: draw.noise(),
+            limits: draw.limits(),
+            horizon_average: draw.chance(0.5),
+            horizon_annealing: if draw.chance(0.3) { Some(draw.number(0.2, 3.0)) } else { None },
+            demonstration: if draw.chance(0.3) { Some(draw.number(-5.0, 5.0)) } else { None },
+            scatter: draw.chance(0.3),
+            nominal_first: draw.chance(0.5),
+            tail: draw.tail(),
+            seed: draw.seed(),
+            initial: if draw.chance(0.9) { [0.0; 2] } else { draw.array(-1.0, 1.0) },
+            params: draw.params(),
+            references: draw.reference_table(),
+            fields: draw.fields(),
+        }
+    }
+
+    fn shape(&self) -> Shape {
+        Shape { horizon: self.horizon, samples: self.samples, chains: self.chains, limits: self.limits }
+    }
+}
+
+type Probed<A> = Planner<3, 2, Probe, A>;
+
+/// All that a caller can see of a planner between calls.
+fn seen<A: Options>(planner: &Probed<A>) -> (String, Vec<u32>) {
+    let chains: Vec<u32> = planner.chains().flat_map(|chain| bits(chain.as_flattened())).collect();
+    (format!("{:?}", planner.options()), [bits(planner.controls().as_flattened()), chains].concat())
+}
+
+/// The numbers of a plan, checked and as bits.
+fn plan<A: Options>(
+    planner: &mut Probed<A>,
+    call: impl FnOnce(&mut Probed<A>) -> Result<Vec<f32>, PlanError>,
+) -> Result<Vec<u32>, PlanError> {
+    call(planner).map(|numbers| bits(&numbers))
+}
+
+/// Checks a plan and flattens what it says.
+fn checked(plan: &gibbs::Plan<3, 2>, shape: &Shape) -> Vec<f32> {
+    let controls = plan.controls().as_flattened();
+    assert_eq!(controls.len(), 2 * shape.horizon);
+    assert!(controls.iter().all(|u| u.is_finite()), "controls {controls:?}");
+    if let Some(Limits { low, high }) = shape.limits {
+        for u in plan.controls() {
+            for m in 0..2 {
+                assert!((low[m]..=high[m]).contains(&u[m]), "control {} of [{}, {}]", u[m], low[m], high[m]);
+            }
+        }
+    }
+    assert_eq!(plan.states().len(), shape.horizon + 1);
+    assert_eq!(plan.samples(), shape.samples);
+    assert!(plan.invalid_rows() < shape.samples);
+    let effective = plan.effective_samples();
+    assert!((0.999..=1.001 * shape.samples as f32).contains(&effective), "{effective} effective samples");
+    let sums = [effective, plan.min_cost(), plan.mean_cost(), plan.log_z(), plan.temperature(), plan.free_energy()];
+    assert!(sums.iter().all(|v| !v.is_nan()), "{sums:?}");
+    // The plan may lead where the model has no cost; its documentation says so.
+    [controls, &sums, &[plan.cost()]].concat()
+}
+
+/// Checks the rows of the last plan and gives their weights and some of their numbers.
+fn samples<A: Options>(planner: &mut Probed<A>) -> Result<Vec<u32>, PlanError> {
+    let shape = planner.options().shape();
+    let samples = planner.samples()?;
+    assert_eq!(samples.len(), shape.samples);
+    let weights = samples.weights();
+    let total: f64 = weights.iter().map(|w| f64::from(*w)).sum();
+    assert!((total - 1.0).abs() < 1e-4, "weights sum to {total}");
+    assert!(weights.iter().all(|w| (0.0..=1.0).contains(w)));
+    let mut numbers = weights;
+    for k in [0, shape.samples / 2, shape.samples - 1] {
+        let controls = samples.controls(k);
+        for u in &controls {
+            let inside = |m: usize| shape.limits.is_none_or(|l| (l.low[m]..=l.high[m]).contains(&u[m]));
+            assert!(inside(0) && inside(1), "a row {u:?} outside {:?}", shape.limits);
+        }
+        if samples.is_valid(k) {
+            assert!(samples.cost(k).is_finite(), "a valid row costs {}", samples.cost(k));
+        } else {
+            assert!(samples.log_weight(k) == f32::NEG_INFINITY);
+        }
+        assert_eq!(samples.states(k).len(), shape.horizon + 1);
+        numbers.extend(controls.as_flattened());
+    }
+    Ok(bits(&numbers))
+}
+
+fn case<A: Options>(draw: &mut Draw, engines: &[Engine; 2]) -> bool {
+    let options = A::draw(draw);
+    let made = [0, 1].map(|i| Probed::new(&engines[i], Probe, options.clone()));
+    let mut twins = match made {
+        [Ok(a), Ok(b)] => [a, b],
+        both => {
+            agreed(both.map(|made| made.map(|_| ())).map(|made| made.map_err(|e| e.to_string()))).unwrap_err();
+            return false;
+        }
+    };
+    for _ in 0..12 {
+        draw.change_mood();
+        let before = seen(&twins[0]);
+        let x = draw.array(-2.0, 2.0);
+        // Whether an error leaves the planner as it was; the numbers of a call that gives some.
+        let outcome: Result<Vec<u32>, String> = match draw.index(15) {
+            0..=3 => both(&mut twins, |planner| {
+                let shape = planner.options().shape();
+                plan(planner, |planner| Ok(checked(planner.plan(&x)?, &shape)))
+            }),
+            4 => {
+                let updates = draw.index(4);
+                both(&mut twins, |planner| {
+                    let shape = planner.options().shape();
+                    plan(planner, |planner| Ok(checked(planner.plan_first(&x, updates)?, &shape)))
+                })
+            }
+            5 => {
+                let shape = twins[0].options().shape();
+                let count = shape.samples * shape.horizon * 2 + usize::from(draw.chance(0.05));
+                let rows = draw.numbers(count, -3.0, 3.0);
+                both(&mut twins, |planner| plan(planner, |planner| Ok(checked(planner.plan_rows(&x, &rows)?, &shape))))
+            }
+            6 | 7 => both(&mut twins, samples),
+            8 => {
+                let steps = if draw.chance(0.05) { usize::MAX } else { draw.index(30) };
+                twins.iter_mut().for_each(|planner| planner.shift(steps));
+                Ok(Vec::new())
+            }
+            9 => {
+                let seed = draw.seed();
+                let reset = draw.chance(0.5);
+                twins.iter_mut().for_each(|planner| if reset { planner.reset() } else { planner.reseed(seed) });
+                Ok(Vec::new())
+            }
+            10 => {
+                let count = twins[0].options().shape().horizon + usize::from(draw.chance(0.05));
+                let controls: Vec<[f32; 2]> = (0..count).map(|_| draw.array(-1.0, 1.0)).collect();
+                both(&mut twins, |planner| planner.set_controls(&controls).map(|()| Vec::new()))
+            }
+            11 => {
+                let params = draw.params();
+                both(&mut twins, |planner| planner.set_params(&params).map(|()| Vec::new()))
+            }
+            12 if draw.chance(0.5) => {
+                let (values, columns) = draw.references();
+                both(&mut twins, |planner| planner.set_references(&values, columns).map(|()| Vec::new()))
+            }
+            12 => {
+                let (index, grid) = (draw.index(3), draw.grid());
+                both(&mut twins, |planner| planner.set_field(index, grid.clone()).map(|()| Vec::new()))
+            }
+            13 => {
+                let (horizon, samples) = (draw.size(24), draw.size(600));
+                both(&mut twins, |planner| planner.resize(horizon, samples).map(|()| Vec::new()))
+            }
+            _ if draw.chance(0.5) => {
+                let options = A::draw(draw);
+                both(&mut twins, |planner| planner.set_options(options.clone()).map(|()| Vec::new()))
+            }
+            _ => {
+                let mut i = 1;
+                both(&mut twins, |planner| {
+                    i = 1 - i;
+                    planner.rebuild(&engines[i]).map(|()| Vec::new())
+                })
+            }
+        };
+        let [a, b] = [seen(&twins[0]), seen(&twins[1])];
+        assert_eq!(a, b, "twins after the same call");
+        if outcome.is_err() {
+            assert_eq!(a, before, "an error ({outcome:?}) changed something");
+        }
+        let controls = twins[0].controls().len();
+        assert_eq!(controls, twins[0].options().shape().horizon);
+        assert_eq!(twins[0].chains().len(), twins[0].options().shape().chains);
+        let simulated = twins[0].simulate(&x, twins[0].controls());
+        assert_eq!(simulated.is_ok(), x.iter().all(|v| v.is_finite()));
+    }
+    true
+}
+
+/// Makes the same call of both twins.
+fn both<A: Options, E: std::fmt::Display>(
+    twins: &mut [Probed<A>; 2],
+    mut call: impl FnMut(&mut Probed<A>) -> Result<Vec<u32>, E>,
+) -> Result<Vec<u32>, String> {
+    let [a, b] = twins;
+    let first = call(a);
+    agreed([first, call(b)])
+}
+
+#[test]
+fn planner_of_mppi() {
+    let engines = cpus();
+    fuzz("planner_of_mppi", 300, |draw| case::<MppiOptions<2>>(draw, &engines));
+}
+
+#[test]
+fn planner_of_diffusion() {
+    let engines = cpus();
+    fuzz("planner_of_diffusion", 200, |draw| case::<DiffusionOptions<2>>(draw, &engines));
+}
+
+#[test]
+fn planners_on_an_adapter() {
+    let Some(engines) = gpus() else { return };
+    fuzz("planners_on_an_adapter", 6, |draw| {
+        let mppi = case::<MppiOptions<2>>(draw, &engines);
+        case::<DiffusionOptions<2>>(draw, &engines) || mppi
+    });
+}
+
+/// The two planners are one type with different options; this holds them to it.
+#[expect(dead_code, reason = "it only has to compile")]
+fn same_type(
+    mppi: Mppi<3, 2, Probe>,
+    diffusion: DiffusionPlanner<3, 2, Probe>,
+) -> (Probed<MppiOptions<2>>, Probed<DiffusionOptions<2>>) {
+    (mppi, diffusion)
+}
