@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use gibbs::{Engine, EngineOptions, Mppi, MppiOptions, Stage, Temperature, WithCost};
+use gibbs::{Engine, EngineOptions, Grid, Mppi, MppiOptions, Stage, Temperature, WithCost};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::Task;
 use crate::draw::{Picture, Sampled};
+use crate::maneuver::{self, wrapped};
 use crate::record::{self, Row};
 use crate::robot::{self, NavigateCost, Robot};
 
 /// The length of a time step (in seconds).
-const DT: f32 = 0.1;
+pub const DT: f32 = 0.1;
 /// How many pieces the simulated world cuts a time step into.
 const PIECES: usize = 10;
 /// What the planner adds to the radius at full pace, for what happens between two time steps (in metres).
@@ -23,6 +24,10 @@ const PATIENCE: usize = 150;
 const HESITATION: usize = 30;
 const CREEP: f32 = 0.2;
 const RESUME: f64 = 2.0;
+/// A robot this slow (in m/s and in rad/s) is at rest.
+const REST: [f32; 2] = [0.05, 0.1];
+/// How near the heading of the goal counts as arrived (in radians).
+const HEADING_TOLERANCE: f32 = 0.1;
 /// Rollouts in a drawn fan, and fans in the picture of a whole run.
 const FAN: (usize, usize) = (96, 7);
 
@@ -40,6 +45,8 @@ struct Run {
     driven: f64,
     collisions: usize,
     min_clearance: f64,
+    /// At the end (in m/s).
+    speed: f32,
     /// Why the robot did not get there, if it did not.
     failure: Option<String>,
 }
@@ -66,21 +73,21 @@ pub fn drive<D: Robot>(task: &Task, robot: D) -> Result<String> {
             noise: robot.noise(pace),
             limits: Some(robot.limits(pace)),
             seed: args.seed,
-            params: vec![task.goal[0] as f32, task.goal[1] as f32, args.tolerance as f32],
+            params: NavigateCost::params(task.target()).to_vec(),
             fields: vec![distance.clone(), cost_to_go.clone()],
             ..Default::default()
         };
         Ok(Mppi::new(&engine, robot.with_cost(cost), options)?)
     };
 
-    let run = closed_loop(task, robot, planner)?;
-    record::write(&args.out.join("navigate.csv"), &run.rows)?;
+    let run = closed_loop(task, robot, &cost_to_go, planner)?;
+    record::write(&args.out.join("navigate.csv"), &run.rows, DT)?;
     draw(task, &run, Picture::new(task.map, &task.cost_to_go, &cost_to_go))?;
 
     let mut times: Vec<Duration> = run.rows.iter().map(|row| row.plan_time).collect();
     times.sort();
     let median = times.get(times.len() / 2).map_or(0.0, |time| time.as_secs_f64() * 1e3);
-    let Run { driven, collisions, min_clearance, .. } = run;
+    let Run { driven, collisions, min_clearance, speed, .. } = run;
     let steps = run.rows.len();
     if let Some(reason) = run.failure {
         bail!("{reason} ({steps} steps, {driven:.2} m driven, {collisions} collisions)");
@@ -90,19 +97,28 @@ pub fn drive<D: Robot>(task: &Task, robot: D) -> Result<String> {
         "the robot reached the goal, but touched an obstacle on the way: {collisions} collisions, min clearance \
          {min_clearance:.3} m"
     );
+    let [x, y, heading] = run.poses[run.poses.len() - 1];
+    let error = (f64::from(x) - task.goal[0]).hypot(f64::from(y) - task.goal[1]);
+    let turned = task.target().yaw.map(|yaw| format!(", heading error {:.3} rad", wrapped(heading - yaw).abs()));
     Ok(format!(
         "reached the goal: {steps} steps, {driven:.2} m driven, min clearance {min_clearance:.3} m, 0 collisions, plan \
-         median {median:.2} ms ({})",
-        engine.name()
+         median {median:.2} ms ({}), final speed {speed:.2} m/s, error {error:.3} m{}",
+        engine.name(),
+        turned.unwrap_or_default()
     ))
 }
 
 /// MPPI for a robot.
-type Planner<D> = Mppi<3, 2, WithCost<D, NavigateCost>>;
+pub type Planner<D> = Mppi<3, 2, WithCost<D, NavigateCost>>;
 
 /// Plan, move, look: until the robot is there or will not get there.
-fn closed_loop<D: Robot>(task: &Task, robot: D, planner: impl Fn(f32) -> Result<Planner<D>>) -> Result<Run> {
-    let args = task.args;
+fn closed_loop<D: Robot>(
+    task: &Task,
+    robot: D,
+    cost_to_go: &Grid,
+    planner: impl Fn(f32) -> Result<Planner<D>>,
+) -> Result<Run> {
+    let (args, goal) = (task.args, task.target());
     let place = |[x, y, _]: [f32; 3]| [f64::from(x), f64::from(y)];
     let apart = |a: [f64; 2], b: [f64; 2]| (a[0] - b[0]).hypot(a[1] - b[1]);
     let mut state = task.start;
@@ -114,6 +130,7 @@ fn closed_loop<D: Robot>(task: &Task, robot: D, planner: impl Fn(f32) -> Result<
         driven: 0.0,
         collisions: 0,
         min_clearance: room - args.radius,
+        speed: 0.0,
         failure: None,
     };
     let whole = task.cost_to_go.from(place(state)).unwrap_or(f64::INFINITY);
@@ -126,7 +143,14 @@ fn closed_loop<D: Robot>(task: &Task, robot: D, planner: impl Fn(f32) -> Result<
     let bar = ProgressBar::new(1000);
     bar.set_style(ProgressStyle::with_template("{elapsed_precise} {bar:40} {percent:>3} % {msg}")?);
 
-    while apart(place(state), task.goal) > args.tolerance {
+    let mut twist = [0.0_f32; 2];
+    let arrived = |state: [f32; 3], twist: [f32; 2]| {
+        apart(place(state), task.goal) <= args.tolerance
+            && goal.yaw.is_none_or(|yaw| wrapped(state[2] - yaw).abs() <= HEADING_TOLERANCE)
+            && (0..2).all(|i| twist[i].abs() <= REST[i])
+    };
+
+    while !arrived(state, twist) {
         let step = run.rows.len();
         let to_go = task.cost_to_go.from(place(state)).unwrap_or(f64::INFINITY);
         if to_go < best - 0.02 {
@@ -150,9 +174,20 @@ fn closed_loop<D: Robot>(task: &Task, robot: D, planner: impl Fn(f32) -> Result<
         }
 
         let plan = mppi.plan(&state)?;
-        let controls = plan.controls()[0];
+        let (mut controls, plan_cost) = (plan.controls()[0], plan.cost());
+        let (effective_samples, plan_time) = (plan.effective_samples(), plan.timing().total);
+        if args.frames > 0 || step.is_multiple_of(10) {
+            run.fans.push(Fan { step, samples: fan(&mut mppi)? });
+        }
+        let maneuver = maneuver::better(&mppi, cost_to_go, goal, state)?;
+        if let Some(maneuver) = &maneuver {
+            mppi.set_controls(maneuver)?;
+            controls = maneuver[0];
+        }
+        mppi.shift(1);
+
         let [[a, b], [c, d]] = robot.twist();
-        let twist = [a * controls[0] + b * controls[1], c * controls[0] + d * controls[1]];
+        twist = [a * controls[0] + b * controls[1], c * controls[0] + d * controls[1]];
         let mut row = Row {
             time: step as f64 * f64::from(DT),
             pose: state,
@@ -160,15 +195,11 @@ fn closed_loop<D: Robot>(task: &Task, robot: D, planner: impl Fn(f32) -> Result<
             twist,
             clearance: f64::INFINITY,
             cost_to_go: to_go,
-            plan_cost: plan.cost(),
-            effective_samples: plan.effective_samples(),
-            plan_time: plan.timing().total,
+            plan_cost,
+            effective_samples,
+            plan_time,
+            maneuver: maneuver.is_some(),
         };
-        if args.frames > 0 || step.is_multiple_of(10) {
-            run.fans.push(Fan { step, samples: fan(&mut mppi)? });
-        }
-        mppi.shift(1);
-
         for _ in 0..PIECES {
             let next = robot.step(&Stage::<f32>::new(step, DT / PIECES as f32), state, controls);
             let length = apart(place(state), place(next));
@@ -188,6 +219,9 @@ fn closed_loop<D: Robot>(task: &Task, robot: D, planner: impl Fn(f32) -> Result<
         bar.set_message(format!("{to_go:.1} m to go, {:.2} m/s", twist[0]));
     }
     bar.finish_and_clear();
+    let taken = run.rows.iter().filter(|row| row.maneuver).count();
+    log::info!("maneuvers took the place of {taken} of {} plans", run.rows.len());
+    run.speed = twist[0].abs();
     Ok(run)
 }
 
@@ -208,7 +242,7 @@ fn draw(task: &Task, run: &Run, blank: Picture) -> Result<()> {
     let speeds: Vec<f32> = run.rows.iter().map(|row| row.twist[0]).collect();
     let scene = |fans: &[&Fan], last: usize| {
         let mut picture = blank.clone();
-        picture.goal(task.goal, args.tolerance);
+        picture.goal(task.target(), args.tolerance);
         for fan in fans {
             picture.fan(&fan.samples);
         }
@@ -242,4 +276,149 @@ fn draw(task: &Task, run: &Run, blank: Picture) -> Result<()> {
     }
     bar.finish_and_clear();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use clap::Parser;
+
+    use super::*;
+    use crate::{Args, run};
+
+    /// A map of free cells in solid rock, 0.05 m a cell, in a folder of its own.
+    struct Place(PathBuf);
+
+    impl Place {
+        fn new(name: &str, [width, height]: [u32; 2], free: impl Fn(u32, u32) -> bool) -> Self {
+            let folder = std::env::temp_dir().join(format!("gibbs-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&folder).unwrap();
+            let level = |x, y| if free(x, height - 1 - y) { 254 } else { 0 };
+            let image = image::GrayImage::from_fn(width, height, |x, y| image::Luma([level(x, y)]));
+            image.save(folder.join("map.png")).unwrap();
+            let yaml = "image: map.png\nresolution: 0.05\norigin: [0, 0, 0]\nnegate: 0\noccupied_thresh: 0.65\nfree_thresh: 0.19\n";
+            std::fs::write(folder.join("map.yaml"), yaml).unwrap();
+            Self(folder)
+        }
+
+        /// A corridor 6 m long and so many cells wide, whose middle is at y = 0.5 m and a half cell.
+        fn corridor(name: &str, cells: u32) -> Self {
+            Self::new(name, [124, 21], |x, y| (2..122).contains(&x) && y.abs_diff(10) <= cells / 2)
+        }
+
+        fn run(&self, start: &str, goal: &str, more: &[&str]) -> Result<String> {
+            let (map, out) = (self.0.join("map.yaml"), self.0.join("out"));
+            let (map, out) = (map.to_str().unwrap(), out.to_str().unwrap());
+            let given = ["navigate", "--map", map, "--start", start, "--goal", goal, "--out", out, "--backend", "cpu"];
+            run(&Args::try_parse_from(given.iter().chain(more))?)
+        }
+
+        /// The columns of the table of the last run: names, and numbers row by row.
+        fn table(&self) -> (Vec<String>, Vec<Vec<f64>>) {
+            let text = std::fs::read_to_string(self.0.join("out/navigate.csv")).unwrap();
+            let mut lines = text.lines();
+            let names = lines.next().unwrap().split(',').map(String::from).collect();
+            (names, lines.map(|line| line.split(',').map(|number| number.parse().unwrap()).collect()).collect())
+        }
+
+        fn column(&self, name: &str) -> Vec<f64> {
+            let (names, rows) = self.table();
+            let at = names.iter().position(|n| n == name).unwrap();
+            rows.iter().map(|row| row[at]).collect()
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    /// The number after a word of the last line.
+    fn after(line: &str, word: &str) -> f64 {
+        let rest = line.split_once(word).unwrap_or_else(|| panic!("no {word:?} in {line:?}")).1;
+        rest.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn a_robot_in_a_corridor_turns_to_a_goal_behind_it() {
+        // The wide one lets a unicycle reverse all the way, the narrow one leaves 2.5 cm on either side.
+        for (name, cells) in [("wide", 13), ("narrow", 9)] {
+            let place = Place::corridor(name, cells);
+            for model in ["unicycle", "diff-drive"] {
+                let steps = |yaw: f64, seed: &str| {
+                    let start = format!("5.5,0.525,{yaw}");
+                    let line = place.run(&start, "0.6,0.525", &["--model", model, "--seed", seed]).unwrap();
+                    after(&line, "reached the goal: ")
+                };
+                for seed in ["0", "1"] {
+                    let (facing, behind) = (steps(3.1416, seed), steps(0.0, seed));
+                    // Half a turn takes 21 steps.
+                    assert!(behind <= facing + 40.0, "{name} {model}: {behind} steps, {facing} when facing the goal");
+                    let backwards = place.column("speed_m_s").iter().map(|speed| (-speed).max(0.0) * 0.1).sum::<f64>();
+                    assert!(backwards < 0.5, "{name} {model}: {backwards} m backwards");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_robot_stops_at_the_goal_with_the_heading_wanted() {
+        let place = Place::new("stop", [60, 60], |x, y| (2..58).contains(&x) && (2..58).contains(&y));
+        for model in ["unicycle", "diff-drive"] {
+            for (goal, yaw) in [("2.2,2", None), ("2.2,2,-1.2", Some(-1.2)), ("0.62,0.55,3.3", Some(3.3))] {
+                let line = place.run("0.6,0.6,0", goal, &["--model", model]).unwrap();
+                assert!(after(&line, "final speed ") <= 0.05 && after(&line, ", error ") < 0.05, "{model}: {line}");
+                assert_eq!(yaw.is_some(), line.contains("heading error"), "{line}");
+                if let Some(yaw) = yaw {
+                    assert!(after(&line, "heading error ") <= 0.1, "{line}");
+                    // The last row's heading, less what its last command turned.
+                    let last = *place.column("heading_rad").last().unwrap() - yaw;
+                    assert!(wrapped(last as f32).abs() < 0.12, "{last}");
+                }
+                let turn = place.column("turn_rad_s");
+                assert!(turn.last().unwrap().abs() <= 0.1 + 1e-4, "{line}");
+                // No dithering: once the goal is less than 5 cm away, the robot comes to rest.
+                let near = place.column("cost_to_go_m").iter().filter(|&&left| left < 0.05).count();
+                assert!(near < 40, "{near} steps at the goal, {line}");
+            }
+        }
+    }
+
+    #[test]
+    fn where_it_starts_at_rest_it_has_arrived() {
+        let place = Place::corridor("here", 13);
+        let line = place.run("2,0.525,0", "2.1,0.525", &[]).unwrap();
+        assert!(line.starts_with("reached the goal: 0 steps") && after(&line, ", error ") == 0.1, "{line}");
+    }
+
+    #[test]
+    fn the_table_has_the_rates_of_change_of_the_commands() {
+        let place = Place::corridor("rates", 13);
+        place.run("1,0.525,0", "3,0.525", &["--samples", "256", "--model", "diff-drive"]).unwrap();
+        for (command, rate) in [
+            ("control_0", "control_0_per_s"),
+            ("control_1", "control_1_per_s"),
+            ("speed_m_s", "acceleration_m_s2"),
+            ("turn_rad_s", "turn_acceleration_rad_s2"),
+        ] {
+            let (command, rate) = (place.column(command), place.column(rate));
+            let before = std::iter::once(0.0).chain(command.iter().copied());
+            for ((before, now), rate) in before.zip(&command).zip(&rate) {
+                assert!(((now - before) / 0.1 - rate).abs() < 2e-3, "{before} to {now}, but {rate} a second");
+            }
+        }
+    }
+
+    #[test]
+    fn a_gap_that_is_too_tight_to_dare_is_stuck() {
+        // Two rooms, and between them a door that leaves a tenth of a millimetre on either side.
+        let place = Place::new("tight", [100, 49], |x, y| {
+            let room = (2..40).contains(&x) || (60..98).contains(&x);
+            (room && (2..47).contains(&y)) || ((2..98).contains(&x) && y.abs_diff(24) <= 4)
+        });
+        let line = place.run("1,1.225,0", "4,1.225", &["--radius", "0.2249", "--samples", "128"]).unwrap_err();
+        assert!(line.to_string().contains("the robot is stuck at"), "{line}");
+    }
 }

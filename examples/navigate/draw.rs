@@ -7,6 +7,7 @@ use gibbs::Grid;
 use image::{Rgb, RgbImage};
 
 use crate::distance::CostToGo;
+use crate::maneuver::Goal;
 use crate::map::{Cell, Map};
 use crate::robot::SPEED;
 
@@ -24,6 +25,7 @@ const FAST: Colour = [255, 140, 20];
 const START: Colour = [90, 90, 100];
 const GOAL: Colour = [0, 140, 80];
 const ROBOT: Colour = [225, 60, 40];
+const INK: Colour = [45, 48, 56];
 
 /// The longest side that a picture should have (in pixels); small maps are enlarged by whole numbers up to it.
 const SIDE: usize = 1440;
@@ -35,7 +37,7 @@ pub struct Sampled {
     pub poses: Vec<[f32; 3]>,
 }
 
-/// A picture of the part of a map that is known, the map's own axes upright.
+/// A picture of the part of a map that is known, the map's own axes upright, with a scale bar below.
 #[derive(Clone)]
 pub struct Picture<'a> {
     map: &'a Map,
@@ -46,6 +48,8 @@ pub struct Picture<'a> {
     corner: [usize; 2],
     /// Half the width of a path (in pixels).
     pen: f64,
+    /// Where the map ends and the strip with the scale bar begins (in pixels).
+    bottom: u32,
 }
 
 impl<'a> Picture<'a> {
@@ -56,10 +60,11 @@ impl<'a> Picture<'a> {
         let (width, height) = ((right - left) * scale, (high - low) * scale);
         let mut picture = Self {
             map,
-            image: RgbImage::new(width as u32, height as u32),
+            image: RgbImage::new(1, 1),
             scale: scale as f64,
             corner: [left, high],
             pen: (width.max(height) as f64 / 640.0).max(1.2),
+            bottom: height as u32,
         };
         let most = (0..map.cells.len()).map(|cell| cost.of_cell(cell)).filter(|v| v.is_finite()).fold(1.0, f64::max);
         // Contours a round distance apart, about twenty of them.
@@ -70,7 +75,11 @@ impl<'a> Picture<'a> {
             let cell = map.cell_at([x, y])?;
             cost.of_cell(cell).is_finite().then(|| f64::from(field.sample(x as f32, y as f32)))
         };
-        let image = RgbImage::from_fn(width as u32, height as u32, |px, py| {
+        let dot = (width.max(height) / 480).min(width / 60).max(1);
+        let image = RgbImage::from_fn(width as u32, (height + 9 * dot) as u32, |px, py| {
+            if py >= picture.bottom {
+                return Rgb(FREE);
+            }
             let [i, j] = picture.cells_at(px, py);
             let mut colour = match map.cells[j as usize * map.width + i as usize] {
                 Cell::Free => FREE,
@@ -90,7 +99,38 @@ impl<'a> Picture<'a> {
             Rgb(colour)
         });
         picture.image = image;
+        picture.scale_bar(dot);
         picture
+    }
+
+    /// A bar of a round length in the strip below the map, and its length in metres. A dot of the letters has `dot` pixels.
+    fn scale_bar(&mut self, dot: usize) {
+        let length = round_length(f64::from(self.image.width()) / self.scale * self.map.resolution / 4.0);
+        let pixels = (length / self.map.resolution * self.scale).round() as usize;
+        let (left, top) = (2 * dot, self.bottom as usize + 2 * dot);
+        // The bar, with a tick up at each end.
+        self.block([left, top + 4 * dot], [pixels, dot]);
+        self.block([left, top], [dot, 5 * dot]);
+        self.block([left + pixels.saturating_sub(dot), top], [dot, 5 * dot]);
+        let mut at = left + pixels + 2 * dot;
+        for glyph in format!("{length} m").chars().map(glyph) {
+            for (row, dots) in glyph.iter().enumerate() {
+                for (column, _) in dots.char_indices().filter(|&(_, c)| c == '#') {
+                    self.block([at + column * dot, top + row * dot], [dot, dot]);
+                }
+            }
+            at += (glyph[0].len() + 1) * dot;
+        }
+    }
+
+    /// A rectangle from its upper left corner on, as far as it lies on the picture (in pixels).
+    fn block(&mut self, [left, top]: [usize; 2], [width, height]: [usize; 2]) {
+        let (right, low) = (self.image.width() as usize, self.image.height() as usize);
+        for py in top..(top + height).min(low) {
+            for px in left..(left + width).min(right) {
+                self.image.put_pixel(px as u32, py as u32, Rgb(INK));
+            }
+        }
     }
 
     /// Sampled rollouts, the light ones first, so that the heavy ones lie on top. They only darken: walls stay walls.
@@ -119,9 +159,10 @@ impl<'a> Picture<'a> {
         self.outline(pose, radius, START);
     }
 
-    /// A target: the circle that counts as arrived, and a dot.
-    pub fn goal(&mut self, [x, y]: [f64; 2], tolerance: f64) {
-        let [px, py] = self.pixel([x as f32, y as f32, 0.0]);
+    /// A target: the circle that counts as arrived, and a dot, with a stroke outwards if a heading is wanted.
+    pub fn goal(&mut self, goal: Goal, tolerance: f64) {
+        let [x, y] = goal.at;
+        let [px, py] = self.pixel([x, y, 0.0]);
         let radius = tolerance / self.map.resolution * self.scale;
         let (pen, reach) = (self.pen, radius + 2.0 * self.pen);
         let shape = |x: f64, y: f64| {
@@ -129,6 +170,13 @@ impl<'a> Picture<'a> {
             ((d - radius).abs() - 0.7 * pen).min(d - 2.0 * pen)
         };
         self.fill([px - reach, py - reach], [px + reach, py + reach], |_| GOAL, shape);
+        if let Some(yaw) = goal.yaw {
+            let along = |reach: f64| {
+                let reach = (reach * tolerance) as f32;
+                [x + reach * yaw.cos(), y + reach * yaw.sin(), yaw]
+            };
+            self.line(along(1.0), along(1.5), 0.7 * pen, GOAL);
+        }
     }
 
     /// The robot: its disc, and a stroke towards its front.
@@ -199,7 +247,7 @@ impl<'a> Picture<'a> {
     /// Fills a shape given by its signed distance (in pixels, negative inside) in a box, with a smooth edge.
     fn fill(&mut self, low: [f64; 2], high: [f64; 2], ink: impl Fn(Colour) -> Colour, shape: impl Fn(f64, f64) -> f64) {
         let columns = low[0].max(0.0) as u32..(high[0].max(0.0).ceil() as u32).min(self.image.width());
-        for py in low[1].max(0.0) as u32..(high[1].max(0.0).ceil() as u32).min(self.image.height()) {
+        for py in low[1].max(0.0) as u32..(high[1].max(0.0).ceil() as u32).min(self.bottom) {
             for px in columns.clone() {
                 let cover = (0.5 - shape(f64::from(px) + 0.5, f64::from(py) + 0.5)).clamp(0.0, 1.0);
                 if cover > 0.0 {
@@ -225,8 +273,62 @@ fn known(map: &Map) -> ([usize; 2], [usize; 2]) {
     (low.map(|v| v.saturating_sub(around)), [(high[0] + around).min(map.width), (high[1] + around).min(map.height)])
 }
 
+/// The greatest of 1, 2 and 5 times a power of ten that is not above `most`.
+fn round_length(most: f64) -> f64 {
+    let power = 10.0_f64.powi(most.log10().floor() as i32);
+    let digit = [5.0, 2.0, 1.0].into_iter().find(|digit| digit * power <= most * (1.0 + 1e-9)).unwrap_or(1.0);
+    // A power of ten below 1 is not exact; its reciprocal is.
+    if power < 1.0 { digit / power.recip().round() } else { digit * power }
+}
+
+/// The letters of a scale bar.
+fn glyph(letter: char) -> [&'static str; 5] {
+    match letter {
+        '0' => ["###", "#.#", "#.#", "#.#", "###"],
+        '1' => [".#.", "##.", ".#.", ".#.", "###"],
+        '2' => ["###", "..#", "###", "#..", "###"],
+        '5' => ["###", "#..", "###", "..#", "###"],
+        '.' => [".", ".", ".", ".", "#"],
+        'm' => [".....", "##.#.", "#.#.#", "#.#.#", "#.#.#"],
+        _ => [".."; 5],
+    }
+}
+
 /// From `a` to `b` as `t` goes from 0 to 1.
 fn mix(a: Colour, b: Colour, t: f64) -> Colour {
     let t = t.clamp(0.0, 1.0);
     std::array::from_fn(|i| (f64::from(a[i]) * (1.0 - t) + f64::from(b[i]) * t).round() as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::distance::{Clearance, Comfort};
+    use crate::map::tests::sketch;
+
+    #[test]
+    fn a_scale_bar_has_a_round_length() {
+        for (most, expected) in
+            [(0.013, 0.01), (0.3, 0.2), (0.5, 0.5), (1.0, 1.0), (4.99, 2.0), (5.0, 5.0), (99.0, 50.0), (1234.5, 1000.0)]
+        {
+            assert_eq!(round_length(most), expected);
+            assert!(format!("{expected} m").chars().all(|c| c == ' ' || glyph(c) != glyph(' ')));
+        }
+    }
+
+    #[test]
+    fn the_scale_bar_is_as_long_as_it_says() {
+        // 60 cells of 0.1 m, so that a quarter of the width is 1.5 m and the bar 1 m: 10 cells.
+        let map = sketch(&[&".".repeat(60); 30], 0.1);
+        let comfort = Comfort { radius: 0.1, margin: 0.1, weight: 0.0 };
+        let cost = CostToGo::new(&map, &Clearance::new(&map), comfort, [3.0, 1.5]).unwrap();
+        let picture = Picture::new(&map, &cost, &cost.field().unwrap());
+        let (width, height) = (picture.image.width(), picture.image.height());
+        let below = 30 * picture.scale as u32;
+        assert!(height > below && width == 60 * picture.scale as u32);
+        let ink = |py: u32| (0..width).filter(|&px| picture.image.get_pixel(px, py).0 == INK).count() as f64;
+        let longest = (below..height).map(ink).fold(0.0, f64::max);
+        // The letters beside the bar have some ink, too.
+        assert!((10.0 * picture.scale..11.5 * picture.scale).contains(&longest), "{longest}");
+    }
 }

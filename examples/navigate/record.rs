@@ -22,31 +22,42 @@ pub struct Row {
     pub clearance: f64,
     /// The cost to go at the pose (in metres).
     pub cost_to_go: f64,
+    /// What the planner's own plan costs.
     pub plan_cost: f32,
     pub effective_samples: f32,
+    /// What the planner's call took.
     pub plan_time: Duration,
+    /// Whether a maneuver took the place of the plan.
+    pub maneuver: bool,
 }
 
-/// Writes all rows.
-pub fn write(path: &Path, rows: &[Row]) -> Result<()> {
+/// Writes all rows, and how fast the commands change from each to the next, `dt` seconds later. Before the first, the robot is at
+/// rest.
+pub fn write(path: &Path, rows: &[Row], dt: f32) -> Result<()> {
     let attempt = || -> std::io::Result<()> {
         let mut out = BufWriter::new(File::create(path)?);
         writeln!(
             out,
             "time_s,x_m,y_m,heading_rad,control_0,control_1,speed_m_s,turn_rad_s,clearance_m,cost_to_go_m,plan_cost,\
-             effective_samples,plan_ms"
+             effective_samples,plan_ms,maneuver,control_0_per_s,control_1_per_s,acceleration_m_s2,turn_acceleration_rad_s2"
         )?;
+        let mut before = [0.0; 4];
         for row in rows {
             let ([x, y, heading], [u0, u1], [speed, turn]) = (row.pose, row.controls, row.twist);
+            let now = [u0, u1, speed, turn];
+            let [r0, r1, r2, r3] = std::array::from_fn(|i| (now[i] - before[i]) / dt);
+            before = now;
             writeln!(
                 out,
-                "{:.3},{x:.4},{y:.4},{heading:.4},{u0:.4},{u1:.4},{speed:.4},{turn:.4},{:.4},{:.4},{:.5e},{:.1},{:.4}",
+                "{:.3},{x:.4},{y:.4},{heading:.4},{u0:.4},{u1:.4},{speed:.4},{turn:.4},{:.4},{:.4},{:.5e},{:.1},{:.4},\
+                 {},{r0:.4},{r1:.4},{r2:.4},{r3:.4}",
                 row.time,
                 row.clearance,
                 row.cost_to_go,
                 row.plan_cost,
                 row.effective_samples,
                 row.plan_time.as_secs_f64() * 1e3,
+                u8::from(row.maneuver),
             )?;
         }
         out.flush()

@@ -4,12 +4,16 @@ use clap::ValueEnum;
 use gibbs::models::{DifferentialDrive, Unicycle};
 use gibbs::{Cost, Limits, Model, Noise, Real, Stage};
 
+use crate::maneuver::Goal;
+
 /// Fastest forward (in m/s).
 pub const SPEED: f32 = 1.0;
 /// Fastest backward with a unicycle (in m/s). Wheels need both directions to turn on the spot.
 const BACKWARD: f32 = 0.3;
 /// Fastest turn (in rad/s).
-const TURN: f32 = 1.5;
+pub const TURN: f32 = 1.5;
+/// How hard the robot brakes at the goal (in m/s²).
+pub const BRAKE: f32 = 2.0;
 /// How far speed (in m/s) and turn (in rad/s) are perturbed: standard deviations a step.
 const SPREAD: [f32; 2] = [0.4, 1.0];
 
@@ -70,9 +74,9 @@ pub const DISTANCE: usize = 0;
 /// The number of the cost-to-go field.
 pub const COST_TO_GO: usize = 1;
 
-/// What a time step costs: the way that is left, and far more where the robot does not fit.
+/// What a time step costs: the way that is left, and far more where the robot does not fit. At the goal it is least at rest.
 ///
-/// Parameters 0 and 1 are the goal, parameter 2 the distance from it that counts as arrived.
+/// Its parameters are made by [`params`](Self::params).
 #[derive(Debug, Clone, Copy)]
 pub struct NavigateCost {
     /// Keep this clear (in metres).
@@ -89,15 +93,47 @@ pub struct NavigateCost {
 
 /// What a step in an obstacle costs, and each metre of depth beside that: more than any detour, and finite.
 const CRASH: [f32; 2] = [1e3, 1e3];
+/// The look-ahead shrinks within this distance of the goal (in metres): it is the robot that must arrive, not a point ahead.
+const SETTLE_WITHIN: f32 = 0.5;
+/// Within this distance of the goal (in metres) the heading counts, if one is wanted.
+const TURN_WITHIN: f32 = 0.3;
+/// What a heading at right angles to the one wanted costs at the goal, as metres of way: twice as much if it is opposite.
+const WRONG_HEADING: f32 = 0.2;
 /// From this distance on (in metres) a step costs more, up to 1 in contact: little enough to go through where it is narrow.
 const CLOSE_WITHIN: f32 = 0.03;
+
+impl NavigateCost {
+    /// The run-time parameters of a goal: x, y, then the weight of the heading, alone and times its cosine and sine.
+    pub fn params(goal: Goal) -> [f32; 5] {
+        let [x, y] = goal.at;
+        let [weight, cos, sin] =
+            goal.yaw.map_or([0.0; 3], |yaw| [1.0, yaw.cos(), yaw.sin()].map(|v| v * WRONG_HEADING));
+        [x, y, weight, cos, sin]
+    }
+
+    /// The straight distance to the goal (in metres).
+    #[inline(always)]
+    fn left<R: Real>(at: &Stage<R>, x: R, y: R) -> R {
+        let (dx, dy) = (x - at.param(0), y - at.param(1));
+        (dx.square() + dy.square()).sqrt()
+    }
+
+    /// What a heading, given by its cosine and sine, costs at a distance from the goal.
+    #[inline(always)]
+    fn turned<R: Real>(at: &Stage<R>, left: R, cos: R, sin: R) -> R {
+        let near = (-left * (1.0 / TURN_WITHIN) + 1.0).max(0.0);
+        near * (at.param(2) - cos * at.param(3) - sin * at.param(4))
+    }
+}
 
 impl Cost<3, 2> for NavigateCost {
     #[inline(always)]
     fn cost<R: Real>(&self, at: &Stage<R>, [x, y, heading]: [R; 3], [u0, u1]: [R; 2]) -> R {
         // Read ahead of the robot, so that turning towards the way pays at once.
         let (s, c) = heading.sin_cos();
-        let to_go = at.sample(COST_TO_GO, x + c * self.look_ahead, y + s * self.look_ahead);
+        let left = Self::left(at, x, y);
+        let ahead = (left * (1.0 / SETTLE_WITHIN)).min(1.0) * self.look_ahead;
+        let to_go = at.sample(COST_TO_GO, x + c * ahead, y + s * ahead);
         let clearance = at.sample(DISTANCE, x, y) - self.radius;
         let lack = -clearance + self.slack;
         let crash = R::select(lack.gt(0.0), lack * CRASH[1] + CRASH[0], 0.0);
@@ -106,18 +142,17 @@ impl Cost<3, 2> for NavigateCost {
         let (speed, turn) = (u0 * v0 + u1 * v1, u0 * w0 + u1 * w1);
         // Driving backwards is for getting out of corners.
         let backwards = (-speed).max(0.0);
-        to_go + close + crash + turn.square() * 0.02 + backwards
+        // Faster than the brakes allow, from where the step began.
+        let rush = (speed.square() - (left + speed.abs() * at.dt()) * (2.0 * BRAKE)).max(0.0);
+        // Within a cell of the goal the field is flat.
+        let miss = left.min(SETTLE_WITHIN);
+        to_go + miss + close + crash + turn.square() * 0.02 + backwards + rush + Self::turned(at, left, c, s)
     }
 
     #[inline(always)]
-    fn terminal<R: Real>(&self, at: &Stage<R>, [x, y, _]: [R; 3]) -> R {
-        at.sample(COST_TO_GO, x, y) * 5.0
-    }
-
-    #[inline(always)]
-    fn done<R: Real>(&self, at: &Stage<R>, [x, y, _]: [R; 3]) -> R::Mask {
-        let (dx, dy) = (x - at.param(0), y - at.param(1));
-        (dx.square() + dy.square()).lt(at.param(2).square())
+    fn terminal<R: Real>(&self, at: &Stage<R>, [x, y, heading]: [R; 3]) -> R {
+        let (s, c) = heading.sin_cos();
+        (at.sample(COST_TO_GO, x, y) + Self::turned(at, Self::left(at, x, y), c, s)) * 5.0
     }
 }
 
@@ -145,10 +180,37 @@ mod tests {
         let cost = NavigateCost { radius: 0.2, slack: 0.01, look_ahead: 0.2, twist: Unicycle::default().twist() };
         let at = |clearance: f32| {
             let fields = gibbs::FieldSet::new(&[far(clearance), far(30.0)]);
-            cost.cost(&Stage::<f32>::new(0, 0.1).with_fields(&fields), [0.0; 3], [0.0; 2])
+            let params = NavigateCost::params(Goal { at: [30.0, 0.0], yaw: None });
+            cost.cost(&Stage::<f32>::new(0, 0.1).with_fields(&fields).with_params(&params), [0.0; 3], [0.0; 2])
         };
-        assert_eq!(at(0.25), 30.0);
-        assert!((at(0.215) - 30.5).abs() < 1e-4);
+        let to_go = 30.0 + SETTLE_WITHIN;
+        assert_eq!(at(0.25), to_go);
+        assert!((at(0.215) - to_go - 0.5).abs() < 1e-4);
         assert!(at(0.15) > 1e3 && at(0.0) > at(0.15) && at(0.0).is_finite());
+    }
+
+    #[test]
+    fn at_the_goal_it_costs_least_to_be_at_rest_and_turned_as_wanted() {
+        let goal = [1.0, 2.0];
+        let to_go = gibbs::Grid::from_fn(400, 400, 0.01, [-1.0, 0.0], |x, y| (x - goal[0]).hypot(y - goal[1])).unwrap();
+        let distance = gibbs::Grid::new(1, 1, 100.0, [-50.0; 2], vec![5.0]).unwrap();
+        let fields = gibbs::FieldSet::new(&[distance, to_go]);
+        let cost = NavigateCost { radius: 0.2, slack: 0.01, look_ahead: 0.2, twist: Unicycle::default().twist() };
+        let params = NavigateCost::params(Goal { at: goal, yaw: Some(0.5) });
+        let stage = Stage::<f32>::new(0, 0.1).with_fields(&fields).with_params(&params);
+        let at = |x: f32, y: f32, heading: f32, speed: f32| cost.cost(&stage, [x, y, heading], [speed, 0.0]);
+        let best = at(1.0, 2.0, 0.5, 0.0);
+        for (x, y, heading, speed) in [
+            (1.05, 2.0, 0.5, 0.0),
+            (1.0, 1.95, 0.5, 0.0),
+            (1.0, 2.0, 0.7, 0.0),
+            (1.0, 2.0, 0.3, 0.0),
+            (1.0, 2.0, 0.5, 0.6),
+        ] {
+            assert!(at(x, y, heading, speed) > best + 1e-3, "{x}, {y}, {heading}, {speed}");
+        }
+        // Nearer is better, even where the heading begins to count and is the opposite of the one wanted.
+        let opposite = 0.5 + std::f32::consts::PI;
+        assert!(at(1.0, 2.0, opposite, 0.0) < at(1.0 + TURN_WITHIN, 2.0, opposite, 0.0));
     }
 }

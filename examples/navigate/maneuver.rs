@@ -1,0 +1,228 @@
+//! Maneuvers that the noise of a planner does not contain: turn on the spot, follow the way to the goal, stop there.
+//!
+//! White noise around a plan never holds a turn for a second, so a robot whose goal is behind it would find that reversing
+//! pays and never that turning pays more. A few maneuvers are therefore rolled out beside every plan, under the same cost,
+//! and one that is clearly better becomes the plan. The noise refines it from there.
+
+use gibbs::{Grid, InvalidValue, Limits, Stage};
+
+use crate::closed_loop::{DT, Planner};
+use crate::robot::{self, Robot};
+
+/// How fast a maneuver drives (as a fraction of full speed), and how far ahead on the way it steers to (in metres).
+///
+/// The slow ones and the near ones are for gaps that leave no room for a corner cut or a heading that is slightly off.
+const STYLES: [(f32, f32); 4] = [(1.0, 0.5), (1.0, 0.25), (0.5, 0.12), (0.2, 0.12)];
+/// A target farther off the heading than this (in radians) is faced first, on the spot.
+const ASIDE: f32 = 0.4;
+/// The part of a target's bearing that a maneuver turns in one step. All of it would follow every kink of the way.
+const EAGERNESS: f32 = 0.7;
+/// So near the goal (in metres) a maneuver has arrived and turns to the heading wanted.
+const THERE: f32 = 0.01;
+/// Plans and maneuvers are compared over at least so many steps: half a turn takes half of them.
+const FORESIGHT: usize = 40;
+/// A maneuver must gain this much more over standing still than the plan does, as a fraction, to take its place.
+const MARGIN: f32 = 0.4;
+/// The margin fades to nothing within this distance of the goal (in metres).
+const FADE_WITHIN: f32 = 2.0;
+
+/// Where to go, in the frame of the planner.
+#[derive(Debug, Clone, Copy)]
+pub struct Goal {
+    /// In metres.
+    pub at: [f32; 2],
+    /// The heading to arrive at (in radians), if one is wanted.
+    pub yaw: Option<f32>,
+}
+
+/// The angle in [−π, π) that turns like `angle`.
+pub fn wrapped(angle: f32) -> f32 {
+    use std::f32::consts::PI;
+    (angle + PI).rem_euclid(2.0 * PI) - PI
+}
+
+fn apart(a: [f32; 2], b: [f32; 2]) -> f32 {
+    (a[0] - b[0]).hypot(a[1] - b[1])
+}
+
+/// The first `length` metres of the way down a cost-to-go field, in points a cell apart; the goal is the last if it is that
+/// near. A step is too short to cross a wall: the field rises from both sides into the cells where the robot does not fit.
+pub fn way(field: &Grid, from: [f32; 2], goal: [f32; 2], length: f32) -> Vec<[f32; 2]> {
+    const DIRECTIONS: usize = 16;
+    let step = field.resolution();
+    let compass: [[f32; 2]; DIRECTIONS] = std::array::from_fn(|i| {
+        let (sin, cos) = (i as f32 * std::f32::consts::TAU / DIRECTIONS as f32).sin_cos();
+        [cos * step, sin * step]
+    });
+    let (mut here, mut value) = (from, field.sample(from[0], from[1]));
+    let mut points = vec![from];
+    for _ in 0..(length / step).ceil() as usize {
+        if apart(here, goal) <= 2.0 * step {
+            points.push(goal);
+            break;
+        }
+        let around = compass.map(|[dx, dy]| [here[0] + dx, here[1] + dy]).map(|p| (field.sample(p[0], p[1]), p));
+        let Some((least, next)) = around.into_iter().min_by(|a, b| a.0.total_cmp(&b.0)) else { break };
+        if least >= value {
+            break;
+        }
+        (here, value) = (next, least);
+        points.push(here);
+    }
+    points
+}
+
+/// The controls that follow a way from `state` on: face the point `look` ahead, drive, slow down, stop at the goal, turn.
+fn follow<D: Robot>(
+    robot: &D,
+    limits: &Limits<2>,
+    way: &[[f32; 2]],
+    goal: Goal,
+    mut state: [f32; 3],
+    (pace, look): (f32, f32),
+    horizon: usize,
+) -> Vec<[f32; 2]> {
+    let mut next = 0;
+    let mut parked = false;
+    let advance = |t: usize| {
+        let [x, y, heading] = state;
+        let left = apart([x, y], goal.at);
+        parked |= left < THERE;
+        let (speed, turn) = if parked {
+            (0.0, goal.yaw.map_or(0.0, |yaw| wrapped(yaw - heading) / DT))
+        } else {
+            while next + 1 < way.len() && apart([x, y], way[next]) < look {
+                next += 1;
+            }
+            let aside = wrapped((way[next][1] - y).atan2(way[next][0] - x) - heading);
+            let brake = (2.0 * robot::BRAKE * left).sqrt().min(left / DT);
+            let speed = if aside.abs() > ASIDE { 0.0 } else { (pace * robot::SPEED * aside.cos()).min(brake) };
+            (speed, EAGERNESS * aside / DT)
+        };
+        let controls = controls(robot, limits, [speed, turn.clamp(-robot::TURN, robot::TURN)]);
+        state = robot.step(&Stage::<f32>::new(t, DT), state, controls);
+        controls
+    };
+    (0..horizon).map(advance).collect()
+}
+
+/// The controls of a speed (in m/s) and a turn (in rad/s), both scaled down until the limits allow them: the arc stays the same.
+fn controls<D: Robot>(robot: &D, limits: &Limits<2>, [speed, turn]: [f32; 2]) -> [f32; 2] {
+    let [[a, b], [c, d]] = robot.twist();
+    let determinant = a * d - b * c;
+    let wanted = [(d * speed - b * turn) / determinant, (a * turn - c * speed) / determinant];
+    let fits = |u: f32, low: f32, high: f32| {
+        if u > high {
+            high / u
+        } else if u < low {
+            low / u
+        } else {
+            1.0
+        }
+    };
+    let scale = (0..2).map(|i| fits(wanted[i], limits.low[i], limits.high[i])).fold(1.0, f32::min);
+    std::array::from_fn(|i| (wanted[i] * scale).clamp(limits.low[i], limits.high[i]))
+}
+
+/// The controls of the maneuver that should take the place of the plan just made, as many as the plan has; `None` if the
+/// plan is good enough.
+///
+/// # Errors
+///
+/// If the pose is not finite.
+pub fn better<D: Robot>(
+    planner: &Planner<D>,
+    field: &Grid,
+    goal: Goal,
+    pose: [f32; 3],
+) -> Result<Option<Vec<[f32; 2]>>, InvalidValue> {
+    let (robot, horizon) = (&planner.model().dynamics, planner.options().horizon);
+    let Some(limits) = planner.options().limits else { return Ok(None) };
+    let steps = horizon.max(FORESIGHT);
+    let follow = |[x, y, heading]: [f32; 3], steps: usize| {
+        let way = way(field, [x, y], goal.at, steps as f32 * robot::SPEED * DT + 0.5);
+        STYLES.map(|style| follow(robot, &limits, &way, goal, [x, y, heading], style, steps))
+    };
+
+    // A plan that ends before the foresight goes on as the best maneuver from there.
+    let plan = planner.controls();
+    let planned = if horizon < steps {
+        let (states, _) = planner.simulate(&pose, plan)?;
+        let costs =
+            follow(states[horizon], steps - horizon).map(|rest| planner.simulate(&pose, &[plan, &rest].concat()));
+        costs.into_iter().try_fold(f32::INFINITY, |least, cost| Ok(cost?.1.min(least)))?
+    } else {
+        planner.simulate(&pose, plan)?.1
+    };
+    let stand = vec![[0.0; 2]; steps];
+    let (_, standing) = planner.simulate(&pose, &stand)?;
+    let (mut best, mut least) = (stand, standing);
+    for maneuver in follow(pose, steps) {
+        let (_, cost) = planner.simulate(&pose, &maneuver)?;
+        if cost < least {
+            (best, least) = (maneuver, cost);
+        }
+    }
+    best.truncate(horizon);
+    // Gains, not costs, are compared: most of a cost is the way that is left whatever the robot does. The margin fades at
+    // the goal, where it is the noise that keeps a plan from coming to rest.
+    let gain = standing - planned;
+    let margin = MARGIN * (apart([pose[0], pose[1]], goal.at) / FADE_WITHIN).min(1.0);
+    Ok((standing - least >= gain + margin * gain.abs()).then_some(best))
+}
+
+#[cfg(test)]
+mod tests {
+    use gibbs::models::{DifferentialDrive, Unicycle};
+
+    use super::*;
+    use crate::distance::{Clearance, Comfort, CostToGo};
+    use crate::map::tests::sketch;
+
+    #[test]
+    fn angles_are_wrapped() {
+        for (angle, expected) in [(0.5, 0.5), (3.5, 3.5 - std::f32::consts::TAU), (-7.0, -7.0 + std::f32::consts::TAU)]
+        {
+            assert!((wrapped(angle) - expected).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn the_way_goes_round_a_wall_and_ends_at_the_goal() {
+        let row = |wall: bool| if wall { ".".repeat(30) + "#" + &".".repeat(30) } else { ".".repeat(61) };
+        let map = sketch(&(0..40).map(|j| row(j >= 10)).collect::<Vec<_>>(), 0.05);
+        let clearance = Clearance::new(&map);
+        let comfort = Comfort { radius: 0.1, margin: 0.1, weight: 3.0 };
+        let goal = [2.4, 0.5];
+        let cost = CostToGo::new(&map, &clearance, comfort, goal.map(f64::from)).unwrap();
+        let points = way(&cost.field().unwrap(), [0.5, 0.5], goal, 10.0);
+        assert_eq!(points[points.len() - 1], goal);
+        for pair in points.windows(2) {
+            assert!(apart(pair[0], pair[1]) < 0.11);
+            assert!(clearance.at(pair[1].map(f64::from)) > 0.08, "{pair:?}");
+        }
+        // Not farther than asked.
+        let points = way(&cost.field().unwrap(), [0.5, 0.5], goal, 0.5);
+        assert_eq!(points.len(), 11);
+    }
+
+    /// Speed and turn of the controls that stand for a speed and a turn.
+    fn twist<D: Robot>(robot: D, wanted: [f32; 2]) -> [f32; 2] {
+        let u = controls(&robot, &robot.limits(1.0), wanted);
+        let limits = robot.limits(1.0);
+        assert!((0..2).all(|i| (limits.low[i]..=limits.high[i]).contains(&u[i])));
+        robot.twist().map(|[a, b]| a * u[0] + b * u[1])
+    }
+
+    #[test]
+    fn limits_slow_an_arc_down_and_do_not_bend_it() {
+        let near = |[a, b]: [f32; 2], [c, d]: [f32; 2]| (a - c).abs() < 1e-5 && (b - d).abs() < 1e-5;
+        assert!(near(twist(Unicycle::default(), [0.5, -1.0]), [0.5, -1.0]));
+        assert!(near(twist(Unicycle::default(), [2.0, 1.0]), [1.0, 0.5]));
+        let wheels = DifferentialDrive::default();
+        assert!(near(twist(wheels, [0.5, -1.0]), [0.5, -1.0]));
+        // Both wheels together reach 1 m/s; with a track of 0.4 m a turn of 1.5 rad/s takes 0.3 m/s of that.
+        let [speed, turn] = twist(wheels, [1.0, 1.5]);
+        assert!((turn - 1.5 * speed).abs() < 1e-5 && (speed - 1.0 / 1.3).abs() < 1e-5);
+    }
+}
