@@ -21,6 +21,8 @@ use gibbs::{
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use end::say;
+
 #[derive(Parser)]
 #[command(about = "Find the least value of functions of many variables that are only ever evaluated.")]
 struct Arguments {
@@ -115,11 +117,8 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<()> {
     let engine = Engine::with(EngineOptions { backend: arguments.backend, ..Default::default() })?;
     let updates = arguments.updates.unwrap_or(if arguments.quick { 200 } else { 400 });
-    println!("{} evaluations × {updates} updates on {}", arguments.samples, engine.name());
-    println!(
-        "{:<10} {:>4} {:>11} {:>11} {:>11} {:>11} {:>8}",
-        "function", "D", "random", "MPPI", "CEM", "MBD", "s (MBD)"
-    );
+    say!("{} evaluations × {updates} updates on {}", arguments.samples, engine.name())?;
+    say!("{:<10} {:>4} {:>11} {:>11} {:>11} {:>11} {:>8}", "function", "D", "random", "MPPI", "CEM", "MBD", "s (MBD)")?;
     let mut random = StdRng::seed_from_u64(arguments.seed);
     let dimensions: &[usize] = if arguments.quick { &[20, 200] } else { &[20, 200, 800] };
     let mut missed = Vec::new();
@@ -133,10 +132,10 @@ fn run(arguments: &Arguments) -> Result<()> {
             let clock = Instant::now();
             let mbd = task.diffusion()?;
             let took = clock.elapsed().as_secs_f64();
-            println!(
+            say!(
                 "{:<10} {dimension:>4} {guessed:>11.4} {mppi:>11.4} {cem:>11.4} {mbd:>11.4} {took:>8.2}",
                 format!("{function:?}")
-            );
+            )?;
             if mbd > guessed / 40.0 {
                 missed.push(format!("{function:?} in {dimension} dimensions"));
             }

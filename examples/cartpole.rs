@@ -17,6 +17,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use canvas::{Area, FONT, INK, axes, picture};
+use end::say;
 
 #[path = "common/canvas.rs"]
 mod canvas;
@@ -90,8 +91,8 @@ fn run(arguments: &Arguments) -> Result<()> {
     std::fs::create_dir_all(&arguments.out).with_context(|| format!("cannot make {}", arguments.out.display()))?;
     let picture = arguments.out.join("cartpole.png");
     draw(&run, &picture)?;
-    println!("drew {}", picture.display());
-    println!("{}, plan median {:.2} ms ({})", judge(&run)?, 1e3 * median(&run).as_secs_f64(), engine.name());
+    say!("drew {}", picture.display())?;
+    say!("{}, plan median {:.2} ms ({})", judge(&run)?, 1e3 * median(&run).as_secs_f64(), engine.name())?;
     Ok(())
 }
 

@@ -4,6 +4,9 @@
 //! `cargo run --release --example devices`. It fails if a kernel does. The same kernels are held against plain Rust on the
 //! host, mostly in `f64`, and whole plans against those of the CPU backend.
 
+#[path = "common/end.rs"]
+mod end;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -15,46 +18,45 @@ use gibbs::{
     Temperature, WeightedMean,
 };
 
+use end::say;
+
 fn main() -> ExitCode {
     env_logger::init();
     match run() {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => end::status(Err(error)),
     }
 }
 
 fn run() -> Result<bool> {
     let adapters = Engine::adapters();
-    println!("{} besides the CPU backend", count(adapters.len(), "adapter"));
+    say!("{} besides the CPU backend", count(adapters.len(), "adapter"))?;
     for adapter in &adapters {
-        println!("  [{}] {adapter}", adapter.index);
+        say!("  [{}] {adapter}", adapter.index)?;
     }
     let auto = Engine::new()?;
-    println!("Auto takes {}: {}.", auto.name(), auto.reason());
+    say!("Auto takes {}: {}.", auto.name(), auto.reason())?;
 
     let cpu = EngineOptions { backend: Backend::Cpu, ..Default::default() };
     let each = adapters.iter().map(|adapter| EngineOptions { adapter: Some(adapter.index), ..Default::default() });
     let mut failures = Vec::new();
     for options in std::iter::once(cpu.clone()).chain(each) {
         let label = options.adapter.map_or("[cpu]".into(), |index| format!("[{index}]"));
-        println!();
+        say!()?;
         match examine(&label, options, &Engine::with(cpu.clone())?) {
             Ok(0) => {}
             Ok(failed) => failures.push(format!("{label} {failed} failed")),
             Err(error) => {
-                println!("{label} FAILED: {error:#}");
+                say!("{label} FAILED: {error:#}")?;
                 failures.push(format!("{label} {error:#}"));
             }
         }
     }
-    println!();
+    say!()?;
     match failures.is_empty() {
-        true => println!("every self-test passed on {}", count(1 + adapters.len(), "device")),
-        false => println!("self-test failed: {}", failures.join("; ")),
+        true => say!("every self-test passed on {}", count(1 + adapters.len(), "device"))?,
+        false => say!("self-test failed: {}", failures.join("; "))?,
     }
     Ok(failures.is_empty())
 }
@@ -66,15 +68,15 @@ fn count(n: usize, what: &str) -> String {
 /// Tests and times one device; returns how many checks failed.
 fn examine(label: &str, options: EngineOptions, cpu: &Engine) -> Result<usize> {
     let engine = Engine::with(options)?;
-    println!("{label} {}", engine.name());
-    println!("    {:24}{:>12}{:>12}", "self-test", "difference", "allowed");
+    say!("{label} {}", engine.name())?;
+    say!("    {:24}{:>12}{:>12}", "self-test", "difference", "allowed")?;
     let mut checks = plan_checks(&engine)?;
     checks.push(temperature_check(&engine)?);
     checks.extend(mean_checks(&engine)?);
     checks.push(whole_plan_check(&engine, cpu)?);
     for check in &checks {
         let Check { name, worst, allowed } = check;
-        println!("    {name:24}{worst:12.1e}{allowed:12.0e}  {}", if check.passes() { "ok" } else { "FAILED" });
+        say!("    {name:24}{worst:12.1e}{allowed:12.0e}  {}", if check.passes() { "ok" } else { "FAILED" })?;
     }
     time(&engine)?;
     Ok(checks.iter().filter(|check| !check.passes()).count())
@@ -308,11 +310,11 @@ fn time(engine: &Engine) -> Result<()> {
     if engine.backend() != Backend::Cpu {
         engine.round_trip()?;
         let mut trips = (0..PLANS).map(|_| engine.round_trip()).collect::<Result<Vec<_>, _>>()?;
-        println!("    round trip of an empty kernel: {} ms", milliseconds(median(&mut trips)));
+        say!("    round trip of an empty kernel: {} ms", milliseconds(median(&mut trips)))?;
     }
     let in_stages =
         Engine::with(EngineOptions { rows: RowMemory::Stored, timestamps: true, ..engine.options().clone() })?;
-    println!("    {:24}{:>9}{:>9}{:>9}{:>9}", "cart-pole, median in ms", "rollout", "weigh", "mean", "plan");
+    say!("    {:24}{:>9}{:>9}{:>9}{:>9}", "cart-pole, median in ms", "rollout", "weigh", "mean", "plan")?;
     for (samples, horizon) in [(128, 20), (1024, 50), (8192, 100)] {
         let options = MppiOptions { samples, horizon, temperature: Temperature::Fixed(10.0), ..Default::default() };
         let mut mppi = Mppi::new(engine, CartPole::default(), options.clone())?;
@@ -328,7 +330,7 @@ fn time(engine: &Engine) -> Result<()> {
         }
         let size = format!("{samples} × {horizon}");
         let [rollout, weigh, mean, plan] = stages.map(|mut stage| milliseconds(median(&mut stage)));
-        println!("    {size:24}{rollout:>9}{weigh:>9}{mean:>9}{plan:>9}");
+        say!("    {size:24}{rollout:>9}{weigh:>9}{mean:>9}{plan:>9}")?;
     }
     Ok(())
 }

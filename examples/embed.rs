@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release --example embed`
 
+use std::io::Write;
+
 use gibbs::{Engine, Limits, Model, Mppi, MppiOptions, Real, Stage, Temperature};
 
 /// Position x, y (m), heading (rad) and speed (m/s), with drag; driven by thrust (m/s²) and rudder (rad/m).
@@ -36,6 +38,6 @@ fn main() -> anyhow::Result<()> {
         state = Boat.step(&Stage::new(0, 0.1), state, control); // your boat goes here
     }
     let [x, y, _, speed] = state;
-    println!("{:.2} m from the jetty at {:.2} m/s, on {}", x.hypot(y), speed.abs(), engine.name());
+    writeln!(std::io::stdout(), "{:.2} m from the jetty at {:.2} m/s, on {}", x.hypot(y), speed.abs(), engine.name())?;
     Ok(())
 }

@@ -18,6 +18,8 @@ use gibbs::{
     Process, Proposal, Random, Rows, Sampler, Schedule, Step, Temperature, TrainingOptions, Weighting,
 };
 
+use end::say;
+
 const HORIZON: usize = 40;
 const SAMPLES: usize = 4096;
 const DT: f32 = 0.02;
@@ -36,29 +38,29 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    println!("One update of {HORIZON} forces from {SAMPLES} rows, θ⁺ = x⁺ = u⁺ = Σ w_k (u + ε_k), w = softmax(−S/λ).");
+    say!("One update of {HORIZON} forces from {SAMPLES} rows, θ⁺ = x⁺ = u⁺ = Σ w_k (u + ε_k), w = softmax(−S/λ).")?;
     let mut worst = 0.0_f32;
     for backend in [Backend::Cpu, Backend::Gpu, Backend::Software] {
         let Ok(engine) = Engine::with(EngineOptions { backend, ..Default::default() }) else { continue };
         let columns = [mppi(&engine)?, policy_gradient(&engine)?, diffusion(&engine)?];
-        println!("\n{}", engine.name());
-        println!("{:>4}{:>14}{:>18}{:>14}", "t", "MPPI", "policy gradient", "diffusion");
+        say!("\n{}", engine.name())?;
+        say!("{:>4}{:>14}{:>18}{:>14}", "t", "MPPI", "policy gradient", "diffusion")?;
         for t in (0..HORIZON).step_by(5) {
-            println!("{t:>4}{:>14.7}{:>18.7}{:>14.7}", columns[0][t], columns[1][t], columns[2][t]);
+            say!("{t:>4}{:>14.7}{:>18.7}{:>14.7}", columns[0][t], columns[1][t], columns[2][t])?;
         }
         let apart = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         let most = apart(&columns[0], &columns[1]).max(apart(&columns[0], &columns[2]));
         let moved = columns[0].iter().map(|u| u.abs()).fold(0.0, f32::max);
-        println!("furthest apart: {most:.1e} N, in forces of up to {moved:.1} N");
+        say!("furthest apart: {most:.1e} N, in forces of up to {moved:.1} N")?;
         ensure!(moved > 0.1, "nothing was planned");
         worst = worst.max(most);
     }
-    println!(
+    say!(
         "\nWhy. The gradient of log E e^{{−S/λ}} over rows N(u, σ²) is (Σ w_k u_k − u)/σ².\n\
          MPPI goes to the mean Σ w_k u_k. The natural gradient multiplies by σ², the inverse of Fisher's information of\n\
          N(u, σ²), so that a step of rate 1 is Σ w_k u_k − u. The score of the density smoothed by a level σ is that gradient\n\
          too, and the last step of the reverse process, to σ' = 0, adds σ² times it. All three weigh and average by the same code."
-    );
+    )?;
     ensure!(worst < ROUNDING, "they are {worst:.1e} N apart, more than f32 rounds");
     Ok(())
 }

@@ -7,11 +7,14 @@
 //! (`theta.f32`, one after the other, little-endian), where the episodes of each start (`starts.f32`, as many as `--episodes`
 //! for each policy, four numbers a start), and the mean return of those episodes (`returns.f32`).
 
+#[path = "common/end.rs"]
+mod end;
 #[expect(dead_code, reason = "only one of its tasks is measured")]
 #[path = "policy_search/tasks.rs"]
 mod tasks;
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -22,6 +25,7 @@ use gibbs::{
     Annealed, Backend, Engine, EngineOptions, PolicyGradient, Random, Rows, Start, Step, TrainingOptions, Weighting,
 };
 
+use end::say;
 use tasks::{EvoJax, OfEvoJax};
 
 #[derive(Parser)]
@@ -63,13 +67,16 @@ const RATE: f32 = 0.02;
 const CHECKED: usize = 16;
 const APART: f32 = 0.3;
 
-fn main() -> Result<()> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    end::status(run(&Arguments::parse()))
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
     let engine = Engine::with(EngineOptions { backend: arguments.backend, ..Default::default() })?;
     if let Some(folder) = &arguments.dump {
-        dump(&engine, &arguments, folder)?;
+        dump(&engine, arguments, folder)?;
     }
-    let mut training = training(&engine, tasks::near_hanging, &arguments, arguments.rows, SIGMA)?;
+    let mut training = training(&engine, tasks::near_hanging, arguments, arguments.rows, SIGMA)?;
     for _ in 0..arguments.iterations.div_ceil(5) {
         training.step()?;
     }
@@ -85,8 +92,8 @@ fn main() -> Result<()> {
     let Arguments { rows, episodes, steps, hidden, .. } = arguments;
     let rate = (rows * episodes * steps) as f64 / median.as_secs_f64();
     let (threads, median) = (std::thread::available_parallelism()?, 1e3 * median.as_secs_f64());
-    eprintln!("mean return of the last rows: {mean_return:.2}");
-    println!("gibbs-{},{threads},{rows},{episodes},{steps},{hidden},{median:.4},{rate:.0}", engine.backend());
+    end::complain(format_args!("mean return of the last rows: {mean_return:.2}"));
+    say!("gibbs-{},{threads},{rows},{episodes},{steps},{hidden},{median:.4},{rate:.0}", engine.backend())?;
     Ok(())
 }
 

@@ -29,6 +29,7 @@ use gibbs::{
 };
 
 use car::{Car, DT, HORIZON, START, reward};
+use end::say;
 
 #[derive(Parser)]
 #[command(about = "Plan the published 2-D car around its U-shaped wall by five methods.")]
@@ -124,30 +125,30 @@ fn run(arguments: &Arguments) -> Result<()> {
     let seeds = arguments.seeds.unwrap_or(if arguments.quick { 2 } else { 8 });
     ensure!(seeds > 0, "--seeds must be at least 1");
 
-    println!("{} rollouts × {} updates on {}", setting.samples, setting.levels, setting.engine.name());
-    println!("the demonstration has a mean reward of {:.2}", demonstration::worth(&setting.demo));
+    say!("{} rollouts × {} updates on {}", setting.samples, setting.levels, setting.engine.name())?;
+    say!("the demonstration has a mean reward of {:.2}", demonstration::worth(&setting.demo))?;
     let plain = setting.table("without help: the reward alone", Task::Plain, 1)?;
     let shown =
         setting.table("(a) with a demonstration, as published (MPPI and CEM do without)", Task::Demonstrated, seeds)?;
     let shaped = setting.table("(b) the way that is left as a cost, no demonstration", Task::Shaped, seeds)?;
-    println!(
+    say!(
         "DDPM and DDIM go from level to level at the pace of the noise, which adds up to about ln(σ_L/σ_1) full steps;\n\
          score ascent (MBD) makes a full step at each of the {} levels.",
         setting.levels
-    );
+    )?;
 
     std::fs::create_dir_all(&arguments.out).with_context(|| format!("cannot make {}", arguments.out.display()))?;
     let picture = arguments.out.join("car2d.png");
     let plan = |task| setting.plan(task, Method::Mbd, 0, true);
     draw::anneal(&picture, &setting.demo, &plan(Task::Demonstrated)?, &plan(Task::Shaped)?)?;
-    println!("drew {}", picture.display());
+    say!("drew {}", picture.display())?;
     if let Some(path) = &arguments.save_demo {
         save(path, &setting.plan(Task::Gentle, Method::Mbd, 0, false)?.states)?;
-        println!("wrote {}", path.display());
+        say!("wrote {}", path.display())?;
     }
 
     let [mean_shown, mean_shaped] = [shown.mean(Method::Mbd), shaped.mean(Method::Mbd)];
-    println!("MBD: mean reward {mean_shown:.2} with a demonstration, {mean_shaped:.2} with a shaped cost");
+    say!("MBD: mean reward {mean_shown:.2} with a demonstration, {mean_shaped:.2} with a shaped cost")?;
     if plain.mean(Method::Mbd) > 0.01 {
         bail!("the task is too easy: without help it should be out of reach");
     }
@@ -229,8 +230,8 @@ impl Setting {
 
     /// Runs every method on every seed and prints a row for each seed.
     fn table(&self, title: &str, task: Task, seeds: u64) -> Result<Table> {
-        println!("\n{title}");
-        println!("seed{}", METHODS.map(|(_, name)| format!("{name:>9}")).concat());
+        say!("\n{title}")?;
+        say!("seed{}", METHODS.map(|(_, name)| format!("{name:>9}")).concat())?;
         let mut table = Table { rewards: Vec::new() };
         let mut took = [Duration::ZERO; METHODS.len()];
         for seed in 0..seeds {
@@ -240,12 +241,12 @@ impl Setting {
                 row[i] = reward(&run.states);
                 took[i] += run.took;
             }
-            println!("{seed:>4}{}", row.map(|reward| format!("{reward:>9.2}")).concat());
+            say!("{seed:>4}{}", row.map(|reward| format!("{reward:>9.2}")).concat())?;
             table.rewards.push(row);
         }
-        println!("mean{}", METHODS.map(|(method, _)| format!("{:>9.2}", table.mean(method))).concat());
+        say!("mean{}", METHODS.map(|(method, _)| format!("{:>9.2}", table.mean(method))).concat())?;
         let each = took.map(|took| format!("{:>9.0}", 1e3 * took.as_secs_f64() / seeds as f64));
-        println!("  ms{}", each.concat());
+        say!("  ms{}", each.concat())?;
         Ok(table)
     }
 }

@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
+use image::ImageEncoder;
+use image::codecs::png::PngEncoder;
 use plotters::chart::{ChartContext, MeshStyle};
 use plotters::coord::Shift;
 use plotters::coord::types::RangedCoordf32;
@@ -25,8 +27,10 @@ pub fn picture(path: &Path, size: (u32, u32), draw: impl FnOnce(&Area<'_>) -> Re
         draw(&root)?;
         root.present()?;
     }
-    image::save_buffer(path, &pixels, size.0, size.1, image::ExtendedColorType::Rgb8)
-        .with_context(|| format!("cannot write {}", path.display()))
+    // Encoded first and written at once: what writes to a file as it encodes loses the error of a full disk.
+    let mut png = Vec::new();
+    PngEncoder::new(&mut png).write_image(&pixels, size.0, size.1, image::ExtendedColorType::Rgb8)?;
+    std::fs::write(path, png).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Axes in ink, labels in the same, lines only at their numbers.

@@ -1,15 +1,80 @@
-//! How the examples end: with status 0, or with 1 and one line that says why.
+//! How the examples speak and how they end: every line goes through [`say!`], and the status is 0, or 1 with one line that says
+//! why.
+//!
+//! `println!` panics if nobody reads what it prints (`navigate | true`) or the disk is full. Here that is an error like any
+//! other.
 
+use std::fmt;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+
+/// `println!` that returns an error instead of panicking.
+macro_rules! say {
+    ($($argument:tt)*) => {
+        $crate::end::line(format_args!($($argument)*))
+    };
+}
+pub(crate) use say;
+
+/// Writes a line to standard output.
+///
+/// # Errors
+///
+/// If it cannot be written, because the reader is gone or the disk is full.
+pub fn line(text: fmt::Arguments<'_>) -> Result<()> {
+    line_to(&mut io::stdout().lock(), text)
+}
+
+fn line_to(out: &mut impl Write, text: fmt::Arguments<'_>) -> Result<()> {
+    // A line may stay in the buffer; a flush here makes its error one of this line and not of the end of the process, where
+    // nobody would see it.
+    writeln!(out, "{text}").and_then(|()| out.flush()).context("cannot write to standard output")
+}
 
 pub fn status(result: Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error:#}");
+            complain(format_args!("{error:#}"));
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes a line to standard error, if that is possible: there is nowhere to report that it is not.
+pub fn complain(text: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes some bytes and then fails.
+    struct Closing(usize, io::ErrorKind);
+
+    impl Write for Closing {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let taken = bytes.len().min(self.0);
+            self.0 -= taken;
+            if taken == 0 { Err(self.1.into()) } else { Ok(taken) }
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            if self.0 == 0 { Err(self.1.into()) } else { Ok(()) }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_an_error_of_one_line() {
+        for kind in [io::ErrorKind::BrokenPipe, io::ErrorKind::StorageFull] {
+            for taken in [0, 3, 9] {
+                let error = line_to(&mut Closing(taken, kind), format_args!("12345678")).unwrap_err();
+                let text = format!("{error:#}");
+                assert!(text.starts_with("cannot write to standard output: ") && !text.contains('\n'), "{text}");
+            }
+            line_to(&mut Closing(10, kind), format_args!("12345678")).unwrap();
         }
     }
 }

@@ -27,6 +27,7 @@ use gibbs::{
 };
 
 use data::DataSet;
+use end::say;
 
 #[derive(Parser)]
 #[command(about = "Draw new samples from data sets by the ideal denoiser, unguided and guided.")]
@@ -74,9 +75,9 @@ fn run(arguments: &Arguments) -> Result<()> {
     let engine = Engine::with(EngineOptions { backend: arguments.backend, timeout, ..Default::default() })?;
     let (rows, chains) = if arguments.quick { (1000, 500) } else { (arguments.rows, arguments.chains) };
     ensure!(chains >= 500, "--chains must be at least 500: fewer do not tell guided samples from others");
-    println!("{rows} rows, {chains} chains, {} levels, on {}", arguments.levels, engine.name());
-    println!("mean reward of the data and of the samples, and what it should be when guided by e^(R/λ)\n");
-    println!("{:>8} {:>9} {:>9} {:>11} {:>9} {:>9}", "", "data", "unguided", "should be", "guided", "copies");
+    say!("{rows} rows, {chains} chains, {} levels, on {}", arguments.levels, engine.name())?;
+    say!("mean reward of the data and of the samples, and what it should be when guided by e^(R/λ)\n")?;
+    say!("{:>8} {:>9} {:>9} {:>11} {:>9} {:>9}", "", "data", "unguided", "should be", "guided", "copies")?;
     let mut all = Vec::new();
     for data in [data::spiral(rows, arguments.seed), data::spots(rows, arguments.seed)] {
         all.push(denoise(&engine, arguments, chains, data)?);
@@ -84,7 +85,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     std::fs::create_dir_all(&arguments.out).with_context(|| format!("cannot make {}", arguments.out.display()))?;
     let picture = arguments.out.join("denoise.png");
     draw::samples(&picture, &all)?;
-    println!("\ndrew {}", picture.display());
+    say!("\ndrew {}", picture.display())?;
     all.into_iter().find_map(|drawn| drawn.failure).map_or(Ok(()), Err)
 }
 
@@ -117,7 +118,7 @@ fn denoise(engine: &Engine, arguments: &Arguments, chains: usize, data: DataSet)
     let expected = weighted / weights.iter().sum::<f64>();
     let copies = copies(&data, &unguided) + copies(&data, &guided);
     let [own, found, led] = [of(&data.rows), of(&unguided), of(&guided)];
-    println!("{:>8} {own:>9.3} {found:>9.3} {expected:>11.3} {led:>9.3} {copies:>9}", data.name);
+    say!("{:>8} {own:>9.3} {found:>9.3} {expected:>11.3} {led:>9.3} {copies:>9}", data.name)?;
 
     let failure = judge(&data, chains, [own, found, expected, led], copies).err();
     Ok(Drawn { data, unguided, guided, failure })

@@ -24,6 +24,7 @@ use gibbs::{
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use end::say;
 use energies::{Mixture, MuellerBrown, Own, Ring};
 
 #[derive(Parser)]
@@ -96,10 +97,10 @@ fn run(arguments: &Arguments) -> Result<()> {
     let engine = Engine::with(EngineOptions { backend: arguments.backend, timeout, ..Default::default() })?;
     std::fs::create_dir_all(&arguments.out).with_context(|| format!("cannot make {}", arguments.out.display()))?;
     let counts: &[usize] = if arguments.quick { &[4, 16, 64] } else { &[4, 16, 64, 256, 1024] };
-    println!("{} chains, {} levels, on {}", arguments.chains, arguments.levels, engine.name());
-    println!("sliced Wasserstein distance to exact samples, by the rows K of a level:\n");
+    say!("{} chains, {} levels, on {}", arguments.chains, arguments.levels, engine.name())?;
+    say!("sliced Wasserstein distance to exact samples, by the rows K of a level:\n")?;
     let columns: String = counts.iter().map(|count| format!("{:>9}", format!("K = {count}"))).collect();
-    println!("{:>14}{columns}{:>9}{:>9}", "", "chance", "s");
+    say!("{:>14}{columns}{:>9}{:>9}", "", "chance", "s")?;
     let names = if arguments.energy.is_empty() { Name::value_variants() } else { &arguments.energy };
     let mut all = Vec::new();
     for name in names {
@@ -113,7 +114,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     }
     let picture = arguments.out.join("density.png");
     draw::densities(&picture, &all)?;
-    println!("\ndrew {}", picture.display());
+    say!("\ndrew {}", picture.display())?;
     match all.into_iter().find_map(|sampled| sampled.failure) {
         Some(failure) => bail!(failure),
         None => Ok(()),
@@ -155,7 +156,7 @@ impl Sample<'_> {
         }
         let took = clock.elapsed().as_secs_f64();
         let row: String = distances.iter().map(|distance| format!("{distance:>9.4}")).collect();
-        println!("{title:>14}{row}{chance:>9.4}{took:>9.1}");
+        say!("{title:>14}{row}{chance:>9.4}{took:>9.1}")?;
         // What chance leaves between two sets of exact samples may be left here, too.
         let falls = distances.windows(2).all(|pair| pair[1] < pair[0] + chance);
         let (first, last) = (distances[0], distances[distances.len() - 1]);

@@ -1,13 +1,15 @@
 //! The closed loop: plan, move, look, until the robot is there or will not get there.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use gibbs::{Engine, EngineOptions, Grid, Mppi, MppiOptions, Stage, Temperature, WithCost};
+use anyhow::{Result, bail, ensure};
+use gibbs::{Engine, EngineOptions, Mppi, MppiOptions, Stage, Temperature, WithCost};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::Task;
 use crate::draw::{Picture, Sampled};
+use crate::fields::Fields;
 use crate::maneuver::{self, wrapped};
 use crate::record::{self, Row};
 use crate::robot::{self, NavigateCost, Robot};
@@ -54,10 +56,12 @@ struct Run {
 /// Runs the closed loop, writes what there is to write, and tells the outcome.
 pub fn drive<D: Robot>(task: &Task, robot: D) -> Result<String> {
     let args = task.args;
-    std::fs::create_dir_all(&args.out).with_context(|| format!("cannot create the folder {}", args.out.display()))?;
     let engine = Engine::with(EngineOptions { backend: args.backend, ..Default::default() })?;
     log::info!("{}: {}", engine.name(), engine.reason());
-    let (distance, cost_to_go) = (task.clearance.field()?, task.cost_to_go.field()?);
+    let position = [task.start[0].into(), task.start[1].into()];
+    let steps = args.horizon.max(maneuver::FORESIGHT);
+    let reach = f64::from(robot::SPEED * DT) * steps as f64 + args.radius;
+    let fields = RefCell::new(Fields::new(task.map, &task.clearance, &task.cost_to_go, position, reach)?);
     let planner = |pace: f32| {
         let cost = NavigateCost {
             radius: args.radius as f32,
@@ -74,15 +78,15 @@ pub fn drive<D: Robot>(task: &Task, robot: D) -> Result<String> {
             limits: Some(robot.limits(pace)),
             seed: args.seed,
             params: NavigateCost::params(task.target()).to_vec(),
-            fields: vec![distance.clone(), cost_to_go.clone()],
+            fields: fields.borrow().grids().to_vec(),
             ..Default::default()
         };
         Ok(Mppi::new(&engine, robot.with_cost(cost), options)?)
     };
 
-    let run = closed_loop(task, robot, &cost_to_go, planner)?;
-    record::write(&args.out.join("navigate.csv"), &run.rows, DT)?;
-    draw(task, &run, Picture::new(task.map, &task.cost_to_go, &cost_to_go))?;
+    let run = closed_loop(task, robot, &fields, planner)?;
+    record::write(&args.out.join("navigate.csv"), &run.rows, DT, task.frame)?;
+    draw(task, &run, Picture::new(task.map, &task.cost_to_go))?;
 
     let mut times: Vec<Duration> = run.rows.iter().map(|row| row.plan_time).collect();
     times.sort();
@@ -115,7 +119,7 @@ pub type Planner<D> = Mppi<3, 2, WithCost<D, NavigateCost>>;
 fn closed_loop<D: Robot>(
     task: &Task,
     robot: D,
-    cost_to_go: &Grid,
+    fields: &RefCell<Fields>,
     planner: impl Fn(f32) -> Result<Planner<D>>,
 ) -> Result<Run> {
     let (args, goal) = (task.args, task.target());
@@ -157,7 +161,7 @@ fn closed_loop<D: Robot>(
             (best, best_step) = (to_go, step);
         }
         if step - best_step >= PATIENCE {
-            let [x, y, _] = state;
+            let [x, y] = task.frame.to_world(place(state));
             run.failure = Some(format!("the robot is stuck at ({x:.2}, {y:.2}), {to_go:.2} m from the goal"));
             break;
         }
@@ -173,13 +177,18 @@ fn closed_loop<D: Robot>(
             (mppi, creeping) = (planner(1.0)?, None);
         }
 
+        if fields.borrow_mut().follow(place(state))? {
+            for (index, grid) in fields.borrow().grids().iter().enumerate() {
+                mppi.set_field(index, grid.clone())?;
+            }
+        }
         let plan = mppi.plan(&state)?;
         let (mut controls, plan_cost) = (plan.controls()[0], plan.cost());
         let (effective_samples, plan_time) = (plan.effective_samples(), plan.timing().total);
         if args.frames > 0 || step.is_multiple_of(10) {
             run.fans.push(Fan { step, samples: fan(&mut mppi)? });
         }
-        let maneuver = maneuver::better(&mppi, cost_to_go, goal, state)?;
+        let maneuver = maneuver::better(&mppi, &fields.borrow().grids()[1], goal, state)?;
         if let Some(maneuver) = &maneuver {
             mppi.set_controls(maneuver)?;
             controls = maneuver[0];

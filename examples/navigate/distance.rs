@@ -1,12 +1,9 @@
-//! The two fields that a robot navigates by: the distance to the nearest obstacle, and the cost to go.
+//! The two quantities that a robot navigates by: the distance to the nearest obstacle, and the cost to go.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use indicatif::ProgressBar;
+use rayon::prelude::*;
 
-use anyhow::Result;
-use gibbs::Grid;
-
-use crate::map::{Cell, Map};
+use crate::map::{Bounds, Cell, Map};
 
 /// For every cell of a grid, the index of the nearest marked cell, centre to centre, exactly; `None` if none is marked.
 ///
@@ -16,87 +13,160 @@ pub fn nearest(marked: &[bool], width: usize, height: usize) -> Option<Vec<usize
     if !marked.contains(&true) {
         return None;
     }
-    // Down and up each column: the row of the nearest mark in it, and how far that is.
-    let far = (width + height) as i64;
-    let mut row_of = vec![0; width * height];
-    let mut gap = vec![far; width * height];
-    for i in 0..width {
-        let mut last = None;
-        for j in (0..height).chain((0..height).rev()) {
-            let at = j * width + i;
-            if marked[at] {
-                last = Some(j);
-            }
-            if let Some(row) = last
-                && (j.abs_diff(row) as i64) < gap[at]
-            {
-                (row_of[at], gap[at]) = (row, j.abs_diff(row) as i64);
-            }
-        }
-    }
-    let mut result = vec![0; width * height];
-    let mut envelope: Vec<(usize, i64)> = Vec::with_capacity(width);
+    // Up and down all columns at once: the row of the nearest mark in each, if there is one.
+    const NONE: u32 = u32::MAX;
+    let mut row_of = vec![NONE; width * height];
     for j in 0..height {
-        let gap = &gap[j * width..][..width];
-        let square = |x: i64, i: usize| (x - i as i64).pow(2) + gap[i].pow(2);
-        envelope.clear();
+        let (below, here) = row_of.split_at_mut(j * width);
         for i in 0..width {
-            while let Some(&(last, from)) = envelope.last()
-                && square(from, last) > square(from, i)
-            {
-                envelope.pop();
-            }
-            let from = envelope.last().map_or(0, |&(last, _)| {
-                let (a, b) = (last as i64, i as i64);
-                // The first whole x at which column b is nearer than column a.
-                1 + (b * b - a * a + gap[i].pow(2) - gap[last].pow(2)).div_euclid(2 * (b - a))
-            });
-            if from < width as i64 {
-                envelope.push((i, from));
-            }
-        }
-        let mut right = width as i64;
-        for &(i, from) in envelope.iter().rev() {
-            for x in from..right {
-                result[j * width + x as usize] = row_of[j * width + i] * width + i;
-            }
-            right = from;
+            here[i] = match (marked[j * width + i], j) {
+                (true, _) => j as u32,
+                (false, 0) => NONE,
+                (false, _) => below[(j - 1) * width + i],
+            };
         }
     }
+    for j in (0..height.saturating_sub(1)).rev() {
+        let (here, above) = row_of[j * width..].split_at_mut(width);
+        for i in 0..width {
+            if above[i] != NONE && (here[i] == NONE || above[i].abs_diff(j as u32) < (j as u32).abs_diff(here[i])) {
+                here[i] = above[i];
+            }
+        }
+    }
+    let far = (width + height) as i64;
+    let mut result = vec![0; width * height];
+    let rows = result.par_chunks_mut(width).zip(row_of.par_chunks(width)).enumerate();
+    rows.for_each_init(
+        || (Vec::with_capacity(width), Vec::with_capacity(width)),
+        |(gap, envelope): &mut (Vec<i64>, Vec<(usize, i64)>), (j, (result, row_of))| {
+            gap.clear();
+            gap.extend(row_of.iter().map(|&row| if row == NONE { far } else { i64::from(row.abs_diff(j as u32)) }));
+            let square = |x: i64, i: usize| (x - i as i64).pow(2) + gap[i].pow(2);
+            envelope.clear();
+            for i in 0..width {
+                while let Some(&(last, from)) = envelope.last()
+                    && square(from, last) > square(from, i)
+                {
+                    envelope.pop();
+                }
+                let from = envelope.last().map_or(0, |&(last, _)| {
+                    let (a, b) = (last as i64, i as i64);
+                    // The first whole x at which column b is nearer than column a.
+                    1 + (b * b - a * a + gap[i].pow(2) - gap[last].pow(2)).div_euclid(2 * (b - a))
+                });
+                if from < width as i64 {
+                    envelope.push((i, from));
+                }
+            }
+            let mut right = width;
+            for &(i, from) in envelope.iter().rev() {
+                result[from as usize..right].fill(row_of[i] as usize * width + i);
+                right = from as usize;
+            }
+        },
+    );
     Some(result)
 }
 
 /// How far a point is from everything that a robot may not touch: occupied cells, unknown cells, the end of the map.
 pub struct Clearance<'a> {
     map: &'a Map,
-    /// From the centre of each cell to the nearest edge of a blocked cell (in cells); 0 in blocked ones.
-    centre: Vec<f64>,
+    /// From the centre of each cell to the nearest edge of a blocked cell: the square of the distance in half cells, which is
+    /// a whole number; 0 in blocked ones.
+    squares: Vec<u32>,
+}
+
+/// The distance (in metres) from a point to the nearest edge of a blocked cell or the end of the map, or `limit` if that is
+/// less. It looks no farther than `limit`, and needs no [`Clearance`].
+pub fn clearance_up_to(map: &Map, point: [f64; 2], limit: f64) -> f64 {
+    let [px, py] = map.to_cells(point);
+    let [w, h] = [map.width as f64, map.height as f64];
+    let reach = limit / map.resolution;
+    let mut best = reach.min(px).min(w - px).min(py).min(h - py).max(0.0).powi(2);
+    let range =
+        |p: f64, size: f64| (p - reach).floor().clamp(0.0, size) as usize..(p + reach).ceil().clamp(0.0, size) as usize;
+    for j in range(py, h) {
+        for i in range(px, w) {
+            if map.cells[j * map.width + i] != Cell::Free {
+                best = best.min(gap(px, i as i64).powi(2) + gap(py, j as i64).powi(2));
+            }
+        }
+    }
+    best.sqrt() * map.resolution
+}
+
+/// How far a coordinate is from cell `low`, which ends at `low + 1` (in cells).
+fn gap(p: f64, low: i64) -> f64 {
+    (low as f64 - p).max(p - (low + 1) as f64).max(0.0)
+}
+
+/// The squares of [`Clearance`] for one row, from the distance of each cell's centre to the nearest edge of a blocked cell in
+/// its column (in half cells; 0 in a blocked one).
+///
+/// Seen from another column, a blocked cell is as near as the side of its column that faces the viewer. Sides are at even
+/// positions and centres at odd ones. So the sides, each with the lesser distance of the columns that it parts, are the
+/// parabolas of a lower envelope, and a cell's own column is compared with it at the end. Beyond the map all is blocked.
+fn row_of_squares(gaps: &[u16], squares: &mut [u32], envelope: &mut Vec<(i64, i64, usize)>) {
+    let width = gaps.len();
+    let side = |k: usize| match (k.checked_sub(1), gaps.get(k)) {
+        (Some(left), Some(right)) => i64::from(gaps[left].min(*right)).pow(2),
+        _ => 0,
+    };
+    let at = |x: usize, &(middle, height, _): &(i64, i64, usize)| (2 * x as i64 + 1 - middle).pow(2) + height;
+    // The middle and the height of each parabola, and the first cell for which it is the lowest.
+    envelope.clear();
+    for k in 0..=width {
+        let (middle, height) = (2 * k as i64, side(k));
+        while let Some(last) = envelope.last()
+            && at(last.2, last) > at(last.2, &(middle, height, 0))
+        {
+            envelope.pop();
+        }
+        let from = envelope.last().map_or(0, |&(before, other, _)| {
+            // The last position at which the one before is no higher, and the first centre beyond it.
+            let same = (middle * middle - before * before + height - other).div_euclid(2 * (middle - before));
+            (same + 1).div_euclid(2)
+        });
+        if from < width as i64 {
+            envelope.push((middle, height, from as usize));
+        }
+    }
+    let mut right = width;
+    for parabola in envelope.iter().rev() {
+        for x in parabola.2..right {
+            squares[x] = at(x, parabola).min(i64::from(gaps[x]).pow(2)) as u32;
+        }
+        right = parabola.2;
+    }
 }
 
 impl<'a> Clearance<'a> {
     /// Distances in `map`, exact to rounding: cells are squares here, not points.
     pub fn new(map: &'a Map) -> Self {
-        // On a lattice of half the spacing, with a ring of blocked cells around it, every corner and every middle of an edge
-        // has a point of its own, and the point of a blocked square nearest to a cell's centre is always one of them.
-        let (w, h) = (2 * map.width + 5, 2 * map.height + 5);
-        let mut marked = vec![false; w * h];
-        for j in 0..map.height + 2 {
-            for i in 0..map.width + 2 {
-                let inside = (1..=map.width).contains(&i) && (1..=map.height).contains(&j);
-                if !inside || map.cells[(j - 1) * map.width + i - 1] != Cell::Free {
-                    for y in 2 * j..=2 * j + 2 {
-                        marked[y * w + 2 * i..][..3].fill(true);
-                    }
-                }
+        let width = map.width;
+        // Up and down all columns at once. The next edge is half a cell away beside a blocked cell, or else a cell farther.
+        let farther = |gap: u16| gap.saturating_add(1 + u16::from(gap != 0));
+        let mut gaps = vec![0_u16; map.cells.len()];
+        let beyond = vec![0; width];
+        for j in 0..map.height {
+            let (below, here) = gaps.split_at_mut(j * width);
+            let below = if j == 0 { &beyond } else { &below[(j - 1) * width..] };
+            for ((gap, below), cell) in here.iter_mut().zip(below).zip(&map.cells[j * width..][..width]) {
+                *gap = if *cell == Cell::Free { farther(*below) } else { 0 };
             }
         }
-        let nearest = nearest(&marked, w, h).unwrap_or_default();
-        let centre = (0..map.width * map.height).map(|at| {
-            let (x, y) = (2 * (at % map.width) + 3, 2 * (at / map.width) + 3);
-            let mark = nearest[y * w + x];
-            (x.abs_diff(mark % w) as f64).hypot(y.abs_diff(mark / w) as f64) / 2.0
-        });
-        Self { map, centre: centre.collect() }
+        for j in (0..map.height).rev() {
+            let (here, above) = gaps[j * width..].split_at_mut(width);
+            let above = if above.is_empty() { &beyond } else { &above[..width] };
+            here.iter_mut().zip(above).for_each(|(gap, above)| *gap = (*gap).min(farther(*above)));
+        }
+        let mut squares = vec![0; map.cells.len()];
+        squares
+            .par_chunks_mut(width)
+            .zip(gaps.par_chunks(width))
+            .for_each_init(Vec::new, |envelope, (squares, gaps)| row_of_squares(gaps, squares, envelope));
+        Self { map, squares }
     }
 
     /// The exact distance (in metres) from a point of the world to the nearest edge of a blocked cell; 0 in one, and 0
@@ -111,7 +181,7 @@ impl<'a> Clearance<'a> {
         }
         // The point is within √½ of its cell's centre, so the square it is looking for is between d and d + √2 from that
         // centre, and the square's own centre is another √½ away at most: a thin ring.
-        let d = self.centre[cell];
+        let d = f64::from(self.squares[cell]).sqrt() / 2.0;
         let outer = d + 1.5 * std::f64::consts::SQRT_2;
         let border = px.min(w as f64 - px).min(py).min(h as f64 - py);
         let mut best = border * border;
@@ -121,7 +191,6 @@ impl<'a> Clearance<'a> {
             for dx in (-outer..=-inner).chain(inner.max(1 - inner)..=outer) {
                 let (i, j) = (ci + dx, cj + dy);
                 if (0..w).contains(&i) && (0..h).contains(&j) && self.map.cells[(j * w + i) as usize] != Cell::Free {
-                    let gap = |p: f64, low: i64| (low as f64 - p).max(p - (low + 1) as f64).max(0.0);
                     best = best.min(gap(px, i).powi(2) + gap(py, j).powi(2));
                 }
             }
@@ -131,12 +200,7 @@ impl<'a> Clearance<'a> {
 
     /// The distance from a cell's centre (in metres).
     pub fn of_cell(&self, cell: usize) -> f64 {
-        self.centre[cell] * self.map.resolution
-    }
-
-    /// The distances as a field for a model; 0 beyond the map.
-    pub fn field(&self) -> Result<Grid> {
-        field(self.map, (0..self.centre.len()).map(|cell| self.of_cell(cell) as f32).collect(), 0.0)
+        f64::from(self.squares[cell]).sqrt() / 2.0 * self.map.resolution
     }
 }
 
@@ -167,81 +231,238 @@ impl Comfort {
 pub struct CostToGo<'a> {
     map: &'a Map,
     /// From the centre of each cell (in metres); infinite where the goal cannot be reached from.
-    open: Vec<f64>,
-    /// The same, carried on into closed cells so that it rises away from the nearest open one.
-    extended: Vec<f64>,
+    open: Vec<f32>,
+    /// The largest finite value (in metres).
+    most: f64,
 }
 
-/// How steeply the extended field rises where the robot may not be (in metres a metre).
+/// How steeply the field rises where the robot may not be (in metres a metre).
 const RISE: f64 = 3.0;
+/// Buckets of the front in a cell's width.
+const BUCKETS: f64 = 2.0;
+/// A march that need not show all ways shows those that are up to this much longer than the shortest (in metres).
+const DETOUR: f64 = 10.0;
+/// So many cells along each axis become one to find out how long the shortest way is at most.
+const COARSE: usize = 4;
+
+/// What a metre of way counts by the square of the clearance in half cells; infinite where the robot does not fit.
+struct Slowness {
+    comfort: Comfort,
+    resolution: f64,
+    /// From here on a metre counts as one.
+    far: f64,
+    table: Vec<f32>,
+}
+
+impl Slowness {
+    fn new(comfort: Comfort, resolution: f64) -> Self {
+        let far = (2.0 * (comfort.radius + comfort.margin) / resolution).powi(2).ceil();
+        let mut slowness = Self { comfort, resolution, far, table: Vec::new() };
+        // No more than a cache holds.
+        slowness.table = (0..far.min(65_536.0) as u32).map(|square| slowness.compute(square)).collect();
+        slowness
+    }
+
+    fn compute(&self, square: u32) -> f32 {
+        let clearance = f64::from(square).sqrt() / 2.0 * self.resolution;
+        self.comfort.slowness(clearance).map_or(f32::INFINITY, |slowness| slowness as f32)
+    }
+
+    fn at(&self, square: u32) -> f32 {
+        match self.table.get(square as usize) {
+            Some(slowness) => *slowness,
+            None if f64::from(square) >= self.far => 1.0,
+            None => self.compute(square),
+        }
+    }
+}
+
+/// A march that leads from the goal no farther than a robot at some point needs it.
+#[derive(Debug, Clone, Copy)]
+struct Limit {
+    /// Where the robot is, in cells of the map.
+    from: [f64; 2],
+    /// No way over a cell matters that is longer than this (in metres), even if it leads straight on to the robot from there.
+    longest: f64,
+}
 
 impl<'a> CostToGo<'a> {
-    /// Fast marching [Sethian 1996], first order, from `goal`; `None` if the robot does not fit there.
-    pub fn new(map: &'a Map, clearance: &Clearance, comfort: Comfort, goal: [f64; 2]) -> Option<Self> {
+    /// The cost to go from every cell; `None` if the robot does not fit at the goal.
+    pub fn new(
+        map: &'a Map,
+        clearance: &Clearance,
+        comfort: Comfort,
+        goal: [f64; 2],
+        bar: &ProgressBar,
+    ) -> Option<Self> {
+        Self::march(map, &clearance.squares, clearance.at(goal), comfort, goal, None, bar)
+    }
+
+    /// The cost to go from `start` and from wherever a robot gets on a way from there that is not much longer than the
+    /// shortest; elsewhere it may be infinite. `None` if there is no way.
+    ///
+    /// Most of a large map is often of no use, and then it is faster than [`new`](Self::new).
+    pub fn between(
+        map: &'a Map,
+        clearance: &Clearance,
+        comfort: Comfort,
+        goal: [f64; 2],
+        start: [f64; 2],
+        bar: &ProgressBar,
+    ) -> Option<Self> {
+        let (room, from) = (clearance.at(goal), map.to_cells(start));
+        // On a coarse map, each cell as near an obstacle as the nearest of those that it stands for, ways only become longer.
+        let coarse = Map {
+            width: map.width / COARSE,
+            height: map.height / COARSE,
+            resolution: map.resolution * COARSE as f64,
+            cells: Vec::new(),
+            ..*map
+        };
+        let mut squares = vec![0; coarse.width * coarse.height];
+        if !squares.is_empty() {
+            squares.par_chunks_mut(coarse.width).enumerate().for_each(|(j, row)| {
+                for (i, square) in row.iter_mut().enumerate() {
+                    let rows = (0..COARSE).map(|y| (j * COARSE + y) * map.width + i * COARSE);
+                    let least = rows.filter_map(|at| clearance.squares[at..][..COARSE].iter().min()).min();
+                    *square = least.map_or(0, |least| least / (COARSE * COARSE) as u32);
+                }
+            });
+            let longest = CostToGo::march(&coarse, &squares, room, comfort, goal, None, bar)?.from(start);
+            let limit = longest.map(|longest| Limit { from, longest: longest + DETOUR });
+            drop(squares);
+            let found = Self::march(map, &clearance.squares, room, comfort, goal, limit, bar)?;
+            if limit.is_none() || found.from(start).is_some() {
+                return Some(found).filter(|found| found.from(start).is_some());
+            }
+        }
+        Self::new(map, clearance, comfort, goal, bar).filter(|found| found.from(start).is_some())
+    }
+
+    /// Fast marching [Sethian 1996], first order, from `goal`, which is `room` metres from the nearest obstacle; `None` if the
+    /// robot does not fit there. `squares` are those of [`Clearance`].
+    ///
+    /// The front is kept in buckets half a cell wide [Yatziv, Bartesaghi & Sapiro 2006], which takes linear time. A cell that is
+    /// improved after it was looked at is looked at again, so that the order within a bucket does not matter.
+    fn march(
+        map: &'a Map,
+        squares: &[u32],
+        room: f64,
+        comfort: Comfort,
+        goal: [f64; 2],
+        limit: Option<Limit>,
+        bar: &ProgressBar,
+    ) -> Option<Self> {
         let (w, h, resolution) = (map.width, map.height, map.resolution);
-        let count = w * h;
-        let slowness: Vec<_> = (0..count).map(|cell| comfort.slowness(clearance.of_cell(cell))).collect();
-        let mut open = vec![f64::INFINITY; count];
-        // Numbers that are not negative stand in the order of their bit patterns, and those have a total order.
-        let mut heap = BinaryHeap::new();
+        let slowness = Slowness::new(comfort, resolution);
+        let mut way = Self { map, open: vec![f32::INFINITY; w * h], most: 0.0 };
 
         // Around the goal the distance is known: that spares the front its worst errors, which it makes where it is most
         // curved. The disc must be one where every metre counts as one; the cells next to the goal start in any case, unless a wall is between.
         let goal_cell = map.to_cells(goal);
-        let room = clearance.at(goal);
         if room < comfort.radius {
             return None;
         }
         let disc =
             ((room - comfort.radius - comfort.margin) / resolution - 1.0).min(20.0).max((room / resolution).min(1.5));
+        // The front is never wider than the disc or the longest step of a cell.
+        let widest = disc.max(1.0) * (1.0 + comfort.weight) * BUCKETS;
+        let mut buckets = vec![Vec::new(); (widest as usize + 3).next_power_of_two()];
+        let mask = buckets.len() - 1;
+        let bucket_of = |time: f32| (f64::from(time) / resolution * BUCKETS) as usize;
+        let mut waiting = 0_usize;
         let reach = disc.ceil() as usize;
         let (gi, gj) = (goal_cell[0] as usize, goal_cell[1] as usize);
         for j in gj.saturating_sub(reach)..(gj + reach + 1).min(h) {
             for i in gi.saturating_sub(reach)..(gi + reach + 1).min(w) {
                 let d = (i as f64 + 0.5 - goal_cell[0]).hypot(j as f64 + 0.5 - goal_cell[1]);
-                if let (true, Some(slow)) = (d <= disc, slowness[j * w + i]) {
-                    open[j * w + i] = d * resolution * slow;
-                    heap.push((Reverse(open[j * w + i].to_bits()), j * w + i));
+                let slow = slowness.at(squares[j * w + i]);
+                if d <= disc && slow.is_finite() {
+                    let time = (d * resolution * f64::from(slow)) as f32;
+                    way.open[j * w + i] = time;
+                    buckets[bucket_of(time) & mask].push((i as u32, j as u32, time));
+                    waiting += 1;
                 }
             }
         }
 
-        while let Some((Reverse(time), cell)) = heap.pop() {
-            if time != open[cell].to_bits() {
-                continue; // Found sooner in the meantime.
-            }
-            for next in neighbours(cell, w, h).into_iter().flatten() {
-                let Some(slow) = slowness[next] else { continue };
-                let least = |a: Option<usize>, b: Option<usize>| {
-                    let at = |cell: Option<usize>| cell.map_or(f64::INFINITY, |cell| open[cell]);
-                    at(a).min(at(b))
-                };
-                let [left, right, below, above] = neighbours(next, w, h);
-                let (a, b) = (least(left, right), least(below, above));
-                let step = slow * resolution;
-                // |∇T| = slowness, by upwind differences along both axes, or along the nearer one alone.
-                let time = if (a - b).abs() < step {
-                    0.5 * (a + b + (2.0 * step * step - (a - b).powi(2)).sqrt())
-                } else {
-                    a.min(b) + step
-                };
-                if time < open[next] {
-                    open[next] = time;
-                    heap.push((Reverse(time.to_bits()), next));
+        let useless = |i: usize, j: usize, time: f32| {
+            limit.is_some_and(|Limit { from: [x, y], longest }| {
+                let straight = (i as f64 + 0.5 - x).hypot(j as f64 + 0.5 - y) * resolution;
+                f64::from(time) + straight > longest
+            })
+        };
+        let mut now = 0;
+        let mut bucket = Vec::new();
+        while waiting > 0 {
+            std::mem::swap(&mut bucket, &mut buckets[now & mask]);
+            while !bucket.is_empty() {
+                waiting -= bucket.len();
+                for (i, j, time) in bucket.drain(..) {
+                    let (i, j) = (i as usize, j as usize);
+                    let cell = j * w + i;
+                    // Found sooner in the meantime, or of no use.
+                    if time != way.open[cell] || useless(i, j, time) {
+                        continue;
+                    }
+                    let mut visit = |i: usize, j: usize| {
+                        if let Some(found) = way.improve(i, j, time, squares, &slowness) {
+                            // A rounding below the front counts as on it.
+                            buckets[bucket_of(found).max(now) & mask].push((i as u32, j as u32, found));
+                            waiting += 1;
+                        }
+                    };
+                    if i > 0 {
+                        visit(i - 1, j);
+                    }
+                    if i + 1 < w {
+                        visit(i + 1, j);
+                    }
+                    if j > 0 {
+                        visit(i, j - 1);
+                    }
+                    if j + 1 < h {
+                        visit(i, j + 1);
+                    }
                 }
+                std::mem::swap(&mut bucket, &mut buckets[now & mask]);
+            }
+            now += 1;
+            if now.is_multiple_of(64) {
+                bar.set_message(format!("the way to the goal: {:.0} m", now as f64 / BUCKETS * resolution));
             }
         }
+        way.most = way.open.par_iter().copied().filter(|cost| cost.is_finite()).reduce(|| 0.0, f32::max).into();
+        Some(way)
+    }
 
-        // A closed cell takes the value of the nearest open one and adds a rise. Going by the nearest, not by the cheapest,
-        // keeps what lies beyond a wall from shining through it.
-        let reached: Vec<_> = open.iter().map(|t| t.is_finite()).collect();
-        let nearest = nearest(&reached, w, h)?;
-        let extended = nearest.iter().enumerate().map(|(cell, &from)| {
-            let gap = ((cell % w).abs_diff(from % w) as f64).hypot((cell / w).abs_diff(from / w) as f64);
-            open[from] + RISE * gap * resolution
-        });
-        let extended = extended.collect();
-        Some(Self { map, open, extended })
+    /// Lowers a cell's cost by what its neighbours have, if that is less, and returns it. `front` is the cost of a neighbour
+    /// that has changed.
+    fn improve(&mut self, i: usize, j: usize, front: f32, squares: &[u32], slowness: &Slowness) -> Option<f32> {
+        let (w, h) = (self.map.width, self.map.height);
+        let cell = j * w + i;
+        // A cell never becomes cheaper than the neighbour that it is reached from.
+        if self.open[cell] <= front {
+            return None;
+        }
+        let slow = slowness.at(squares[cell]);
+        if slow.is_infinite() {
+            return None;
+        }
+        let at = |inside: bool, cell: usize| if inside { self.open[cell] } else { f32::INFINITY };
+        let a = f64::from(at(i > 0, cell.wrapping_sub(1)).min(at(i + 1 < w, cell + 1)));
+        let b = f64::from(at(j > 0, cell.wrapping_sub(w)).min(at(j + 1 < h, cell + w)));
+        let step = f64::from(slow) * self.map.resolution;
+        // |∇T| = slowness, by upwind differences along both axes, or along the nearer one alone.
+        let time = if (a - b).abs() < step {
+            0.5 * (a + b + (2.0 * step * step - (a - b).powi(2)).sqrt())
+        } else {
+            a.min(b) + step
+        } as f32;
+        (time < self.open[cell]).then(|| {
+            self.open[cell] = time;
+            time
+        })
     }
 
     /// The cost to go from a point of the world (in metres, with the comfort weight), or `None` if there is no way.
@@ -253,39 +474,47 @@ impl<'a> CostToGo<'a> {
         let (i, j) = (cell % w, cell / w);
         let rows = j.saturating_sub(1)..(j + 2).min(h);
         let around = rows.flat_map(|j| (i.saturating_sub(1)..(i + 2).min(w)).map(move |i| j * w + i));
-        let best = around.map(|cell| self.open[cell]).fold(f64::INFINITY, f64::min);
+        let best = around.map(|cell| self.open[cell]).fold(f32::INFINITY, f32::min);
         let here = self.open[cell];
-        Some(if here.is_finite() { here } else { best }).filter(|cost| cost.is_finite())
+        Some(if here.is_finite() { here } else { best }.into()).filter(|cost: &f64| cost.is_finite())
     }
 
-    /// The cost to go from a cell's centre; infinite where there is no way.
-    pub fn of_cell(&self, cell: usize) -> f64 {
-        self.open[cell]
+    /// The largest cost to go of all cells where there is a way (in metres).
+    pub fn most(&self) -> f64 {
+        self.most
     }
 
-    /// The extended values as a field for a model: finite everywhere, larger beyond the map than on it.
-    pub fn field(&self) -> Result<Grid> {
-        let most = self.extended.iter().copied().fold(0.0, f64::max);
-        field(self.map, self.extended.iter().map(|&v| v as f32).collect(), most as f32 + 1.0)
+    /// The cost to go between the centres of cells, or `None` in a cell where there is no way.
+    pub fn smooth(&self, point: [f64; 2]) -> Option<f64> {
+        let cell = self.map.cell_at(point)?;
+        let here = f64::from(self.open[cell]);
+        let [x, y] = self.map.to_cells(point).map(|v| (v - 0.5).max(0.0));
+        let (right, up) = ((x as usize + 1).min(self.map.width - 1), (y as usize + 1).min(self.map.height - 1));
+        let at =
+            |i: usize, j: usize| Some(f64::from(self.open[j * self.map.width + i])).filter(|cost| cost.is_finite());
+        let corner = |i: usize, j: usize| at(i, j).unwrap_or(here);
+        let row = |j: usize| corner(x as usize, j) * (1.0 - x.fract()) + corner(right, j) * x.fract();
+        here.is_finite().then(|| row(y as usize) * (1.0 - y.fract()) + row(up) * y.fract())
     }
-}
 
-/// The cells left of, right of, below and above a cell.
-fn neighbours(cell: usize, width: usize, height: usize) -> [Option<usize>; 4] {
-    let (i, j) = (cell % width, cell / width);
-    [
-        (i > 0).then(|| cell - 1),
-        (i + 1 < width).then(|| cell + 1),
-        (j > 0).then(|| cell - width),
-        (j + 1 < height).then(|| cell + width),
-    ]
-}
-
-/// Values of a map's cells as a field in the world.
-fn field(map: &Map, values: Vec<f32>, outside: f32) -> Result<Grid> {
-    let origin = map.origin.map(|v| v as f32);
-    let grid = Grid::new(map.width, map.height, map.resolution as f32, origin, values)?;
-    Ok(grid.with_yaw(map.yaw as f32)?.with_outside(outside)?)
+    /// The cost to go of the cells within some bounds, row by row, carried on into closed cells so that it rises away from the
+    /// nearest open one: finite everywhere.
+    pub fn extended(&self, Bounds { low, high }: Bounds) -> Vec<f32> {
+        let (w, h) = (high[0] - low[0], high[1] - low[1]);
+        let rows = (low[1]..high[1]).map(|j| &self.open[j * self.map.width..][low[0]..high[0]]);
+        let open: Vec<f32> = rows.flatten().copied().collect();
+        let reached: Vec<_> = open.iter().map(|cost| cost.is_finite()).collect();
+        // A closed cell takes the value of the nearest open one and adds a rise. Going by the nearest, not by the cheapest,
+        // keeps what lies beyond a wall from shining through it.
+        let Some(nearest) = nearest(&reached, w, h) else {
+            return vec![self.most as f32; w * h];
+        };
+        let extended = nearest.into_par_iter().enumerate().map(|(cell, from)| {
+            let gap = ((cell % w).abs_diff(from % w) as f64).hypot((cell / w).abs_diff(from / w) as f64);
+            (f64::from(open[from]) + RISE * gap * self.map.resolution) as f32
+        });
+        extended.collect()
+    }
 }
 
 #[cfg(test)]
@@ -293,6 +522,15 @@ mod tests {
     use super::*;
     use crate::map::tests::sketch;
     use rand::{Rng, SeedableRng, rngs::StdRng};
+
+    /// All of the way to a goal.
+    fn march<'a>(map: &'a Map, clearance: &Clearance, comfort: Comfort, goal: [f64; 2]) -> Option<CostToGo<'a>> {
+        CostToGo::new(map, clearance, comfort, goal, &ProgressBar::hidden())
+    }
+
+    fn whole(map: &Map) -> Bounds {
+        Bounds { low: [0; 2], high: [map.width, map.height] }
+    }
 
     fn random_map(seed: u64, width: usize, height: usize, blocked: f64) -> Map {
         let mut rng = StdRng::seed_from_u64(seed);
@@ -357,7 +595,7 @@ mod tests {
     fn open_space_is_euclidean() {
         let map = sketch(&[&".".repeat(120); 80], 0.05);
         let goal = [1.5, 2.0];
-        let field = CostToGo::new(&map, &Clearance::new(&map), PLAIN, goal).unwrap();
+        let field = march(&map, &Clearance::new(&map), PLAIN, goal).unwrap();
         for point in [[4.5, 2.0], [0.5, 0.5], [5.0, 3.5], [5.5, 1.0], [1.5, 3.5]] {
             let [i, j] = map.to_cells(point).map(f64::floor);
             let [x, y] = map.to_world([i + 0.5, j + 0.5]);
@@ -373,7 +611,7 @@ mod tests {
         let row = |wall: bool| if wall { ".".repeat(60) + "#" + &".".repeat(60) } else { ".".repeat(121) };
         let rows: Vec<_> = (0..80).map(|j| row(j >= 20)).collect();
         let map = sketch(&rows, 0.05);
-        let field = CostToGo::new(&map, &Clearance::new(&map), PLAIN, [4.5, 1.0]).unwrap();
+        let field = march(&map, &Clearance::new(&map), PLAIN, [4.5, 1.0]).unwrap();
         // The taut string: a tangent to a circle of the robot's radius about each corner of the wall, arcs between.
         let tangent = |from: [f64; 2], corner: [f64; 2]| {
             let (dx, dy) = (from[0] - corner[0], from[1] - corner[1]);
@@ -395,11 +633,11 @@ mod tests {
             0.1,
         );
         let comfort = Comfort { radius: 0.02, ..PLAIN };
-        let field = CostToGo::new(&map, &Clearance::new(&map), comfort, [0.15, 0.35]).unwrap();
+        let field = march(&map, &Clearance::new(&map), comfort, [0.15, 0.35]).unwrap();
         assert_eq!(field.from([0.55, 0.35]), None);
         assert!(field.from([0.95, 0.35]).is_some());
-        assert!(field.field().unwrap().values().iter().all(|v| v.is_finite()));
-        assert!(CostToGo::new(&map, &Clearance::new(&map), comfort, [0.25, 0.35]).is_none(), "a goal in a wall");
+        assert!(field.extended(whole(&map)).iter().all(|v| v.is_finite()));
+        assert!(march(&map, &Clearance::new(&map), comfort, [0.25, 0.35]).is_none(), "a goal in a wall");
     }
 
     #[test]
@@ -409,17 +647,144 @@ mod tests {
             let mut map = random_map(seed, 60, 40, 0.03);
             map.cells[20 * 60 + 30] = Cell::Free;
             let clearance = Clearance::new(&map);
-            let Some(field) = CostToGo::new(&map, &clearance, comfort, [3.05, 2.05]) else { continue };
-            let grid = field.field().unwrap();
+            let Some(field) = march(&map, &clearance, comfort, [3.05, 2.05]) else { continue };
+            let values = field.extended(whole(&map));
             for cell in (0..map.cells.len()).filter(|&cell| cell != 20 * 60 + 30) {
                 let (i, j) = (cell % 60, cell / 60);
                 let rows = j.saturating_sub(1)..(j + 2).min(40);
                 let around = rows.flat_map(|j| (i.saturating_sub(1)..(i + 2).min(60)).map(move |i| j * 60 + i));
-                let least = around.map(|c| grid.values()[c]).fold(f32::INFINITY, f32::min);
+                let least = around.map(|c| values[c]).fold(f32::INFINITY, f32::min);
                 // In closed cells the rise may fold where two nearest cells compete; what counts is where robots are.
-                if field.of_cell(cell).is_finite() {
-                    assert!(least < grid.values()[cell], "seed {seed}, cell {i}, {j}");
+                if field.open[cell].is_finite() {
+                    assert!(least < values[cell], "seed {seed}, cell {i}, {j}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn clearance_near_a_point_needs_no_distances() {
+        for (seed, blocked) in [(0, 0.3), (1, 0.02), (2, 0.002), (3, 0.0)] {
+            let map = Map { origin: [4.0, -2.0], yaw: -0.4, ..random_map(seed, 37, 23, blocked) };
+            let mut rng = StdRng::seed_from_u64(seed);
+            for _ in 0..300 {
+                let point = map.to_world([rng.random_range(0.0..37.0), rng.random_range(0.0..23.0)]);
+                for limit in [0.02, 0.15, 0.7, 100.0] {
+                    let found = clearance_up_to(&map, point, limit);
+                    assert!((found - brute(&map, point).min(limit)).abs() < 1e-9, "{found}, {limit}");
+                }
+            }
+        }
+    }
+
+    /// The same march by an ordered queue, as slow as it is simple.
+    fn by_heap(map: &Map, clearance: &Clearance, comfort: Comfort, start: &CostToGo, goal: [f64; 2]) -> Vec<f64> {
+        let (w, h) = (map.width, map.height);
+        let goal = map.to_cells(goal);
+        let room = clearance.at(map.to_world(goal)) / map.resolution;
+        let disc = (room - (comfort.radius + comfort.margin) / map.resolution - 1.0).min(20.0).max(room.min(1.5));
+        let slow = |cell: usize| comfort.slowness(clearance.of_cell(cell));
+        let mut open = vec![f64::INFINITY; w * h];
+        let mut fixed = vec![false; w * h];
+        for cell in (0..w * h).filter(|&cell| slow(cell).is_some()) {
+            let d = ((cell % w) as f64 + 0.5 - goal[0]).hypot((cell / w) as f64 + 0.5 - goal[1]);
+            if d <= disc {
+                open[cell] = f64::from(start.open[cell]);
+            }
+        }
+        let by_cost = |open: &[f64], fixed: &[bool]| {
+            let cells = (0..w * h).filter(|&cell| !fixed[cell] && open[cell].is_finite());
+            cells.min_by(|&a, &b| open[a].total_cmp(&open[b]))
+        };
+        while let Some(cell) = by_cost(&open, &fixed) {
+            fixed[cell] = true;
+            for j in 0..h {
+                for i in 0..w {
+                    let next = j * w + i;
+                    if fixed[next] || (cell % w).abs_diff(i) + (cell / w).abs_diff(j) != 1 {
+                        continue;
+                    }
+                    let Some(slow) = slow(next) else { continue };
+                    let at = |inside: bool, cell: usize| if inside { open[cell] } else { f64::INFINITY };
+                    let a = at(i > 0, next.wrapping_sub(1)).min(at(i + 1 < w, next + 1));
+                    let b = at(j > 0, next.wrapping_sub(w)).min(at(j + 1 < h, next + w));
+                    let step = slow * map.resolution;
+                    let both = 0.5 * (a + b + (2.0 * step * step - (a - b).powi(2)).sqrt());
+                    let time = if (a - b).abs() < step { both } else { a.min(b) + step };
+                    open[next] = open[next].min(time);
+                }
+            }
+        }
+        open
+    }
+
+    #[test]
+    fn buckets_give_what_an_ordered_queue_gives() {
+        let comfort = Comfort { radius: 0.05, margin: 0.3, weight: 3.0 };
+        let mut compared = 0;
+        for seed in 0..6 {
+            let mut map = random_map(seed, 41, 23, 0.02);
+            map.cells[11 * 41 + 20] = Cell::Free;
+            let (clearance, goal) = (Clearance::new(&map), [2.05, 1.15]);
+            let Some(way) = march(&map, &clearance, comfort, goal) else { continue };
+            for (found, expected) in way.open.iter().zip(by_heap(&map, &clearance, comfort, &way, goal)) {
+                let same = f64::from(*found) == expected || (f64::from(*found) - expected).abs() < 1e-5;
+                assert!(same, "seed {seed}: {found} for {expected}");
+            }
+            compared += 1;
+        }
+        assert!(compared > 2);
+    }
+
+    #[test]
+    fn between_two_points_costs_are_those_of_the_whole() {
+        // A long hall, and a wall across it with a gap, once at the far side and once just wide enough.
+        for (gap, radius) in [(60..80, 0.1), (38..43, 0.11)] {
+            let mut map = sketch(&vec![".".repeat(900); 80], 0.05);
+            for j in (0..80).filter(|j| !gap.contains(j)) {
+                map.cells[j * 900 + 130] = Cell::Occupied;
+            }
+            let (clearance, comfort) = (Clearance::new(&map), Comfort { radius, margin: 0.2, weight: 3.0 });
+            let (goal, start) = ([9.0, 1.0], [3.0, 1.5]);
+            let all = march(&map, &clearance, comfort, goal).unwrap();
+            let some = CostToGo::between(&map, &clearance, comfort, goal, start, &ProgressBar::hidden()).unwrap();
+            for (x, y) in [(0.5, 0.3), (3.0, 1.5), (1.0, 3.7), (6.4, 3.0), (8.0, 2.0), (12.0, 3.0)] {
+                assert_eq!(some.from([x, y]), all.from([x, y]), "at {x}, {y}");
+            }
+            assert!(all.from([40.0, 2.0]).is_some());
+            // A gap that the coarse map does not have leaves its ways unlimited.
+            assert_eq!(some.from([40.0, 2.0]).is_none(), gap.start == 60, "{gap:?}");
+            let nowhere = CostToGo::between(&map, &clearance, comfort, goal, [6.53, 1.0], &ProgressBar::hidden());
+            assert!(nowhere.is_none());
+        }
+    }
+
+    #[test]
+    fn an_extension_within_bounds_is_that_of_the_whole() {
+        let mut map = random_map(7, 60, 40, 0.01);
+        map.cells[20 * 60 + 30] = Cell::Free;
+        let comfort = Comfort { radius: 0.05, margin: 0.3, weight: 3.0 };
+        let way = march(&map, &Clearance::new(&map), comfort, [3.05, 2.05]).unwrap();
+        let all = way.extended(whole(&map));
+        let part = way.extended(Bounds { low: [10, 5], high: [50, 35] });
+        for (i, j) in (20..40).flat_map(|i| (15..25).map(move |j| (i, j))) {
+            assert_eq!(part[(j - 5) * 40 + i - 10], all[j * 60 + i]);
+        }
+        let nowhere = way.extended(Bounds { low: [0, 0], high: [1, 1] });
+        assert!(nowhere[0].is_finite());
+    }
+
+    #[test]
+    fn a_crop_to_a_region_keeps_its_distances() {
+        for seed in 0..10 {
+            let map = random_map(seed, 60, 40, 0.45);
+            let Some(from) = map.cells.iter().position(|cell| *cell == Cell::Free) else { continue };
+            let (bounds, _) = map.region(from, from);
+            let cropped = map.clone().crop(bounds);
+            let (all, some) = (Clearance::new(&map), Clearance::new(&cropped));
+            for at in (0..map.cells.len()).filter(|&at| map.region(from, at).1) {
+                let point = map.to_world([(at % 60) as f64 + 0.5, (at / 60) as f64 + 0.5]);
+                assert!((some.at(point) - all.at(point)).abs() < 1e-9, "seed {seed}, cell {at}");
             }
         }
     }

@@ -1,10 +1,11 @@
 //! Pictures of a run: the map, what the planner saw, and where the robot went.
 
+use std::io::Cursor;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use gibbs::Grid;
-use image::{Rgb, RgbImage};
+use image::{ImageFormat, Rgb, RgbImage};
+use rayon::prelude::*;
 
 use crate::distance::CostToGo;
 use crate::maneuver::Goal;
@@ -27,7 +28,8 @@ const GOAL: Colour = [0, 140, 80];
 const ROBOT: Colour = [225, 60, 40];
 const INK: Colour = [45, 48, 56];
 
-/// The longest side that a picture should have (in pixels); small maps are enlarged by whole numbers up to it.
+/// The longest side that a picture should have (in pixels); small maps are enlarged by whole numbers up to it, and maps of
+/// more than twice as many cells are reduced by whole numbers.
 const SIDE: usize = 1440;
 
 /// One sampled rollout: its weight relative to the heaviest, and its poses.
@@ -54,34 +56,41 @@ pub struct Picture<'a> {
 
 impl<'a> Picture<'a> {
     /// The map in greys, with contours of the cost to go where there is a way.
-    pub fn new(map: &'a Map, cost: &CostToGo, field: &Grid) -> Self {
+    pub fn new(map: &'a Map, cost: &CostToGo) -> Self {
         let ([left, low], [right, high]) = known(map);
-        let scale = (SIDE / (right - left).max(high - low)).clamp(1, 16);
-        let (width, height) = ((right - left) * scale, (high - low) * scale);
+        let side = (right - left).max(high - low);
+        let (scale, block) = ((SIDE / side).clamp(1, 16), side.div_ceil(2 * SIDE));
+        let [width, height] = [right - left, high - low].map(|cells| (cells * scale).div_ceil(block));
         let mut picture = Self {
             map,
             image: RgbImage::new(1, 1),
-            scale: scale as f64,
+            scale: scale as f64 / block as f64,
             corner: [left, high],
             pen: (width.max(height) as f64 / 640.0).max(1.2),
             bottom: height as u32,
         };
-        let most = (0..map.cells.len()).map(|cell| cost.of_cell(cell)).filter(|v| v.is_finite()).fold(1.0, f64::max);
+        let most = cost.most().max(1.0);
         // Contours a round distance apart, about twenty of them.
         let spacing =
             [0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0].into_iter().find(|s| most / s < 25.0).unwrap_or(100.0);
-        let value = |px: u32, py: u32| {
-            let [x, y] = map.to_world(picture.cells_at(px, py));
-            let cell = map.cell_at([x, y])?;
-            cost.of_cell(cell).is_finite().then(|| f64::from(field.sample(x as f32, y as f32)))
+        let value = |px: u32, py: u32| cost.smooth(map.to_world(picture.cells_at(px, py)));
+        // Of the cells that become one pixel the worst is shown, or thin walls would have holes.
+        let shown = |[i, j]: [f64; 2]| {
+            let range = |at: f64, end: usize| {
+                let first = (at - 0.5 * (block - 1) as f64).max(0.0) as usize;
+                first.min(end - 1)..(first + block).min(end)
+            };
+            let cells =
+                range(j, map.height).flat_map(|j| range(i, map.width).map(move |i| map.cells[j * map.width + i]));
+            let rank = |cell: &Cell| [Cell::Free, Cell::Unknown, Cell::Occupied].iter().position(|other| other == cell);
+            cells.max_by_key(rank).unwrap_or(Cell::Unknown)
         };
         let dot = (width.max(height) / 480).min(width / 60).max(1);
-        let image = RgbImage::from_fn(width as u32, (height + 9 * dot) as u32, |px, py| {
+        let colour = |px: u32, py: u32| {
             if py >= picture.bottom {
-                return Rgb(FREE);
+                return FREE;
             }
-            let [i, j] = picture.cells_at(px, py);
-            let mut colour = match map.cells[j as usize * map.width + i as usize] {
+            let mut colour = match shown(picture.cells_at(px, py)) {
                 Cell::Free => FREE,
                 Cell::Occupied => OCCUPIED,
                 Cell::Unknown => UNKNOWN,
@@ -96,8 +105,11 @@ impl<'a> Picture<'a> {
                     colour = mix(colour, CONTOUR, 0.6);
                 }
             }
-            Rgb(colour)
-        });
+            colour
+        };
+        let mut image = RgbImage::new(width as u32, (height + 9 * dot) as u32);
+        let rows: Vec<_> = image.enumerate_rows_mut().collect();
+        rows.into_par_iter().for_each(|(py, row)| row.for_each(|(px, _, pixel)| *pixel = Rgb(colour(px, py))));
         picture.image = image;
         picture.scale_bar(dot);
         picture
@@ -210,7 +222,10 @@ impl<'a> Picture<'a> {
 
     /// Writes a PNG.
     pub fn save(&self, path: &Path) -> Result<()> {
-        self.image.save(path).with_context(|| format!("cannot write {}", path.display()))
+        // Encoded first and written at once: what writes to a file as it encodes loses the error of a full disk.
+        let mut png = Cursor::new(Vec::new());
+        self.image.write_to(&mut png, ImageFormat::Png)?;
+        std::fs::write(path, png.into_inner()).with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// The map coordinates (in cells) of the centre of a pixel.
@@ -302,6 +317,8 @@ fn mix(a: Colour, b: Colour, t: f64) -> Colour {
 
 #[cfg(test)]
 mod tests {
+    use indicatif::ProgressBar;
+
     use super::*;
     use crate::distance::{Clearance, Comfort};
     use crate::map::tests::sketch;
@@ -321,8 +338,8 @@ mod tests {
         // 60 cells of 0.1 m, so that a quarter of the width is 1.5 m and the bar 1 m: 10 cells.
         let map = sketch(&[&".".repeat(60); 30], 0.1);
         let comfort = Comfort { radius: 0.1, margin: 0.1, weight: 0.0 };
-        let cost = CostToGo::new(&map, &Clearance::new(&map), comfort, [3.0, 1.5]).unwrap();
-        let picture = Picture::new(&map, &cost, &cost.field().unwrap());
+        let cost = CostToGo::new(&map, &Clearance::new(&map), comfort, [3.0, 1.5], &ProgressBar::hidden()).unwrap();
+        let picture = Picture::new(&map, &cost);
         let (width, height) = (picture.image.width(), picture.image.height());
         let below = 30 * picture.scale as u32;
         assert!(height > below && width == 60 * picture.scale as u32);

@@ -16,23 +16,31 @@
 mod closed_loop;
 mod distance;
 mod draw;
+#[path = "../common/end.rs"]
+mod end;
+mod fields;
 mod maneuver;
 mod map;
+mod pixels;
 mod record;
 mod robot;
+mod yaml;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use gibbs::Backend;
 use gibbs::models::{DifferentialDrive, Unicycle};
+use indicatif::ProgressBar;
 
 use crate::closed_loop::drive;
-use crate::distance::{Clearance, Comfort, CostToGo};
+use crate::distance::{Clearance, Comfort, CostToGo, clearance_up_to};
+use crate::end::{complain, say};
 use crate::maneuver::Goal;
-use crate::map::{Cell, Map};
+use crate::map::{Cell, Frame, Loaded, Map};
 use crate::robot::Kind;
 
 /// Drive a robot through a map.
@@ -72,8 +80,8 @@ struct Args {
     /// The folder that the picture and the table go to
     #[arg(long, value_name = "DIR", default_value = "target/navigate")]
     out: PathBuf,
-    /// Also write this many numbered images, for an animation
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    /// Also write this many numbered images, for an animation (at most 9999)
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = frames)]
     frames: usize,
 }
 
@@ -99,6 +107,14 @@ fn pose(text: &str) -> Result<[f64; 3]> {
     }
 }
 
+fn frames(text: &str) -> Result<usize> {
+    let frames = text.parse()?;
+    ensure!(frames <= MOST_FRAMES, "at most {MOST_FRAMES} images are written");
+    Ok(frames)
+}
+
+/// As many as four digits number.
+const MOST_FRAMES: usize = 9999;
 /// A gap that leaves less than this on either side is taken only if there is no other way (in metres).
 const SPARE: f64 = 0.02;
 /// So far beyond the radius (in metres) a way counts for more, and how much more in contact: see [`Comfort`].
@@ -108,30 +124,25 @@ fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) if error.use_stderr() => {
-            eprintln!("{}", error.to_string().lines().next().unwrap_or("error: the arguments make no sense"));
+            complain(format_args!("{}", error.to_string().lines().next().unwrap_or("error: no valid arguments")));
             return ExitCode::FAILURE;
         }
-        Err(help) => {
-            print!("{help}");
-            return ExitCode::SUCCESS;
-        }
+        Err(help) => return end::status(say!("{}", help.to_string().trim_end())),
     };
-    match run(&args) {
-        Ok(line) => {
-            println!("{line}");
-            ExitCode::SUCCESS
-        }
+    match run(&args).and_then(|line| say!("{line}")) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            complain(format_args!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
-/// Everything that a run needs, whichever model drives.
+/// Everything that a run needs, whichever model drives. Poses and points are in the map's frame.
 struct Task<'a> {
     args: &'a Args,
     map: &'a Map,
+    frame: Frame,
     clearance: Clearance<'a>,
     cost_to_go: CostToGo<'a>,
     start: [f32; 3],
@@ -161,38 +172,70 @@ fn run(args: &Args) -> Result<String> {
             (path, args.start.unwrap_or([3.9, 1.85, 0.0]), args.goal.unwrap_or(([8.6, 7.2], None)))
         }
     };
-    let map = Map::load(&path)?;
-    let clearance = Clearance::new(&map);
-    for (name, [x, y]) in [("start", [start[0], start[1]]), ("goal", goal)] {
-        let Some(cell) = map.cell_at([x, y]) else { bail!("the {name} ({x}, {y}) is outside the map") };
-        match map.cells[cell] {
-            Cell::Occupied => bail!("the {name} ({x}, {y}) is inside an obstacle"),
-            Cell::Unknown => bail!("the {name} ({x}, {y}) is in unknown space"),
-            Cell::Free => {}
-        }
-        let room = clearance.at([x, y]);
-        ensure!(
-            room >= args.radius,
-            "the {name} ({x}, {y}) is {room:.3} m from an obstacle, so a robot of radius {} m does not fit there",
-            args.radius
-        );
+    let bar = ProgressBar::new_spinner();
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar.set_message(format!("reading {}", path.display()));
+    let Loaded { map, grey } = Map::load(&path)?;
+    if grey > 0 {
+        bar.suspend(|| {
+            complain(format_args!(
+                "warning: free_thresh makes {grey} cells free that have the grey of unknown ones (205); below 0.196 they would \
+                 be unknown"
+            ));
+        });
     }
-    // A way with a little to spare if there is one, any way at all if not.
-    let mut ways = [SPARE, 0.0].into_iter().filter_map(|spare| {
-        let comfort = Comfort { radius: args.radius + spare, margin: COMFORT.0, weight: COMFORT.1 };
-        CostToGo::new(&map, &clearance, comfort, goal).filter(|way| way.from([start[0], start[1]]).is_some())
-    });
-    let cost_to_go = ways.next().with_context(|| {
+    let position = [start[0], start[1]];
+    let [from, to] = [("start", position), ("goal", goal)].map(|(name, point)| check(&map, name, point, args.radius));
+    let (from, to) = (from?, to?);
+    std::fs::create_dir_all(&args.out).with_context(|| format!("cannot create the folder {}", args.out.display()))?;
+
+    // What is not connected with the start is of no use to the robot, so no distances are computed there.
+    let no_way = || {
         format!(
             "the goal ({}, {}) cannot be reached from ({}, {}) by a robot of radius {} m",
             goal[0], goal[1], start[0], start[1], args.radius
         )
-    })?;
-    let task = Task { args, map: &map, clearance, cost_to_go, start: start.map(|v| v as f32), goal, goal_yaw };
+    };
+    bar.set_message("what can be reached");
+    let (bounds, connected) = map.region(from, to);
+    ensure!(connected, no_way());
+    let (map, frame) = map.crop(bounds).into_local();
+    let (position, goal) = (frame.to_local(position), frame.to_local(goal));
+    bar.set_message("distances to obstacles");
+    let clearance = Clearance::new(&map);
+    // A way with a little to spare if there is one, any way at all if not.
+    let mut ways = [SPARE, 0.0].into_iter().filter_map(|spare| {
+        let comfort = Comfort { radius: args.radius + spare, margin: COMFORT.0, weight: COMFORT.1 };
+        match map.cells.len() > fields::MOST_CELLS {
+            // Only a window of it is ever shown.
+            true => CostToGo::between(&map, &clearance, comfort, goal, position, &bar),
+            false => CostToGo::new(&map, &clearance, comfort, goal, &bar).filter(|way| way.from(position).is_some()),
+        }
+    });
+    let cost_to_go = ways.next().with_context(no_way)?;
+    bar.finish_and_clear();
+    let start = [position[0] as f32, position[1] as f32, (start[2] % std::f64::consts::TAU) as f32];
+    let task = Task { args, map: &map, frame, clearance, cost_to_go, start, goal, goal_yaw };
     match args.model {
         Kind::Unicycle => drive(&task, Unicycle::default()),
         Kind::DiffDrive => drive(&task, DifferentialDrive::default()),
     }
+}
+
+/// The cell of a point that a robot fits at.
+fn check(map: &Map, name: &str, [x, y]: [f64; 2], radius: f64) -> Result<usize> {
+    let Some(cell) = map.cell_at([x, y]) else { bail!("the {name} ({x}, {y}) is outside the map") };
+    match map.cells[cell] {
+        Cell::Occupied => bail!("the {name} ({x}, {y}) is inside an obstacle"),
+        Cell::Unknown => bail!("the {name} ({x}, {y}) is in unknown space"),
+        Cell::Free => {}
+    }
+    let room = clearance_up_to(map, [x, y], radius);
+    ensure!(
+        room >= radius,
+        "the {name} ({x}, {y}) is {room:.3} m from an obstacle, so a robot of radius {radius} m does not fit there"
+    );
+    Ok(cell)
 }
 
 #[cfg(test)]
@@ -220,7 +263,7 @@ mod tests {
 
         /// A point of the room itself, as an argument.
         fn at(&self, along: f64, up: f64) -> String {
-            let [x, y] = Map::load(&self.0.join("room.yaml")).unwrap().to_world([along / 0.05, up / 0.05]);
+            let [x, y] = Map::load(&self.0.join("room.yaml")).unwrap().map.to_world([along / 0.05, up / 0.05]);
             format!("{x},{y}")
         }
 
@@ -256,6 +299,7 @@ mod tests {
         says(&free, &free, &["--tolerance", "-1"], "--tolerance");
         says(&free, "nan,1", &[], "finite");
         says("1,2,3,4", &free, &[], "3 numbers are needed");
+        says(&free, &free, &["--frames", "10000"], "at most 9999");
         says(&free, &room.at(1.5, 1.0), &["--samples", "0"], "samples");
         says(&free, &room.at(1.5, 1.0), &["--horizon", "0"], "horizon");
         let lonely = run(&Args::try_parse_from(["navigate", "--map", "anything.yaml"]).unwrap());
@@ -288,5 +332,67 @@ mod tests {
         // The only rollout is the plan itself, which starts at rest, so that nothing but maneuvers moves the robot.
         let line = room.run(&room.at(0.4, 1.6), &room.at(2.0, 0.6), &["--samples", "1"]).unwrap();
         assert!(line.starts_with("reached the goal: "), "{line}");
+    }
+
+    #[test]
+    fn far_from_the_origin_the_drive_is_the_same() {
+        let room = Room::new("far");
+        let drive = |[x, y]: [f64; 2], model: &str| {
+            let yaml = std::fs::read_to_string(room.0.join("room.yaml")).unwrap();
+            let path = room.0.join("moved.yaml");
+            std::fs::write(&path, yaml.replace("[-1, -1, 0.5]", &format!("[{x}, {y}, 0]"))).unwrap();
+            let (start, goal) = (format!("{},{}", x + 0.5, y + 1.5), format!("{},{}", x + 2.0, y + 0.75));
+            let (map, out) = (path.to_str().unwrap(), room.0.join("out"));
+            let out_name = out.to_str().unwrap();
+            let given =
+                ["navigate", "--map", map, "--start", &start, "--goal", &goal, "--out", out_name, "--model", model];
+            run(&Args::try_parse_from(given.iter().chain(&["--backend", "cpu", "--samples", "256"])).unwrap()).unwrap();
+            let table = std::fs::read_to_string(out.join("navigate.csv")).unwrap();
+            let rows = table.lines().skip(1).map(|row| row.split(',').map(|cell| cell.parse().unwrap()).collect());
+            rows.collect::<Vec<Vec<f64>>>()
+        };
+        for model in ["unicycle", "diff-drive"] {
+            let here = drive([0.0, 0.0], model);
+            // 10 km off, in a zone of UTM, and in an MGRS tile: all of them exact in f64.
+            for origin in [[10_000.0, 10_000.0], [388_096.0, 3_948_996.0], [81_377.25, -49_916.5]] {
+                let there = drive(origin, model);
+                assert_eq!(here.len(), there.len());
+                for (here, there) in here.iter().zip(&there) {
+                    // Columns 1 and 2 are the position, written with four digits; the last one is a time that was measured.
+                    for axis in 0..2 {
+                        assert!((there[1 + axis] - origin[axis] - here[1 + axis]).abs() < 1.5e-4);
+                    }
+                    assert_eq!(here[3..here.len() - 1], there[3..here.len() - 1]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_large_map_is_driven_by_windows() {
+        let room = Room::new("large");
+        const SIDE: u32 = 2100;
+        let wall =
+            |x: u32, y: u32| x % (SIDE - 1) == 0 || y % (SIDE - 1) == 0 || (x == 60 && (SIDE - 80..).contains(&y));
+        let image = image::GrayImage::from_fn(SIDE, SIDE, |x, y| image::Luma([if wall(x, y) { 0 } else { 254 }]));
+        image.save(room.0.join("room.png")).unwrap();
+        let line = room.run(&room.at(1.0, 1.0), &room.at(5.5, 1.0), &["--samples", "256"]).unwrap();
+        assert!(line.starts_with("reached the goal: ") && line.contains(" 0 collisions"), "{line}");
+        let picture = image::image_dimensions(room.0.join("out/navigate.png")).unwrap();
+        assert_eq!(picture, (SIDE, SIDE));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_is_an_error() {
+        let room = Room::new("full");
+        let (start, goal, out) = (room.at(0.5, 1.0), room.at(1.0, 1.0), room.0.join("out"));
+        for file in ["navigate.csv", "navigate.png"] {
+            let _ = std::fs::remove_dir_all(&out);
+            std::fs::create_dir_all(&out).unwrap();
+            std::os::unix::fs::symlink("/dev/full", out.join(file)).unwrap();
+            let error = format!("{:#}", room.run(&start, &goal, &["--samples", "256"]).unwrap_err());
+            assert!(error.contains(file) && !error.contains('\n'), "{error}");
+        }
     }
 }

@@ -20,7 +20,7 @@ const EAGERNESS: f32 = 0.7;
 /// So near the goal (in metres) a maneuver has arrived and turns to the heading wanted.
 const THERE: f32 = 0.01;
 /// Plans and maneuvers are compared over at least so many steps: half a turn takes half of them.
-const FORESIGHT: usize = 40;
+pub const FORESIGHT: usize = 40;
 /// A maneuver must gain this much more over standing still than the plan does, as a fraction, to take its place.
 const MARGIN: f32 = 0.4;
 /// The margin fades to nothing within this distance of the goal (in metres).
@@ -175,8 +175,11 @@ pub fn better<D: Robot>(
 mod tests {
     use gibbs::models::{DifferentialDrive, Unicycle};
 
+    use indicatif::ProgressBar;
+
     use super::*;
     use crate::distance::{Clearance, Comfort, CostToGo};
+    use crate::fields::Fields;
     use crate::map::tests::sketch;
 
     #[test]
@@ -194,15 +197,17 @@ mod tests {
         let clearance = Clearance::new(&map);
         let comfort = Comfort { radius: 0.1, margin: 0.1, weight: 3.0 };
         let goal = [2.4, 0.5];
-        let cost = CostToGo::new(&map, &clearance, comfort, goal.map(f64::from)).unwrap();
-        let points = way(&cost.field().unwrap(), [0.5, 0.5], goal, 10.0);
+        let cost = CostToGo::new(&map, &clearance, comfort, goal.map(f64::from), &ProgressBar::hidden()).unwrap();
+        let fields = Fields::new(&map, &clearance, &cost, [0.5, 0.5], 10.0).unwrap();
+        let field = &fields.grids()[1];
+        let points = way(field, [0.5, 0.5], goal, 10.0);
         assert_eq!(points[points.len() - 1], goal);
         for pair in points.windows(2) {
             assert!(apart(pair[0], pair[1]) < 0.11);
             assert!(clearance.at(pair[1].map(f64::from)) > 0.08, "{pair:?}");
         }
         // Not farther than asked.
-        let points = way(&cost.field().unwrap(), [0.5, 0.5], goal, 0.5);
+        let points = way(field, [0.5, 0.5], goal, 0.5);
         assert_eq!(points.len(), 11);
     }
 

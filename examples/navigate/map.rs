@@ -1,10 +1,13 @@
-//! Occupancy-grid maps in the format of ROS `map_server`: a YAML file beside a PGM or PNG image.
+//! Occupancy-grid maps in the format of ROS `map_server`: a YAML file beside a PGM, PNG or BMP image.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
-use image::RgbaImage;
-use serde::Deserialize;
+use anyhow::Result;
+use image::{DynamicImage, GenericImageView};
+use rayon::prelude::*;
+
+use crate::pixels;
+use crate::yaml::{Meta, Mode};
 
 /// What is known about one cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,44 +15,6 @@ pub enum Cell {
     Free,
     Occupied,
     Unknown,
-}
-
-/// The YAML file, with the names of the format. Other keys are ignored.
-#[derive(Debug, Clone, Deserialize)]
-struct Meta {
-    /// The image, relative to the YAML file.
-    image: PathBuf,
-    /// Metres a pixel.
-    resolution: f64,
-    /// Where the lower-left corner of the image lies in the world: x, y (in metres), yaw (in radians, counter-clockwise).
-    origin: [f64; 3],
-    negate: Flag,
-    occupied_thresh: f64,
-    free_thresh: f64,
-    #[serde(default)]
-    mode: Mode,
-}
-
-/// YAML files in the wild write `negate` as 0 or 1, and as true or false.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(untagged)]
-enum Flag {
-    Bool(bool),
-    Number(u8),
-}
-
-/// How a pixel becomes an occupancy p. All three end in the same three classes, by the same thresholds: a robot may not
-/// enter what is *somewhat* occupied, so the shades of `scale` and `raw` between the thresholds count as unknown.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Mode {
-    /// p = 1 − level/255 (level/255 if `negate`).
-    #[default]
-    Trinary,
-    /// The same p.
-    Scale,
-    /// The level is p in percent, above 100 unknown; `negate` has no effect.
-    Raw,
 }
 
 /// An occupancy grid and where it lies in the world. Cells go row by row, the row with the smallest y first.
@@ -66,68 +31,142 @@ pub struct Map {
     pub cells: Vec<Cell>,
 }
 
-impl Map {
-    /// Reads a YAML file and the image that it names.
-    pub fn load(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the map {}", path.display()))?;
-        let meta: Meta =
-            serde_norway::from_str(&text).with_context(|| format!("{} is not a map_server file", path.display()))?;
-        // `join` keeps an absolute path as it is.
-        let image = path.parent().unwrap_or(Path::new("")).join(&meta.image);
-        let pixels = image::ImageReader::open(&image)
-            .and_then(image::ImageReader::with_guessed_format)
-            .map_err(image::ImageError::IoError)
-            .and_then(image::ImageReader::decode)
-            // Not `context`: these errors already say what caused them.
-            .map_err(|error| anyhow::anyhow!("cannot read the map's image {}: {error}", image.display()))?;
-        Self::new(&meta, &pixels.to_rgba8()).with_context(|| format!("{} is not a valid map", path.display()))
+/// A map as it was read.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    pub map: Map,
+    /// Free cells that have the grey that map savers write for unknown ones.
+    pub grey: usize,
+}
+
+/// What map savers write for an unknown cell in the modes `trinary` and `scale`.
+const UNKNOWN_GREY: u8 = 205;
+
+/// The rectangle of cells from `low` to below `high`, along each axis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    pub low: [usize; 2],
+    pub high: [usize; 2],
+}
+
+/// Where a map's own frame lies in the world. It has the axes of the world and the map's corner as its origin.
+///
+/// Everything that drives, plans and draws works in this frame: near its origin f32 tells micrometres apart, which it does
+/// not 10 km away. Only what users read and write is in the world, in f64.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Frame {
+    origin: [f64; 2],
+}
+
+impl Frame {
+    /// A point of the world (in metres) in this frame.
+    pub fn to_local(self, [x, y]: [f64; 2]) -> [f64; 2] {
+        [x - self.origin[0], y - self.origin[1]]
     }
 
-    fn new(meta: &Meta, image: &RgbaImage) -> Result<Self> {
-        ensure!(
-            meta.resolution.is_finite() && meta.resolution > 0.0,
-            "resolution is {}, but must be above 0",
-            meta.resolution
-        );
-        ensure!(meta.origin.iter().all(|v| v.is_finite()), "origin is {:?}, but must be finite", meta.origin);
-        for (name, value) in [("occupied_thresh", meta.occupied_thresh), ("free_thresh", meta.free_thresh)] {
-            ensure!((0.0..=1.0).contains(&value), "{name} is {value}, but must be between 0 and 1");
-        }
-        ensure!(
-            meta.free_thresh <= meta.occupied_thresh,
-            "free_thresh is {}, above occupied_thresh, which is {}",
-            meta.free_thresh,
-            meta.occupied_thresh
-        );
-        let negate = match meta.negate {
-            Flag::Bool(yes) => yes,
-            Flag::Number(n @ 0..=1) => n == 1,
-            Flag::Number(n) => anyhow::bail!("negate is {n}, but must be 0 or 1"),
-        };
+    /// The inverse of [`to_local`](Self::to_local).
+    pub fn to_world(self, [x, y]: [f64; 2]) -> [f64; 2] {
+        [x + self.origin[0], y + self.origin[1]]
+    }
+}
+
+impl Map {
+    /// Reads a YAML file and the image that it names.
+    ///
+    /// # Errors
+    ///
+    /// If either cannot be read or is not valid, or if the image is too large.
+    pub fn load(path: &Path) -> Result<Loaded> {
+        let meta = Meta::load(path)?;
+        // `join` keeps an absolute path as it is.
+        let image = pixels::read(&path.parent().unwrap_or(Path::new("")).join(&meta.image))?;
+        Ok(Self::new(&meta, &image))
+    }
+
+    fn new(meta: &Meta, image: &DynamicImage) -> Loaded {
+        // What each sum of three channels stands for.
+        let classes: Vec<Cell> = (0..=3 * 255).map(|sum| classify(meta, f64::from(sum) / 3.0)).collect();
         let (width, height) = (image.width() as usize, image.height() as usize);
-        ensure!(width > 0 && height > 0, "the image is empty");
-        let classify = |&image::Rgba([r, g, b, alpha]): &image::Rgba<u8>| {
-            let level = (f64::from(r) + f64::from(g) + f64::from(b)) / 3.0;
-            let occupancy = match (meta.mode, negate) {
-                (Mode::Raw, _) => level / 100.0,
-                (_, true) => level / 255.0,
-                (_, false) => (255.0 - level) / 255.0,
-            };
-            // What is transparent was not drawn, so nothing is known of it.
-            if alpha < 255 || (meta.mode == Mode::Raw && level > 100.0) {
-                Cell::Unknown
-            } else if occupancy > meta.occupied_thresh {
-                Cell::Occupied
-            } else if occupancy < meta.free_thresh {
-                Cell::Free
-            } else {
-                Cell::Unknown
-            }
-        };
+        let mut cells = vec![Cell::Unknown; width * height];
         // Images start at the top, maps at the bottom.
-        let cells = image.rows().rev().flat_map(|row| row.map(classify)).collect();
+        let rows = cells.par_chunks_mut(width).rev().enumerate();
+        if let DynamicImage::ImageLuma8(image) = image {
+            rows.zip(image.as_raw().par_chunks(width)).for_each(|((_, row), levels)| {
+                row.iter_mut().zip(levels).for_each(|(cell, level)| *cell = classes[3 * usize::from(*level)]);
+            });
+        } else {
+            rows.for_each(|(y, row)| {
+                for (x, cell) in row.iter_mut().enumerate() {
+                    let image::Rgba([r, g, b, alpha]) = image.get_pixel(x as u32, y as u32);
+                    // What is transparent was not drawn, so nothing is known of it.
+                    if alpha == 255 {
+                        *cell = classes[[r, g, b].map(usize::from).iter().sum::<usize>()];
+                    }
+                }
+            });
+        }
+        let grey_is_free = meta.mode != Mode::Raw && classes[3 * usize::from(UNKNOWN_GREY)] == Cell::Free;
+        let grey = if grey_is_free { count_grey(image) } else { 0 };
         let [x, y, yaw] = meta.origin;
-        Ok(Self { width, height, resolution: meta.resolution, origin: [x, y], yaw, cells })
+        let map = Self { width, height, resolution: meta.resolution, origin: [x, y], yaw, cells };
+        Loaded { map, grey }
+    }
+
+    /// The bounds of the free cells that are connected with one of them, without diagonals, and whether another cell is among
+    /// these.
+    pub fn region(&self, from: usize, to: usize) -> (Bounds, bool) {
+        let (w, h) = (self.width, self.height);
+        let mut seen = vec![0_u64; (w * h).div_ceil(64)];
+        let mut bounds = Bounds { low: [w, h], high: [0, 0] };
+        let free = |at: usize| self.cells[at] == Cell::Free;
+        let mut stack = vec![from];
+        // Row by row: a run of free cells, and then the beginning of each run that touches it from below or above.
+        while let Some(at) = stack.pop() {
+            if seen[at / 64] >> (at % 64) & 1 == 1 {
+                continue;
+            }
+            let (row, base) = (at / w, at / w * w);
+            let left = (base..=at).rev().take_while(|&at| free(at)).last().unwrap_or(at);
+            let right = (at..base + w).take_while(|&at| free(at)).last().unwrap_or(at) + 1;
+            (left..right).for_each(|at| seen[at / 64] |= 1 << (at % 64));
+            bounds.low = [bounds.low[0].min(left - base), bounds.low[1].min(row)];
+            bounds.high = [bounds.high[0].max(right - base), bounds.high[1].max(row + 1)];
+            for beside in [(row > 0).then(|| left - w..right - w), (row + 1 < h).then(|| left + w..right + w)] {
+                let mut in_run = false;
+                for at in beside.into_iter().flatten() {
+                    let is_free = free(at);
+                    if is_free && !in_run && seen[at / 64] >> (at % 64) & 1 == 0 {
+                        stack.push(at);
+                    }
+                    in_run = is_free;
+                }
+            }
+        }
+        (bounds, seen[to / 64] >> (to % 64) & 1 == 1)
+    }
+
+    /// A part of the map and a margin of a fortieth around it, no less than one cell, as far as the map goes.
+    ///
+    /// For the bounds of a [`region`](Self::region), distances from its cells to whatever is not free stay as they are: around
+    /// it there is a ring of cells that are not.
+    pub fn crop(self, Bounds { low, high }: Bounds) -> Self {
+        let margin = (high[0] - low[0]).max(high[1] - low[1]) / 40 + 1;
+        let low = low.map(|v| v.saturating_sub(margin));
+        let high = [(high[0] + margin).min(self.width), (high[1] + margin).min(self.height)];
+        let (width, height) = (high[0] - low[0], high[1] - low[1]);
+        if (width, height) == (self.width, self.height) {
+            return self;
+        }
+        let origin = self.to_world(low.map(|v| v as f64));
+        let rows = self.cells.chunks_exact(self.width).skip(low[1]).take(height);
+        let cells = rows.flat_map(|row| &row[low[0]..high[0]]).copied().collect();
+        Self { width, height, origin, cells, ..self }
+    }
+
+    /// The map in its own frame, and where that lies.
+    pub fn into_local(self) -> (Self, Frame) {
+        let frame = Frame { origin: self.origin };
+        (Self { origin: [0.0; 2], ..self }, frame)
     }
 
     /// A point of the world (in metres) in cells from the lower-left corner: cell (i, j) covers [i, i+1) × [j, j+1).
@@ -152,9 +191,35 @@ impl Map {
     }
 }
 
+/// What a level of grey stands for. Thresholds are inclusive, as in nav2 since 2025, and what is both free and occupied is free.
+fn classify(meta: &Meta, level: f64) -> Cell {
+    let occupancy = match (meta.mode, meta.negate) {
+        (Mode::Raw, _) if level > 100.0 => return Cell::Unknown,
+        (Mode::Raw, _) => level / 100.0,
+        (_, true) => level / 255.0,
+        (_, false) => (255.0 - level) / 255.0,
+    };
+    if occupancy <= meta.free_thresh {
+        Cell::Free
+    } else if occupancy >= meta.occupied_thresh {
+        Cell::Occupied
+    } else {
+        Cell::Unknown
+    }
+}
+
+/// How many pixels have the grey of unknown cells.
+fn count_grey(image: &DynamicImage) -> usize {
+    match image {
+        DynamicImage::ImageLuma8(image) => image.as_raw().par_iter().filter(|level| **level == UNKNOWN_GREY).count(),
+        _ => image.pixels().filter(|(_, _, pixel)| pixel.0 == [UNKNOWN_GREY, UNKNOWN_GREY, UNKNOWN_GREY, 255]).count(),
+    }
+}
+
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use image::RgbaImage;
 
     /// A map drawn in text, `#` occupied, `?` unknown, top row first.
     pub fn sketch(rows: &[impl AsRef<str>], resolution: f64) -> Map {
@@ -169,25 +234,55 @@ pub mod tests {
 
     const HEAD: &str = "image: m.png\nresolution: 0.1\norigin: [1.0, 2.0, 0.0]\n";
 
-    fn classes(yaml: &str, levels: &[u8]) -> Result<Vec<Cell>> {
+    fn loaded(yaml: &str, levels: &[u8]) -> Loaded {
         let image = RgbaImage::from_fn(levels.len() as u32, 1, |x, _| {
             let v = levels[x as usize];
             image::Rgba([v, v, v, 255])
         });
-        Ok(Map::new(&serde_norway::from_str(yaml)?, &image)?.cells)
+        let grey = image::GrayImage::from_raw(levels.len() as u32, 1, levels.to_vec()).unwrap();
+        let meta = Meta::parse(yaml).unwrap();
+        let [a, b] = [image.into(), grey.into()].map(|image: DynamicImage| Map::new(&meta, &image));
+        assert!(a.map.cells == b.map.cells && a.grey == b.grey, "grey and coloured pixels differ");
+        a
+    }
+
+    fn classes(yaml: &str, levels: &[u8]) -> Vec<Cell> {
+        loaded(yaml, levels).map.cells
     }
 
     #[test]
-    fn thresholds_are_strict_and_between_them_is_unknown() {
+    fn between_the_thresholds_is_unknown() {
         use Cell::*;
         let yaml = format!("{HEAD}negate: 0\noccupied_thresh: 0.65\nfree_thresh: 0.196\n");
-        assert_eq!(
-            classes(&yaml, &[0, 89, 90, 205, 206, 255]).unwrap(),
-            [Occupied, Occupied, Unknown, Unknown, Free, Free]
-        );
-        // The grey that map savers write for unknown is free where the file says so: 50/255 < 0.25.
-        let yaml = format!("{HEAD}negate: 0\noccupied_thresh: 0.65\nfree_thresh: 0.25\nmode: trinary\n");
-        assert_eq!(classes(&yaml, &[205]).unwrap(), [Free]);
+        assert_eq!(classes(&yaml, &[0, 89, 90, 205, 206, 255]), [Occupied, Occupied, Unknown, Unknown, Free, Free]);
+        assert_eq!(loaded(&yaml, &[205, 255]).grey, 0);
+    }
+
+    #[test]
+    fn thresholds_are_inclusive() {
+        use Cell::*;
+        for mode in ["", "mode: scale\n", "mode: trinary\n"] {
+            // White is free and black is occupied even if the thresholds leave nothing beyond them.
+            let yaml = format!("{HEAD}negate: 0\noccupied_thresh: 1.0\nfree_thresh: 0.0\n{mode}");
+            assert_eq!(classes(&yaml, &[0, 1, 254, 255]), [Occupied, Unknown, Unknown, Free]);
+            let yaml = format!("{HEAD}negate: 0\noccupied_thresh: 0.6\nfree_thresh: 0.2\n{mode}");
+            assert_eq!(classes(&yaml, &[102, 103, 203, 204]), [Occupied, Unknown, Unknown, Free]);
+        }
+        let yaml = format!("{HEAD}negate: 0\noccupied_thresh: 1.0\nfree_thresh: 0.0\nmode: raw\n");
+        assert_eq!(classes(&yaml, &[0, 1, 99, 100, 101]), [Free, Unknown, Unknown, Occupied, Unknown]);
+    }
+
+    #[test]
+    fn free_cells_of_the_grey_of_unknown_ones_are_counted() {
+        use Cell::*;
+        // 50/255 < 0.25, so the grey is free where the file says so.
+        for mode in ["trinary", "scale"] {
+            let yaml = format!("{HEAD}negate: 0\noccupied_thresh: 0.65\nfree_thresh: 0.25\nmode: {mode}\n");
+            let loaded = loaded(&yaml, &[205, 0, 205, 254]);
+            assert_eq!((loaded.map.cells, loaded.grey), (vec![Free, Occupied, Free, Free], 2));
+        }
+        let raw = format!("{HEAD}negate: 0\noccupied_thresh: 0.65\nfree_thresh: 0.25\nmode: raw\n");
+        assert_eq!(loaded(&raw, &[205]).grey, 0);
     }
 
     #[test]
@@ -195,7 +290,7 @@ pub mod tests {
         use Cell::*;
         for one in ["1", "true"] {
             let yaml = format!("{HEAD}negate: {one}\noccupied_thresh: 0.65\nfree_thresh: 0.2\n");
-            assert_eq!(classes(&yaml, &[0, 128, 255]).unwrap(), [Free, Unknown, Occupied]);
+            assert_eq!(classes(&yaml, &[0, 128, 255]), [Free, Unknown, Occupied]);
         }
     }
 
@@ -203,38 +298,14 @@ pub mod tests {
     fn raw_levels_are_percent() {
         use Cell::*;
         let yaml = format!("{HEAD}negate: 0\noccupied_thresh: 0.65\nfree_thresh: 0.2\nmode: raw\n");
-        assert_eq!(
-            classes(&yaml, &[0, 50, 66, 100, 101, 255]).unwrap(),
-            [Free, Unknown, Occupied, Occupied, Unknown, Unknown]
-        );
+        assert_eq!(classes(&yaml, &[0, 50, 66, 100, 101, 255]), [Free, Unknown, Occupied, Occupied, Unknown, Unknown]);
     }
 
     #[test]
     fn transparent_is_unknown() {
         let yaml = format!("{HEAD}negate: 0\noccupied_thresh: 0.65\nfree_thresh: 0.2\nmode: scale\n");
         let image = RgbaImage::from_pixel(1, 1, image::Rgba([255, 255, 255, 254]));
-        assert_eq!(Map::new(&serde_norway::from_str(&yaml).unwrap(), &image).unwrap().cells, [Cell::Unknown]);
-    }
-
-    #[test]
-    fn malformed_files_are_refused() {
-        let full = format!("{HEAD}negate: 0\noccupied_thresh: 0.65\nfree_thresh: 0.2\n");
-        assert!(classes(&full, &[0]).is_ok());
-        for (from, to) in [
-            ("resolution: 0.1", "resolution: 0"),
-            ("resolution: 0.1", "resolution: .nan"),
-            ("resolution: 0.1", "resolution: fine"),
-            ("resolution: 0.1\n", ""),
-            ("[1.0, 2.0, 0.0]", "[1.0, 2.0]"),
-            ("[1.0, 2.0, 0.0]", "[.inf, 2.0, 0.0]"),
-            ("negate: 0", "negate: 2"),
-            ("occupied_thresh: 0.65", "occupied_thresh: 65"),
-            ("free_thresh: 0.2", "free_thresh: 0.7"),
-            ("free_thresh: 0.2", "free_thresh: 0.2\nmode: quaternary"),
-            ("image: m.png", "image: [m.png"),
-        ] {
-            assert!(full.contains(from) && classes(&full.replace(from, to), &[0]).is_err(), "{to} was accepted");
-        }
+        assert_eq!(Map::new(&Meta::parse(&yaml).unwrap(), &image.into()).map.cells, [Cell::Unknown]);
     }
 
     #[test]
@@ -248,7 +319,7 @@ pub mod tests {
         assert!(format!("{:#}", Map::load(&yaml).unwrap_err()).contains("m.png"));
         // With the image, beside the YAML file, it loads; the top row of the image is the last of the map.
         image::GrayImage::from_raw(1, 2, vec![0, 255]).unwrap().save(folder.join("m.png")).unwrap();
-        assert_eq!(Map::load(&yaml).unwrap().cells, [Cell::Free, Cell::Occupied]);
+        assert_eq!(Map::load(&yaml).unwrap().map.cells, [Cell::Free, Cell::Occupied]);
         std::fs::remove_dir_all(folder).unwrap();
     }
 
@@ -263,5 +334,37 @@ pub mod tests {
         assert_eq!(map.cell_at(map.to_world([3.9, 2.9])), Some(11));
         assert_eq!(map.cell_at(map.to_world([4.1, 2.9])), None);
         assert_eq!(map.cell_at([f64::NAN, 0.0]), None);
+    }
+
+    #[test]
+    fn a_region_is_what_is_connected_without_diagonals() {
+        let map = sketch(&["..#.", "#.#.", "...#", "##.#", ".#.."], 0.1);
+        // Rows from the bottom: cell 0 is alone, and so is the column on the right, which touches at a corner only.
+        let at = |i: usize, j: usize| j * 4 + i;
+        let whole = Bounds { low: [0, 0], high: [4, 5] };
+        assert_eq!(map.region(at(0, 4), at(3, 0)), (whole, true));
+        assert_eq!(map.region(at(0, 4), at(3, 4)), (whole, false));
+        assert_eq!(map.region(at(0, 0), at(2, 0)), (Bounds { low: [0, 0], high: [1, 1] }, false));
+        assert_eq!(map.region(at(3, 4), at(3, 3)), (Bounds { low: [3, 3], high: [4, 5] }, true));
+    }
+
+    #[test]
+    fn a_crop_stays_where_it_was() {
+        let rows = ["????????", "?######?", "?#...###", "?#.#.#.#", "?#...###", "?######?", "????????", "????????"];
+        let map = Map { origin: [388_096.5, 3_948_997.0], yaw: 0.3, ..sketch(&rows, 0.05) };
+        let inside = 4 * map.width + 2;
+        let (bounds, _) = map.region(inside, inside);
+        assert_eq!(bounds, Bounds { low: [2, 3], high: [5, 6] });
+        let cropped = map.clone().crop(bounds);
+        assert_eq!((cropped.width, cropped.height), (5, 5));
+        let (local, frame) = cropped.clone().into_local();
+        for (i, j) in (0..5).flat_map(|j| (0..5).map(move |i| (i, j))) {
+            let point = map.to_world([i as f64 + 1.5, j as f64 + 2.5]);
+            let cell = map.cells[(j + 2) * 8 + i + 1];
+            assert_eq!(cropped.cells[cropped.cell_at(point).unwrap()], cell);
+            assert_eq!(local.cells[local.cell_at(frame.to_local(point)).unwrap()], cell);
+            let back = frame.to_world(frame.to_local(point));
+            assert!((back[0] - point[0]).hypot(back[1] - point[1]) < 1e-9);
+        }
     }
 }

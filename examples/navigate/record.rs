@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use crate::map::Frame;
+
 /// One step: the pose that it started from, what was decided there, and what came of it.
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
     /// Seconds since the start.
     pub time: f64,
-    /// x, y (in metres) and heading (in radians).
+    /// x, y (in metres, in the map's frame) and heading (in radians).
     pub pose: [f32; 3],
     /// The model's own controls.
     pub controls: [f32; 2],
@@ -31,9 +33,9 @@ pub struct Row {
     pub maneuver: bool,
 }
 
-/// Writes all rows, and how fast the commands change from each to the next, `dt` seconds later. Before the first, the robot is at
-/// rest.
-pub fn write(path: &Path, rows: &[Row], dt: f32) -> Result<()> {
+/// Writes all rows, with positions in the world, and how fast the commands change from each to the next, `dt` seconds later.
+/// Before the first, the robot is at rest.
+pub fn write(path: &Path, rows: &[Row], dt: f32, frame: Frame) -> Result<()> {
     let attempt = || -> std::io::Result<()> {
         let mut out = BufWriter::new(File::create(path)?);
         writeln!(
@@ -43,7 +45,8 @@ pub fn write(path: &Path, rows: &[Row], dt: f32) -> Result<()> {
         )?;
         let mut before = [0.0; 4];
         for row in rows {
-            let ([x, y, heading], [u0, u1], [speed, turn]) = (row.pose, row.controls, row.twist);
+            let [x, y] = frame.to_world([row.pose[0].into(), row.pose[1].into()]);
+            let ([_, _, heading], [u0, u1], [speed, turn]) = (row.pose, row.controls, row.twist);
             let now = [u0, u1, speed, turn];
             let [r0, r1, r2, r3] = std::array::from_fn(|i| (now[i] - before[i]) / dt);
             before = now;

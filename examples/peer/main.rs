@@ -20,17 +20,21 @@ mod cartpole;
 #[path = "../car2d/demonstration.rs"]
 mod demonstration;
 mod drive;
+#[path = "../common/end.rs"]
+mod end;
 mod task;
 
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
 use gibbs::{Backend, Engine, EngineOptions, Instructions};
 
+use end::say;
 use task::{Size, Task};
 
 #[derive(Parser)]
@@ -96,8 +100,11 @@ impl Kind {
     }
 }
 
-fn main() -> Result<()> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    end::status(run(&Arguments::parse()))
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
     let instructions = if arguments.avx2 { Instructions::Avx2 } else { Instructions::Best };
     let engine = Engine::with(EngineOptions { backend: arguments.backend, instructions, ..Default::default() })?;
     if arguments.serve {
@@ -108,7 +115,7 @@ fn main() -> Result<()> {
     if let Some(folder) = &arguments.dump {
         task.dump(folder)?;
     }
-    println!("{}", measure(&engine, arguments.task, size, task.as_mut(), 20, arguments.updates)?);
+    say!("{}", measure(&engine, arguments.task, size, task.as_mut(), 20, arguments.updates)?)?;
     Ok(())
 }
 
@@ -123,7 +130,7 @@ fn serve(engine: &Engine, demo: &Path) -> Result<()> {
         match verb {
             "dump" => {
                 kind.build(engine, size, demo)?.dump(Path::new(last))?;
-                println!("done");
+                say!("done")?;
             }
             "time" => {
                 // A new task warms up for longer: its threads start, its memory is touched for the first time.
@@ -132,7 +139,7 @@ fn serve(engine: &Engine, demo: &Path) -> Result<()> {
                     None => (kind.build(engine, size, demo)?, 20),
                 };
                 let task: &mut Box<dyn Task> = tasks.entry((kind, size)).or_insert(task);
-                println!("{}", measure(engine, kind, size, task.as_mut(), warm_up, last.parse()?)?);
+                say!("{}", measure(engine, kind, size, task.as_mut(), warm_up, last.parse()?)?)?;
             }
             _ => bail!("what is `{verb}`?"),
         }

@@ -34,6 +34,7 @@ use gibbs::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
+use end::say;
 use tasks::{Balance, EvoJax, OfEvoJax, OfPendulum, SwingUp, TRACK};
 
 #[derive(Parser)]
@@ -120,7 +121,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<()> {
     let engine = Engine::with(EngineOptions { backend: arguments.backend, ..Default::default() })?;
     std::fs::create_dir_all(&arguments.out).with_context(|| format!("cannot make {}", arguments.out.display()))?;
-    println!("on {}", engine.name());
+    say!("on {}", engine.name())?;
     let tasks = if arguments.task.is_empty() { Task::value_variants() } else { &arguments.task };
     let mut outcomes = Vec::new();
     for task in tasks {
@@ -132,14 +133,14 @@ fn run(arguments: &Arguments) -> Result<()> {
     }
     let picture = arguments.out.join("policy_search.png");
     draw::learning(&picture, &outcomes)?;
-    println!("\ndrew {}\n", picture.display());
+    say!("\ndrew {}\n", picture.display())?;
 
     let mut failed = Vec::new();
     for task in tasks {
         // Of the two kinds of rows, the one that did worse.
         let of_task = outcomes.iter().filter(|outcome| outcome.task == *task);
         let Some(worst) = of_task.min_by(|a, b| a.merit().total_cmp(&b.merit())) else { continue };
-        println!("{}", worst.verdict());
+        say!("{}", worst.verdict())?;
         if !worst.is_good(arguments.quick) {
             failed.push(task.name());
         }
@@ -310,10 +311,10 @@ impl<const N: usize> Search<N> {
             let reader = BufReader::new(File::open(&file)?);
             training.resume(reader).with_context(|| format!("cannot go on with {}", file.display()))?;
         }
-        println!("\n{} by {}", self.task.name(), self.rows);
+        say!("\n{} by {}", self.task.name(), self.rows)?;
         let learners = training.options().learners;
         let titles = ["mean return", "best learner", "ESS", "λ", "s"];
-        println!("{:>9}{}", "iteration", titles.map(|title| format!("{title:>14}")).concat());
+        say!("{:>9}{}", "iteration", titles.map(|title| format!("{title:>14}")).concat())?;
         let clock = Instant::now();
         let bar = ProgressBar::new(self.iterations as u64).with_style(ProgressStyle::with_template(
             "{bar:40} {pos}/{len} iterations, mean return {msg}, {eta} left",
@@ -339,7 +340,7 @@ impl<const N: usize> Search<N> {
                 ControlFlow::Continue(())
             })?;
             save(&training, &file)?;
-            bar.suspend(|| println!("{row}"));
+            bar.suspend(|| say!("{row}"))?;
         }
         bar.finish_and_clear();
 
@@ -369,7 +370,7 @@ impl<const N: usize> Search<N> {
                 100.0 * lost as f32 / episodes.len() as f32
             };
             let more = training.evaluate(chosen.0, 20 * self.task.fresh(), FRESH + 2)?;
-            println!(
+            say!(
                 "{mean_return:.1} ± {error:.1} over {} episodes, of which no force keeps {:.1} % on the track;\n\
                  {:.1} over {} others, of which none keeps {:.1} %",
                 episodes.len(),
@@ -377,12 +378,12 @@ impl<const N: usize> Search<N> {
                 self::mean_return(&more),
                 more.len(),
                 share(&more)
-            );
+            )?;
         }
         let angles = episodes.iter().take(12).map(|episode| episode.states.iter().map(self.angle).collect()).collect();
         let (task, rows, dt) = (self.task, self.rows, options.dt);
         let outcome = Outcome { task, rows, curves, solved, mean_return, error, angles, dt };
-        println!("{}", outcome.verdict());
+        say!("{}", outcome.verdict())?;
         Ok(outcome)
     }
 }
@@ -398,7 +399,10 @@ fn save<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>>(
 ) -> Result<()> {
     let beside = file.with_extension("part");
     let write = || -> Result<()> {
-        training.save(BufWriter::new(File::create(&beside)?))?;
+        let mut out = BufWriter::new(File::create(&beside)?);
+        training.save(&mut out)?;
+        // On the disk before it takes the place of the last one, or the error is lost that the disk is full.
+        out.into_inner()?.sync_all()?;
         Ok(std::fs::rename(&beside, file)?)
     };
     write().with_context(|| format!("cannot write {}", file.display()))
