@@ -12,6 +12,9 @@ use anyhow::{Context, Result};
 
 /// `println!` that returns an error instead of panicking.
 macro_rules! say {
+    () => {
+        $crate::end::line(format_args!(""))
+    };
     ($($argument:tt)*) => {
         $crate::end::line(format_args!($($argument)*))
     };

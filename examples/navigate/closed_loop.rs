@@ -32,6 +32,8 @@ const REST: [f32; 2] = [0.05, 0.1];
 const HEADING_TOLERANCE: f32 = 0.1;
 /// Rollouts in a drawn fan, and fans in the picture of a whole run.
 const FAN: (usize, usize) = (96, 7);
+/// What all fans that are kept may take (in bytes).
+const FAN_BYTES: usize = 128 << 20;
 
 /// A fan of sampled rollouts, and the step at which it was drawn.
 struct Fan {
@@ -144,6 +146,9 @@ fn closed_loop<D: Robot>(
     let mut mppi = planner(1.0)?;
     let mut creeping = None;
     let mut touching = false;
+    // How many steps apart fans are kept: twice as many whenever they take too much memory.
+    let mut stride = if args.frames > 0 { 1 } else { 10 };
+    let most_fans = (FAN_BYTES / (FAN.0 * (args.horizon + 1) * size_of::<[f32; 3]>())).max(2 * FAN.1);
     let bar = ProgressBar::new(1000);
     bar.set_style(ProgressStyle::with_template("{elapsed_precise} {bar:40} {percent:>3} % {msg}")?);
 
@@ -185,8 +190,12 @@ fn closed_loop<D: Robot>(
         let plan = mppi.plan(&state)?;
         let (mut controls, plan_cost) = (plan.controls()[0], plan.cost());
         let (effective_samples, plan_time) = (plan.effective_samples(), plan.timing().total);
-        if args.frames > 0 || step.is_multiple_of(10) {
+        if step.is_multiple_of(stride) {
             run.fans.push(Fan { step, samples: fan(&mut mppi)? });
+            if run.fans.len() > most_fans {
+                stride *= 2;
+                run.fans.retain(|fan| fan.step.is_multiple_of(stride));
+            }
         }
         let maneuver = maneuver::better(&mppi, &fields.borrow().grids()[1], goal, state)?;
         if let Some(maneuver) = &maneuver {
@@ -279,7 +288,7 @@ fn draw(task: &Task, run: &Run, blank: Picture) -> Result<()> {
     let bar = ProgressBar::new(args.frames as u64);
     for frame in 0..args.frames {
         let step = frame * steps / (args.frames - 1).max(1);
-        let fan: Vec<_> = run.fans.get(step).into_iter().collect();
+        let fan: Vec<_> = run.fans.iter().rfind(|fan| fan.step <= step && step < steps).into_iter().collect();
         scene(&fan, step).save(&args.out.join(format!("frame_{frame:04}.png")))?;
         bar.inc(1);
     }

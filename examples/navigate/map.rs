@@ -80,10 +80,10 @@ impl Map {
         let meta = Meta::load(path)?;
         // `join` keeps an absolute path as it is.
         let image = pixels::read(&path.parent().unwrap_or(Path::new("")).join(&meta.image))?;
-        Ok(Self::new(&meta, &image))
+        Ok(Self::from_image(&meta, &image))
     }
 
-    fn new(meta: &Meta, image: &DynamicImage) -> Loaded {
+    fn from_image(meta: &Meta, image: &DynamicImage) -> Loaded {
         // What each sum of three channels stands for.
         let classes: Vec<Cell> = (0..=3 * 255).map(|sum| classify(meta, f64::from(sum) / 3.0)).collect();
         let (width, height) = (image.width() as usize, image.height() as usize);
@@ -241,7 +241,7 @@ pub mod tests {
         });
         let grey = image::GrayImage::from_raw(levels.len() as u32, 1, levels.to_vec()).unwrap();
         let meta = Meta::parse(yaml).unwrap();
-        let [a, b] = [image.into(), grey.into()].map(|image: DynamicImage| Map::new(&meta, &image));
+        let [a, b] = [image.into(), grey.into()].map(|image: DynamicImage| Map::from_image(&meta, &image));
         assert!(a.map.cells == b.map.cells && a.grey == b.grey, "grey and coloured pixels differ");
         a
     }
@@ -305,7 +305,7 @@ pub mod tests {
     fn transparent_is_unknown() {
         let yaml = format!("{HEAD}negate: 0\noccupied_thresh: 0.65\nfree_thresh: 0.2\nmode: scale\n");
         let image = RgbaImage::from_pixel(1, 1, image::Rgba([255, 255, 255, 254]));
-        assert_eq!(Map::new(&Meta::parse(&yaml).unwrap(), &image.into()).map.cells, [Cell::Unknown]);
+        assert_eq!(Map::from_image(&Meta::parse(&yaml).unwrap(), &image.into()).map.cells, [Cell::Unknown]);
     }
 
     #[test]
