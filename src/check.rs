@@ -6,6 +6,7 @@ use pulp::{Simd, WithSimd};
 
 use crate::engine::{Engine, program};
 use crate::error::{BuildError, InvalidValue};
+use crate::float_env;
 pub use crate::model::Map;
 use crate::model::Model;
 use crate::noise::Row;
@@ -50,7 +51,7 @@ pub fn evaluate<const I: usize, const O: usize>(
         return Ok(outputs);
     }
     program::trace_map(map, engine.options().math)?;
-    engine.isa().run(OnLanes { map, inputs, outputs: &mut outputs });
+    float_env::standard(|| engine.isa().run(OnLanes { map, inputs, outputs: &mut outputs }));
     Ok(outputs)
 }
 
@@ -187,10 +188,13 @@ pub fn vectorised<const N: usize, const M: usize>(
             self.0.run::<M, f32>()
         }
     }
-    let best = |run: &dyn Fn() -> f32| (0..5).map(|_| run()).fold(f32::INFINITY, f32::min);
+    let best = |run: &dyn Fn() -> f32| {
+        let once = || float_env::standard(run);
+        (0..5).map(|_| once()).fold(f32::INFINITY, f32::min)
+    };
     let plain = best(&|| engine.isa().run(Plain::<N, M, _>(Steps(model, x, at.inputs))));
     let wide = best(&|| engine.isa().run(Wide::<N, M, _>(Steps(model, x, at.inputs))));
-    plain / wide / engine.isa().run(Count)
+    plain / wide / lanes(engine) as f32
 }
 
 /// The vector instructions that one step of a rollout is at least, for as many rollouts as a register has lanes: the noise of
@@ -242,7 +246,7 @@ pub fn arithmetic<const N: usize, const M: usize>(
 
 /// How many rollouts the CPU computes in one register.
 pub fn lanes(engine: &Engine) -> usize {
-    engine.isa().run(Count) as usize
+    float_env::standard(|| engine.isa().run(Count)) as usize
 }
 
 /// The number of lanes.

@@ -1,6 +1,7 @@
 //! Sampled fields: a quantity known on a regular 2-D grid, looked up from inside a model on every backend.
 
 use crate::error::InvalidValue;
+use crate::float_env;
 use crate::scalar::Register;
 use crate::scalar::math::abs;
 
@@ -320,7 +321,7 @@ impl FieldSet {
         let mut headers = Vec::with_capacity(grids.len());
         let mut offset = grids.len() * HEADER;
         for grid in grids {
-            let header = grid.header(offset);
+            let header = float_env::standard(|| grid.header(offset));
             packed.extend(header.packed());
             headers.push(header);
             offset += grid.packed_len();

@@ -177,6 +177,7 @@ mod diffusion;
 mod engine;
 mod error;
 mod field;
+mod float_env;
 mod line;
 mod model;
 pub mod models;

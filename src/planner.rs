@@ -16,6 +16,7 @@ use crate::engine::program::Program;
 use crate::engine::{Engine, Workspace};
 use crate::error::{BuildError, InvalidValue, PlanError, at_least, finite};
 use crate::field::{FieldSet, Grid};
+use crate::float_env;
 use crate::model::Model;
 use crate::noise::{Shape, normal, philox};
 use crate::update::{CLAMPED, GIVEN, LIMITED, Layout, Problem, SPREAD, Sums, TILE, Update, round_up};
@@ -148,6 +149,10 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     }
 
     fn run(&mut self, x: &[f32; N], rows: Option<&[f32]>, most: usize) -> Result<&Plan<N, M>, PlanError> {
+        float_env::standard(move || self.improve(x, rows, most))
+    }
+
+    fn improve(&mut self, x: &[f32; N], rows: Option<&[f32]>, most: usize) -> Result<&Plan<N, M>, PlanError> {
         finite("state", x)?;
         let started = std::time::Instant::now();
         self.inputs[..N].copy_from_slice(x);
@@ -519,7 +524,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             return Err(InvalidValue::new("samples", value, expected).into());
         }
         self.plan.reserve(setting.horizon);
-        self.fill_updates(false);
+        float_env::standard(|| self.fill_updates(false));
         let problem = Problem {
             layout: self.layout,
             inputs: &self.inputs,
@@ -548,17 +553,22 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             fields: self.fields.look_ups(),
             dt: self.options.setting().dt,
         };
-        let cost = rollout(&*self.model, &at, *x, controls, &mut states);
         let average = self.options.averages() && !controls.is_empty();
-        Ok((states, if average { cost / controls.len() as f32 } else { cost }))
+        let cost = float_env::standard(|| {
+            let cost = rollout(&*self.model, &at, *x, controls, &mut states);
+            if average { cost / controls.len() as f32 } else { cost }
+        });
+        Ok((states, cost))
     }
 }
 
 /// All that can be checked without a model.
 fn check<const M: usize>(options: &impl Algorithm<M>) -> Result<Shape, InvalidValue> {
-    let shape = options.setting().check()?;
-    options.check(shape.regular)?;
-    Ok(shape)
+    float_env::standard(|| {
+        let shape = options.setting().check()?;
+        options.check(shape.regular)?;
+        Ok(shape)
+    })
 }
 
 /// The chains with noise added to each, if the method asks for it.

@@ -28,6 +28,7 @@ pub use options::{Annealed, Exploration, Rows, Start, Step, TrainingOptions, Wei
 
 use crate::engine::Done;
 use crate::error::PlanError;
+use crate::float_env;
 use crate::model::Model;
 use crate::policy::Policy;
 use crate::update::{ANTITHETIC, PERTURBED, SCORED, SECOND_MOMENT, SIGNED, Update};
@@ -45,6 +46,10 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     /// If no row of any learner has a finite return, or the device fails. Then all parameters are what they were. (A learner
     /// that alone has no such row, or whose step would end at something that is not finite, stands still: its step is 0.)
     pub fn step(&mut self) -> Result<&[Progress], PlanError> {
+        float_env::standard(move || self.iterate())
+    }
+
+    fn iterate(&mut self) -> Result<&[Progress], PlanError> {
         self.draw_starts();
         let update = self.options.update(self.blank());
         let (step, rate) = (self.options.step, self.options.step.rate().at(self.iteration as usize));

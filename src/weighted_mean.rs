@@ -2,6 +2,7 @@
 
 use crate::engine::{Averager, Engine};
 use crate::error::{InvalidValue, PlanError};
+use crate::float_env;
 use crate::update::{SECOND_MOMENT, Sums, Update};
 
 /// Averages rows under their log-weights: m = Σ_k w_k r_k with w = softmax(ℓ).
@@ -115,17 +116,18 @@ impl Average {
     /// mean is large beside the spread.
     pub fn variance(&self) -> Option<Vec<f32>> {
         let variance = |(s, m): (&f32, &f32)| (s - m * m).max(0.0);
-        self.second_moment().map(|second| second.iter().zip(self.mean()).map(variance).collect())
+        let all = |second: &[f32]| second.iter().zip(self.mean()).map(variance).collect();
+        self.second_moment().map(|second| float_env::standard(|| all(second)))
     }
 
     /// log Z = log (1/K) Σ_k e^ℓ_k, over all K rows.
     pub fn log_z(&self) -> f32 {
-        (f64::from(self.sums.max) + (f64::from(self.sums.sum) / self.rows as f64).ln()) as f32
+        float_env::standard(|| (f64::from(self.sums.max) + (f64::from(self.sums.sum) / self.rows as f64).ln()) as f32)
     }
 
     /// The effective sample size (Σw)²/Σw², between 1 and K.
     pub fn effective_samples(&self) -> f32 {
-        self.sums.sum * self.sums.sum / self.sums.squares
+        float_env::standard(|| self.sums.sum * self.sums.sum / self.sums.squares)
     }
 
     /// The largest log-weight.

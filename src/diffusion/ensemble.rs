@@ -8,6 +8,7 @@ use crate::engine::program::Program;
 use crate::engine::{Engine, Timing, Workspace};
 use crate::error::{BuildError, InvalidValue, PlanError, finite, in_range};
 use crate::field::{FieldSet, Grid};
+use crate::float_env;
 use crate::model::Model;
 use crate::noise::{normal, philox};
 use crate::scalar::{Real, Stage};
@@ -210,7 +211,11 @@ impl Diffusion {
             let column = rows[d..].iter().step_by(width);
             (column.map(|v| f64::from(*v)).sum::<f64>() / count as f64) as f32
         });
-        let target = Target::Data { rows: rows.to_vec(), rewards: vec![0.0; count], mean: mean.collect() };
+        let target = Target::Data {
+            rows: rows.to_vec(),
+            rewards: vec![0.0; count],
+            mean: float_env::standard(|| mean.collect()),
+        };
         let options = SamplingOptions { samples: count, ..options };
         Self::new(engine, Program::distance(), target, width, options)
     }
@@ -241,7 +246,7 @@ impl Diffusion {
         width: usize,
         options: SamplingOptions,
     ) -> Result<Self, BuildError> {
-        options.check(width)?;
+        float_env::standard(|| options.check(width))?;
         let (controls, params) = match target {
             Target::Energy => (width, options.params.len()),
             Target::Data { .. } => (1, 0),
@@ -262,7 +267,7 @@ impl Diffusion {
             sums: Vec::new(),
         };
         diffusion.pack();
-        diffusion.fill_updates();
+        float_env::standard(|| diffusion.fill_updates());
         let start = diffusion.start();
         let Self { program, workspace, target, layout, inputs, fields, updates, .. } = &mut diffusion;
         workspace.prepare(program, updates, &problem(target, *layout, inputs, fields, &start))?;
@@ -296,7 +301,7 @@ impl Diffusion {
     }
 
     fn run(&mut self, start: &[f32]) -> Result<Chains<'_>, PlanError> {
-        self.fill_updates();
+        float_env::standard(|| self.fill_updates());
         let Self { program, workspace, target, layout, inputs, fields, updates, values, sums, .. } = self;
         let done = workspace.run(program, updates, &problem(target, *layout, inputs, fields, start))?;
         self.number = self.number.wrapping_add(updates.len() as u32);
@@ -380,6 +385,10 @@ impl Diffusion {
 
     /// What the chains start from: the prior of the noisiest level.
     fn start(&self) -> Vec<f32> {
+        float_env::standard(|| self.draw_start())
+    }
+
+    fn draw_start(&self) -> Vec<f32> {
         let (key, deviation) = (philox::key(self.options.seed), self.options.process.prior());
         let mut values = Vec::with_capacity(self.options.chains * self.width);
         for chain in 0..self.options.chains {
@@ -505,7 +514,7 @@ impl<'a> Chains<'a> {
     /// If there is no such chain.
     pub fn effective_samples(&self, chain: usize) -> f32 {
         let Sums { sum, squares, .. } = self.sums[chain];
-        if sum > 0.0 { sum * sum / squares } else { 0.0 }
+        float_env::standard(|| if sum > 0.0 { sum * sum / squares } else { 0.0 })
     }
 
     /// How long it took.

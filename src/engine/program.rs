@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::cpu::{Distance, OfModel, OfPolicy, Rollout};
 use crate::error::{BuildError, InvalidValue, ModelError};
+use crate::float_env;
 use crate::model::{Map, Model};
 use crate::policy::{MOST_BY_DUALS, Policy};
 use crate::scalar::trace::{Expr, Math, Trace, Usage};
@@ -55,7 +56,7 @@ impl Program {
         math: Math,
     ) -> Result<Self, ModelError> {
         let trace = Trace::start(math);
-        let (source, ends) = trace_model(&trace, &**model);
+        let (source, ends) = float_env::standard(|| trace_model(&trace, &**model));
         let (functions, usage, operations) = trace.finish()?;
         let rollout = Box::new(OfModel::<N, M, D>::new(Arc::clone(model), ends));
         Ok(Self { scoring: Scoring::Model, states: N, usage, operations, functions, source, rollout })
@@ -75,9 +76,9 @@ impl Program {
             );
         }
         let trace = Trace::start(math);
-        let (mut source, _) = trace_model(&trace, &**model);
-        source.push_str(&trace_done(&trace, &**model));
-        let policy_source = trace_policy(&trace, &**policy, scheme)?;
+        let (mut source, _) = float_env::standard(|| trace_model(&trace, &**model));
+        source.push_str(&float_env::standard(|| trace_done(&trace, &**model)));
+        let policy_source = float_env::standard(|| trace_policy(&trace, &**policy, scheme))?;
         source.push_str(&trace.networks());
         source.push_str(&policy_source);
         let (functions, usage, operations) = trace.finish()?;
@@ -214,7 +215,7 @@ pub(crate) fn trace_map<const I: usize, const O: usize>(
 ) -> Result<Traced, ModelError> {
     let trace = Trace::start(math);
     trace.enter("map");
-    let outputs = map.map(trace.inputs::<I>(0));
+    let outputs = float_env::standard(|| map.map(trace.inputs::<I>(0)));
     let (body, names) = trace.emit(&outputs, &[], |i| format!("x{i}"));
     let (functions, usage, _) = trace.finish()?;
     Ok(Traced { functions, body, names, fields: usage.fields })

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::gpu;
 use super::{RowMemory, cpu, program::Program};
 use crate::error::{BuildError, EngineError, PlanError};
+use crate::float_env;
 use crate::update::{Problem, Sums, Update};
 
 /// How long the parts of a call took.
@@ -65,14 +66,14 @@ impl Workspace {
         updates: &[Update],
         problem: &Problem<'_>,
     ) -> Result<(), BuildError> {
-        match self {
+        float_env::standard(|| match self {
             Self::Cpu(_, rows, workspace) => {
                 let _ = problem;
                 Ok(updates.iter().try_for_each(|update| workspace.fit(&*program.rollout, *rows, update))?)
             }
             #[cfg(feature = "gpu")]
             Self::Gpu(workspace) => workspace.prepare(program, updates, problem),
-        }
+        })
     }
 
     /// Carries the updates out, one after the other.
@@ -82,21 +83,21 @@ impl Workspace {
         updates: &[Update],
         problem: &Problem<'_>,
     ) -> Result<Done<'_>, PlanError> {
-        match self {
+        float_env::standard(move || match self {
             Self::Cpu(isa, rows, workspace) => workspace.run(*isa, &*program.rollout, *rows, updates, problem),
             #[cfg(feature = "gpu")]
             Self::Gpu(workspace) => workspace.run(program, updates, problem),
-        }
+        })
     }
 
     /// The rows of the last update with their scores and log-weights. What was not kept is worked out again from `problem`,
     /// whose inputs must still be those of that update.
     pub(crate) fn fetch(&mut self, program: &Program, problem: &Problem<'_>) -> Result<Fetched, EngineError> {
-        match self {
+        float_env::standard(|| match self {
             Self::Cpu(isa, _, workspace) => Ok(workspace.fetch(*isa, &*program.rollout, problem)),
             #[cfg(feature = "gpu")]
             Self::Gpu(workspace) => workspace.fetch(),
-        }
+        })
     }
 }
 
@@ -116,10 +117,10 @@ impl Averager {
         log_weights: &[f32],
         moments: &mut [f32],
     ) -> Result<Sums, PlanError> {
-        match self {
+        float_env::standard(|| match self {
             Self::Cpu(isa, partials) => Ok(cpu::average(*isa, update, rows, log_weights, partials, moments)?),
             #[cfg(feature = "gpu")]
             Self::Gpu(averager) => averager.run(update, rows, log_weights, moments),
-        }
+        })
     }
 }

@@ -7,6 +7,7 @@ use pulp::{Simd, WithSimd};
 use crate::engine::cpu::Isa;
 use crate::engine::{Backend, Fetched, Timing};
 use crate::field::LookUps;
+use crate::float_env;
 use crate::model::Model;
 use crate::scalar::{Inputs, Stage};
 use crate::update::{ELITE, INVALID, Layout, MASKED, Sums, TILE, Update};
@@ -198,7 +199,7 @@ impl<const N: usize, const M: usize> Plan<N, M> {
 
     /// The free energy −λ log Z.
     pub fn free_energy(&self) -> f32 {
-        -self.temperature * self.log_z
+        float_env::standard(|| -self.temperature * self.log_z)
     }
 
     /// λ, as given or as found.
@@ -267,6 +268,10 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Samples<'_, N, M, D> {
 
     /// The weights of all rows, which sum to 1.
     pub fn weights(&self) -> Vec<f32> {
+        float_env::standard(|| self.weigh())
+    }
+
+    fn weigh(&self) -> Vec<f32> {
         let max = (0..self.len()).fold(f32::NEG_INFINITY, |max, k| max.max(self.log_weight(k)));
         let mut weights: Vec<f32> = (0..self.len()).map(|k| (self.log_weight(k) - max).exp()).collect();
         let sum: f64 = weights.iter().map(|w| f64::from(*w)).sum();
@@ -290,7 +295,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Samples<'_, N, M, D> {
     /// The rollout cost S of row `k`, without control term and before any averaging.
     pub fn cost(&self, k: usize) -> f32 {
         let at = self.score(k);
-        self.fetched.scores[at] + self.fetched.scores[at + TILE]
+        float_env::standard(|| self.fetched.scores[at] + self.fetched.scores[at + TILE])
     }
 
     /// The control cost C = Σ_t U_tᵀ Σ⁻¹ ε_t of row `k`; 0 unless α or γ asks for it.
@@ -310,7 +315,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Samples<'_, N, M, D> {
     pub fn states(&self, k: usize) -> Vec<[f32; N]> {
         let controls = self.controls(k);
         let mut states = Vec::with_capacity(controls.len() + 1);
-        rollout(self.model, &self.at, self.state, &controls, &mut states);
+        float_env::standard(|| rollout(self.model, &self.at, self.state, &controls, &mut states));
         states
     }
 }

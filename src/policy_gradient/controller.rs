@@ -6,6 +6,7 @@ use pulp::{Simd, WithSimd};
 
 use crate::error::{InvalidValue, finite, in_range};
 use crate::field::FieldSet;
+use crate::float_env;
 use crate::model::Model;
 use crate::planner::{Limits, References};
 use crate::policy::Policy;
@@ -128,7 +129,7 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
 
     /// The control in state `x`, within the limits, at the next time step.
     pub fn act(&mut self, x: [f32; N]) -> [f32; M] {
-        let u = self.at(self.time, &self.params, x);
+        let u = float_env::standard(|| self.at(self.time, &self.params, x));
         self.time += 1;
         u
     }

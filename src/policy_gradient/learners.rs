@@ -12,6 +12,7 @@ use crate::engine::program::{Program, Scheme};
 use crate::engine::{Done, Engine, Timing, Workspace, cpu};
 use crate::error::{BuildError, InvalidValue, PlanError, at_least, finite};
 use crate::field::FieldSet;
+use crate::float_env;
 use crate::model::Model;
 use crate::noise::{Random, philox};
 use crate::planner::Limits;
@@ -108,6 +109,16 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     /// If an option is out of range, the policy has no parameters, model or policy cannot become a kernel, or the device
     /// fails.
     pub fn new(
+        engine: &Engine,
+        model: D,
+        policy: P,
+        starts: impl Start<N>,
+        options: TrainingOptions<M>,
+    ) -> Result<Self, BuildError> {
+        float_env::standard(|| Self::build(engine, model, policy, starts, options))
+    }
+
+    fn build(
         engine: &Engine,
         model: D,
         policy: P,
@@ -372,6 +383,10 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     /// If there is no such learner.
     pub fn evaluate(&self, learner: usize, episodes: usize, seed: u64) -> Result<Vec<Episode<N, M>>, InvalidValue> {
         let controller = self.controller(learner)?;
+        Ok(float_env::standard(|| self.episodes(&controller, episodes, seed)))
+    }
+
+    fn episodes(&self, controller: &Controller<N, M, P>, episodes: usize, seed: u64) -> Vec<Episode<N, M>> {
         let mut random = Random::stream(seed, EVALUATION);
         let mut jobs: Vec<_> = (0..episodes)
             .map(|_| {
@@ -381,9 +396,9 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
             })
             .collect();
         cpu::Team::All.share_long(jobs.iter_mut(), |(start, params, episode)| {
-            *episode = Some(self.engine.isa().run(self.job(&controller, *start, params)));
+            *episode = Some(self.engine.isa().run(self.job(controller, *start, params)));
         });
-        Ok(jobs.into_iter().filter_map(|(.., episode)| episode).collect())
+        jobs.into_iter().filter_map(|(.., episode)| episode).collect()
     }
 
     /// One episode under the policy of a learner, without noise, from `start` and with the parameters of the options.
@@ -394,7 +409,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     pub fn episode(&self, learner: usize, start: [f32; N]) -> Result<Episode<N, M>, InvalidValue> {
         finite("start", &start)?;
         let controller = self.controller(learner)?;
-        Ok(self.engine.isa().run(self.job(&controller, start, &self.options.params)))
+        let job = self.job(&controller, start, &self.options.params);
+        Ok(float_env::standard(|| self.engine.isa().run(job)))
     }
 
     fn job<'a>(
@@ -459,7 +475,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     pub fn exploration(&self, learner: usize) -> Result<Option<[f32; M]>, InvalidValue> {
         let parameters = self.parameters(learner)?.len();
         let tail = &self.values[learner * self.width()..][parameters..self.width()];
-        Ok(tail.first_chunk::<M>().map(|log_std| log_std.map(f32::exp)))
+        Ok(tail.first_chunk::<M>().map(|log_std| float_env::standard(|| log_std.map(f32::exp))))
     }
 
     /// Writes everything that training changes, so that it can be [`resume`](Self::resume)d.
@@ -491,7 +507,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         self.options.seed = checkpoint.seed;
         (self.iteration, self.values, self.optimisers) =
             (checkpoint.iteration, checkpoint.values, checkpoint.optimisers);
-        self.anneal();
+        float_env::standard(|| self.anneal());
         Ok(())
     }
 

@@ -13,24 +13,60 @@ use super::{Mask, sealed, squares};
 
 /// The token that proves that the instructions of `S` are there.
 ///
-/// It has no size, so a lane need not carry it. It may be conjured here because a [`Lanes<S>`] only ever comes to be
-/// in a job that [`Isa`](crate::engine::cpu::isa::Isa) runs, whose choice is a token of `pulp`'s for the instructions of `S`: the
-/// type is private to the crate.
+/// # Safety
+///
+/// The processor must have them.
 #[inline(always)]
-pub(crate) fn token<S: Simd>() -> S {
+unsafe fn token<S: Simd>() -> S {
     const { assert!(size_of::<S>() == 0, "SIMD tokens carry no data") };
-    // SAFETY: S has no size, so there are no bytes to be wrong; that its instructions exist is argued above.
+    // SAFETY: S has no size, so there are no bytes to be wrong; that its instructions exist is the caller's promise.
     unsafe { std::mem::transmute_copy(&()) }
+}
+
+/// Whether the processor has the instructions of `S`, as far as this crate tells them apart.
+#[inline]
+fn available<S: Simd>() -> bool {
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+    {
+        use std::any::TypeId;
+        if TypeId::of::<S>() == TypeId::of::<pulp::x86::V4>() {
+            return pulp::x86::V4::is_available();
+        }
+        if TypeId::of::<S>() == TypeId::of::<pulp::x86::V3>() {
+            return pulp::x86::V3::is_available();
+        }
+    }
+    true
 }
 
 /// The lanes of the widest registers (AVX-512). Sums over rows are kept in as many partial sums on every processor.
 pub(crate) const WIDEST: usize = 16;
 
 /// As many numbers as a register of `S` holds.
+///
+/// It is computed with only where the instructions of `S` are known to exist: in jobs that
+/// [`Isa`](crate::engine::cpu::isa::Isa) runs, which get a token of `pulp`'s. The type is private to the crate; model code, which is
+/// generic, meets it in such jobs only. So a lane need not carry its token. (Debug builds check it where lanes are loaded or counted.)
 pub(crate) struct Lanes<S: Simd>(pub(crate) S::f32s);
 
 /// The comparison of two [`Lanes`].
 pub(crate) struct LaneMask<S: Simd>(S::m32s);
+
+impl<S: Simd> Lanes<S> {
+    /// Nothing but the methods of lanes may ask for it.
+    #[inline(always)]
+    fn token() -> S {
+        // SAFETY: lanes are computed with only where these instructions exist; see the type.
+        unsafe { token() }
+    }
+}
+impl<S: Simd> LaneMask<S> {
+    /// As of [`Lanes`].
+    #[inline(always)]
+    fn token() -> S {
+        Lanes::<S>::token()
+    }
+}
 
 impl<S: Simd> Clone for Lanes<S> {
     #[inline(always)]
@@ -70,6 +106,7 @@ impl<S: Simd> Register for Lanes<S> {
 
     #[inline(always)]
     fn load(from: &[f32]) -> Self {
+        debug_assert!(available::<S>(), "these instructions do not exist here");
         // Not pulp's partial loads: those jump through a table, and the registers around them go to memory and back.
         Self(bytemuck::pod_read_unaligned(bytemuck::cast_slice(&from[..Self::COUNT])))
     }
@@ -79,6 +116,7 @@ impl<S: Simd> Register for Lanes<S> {
     }
     #[inline(always)]
     fn counting(first: u32) -> S::u32s {
+        debug_assert!(available::<S>(), "these instructions do not exist here");
         const STEPS: [u32; 64] = {
             let mut steps = [0; 64];
             let mut i = 0;
@@ -88,14 +126,14 @@ impl<S: Simd> Register for Lanes<S> {
             }
             steps
         };
-        let simd = token::<S>();
+        let simd = Self::token();
         let steps = bytemuck::pod_read_unaligned(bytemuck::cast_slice(&STEPS[..Self::COUNT]));
         simd.add_u32s(steps, simd.splat_u32s(first))
     }
     #[inline(always)]
     unsafe fn squares(samples: &[f32], first: S::u32s) -> [Self; 4] {
         // SAFETY: the caller's promise is the same.
-        let [a, b, c, d] = unsafe { squares::gather::<S>(samples, first) };
+        let [a, b, c, d] = unsafe { squares::gather(Self::token(), samples, first) };
         [Self(a), Self(b), Self(c), Self(d)]
     }
 }
@@ -109,7 +147,7 @@ impl<S: Simd> Lanes<S> {
     #[inline(always)]
     pub(crate) fn picked(self, places: S::u32s) -> Self {
         by_instructions!(
-            S,
+            Self::token(),
             |v4| Self(cast(v4.avx512f._mm512_permutexvar_ps(cast(places), cast(self.0)))),
             |v3| Self(cast(v3.avx2._mm256_permutevar8x32_ps(cast(self.0), cast(places)))),
             {
@@ -149,14 +187,14 @@ impl<S: Simd> Lanes<S> {
                 parts[i] += parts[i + n];
             }
         }
-        token::<S>().reduce_sum_f32s(parts[0].0)
+        Self::token().reduce_sum_f32s(parts[0].0)
     }
 }
 
 impl<S: Simd> From<f32> for Lanes<S> {
     #[inline(always)]
     fn from(value: f32) -> Self {
-        Self(token::<S>().splat_f32s(value))
+        Self(Self::token().splat_f32s(value))
     }
 }
 
@@ -166,7 +204,7 @@ macro_rules! arithmetic {
             type Output = Self;
             #[inline(always)]
             fn $method(self, other: Self) -> Self {
-                Self(token::<S>().$simd(self.0, other.0))
+                Self(Self::token().$simd(self.0, other.0))
             }
         }
         impl<S: Simd> $op<f32> for Lanes<S> {
@@ -195,7 +233,7 @@ impl<S: Simd> Neg for Lanes<S> {
     type Output = Self;
     #[inline(always)]
     fn neg(self) -> Self {
-        Self(token::<S>().neg_f32s(self.0))
+        Self(Self::token().neg_f32s(self.0))
     }
 }
 
@@ -203,27 +241,27 @@ impl<S: Simd> BitAnd for LaneMask<S> {
     type Output = Self;
     #[inline(always)]
     fn bitand(self, other: Self) -> Self {
-        Self(token::<S>().and_m32s(self.0, other.0))
+        Self(Self::token().and_m32s(self.0, other.0))
     }
 }
 impl<S: Simd> BitOr for LaneMask<S> {
     type Output = Self;
     #[inline(always)]
     fn bitor(self, other: Self) -> Self {
-        Self(token::<S>().or_m32s(self.0, other.0))
+        Self(Self::token().or_m32s(self.0, other.0))
     }
 }
 impl<S: Simd> Not for LaneMask<S> {
     type Output = Self;
     #[inline(always)]
     fn not(self) -> Self {
-        Self(token::<S>().xor_m32s(self.0, Self::splat(true).0))
+        Self(Self::token().xor_m32s(self.0, Self::splat(true).0))
     }
 }
 impl<S: Simd> Mask for LaneMask<S> {
     #[inline(always)]
     fn splat(value: bool) -> Self {
-        let simd = token::<S>();
+        let simd = Self::token();
         Self(simd.equal_u32s(simd.splat_u32s(u32::from(value)), simd.splat_u32s(1)))
     }
 }
@@ -239,78 +277,78 @@ impl<S: Simd> Vector for Lanes<S> {
 
     #[inline(always)]
     fn bits(self) -> S::u32s {
-        token::<S>().transmute_u32s_f32s(self.0)
+        Self::token().transmute_u32s_f32s(self.0)
     }
     #[inline(always)]
     fn from_bits(bits: S::u32s) -> Self {
-        Self(token::<S>().transmute_f32s_u32s(bits))
+        Self(Self::token().transmute_f32s_u32s(bits))
     }
     #[inline(always)]
     fn splat_bits(bits: u32) -> S::u32s {
-        token::<S>().splat_u32s(bits)
+        Self::token().splat_u32s(bits)
     }
     #[inline(always)]
     fn bits_and(a: S::u32s, b: S::u32s) -> S::u32s {
-        token::<S>().and_u32s(a, b)
+        Self::token().and_u32s(a, b)
     }
     #[inline(always)]
     fn bits_xor(a: S::u32s, b: S::u32s) -> S::u32s {
-        token::<S>().xor_u32s(a, b)
+        Self::token().xor_u32s(a, b)
     }
     #[inline(always)]
     fn bits_add(a: S::u32s, b: S::u32s) -> S::u32s {
-        token::<S>().add_u32s(a, b)
+        Self::token().add_u32s(a, b)
     }
     #[inline(always)]
     fn bits_sub(a: S::u32s, b: S::u32s) -> S::u32s {
-        token::<S>().sub_u32s(a, b)
+        Self::token().sub_u32s(a, b)
     }
     #[inline(always)]
     fn bits_mul(a: S::u32s, b: S::u32s) -> S::u32s {
-        token::<S>().mul_u32s(a, b)
+        Self::token().mul_u32s(a, b)
     }
     #[inline(always)]
     fn bits_shl(a: S::u32s, by: u32) -> S::u32s {
-        token::<S>().wrapping_dyn_shl_u32s(a, token::<S>().splat_u32s(by))
+        Self::token().wrapping_dyn_shl_u32s(a, Self::token().splat_u32s(by))
     }
     #[inline(always)]
     fn bits_shr(a: S::u32s, by: u32) -> S::u32s {
-        token::<S>().wrapping_dyn_shr_u32s(a, token::<S>().splat_u32s(by))
+        Self::token().wrapping_dyn_shr_u32s(a, Self::token().splat_u32s(by))
     }
     #[inline(always)]
     fn bits_eq(a: S::u32s, b: S::u32s) -> LaneMask<S> {
-        LaneMask(token::<S>().equal_u32s(a, b))
+        LaneMask(Self::token().equal_u32s(a, b))
     }
     #[inline(always)]
     fn bits_mul_wide(a: S::u32s, b: u32) -> (S::u32s, S::u32s) {
-        mul_wide::<S>(a, b)
+        mul_wide(Self::token(), a, b)
     }
     #[inline(always)]
     fn lower(self, other: Self) -> Self {
-        Self(token::<S>().min_f32s(self.0, other.0))
+        Self(Self::token().min_f32s(self.0, other.0))
     }
     #[inline(always)]
     fn upper(self, other: Self) -> Self {
-        Self(token::<S>().max_f32s(self.0, other.0))
+        Self(Self::token().max_f32s(self.0, other.0))
     }
     #[inline(always)]
     fn fused(self, a: Self, b: Self) -> Self {
-        Self(token::<S>().mul_add_e_f32s(self.0, a.0, b.0))
+        Self(Self::token().mul_add_e_f32s(self.0, a.0, b.0))
     }
     #[inline(always)]
     fn root(self) -> Self {
-        Self(token::<S>().sqrt_f32s(self.0))
+        Self(Self::token().sqrt_f32s(self.0))
     }
     #[inline(always)]
     fn positive(self) -> Self {
         let zero = Self::from(0.0);
         // The maximum of x86 is its second operand if one of them is a NaN.
-        by_instructions!(S, |_v4| self.upper(zero), |_v3| self.upper(zero), positive(self))
+        by_instructions!(Self::token(), |_v4| self.upper(zero), |_v3| self.upper(zero), positive(self))
     }
     #[inline(always)]
     fn of_integer(bits: S::u32s) -> Self {
         by_instructions!(
-            S,
+            Self::token(),
             |v4| Self(cast(v4.avx512f._mm512_cvtepi32_ps(cast(bits)))),
             |v3| Self(cast(v3.avx._mm256_cvtepi32_ps(cast(bits)))),
             {
@@ -327,7 +365,7 @@ impl<S: Simd> Vector for Lanes<S> {
     #[inline(always)]
     fn by_top_bit(bits: S::u32s, yes: Self, no: Self) -> Self {
         by_instructions!(
-            S,
+            Self::token(),
             |v4| {
                 let set = v4.avx512f._mm512_cmplt_epi32_mask(cast(bits), v4.avx512f._mm512_setzero_si512());
                 Self(cast(v4.avx512f._mm512_mask_blend_ps(set, cast(no.0), cast(yes.0))))
@@ -339,7 +377,7 @@ impl<S: Simd> Vector for Lanes<S> {
     #[inline(always)]
     fn index(self) -> S::u32s {
         by_instructions!(
-            S,
+            Self::token(),
             |v4| cast(v4.avx512f._mm512_cvttps_epi32(cast(self.0))),
             |v3| cast(v3.avx._mm256_cvttps_epi32(cast(self.0))),
             index(self)
@@ -348,7 +386,7 @@ impl<S: Simd> Vector for Lanes<S> {
     #[inline(always)]
     fn below(self) -> Self {
         by_instructions!(
-            S,
+            Self::token(),
             // Down, and no exception for a number that was not whole.
             |v4| Self(cast(v4.avx512f._mm512_roundscale_ps::<0b1001>(cast(self.0)))),
             |v3| Self(cast(v3.avx._mm256_floor_ps(cast(self.0)))),
@@ -357,23 +395,23 @@ impl<S: Simd> Vector for Lanes<S> {
     }
     #[inline(always)]
     fn is_lt(self, other: Self) -> LaneMask<S> {
-        LaneMask(token::<S>().less_than_f32s(self.0, other.0))
+        LaneMask(Self::token().less_than_f32s(self.0, other.0))
     }
     #[inline(always)]
     fn is_le(self, other: Self) -> LaneMask<S> {
-        LaneMask(token::<S>().less_than_or_equal_f32s(self.0, other.0))
+        LaneMask(Self::token().less_than_or_equal_f32s(self.0, other.0))
     }
     #[inline(always)]
     fn is_eq(self, other: Self) -> LaneMask<S> {
-        LaneMask(token::<S>().equal_f32s(self.0, other.0))
+        LaneMask(Self::token().equal_f32s(self.0, other.0))
     }
     #[inline(always)]
     fn choose(mask: LaneMask<S>, yes: Self, no: Self) -> Self {
-        Self(token::<S>().select_f32s(mask.0, yes.0, no.0))
+        Self(Self::token().select_f32s(mask.0, yes.0, no.0))
     }
     #[inline(always)]
     fn any(mask: LaneMask<S>) -> bool {
-        token::<S>().first_true_m32s(mask.0) < S::F32_LANES
+        Self::token().first_true_m32s(mask.0) < S::F32_LANES
     }
     #[inline(always)]
     fn map<const A: usize>(function: impl Fn([f32; A]) -> f32, arguments: [Self; A]) -> Self {

@@ -11,14 +11,13 @@ use pulp::Simd;
 use super::instructions::by_instructions;
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 use super::instructions::{arch::__m512i, cast};
-use super::lanes::token;
 
 /// Lane by lane the halves of a·b.
 #[inline(always)]
-pub(crate) fn mul_wide<S: Simd>(a: S::u32s, b: u32) -> (S::u32s, S::u32s) {
-    let b = token::<S>().splat_u32s(b);
+pub(crate) fn mul_wide<S: Simd>(simd: S, a: S::u32s, b: u32) -> (S::u32s, S::u32s) {
+    let b = simd.splat_u32s(b);
     by_instructions!(
-        S,
+        simd,
         |v4| {
             let simd = v4.avx512f;
             let even = simd._mm512_mul_epu32(cast(a), cast(b));
@@ -35,7 +34,7 @@ pub(crate) fn mul_wide<S: Simd>(a: S::u32s, b: u32) -> (S::u32s, S::u32s) {
             let high = simd._mm256_blend_epi32::<0b1010_1010>(simd._mm256_srli_epi64::<32>(even), odd);
             (cast(low), cast(high))
         },
-        token::<S>().widening_mul_u32s(a, b)
+        simd.widening_mul_u32s(a, b)
     )
 }
 

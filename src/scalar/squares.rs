@@ -7,7 +7,6 @@ use pulp::Simd;
 use super::instructions::by_instructions;
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 use super::instructions::{arch, cast};
-use super::lanes::token;
 
 /// Lane by lane the samples of pair i and of the next, with i from `first`.
 ///
@@ -15,10 +14,10 @@ use super::lanes::token;
 ///
 /// All of them must be there.
 #[inline(always)]
-pub(crate) unsafe fn gather<S: Simd>(samples: &[f32], first: S::u32s) -> [S::f32s; 4] {
+pub(crate) unsafe fn gather<S: Simd>(simd: S, samples: &[f32], first: S::u32s) -> [S::f32s; 4] {
     let first: &[u32] = bytemuck::cast_slice(std::slice::from_ref(&first));
     by_instructions!(
-        S,
+        simd,
         |v4| {
             let simd = v4.avx512f;
             // SAFETY: the caller's promise is the same, and AVX-512 has sixteen lanes.
@@ -60,7 +59,7 @@ pub(crate) unsafe fn gather<S: Simd>(samples: &[f32], first: S::u32s) -> [S::f32
             ]
         },
         {
-            let mut found = [token::<S>().splat_f32s(0.0); 4];
+            let mut found = [simd.splat_f32s(0.0); 4];
             for (corner, found) in found.iter_mut().enumerate() {
                 let lanes: &mut [f32] = bytemuck::cast_slice_mut(std::slice::from_mut(found));
                 for (lane, first) in lanes.iter_mut().zip(first) {

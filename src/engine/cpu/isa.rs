@@ -4,6 +4,8 @@ use std::fmt;
 
 use pulp::{Arch, Simd, WithSimd};
 
+use crate::float_env;
+
 /// Vector instructions to use at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Instructions {
@@ -36,15 +38,17 @@ impl Isa {
         })
     }
 
-    /// Runs a job with these instructions switched on.
+    /// Runs a job with these instructions switched on. Call it inside of [`float_env::standard`].
     #[inline(always)]
     pub(crate) fn run<W: WithSimd>(self, job: W) -> W::Output {
+        debug_assert!(float_env::is_standard(), "results must not depend on who computes them");
         self.0.dispatch(job)
     }
 
     /// The same for a job with a model.
     #[inline(always)]
     pub(crate) fn run_with<D, W: WithModel<D>>(self, job: W, model: &D, inputs: &[f32]) -> W::Output {
+        debug_assert!(float_env::is_standard(), "results must not depend on who computes them");
         match self.0 {
             // SAFETY: that there is one of `pulp`'s tokens proves that the processor has its instructions.
             #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
@@ -123,5 +127,43 @@ impl fmt::Display for Isa {
             Arch::Neon(_) => "NEON",
             _ => "no vector instructions",
         })
+    }
+}
+
+#[cfg(all(test, any(target_arch = "x86", target_arch = "x86_64")))]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use pulp::x86::{V3, V4};
+
+    /// The sets of instructions that a function of this file is compiled with.
+    fn enabled(function: &str) -> BTreeSet<String> {
+        let source = include_str!("isa.rs");
+        let function = source.find(&format!("\nfn {function}<")).expect("it is in this file");
+        let attributes = &source[..function];
+        let attributes = &attributes[attributes.rfind("#[inline(never)]").expect("its attributes begin with this")..];
+        let lists = attributes
+            .lines()
+            .filter_map(|line| line.strip_prefix("#[target_feature(enable = \"")?.strip_suffix("\")]"));
+        lists.flat_map(|list| list.split(',')).map(str::to_owned).collect()
+    }
+
+    /// The sets of instructions that a token of `pulp`'s stands for. It does not compile unless all of them are named here.
+    macro_rules! sets {
+        ($Token:ident: $($set:ident)*) => {{
+            fn _all($Token { $($set: _),* }: $Token) {}
+            BTreeSet::from([$(stringify!($set).replace('_', ".")),*])
+        }};
+    }
+
+    #[test]
+    fn functions_are_compiled_with_the_instructions_of_their_tokens() {
+        let narrow = sets!(V3: sse sse2 fxsr sse3 ssse3 sse4_1 sse4_2 popcnt avx avx2 bmi1 bmi2 fma lzcnt);
+        let wide = sets!(
+            V4: sse sse2 fxsr sse3 ssse3 sse4_1 sse4_2 popcnt avx avx2 bmi1 bmi2 fma lzcnt
+                avx512f avx512bw avx512cd avx512dq avx512vl
+        );
+        assert_eq!(enabled("with_avx2"), narrow);
+        assert_eq!(enabled("with_avx512"), wide);
     }
 }

@@ -4,6 +4,9 @@ use std::sync::atomic::AtomicU64;
 #[cfg(feature = "rayon")]
 use std::sync::atomic::Ordering;
 
+#[cfg(feature = "rayon")]
+use crate::float_env;
+
 /// What waking other threads takes, about: work that is done sooner is not shared.
 #[cfg(feature = "rayon")]
 const WAKING: std::time::Duration = std::time::Duration::from_micros(60);
@@ -100,7 +103,8 @@ impl Team {
     }
 
     /// The calling thread begins at once, and the others join in as they wake up. (A parallel iterator would put the caller to
-    /// sleep and have strangers do its work.)
+    /// sleep and have strangers do its work.) The floating-point environment of those is whatever their pool has; the caller sees
+    /// to its own.
     fn together<S: Send, T: Send>(
         self,
         pace: &Pace,
@@ -120,7 +124,7 @@ impl Team {
             };
             return rayon::in_place_scope(|scope| {
                 for own in &mut others[..more] {
-                    scope.spawn(|_| work(own));
+                    scope.spawn(|_| float_env::standard(|| work(own)));
                 }
                 if let Some(item) = next(&items) {
                     pace.time(|| job(mine, item));

@@ -1,0 +1,224 @@
+//! The floating-point environment of a thread: its rounding mode, and whether it flushes subnormal numbers to zero.
+//!
+//! A program may change it for its own purposes: audio and linear algebra libraries flush subnormals, interval arithmetic rounds up
+//! and down. A thread that is started afterwards inherits it, others do not. Which thread computes which rows is a matter of
+//! scheduling, so results would depend on that. Hence every call that computes numbers for its caller runs inside [`standard`], and
+//! so does every thread that joins in.
+//!
+//! Plain functions that a caller computes with on its own thread (models, operations on `f32`, random numbers, derivatives, look-ups
+//! in a grid) run in the environment of that thread, as any other arithmetic does.
+
+use std::hint::black_box;
+
+/// Runs `work` in the environment that Rust code is compiled for: round to nearest, subnormals as they are, no traps. The caller's
+/// is back afterwards, also if `work` panics.
+///
+/// In the common case, where nothing has to be changed, it costs a read of the control register and a call.
+#[inline]
+pub(crate) fn standard<T>(work: impl FnOnce() -> T) -> T {
+    let _restore = Restore::new();
+    // The compiler assumes that arithmetic does not depend on a control register, so it might move some of it across the change.
+    // It cannot move what is in another function and goes through `black_box`.
+    black_box(apart(black_box(work)))
+}
+
+#[inline(never)]
+fn apart<T>(work: impl FnOnce() -> T) -> T {
+    work()
+}
+
+/// Whether this thread is in the environment that Rust code is compiled for.
+#[inline]
+pub(crate) fn is_standard() -> bool {
+    control::is_standard(control::read())
+}
+
+/// Sets the environment, and puts the one before back when it is dropped.
+struct Restore {
+    before: Option<control::Word>,
+}
+
+impl Restore {
+    #[inline]
+    fn new() -> Self {
+        let now = control::read();
+        if control::is_standard(now) {
+            return Self { before: None };
+        }
+        // SAFETY: it is the environment that the compiler assumes everywhere. Code that runs in another one, as this does up to here,
+        // is outside of what Rust defines; from here on it is inside again.
+        unsafe { control::write(control::STANDARD) };
+        Self { before: Some(now) }
+    }
+}
+
+impl Drop for Restore {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(before) = self.before {
+            // SAFETY: whoever chose this environment, and answers for it, gets it back as it was. No arithmetic of `work` is left to
+            // be done in it: see `standard`.
+            unsafe { control::write(before) };
+        }
+    }
+}
+
+/// MXCSR, which rules SSE and AVX. (The control word of the x87 does not matter: nothing here computes with it.)
+#[cfg(all(any(target_arch = "x86_64", all(target_arch = "x86", target_feature = "sse")), not(miri)))]
+mod control {
+    use std::arch::asm;
+
+    pub(super) type Word = u32;
+
+    /// All exceptions masked, round to nearest, neither FTZ nor DAZ.
+    pub(super) const STANDARD: Word = 0x1f80;
+
+    /// Exceptions that have occurred; they change no result.
+    const STATUS: Word = 0x3f;
+
+    #[inline(always)]
+    pub(super) fn is_standard(word: Word) -> bool {
+        word & !STATUS == STANDARD
+    }
+
+    #[inline(always)]
+    pub(super) fn read() -> Word {
+        let mut word = 0;
+        // SAFETY: it stores four bytes where there is room for them, and does nothing else.
+        unsafe { asm!("stmxcsr [{}]", in(reg) &raw mut word, options(nostack, preserves_flags)) };
+        word
+    }
+
+    /// # Safety
+    ///
+    /// Rust code that runs afterwards, on this thread, is compiled for [`STANDARD`] only.
+    #[inline(always)]
+    pub(super) unsafe fn write(word: Word) {
+        // SAFETY: it loads four bytes that are there. (It has the exceptions of `word`, so it does not preserve flags.)
+        unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const word, options(nostack)) };
+    }
+}
+
+/// FPCR.
+#[cfg(all(target_arch = "aarch64", not(miri)))]
+mod control {
+    use std::arch::asm;
+
+    pub(super) type Word = u64;
+
+    /// No traps, round to nearest, no FZ. Exceptions that have occurred are in another register.
+    pub(super) const STANDARD: Word = 0;
+
+    #[inline(always)]
+    pub(super) fn is_standard(word: Word) -> bool {
+        word == STANDARD
+    }
+
+    #[inline(always)]
+    pub(super) fn read() -> Word {
+        let word: Word;
+        // SAFETY: it reads a register and does nothing else.
+        unsafe { asm!("mrs {}, fpcr", out(reg) word, options(nomem, nostack, preserves_flags)) };
+        word
+    }
+
+    /// # Safety
+    ///
+    /// Rust code that runs afterwards, on this thread, is compiled for [`STANDARD`] only.
+    #[inline(always)]
+    pub(super) unsafe fn write(word: Word) {
+        // SAFETY: it writes a register that only affects arithmetic.
+        unsafe { asm!("msr fpcr, {}", in(reg) word, options(nostack, preserves_flags)) };
+    }
+}
+
+/// Nothing that this crate could set: other processors, and Miri, which knows no assembly.
+#[cfg(not(any(all(
+    any(target_arch = "x86_64", all(target_arch = "x86", target_feature = "sse"), target_arch = "aarch64"),
+    not(miri)
+),)))]
+mod control {
+    pub(super) type Word = ();
+
+    pub(super) const STANDARD: Word = ();
+
+    #[inline(always)]
+    pub(super) fn is_standard((): Word) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    pub(super) fn read() -> Word {}
+
+    /// # Safety
+    ///
+    /// None needed.
+    #[inline(always)]
+    pub(super) unsafe fn write((): Word) {}
+}
+
+#[cfg(all(test, any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    /// Environments that round up, down and to zero, and one that flushes subnormals.
+    #[cfg(target_arch = "x86_64")]
+    const OTHERS: [control::Word; 4] = [0x5f80, 0x3f80, 0x7f80, 0x9fc0];
+    #[cfg(target_arch = "aarch64")]
+    const OTHERS: [control::Word; 4] = [1 << 22, 2 << 22, 3 << 22, 1 << 24];
+
+    /// A thread of its own in an environment of its own.
+    fn within(word: control::Word, test: impl FnOnce() + Send) {
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let before = control::read();
+                // SAFETY: nothing but this test runs on this thread, and the environment is as it was when it ends.
+                unsafe { control::write(word) };
+                apart(test);
+                // SAFETY: likewise.
+                unsafe { control::write(before) };
+            });
+        });
+    }
+
+    /// A quotient that every rounding mode but to nearest can make another number of, and half of the smallest normal number.
+    fn numbers() -> [u32; 4] {
+        let [one, three, small] = black_box([1.0_f32, 3.0, f32::MIN_POSITIVE]);
+        [one / three, -one / three, one / (three * three), small / 2.0].map(f32::to_bits)
+    }
+
+    #[test]
+    fn work_runs_in_the_standard_environment_and_the_callers_is_back_afterwards() {
+        let expected = apart(numbers);
+        for word in OTHERS {
+            within(word, || {
+                assert!(!is_standard());
+                assert_ne!(apart(numbers), expected, "{word:#x} makes a difference");
+                let found = standard(|| {
+                    assert!(is_standard());
+                    // Once more inside changes nothing.
+                    standard(|| assert!(is_standard()));
+                    assert!(is_standard());
+                    numbers()
+                });
+                assert_eq!(found, expected, "{word:#x}");
+                assert_eq!(control::read() & !0x3f, word & !0x3f);
+            });
+        }
+        assert!(is_standard());
+        assert_eq!(standard(numbers), expected);
+    }
+
+    #[test]
+    fn a_panic_leaves_the_callers_environment_as_well() {
+        for word in OTHERS {
+            within(word, || {
+                let result = catch_unwind(AssertUnwindSafe(|| standard(|| std::panic::resume_unwind(Box::new(1)))));
+                let _: Box<dyn std::any::Any + Send> = result.expect_err("it panicked");
+                assert_eq!(control::read() & !0x3f, word & !0x3f);
+            });
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! Results do not depend on the floating-point environment of the caller's thread, nor on that of the threads that join in, and the
+//! caller finds its own as it left it.
+
+#![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+
+mod common;
+
+use std::arch::asm;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use common::cpu;
+use gibbs::policies::LinearFeedback;
+use gibbs::{
+    Controller, Diffusion, DiffusionOptions, DiffusionPlanner, Energy, Grid, Model, Mppi, MppiOptions, PolicyGradient,
+    Process, Random, Real, Rows, SamplingOptions, Schedule, Stage, Step, Temperature, TrainingOptions, WeightedMean,
+};
+
+/// A control word: MXCSR, or FPCR.
+#[cfg(target_arch = "x86_64")]
+type Word = u32;
+#[cfg(target_arch = "aarch64")]
+type Word = u64;
+
+/// Rounds up, down and to zero; flushes subnormal numbers.
+#[cfg(target_arch = "x86_64")]
+const OTHERS: [Word; 4] = [0x5f80, 0x3f80, 0x7f80, 0x9fc0];
+#[cfg(target_arch = "aarch64")]
+const OTHERS: [Word; 4] = [1 << 22, 2 << 22, 3 << 22, 1 << 24];
+
+fn read() -> Word {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let mut word = 0_u32;
+        // SAFETY: it stores four bytes where there is room for them.
+        unsafe { asm!("stmxcsr [{}]", in(reg) &raw mut word, options(nostack)) };
+        // Without the exceptions that have occurred.
+        word & !0x3f
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        let word: u64;
+        // SAFETY: it reads a register.
+        unsafe { asm!("mrs {}, fpcr", out(reg) word, options(nomem, nostack)) };
+        word
+    }
+}
+
+/// # Safety
+///
+/// Until the thread has its word back, it may run nothing whose results matter but calls of the library.
+unsafe fn write(word: Word) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: it loads four bytes that are there.
+    unsafe {
+        asm!("ldmxcsr [{}]", in(reg) &raw const word, options(nostack));
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: it writes a register.
+    unsafe {
+        asm!("msr fpcr, {}", in(reg) word, options(nostack));
+    }
+}
+
+/// What a function returns on a thread with this control word, which is checked afterwards.
+fn within<T: Send>(word: Word, run: impl FnOnce() -> T + Send) -> T {
+    let run = move || {
+        let before = read();
+        // SAFETY: `run` calls the library, and the word is as it was afterwards.
+        unsafe { write(word) };
+        let result = run();
+        let after = read();
+        // SAFETY: likewise.
+        unsafe { write(before) };
+        assert_eq!(after, word, "the caller's word is as it was");
+        result
+    };
+    std::thread::scope(|scope| scope.spawn(run).join()).expect("it does not panic")
+}
+
+/// A point on a line. Its cost counts a number that is subnormal, and looks into a field.
+struct Point;
+
+impl Model<2, 1> for Point {
+    #[inline(always)]
+    fn step<R: Real>(&self, at: &Stage<R>, [x, _]: [R; 2], [u]: [R; 1]) -> [R; 2] {
+        [x + u * at.dt(), u * 1e-39]
+    }
+    #[inline(always)]
+    fn cost<R: Real>(&self, at: &Stage<R>, [x, small]: [R; 2], [u]: [R; 1]) -> R {
+        // Divided in model code, too, as a constant of the trace.
+        (x - 1.0).square() + small * 1e38 + at.sample(0, x, u) / (1.0 / 3.0)
+    }
+}
+
+/// A model that panics, once it is armed, in plain `f32`: where the host rolls the plan out.
+struct Bomb;
+
+impl Model<1, 1> for Bomb {
+    #[inline(always)]
+    fn step<R: Real>(&self, at: &Stage<R>, x: [R; 1], [u]: [R; 1]) -> [R; 1] {
+        [x[0] + u * at.param(0)]
+    }
+    #[inline(always)]
+    fn cost<R: Real>(&self, _: &Stage<R>, [x]: [R; 1], _: [R; 1]) -> R {
+        if std::any::type_name::<R>() == "f32" && ARMED.load(std::sync::atomic::Ordering::Relaxed) {
+            // Without a message on the terminal.
+            std::panic::resume_unwind(Box::new("a model that panics"));
+        }
+        x.square()
+    }
+}
+
+static ARMED: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
+struct Ring;
+
+impl Energy<2> for Ring {
+    #[inline(always)]
+    fn energy<R: Real>(&self, _: &Stage<R>, [x, y]: [R; 2]) -> R {
+        ((x * x + y * y).sqrt() - 1.0).square() * 5.0
+    }
+}
+
+fn bits<'a>(to: &mut Vec<u32>, numbers: impl IntoIterator<Item = &'a f32>) {
+    to.extend(numbers.into_iter().map(|x| x.to_bits()));
+}
+
+fn field() -> Grid {
+    let values = (0..64).map(|i| (i % 7) as f32).collect();
+    Grid::new(8, 8, 0.5, [-2.0, -2.0], values).and_then(|grid| grid.with_yaw(0.3)).expect("a grid")
+}
+
+/// Plans of both methods, on enough rows that other threads join in.
+fn plans() -> Vec<u32> {
+    let (engine, mut out) = (cpu(), Vec::new());
+    for temperature in [Temperature::Fixed(0.3), Temperature::EffectiveSamples(0.1)] {
+        let options =
+            MppiOptions { samples: 6000, horizon: 12, temperature, fields: vec![field()], ..Default::default() };
+        let mut mppi = Mppi::new(&engine, Point, options).expect("it builds");
+        for _ in 0..3 {
+            let plan = mppi.plan(&[0.1, 0.0]).expect("it plans");
+            bits(&mut out, plan.controls().as_flattened());
+            bits(&mut out, plan.states().as_flattened());
+            let numbers = [plan.cost(), plan.mean_cost(), plan.effective_samples(), plan.log_z(), plan.free_energy()];
+            bits(&mut out, &numbers);
+        }
+        let samples = mppi.samples().expect("they are there");
+        bits(&mut out, &samples.weights());
+        bits(&mut out, samples.states(17).as_flattened());
+        bits(&mut out, &[samples.cost(17)]);
+        let controls = mppi.controls().to_vec();
+        let (states, cost) = mppi.simulate(&[0.1, 0.0], &controls).expect("it is finite");
+        bits(&mut out, states.as_flattened());
+        bits(&mut out, &[cost]);
+    }
+    let process =
+        Process { schedule: Schedule::Geometric { levels: 5, smallest: 0.1, largest: 1.0 }, ..Default::default() };
+    let options = DiffusionOptions {
+        samples: 256,
+        horizon: 12,
+        chains: 3,
+        scatter: true,
+        process,
+        fields: vec![field()],
+        ..Default::default()
+    };
+    let mut planner = DiffusionPlanner::new(&engine, Point, options).expect("it builds");
+    let plan = planner.plan(&[0.1, 0.0]).expect("it plans");
+    bits(&mut out, plan.controls().as_flattened());
+    bits(&mut out, &[plan.cost()]);
+    out
+}
+
+fn training() -> Vec<u32> {
+    let (engine, mut out) = (cpu(), Vec::new());
+    let scored = TrainingOptions::<1>::default().rows;
+    for rows in [scored, Rows::Perturbed { sigma: 0.1.into(), antithetic: true, episodes: 2 }] {
+        let step = Step::Adam { rate: 0.01.into() };
+        let options =
+            TrainingOptions { horizon: 8, samples: 256, rows, step, fields: vec![field()], ..Default::default() };
+        let anywhere = |random: &mut Random, _: &mut [f32]| [random.normal(), 0.0];
+        let mut training = PolicyGradient::new(&engine, Point, LinearFeedback, anywhere, options).expect("it builds");
+        for _ in 0..3 {
+            let progress = training.step().expect("it steps");
+            bits(&mut out, &[progress[0].mean_return, progress[0].step]);
+        }
+        bits(&mut out, training.parameters(0).expect("there is one"));
+        bits(&mut out, training.exploration(0).expect("there is one").iter().flatten());
+        for episode in training.evaluate(0, 9, 1).expect("there is one") {
+            bits(&mut out, episode.states.as_flattened());
+            bits(&mut out, &[episode.cost]);
+        }
+    }
+    let controller = Controller::<2, 1, _>::new(LinearFeedback, &[0.1, 0.7, 0.3], 0.1);
+    bits(&mut out, &controller.expect("three parameters").act([0.7, 1e-39]));
+    out
+}
+
+fn sampling() -> Vec<u32> {
+    let (engine, mut out) = (cpu(), Vec::new());
+    let schedule = Schedule::Geometric { levels: 4, smallest: 0.1, largest: 1.0 };
+    let process = Process { schedule, ..SamplingOptions::default().process };
+    let options = SamplingOptions { chains: 8, samples: 128, process, ..Default::default() };
+    let mut diffusion = Diffusion::of_energy(&engine, Ring, options.clone()).expect("it builds");
+    let chains = diffusion.sample().expect("it samples");
+    bits(&mut out, chains.values());
+    bits(&mut out, &[chains.effective_samples(0)]);
+    let rows: Vec<f32> = (0..100).map(|i| (i * 37 % 100) as f32 * 0.125).collect();
+    let mut diffusion = Diffusion::of_data(&engine, &rows, 2, options).expect("it builds");
+    bits(&mut out, diffusion.sample().expect("it samples").values());
+
+    let log_weights: Vec<f32> = (0..5000).map(|i| (i * 7919 % 5000) as f32 / 512.0).collect();
+    let rows: Vec<f32> = (0..5000 * 20).map(|i| (i * 31 % 1000) as f32 / 256.0).collect();
+    let mut average = WeightedMean::new(&engine).with_second_moment();
+    let average = average.compute(&rows, &log_weights).expect("they are finite");
+    bits(&mut out, average.mean());
+    bits(&mut out, &average.variance().expect("it was asked for"));
+    bits(&mut out, &[average.log_z(), average.effective_samples()]);
+    out
+}
+
+/// Runs it in every environment, with threads that are in it and threads that are not.
+fn has_the_same_bits_everywhere(run: fn() -> Vec<u32>) {
+    let expected = run();
+    for word in OTHERS {
+        // The pool is that of the process, whose threads were started in the usual environment.
+        assert!(within(word, run) == expected, "a caller in {word:#x}");
+        // A pool of this thread's making. (It inherits the word where the operating system does so.)
+        let pool = || rayon::ThreadPoolBuilder::new().num_threads(3).build().expect("a pool");
+        assert!(within(word, || pool().install(run)) == expected, "threads in {word:#x}");
+    }
+    assert!(run() == expected);
+}
+
+#[test]
+fn plans_have_the_same_bits_in_every_environment() {
+    has_the_same_bits_everywhere(plans);
+}
+
+#[test]
+fn trainings_have_the_same_bits_in_every_environment() {
+    has_the_same_bits_everywhere(training);
+}
+
+#[test]
+fn samples_and_means_have_the_same_bits_in_every_environment() {
+    has_the_same_bits_everywhere(sampling);
+}
+
+#[test]
+fn a_model_that_panics_leaves_the_callers_environment_as_it_was() {
+    let options = MppiOptions { horizon: 3, samples: 64, params: vec![1.0], ..Default::default() };
+    let mut mppi = Mppi::new(&cpu(), Bomb, options).expect("it builds");
+    ARMED.store(true, std::sync::atomic::Ordering::Relaxed);
+    for word in OTHERS {
+        within(word, || catch_unwind(AssertUnwindSafe(|| mppi.plan(&[0.0]).is_ok())).expect_err("it panics"));
+    }
+}
