@@ -393,6 +393,7 @@ impl<'a> LookUps<'a> {
 /// The samples around each point.
 #[inline(always)]
 fn corners<V: Register>(header: &Header, samples: &[f32], place: &Place<V>) -> [V; 4] {
+    debug_assert_eq!(samples.len(), 2 * (header.size[0] + 1) * header.size[1], "they are the header's own");
     let [i, j] = place.cell;
     let first = V::bits_add(V::bits_mul(j, V::splat_bits(header.size[0] as u32 + 1)), i);
     // SAFETY: `held` leaves a number between 0 and the last sample, even of a NaN; so the first pair is that of a sample, and each

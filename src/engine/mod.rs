@@ -39,6 +39,10 @@ struct Inner {
 
 /// The device that everything runs on. Cloning it is cheap and gives the same device.
 ///
+/// Calls of drivers run in the default floating-point environment (round to nearest, subnormals as they are) on every thread that
+/// takes part, whatever that of the calling thread is, and restore it afterwards. So results do not depend on it, on x86 and on
+/// AArch64; on other processors the crate does not change it.
+///
 /// # Example
 ///
 /// ```

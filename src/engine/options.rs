@@ -84,6 +84,15 @@ impl fmt::Display for Adapter {
 ///
 /// Where λ is fixed, a row is averaged as soon as it is scored, and no memory is needed for any but the 64 of each thread. Where
 /// λ has to be found, all rows must be scored before any is averaged. A GPU never keeps rows that it draws.
+///
+/// The choice affects the last bits of the mean and of the statistics that are sums over rows, because it affects their order. Rows that
+/// are kept are summed in groups of 1,024, each relative to the largest log-weight of its group. Rows that are averaged at once or drawn
+/// again are added to a running sum in tiles of 64, which is scaled whenever a tile has a larger log-weight. The rows of one update,
+/// their costs and log-weights, and a λ that is found do not depend on the choice. Rows of policies, rows that the caller gives and rows
+/// of signed weights are always kept, so there it makes no difference at all.
+///
+/// Under any one choice the bits are the same every time, on any number of threads. [`Auto`](Self::Auto) goes by the size of an update,
+/// never by the memory that is free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum RowMemory {
     /// Averaged at once if they can be; else kept up to 256 MiB, and beyond that drawn again.

@@ -120,6 +120,7 @@ fn at(numbers: &[u32], lane: usize) -> u32 {
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 #[inline(always)]
 unsafe fn square(samples: &[f32], pair: u32) -> arch::__m128 {
+    debug_assert!(2 * pair as usize + 4 <= samples.len(), "pair {pair} of {} numbers", samples.len());
     // SAFETY: the caller's promise is the same.
     unsafe { cast(samples.as_ptr().cast::<[f32; 2]>().add(pair as usize).cast::<[f32; 4]>().read()) }
 }

@@ -1,5 +1,5 @@
-//! Results do not depend on the floating-point environment of the caller's thread, nor on that of the threads that join in, and the
-//! caller finds its own as it left it.
+//! The same call gives the same bits: on any number of threads, and whatever the floating-point environment of the caller's thread and
+//! of those that join in. The caller finds its own as it left it.
 
 #![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 
@@ -11,8 +11,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use common::cpu;
 use gibbs::policies::LinearFeedback;
 use gibbs::{
-    Controller, Diffusion, DiffusionOptions, DiffusionPlanner, Energy, Grid, Model, Mppi, MppiOptions, PolicyGradient,
-    Process, Random, Real, Rows, SamplingOptions, Schedule, Stage, Step, Temperature, TrainingOptions, WeightedMean,
+    Backend, Controller, Diffusion, DiffusionOptions, DiffusionPlanner, Energy, Engine, EngineOptions, Grid, Model,
+    Mppi, MppiOptions, PolicyGradient, Process, Random, Real, RowMemory, Rows, SamplingOptions, Schedule, Stage, Step,
+    Temperature, TrainingOptions, WeightedMean,
 };
 
 /// A control word: MXCSR, or FPCR.
@@ -205,6 +206,7 @@ fn sampling() -> Vec<u32> {
     let chains = diffusion.sample().expect("it samples");
     bits(&mut out, chains.values());
     bits(&mut out, &[chains.effective_samples(0)]);
+    // Exact: this very function runs in the other environments.
     let rows: Vec<f32> = (0..100).map(|i| (i * 37 % 100) as f32 * 0.125).collect();
     let mut diffusion = Diffusion::of_data(&engine, &rows, 2, options).expect("it builds");
     bits(&mut out, diffusion.sample().expect("it samples").values());
@@ -254,5 +256,47 @@ fn a_model_that_panics_leaves_the_callers_environment_as_it_was() {
     ARMED.store(true, std::sync::atomic::Ordering::Relaxed);
     for word in OTHERS {
         within(word, || catch_unwind(AssertUnwindSafe(|| mppi.plan(&[0.0]).is_ok())).expect_err("it panics"));
+    }
+}
+
+/// How many threads there are, and which of them does what, makes no difference; nor does it to call from one of them.
+#[test]
+fn results_have_the_same_bits_on_any_number_of_threads() {
+    for run in [plans, training, sampling] {
+        let expected = run();
+        for threads in [1, 2, 3, 7] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+            assert!(pool.install(run) == expected, "{threads} threads");
+        }
+    }
+}
+
+/// [`RowMemory`] says what depends on it: the mean and sums, to rounding; and what does not: rows, costs, log-weights and λ.
+#[test]
+fn the_memory_of_rows_changes_the_order_of_sums_and_nothing_else() {
+    let run = |rows, temperature| {
+        let engine = Engine::with(EngineOptions { backend: Backend::Cpu, rows, ..Default::default() }).expect("a CPU");
+        let options =
+            MppiOptions { samples: 3000, horizon: 12, temperature, fields: vec![field()], ..Default::default() };
+        let mut mppi = Mppi::new(&engine, Point, options).expect("it builds");
+        let plan = mppi.plan(&[0.1, 0.0]).expect("it plans").clone();
+        let (mut fixed, samples) = (vec![plan.temperature().to_bits()], mppi.samples().expect("they are there"));
+        for k in 0..samples.len() {
+            bits(&mut fixed, &[samples.cost(k), samples.log_weight(k)]);
+            bits(&mut fixed, samples.controls(k).as_flattened());
+        }
+        (plan, fixed)
+    };
+    for temperature in [Temperature::Fixed(0.3), Temperature::EffectiveSamples(0.1)] {
+        let [auto, stored, redrawn] =
+            [RowMemory::Auto, RowMemory::Stored, RowMemory::Redrawn].map(|rows| run(rows, temperature));
+        assert!(auto.1 == stored.1 && auto.1 == redrawn.1, "{temperature:?}");
+        let same = if matches!(temperature, Temperature::Fixed(_)) { &redrawn } else { &stored };
+        assert_eq!(auto.0.controls(), same.0.controls(), "{temperature:?}: so few rows are kept if they must be");
+        for other in [&stored, &redrawn] {
+            for ([a], [b]) in auto.0.controls().iter().zip(other.0.controls()) {
+                assert!((a - b).abs() < 1e-5, "{temperature:?}: {a} and {b}");
+            }
+        }
     }
 }
