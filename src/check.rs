@@ -5,7 +5,7 @@ use std::time::Instant;
 use pulp::{Simd, WithSimd};
 
 use crate::engine::{Engine, program};
-use crate::error::{BuildError, InvalidValue};
+use crate::error::{BuildError, InvalidValue, read_by};
 use crate::float_env;
 pub use crate::model::Map;
 use crate::model::Model;
@@ -19,7 +19,7 @@ use crate::scalar::{Inputs, Lanes, Real, Register, Stage, WgslFn};
 ///
 /// # Errors
 ///
-/// If the function cannot become a kernel, or the device fails.
+/// If the function cannot become a kernel or looks into fields that [`Map::fields`] does not have, or the device fails.
 ///
 /// # Example
 ///
@@ -43,14 +43,14 @@ pub fn evaluate<const I: usize, const O: usize>(
 ) -> Result<Vec<[f32; O]>, BuildError> {
     const { assert!(I > 0 && O > 0, "a function has arguments and results") };
     let mut outputs = vec![[0.0; O]; inputs.len()];
+    let (traced, fields) = (program::trace_map(map, engine.options().math)?, map.fields());
+    read_by("the map", "fields", fields.len(), traced.fields)?;
     #[cfg(feature = "gpu")]
     if let Some(device) = engine.gpu() {
-        let traced = program::trace_map(map, engine.options().math)?;
-        let (fields, results) = (map.fields(), outputs.as_flattened_mut());
+        let results = outputs.as_flattened_mut();
         device.evaluate(&traced, I, inputs.as_flattened(), &fields.packed, results)?;
         return Ok(outputs);
     }
-    program::trace_map(map, engine.options().math)?;
     float_env::standard(|| engine.isa().run(OnLanes { map, inputs, outputs: &mut outputs }));
     Ok(outputs)
 }

@@ -31,12 +31,31 @@ pub(crate) fn finite(field: &'static str, values: &[f32]) -> Result<(), InvalidV
 
 /// Refuses too few of something that the model looks at.
 pub(crate) fn at_least(field: &'static str, given: usize, used: usize) -> Result<(), InvalidValue> {
+    read_by("the model", field, given, used)
+}
+
+/// Refuses too few of something that `reader` looks at.
+pub(crate) fn read_by(reader: &str, field: &'static str, given: usize, used: usize) -> Result<(), InvalidValue> {
     if given < used {
-        return Err(InvalidValue::new(
-            field,
-            format_args!("{given} long"),
-            format_args!("at least {used} long, since the model uses number {}", used - 1),
-        ));
+        let last = used - 1;
+        let expected = format_args!("at least {used} long, since {reader} reads number {last}, counted from 0");
+        return Err(InvalidValue::new(field, format_args!("{given} long"), expected));
+    }
+    Ok(())
+}
+
+/// Refuses a reference table of fewer columns than `reader` looks at. No table has 0 of them.
+pub(crate) fn columns_read_by(reader: &str, given: usize, used: usize) -> Result<(), InvalidValue> {
+    if given < used {
+        let value = match given {
+            0 => "without columns, or not given,".to_owned(),
+            1 => "a table of 1 column".to_owned(),
+            _ => format!("a table of {given} columns"),
+        };
+        let (last, s) = (used - 1, if used == 1 { "" } else { "s" });
+        let expected =
+            format_args!("a table of at least {used} column{s}, since {reader} reads column {last}, counted from 0");
+        return Err(InvalidValue::new("references", value, expected));
     }
     Ok(())
 }
@@ -87,6 +106,59 @@ pub enum ModelError {
         index: usize,
         /// How many there are.
         parameters: usize,
+    },
+    /// A number that no parameter, column or field can have.
+    #[error("`{function}` reads {what} {index}, but there can be only {limit}, counted from 0")]
+    NoSuchIndex {
+        /// The function of the model or policy that was being traced.
+        function: &'static str,
+        /// What is read.
+        what: &'static str,
+        /// Its number. (The largest one there is, if it overflowed.)
+        index: usize,
+        /// The first number that is too large.
+        limit: usize,
+    },
+    /// A [`Table`](crate::Table) without rows.
+    #[error("`{function}` reads a table of parameters that has no rows, but it must have at least 1")]
+    EmptyTable {
+        /// The function of the policy that was being traced.
+        function: &'static str,
+    },
+    /// A stage or weights that model code made by hand, with less in them than it reads.
+    #[error("`{function}` reads {what} {index}, counted from 0, of what it made by hand, which holds {given}")]
+    NotGiven {
+        /// The function of the model or policy that was being traced.
+        function: &'static str,
+        /// What is read.
+        what: &'static str,
+        /// Its number.
+        index: usize,
+        /// How many there are.
+        given: usize,
+    },
+    /// Something that model code made by hand and that no kernel can hold.
+    #[error(
+        "`{function}` brings {what} of its own, which no kernel can hold; \
+         give them to the driver, or let the policy read them from its parameters"
+    )]
+    ByHand {
+        /// The function of the model or policy that was being traced.
+        function: &'static str,
+        /// What it is.
+        what: &'static str,
+    },
+    /// A network that is called with other numbers of inputs or outputs than it has.
+    #[error("`{function}` gives a network {inputs} inputs and takes {outputs} outputs, but its layers are {sizes:?}")]
+    NetworkSizes {
+        /// The function of the model or policy that was being traced.
+        function: &'static str,
+        /// The inputs that it is called with.
+        inputs: usize,
+        /// The outputs that are taken from it.
+        outputs: usize,
+        /// Its layer sizes, inputs first and outputs last.
+        sizes: Vec<usize>,
     },
     /// Score rows of a policy that gives no derivatives of its own, and has too many parameters for dual numbers.
     #[error(

@@ -337,6 +337,11 @@ impl FieldSet {
         Self { headers, packed }
     }
 
+    /// How many fields there are.
+    pub(crate) fn len(&self) -> usize {
+        self.headers.len()
+    }
+
     /// These as look-ups see them.
     #[inline(always)]
     pub(crate) fn look_ups(&self) -> LookUps<'_> {
@@ -363,6 +368,11 @@ pub(crate) struct LookUps<'a> {
 impl<'a> LookUps<'a> {
     /// For models that look nothing up.
     pub(crate) const NONE: Self = Self { near: [(Header::NOWHERE, &[]); NEAR], headers: &[], packed: &[] };
+
+    /// How many fields there are.
+    pub(crate) fn len(&self) -> usize {
+        self.headers.len()
+    }
 
     /// What is known of a field, and its samples.
     #[inline(always)]

@@ -205,8 +205,8 @@ pub use noise::{Noise, Random};
 pub use planner::{Algorithm, Limits, Plan, Planner, References, Samples, Tail};
 pub use policy::Policy;
 pub use policy_gradient::{
-    Annealed, CheckpointError, Controller, Episode, Exploration, PolicyGradient, Progress, Rows, Start, Step,
-    TrainingOptions, Weighting,
+    Annealed, CheckpointError, Controller, ControllerOptions, Episode, Exploration, IoFailure, PolicyGradient,
+    Progress, Rows, Start, Step, TrainingOptions, Weighting,
 };
 pub use scalar::trace::Math;
 pub use scalar::{Dual, Gradient, Mask, Real, Stage, Table, Weights, WgslFn};

@@ -54,8 +54,11 @@ impl<const M: usize> Algorithm<M> for MppiOptions<M> {
             in_range("step_size", most, most <= 1.0, "at most 1 where the noise adapts: a spread must stay positive")?;
         }
         if self.weighs_controls() && self.temperature.is_elite() {
-            let expected = "1, and γ 0, with an elite, which has no λ for the control cost to be weighed by";
-            return Err(InvalidValue::new("alpha", self.alpha, expected));
+            const NO_LAMBDA: &str = "with an elite, which has no λ for the control cost to be weighed by";
+            return Err(match self.convention {
+                Convention::Gamma(gamma) => InvalidValue::new("gamma", gamma, format_args!("0 {NO_LAMBDA}")),
+                _ => InvalidValue::new("alpha", self.alpha, format_args!("1 {NO_LAMBDA}")),
+            });
         }
         if (self.weighs_controls() || self.adapt.is_some()) && !regular {
             let expected = "above 0 for every control, since the control cost (α below 1, or γ above 0) and adaptation \

@@ -14,7 +14,7 @@ pub use plan::{Plan, Samples};
 
 use crate::engine::program::Program;
 use crate::engine::{Engine, Workspace};
-use crate::error::{BuildError, InvalidValue, PlanError, at_least, finite};
+use crate::error::{BuildError, InvalidValue, PlanError, at_least, columns_read_by, finite};
 use crate::field::{FieldSet, Grid};
 use crate::float_env;
 use crate::model::Model;
@@ -293,7 +293,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// If it is empty or ragged, has fewer columns than the model uses, or is not finite.
     pub fn set_references(&mut self, values: &[f32], columns: usize) -> Result<(), InvalidValue> {
-        at_least("references", columns, self.program.usage.columns)?;
+        columns_read_by("the model", columns, self.program.usage.columns)?;
         References::check(values, columns)?;
         let references = self.options.parts().references.get_or_insert_default();
         references.values.clear();
@@ -453,7 +453,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     fn check_usage(&self, options: &A) -> Result<(), InvalidValue> {
         let (usage, setting) = (self.program.usage, options.setting());
         at_least("params", setting.params.len(), usage.params)?;
-        at_least("references", setting.references.map_or(0, |r| r.columns), usage.columns)?;
+        columns_read_by("the model", setting.references.map_or(0, |r| r.columns), usage.columns)?;
         at_least("fields", setting.fields.len(), usage.fields)
     }
 

@@ -21,8 +21,8 @@ mod learners;
 mod optimiser;
 mod options;
 
-pub use checkpoint::CheckpointError;
-pub use controller::{Controller, Episode};
+pub use checkpoint::{CheckpointError, IoFailure};
+pub use controller::{Controller, ControllerOptions, Episode};
 pub use learners::{PolicyGradient, Progress};
 pub use options::{Annealed, Exploration, Rows, Start, Step, TrainingOptions, Weighting};
 
@@ -43,7 +43,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     ///
     /// # Errors
     ///
-    /// If no row of any learner has a finite return, or the device fails. Then all parameters are what they were. (A learner
+    /// If no row of any learner has a finite return (the error names a start that is not finite, if there is one), or the
+    /// device fails. Then all parameters are what they were. (A learner
     /// that alone has no such row, or whose step would end at something that is not finite, stands still: its step is 0.)
     pub fn step(&mut self) -> Result<&[Progress], PlanError> {
         float_env::standard(move || self.iterate())

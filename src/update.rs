@@ -245,7 +245,8 @@ impl Sums {
     }
 }
 
-/// The log-weight of a row that does not count, and anything below it. Finite, since WGSL knows no infinities.
+/// The log-weight of a row that does not count, and anything below it. Finite, since WGSL knows no infinities. (What a caller
+/// gives may be as small: see [`WeightedMean::compute`](crate::WeightedMean::compute).)
 pub(crate) const MASKED: f32 = -3.0e38;
 /// The log-weight of an invalid row (NaN or +∞ before). Below [`MASKED`], so that both weigh nothing but can be told apart.
 pub(crate) const INVALID: f32 = -3.4e38;

@@ -3,7 +3,7 @@
 use crate::engine::{Averager, Engine};
 use crate::error::{InvalidValue, PlanError};
 use crate::float_env;
-use crate::update::{SECOND_MOMENT, Sums, Update};
+use crate::update::{INVALID, SECOND_MOMENT, Sums, Update};
 
 /// Averages rows under their log-weights: m = Σ_k w_k r_k with w = softmax(ℓ).
 ///
@@ -53,8 +53,8 @@ impl WeightedMean {
 
     /// The weighted mean of K rows of D coordinates, standing one after the other in `rows`; K is the number of log-weights.
     ///
-    /// A log-weight of −∞ is a weight of zero. One that is NaN or +∞ makes its row *invalid*: it gets weight zero and is
-    /// counted. What stands in a row of no weight does not matter.
+    /// Any finite log-weight counts, however small or large. One of −∞ is a weight of zero. One that is NaN or +∞ makes its row
+    /// *invalid*: it gets weight zero and is counted. What stands in a row of no weight does not matter.
     ///
     /// # Errors
     ///
@@ -85,8 +85,19 @@ impl WeightedMean {
         average.moments.resize(width * if self.second_moment { 2 } else { 1 }, 0.0);
         (average.width, average.rows) = (width, count);
         average.sums = self.averager.run(&update, rows, log_weights, &mut average.moments)?;
+        // The kernels mark rows that do not count by log-weights near the least finite one. Where a caller's own are as small,
+        // they cannot be told apart there; but then they can only weigh anything if none is larger.
         if average.sums.sum <= 0.0 {
-            return Err(PlanError::NoFiniteRow { rows: count });
+            let finite = log_weights.iter().copied().filter(|l| l.is_finite());
+            let Some(most) = finite.reduce(f32::max) else {
+                return Err(PlanError::NoFiniteRow { rows: count });
+            };
+            let shift = |l: &f32| if l.is_finite() { l - most } else { *l };
+            let shifted: Vec<f32> = float_env::standard(|| log_weights.iter().map(shift).collect());
+            average.sums = self.averager.run(&update, rows, &shifted, &mut average.moments)?;
+            average.sums.max = most;
+        } else if (average.sums.valid as usize) < count {
+            average.sums.valid += log_weights.iter().filter(|l| **l == INVALID).count() as u32;
         }
         if !average.moments.iter().all(|m| m.is_finite()) {
             return Err(PlanError::NonFiniteMean);

@@ -451,6 +451,16 @@ fn a_demonstration_leads_where_no_row_would_get() {
     }
 }
 
+/// An energy that reads what sampling does not have.
+struct Following;
+
+impl Energy<1> for Following {
+    #[inline(always)]
+    fn energy<R: Real>(&self, at: &Stage<R>, [x]: [R; 1]) -> R {
+        (x - at.reference(1)).square()
+    }
+}
+
 #[test]
 fn what_makes_no_sense_is_refused() {
     let engine = cpu();
@@ -489,6 +499,8 @@ fn what_makes_no_sense_is_refused() {
     refused(Diffusion::of_energy(&engine, Gaussian, SamplingOptions { samples: 0, ..good.clone() }), "samples");
     let limits = Some([1.0, -1.0]);
     refused(Diffusion::of_energy(&engine, Gaussian, SamplingOptions { limits, ..good.clone() }), "limits");
+    // A rollout would find no references, and on an adapter read something else.
+    refused(Diffusion::of_energy(&engine, Following, good.clone()), "`energy` is one that reads reference column 1");
 
     let mut diffusion = Diffusion::of_data(&engine, &[1.0, -1.0], 1, good.clone()).expect("good options");
     assert!(diffusion.guide(&[1.0]).expect_err("one is missing").to_string().contains("rewards"));

@@ -10,8 +10,8 @@ use gibbs::check::{Map, evaluate};
 use gibbs::models::*;
 use gibbs::noise::normal::normals;
 use gibbs::{
-    Backend, Convention, Dual, Engine, EngineOptions, FieldSet, Grid, Instructions, Limits, Math, Model, Mppi,
-    MppiOptions, Noise, Random, Real, References, Stage, Temperature, WeightedMean,
+    Backend, BuildError, Convention, Dual, Engine, EngineOptions, FieldSet, Grid, Instructions, Limits, Math, Model,
+    ModelError, Mppi, MppiOptions, Noise, Random, Real, References, Stage, Temperature, WeightedMean,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -734,7 +734,10 @@ fn a_field_is_looked_up_alike_inside_and_outside() {
         }
         points.push([1e9, 0.0]);
         points.push([-1e30, 1e30]);
+        let beyond = |engine: &Engine| evaluate(engine, &Look(FieldSet::new(&grids[..i]), i), &points);
         for engine in engines() {
+            let missing = ModelError::NotGiven { function: "map", what: "field", index: i, given: i };
+            assert_eq!(beyond(&engine).err(), Some(BuildError::Model(missing)), "on {}", engine.name());
             let values = evaluate(&engine, &Look(FieldSet::new(&grids), i), &points).unwrap();
             let mut differ = 0;
             for ([x, y], [value, by_x, by_y]) in points.iter().zip(values) {

@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{cpu, engines};
 use gibbs::models::{CartPole, DoubleIntegrator, Pendulum};
-use gibbs::policies::{Activation, LinearFeedback, Mlp, OpenLoop, TimeVaryingFeedback};
+use gibbs::policies::{Activation, LinearFeedback, Mlp, Network, OpenLoop, TimeVaryingFeedback};
 use gibbs::{
-    Annealed, BuildError, CheckpointError, Controller, Engine, Exploration, Gradient, Limits, Model, ModelError, Mppi,
-    MppiOptions, Noise, PlanError, Policy, PolicyGradient, Random, Real, References, Rows, Stage, Start, Step,
-    Temperature, TrainingOptions, Weighting, Weights,
+    Annealed, BuildError, CheckpointError, Controller, ControllerOptions, Engine, Exploration, Gradient, Grid, Limits,
+    Model, ModelError, Mppi, MppiOptions, Noise, PlanError, Policy, PolicyGradient, Random, Real, References, Rows,
+    Stage, Start, Step, Table, Temperature, TrainingOptions, Weighting, Weights,
 };
 
 /// Rows whose parameters are perturbed, one episode each.
@@ -714,9 +714,122 @@ fn a_file_that_is_none_changes_nothing() {
             Ok(())
         }
     }
-    assert_eq!(training.save(Full), Err(CheckpointError::Io { message: "no space left".into() }));
+    let refused = training.save(Full).expect_err("the disk is full");
+    assert_eq!(refused, CheckpointError::Io { source: std::io::Error::other("no space left").into() });
+    let source = std::error::Error::source(&refused).and_then(|source| source.downcast_ref::<std::io::Error>());
+    assert_eq!(source.map(std::io::Error::kind), Some(std::io::ErrorKind::Other), "the source is the system's own");
     training.resume(&file[..]).expect("the file itself is good");
     assert_eq!(training.iteration(), 2);
+}
+
+/// A stream that counts what is read of it.
+struct Counted<R> {
+    stream: R,
+    read: u64,
+}
+
+impl<R: std::io::Read> std::io::Read for Counted<R> {
+    fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.stream.read(to)?;
+        self.read += count as u64;
+        Ok(count)
+    }
+}
+
+/// `/dev/zero` once filled the memory.
+#[test]
+fn no_more_is_read_of_a_checkpoint_than_it_is_long() {
+    use std::io::Read;
+    let mut training = pendulum(&cpu(), swing(scored(0.5), plain(), 2));
+    let file = saved(&training);
+    let length = file.len() as u64;
+    let mut read = |stream: &mut dyn Read| {
+        let mut counted = Counted { stream, read: 0 };
+        (training.resume(&mut counted), counted.read)
+    };
+    let refused = |error| Err(error);
+    let too_long = CheckpointError::Length { found: file.len() + 1, expected: file.len() };
+    assert_eq!(read(&mut std::io::repeat(0)), (refused(CheckpointError::NotACheckpoint), 8));
+    assert_eq!(read(&mut file[..].chain(std::io::repeat(7))), (refused(too_long), length + 1));
+    let mut other = file.clone();
+    other[20] = 200; // learners
+    let mismatch = CheckpointError::Mismatch { what: "learners", found: 200, expected: 2 };
+    assert_eq!(read(&mut other.chain(std::io::repeat(7))), (refused(mismatch), 40));
+    assert_eq!(read(&mut &file[..]), (Ok(()), length));
+}
+
+/// With the checksum that belongs to it: that is no protection.
+fn with_numbers(file: &[u8], numbers: &[(usize, f32)]) -> Vec<u8> {
+    let mut file = file.to_vec();
+    for (at, number) in numbers {
+        file[*at..][..4].copy_from_slice(&number.to_le_bytes());
+    }
+    let end = file.len() - 8;
+    let fnv = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    let sum = file[..end].iter().fold(0xcbf2_9ce4_8422_2325, fnv);
+    file[end..].copy_from_slice(&sum.to_le_bytes());
+    file
+}
+
+/// A controller once acted NaN after such a file.
+#[test]
+fn numbers_that_no_training_leaves_behind_are_refused() {
+    let mut training = pendulum(&cpu(), swing(scored(0.5), Step::Adam { rate: 0.1.into() }, 2));
+    steps(&mut training, 2);
+    let file = saved(&training);
+    // 40 bytes of header; of each learner 4 values, 4 first and 4 second moments, and the steps.
+    let at = |learner: usize, number: usize| 40 + learner * 52 + 4 * number;
+    assert_eq!(with_numbers(&file, &[]), file, "the checksum is that of the format");
+    for (learner, number, value, what, index) in [
+        (0, 0, f32::NAN, "parameter", 0),
+        (1, 2, f32::INFINITY, "parameter", 2),
+        (0, 3, f32::NAN, "logarithm of a standard deviation", 0),
+        (1, 3, 1000.0, "logarithm of a standard deviation", 0),
+        (0, 4, f32::NEG_INFINITY, "first moment", 0),
+        (1, 9, -1.0, "second moment", 1),
+        (0, 11, f32::NAN, "second moment", 3),
+    ] {
+        let hostile = with_numbers(&file, &[(at(learner, number), value)]);
+        match training.resume(&hostile[..]) {
+            Err(CheckpointError::Number { what: found, index: i, learner: b, .. }) => {
+                assert_eq!((found, i, b), (what, index, learner));
+            }
+            other => panic!("{value} as {what} {index}: {other:?}"),
+        }
+        assert_eq!(saved(&training), file, "{value} as {what} {index}: nothing is changed");
+    }
+    // The last step that can be counted is no end, either.
+    let last = with_numbers(&file, &[(at(0, 12), f32::from_bits(u32::MAX)), (28, f32::from_bits(u32::MAX))]);
+    training.resume(&last[..]).expect("whatever the counts are");
+    steps(&mut training, 2);
+}
+
+#[test]
+fn a_training_is_saved_to_a_file_that_is_always_whole() {
+    let folder = std::env::temp_dir().join(format!("gibbs-saved-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder of its own");
+    let file = folder.join("training.gibbs");
+    let mut training = pendulum(&cpu(), swing(scored(0.5), plain(), 1));
+    let missing = training.resume_from(&file).expect_err("there is none yet");
+    let kind = std::error::Error::source(&missing).and_then(|source| source.downcast_ref()).map(std::io::Error::kind);
+    assert_eq!(kind, Some(std::io::ErrorKind::NotFound), "{missing}");
+    for _ in 0..2 {
+        training.save_to(&file).expect("there is room");
+        assert_eq!(std::fs::read(&file).expect("it is there"), saved(&training));
+        steps(&mut training, 1);
+    }
+    training.resume_from(&file).expect("it was just written");
+    assert_eq!(training.iteration(), 1);
+
+    // Where it cannot be written, the old file stays, and no draft.
+    std::fs::create_dir(folder.join("taken")).expect("a folder of its own");
+    for taken in ["taken", "nowhere/training.gibbs"] {
+        assert!(matches!(training.save_to(folder.join(taken)), Err(CheckpointError::Io { .. })), "{taken}");
+    }
+    let mut names: Vec<_> = std::fs::read_dir(&folder).expect("it is there").flatten().map(|e| e.file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["taken", "training.gibbs"]);
+    std::fs::remove_dir_all(&folder).expect("it is there");
 }
 
 #[test]
@@ -738,7 +851,15 @@ fn an_iteration_without_finite_returns_changes_nothing() {
             steps(&mut training, 2);
             let before = saved(&training);
             broken.store(true, Ordering::Relaxed);
-            assert_eq!(training.step().err(), Some(PlanError::NoFiniteRow { rows: 100 }), "{}", engine.name());
+            match training.step().map(drop) {
+                Err(PlanError::Invalid(error)) => {
+                    assert_eq!(error.field, "starts");
+                    let words = "gives NaN as state 0 for episode 0 of learner 0 in iteration 3";
+                    assert!(error.to_string().contains(words), "{error}");
+                }
+                other => panic!("{other:?} on {}", engine.name()),
+            }
+            assert_eq!(training.evaluate(0, 3, 1).expect_err("it starts nowhere").field, "starts");
             assert_eq!(saved(&training), before, "{}", engine.name());
             broken.store(false, Ordering::Relaxed);
 
@@ -845,9 +966,27 @@ fn a_network_is_differentiated_by_dual_numbers_all_the_same() {
 }
 
 /// A policy that is not what it says.
+#[derive(Clone, Debug)]
 struct Odd {
     parameters: usize,
     initial: Vec<f32>,
+    reads: Reads,
+}
+
+/// What it reads when it acts. (Its derivatives read parameter 0 only.)
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Reads {
+    Weight(usize),
+    Table(Table),
+    Network(usize),
+    Param(usize),
+    Reference(usize),
+    /// Parameter 0 times this field at the state.
+    Field(usize),
+    /// Twice parameter 0; the 2 is a run-time parameter that it gives its stage itself, or a number.
+    Twice {
+        by_hand: bool,
+    },
 }
 
 impl Policy<2, 1> for Odd {
@@ -855,8 +994,38 @@ impl Policy<2, 1> for Odd {
         self.parameters
     }
     #[inline(always)]
-    fn act<R: Real>(&self, _: &Stage<R>, theta: &Weights<R>, _: [R; 2]) -> [R; 1] {
-        [theta.get(1)]
+    fn act<R: Real>(&self, at: &Stage<R>, theta: &Weights<R>, [p, v]: [R; 2]) -> [R; 1] {
+        match self.reads {
+            Reads::Weight(i) => [theta.get(i)],
+            Reads::Table(table) => [theta.at(at, table, 0)],
+            Reads::Network(first) => {
+                let network = Network::new(first, &[1, 1], Activation::Tanh).expect("small enough");
+                [theta.network::<2, 1>(&network, [p, v])[0]]
+            }
+            Reads::Param(i) => [at.param(i)],
+            Reads::Reference(j) => [at.reference(j)],
+            Reads::Field(field) => [theta.get(0) * at.sample(field, p, v)],
+            Reads::Twice { by_hand: true } => [theta.get(0) * at.with_params(&[2.0]).param(0)],
+            Reads::Twice { by_hand: false } => [theta.get(0) * 2.0],
+        }
+    }
+    #[inline(always)]
+    fn pull_back<R: Real>(
+        &self,
+        at: &Stage<R>,
+        theta: &Weights<R>,
+        x: [R; 2],
+        [v]: [R; 1],
+        g: &mut Gradient<R>,
+    ) -> [R; 1] {
+        let slope = match self.reads {
+            Reads::Field(0) => at.sample(0, x[0], x[1]),
+            Reads::Twice { by_hand: true } => at.with_params(&[2.0]).param(0),
+            Reads::Twice { by_hand: false } => R::from(2.0),
+            _ => R::from(1.0),
+        };
+        g.add(0, v * slope);
+        [theta.get(0) * slope]
     }
     fn initial(&self, _: &mut Random) -> Vec<f32> {
         self.initial.clone()
@@ -936,7 +1105,7 @@ fn every_option_out_of_range_is_named() {
 #[test]
 fn policies_that_are_none_are_refused() {
     let build = |parameters, initial: &[f32]| {
-        let policy = Odd { parameters, initial: initial.to_vec() };
+        let policy = Odd { parameters, initial: initial.to_vec(), reads: Reads::Weight(1) };
         PolicyGradient::new(&cpu(), Pendulum::default(), policy, somewhere, swing(perturbed(0.5), plain(), 1))
     };
     build(2, &[0.0; 2]).expect("this one is");
@@ -948,6 +1117,21 @@ fn policies_that_are_none_are_refused() {
     }
     let unknown = ModelError::NoSuchParameter { index: 1, parameters: 1 };
     assert_eq!(build(1, &[0.0]).err(), Some(BuildError::Model(unknown)));
+    // So many that there is no room for them, nor for what is to be asked about them.
+    for parameters in [(1 << 20) + 1, usize::MAX] {
+        match build(parameters, &[0.0]) {
+            Err(BuildError::Invalid(error)) => assert_eq!(error.field, "policy", "{error}"),
+            other => panic!("{parameters} parameters: {other:?}"),
+        }
+        for (rows, step) in [(perturbed(0.5), plain()), (scored(0.5), Step::Natural { rate: 1.0.into() })] {
+            let policy = OpenLoop { horizon: parameters };
+            let built = PolicyGradient::new(&cpu(), Pendulum::default(), policy, somewhere, swing(rows, step, 1));
+            assert!(matches!(built.err(), Some(BuildError::Invalid(error)) if error.field == "policy"));
+        }
+        let [long, short] = [parameters, 2].map(|horizon| TimeVaryingFeedback { horizon });
+        assert_eq!(Policy::<2, 1>::parameters(&long), parameters.saturating_mul(3));
+        assert_eq!(Policy::<2, 1>::parameters(&short), 6);
+    }
     // Those that ship, too, when they are empty.
     let empty = |rows| {
         let policy = OpenLoop { horizon: 0 };
@@ -955,6 +1139,146 @@ fn policies_that_are_none_are_refused() {
     };
     for error in [empty(perturbed(0.5)), empty(scored(0.5))] {
         assert!(matches!(error, Some(BuildError::Invalid(error)) if error.field == "policy"));
+    }
+}
+
+/// A policy of one parameter that reads this.
+fn reading(reads: Reads) -> Odd {
+    Odd { parameters: 1, initial: vec![0.5], reads }
+}
+
+/// A controller once panicked at its first step, and a release build wrapped around.
+#[test]
+fn a_policy_that_reads_what_there_is_not_is_refused() {
+    const LIMIT: usize = i32::MAX as usize;
+    let table = |first, rows, columns| Reads::Table(Table { first, rows, columns });
+    let act = "act";
+    let no_index = |what, index| ModelError::NoSuchIndex { function: act, what, index, limit: LIMIT };
+    let (weight, huge) = ("policy parameter", usize::MAX);
+    for (reads, expected) in [
+        (Reads::Weight(1), ModelError::NoSuchParameter { index: 1, parameters: 1 }),
+        (Reads::Weight(huge), no_index(weight, huge)),
+        (Reads::Weight(LIMIT), no_index(weight, LIMIT)),
+        (table(0, 0, 1), ModelError::EmptyTable { function: act }),
+        (table(0, 2, 1), ModelError::NoSuchParameter { index: 1, parameters: 1 }),
+        (table(huge, 1, 1), no_index(weight, huge)),
+        (table(0, huge, huge), no_index(weight, huge)),
+        (table(0, 1 << 40, 1), no_index(weight, (1 << 40) - 1)),
+        (Reads::Network(0), ModelError::NetworkSizes { function: act, inputs: 2, outputs: 1, sizes: vec![1, 1] }),
+        (Reads::Param(huge), no_index("run-time parameter", huge)),
+        (Reads::Reference(1 << 40), no_index("reference column", 1 << 40)),
+        (Reads::Field(huge), no_index("field", huge)),
+    ] {
+        let refused = Controller::new(reading(reads), &[0.5], 0.1).map(drop).expect_err("it cannot act");
+        assert_eq!(refused.field, "policy", "{reads:?}: {refused}");
+        assert!(refused.to_string().contains(&expected.to_string()), "{reads:?}: {refused}");
+        // Score rows do not act, but the controllers of the training do.
+        for engine in engines() {
+            for rows in [perturbed(0.5), scored(0.5)] {
+                let options = swing(rows, plain(), 1);
+                let built =
+                    PolicyGradient::new(&engine, Pendulum::default(), reading(reads), somewhere, options).map(drop);
+                assert_eq!(built.err(), Some(BuildError::Model(expected.clone())), "{reads:?}, {}", engine.name());
+            }
+        }
+    }
+    // What nobody gives.
+    let field = || Grid::new(1, 1, 1.0, [0.0, 0.0], vec![1.0]).expect("one sample");
+    let references = |columns| References { values: vec![0.0; 2 * columns], columns };
+    for (reads, name) in [(Reads::Param(1), "params"), (Reads::Reference(1), "references"), (Reads::Field(1), "fields")]
+    {
+        for given in [0, 1] {
+            let options = TrainingOptions {
+                params: vec![0.0; given],
+                references: (given > 0).then(|| references(given)),
+                fields: vec![field(); given],
+                ..swing(scored(0.5), plain(), 1)
+            };
+            let refused = Controller::with(reading(reads), &[0.5], ControllerOptions::from(&options)).map(drop);
+            assert_eq!(refused.expect_err("too few").field, name, "{given} of two");
+            match PolicyGradient::new(&cpu(), Pendulum::default(), reading(reads), somewhere, options) {
+                Err(BuildError::Invalid(error)) => assert_eq!(error.field, name, "{error}"),
+                other => panic!("{given} of two: {other:?}"),
+            }
+        }
+    }
+    // Enough, and then too few again.
+    let options = ControllerOptions {
+        params: vec![0.25, 0.75],
+        references: Some(references(2)),
+        fields: vec![field(), field()],
+        ..Default::default()
+    };
+    let build = |reads| Controller::with(reading(reads), &[0.5], options.clone()).expect("it is all there");
+    assert_eq!(build(Reads::Param(1)).act([0.0; 2]), [0.75]);
+    assert_eq!(build(Reads::Reference(1)).act([0.0; 2]), [0.0]);
+    assert_eq!(build(Reads::Field(1)).act([0.5; 2]), [0.5]);
+    assert_eq!(build(Reads::Param(1)).with_params(&[0.0]).expect_err("too few").field, "params");
+    assert_eq!(build(Reads::Reference(1)).with_references(references(1)).expect_err("too few").field, "references");
+    assert_eq!(build(Reads::Field(1)).with_fields(&[field()]).expect_err("too few").field, "fields");
+    assert_eq!(build(Reads::Field(0)).with_fields(&[field()]).expect("enough").act([0.5; 2]), [0.5]);
+    let bad = ControllerOptions { limits: Some(Limits { low: [1.0], high: [0.0] }), ..Default::default() };
+    assert_eq!(Controller::with(reading(Reads::Weight(0)), &[0.5], bad).expect_err("upside down").field, "limits");
+}
+
+/// Where every episode has parameters of its own, the lanes of a CPU once read a stage's own parameters as if they were those.
+#[test]
+fn parameters_that_a_policy_gives_its_stage_are_its_own() {
+    for engine in engines() {
+        for rows in [perturbed(0.5), scored(0.5)] {
+            let after = |by_hand| {
+                let options = TrainingOptions { params: vec![7.0], ..swing(rows, plain(), 1) };
+                let policy = reading(Reads::Twice { by_hand });
+                let mut training =
+                    PolicyGradient::new(&engine, Pendulum::default(), policy, somewhere, options).expect("valid");
+                steps(&mut training, 2);
+                saved(&training)
+            };
+            assert_eq!(after(true), after(false), "{rows:?} on {}", engine.name());
+        }
+    }
+}
+
+#[test]
+fn a_policy_that_looks_into_a_field_is_rebuilt_from_what_was_saved() {
+    let field = Grid::from_fn(16, 4, 1.0, [-8.0, -2.0], |x, y| x + 0.25 * y).expect("a slope");
+    for engine in engines() {
+        for rows in [perturbed(0.5), scored(0.5)] {
+            let options = TrainingOptions {
+                fields: vec![field.clone()],
+                limits: Some(Limits { low: [-2.0], high: [2.0] }),
+                ..swing(rows, Step::Adam { rate: 0.1.into() }, 1)
+            };
+            let build = || {
+                let policy = reading(Reads::Field(0));
+                PolicyGradient::new(&engine, Pendulum::default(), policy, somewhere, options.clone()).expect("valid")
+            };
+            let mut training = build();
+            steps(&mut training, 3);
+            let mut trained = training.controller(0).expect("a learner");
+            assert_ne!(trained.parameters(), [0.5], "it has learned something");
+
+            // As plain numbers, in a program that knows no training.
+            let file: Vec<u8> = trained.parameters().iter().flat_map(|theta| theta.to_le_bytes()).collect();
+            let theta: Vec<f32> = file.as_chunks().0.iter().map(|four| f32::from_le_bytes(*four)).collect();
+            let own = ControllerOptions {
+                dt: options.dt,
+                limits: options.limits,
+                fields: vec![field.clone()],
+                ..Default::default()
+            };
+            assert_eq!(own, ControllerOptions::from(training.options()));
+            let mut own = Controller::with(reading(Reads::Field(0)), &theta, own).expect("it is all there");
+            // And by a training that goes on.
+            let mut resumed = build();
+            resumed.resume(&saved(&training)[..]).expect("it was just written");
+            let mut resumed = resumed.controller(0).expect("a learner");
+            for x in [[0.5, 0.25], [-3.0, 1.0], [100.0, 0.0], [7.0, -1.5]] {
+                let u = trained.act(x);
+                assert_eq!((own.act(x), resumed.act(x)), (u, u), "at {x:?}");
+                assert!(u[0].abs() <= 2.0);
+            }
+        }
     }
 }
 

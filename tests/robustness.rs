@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use common::{cpu, engines, gpu};
 use gibbs::models::{Pendulum, Unicycle};
+use gibbs::policies::{Activation, Network};
 use gibbs::{
-    Backend, BuildError, Convention, Engine, EngineError, EngineOptions, Grid, InvalidValue, Limits, Model, ModelError,
-    Mppi, MppiOptions, Noise, PlanError, Real, References, Stage, Tail, Temperature, WeightedMean, WgslFn,
+    Backend, BuildError, Convention, Engine, EngineError, EngineOptions, FieldSet, Grid, InvalidValue, Limits, Model,
+    ModelError, Mppi, MppiOptions, Noise, PlanError, Real, References, Stage, Table, Tail, Temperature, WeightedMean,
+    Weights, WgslFn,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -408,6 +410,21 @@ fn weighted_means_refuse_what_cannot_be_averaged() {
         assert_eq!(error(&[1.0; 3000], &[NAN; 3000]), PlanError::NoFiniteRow { rows: 3000 });
         assert_eq!(error(&[1.0, NAN], &[0.0; 2]), PlanError::NonFiniteMean);
 
+        // Any finite log-weight counts, though the engine marks rows by numbers as small.
+        for least in [f32::MIN, -3.4e38, -3.2e38, -3.0e38] {
+            let found = average.compute(&[1.0, 2.0, 3.0, 6.0], &[least; 2]).unwrap();
+            assert_eq!((found.mean(), found.valid_rows()), (&[2.0, 4.0][..], 2), "{least} on {}", engine.name());
+            assert_eq!((found.effective_samples(), found.max_log_weight()), (2.0, least), "on {}", engine.name());
+            assert_eq!(found.log_z(), least);
+            let found = average.compute(&[1.0, 2.0, 3.0, 6.0, 9.0, 9.0], &[NEVER, least, NAN]).unwrap();
+            assert_eq!((found.mean(), found.valid_rows(), found.invalid_rows()), (&[3.0, 6.0][..], 2, 1));
+            // Beside a larger one it weighs nothing, but it is valid.
+            let found = average.compute(&[1.0, 2.0, 3.0, 6.0], &[least, -2.9e38]).unwrap();
+            assert_eq!((found.mean(), found.valid_rows(), found.invalid_rows()), (&[3.0, 6.0][..], 2, 0));
+            let found = average.compute(&[1.0, 2.0, 3.0, 6.0], &[least, f32::MAX]).unwrap();
+            assert_eq!((found.mean(), found.valid_rows()), (&[3.0, 6.0][..], 2), "{least} on {}", engine.name());
+        }
+
         // What stands in a row that does not count is not looked at.
         let rows = [1.0, 2.0, NAN, NAN, f32::INFINITY, 0.0, 3.0, 6.0];
         let found = average.compute(&rows, &[0.0, NAN, NEVER, 0.0]).unwrap();
@@ -500,6 +517,63 @@ enum Flaw {
     TwoBodies,
     ReservedName,
     SameTwice,
+    /// It reads this of the driver.
+    Param(usize),
+    Reference(usize),
+    Field(usize),
+    /// It reads what it made by hand.
+    ByHand(Hand),
+}
+
+/// What a model makes by hand.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Hand {
+    /// One parameter and one weight, of which it reads these.
+    Fine,
+    Param,
+    DriversParam,
+    Reference,
+    NoField,
+    Field,
+    Weight,
+    Table,
+    ShortTable,
+    EmptyTable,
+    HugeTable,
+    Network,
+    ShortNetwork,
+    OtherNetwork,
+}
+
+/// What comes of `x` by something made by hand.
+#[inline(always)]
+fn by_hand<R: Real>(hand: Hand, at: &Stage<R>, x: R) -> R {
+    let stage = Stage::<R>::new(3, 0.1);
+    let theta = Weights::<R>::new(&[0.5, 0.25]);
+    let network = || Network::new(0, &[1, 1], Activation::Tanh).unwrap();
+    let table = |rows, columns| Table { first: 0, rows, columns };
+    match hand {
+        Hand::Fine => {
+            let row = table(2, 1);
+            x * at.with_params(&[2.0]).param(0) * theta.get(1) * theta.at(&stage, row, 0)
+        }
+        Hand::Param => stage.with_params(&[1.0]).param(1),
+        Hand::DriversParam => at.with_params(&[]).param(0),
+        Hand::Reference => at.with_reference(&[1.0, 2.0]).reference(2),
+        Hand::NoField => stage.with_fields(&FieldSet::default()).sample(0, x, x),
+        Hand::Field => {
+            let grid = Grid::new(1, 1, 1.0, [0.0, 0.0], vec![1.0]).unwrap();
+            at.with_fields(&FieldSet::new(&[grid])).sample(0, x, x)
+        }
+        Hand::Weight => theta.get(2),
+        Hand::Table => theta.at(at, table(2, 1), 0),
+        Hand::ShortTable => theta.at(at, table(3, 1), 0),
+        Hand::EmptyTable => theta.at(&stage, table(0, 1), 0),
+        Hand::HugeTable => theta.at(&stage, table(9, usize::MAX), 0),
+        Hand::Network => theta.network::<1, 1>(&network(), [x])[0],
+        Hand::ShortNetwork => Weights::<R>::new(&[1.0]).network::<1, 1>(&network(), [x])[0],
+        Hand::OtherNetwork => theta.network::<2, 1>(&network(), [x, x])[0],
+    }
 }
 
 const HALF: WgslFn<1> =
@@ -512,9 +586,13 @@ const RESERVED: WgslFn<1> = WgslFn { name: "philox", source: "fn philox(x: f32) 
 
 impl Model<1, 1> for Odd {
     #[inline(always)]
-    fn step<R: Real>(&self, _at: &Stage<R>, [x]: [R; 1], [u]: [R; 1]) -> [R; 1] {
+    fn step<R: Real>(&self, at: &Stage<R>, [x]: [R; 1], [u]: [R; 1]) -> [R; 1] {
         let mut next = x + u;
         match self.0 {
+            Flaw::Param(i) => next += at.param(i),
+            Flaw::Reference(j) => next += at.reference(j),
+            Flaw::Field(field) => next += at.sample(field, x, u),
+            Flaw::ByHand(hand) => next += by_hand(hand, at, x),
             Flaw::TooLarge => {
                 for i in 0..10_000 {
                     next = next * 0.5 + i as f32;
@@ -569,6 +647,88 @@ fn a_model_that_cannot_become_a_kernel_says_why() {
             );
         }
         assert_eq!(error(Flaw::TwoBodies), ModelError::DuplicateFunction { name: "half_of".into() });
+    }
+}
+
+/// In a release build such numbers once wrapped around in `new`, and the first call failed.
+#[test]
+fn numbers_that_nothing_can_have_are_refused() {
+    const LIMIT: usize = i32::MAX as usize;
+    for engine in engines() {
+        for index in [LIMIT, u32::MAX as usize, 1 << 40, usize::MAX] {
+            for (flaw, what) in [
+                (Flaw::Param(index), "run-time parameter"),
+                (Flaw::Reference(index), "reference column"),
+                (Flaw::Field(index), "field"),
+            ] {
+                let expected = ModelError::NoSuchIndex { function: "step", what, index, limit: LIMIT };
+                assert_eq!(odd(&engine, flaw).map(drop), Err(BuildError::Model(expected)), "on {}", engine.name());
+            }
+        }
+        // What there could be, but is not there.
+        for (flaw, field, words) in [
+            (Flaw::Param(LIMIT - 1), "params", "reads number 2147483646, counted from 0"),
+            (Flaw::Field(0), "fields", "`fields` is 0 long, but must be at least 1 long"),
+            (Flaw::Reference(0), "references", "but must be a table of at least 1 column, since"),
+            (Flaw::Reference(2), "references", "without columns, or not given,"),
+        ] {
+            match odd(&engine, flaw).map(drop) {
+                Err(BuildError::Invalid(error)) => {
+                    assert_eq!(error.field, field, "{error}");
+                    assert!(error.to_string().contains(words), "{error}");
+                }
+                other => panic!("{flaw:?} on {}: {other:?}", engine.name()),
+            }
+        }
+        let mut needy = Mppi::new(&engine, Needy, needy()).unwrap();
+        let error = needy.set_references(&[0.0; 4], 2).unwrap_err().to_string();
+        assert!(error.contains("a table of 2 columns, but must be a table of at least 3 columns"), "{error}");
+    }
+    for (first, sizes) in [(usize::MAX, &[1, 1][..]), (LIMIT, &[1, 1]), (0, &[65_536; 9])] {
+        let field = if first == 0 { "sizes" } else { "first" };
+        refuses(field, Network::new(first, sizes, Activation::Tanh));
+    }
+    Network::new(LIMIT - 2, &[1, 1], Activation::Tanh).expect("its last parameter is the last there can be");
+}
+
+/// On the CPU this once worked or panicked, on an adapter it read the driver's inputs or became WGSL without a meaning.
+#[test]
+fn what_a_model_makes_by_hand_is_a_constant_or_refused() {
+    for engine in engines() {
+        let function = "step";
+        let not_given = |what, index, given| ModelError::NotGiven { function, what, index, given };
+        let by_hand = |what| ModelError::ByHand { function, what };
+        for (hand, expected) in [
+            (Hand::Param, not_given("run-time parameter", 1, 1)),
+            (Hand::DriversParam, not_given("run-time parameter", 0, 0)),
+            (Hand::Reference, not_given("reference column", 2, 2)),
+            (Hand::NoField, not_given("field", 0, 0)),
+            (Hand::Field, by_hand("fields")),
+            (Hand::Weight, not_given("policy parameter", 2, 2)),
+            (Hand::Table, by_hand("a table of weights")),
+            (Hand::ShortTable, not_given("policy parameter", 2, 2)),
+            (Hand::EmptyTable, ModelError::EmptyTable { function }),
+            (
+                Hand::HugeTable,
+                ModelError::NoSuchIndex {
+                    function,
+                    what: "policy parameter",
+                    index: usize::MAX,
+                    limit: i32::MAX as usize,
+                },
+            ),
+            (Hand::Network, by_hand("the weights of a network")),
+            (Hand::ShortNetwork, not_given("policy parameter", 1, 1)),
+            (Hand::OtherNetwork, ModelError::NetworkSizes { function, inputs: 2, outputs: 1, sizes: vec![1, 1] }),
+        ] {
+            let found = odd(&engine, Flaw::ByHand(hand)).map(drop);
+            assert_eq!(found, Err(BuildError::Model(expected)), "{hand:?} on {}", engine.name());
+        }
+        let mut mppi = odd(&engine, Flaw::ByHand(Hand::Fine)).unwrap();
+        // next = x + x · 2 · 0.25 · 0.25
+        let (states, _) = mppi.simulate(&[8.0], &[[0.0]]).unwrap();
+        assert_eq!(states[1], [9.0]);
+        assert!(mppi.plan(&[8.0]).unwrap().cost().is_finite(), "on {}", engine.name());
     }
 }
 

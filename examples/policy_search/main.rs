@@ -17,10 +17,8 @@ mod end;
 mod tasks;
 
 use std::f32::consts::{PI, TAU};
-use std::fs::File;
-use std::io::{BufReader, BufWriter};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -308,8 +306,7 @@ impl<const N: usize> Search<N> {
     ) -> Result<Outcome> {
         let file = arguments.out.join(format!("{}-{}.gibbs", self.task.name(), self.rows.replace(' ', "-")));
         if arguments.resume && file.exists() {
-            let reader = BufReader::new(File::open(&file)?);
-            training.resume(reader).with_context(|| format!("cannot go on with {}", file.display()))?;
+            training.resume_from(&file).with_context(|| format!("cannot go on with {}", file.display()))?;
         }
         say!("\n{} by {}", self.task.name(), self.rows)?;
         let learners = training.options().learners;
@@ -339,7 +336,7 @@ impl<const N: usize> Search<N> {
                 bar.set_message(format!("{returned:.1}"));
                 ControlFlow::Continue(())
             })?;
-            save(&training, &file)?;
+            training.save_to(&file).with_context(|| format!("cannot write {}", file.display()))?;
             bar.suspend(|| say!("{row}"))?;
         }
         bar.finish_and_clear();
@@ -390,20 +387,4 @@ impl<const N: usize> Search<N> {
 
 fn mean_return<const N: usize, const M: usize>(episodes: &[Episode<N, M>]) -> f32 {
     -episodes.iter().map(|episode| episode.cost).sum::<f32>() / episodes.len() as f32
-}
-
-/// Saves a training beside the file and then puts it in its place, so that there is always a whole one.
-fn save<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>>(
-    training: &PolicyGradient<N, M, D, P>,
-    file: &Path,
-) -> Result<()> {
-    let beside = file.with_extension("part");
-    let write = || -> Result<()> {
-        let mut out = BufWriter::new(File::create(&beside)?);
-        training.save(&mut out)?;
-        // On the disk before it takes the place of the last one, or the error is lost that the disk is full.
-        out.into_inner()?.sync_all()?;
-        Ok(std::fs::rename(&beside, file)?)
-    };
-    write().with_context(|| format!("cannot write {}", file.display()))
 }

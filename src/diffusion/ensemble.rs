@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Process, Proposal};
 use crate::engine::program::Program;
 use crate::engine::{Engine, Timing, Workspace};
-use crate::error::{BuildError, InvalidValue, PlanError, finite, in_range};
+use crate::error::{BuildError, InvalidValue, PlanError, finite, read_by};
 use crate::field::{FieldSet, Grid};
 use crate::float_env;
 use crate::model::Model;
@@ -161,7 +161,8 @@ impl Diffusion {
     ///
     /// # Errors
     ///
-    /// If an option is out of range, the energy cannot become a kernel, or the device fails.
+    /// If an option is out of range, the energy cannot become a kernel, it reads parameters or fields that the options do not
+    /// have, or references, or the device fails.
     pub fn of_energy<const D: usize, E: Energy<D>>(
         engine: &Engine,
         energy: E,
@@ -174,10 +175,11 @@ impl Diffusion {
         for (field, given, used) in
             [("params", options.params.len(), usage.params), ("fields", options.fields.len(), usage.fields)]
         {
-            if given < used {
-                let expected = format_args!("at least {used} long, since the energy uses number {}", used - 1);
-                return Err(InvalidValue::new(field, format_args!("{given} long"), expected).into());
-            }
+            read_by("the energy", field, given, used)?;
+        }
+        if usage.columns > 0 {
+            let value = format_args!("one that reads reference column {}", usage.columns - 1);
+            return Err(InvalidValue::new("energy", value, "one that reads no references: sampling has none").into());
         }
         Self::new(engine, program, Target::Energy, D, options)
     }
@@ -328,11 +330,7 @@ impl Diffusion {
     /// If they are fewer than the energy uses, or not finite.
     pub fn set_params(&mut self, params: &[f32]) -> Result<(), InvalidValue> {
         finite("params", params)?;
-        let used = self.program.usage.params;
-        if params.len() < used {
-            let value = format_args!("{} long", params.len());
-            return Err(InvalidValue::new("params", value, format_args!("at least {used} long")));
-        }
+        read_by("the energy", "params", params.len(), self.program.usage.params)?;
         self.options.params = params.to_vec();
         self.layout.params = params.len();
         self.pack();
@@ -467,9 +465,11 @@ impl SamplingOptions {
         if width > MOST_NUMBERS {
             return Err(InvalidValue::new("width", width, format_args!("at most {MOST_NUMBERS}")));
         }
-        if let Some([low, high]) = self.limits {
-            in_range("limits", low, low <= high, "a low value that is not above the high one")?;
-            in_range("limits", high, true, "finite")?;
+        if let Some([low, high]) = self.limits
+            && !(low <= high && low.is_finite() && high.is_finite())
+        {
+            let expected = "finite, the low value not above the high one";
+            return Err(InvalidValue::new("limits", format_args!("[{low}, {high}]"), expected));
         }
         finite("params", &self.params)?;
         self.process.check()

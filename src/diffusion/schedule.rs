@@ -129,7 +129,7 @@ impl Schedule {
                 for (i, &alpha) in table.iter().enumerate() {
                     if !(1e-24..=1.0).contains(&alpha) {
                         let value = format_args!("a table with ᾱ = {alpha} at index {i}");
-                        return Err(InvalidValue::new("schedule", value, "a table of ᾱ in (0, 1]"));
+                        return Err(InvalidValue::new("schedule", value, "a table of ᾱ in (0, 1], none below 1e-24"));
                     }
                     if i > 0 && alpha >= table[i - 1] {
                         let value = format_args!("a table with ᾱ = {alpha} after {} at index {i}", table[i - 1]);

@@ -8,7 +8,7 @@ use crate::error::{BuildError, InvalidValue, ModelError};
 use crate::float_env;
 use crate::model::{Map, Model};
 use crate::policy::{MOST_BY_DUALS, Policy};
-use crate::scalar::trace::{Expr, Math, Trace, Usage};
+use crate::scalar::trace::{Expr, MAP, Math, Trace, Usage};
 use crate::scalar::{Gradient, Inputs, Sink, Source, Stage, Weights};
 
 /// How the rows are made that a policy is trained by.
@@ -196,6 +196,18 @@ fn trace_policy<const N: usize, const M: usize>(
     Ok(format!("fn {head} -> Control {{\n{body}    return Control({});\n}}\n", names.join(", ")))
 }
 
+/// What a policy reads when it acts in plain `f32`. (Whether it could become a kernel does not matter.)
+pub(crate) fn reads<const N: usize, const M: usize>(policy: &impl Policy<N, M>) -> Result<Usage, ModelError> {
+    let trace = Trace::start(Math::Shared);
+    trace.enter("act");
+    policy.act(&Stage::<Expr>::over(Inputs::NOW), &Weights::over(Source::TRACED), trace.inputs(0));
+    let (usage, parameters) = (trace.usage()?, policy.parameters());
+    if usage.weights > parameters {
+        return Err(ModelError::NoSuchParameter { index: usage.weights - 1, parameters });
+    }
+    Ok(usage)
+}
+
 /// A plain function in WGSL, for `check::evaluate`.
 #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only the GPU backend reads it"))]
 pub(crate) struct Traced {
@@ -214,7 +226,7 @@ pub(crate) fn trace_map<const I: usize, const O: usize>(
     math: Math,
 ) -> Result<Traced, ModelError> {
     let trace = Trace::start(math);
-    trace.enter("map");
+    trace.enter(MAP);
     let outputs = float_env::standard(|| map.map(trace.inputs::<I>(0)));
     let (body, names) = trace.emit(&outputs, &[], |i| format!("x{i}"));
     let (functions, usage, _) = trace.finish()?;

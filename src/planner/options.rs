@@ -54,7 +54,8 @@ impl<const M: usize> Limits<M> {
             // Written so that a NaN is refused.
             if !(low <= high && low < f32::INFINITY && high > f32::NEG_INFINITY) {
                 let value = format_args!("[{low}, {high}] for control {m}");
-                return Err(InvalidValue::new("limits", value, "a low value that is not above the high one"));
+                let expected = "a low value that is not above the high one, neither of them NaN, nor both +∞ or −∞";
+                return Err(InvalidValue::new("limits", value, expected));
             }
         }
         Ok(())

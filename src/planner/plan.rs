@@ -9,7 +9,7 @@ use crate::engine::{Backend, Fetched, Timing};
 use crate::field::LookUps;
 use crate::float_env;
 use crate::model::Model;
-use crate::scalar::{Inputs, Stage};
+use crate::scalar::{ByHand, Inputs, Stage};
 use crate::update::{ELITE, INVALID, Layout, MASKED, Sums, TILE, Update};
 
 /// What a rollout on the host sees besides state and controls.
@@ -33,6 +33,7 @@ impl<'a> Context<'a> {
             time: t as f32,
             dt: self.dt,
             fields: self.fields,
+            by_hand: ByHand::NOTHING,
         })
     }
 }

@@ -82,7 +82,7 @@ impl<const N: usize, const M: usize> Policy<N, M> for LinearFeedback {
 
 impl<const N: usize, const M: usize> Policy<N, M> for TimeVaryingFeedback {
     fn parameters(&self) -> usize {
-        self.horizon * (N + 1) * M
+        self.horizon.saturating_mul((N + 1) * M)
     }
     #[inline(always)]
     fn act<R: Real>(&self, at: &Stage<R>, theta: &Weights<R>, x: [R; N]) -> [R; M] {
@@ -101,6 +101,6 @@ impl<const N: usize, const M: usize> Policy<N, M> for TimeVaryingFeedback {
         act(gains::<N, M>(self.horizon), at, theta, x)
     }
     fn initial(&self, _random: &mut Random) -> Vec<f32> {
-        vec![0.0; self.horizon * (N + 1) * M]
+        vec![0.0; Policy::<N, M>::parameters(self)]
     }
 }

@@ -22,7 +22,7 @@ impl OpenLoop {
 
 impl<const N: usize, const M: usize> Policy<N, M> for OpenLoop {
     fn parameters(&self) -> usize {
-        self.horizon * M
+        self.horizon.saturating_mul(M)
     }
     #[inline(always)]
     fn act<R: Real>(&self, at: &Stage<R>, theta: &Weights<R>, _x: [R; N]) -> [R; M] {
@@ -55,6 +55,6 @@ impl<const N: usize, const M: usize> Policy<N, M> for OpenLoop {
         Some((0..self.horizon).flat_map(|t| precision.map(|p| times(t) as f32 * p)).collect())
     }
     fn initial(&self, _random: &mut Random) -> Vec<f32> {
-        vec![0.0; self.horizon * M]
+        vec![0.0; Policy::<N, M>::parameters(self)]
     }
 }

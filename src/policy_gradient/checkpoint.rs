@@ -1,5 +1,8 @@
 //! The file that a training is resumed from.
 //!
+//! It may come from anywhere. So no more is read than the training that resumes has numbers, and what is read is checked to be
+//! what a training could have written: a checksum guards against damage, not against intent.
+//!
 //! All numbers are little-endian; version 1 is
 //!
 //! ```text
@@ -13,23 +16,66 @@
 //! 8      checksum of all bytes before: FNV-1a with 64 bits
 //! ```
 
-use crate::checksum::checksum;
-use std::io::{Read, Write};
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::ops::Deref;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::optimiser::Optimiser;
+use crate::checksum::checksum;
 
 const MAGIC: &[u8; 8] = b"gibbs-pg";
 /// The version that is written, and the only one that is read.
 const VERSION: u32 = 1;
 
+/// The greatest size of a logarithm of a standard deviation that options can lead to, with something to spare: that of 1e24.
+const MOST_LOG_STD: f32 = 56.0;
+
+/// What the system said when reading or writing failed: an [`io::Error`] that can be cloned and compared. Two are equal if
+/// their kinds are and they read alike.
+#[derive(Debug, Clone)]
+pub struct IoFailure(Arc<io::Error>);
+
+impl From<io::Error> for IoFailure {
+    fn from(error: io::Error) -> Self {
+        Self(Arc::new(error))
+    }
+}
+
+// It is no error itself, so that the source of an error is the system's own, and can be downcast to it.
+impl Deref for IoFailure {
+    type Target = io::Error;
+    fn deref(&self) -> &io::Error {
+        &self.0
+    }
+}
+
+impl fmt::Display for IoFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl PartialEq for IoFailure {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.kind() == other.0.kind() && self.0.to_string() == other.0.to_string()
+    }
+}
+
+impl Eq for IoFailure {}
+
 /// Why a training could not be saved or resumed. Whatever it is, the training goes on as it was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CheckpointError {
     /// Reading or writing failed.
-    #[error("the checkpoint could not be read or written: {message}")]
+    #[error("the checkpoint could not be read or written: {source}")]
     Io {
         /// What the system says.
-        message: String,
+        source: IoFailure,
     },
     /// It does not begin as a checkpoint does.
     #[error("this is not a checkpoint of a policy search: it does not begin with \"gibbs-pg\"")]
@@ -43,9 +89,9 @@ pub enum CheckpointError {
         expected: u32,
     },
     /// It ends too early, or goes on after its end.
-    #[error("the checkpoint is {found} bytes long, but must be {expected}")]
+    #[error("the checkpoint is {found} bytes long{}, but must be {expected}", if found > expected { " or longer" } else { "" })]
     Length {
-        /// How long it is.
+        /// How long it is. (Of one that is too long, no more than one byte beyond its end is read.)
         found: usize,
         /// How long it should be.
         expected: usize,
@@ -63,6 +109,26 @@ pub enum CheckpointError {
         /// How many this training has.
         expected: u32,
     },
+    /// It holds a number that no training leaves behind, though its checksum is right.
+    #[error("the checkpoint holds {value} as {what} {index} of learner {learner}, but must hold {expected}")]
+    Number {
+        /// Which of a learner's numbers it is.
+        what: &'static str,
+        /// Where it stands among these, counted from 0.
+        index: usize,
+        /// The learner, counted from 0.
+        learner: usize,
+        /// The number, printed.
+        value: String,
+        /// What would be valid.
+        expected: &'static str,
+    },
+}
+
+impl From<IoFailure> for CheckpointError {
+    fn from(source: IoFailure) -> Self {
+        Self::Io { source }
+    }
 }
 
 /// Everything that training changes.
@@ -92,45 +158,98 @@ impl Checkpoint {
         }
         bytes.extend(checksum(&bytes).to_le_bytes());
         let written = to.write_all(&bytes).and_then(|()| to.flush());
-        written.map_err(|error| CheckpointError::Io { message: error.to_string() })
+        Ok(written.map_err(IoFailure::from)?)
     }
 
-    /// Reads one that must have these sizes.
+    /// Writes it beside a file, waits until it is on the disk, and renames it to that.
+    pub(super) fn write_to(&self, file: &Path) -> Result<(), CheckpointError> {
+        // Other threads and other processes may save to the same file.
+        static DRAFTS: AtomicU64 = AtomicU64::new(0);
+        let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
+        let mut name = file.file_name().map(OsString::from).unwrap_or_default();
+        name.push(format!(".{}-{number}.part", std::process::id()));
+        let draft = file.with_file_name(name);
+        let written = File::options().write(true).create_new(true).open(&draft).map_err(IoFailure::from);
+        let written = written.map_err(CheckpointError::from).and_then(|to| {
+            self.write(&to)?;
+            // Some file systems rename before they write, and would leave an empty file if the power fails.
+            to.sync_all().and_then(|()| fs::rename(&draft, file)).map_err(IoFailure::from)?;
+            Ok(())
+        });
+        if written.is_err() {
+            // It may not even be there.
+            let _ = fs::remove_file(&draft);
+        } else {
+            sync_folder(file);
+        }
+        written
+    }
+
+    /// Refuses numbers that no training leaves behind, in learners of so many parameters.
+    pub(super) fn check(&self, parameters: usize) -> Result<(), CheckpointError> {
+        let width = self.sizes[3] as usize;
+        for (learner, (values, optimiser)) in self.values.chunks_exact(width).zip(&self.optimisers).enumerate() {
+            let (theta, log_std) = values.split_at(parameters.min(width));
+            type Valid = fn(f32) -> bool;
+            let finite: Valid = |v| v.is_finite();
+            let not_negative: Valid = |v| (0.0..=f32::MAX).contains(&v);
+            let log: Valid = |v| (-MOST_LOG_STD..=MOST_LOG_STD).contains(&v);
+            for (what, numbers, valid, expected) in [
+                ("parameter", theta, finite, "a finite number"),
+                ("logarithm of a standard deviation", log_std, log, "a number between -56 and 56"),
+                ("first moment", &optimiser.first, finite, "a finite number"),
+                ("second moment", &optimiser.second, not_negative, "a finite number that is not negative"),
+            ] {
+                if let Some(index) = numbers.iter().position(|v| !valid(*v)) {
+                    let value = numbers[index].to_string();
+                    return Err(CheckpointError::Number { what, index, learner, value, expected });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads one that must have these sizes, and no more than that.
     pub(super) fn read(mut from: impl Read, sizes: [u32; 4]) -> Result<Self, CheckpointError> {
+        let learner = (sizes[3] as usize).saturating_mul(12).saturating_add(4);
+        let expected = (sizes[2] as usize).saturating_mul(learner).saturating_add(HEADER + 8);
         let mut bytes = Vec::new();
-        from.read_to_end(&mut bytes).map_err(|error| CheckpointError::Io { message: error.to_string() })?;
-        if !bytes.starts_with(MAGIC) {
+        // Reads on to so many bytes, or to the end. What is no checkpoint is refused before the rest of it is read.
+        let mut read_on = |bytes: &mut Vec<u8>, to: usize| -> Result<bool, CheckpointError> {
+            let more = to.saturating_sub(bytes.len());
+            from.by_ref().take(more as u64).read_to_end(bytes).map_err(IoFailure::from)?;
+            Ok(bytes.len() == to)
+        };
+        let length = |found: usize| CheckpointError::Length { found, expected };
+
+        if !read_on(&mut bytes, MAGIC.len())? || bytes != MAGIC {
             return Err(CheckpointError::NotACheckpoint);
         }
-        // Of a damaged file the sizes may be anything.
-        let learner = |width: u32| (width as usize).saturating_mul(12).saturating_add(4);
-        let length = |[_, _, learners, width]: [u32; 4]| {
-            (learners as usize).saturating_mul(learner(width)).saturating_add(HEADER + 8)
-        };
-        let short = |expected: usize| CheckpointError::Length { found: bytes.len(), expected };
-        let mut words = bytes[MAGIC.len()..].as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word));
-        let mut word = || words.next().ok_or_else(|| short(length(sizes)));
-        match word()? {
+        if !read_on(&mut bytes, MAGIC.len() + 4)? {
+            return Err(length(bytes.len()));
+        }
+        let word = |bytes: &[u8], at: usize| bytes[at..].first_chunk().map_or(0, |four| u32::from_le_bytes(*four));
+        match word(&bytes, MAGIC.len()) {
             VERSION => {}
             found => return Err(CheckpointError::Version { found, expected: VERSION }),
         }
+        if !read_on(&mut bytes, HEADER)? {
+            return Err(length(bytes.len()));
+        }
+        let header: [u32; 7] = std::array::from_fn(|i| word(&bytes, MAGIC.len() + 4 + 4 * i));
+        let [states, controls, learners, width, iteration, low, high] = header;
         let names = ["states", "controls", "learners", "numbers per learner"];
-        let mut found = [0; 4];
-        for size in &mut found {
-            *size = word()?;
-        }
-        let (iteration, low, high) = (word()?, word()?, word()?);
-        if bytes.len() != length(found) {
-            return Err(short(length(found)));
-        }
-        let (contents, sum) = bytes.split_at(bytes.len() - 8);
-        if checksum(contents).to_le_bytes() != sum {
-            return Err(CheckpointError::Damaged);
-        }
-        for ((what, found), expected) in names.into_iter().zip(found).zip(sizes) {
+        for ((what, found), expected) in names.into_iter().zip([states, controls, learners, width]).zip(sizes) {
             if found != expected {
                 return Err(CheckpointError::Mismatch { what, found, expected });
             }
+        }
+        if !read_on(&mut bytes, expected)? || read_on(&mut bytes, expected + 1)? {
+            return Err(length(bytes.len()));
+        }
+        let (contents, sum) = bytes.split_at(expected - 8);
+        if checksum(contents).to_le_bytes() != sum {
+            return Err(CheckpointError::Damaged);
         }
         let mut checkpoint = Self {
             sizes,
@@ -139,7 +258,7 @@ impl Checkpoint {
             values: Vec::new(),
             optimisers: Vec::new(),
         };
-        for learner in contents[HEADER..].chunks_exact(learner(sizes[3])) {
+        for learner in contents[HEADER..].chunks_exact(learner) {
             let (numbers, count) = learner.split_at(learner.len() - 4);
             let numbers: Vec<f32> = numbers.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect();
             let [values, first, second] =
@@ -149,6 +268,15 @@ impl Checkpoint {
             checkpoint.optimisers.push(Optimiser { first, second, count });
         }
         Ok(checkpoint)
+    }
+}
+
+/// Makes a folder's entry for a file last. Where folders cannot be opened as files there is nothing to do; and if it fails, the
+/// file is whole all the same, the old one or the new one.
+fn sync_folder(file: &Path) {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if let Err(error) = File::open(folder).and_then(|folder| folder.sync_all()) {
+        log::debug!("the folder {} cannot be synchronised: {error}", folder.display());
     }
 }
 

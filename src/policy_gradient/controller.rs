@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use pulp::{Simd, WithSimd};
 
-use crate::error::{InvalidValue, finite, in_range};
-use crate::field::FieldSet;
+use super::TrainingOptions;
+use crate::engine::program;
+use crate::error::{InvalidValue, columns_read_by, finite, in_range, read_by};
+use crate::field::{FieldSet, Grid};
 use crate::float_env;
 use crate::model::Model;
 use crate::planner::{Limits, References};
 use crate::policy::Policy;
-use crate::scalar::{Inputs, Stage, Weights};
+use crate::scalar::trace::Usage;
+use crate::scalar::{ByHand, Inputs, Stage, Weights};
 
 /// A policy with its parameters: what a training leaves behind, in plain `f32`. It knows no engine.
 ///
@@ -29,6 +32,9 @@ use crate::scalar::{Inputs, Stage, Weights};
 /// assert_eq!(controller.act([5.0, 0.0]), [-1.0]);
 /// # Ok::<(), gibbs::InvalidValue>(())
 /// ```
+///
+/// A policy that reads run-time parameters, references or fields is given them as it was in training: see
+/// [`ControllerOptions`].
 #[derive(Debug)]
 pub struct Controller<const N: usize, const M: usize, P> {
     pub(super) policy: Arc<P>,
@@ -37,6 +43,8 @@ pub struct Controller<const N: usize, const M: usize, P> {
     pub(super) params: Vec<f32>,
     pub(super) references: Option<References>,
     pub(super) fields: FieldSet,
+    /// What the policy reads of these.
+    pub(super) usage: Usage,
     pub(super) dt: f32,
     /// Calls since the start of the episode.
     pub(super) time: usize,
@@ -56,11 +64,83 @@ impl<const N: usize, const M: usize, P> Clone for Controller<N, M, P> {
     }
 }
 
+/// Everything that a [`Controller`] can be told besides its policy and parameters. `..Default::default()` fills in the rest.
+///
+/// # Example
+///
+/// A policy that looks into a field, rebuilt from saved parameters in a program that does not train.
+///
+/// ```
+/// use gibbs::{Controller, ControllerOptions, Grid, Policy, Random, Real, Stage, Weights};
+///
+/// /// Drive towards where the field is 0, in proportion to it.
+/// struct Descent;
+///
+/// impl Policy<1, 1> for Descent {
+///     fn parameters(&self) -> usize {
+///         1
+///     }
+///     #[inline(always)]
+///     fn act<R: Real>(&self, at: &Stage<R>, theta: &Weights<R>, [x]: [R; 1]) -> [R; 1] {
+///         [-(theta.get(0) * at.sample(0, x, R::from(0.5)))]
+///     }
+///     fn initial(&self, _random: &mut Random) -> Vec<f32> {
+///         vec![0.0]
+///     }
+/// }
+///
+/// let saved = [2.0]; // from `PolicyGradient::parameters`
+/// let slope = Grid::from_fn(4, 1, 1.0, [0.0, 0.0], |x, _| x)?;
+/// let options = ControllerOptions { dt: 0.1, fields: vec![slope], ..Default::default() };
+/// let mut controller = Controller::with(Descent, &saved, options)?;
+/// assert_eq!(controller.act([1.5]), [-3.0]);
+///
+/// // Without the field it is refused here, and not in the middle of a drive.
+/// let refused = Controller::new(Descent, &saved, 0.1).err();
+/// assert_eq!(refused.map(|error| error.field), Some("fields"));
+/// # Ok::<(), gibbs::InvalidValue>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct ControllerOptions<const M: usize> {
+    /// The length of a time step (in seconds), as the policy sees it; above 0.
+    pub dt: f32,
+    /// The box that controls are limited to.
+    pub limits: Option<Limits<M>>,
+    /// Run-time parameters: see [`Stage::param`]. At least as many as the policy reads.
+    pub params: Vec<f32>,
+    /// References over the horizon: see [`Stage::reference`]. At least as many columns as the policy reads.
+    pub references: Option<References>,
+    /// Sampled fields: see [`Stage::sample`]. At least as many as the policy reads.
+    pub fields: Vec<Grid>,
+}
+
+impl<const M: usize> Default for ControllerOptions<M> {
+    fn default() -> Self {
+        Self { dt: 0.02, limits: None, params: Vec::new(), references: None, fields: Vec::new() }
+    }
+}
+
+impl<const M: usize> From<&TrainingOptions<M>> for ControllerOptions<M> {
+    /// What [`PolicyGradient::controller`](crate::PolicyGradient::controller) gives its controllers.
+    fn from(options: &TrainingOptions<M>) -> Self {
+        Self {
+            dt: options.dt,
+            limits: options.limits,
+            params: options.params.clone(),
+            references: options.references.clone(),
+            fields: options.fields.clone(),
+        }
+    }
+}
+
+/// Who reads what a controller is given, for errors.
+const READER: &str = "the policy";
+
 /// Refuses numbers that are not the parameters of a policy that has `own` of them.
 pub(super) fn check_theta(theta: &[f32], own: usize) -> Result<(), InvalidValue> {
     if theta.len() != own {
         let value = format_args!("{} numbers", theta.len());
-        return Err(InvalidValue::new("theta", value, format_args!("as many as there are parameters, {own}")));
+        return Err(InvalidValue::new("theta", value, format_args!("as many as the policy has parameters, {own}")));
     }
     finite("theta", theta)
 }
@@ -77,21 +157,51 @@ pub struct Episode<const N: usize, const M: usize> {
 }
 
 impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
-    /// A policy with parameters `theta`, which acts every `dt` seconds.
+    /// A policy with parameters `theta`, which acts every `dt` seconds and reads nothing but its state, its parameters and the
+    /// time. One that reads more is built by [`with`](Self::with).
     ///
     /// # Errors
     ///
-    /// If there are not as many numbers as the policy has parameters, one is not finite, or `dt` is not above 0.
+    /// If there are not as many numbers as the policy has parameters, one is not finite, `dt` is not above 0, or the policy
+    /// reads run-time parameters, references or fields.
     pub fn new(policy: P, theta: &[f32], dt: f32) -> Result<Self, InvalidValue> {
+        Self::with(policy, theta, ControllerOptions { dt, ..Default::default() })
+    }
+
+    /// A policy with parameters `theta`, and everything that it reads besides: what
+    /// [`PolicyGradient::parameters`](crate::PolicyGradient::parameters) gave, saved and loaded by whatever means, becomes the
+    /// same controller again, bit for bit.
+    ///
+    /// # Errors
+    ///
+    /// If there are not as many numbers as the policy has parameters, one is not finite, an option is out of range, or the
+    /// policy reads a parameter, a reference column or a field that there is not.
+    pub fn with(policy: P, theta: &[f32], options: ControllerOptions<M>) -> Result<Self, InvalidValue> {
+        let ControllerOptions { dt, limits, params, references, fields } = options;
         check_theta(theta, policy.parameters())?;
         in_range("dt", dt, dt > 0.0, "finite and above 0 (seconds)")?;
+        if let Some(limits) = &limits {
+            limits.check()?;
+        }
+        finite("params", &params)?;
+        if let Some(references) = &references {
+            References::check(&references.values, references.columns)?;
+        }
+        let usage = program::reads(&policy).map_err(|error| {
+            let expected = "one that reads only what there can be";
+            InvalidValue::new("policy", format_args!("not usable ({error})"), expected)
+        })?;
+        read_by(READER, "params", params.len(), usage.params)?;
+        columns_read_by(READER, references.as_ref().map_or(0, |r| r.columns), usage.columns)?;
+        read_by(READER, "fields", fields.len(), usage.fields)?;
         Ok(Self {
             policy: Arc::new(policy),
             theta: theta.to_vec(),
-            limits: None,
-            params: Vec::new(),
-            references: None,
-            fields: FieldSet::new(&[]),
+            limits,
+            params,
+            references,
+            fields: FieldSet::new(&fields),
+            usage,
             dt,
             time: 0,
         })
@@ -107,24 +217,36 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
         Ok(Self { limits: Some(limits), ..self })
     }
 
-    /// The same with run-time parameters for the policy to see: see [`Stage::param`].
+    /// The same with other run-time parameters for the policy to see: see [`Stage::param`].
     ///
     /// # Errors
     ///
-    /// If one is not finite.
+    /// If one is not finite, or there are fewer than the policy reads.
     pub fn with_params(self, params: &[f32]) -> Result<Self, InvalidValue> {
         finite("params", params)?;
+        read_by(READER, "params", params.len(), self.usage.params)?;
         Ok(Self { params: params.to_vec(), ..self })
     }
 
-    /// The same with references for the policy to see: see [`Stage::reference`].
+    /// The same with other references for the policy to see: see [`Stage::reference`].
     ///
     /// # Errors
     ///
-    /// If they are not whole rows, or one is not finite.
+    /// If they are not whole rows, one is not finite, or a row has fewer columns than the policy reads.
     pub fn with_references(self, references: References) -> Result<Self, InvalidValue> {
         References::check(&references.values, references.columns)?;
+        columns_read_by(READER, references.columns, self.usage.columns)?;
         Ok(Self { references: Some(references), ..self })
+    }
+
+    /// The same with other fields for the policy to look into: see [`Stage::sample`].
+    ///
+    /// # Errors
+    ///
+    /// If there are fewer than the policy reads.
+    pub fn with_fields(self, fields: &[Grid]) -> Result<Self, InvalidValue> {
+        read_by(READER, "fields", fields.len(), self.usage.fields)?;
+        Ok(Self { fields: FieldSet::new(fields), ..self })
     }
 
     /// The control in state `x`, within the limits, at the next time step.
@@ -162,6 +284,7 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
             time: t as f32,
             dt: self.dt,
             fields: self.fields.look_ups(),
+            by_hand: ByHand::NOTHING,
         })
     }
 

@@ -1,22 +1,25 @@
 //! [`PolicyGradient`]: the learners, and everything about training that is not the algorithm.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 
-use super::checkpoint::{Checkpoint, CheckpointError};
+use super::checkpoint::{Checkpoint, CheckpointError, IoFailure};
 use super::controller::{Controller, Episode, Run, check_theta};
 use super::optimiser::Optimiser;
 use super::options::{Exploration, Rows, Start, Step, TrainingOptions, Weighting};
-use crate::engine::program::{Program, Scheme};
+use crate::engine::program::{self, Program, Scheme};
 use crate::engine::{Done, Engine, Timing, Workspace, cpu};
-use crate::error::{BuildError, InvalidValue, PlanError, at_least, finite};
+use crate::error::{BuildError, InvalidValue, PlanError, columns_read_by, finite, read_by};
 use crate::field::FieldSet;
 use crate::float_env;
 use crate::model::Model;
 use crate::noise::{Random, philox};
 use crate::planner::Limits;
 use crate::policy::Policy;
+use crate::scalar::trace::Usage;
 use crate::update::{LIMITED, Layout, MOST_NUMBERS, Problem, TILE, Update, round_up};
 
 /// The stream of [`Random`] that initial parameters are drawn from, and that of evaluations; learner b's episodes have
@@ -59,6 +62,8 @@ pub struct PolicyGradient<const N: usize, const M: usize, D, P> {
     starts: Box<dyn Start<N>>,
     pub(super) options: TrainingOptions<M>,
     program: Program,
+    /// What the policy reads when it acts.
+    reads: Usage,
     workspace: Workspace,
     layout: Layout,
     inputs: Vec<f32>,
@@ -132,14 +137,20 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
             Rows::Perturbed { .. } => (Scheme::Perturbed, Vec::new()),
             Rows::Scored { std, .. } => (Scheme::Scored, std.map(f32::ln).to_vec()),
         };
+        // Before anything asks the policy for as many numbers. There may be second moments beside the means.
+        let parameters = policy.parameters();
+        if parameters.saturating_add(tail.len()) > MOST_NUMBERS / 2 {
+            let expected = format_args!("one of at most {} parameters", MOST_NUMBERS / 2 - tail.len());
+            return Err(InvalidValue::new("policy", format_args!("one of {parameters} parameters"), expected).into());
+        }
         if let (Rows::Scored { exploration, .. }, Step::Natural { .. }) = (options.rows, options.step) {
             let known = information::<N, M, P>(&policy, options.horizon, exploration, [1.0; M]);
-            let is_diagonal = |known: &Vec<f32>| {
-                known.len() == policy.parameters() && known.iter().all(|f| *f >= 0.0 && f.is_finite())
-            };
+            let is_diagonal =
+                |known: &Vec<f32>| known.len() == parameters && known.iter().all(|f| *f >= 0.0 && f.is_finite());
             if known.as_ref().is_some_and(|known| !is_diagonal(known)) {
-                let expected = "a finite number that is not negative for each parameter";
-                return Err(InvalidValue::new("policy", "Policy::information of another kind", expected).into());
+                let value = "one whose `information` is not the diagonal of a matrix over its parameters";
+                let expected = "one that gives a finite number that is not negative for each, or None";
+                return Err(InvalidValue::new("policy", value, expected).into());
             }
             if known.is_none() && matches!(options.weighting, Weighting::Signed { .. }) {
                 let expected = "another step, or exponentiated weights: signed ones tell no Fisher information";
@@ -147,19 +158,18 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
             }
         }
         let program = Program::for_policy::<N, M, D, P>(&model, &policy, scheme, engine.options().math)?;
-        let usage = program.usage;
-        at_least("params", options.params.len(), usage.params)?;
-        at_least("references", options.references.as_ref().map_or(0, |r| r.columns), usage.columns)?;
-        at_least("fields", options.fields.len(), usage.fields)?;
-        let (parameters, learners) = (policy.parameters(), options.learners);
+        // Score rows run `pull_back`, and a controller runs `act`.
+        let reads = program::reads(&*policy)?;
+        for (reader, usage) in [("the model or the policy", program.usage), ("the policy", reads)] {
+            let columns = options.references.as_ref().map_or(0, |r| r.columns);
+            read_by(reader, "params", options.params.len(), usage.params)?;
+            columns_read_by(reader, columns, usage.columns)?;
+            read_by(reader, "fields", options.fields.len(), usage.fields)?;
+        }
+        let learners = options.learners;
         let width = parameters + tail.len();
         let numbers = round_up(options.samples, TILE).saturating_mul(width).saturating_mul(learners);
         let table = options.starts().saturating_mul(N + options.params.len()).saturating_mul(learners);
-        // There may be second moments beside the means.
-        if width > MOST_NUMBERS / 2 {
-            let expected = format_args!("at most {}", MOST_NUMBERS / 2 - tail.len());
-            return Err(InvalidValue::new("policy", format_args!("{parameters} parameters"), expected).into());
-        }
         if numbers.max(table) > i32::MAX as usize {
             let value = format_args!("{} for {learners} learners of {width} parameters", options.samples);
             let expected = format_args!("so few that all rows have at most {} numbers", i32::MAX);
@@ -169,11 +179,14 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         for learner in 0..learners {
             let initial = policy.initial(&mut Random::stream(options.seed, INITIAL | learner as u32));
             if initial.len() != parameters {
-                let value = format_args!("{} initial parameters", initial.len());
-                let expected = format_args!("as many as it has, {parameters}");
+                let value = format_args!("one that begins with {} parameters", initial.len());
+                let expected = format_args!("one that begins with as many as it has, {parameters}");
                 return Err(InvalidValue::new("policy", value, expected).into());
             }
-            finite("policy", &initial)?;
+            if let Some(i) = initial.iter().position(|theta| !theta.is_finite()) {
+                let value = format_args!("one that begins with {} as parameter {i}", initial[i]);
+                return Err(InvalidValue::new("policy", value, "one that begins with finite parameters").into());
+            }
             values.extend(initial);
             values.extend(&tail);
         }
@@ -183,6 +196,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
             engine: engine.clone(),
             starts: Box::new(starts),
             program,
+            reads,
             workspace: engine.workspace(),
             layout: Layout { states: N, controls: M, params, reference_rows: rows, reference_columns: columns },
             inputs: Vec::new(),
@@ -232,10 +246,12 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     ) -> Result<&[Progress], PlanError> {
         let Self { program, workspace, layout, inputs, values, fields, options, optimisers, information, .. } = self;
         let done = workspace.run(program, &[*update], &problem(*layout, inputs, values, fields))?;
-        let width = update.width as usize;
+        let (width, starts) = (update.width as usize, &inputs[update.starts as usize..]);
         let weighed = |b: usize| done.sums[b].valid > 0 && done.sums[b].sum > 0.0;
         let worked = |b: usize| weighed(b) && done.nominal[b * width..][..width].iter().all(|m| m.is_finite());
         if !(0..options.learners).any(worked) {
+            // Where nothing came of an iteration because of where it started, that is what has to be mended.
+            check_starts::<N>(starts, options.params.len(), options.starts(), self.iteration)?;
             let weighed = (0..options.learners).any(weighed);
             return Err(if weighed {
                 PlanError::NonFiniteMean
@@ -258,8 +274,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
             let before = (values.to_vec(), optimiser.clone());
             let mut learner = Learner { options, values, optimiser, information: information.as_deref() };
             self.progress[b] = step(&mut learner, &done, b);
-            // A step so long that it ends nowhere is not made.
-            if !values.iter().all(|value| value.is_finite()) {
+            // A step so long that it ends nowhere is not made, nor one that would be remembered as infinite.
+            if !values.iter().all(|value| value.is_finite()) || !optimiser.is_finite() {
                 values.copy_from_slice(&before.0);
                 *optimiser = before.1;
                 self.progress[b].step = 0.0;
@@ -380,25 +396,37 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     ///
     /// # Errors
     ///
-    /// If there is no such learner.
+    /// If there is no such learner, there are more than 2²⁴ episodes, or one starts at something that is not finite.
     pub fn evaluate(&self, learner: usize, episodes: usize, seed: u64) -> Result<Vec<Episode<N, M>>, InvalidValue> {
+        const MOST: usize = 1 << 24;
         let controller = self.controller(learner)?;
-        Ok(float_env::standard(|| self.episodes(&controller, episodes, seed)))
+        if episodes > MOST {
+            return Err(InvalidValue::new("episodes", episodes, format_args!("at most {MOST}")));
+        }
+        float_env::standard(|| self.episodes(&controller, episodes, seed))
     }
 
-    fn episodes(&self, controller: &Controller<N, M, P>, episodes: usize, seed: u64) -> Vec<Episode<N, M>> {
+    fn episodes(
+        &self,
+        controller: &Controller<N, M, P>,
+        episodes: usize,
+        seed: u64,
+    ) -> Result<Vec<Episode<N, M>>, InvalidValue> {
         let mut random = Random::stream(seed, EVALUATION);
-        let mut jobs: Vec<_> = (0..episodes)
-            .map(|_| {
-                let mut params = self.options.params.clone();
-                let start = self.starts.draw(&mut random, &mut params);
-                (start, params, None)
-            })
-            .collect();
+        let draw = |episode| {
+            let mut params = self.options.params.clone();
+            let start = self.starts.draw(&mut random, &mut params);
+            check_start(&start, &params).map_err(|what| {
+                let value = format_args!("a function that gives {what} for episode {episode}");
+                InvalidValue::new("starts", value, STARTS)
+            })?;
+            Ok((start, params, None))
+        };
+        let mut jobs = (0..episodes).map(draw).collect::<Result<Vec<_>, _>>()?;
         cpu::Team::All.share_long(jobs.iter_mut(), |(start, params, episode)| {
             *episode = Some(self.engine.isa().run(self.job(controller, *start, params)));
         });
-        jobs.into_iter().filter_map(|(.., episode)| episode).collect()
+        Ok(jobs.into_iter().filter_map(|(.., episode)| episode).collect())
     }
 
     /// One episode under the policy of a learner, without noise, from `start` and with the parameters of the options.
@@ -436,6 +464,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
             params: options.params.clone(),
             references: options.references.clone(),
             fields: self.fields.clone(),
+            usage: self.reads,
             dt: options.dt,
             time: 0,
         })
@@ -489,26 +518,50 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     ///
     /// If it cannot be written.
     pub fn save(&self, to: impl Write) -> Result<(), CheckpointError> {
+        self.checkpoint().write(to)
+    }
+
+    /// As [`save`](Self::save), to a file, which is the old one or the new one whatever happens on the way: the new one is
+    /// written beside it, synchronised with the disk and then renamed.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written. Then the old file is still there.
+    pub fn save_to(&self, file: impl AsRef<Path>) -> Result<(), CheckpointError> {
+        self.checkpoint().write_to(file.as_ref())
+    }
+
+    fn checkpoint(&self) -> Checkpoint {
         let (values, optimisers) = (self.values.clone(), self.optimisers.clone());
-        let checkpoint =
-            Checkpoint { sizes: self.sizes(), iteration: self.iteration, seed: self.options.seed, values, optimisers };
-        checkpoint.write(to)
+        Checkpoint { sizes: self.sizes(), iteration: self.iteration, seed: self.options.seed, values, optimisers }
     }
 
     /// Goes on from where [`save`](Self::save) was called. With the same options, the same engine and the same sequence of
     /// calls, what follows is the same to the bit as if there had been no interruption. (The seed is part of what was saved.)
     ///
+    /// No more is read than a checkpoint of this training is long, and one byte to see that it ends there.
+    ///
     /// # Errors
     ///
-    /// If it cannot be read, is of another version, cut short or damaged, or belongs to a training of other sizes. Then
-    /// nothing is changed.
+    /// If it cannot be read, is of another version, cut short, too long or damaged, belongs to a training of other sizes, or
+    /// holds a number that no training leaves behind. Then nothing is changed.
     pub fn resume(&mut self, from: impl Read) -> Result<(), CheckpointError> {
         let checkpoint = Checkpoint::read(from, self.sizes())?;
+        checkpoint.check(self.policy.parameters())?;
         self.options.seed = checkpoint.seed;
         (self.iteration, self.values, self.optimisers) =
             (checkpoint.iteration, checkpoint.values, checkpoint.optimisers);
         float_env::standard(|| self.anneal());
         Ok(())
+    }
+
+    /// As [`resume`](Self::resume), from a file.
+    ///
+    /// # Errors
+    ///
+    /// As [`resume`](Self::resume), and if there is no such file.
+    pub fn resume_from(&mut self, file: impl AsRef<Path>) -> Result<(), CheckpointError> {
+        self.resume(File::open(file).map_err(IoFailure::from)?)
     }
 
     fn sizes(&self) -> [u32; 4] {
@@ -548,6 +601,40 @@ fn information<const N: usize, const M: usize, P: Policy<N, M>>(
         Exploration::Learned { .. } => None,
         Exploration::Fixed | Exploration::Annealed(_) => policy.information(horizon, precision),
     }
+}
+
+/// What a function of starts must be.
+const STARTS: &str = "one that gives finite states and parameters";
+
+/// Refuses where an episode starts if that is not finite: says what it is.
+fn check_start(state: &[f32], params: &[f32]) -> Result<(), String> {
+    for (what, numbers) in [("state", state), ("parameter", params)] {
+        if let Some(i) = numbers.iter().position(|number| !number.is_finite()) {
+            return Err(format!("{} as {what} {i}", numbers[i]));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a table of starts, `episodes` of them for every learner, in which one is not finite.
+fn check_starts<const N: usize>(
+    table: &[f32],
+    params: usize,
+    episodes: usize,
+    iteration: u32,
+) -> Result<(), InvalidValue> {
+    for (entry, start) in table.chunks_exact(N + params).enumerate() {
+        let (state, params) = start.split_at(N);
+        check_start(state, params).map_err(|what| {
+            let (learner, episode) = (entry / episodes, entry % episodes);
+            let value = format_args!(
+                "a function that gives {what} for episode {episode} of learner {learner} in iteration {}",
+                u64::from(iteration) + 1
+            );
+            InvalidValue::new("starts", value, STARTS)
+        })?;
+    }
+    Ok(())
 }
 
 /// What an iteration is carried out on.

@@ -20,10 +20,14 @@ impl Optimiser {
         Self { first: vec![0.0; width], second: vec![0.0; width], count: 0 }
     }
 
+    pub(super) fn is_finite(&self) -> bool {
+        self.first.iter().chain(&self.second).all(|moment| moment.is_finite())
+    }
+
     /// Moves `values` along `direction`, uphill: a gradient, or for [`Step::Natural`] one that Fisher's information has
     /// already been divided out of.
     pub(super) fn step(&mut self, step: &Step, rate: f32, direction: &[f32], values: &mut [f32]) {
-        self.count += 1;
+        self.count = self.count.saturating_add(1);
         let parts = values.iter_mut().zip(direction).zip(self.first.iter_mut().zip(&mut self.second));
         match step {
             Step::Plain { .. } | Step::Natural { .. } => {

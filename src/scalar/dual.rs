@@ -409,6 +409,10 @@ impl<R: Real, const D: usize> Real for Dual<R, D> {
         R::accumulate_at(sink, inputs, table, j, value.value);
     }
     #[inline(always)]
+    fn fits(network: &Network, inputs: usize, outputs: usize, size: usize) -> bool {
+        R::fits(network, inputs, outputs, size * (1 + D))
+    }
+    #[inline(always)]
     fn note(network: &Network, size: usize) {
         R::note(network, size * (1 + D));
     }

@@ -403,7 +403,7 @@ impl<V: Register> Real for V {
     }
     #[inline(always)]
     fn weight_at(source: &Source<'_>, inputs: &Inputs<'_>, table: Table, j: usize) -> Self {
-        read(source.values, source.stride, table.index(inputs.time, j))
+        read(source.values, source.stride, place_in::<V>(table, inputs, j))
     }
     #[inline(always)]
     fn accumulate(sink: &mut Sink<'_>, i: usize, value: Self) {
@@ -421,7 +421,7 @@ impl<V: Register> Real for V {
     }
     #[inline(always)]
     fn accumulate_at(sink: &mut Sink<'_>, inputs: &Inputs<'_>, table: Table, j: usize, value: Self) {
-        V::accumulate(sink, table.index(inputs.time, j), value);
+        V::accumulate(sink, place_in::<V>(table, inputs, j), value);
     }
     #[inline(always)]
     fn network<const I: usize, const O: usize>(source: &Source<'_>, network: &Network, x: [Self; I]) -> [Self; O] {
@@ -437,6 +437,12 @@ impl<V: Register> Real for V {
     ) -> [Self; O] {
         network::back(source, sink, network, x, v)
     }
+}
+
+/// The parameter of column `j` of a table. Registers are a driver's, which has checked the table; one number may be anybody's.
+#[inline(always)]
+fn place_in<V: Register>(table: Table, inputs: &Inputs<'_>, j: usize) -> usize {
+    if V::COUNT == 1 { table.checked_index(inputs.time, j) } else { table.index(inputs.time, j) }
 }
 
 /// To each of `U` sums its weights times x. Asks for weights below `U` times the length of x.

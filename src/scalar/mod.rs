@@ -56,8 +56,8 @@ pub(crate) use lanes::{Lanes, Register, WIDEST};
 pub use network::{Activation, Network};
 pub(crate) use pair::{Abreast, Pair};
 pub(crate) use room::Room;
-pub(crate) use stage::Inputs;
 pub use stage::Stage;
+pub(crate) use stage::{ByHand, Inputs};
 pub use weights::{Gradient, Table, Weights};
 pub(crate) use weights::{Several, Sink, Source};
 
@@ -293,6 +293,15 @@ pub trait Real:
     /// Adds to the derivative by column `j` of the stage's row of a table of parameters.
     #[doc(hidden)]
     fn accumulate_at(sink: &mut Sink<'_>, inputs: &Inputs<'_>, table: Table, j: usize, value: Self);
+    /// Whether a network has these numbers of inputs and outputs, and can be computed from numbers each of which is as large as
+    /// `size` of these. Plain numbers panic where it has not; a trace notes an error, and the network must not be computed.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn fits(network: &Network, inputs: usize, outputs: usize, size: usize) -> bool {
+        let _ = size;
+        network.check_sizes(inputs, outputs);
+        true
+    }
     /// Says, while a policy is traced, that a network is computed from numbers each of which is as large as `size` of these.
     #[doc(hidden)]
     #[inline(always)]

@@ -3,7 +3,7 @@
 //! What is here runs on numbers, lanes and dual numbers; [`wgsl`] writes the same down as loops over the weight buffer. Both
 //! add in the same order.
 
-use super::trace::Math;
+use super::trace::{MOST_INDEX, Math};
 use super::{Real, Sink, Source};
 use crate::error::InvalidValue;
 use crate::noise::Random;
@@ -83,7 +83,7 @@ impl Network {
     ///
     /// # Errors
     ///
-    /// If there are fewer than two sizes, or one is 0 or above 65,536.
+    /// If there are fewer than two sizes, one is 0 or above 65,536, or a parameter has a number of 2³¹ or more.
     pub fn new(first: usize, sizes: &[usize], activation: Activation) -> Result<Self, InvalidValue> {
         if sizes.len() < 2 {
             let expected = "at least two: the number of inputs and that of outputs";
@@ -91,6 +91,18 @@ impl Network {
         }
         if let Some(size) = sizes.iter().find(|size| !(1..=65_536).contains(*size)) {
             return Err(InvalidValue::new("sizes", size, "between 1 and 65536 in each layer"));
+        }
+        // Places in a kernel's buffers are 32 bits wide.
+        let counts = sizes.windows(2).map(|layer| (layer[0] as u64 + 1) * layer[1] as u64);
+        let parameters = counts.fold(0, u64::saturating_add);
+        if parameters > MOST_INDEX as u64 {
+            let value = format_args!("{sizes:?}, which makes {parameters} parameters,");
+            return Err(InvalidValue::new("sizes", value, format_args!("so small that it makes at most {MOST_INDEX}")));
+        }
+        let most = MOST_INDEX - parameters as usize;
+        if first > most {
+            let expected = format_args!("at most {most}, so that the last of the {parameters} parameters has a number");
+            return Err(InvalidValue::new("first", first, expected));
         }
         Ok(Self { first, sizes: sizes.to_vec(), activation, bounds: None })
     }

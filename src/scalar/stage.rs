@@ -16,12 +16,36 @@ pub struct Inputs<'a> {
     pub(crate) time: f32,
     pub(crate) dt: f32,
     pub(crate) fields: LookUps<'a>,
+    pub(crate) by_hand: ByHand,
+}
+
+/// Which inputs model code gave a stage itself, instead of taking the driver's. Only the tracer reads this: what was given by
+/// hand becomes constants, and what is missing there must not be read from the driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ByHand {
+    pub(crate) params: bool,
+    pub(crate) reference: bool,
+    pub(crate) fields: bool,
+}
+
+impl ByHand {
+    /// The stage of a driver.
+    pub(crate) const NOTHING: Self = Self { params: false, reference: false, fields: false };
+    /// A stage that was built by hand.
+    const ALL: Self = Self { params: true, reference: true, fields: true };
 }
 
 impl Inputs<'_> {
     /// What a model is traced with: nothing is known yet, not even the time. Its negative index is a mark for the tracer.
-    pub(crate) const NOW: Inputs<'static> =
-        Inputs { params: &[], param_stride: 0, reference: &[], time: -1.0, dt: 0.0, fields: LookUps::NONE };
+    pub(crate) const NOW: Inputs<'static> = Inputs {
+        params: &[],
+        param_stride: 0,
+        reference: &[],
+        time: -1.0,
+        dt: 0.0,
+        fields: LookUps::NONE,
+        by_hand: ByHand::NOTHING,
+    };
     /// The time step before that one.
     pub(crate) const BEFORE: Inputs<'static> = Inputs { time: -2.0, ..Self::NOW };
 }
@@ -50,7 +74,7 @@ pub struct Stage<'a, R> {
 impl<'a, R: Real> Stage<'a, R> {
     /// Time step `index`, `dt` seconds long, with no parameters, references or fields.
     pub fn new(index: usize, dt: f32) -> Self {
-        Self::over(Inputs { time: index as f32, dt, ..Inputs::NOW })
+        Self::over(Inputs { time: index as f32, dt, by_hand: ByHand::ALL, ..Inputs::NOW })
     }
 
     #[inline(always)]
@@ -60,19 +84,24 @@ impl<'a, R: Real> Stage<'a, R> {
 
     /// The same stage with run-time parameters.
     pub fn with_params(mut self, params: &'a [f32]) -> Self {
-        self.inputs.params = params;
+        // They are the same for all lanes, whatever the driver's are.
+        (self.inputs.params, self.inputs.param_stride) = (params, 0);
+        self.inputs.by_hand.params = true;
         self
     }
 
     /// The same stage with its row of the reference table.
     pub fn with_reference(mut self, row: &'a [f32]) -> Self {
         self.inputs.reference = row;
+        self.inputs.by_hand.reference = true;
         self
     }
 
-    /// The same stage with sampled fields.
+    /// The same stage with sampled fields: for calls in plain `f32`. A model or policy cannot bring fields of its own, and a
+    /// driver refuses one that tries ([`ModelError::ByHand`](crate::ModelError::ByHand)).
     pub fn with_fields(mut self, fields: &'a FieldSet) -> Self {
         self.inputs.fields = fields.look_ups();
+        self.inputs.by_hand.fields = true;
         self
     }
 
@@ -92,7 +121,7 @@ impl<'a, R: Real> Stage<'a, R> {
     ///
     /// # Panics
     ///
-    /// On a stage built by hand with too few parameters. A driver checks this when it is built.
+    /// In plain `f32`, on a stage built by hand with too few parameters. A driver checks this when it is built.
     #[inline(always)]
     pub fn param(&self, i: usize) -> R {
         R::param(&self.inputs, i)
@@ -102,7 +131,7 @@ impl<'a, R: Real> Stage<'a, R> {
     ///
     /// # Panics
     ///
-    /// On a stage built by hand with too few columns. A driver checks this when it is built.
+    /// In plain `f32`, on a stage built by hand with too few columns. A driver checks this when it is built.
     #[inline(always)]
     pub fn reference(&self, j: usize) -> R {
         R::reference(&self.inputs, j)
@@ -112,7 +141,7 @@ impl<'a, R: Real> Stage<'a, R> {
     ///
     /// # Panics
     ///
-    /// On a stage built by hand with too few fields. A driver checks this when it is built.
+    /// In plain `f32`, on a stage built by hand with too few fields. A driver checks this when it is built.
     #[inline(always)]
     pub fn sample(&self, field: usize, x: R, y: R) -> R {
         R::sample(&self.inputs, field, x, y)

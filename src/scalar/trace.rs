@@ -16,6 +16,9 @@ use crate::error::ModelError;
 /// statements took about a second, 20,000 fourteen.
 pub(crate) const LIMIT: usize = 8192;
 
+/// How many numbers of a kind model code can tell apart, at most: places in a kernel's buffers are 32 bits wide.
+pub(crate) const MOST_INDEX: usize = i32::MAX as usize;
+
 /// Whose transcendental functions the kernel of a model calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Math {
@@ -38,6 +41,26 @@ pub(crate) struct Usage {
     pub(crate) units: usize,
     /// How often the loops of its networks turn in a time step, at most.
     pub(crate) turns: u64,
+}
+
+/// What model code reads by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outside {
+    Param,
+    Column,
+    Field,
+    Weight,
+}
+
+impl Outside {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Param => "run-time parameter",
+            Self::Column => "reference column",
+            Self::Field => "field",
+            Self::Weight => "policy parameter",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -135,7 +158,10 @@ struct Tape {
     /// Entries that do something, of the function that is being traced.
     effects: Vec<u32>,
     usage: Usage,
+    /// The first error.
     error: Option<ModelError>,
+    /// The first that plain numbers, too, would fail on.
+    misread: Option<ModelError>,
 }
 
 thread_local! {
@@ -156,6 +182,92 @@ pub(crate) struct Truth(Expr);
 impl Tape {
     fn fail(&mut self, error: ModelError) {
         self.error.get_or_insert(error);
+    }
+
+    /// An error that plain numbers would panic on.
+    fn misread(&mut self, error: ModelError) {
+        self.misread.get_or_insert_with(|| error.clone());
+        self.fail(error);
+    }
+
+    /// What stands in for whatever is refused.
+    fn nothing(&self) -> Expr {
+        Expr { at: 0, generation: self.generation }
+    }
+
+    /// Notes that number `index` of something is read, and says whether there can be one.
+    fn reads(&mut self, what: Outside, index: usize) -> bool {
+        let function = self.function;
+        if index >= MOST_INDEX {
+            self.misread(ModelError::NoSuchIndex { function, what: what.name(), index, limit: MOST_INDEX });
+            return false;
+        }
+        let used = match what {
+            Outside::Param => &mut self.usage.params,
+            Outside::Column => &mut self.usage.columns,
+            Outside::Field => &mut self.usage.fields,
+            Outside::Weight => &mut self.usage.weights,
+        };
+        *used = (*used).max(index + 1);
+        true
+    }
+
+    /// An entry that reads number `index` of what a driver gives.
+    fn read(&mut self, what: Outside, index: usize, op: Op) -> Expr {
+        if self.reads(what, index) { self.push(op) } else { self.nothing() }
+    }
+
+    /// Refuses number `index` of what was given by hand, `given` long.
+    fn not_given(&mut self, what: Outside, index: usize, given: usize) -> Expr {
+        let (function, what) = (self.function, what.name());
+        self.misread(ModelError::NotGiven { function, what, index, given });
+        self.nothing()
+    }
+
+    /// Refuses what model code made by hand and no kernel can hold.
+    fn by_hand(&mut self, what: &'static str) -> Expr {
+        self.fail(ModelError::ByHand { function: self.function, what });
+        self.nothing()
+    }
+
+    /// Whether a table has rows.
+    fn has_rows(&mut self, table: &Table) -> bool {
+        if table.rows == 0 {
+            self.misread(ModelError::EmptyTable { function: self.function });
+        }
+        table.rows > 0
+    }
+
+    /// Whether column `j` of a table can be read, at any time.
+    fn reads_table(&mut self, table: &Table, j: usize) -> bool {
+        self.has_rows(table) && self.reads(Outside::Weight, table.last(j).unwrap_or(usize::MAX))
+    }
+
+    /// The parameter of column `j` of a table at a known time.
+    fn place_in(&mut self, table: &Table, time: f32, j: usize) -> Option<usize> {
+        let place = if self.has_rows(table) { table.at(time, j).or(Some(usize::MAX)) } else { None };
+        place.filter(|i| *i < MOST_INDEX || self.reads(Outside::Weight, *i))
+    }
+
+    /// An entry that looks field `field` up. A plain function has no driver: its fields come from `Map::fields`.
+    fn look_up(&mut self, inputs: &Inputs<'_>, field: usize, op: Op) -> Expr {
+        let given = inputs.fields.len();
+        if inputs.by_hand.fields && field >= given {
+            return self.not_given(Outside::Field, field, given);
+        }
+        if inputs.by_hand.fields && self.function != MAP {
+            return self.by_hand("fields");
+        }
+        self.read(Outside::Field, field, op)
+    }
+
+    /// Refuses a network whose weights model code made by hand, `given` of them.
+    fn network_by_hand(&mut self, network: &Network, given: usize) -> Expr {
+        let end = network.first() + network.parameters();
+        if end > given {
+            return self.not_given(Outside::Weight, end - 1, given);
+        }
+        self.by_hand("the weights of a network")
     }
 
     /// The index behind a handle; a handle of another trace is an error, and reads as entry 0.
@@ -202,6 +314,7 @@ impl Tape {
 
     /// The number of a network.
     fn network(&mut self, network: &Network) -> usize {
+        // `Network::new` keeps this below `MOST_INDEX`.
         self.usage.weights = self.usage.weights.max(network.first() + network.parameters());
         self.note(network, 1);
         match self.networks.iter().position(|known| known == network) {
@@ -457,18 +570,18 @@ impl Real for Expr {
         if let Some(value) = inputs.params.get(i) {
             return Self::from(*value);
         }
-        TAPE.with_borrow_mut(|tape| {
-            tape.usage.params = tape.usage.params.max(i + 1);
-            tape.push(Op::Param(i))
+        TAPE.with_borrow_mut(|tape| match inputs.by_hand.params {
+            true => tape.not_given(Outside::Param, i, inputs.params.len()),
+            false => tape.read(Outside::Param, i, Op::Param(i)),
         })
     }
     fn reference(inputs: &Inputs<'_>, j: usize) -> Self {
         if let Some(value) = inputs.reference.get(j) {
             return Self::from(*value);
         }
-        TAPE.with_borrow_mut(|tape| {
-            tape.usage.columns = tape.usage.columns.max(j + 1);
-            tape.push(Op::Reference(Moment::of(inputs), j))
+        TAPE.with_borrow_mut(|tape| match inputs.by_hand.reference {
+            true => tape.not_given(Outside::Column, j, inputs.reference.len()),
+            false => tape.read(Outside::Column, j, Op::Reference(Moment::of(inputs), j)),
         })
     }
     fn time(inputs: &Inputs<'_>) -> Self {
@@ -483,18 +596,16 @@ impl Real for Expr {
         }
         TAPE.with_borrow_mut(|tape| tape.push(Op::Dt))
     }
-    fn sample(_: &Inputs<'_>, field: usize, x: Self, y: Self) -> Self {
+    fn sample(inputs: &Inputs<'_>, field: usize, x: Self, y: Self) -> Self {
         TAPE.with_borrow_mut(|tape| {
-            tape.usage.fields = tape.usage.fields.max(field + 1);
             let (x, y) = (tape.index(x), tape.index(y));
-            tape.push(Op::Sample(field, x, y))
+            tape.look_up(inputs, field, Op::Sample(field, x, y))
         })
     }
-    fn sample_gradient(_: &Inputs<'_>, field: usize, x: Self, y: Self) -> (Self, Self) {
+    fn sample_gradient(inputs: &Inputs<'_>, field: usize, x: Self, y: Self) -> (Self, Self) {
         let pair = TAPE.with_borrow_mut(|tape| {
-            tape.usage.fields = tape.usage.fields.max(field + 1);
             let (x, y) = (tape.index(x), tape.index(y));
-            tape.push(Op::Gradient(field, x, y))
+            tape.look_up(inputs, field, Op::Gradient(field, x, y))
         });
         (part(pair, 0), part(pair, 1))
     }
@@ -514,42 +625,74 @@ impl Real for Expr {
         if let Some(value) = source.values.get(i) {
             return Self::from(*value);
         }
-        TAPE.with_borrow_mut(|tape| {
-            tape.usage.weights = tape.usage.weights.max(i + 1);
-            tape.push(Op::Weight(i))
+        TAPE.with_borrow_mut(|tape| match source.is_traced() {
+            true => tape.read(Outside::Weight, i, Op::Weight(i)),
+            false => tape.not_given(Outside::Weight, i, source.values.len()),
         })
     }
     fn weight_at(source: &Source<'_>, inputs: &Inputs<'_>, table: Table, j: usize) -> Self {
         if inputs.time >= 0.0 {
-            return Self::weight(source, table.index(inputs.time, j));
+            let place =
+                TAPE.with_borrow_mut(|tape| tape.place_in(&table, inputs.time, j).ok_or_else(|| tape.nothing()));
+            return place.map_or_else(|nothing| nothing, |i| Self::weight(source, i));
         }
         TAPE.with_borrow_mut(|tape| {
-            tape.usage.weights = tape.usage.weights.max(table.end(j));
-            tape.push(Op::WeightAt(Moment::of(inputs), table, j))
+            if source.is_traced() {
+                let entry = Op::WeightAt(Moment::of(inputs), table, j);
+                return if tape.reads_table(&table, j) { tape.push(entry) } else { tape.nothing() };
+            }
+            match table.last(j) {
+                Some(last) if last < source.values.len() => tape.by_hand("a table of weights"),
+                last => tape.not_given(Outside::Weight, last.unwrap_or(usize::MAX), source.values.len()),
+            }
         })
     }
     fn accumulate(_: &mut Sink<'_>, i: usize, value: Self) {
         TAPE.with_borrow_mut(|tape| {
-            tape.usage.weights = tape.usage.weights.max(i + 1);
-            let value = tape.index(value);
-            tape.act(Op::Accumulate(i, value));
+            if tape.reads(Outside::Weight, i) {
+                let value = tape.index(value);
+                tape.act(Op::Accumulate(i, value));
+            }
         });
     }
     fn accumulate_at(sink: &mut Sink<'_>, inputs: &Inputs<'_>, table: Table, j: usize, value: Self) {
         if inputs.time >= 0.0 {
-            return Self::accumulate(sink, table.index(inputs.time, j), value);
+            if let Some(i) = TAPE.with_borrow_mut(|tape| tape.place_in(&table, inputs.time, j)) {
+                Self::accumulate(sink, i, value);
+            }
+            return;
         }
         TAPE.with_borrow_mut(|tape| {
-            tape.usage.weights = tape.usage.weights.max(table.end(j));
-            let value = tape.index(value);
-            tape.act(Op::AccumulateAt(Moment::of(inputs), table, j, value));
+            if tape.reads_table(&table, j) {
+                let value = tape.index(value);
+                tape.act(Op::AccumulateAt(Moment::of(inputs), table, j, value));
+            }
         });
+    }
+    fn fits(network: &Network, inputs: usize, outputs: usize, size: usize) -> bool {
+        TAPE.with_borrow_mut(|tape| {
+            let (function, sizes) = (tape.function, network.sizes());
+            if [sizes[0], sizes[sizes.len() - 1]] != [inputs, outputs] {
+                let sizes = sizes.to_vec();
+                tape.misread(ModelError::NetworkSizes { function, inputs, outputs, sizes });
+                return false;
+            }
+            // Dual numbers write every weight down.
+            if size > 1 && network.parameters() > LIMIT {
+                tape.fail(ModelError::TooLarge { operations: network.parameters(), limit: LIMIT });
+                return false;
+            }
+            true
+        })
     }
     fn note(network: &Network, size: usize) {
         TAPE.with_borrow_mut(|tape| tape.note(network, size));
     }
-    fn network<const I: usize, const O: usize>(_: &Source<'_>, network: &Network, x: [Self; I]) -> [Self; O] {
+    fn network<const I: usize, const O: usize>(source: &Source<'_>, network: &Network, x: [Self; I]) -> [Self; O] {
         let outputs = TAPE.with_borrow_mut(|tape| {
+            if !source.is_traced() {
+                return tape.network_by_hand(network, source.values.len());
+            }
             let number = tape.network(network);
             tape.usage.turns += network.turns()[0];
             let x = x.map(|x| tape.index(x)).to_vec();
@@ -558,13 +701,16 @@ impl Real for Expr {
         outputs_of(outputs)
     }
     fn network_back<const I: usize, const O: usize>(
-        _: &Source<'_>,
+        source: &Source<'_>,
         _: &mut Sink<'_>,
         network: &Network,
         x: [Self; I],
         v: [Self; O],
     ) -> [Self; O] {
         let outputs = TAPE.with_borrow_mut(|tape| {
+            if !source.is_traced() {
+                return tape.network_by_hand(network, source.values.len());
+            }
             let number = tape.network(network);
             tape.usage.turns += network.turns()[1];
             let (x, v) = (x.map(|x| tape.index(x)).to_vec(), v.map(|v| tape.index(v)).to_vec());
@@ -573,6 +719,9 @@ impl Real for Expr {
         outputs_of(outputs)
     }
 }
+
+/// The name that a plain function is traced under: see [`Trace::enter`].
+pub(crate) const MAP: &str = "map";
 
 /// The outputs of a network that is on the tape.
 fn outputs_of<const O: usize>(of: Expr) -> [Expr; O] {
@@ -645,6 +794,11 @@ impl Trace {
     /// The networks that were traced, as functions.
     pub(crate) fn networks(&self) -> String {
         TAPE.with_borrow(|tape| tape.networks.iter().enumerate().map(|(i, net)| net.wgsl(i, self.math)).collect())
+    }
+
+    /// Ends a trace that need not become a kernel: what plain numbers read.
+    pub(crate) fn usage(self) -> Result<Usage, ModelError> {
+        TAPE.with_borrow_mut(|tape| tape.misread.take().map_or(Ok(tape.usage), Err))
     }
 
     /// Ends the trace: the hand-written functions it calls, what it needs, and how large it was.

@@ -18,8 +18,13 @@ pub struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// What a policy is traced with: no value is known.
-    pub(crate) const TRACED: Source<'static> = Source { values: &[], stride: 0, window: None, room: None };
+    /// What a policy is traced with: no value is known. Its stride is a mark for the tracer.
+    pub(crate) const TRACED: Source<'static> = Source { values: &[], stride: usize::MAX, window: None, room: None };
+
+    /// Whether these are the parameters that a policy is traced with, and not some that model code made by hand.
+    pub(crate) fn is_traced(&self) -> bool {
+        self.stride == Self::TRACED.stride
+    }
 }
 
 /// Where derivatives by the parameters are added up. Users meet it as [`Gradient`].
@@ -51,9 +56,31 @@ impl Table {
         self.first + (time as usize).min(self.rows - 1) * self.columns + j
     }
 
-    /// One more than the largest parameter that column `j` has.
-    pub(crate) fn end(&self, j: usize) -> usize {
-        self.first + (self.rows.max(1) - 1) * self.columns + j + 1
+    /// As [`index`](Self::index), for tables and columns that no driver has checked.
+    ///
+    /// # Panics
+    ///
+    /// If the table has no rows, or the parameter has a number that does not exist.
+    #[inline(always)]
+    pub(crate) fn checked_index(&self, time: f32, j: usize) -> usize {
+        assert!(self.rows > 0, "a table of parameters has at least one row");
+        self.at(time, j).unwrap_or_else(|| panic!("column {j} of {self:?} is beyond any parameter"))
+    }
+
+    /// The parameter of column `j` at a time index. `None` if there are no rows, or where its number overflows.
+    #[inline(always)]
+    pub(crate) fn at(&self, time: f32, j: usize) -> Option<usize> {
+        self.place((time as usize).min(self.rows.checked_sub(1)?), j)
+    }
+
+    /// The largest parameter that column `j` has. `None` if there are no rows, or where its number overflows.
+    pub(crate) fn last(&self, j: usize) -> Option<usize> {
+        self.place(self.rows.checked_sub(1)?, j)
+    }
+
+    #[inline(always)]
+    fn place(&self, row: usize, j: usize) -> Option<usize> {
+        row.checked_mul(self.columns)?.checked_add(self.first)?.checked_add(j)
     }
 }
 
@@ -79,7 +106,7 @@ pub struct Weights<'a, R> {
 }
 
 impl<'a, R: Real> Weights<'a, R> {
-    /// Parameters at hand, to call a policy in plain `f32`.
+    /// Parameters at hand, to call a policy in plain `f32`. (Those that model code makes become constants of its kernel.)
     pub fn new(parameters: &'a [f32]) -> Self {
         Self::over(Source { values: parameters, stride: 0, window: None, room: None })
     }
@@ -93,7 +120,7 @@ impl<'a, R: Real> Weights<'a, R> {
     ///
     /// # Panics
     ///
-    /// On parameters given by hand, if there are not as many. A driver checks this when it is built.
+    /// In plain `f32`, on parameters given by hand, if there are not as many. A driver checks this when it is built.
     #[inline(always)]
     pub fn get(&self, i: usize) -> R {
         R::weight(&self.source, i)
@@ -103,7 +130,7 @@ impl<'a, R: Real> Weights<'a, R> {
     ///
     /// # Panics
     ///
-    /// As [`get`](Self::get).
+    /// As [`get`](Self::get), and in plain `f32` if the table has no rows.
     #[inline(always)]
     pub fn at(&self, at: &Stage<'_, R>, table: Table, j: usize) -> R {
         R::weight_at(&self.source, &at.inputs, table, j)
@@ -112,12 +139,18 @@ impl<'a, R: Real> Weights<'a, R> {
     /// The outputs of a dense network whose weights are among the parameters. On a GPU this is a loop over the weights, so
     /// the size of a kernel does not depend on the sizes of the layers.
     ///
+    /// The weights must be those that a policy is given: a driver refuses a model or policy that computes a network from weights
+    /// of its own ([`ModelError::ByHand`](crate::ModelError::ByHand)).
+    ///
     /// # Panics
     ///
-    /// If the network has other numbers of inputs or outputs; and as [`get`](Self::get).
+    /// In plain `f32`, if the network has other numbers of inputs or outputs; and as [`get`](Self::get). A driver checks this
+    /// when it is built.
     #[inline(always)]
     pub fn network<const I: usize, const O: usize>(&self, network: &Network, x: [R; I]) -> [R; O] {
-        network.check_sizes(I, O);
+        if !R::fits(network, I, O, 1) {
+            return [R::from(0.0); O];
+        }
         R::network(&self.source, network, x)
     }
 }
@@ -158,7 +191,7 @@ impl<'a, R: Real> Gradient<'a, R> {
     ///
     /// # Panics
     ///
-    /// On a gradient made by hand, if it has not as many parameters.
+    /// In plain `f32`, on a gradient made by hand, if it has not as many parameters.
     #[inline(always)]
     pub fn add(&mut self, i: usize, value: R) {
         R::accumulate(&mut self.sink, i, value);
@@ -168,7 +201,7 @@ impl<'a, R: Real> Gradient<'a, R> {
     ///
     /// # Panics
     ///
-    /// As [`add`](Self::add).
+    /// As [`add`](Self::add), and in plain `f32` if the table has no rows.
     #[inline(always)]
     pub fn add_at(&mut self, at: &Stage<'_, R>, table: Table, j: usize, value: R) {
         R::accumulate_at(&mut self.sink, &at.inputs, table, j, value);
@@ -187,7 +220,9 @@ impl<'a, R: Real> Gradient<'a, R> {
         x: [R; I],
         v: [R; O],
     ) -> [R; O] {
-        network.check_sizes(I, O);
+        if !R::fits(network, I, O, 1) {
+            return [R::from(0.0); O];
+        }
         R::network_back(&theta.source, &mut self.sink, network, x, v)
     }
 }
@@ -205,9 +240,10 @@ pub(crate) fn dual_weight_at<R: Real, const D: usize>(
 ) -> Dual<R, D> {
     let mut dual = Dual::constant(R::weight_at(&Source { window: None, ..*source }, inputs, table, j));
     if let Some(first) = source.window {
-        // The time may be a traced number, so which parameter this is need not be known here.
-        let row = R::time(inputs).min((table.rows - 1) as f32);
-        let index = row.mul_add(table.columns as f32, (table.first + j) as f32);
+        // The time may be a traced number, so which parameter this is need not be known here. (A table that is refused is none of
+        // those that dual numbers differentiate by, and must not overflow.)
+        let row = R::time(inputs).min(table.rows.saturating_sub(1) as f32);
+        let index = row.mul_add(table.columns as f32, table.first.saturating_add(j) as f32);
         for (d, slope) in dual.slopes.iter_mut().enumerate() {
             *slope = R::select(index.eq((first + d) as f32), 1.0, 0.0);
         }

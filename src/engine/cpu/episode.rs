@@ -14,7 +14,9 @@ use crate::line::Line;
 use crate::model::Model;
 use crate::policy::Policy;
 use crate::scalar::math::Vector;
-use crate::scalar::{Gradient, Inputs, Lanes, Mask, Pair, Real, Register, Room, Sink, Source, Stage, WIDEST, Weights};
+use crate::scalar::{
+    ByHand, Gradient, Inputs, Lanes, Mask, Pair, Real, Register, Room, Sink, Source, Stage, WIDEST, Weights,
+};
 use crate::update::{LIMITED, NOMINAL_FIRST, SCORED, SPREAD, TILE, Update};
 
 /// The bit of the counter's last word that keeps the noise on actions apart from that of rows and steps.
@@ -283,6 +285,7 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
                 time: t as f32,
                 dt: update.dt,
                 fields,
+                by_hand: ByHand::NOTHING,
             })
         };
         let theta = Weights::over(source);

@@ -9,7 +9,7 @@ use super::isa::{Isa, WithModel};
 use crate::line::Line;
 use crate::model::Model;
 use crate::scalar::math::{Vector, finite};
-use crate::scalar::{Abreast, Inputs, Lanes, Mask, Pair, Real, Register, Stage};
+use crate::scalar::{Abreast, ByHand, Inputs, Lanes, Mask, Pair, Real, Register, Stage};
 use crate::update::{
     ANTITHETIC, CONTROL_COST, DEMONSTRATED, GIVEN, LIMITED, NOMINAL_FIRST, Problem, SPREAD, TILE, Update,
 };
@@ -204,6 +204,7 @@ impl<const N: usize, const M: usize> Roll<'_, N, M> {
             time: t as f32,
             dt: update.dt,
             fields,
+            by_hand: ByHand::NOTHING,
         };
 
         // They take turns in a loop: written side by side, all of them, more values would be alive than there are registers.
