@@ -67,12 +67,15 @@ pub struct Planner<const N: usize, const M: usize, D, A> {
     plan: Plan<N, M>,
     /// The state that the samples on the device start from.
     sampled: Option<[f32; N]>,
+    /// Whether [`plan_rows`](Self::plan_rows) is prepared for, too.
+    takes_rows: bool,
 }
 
 impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N, M, D, A> {
     /// A planner whose plan is `options.initial` throughout. Everything that can be refused is refused here, and
-    /// everything that [`plan`](Self::plan) needs is compiled and allocated here. (On a GPU the first
-    /// [`plan_rows`](Self::plan_rows) and the first [`samples`](Self::samples) compile a kernel of their own.)
+    /// everything that [`plan`](Self::plan) and [`samples`](Self::samples) need is compiled and allocated here. On a GPU each
+    /// kernel is also dispatched once, because some drivers make its machine code only then; so the first plan takes as long
+    /// as the second. [`plan_rows`](Self::plan_rows) has kernels of its own, which [`prepare_rows`](Self::prepare_rows) compiles.
     ///
     /// # Errors
     ///
@@ -99,6 +102,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             number: 0,
             plan: Plan::empty(engine.backend()),
             sampled: None,
+            takes_rows: false,
             shape,
             options,
         };
@@ -134,6 +138,9 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// `rows` holds K control sequences one after the other, each T × M, for every chain the same. Limits still apply to them.
     /// With several updates, the same rows are weighed each time.
     ///
+    /// On a GPU it has kernels of its own. If [`prepare_rows`](Self::prepare_rows) has not been called, the first call compiles
+    /// them, which can take seconds; these do not count towards [`EngineOptions::timeout`](crate::EngineOptions::timeout).
+    ///
     /// # Errors
     ///
     /// As [`plan`](Self::plan), and if the rows have the wrong size or are not finite.
@@ -146,6 +153,19 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         }
         finite("rows", rows)?;
         self.run(x, Some(rows), usize::MAX)
+    }
+
+    /// Compiles and allocates what [`plan_rows`](Self::plan_rows) and the [`samples`](Self::samples) after it need, so that the
+    /// first such call takes as long as the second. From now on [`set_options`](Self::set_options), [`resize`](Self::resize)
+    /// and [`rebuild`](Self::rebuild) do so, too. The plan stays as it is, but the samples of the last call are gone.
+    ///
+    /// # Errors
+    ///
+    /// If the device fails or has no room.
+    pub fn prepare_rows(&mut self) -> Result<(), BuildError> {
+        self.sampled = None;
+        let before = std::mem::replace(&mut self.takes_rows, true);
+        self.prepare().inspect_err(|_| self.takes_rows = before)
     }
 
     fn run(&mut self, x: &[f32; N], rows: Option<&[f32]>, most: usize) -> Result<&Plan<N, M>, PlanError> {
@@ -513,7 +533,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         }
     }
 
-    /// Compiles and allocates what the next call will need.
+    /// Compiles and allocates what the next call will need, whichever it is.
     fn prepare(&mut self) -> Result<(), BuildError> {
         let setting = self.options.setting();
         // Addresses are 32 bits wide on the device.
@@ -524,7 +544,15 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             return Err(InvalidValue::new("samples", value, expected).into());
         }
         self.plan.reserve(setting.horizon);
-        float_env::standard(|| self.fill_updates(false));
+        if self.takes_rows {
+            self.prepare_for(true)?;
+        }
+        self.prepare_for(false)
+    }
+
+    /// Prepares for a call with given rows, or for one without.
+    fn prepare_for(&mut self, given: bool) -> Result<(), BuildError> {
+        float_env::standard(|| self.fill_updates(given));
         let problem = Problem {
             layout: self.layout,
             inputs: &self.inputs,
@@ -534,7 +562,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             fields_version: self.fields_version,
             rows: None,
         };
-        self.workspace.prepare(&self.program, &self.updates, &problem)
+        self.workspace.prepare(&self.program, &self.updates, &problem)?;
+        self.workspace.prepare_fetch()
     }
 
     /// Rolls any control sequence out in plain `f32`: the states (the first is `x`) and the cost, as the exponent sees it

@@ -39,7 +39,8 @@ pub struct Average {
 }
 
 impl WeightedMean {
-    /// An averager on the device of an engine.
+    /// An averager on the device of an engine. On a GPU its kernels are compiled here, so that the first call takes as long as the
+    /// second. If that fails, the first call tries again, and returns the error.
     pub fn new(engine: &Engine) -> Self {
         let average = Average { moments: Vec::new(), width: 0, rows: 0, sums: Sums::NONE };
         Self { averager: engine.averager(), second_moment: false, average }

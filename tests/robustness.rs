@@ -10,7 +10,7 @@ use gibbs::policies::{Activation, Network};
 use gibbs::{
     Backend, BuildError, Convention, Engine, EngineError, EngineOptions, FieldSet, Grid, InvalidValue, Limits, Model,
     ModelError, Mppi, MppiOptions, Noise, PlanError, Real, References, Stage, Table, Tail, Temperature, WeightedMean,
-    Weights, WgslFn,
+    Weights, WgslFn, check,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -755,6 +755,14 @@ fn broken_wgsl_is_refused_with_the_compilers_words() {
     }
 }
 
+struct Double;
+
+impl check::Map<1, 1> for Double {
+    fn map<R: Real>(&self, [x]: [R; 1]) -> [R; 1] {
+        [x + x]
+    }
+}
+
 #[test]
 fn a_lost_device_keeps_the_plan_and_the_cpu_takes_over() {
     let Some(engine) = gpu() else { return };
@@ -774,8 +782,24 @@ fn a_lost_device_keeps_the_plan_and_the_cpu_takes_over() {
         assert_eq!(mppi.controls(), before);
     }
     assert!(mppi.samples().is_err());
-    assert!(mppi.resize(20, 300).is_err());
-    assert_eq!(mppi.controls(), before);
+    // Whether or not they need something new of the device.
+    let calls: [fn(&mut Mppi<2, 1, Pendulum>) -> Result<(), BuildError>; 5] = [
+        |mppi| mppi.resize(20, 300),
+        |mppi| mppi.resize(12, 200),
+        |mppi| mppi.set_options(MppiOptions { dt: 0.5, ..mppi.options().clone() }),
+        |mppi| mppi.set_options(MppiOptions { nominal_first: true, ..mppi.options().clone() }),
+        |mppi| mppi.prepare_rows(),
+    ];
+    for (i, call) in calls.iter().enumerate() {
+        let lost = call(&mut mppi);
+        assert!(matches!(lost, Err(BuildError::Engine(EngineError::DeviceLost { .. }))), "call {i}: {lost:?}");
+        assert_eq!((mppi.controls(), mppi.options()), (&before[..], &options), "call {i}");
+    }
+    assert!(matches!(engine.round_trip(), Err(EngineError::DeviceLost { .. })));
+    for points in [&[][..], &[[1.0]]] {
+        let lost = check::evaluate(&engine, &Double, points).map(drop);
+        assert!(matches!(lost, Err(BuildError::Engine(EngineError::DeviceLost { .. }))), "{lost:?}");
+    }
     let error = average.compute(&[1.0, 2.0], &[0.0, 0.0]).map(drop).unwrap_err();
     assert!(matches!(error, PlanError::Engine(EngineError::DeviceLost { .. })), "{error:?}");
     let error = Mppi::new(&engine, Pendulum::default(), options.clone()).map(drop).unwrap_err();
@@ -1008,9 +1032,22 @@ fn compiled_kernels_are_kept_in_a_folder_that_may_hold_anything() {
     }
     assert_eq!(plan(), first);
     for file in files() {
+        // Another device's, under a right checksum: the graphics library's header holds the device's key at its byte 17.
+        let own = std::fs::read(&file).unwrap();
+        let mut foreign = own.clone();
+        foreign[8 + 17] ^= 1;
+        let fnv = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+        let sum = foreign[8..].iter().fold(0xcbf2_9ce4_8422_2325, fnv);
+        foreign[..8].copy_from_slice(&sum.to_le_bytes());
+        std::fs::write(&file, foreign).unwrap();
+        assert_eq!(plan(), first);
+        assert_eq!(std::fs::read(&file).unwrap()[8..][..32], own[8..][..32], "it was replaced");
+    }
+    for file in files() {
         std::fs::write(file, b"nonsense").unwrap();
     }
     assert_eq!(plan(), first);
+    assert!(files().all(|file| !file.to_string_lossy().contains(&format!(".{}-", std::process::id()))), "no drafts");
     // A folder that cannot be written to costs a warning.
     let blocked = folder.join("a file");
     std::fs::create_dir_all(&folder).unwrap();

@@ -136,8 +136,8 @@ impl Engine {
         &self.inner.options
     }
 
-    /// Gives the device up: every later call on it returns [`EngineError::DeviceLost`], as if it had been unplugged.
-    /// The CPU is not affected.
+    /// Gives the device up, as if it had been unplugged: every later call on it that can return an [`EngineError`] returns
+    /// [`EngineError::DeviceLost`]. The CPU is not affected.
     pub fn destroy(&self) {
         #[cfg(feature = "gpu")]
         if let Device::Gpu(device) = &self.inner.device {

@@ -124,6 +124,10 @@ pub struct EngineOptions {
     /// One particular adapter, by its index in [`Engine::adapters`](crate::Engine::adapters); overrides `backend`.
     pub adapter: Option<usize>,
     /// How long to wait for a device before giving up with [`EngineError::Timeout`](crate::EngineError::Timeout). 10 s by default.
+    ///
+    /// The limit covers the wait for one submission of work. A hardware GPU gets all updates of a call in one submission. A
+    /// software adapter gets a long list of updates in several, each with the limit for itself, so that a call may take longer as
+    /// long as it makes progress. The time that a device takes to compile kernels does not count, whichever controller they are for.
     pub timeout: Duration,
     /// The vector instructions of the CPU backend.
     pub instructions: Instructions,

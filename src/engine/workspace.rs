@@ -76,6 +76,15 @@ impl Workspace {
         })
     }
 
+    /// Compiles what [`fetch`](Self::fetch) starts for rows like those that were prepared for last.
+    pub(crate) fn prepare_fetch(&mut self) -> Result<(), BuildError> {
+        match self {
+            Self::Cpu(..) => Ok(()),
+            #[cfg(feature = "gpu")]
+            Self::Gpu(workspace) => workspace.prepare_fetch(),
+        }
+    }
+
     /// Carries the updates out, one after the other.
     pub(crate) fn run(
         &mut self,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use gibbs::{Backend, Engine, EngineOptions};
 
 fn engine(backend: Backend) -> Option<Engine> {
-    // A software adapter compiles a kernel when it first runs it, and so do those of the tests beside this one.
+    // A software adapter shares the processor with the tests beside this one, which compile kernels.
     let timeout = Duration::from_secs(120);
     Engine::with(EngineOptions { backend, timeout, ..Default::default() }).ok()
 }

@@ -24,8 +24,14 @@ struct Buffers {
 
 pub(crate) struct Averager {
     device: Arc<Device>,
+    kernels: Option<Kernels>,
     buffers: Option<Buffers>,
     pending: Option<wgpu::SubmissionIndex>,
+}
+
+struct Kernels {
+    group_mean: wgpu::ComputePipeline,
+    merge: wgpu::ComputePipeline,
 }
 
 impl Buffers {
@@ -47,9 +53,19 @@ impl Buffers {
     }
 }
 
+impl Kernels {
+    fn new(device: &Device) -> Result<Self, EngineError> {
+        let kernels = device.mean_of_rows().and_then(|group_mean| Ok(Self { group_mean, merge: device.merge()? }));
+        kernels.map_err(BuildError::into_engine)
+    }
+}
+
 impl Averager {
+    /// Compiles everything that a call starts.
     pub(crate) fn new(device: Arc<Device>) -> Self {
-        Self { device, buffers: None, pending: None }
+        // An error is not lost: the first call tries again and returns what it finds.
+        let kernels = Kernels::new(&device).inspect_err(|error| log::warn!("the weighted mean: {error}")).ok();
+        Self { device, kernels, buffers: None, pending: None }
     }
 
     pub(crate) fn run(
@@ -75,8 +91,10 @@ impl Averager {
             buffers.back.unmap();
             self.pending = None;
         }
-        let kernels = device.mean_of_rows().and_then(|group_mean| Ok((group_mean, device.merge()?)));
-        let (group_mean, merge) = kernels.map_err(BuildError::into_engine)?;
+        let Kernels { group_mean, merge } = match &mut self.kernels {
+            Some(kernels) => kernels,
+            none => none.insert(Kernels::new(device)?),
+        };
         let size = moments.len() as u64;
         if self.buffers.as_ref().is_none_or(|b| b.shape != (update.rows, update.width, update.flags)) {
             self.buffers = None;
@@ -90,7 +108,7 @@ impl Averager {
         {
             let mut pass = encoder.begin_compute_pass(&Default::default());
             pass.set_bind_group(0, &buffers.group, &[0]);
-            weighted_mean(&mut pass, &group_mean, &merge, update, update.width.div_ceil(16));
+            weighted_mean(&mut pass, group_mean, merge, update, update.width.div_ceil(16));
         }
         encoder.copy_buffer_to_buffer(&buffers.summary, 0, &buffers.back, 0, SUMMARY);
         let mean_at = 4 * (partials_len(update) - size);

@@ -1,12 +1,14 @@
 //! A device: how it is found and opened, how its errors become ours, and how it is waited for.
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::kernels::{BINDINGS, Kernels, Layouts, Trust, UPDATE_SIZE};
+use super::warm_up::{Idle, WarmUps};
 use super::workspace::bind;
 use crate::checksum::checksum;
 use crate::engine::{Adapter, AdapterKind, EngineOptions, Tuning};
@@ -66,6 +68,7 @@ pub(crate) struct Device {
     kernels: Mutex<HashMap<String, Arc<Kernels>>>,
     /// What the driver has compiled, and the file that it is kept in from one run to the next.
     pub(crate) cache: Option<(wgpu::PipelineCache, PathBuf)>,
+    pub(crate) warm_ups: WarmUps,
     complaints: Arc<Mutex<Complaints>>,
 }
 
@@ -94,11 +97,43 @@ fn open_cache(device: &wgpu::Device, handle: &wgpu::Adapter, folder: &Path) -> O
     let data = std::fs::read(&file).ok().filter(|bytes| bytes.len() > SUM);
     let data = data.as_deref().map(|bytes| bytes.split_at(SUM));
     let data = data.and_then(|(sum, data)| (sum == checksum(data).to_le_bytes()).then_some(data));
-    let descriptor = wgpu::PipelineCacheDescriptor { label: Some("gibbs"), data, fallback: true };
-    // SAFETY: the data is what `get_data` gave to `keep_cache`, whole, as its checksum says: the folder is the user's own (see
-    // `EngineOptions::pipeline_cache`). The library checks that device and driver are the same, and falls back to an empty cache.
-    let cache = unsafe { device.create_pipeline_cache(&descriptor) };
-    Some((cache, file))
+    let open = |data: Option<&[u8]>| {
+        let scopes = [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Internal]
+            .map(|filter| device.push_error_scope(filter));
+        let descriptor = wgpu::PipelineCacheDescriptor { label: Some("gibbs"), data, fallback: true };
+        // SAFETY: the data is what `get_data` gave to `keep_cache`, whole, as its checksum says: the folder is the user's own (see
+        // `EngineOptions::pipeline_cache`). The library checks that it was written for this device and this driver.
+        let cache = unsafe { device.create_pipeline_cache(&descriptor) };
+        let errors = scopes.into_iter().rev().filter_map(|scope| pollster::block_on(scope.pop()));
+        // All of them are taken before one is returned.
+        errors.last().map_or(Ok(cache), Err)
+    };
+    // The library falls back to an empty cache by itself where a driver is newer, but not where the file is another device's.
+    let cache = match open(data) {
+        Err(error) if data.is_some() => {
+            log::warn!("the pipeline cache {} is not used, and will be replaced: {error}", file.display());
+            open(None)
+        }
+        opened => opened,
+    };
+    match cache {
+        Ok(cache) => Some((cache, file)),
+        Err(error) => {
+            log::warn!("there is no pipeline cache: {error}");
+            None
+        }
+    }
+}
+
+/// Writes a file that another process, or a crash, sees whole or not at all.
+fn replace(file: &Path, draft: &Path, data: &[u8]) -> std::io::Result<()> {
+    let written = std::fs::File::create(draft).and_then(|mut to| {
+        to.write_all(data)?;
+        to.sync_all()
+    });
+    written.and_then(|()| std::fs::rename(draft, file)).inspect_err(|_| {
+        std::fs::remove_file(draft).ok();
+    })
 }
 
 impl Device {
@@ -154,6 +189,7 @@ impl Device {
             int64,
             kernels,
             cache,
+            warm_ups: WarmUps::default(),
             complaints,
         })
     }
@@ -186,14 +222,31 @@ impl Device {
         lock(&self.complaints).lost.get_or_insert("it was destroyed on request".into());
     }
 
-    /// Waits for a submission, no longer than the timeout.
+    /// Waits for a submission, no longer than the timeout. The time in which the device makes machine code does not count,
+    /// whichever thread's kernels those are: a device takes one submission after the other.
     pub(crate) fn wait(&self, submission: &wgpu::SubmissionIndex) -> Result<(), EngineError> {
-        let wait = wgpu::PollType::Wait { submission_index: Some(submission.clone()), timeout: Some(self.timeout) };
+        let mut limit = self.timeout;
+        loop {
+            let [begun, ended] = self.warm_ups.count();
+            match self.wait_at_most(submission, limit) {
+                Err(EngineError::Timeout { .. }) if begun > ended || self.warm_ups.count() != [begun, ended] => {
+                    // Not too short, or this loop would spin.
+                    limit = self.timeout.max(Duration::from_millis(10));
+                }
+                Err(EngineError::Timeout { .. }) => return Err(EngineError::Timeout { after: self.timeout }),
+                result => return result,
+            }
+        }
+    }
+
+    /// Waits for a submission, no longer than a limit.
+    pub(crate) fn wait_at_most(&self, submission: &wgpu::SubmissionIndex, limit: Duration) -> Result<(), EngineError> {
+        let wait = wgpu::PollType::Wait { submission_index: Some(submission.clone()), timeout: Some(limit) };
         match self.device.poll(wait) {
             Ok(_) => self.check(),
             Err(wgpu::PollError::Timeout) => {
                 self.check()?;
-                Err(EngineError::Timeout { after: self.timeout })
+                Err(EngineError::Timeout { after: limit })
             }
             Err(error) => {
                 self.check()?;
@@ -234,7 +287,7 @@ impl Device {
         Ok(buffer)
     }
 
-    /// The kernels of a source, compiled at its first use.
+    /// The kernels of a source, compiled at its first use. `compile` gives them their first dispatch, too.
     pub(crate) fn kernels(
         &self,
         source: &str,
@@ -264,9 +317,7 @@ impl Device {
         let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
         let draft = file.with_extension(format!("{}-{number}", std::process::id()));
         let data = [&checksum(&data).to_le_bytes()[..], &data].concat();
-        let kept = std::fs::create_dir_all(file.parent().unwrap_or(file))
-            .and_then(|()| std::fs::write(&draft, data))
-            .and_then(|()| std::fs::rename(&draft, file));
+        let kept = std::fs::create_dir_all(file.parent().unwrap_or(file)).and_then(|()| replace(file, &draft, &data));
         if let Err(error) = kept {
             log::warn!("the pipeline cache {} cannot be kept: {error}", file.display());
         }
@@ -293,7 +344,8 @@ impl Device {
     /// The median time of an empty kernel, a small copy, a submission and a read-back.
     pub(crate) fn round_trip(&self) -> Result<Duration, EngineError> {
         let nothing = "@compute @workgroup_size(1) fn nothing() {}";
-        let [nothing] = self.compile(nothing, Trust::Ours, ["nothing"]).map_err(BuildError::into_engine)?;
+        let compiled = self.compile(nothing, Trust::Ours, ["nothing"], Idle::NOTHING);
+        let [nothing] = compiled.map_err(BuildError::into_engine)?;
         let source = self.buffer("a round trip", 64, wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::STORAGE)?;
         let back = self.buffer("a round trip", 64, wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ)?;
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::STORAGE;

@@ -5,6 +5,7 @@ use wgpu::BufferUsages as Usage;
 use super::device::Device;
 use super::kernels::{Trust, UPDATE_SIZE};
 use super::source;
+use super::warm_up::Idle;
 use super::workspace::{bind, spread};
 use crate::engine::program::Traced;
 use crate::error::BuildError;
@@ -20,11 +21,12 @@ impl Device {
         fields: &[f32],
         outputs: &mut [f32],
     ) -> Result<(), BuildError> {
+        self.check()?;
         if inputs.is_empty() || outputs.is_empty() {
             return Ok(());
         }
         let rows = (inputs.len() / width) as u32;
-        let [map] = self.compile(&source::map(function, width), Trust::Checked, ["map"])?;
+        let [map] = self.compile(&source::map(function, width), Trust::Checked, ["map"], Idle::NOTHING)?;
         let storage = |what, floats: usize| self.buffer(what, 4 * floats as u64, Usage::STORAGE | Usage::COPY_DST);
         let updates = self.buffer("the update", UPDATE_SIZE.get(), Usage::UNIFORM | Usage::COPY_DST)?;
         let (input, field) = (storage("inputs", inputs.len())?, storage("fields", fields.len())?);

@@ -2,6 +2,7 @@
 
 use super::device::Device;
 use super::source::{self, Shape};
+use super::warm_up::Idle;
 use crate::engine::program::{Program, Scheme, Scoring};
 use crate::error::{BuildError, EngineError, ModelError};
 use crate::update::{FIXED, GROUP, SIGNED, Update};
@@ -128,12 +129,14 @@ fn both<A: Send, B: Send>(
 }
 
 impl Device {
-    /// The pipelines of some entry points of a source, compiled once per device.
+    /// The pipelines of some entry points of a source, compiled and dispatched for the first time once per device. Every pipeline is
+    /// made here, so that no call meets one that the driver has not finished.
     pub(crate) fn compile<const E: usize>(
         &self,
         source: &str,
         trust: Trust,
         entries: [&'static str; E],
+        idle: Idle,
     ) -> Result<[wgpu::ComputePipeline; E], BuildError> {
         self.check()?;
         let kernels = self.kernels(source, || {
@@ -168,13 +171,16 @@ impl Device {
                     cache: self.cache.as_ref().map(|(cache, _)| cache),
                 })
             };
-            let pipelines = entries.iter().map(pipeline).collect();
+            let pipelines: Vec<_> = entries.iter().map(pipeline).collect();
             match pollster::block_on(scope.pop()) {
                 Some(error) => {
                     self.check()?;
                     Err(ModelError::Shader { message: error.to_string() }.into())
                 }
-                None => Ok(Kernels(pipelines)),
+                None => {
+                    self.warm_up(&pipelines, idle)?;
+                    Ok(Kernels(pipelines))
+                }
             }
         })?;
         let all: Result<[_; E], _> = kernels.0.clone().try_into();
@@ -199,7 +205,8 @@ impl Device {
         [whole, searched]: [bool; 2],
     ) -> Result<Kernel, BuildError> {
         if whole {
-            let [whole] = self.compile(&source::whole(program, shape, searched), Trust::Ours, ["whole"])?;
+            let (source, idle) = (source::whole(program, shape, searched), Idle::of(shape.layout));
+            let [whole] = self.compile(&source, Trust::Ours, ["whole"], idle)?;
             return Ok(Kernel::Whole(whole));
         }
         Ok(Kernel::Stages(self.chain(program, shape, searched)?))
@@ -210,13 +217,10 @@ impl Device {
         // Rows of a policy are in memory, and weighed by themselves. Others are drawn again, and weighed on the way.
         let drawn = !matches!(program.scoring, Scoring::Policy(_));
         let mean = || if drawn { self.mean_of_draws(shape) } else { self.mean_of_rows() };
-        let temperature = || {
-            searched
-                .then(|| self.compile(&source::temperature(self.software()), Trust::Ours, ["temperature"]))
-                .transpose()
-        };
-        let weigh = || (!drawn).then(|| self.compile(&source::weigh(), Trust::Ours, ["weigh"])).transpose();
-        let merge = || self.compile(&source::merge_and_step(shape.layout, self.software()), Trust::Ours, ["merge"]);
+        let ours = |source: String, entry| self.compile(&source, Trust::Ours, [entry], Idle::NOTHING);
+        let temperature = || searched.then(|| ours(source::temperature(self.software()), "temperature")).transpose();
+        let weigh = || (!drawn).then(|| ours(source::weigh(), "weigh")).transpose();
+        let merge = || ours(source::merge_and_step(shape.layout, self.software()), "merge");
         let rest = || both(temperature, || Ok((weigh()?, merge()?)));
         let (group_mean, (score, (temperature, (weigh, [merge])))) =
             both(mean, || both(|| self.score(program, shape), rest))?;
@@ -231,35 +235,38 @@ impl Device {
         let trust = if program.functions.is_empty() { Trust::Ours } else { Trust::Checked };
         if let Scoring::Policy(scheme) = program.scoring {
             let source = source::episodes(program, shape);
-            let [perturb, episode, gather] = self.compile(&source, trust, ["perturb", "episode", "gather"])?;
+            let entries = ["perturb", "episode", "gather"];
+            let [perturb, episode, gather] = self.compile(&source, trust, entries, Idle::NO_EPISODES)?;
             let perturb = (scheme == Scheme::Perturbed).then_some(perturb);
             return Ok(Score::Episodes { perturb, episode, gather });
         }
-        let [rollout] = self.compile(&source::rollout(program, shape), trust, ["rollout"])?;
+        let [rollout] = self.compile(&source::rollout(program, shape), trust, ["rollout"], Idle::NOTHING)?;
         Ok(Score::Rollout(rollout))
     }
 
     /// The kernel of the weighted mean of rows that are drawn again.
     fn mean_of_draws(&self, shape: Shape) -> Result<wgpu::ComputePipeline, BuildError> {
-        let [group_mean] = self.compile(&source::mean_of_draws(shape), Trust::Ours, ["group_mean"])?;
+        let (source, idle) = (source::mean_of_draws(shape), Idle::of(shape.layout));
+        let [group_mean] = self.compile(&source, Trust::Ours, ["group_mean"], idle)?;
         Ok(group_mean)
     }
 
     /// The kernel of the weighted mean of rows that stand one after the other.
     pub(crate) fn mean_of_rows(&self) -> Result<wgpu::ComputePipeline, BuildError> {
-        let [group_mean] = self.compile(&source::mean_of_rows(self.software()), Trust::Ours, ["group_mean"])?;
+        let source = source::mean_of_rows(self.software());
+        let [group_mean] = self.compile(&source, Trust::Ours, ["group_mean"], Idle::NOTHING)?;
         Ok(group_mean)
     }
 
     /// The kernel that makes one result of those of all groups.
     pub(crate) fn merge(&self) -> Result<wgpu::ComputePipeline, BuildError> {
-        let [merge] = self.compile(&source::merge(self.software()), Trust::Ours, ["merge"])?;
+        let [merge] = self.compile(&source::merge(self.software()), Trust::Ours, ["merge"], Idle::NOTHING)?;
         Ok(merge)
     }
 
     /// The kernel that writes the rows of an update down.
     pub(crate) fn draw(&self, shape: Shape) -> Result<wgpu::ComputePipeline, BuildError> {
-        let [draw] = self.compile(&source::draw(shape), Trust::Ours, ["draw"])?;
+        let [draw] = self.compile(&source::draw(shape), Trust::Ours, ["draw"], Idle::NOTHING)?;
         Ok(draw)
     }
 }

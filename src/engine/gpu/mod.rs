@@ -5,6 +5,7 @@ mod device;
 mod evaluate;
 mod kernels;
 mod source;
+mod warm_up;
 mod workspace;
 
 pub(crate) use averager::Averager;

@@ -1,5 +1,7 @@
 //! The buffers of one driver on its device, and the submission that carries its updates out.
 
+use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +11,7 @@ use super::device::Device;
 use super::kernels::{BINDINGS, Kernel, MOST_TURNS, Score, UPDATE_SIZE, searches};
 use super::source::{self, Shape};
 use crate::engine::program::Program;
-use crate::engine::{Done, Fetched, Timing};
+use crate::engine::{AdapterKind, Done, Fetched, Timing};
 use crate::error::{BuildError, EngineError, PlanError};
 use crate::update::{
     DIVERGENCE, EFFECTIVE, ELITE, FIXED, GIVEN, GROUP, MOST_LOOKS, PERTURBED, Problem, SCORED, SECOND_MOMENT, SIGNED,
@@ -79,8 +81,10 @@ pub(crate) struct Workspace {
     device: Arc<Device>,
     kernel: Option<(Shape, [bool; 2], Kernel)>,
     buffers: Option<Buffers>,
-    /// A submission that has not been waited for to the end, because of a time-out.
-    pending: Option<wgpu::SubmissionIndex>,
+    /// The submissions of a call that have not been waited for to the end, because of a time-out.
+    pending: VecDeque<wgpu::SubmissionIndex>,
+    /// How long the last call took for each of its pieces, since kernel and buffers became what they are.
+    pace: Option<Duration>,
     nominal: Vec<f32>,
     second: Vec<f32>,
     sums: Vec<Sums>,
@@ -185,7 +189,7 @@ fn bytes(floats: u64) -> u64 {
 }
 
 /// Where another binding may start in the same buffer: at multiples of the most that any device asks for.
-fn aligned(bytes: u64) -> u64 {
+pub(crate) fn aligned(bytes: u64) -> u64 {
     bytes.next_multiple_of(256)
 }
 
@@ -291,7 +295,8 @@ impl Workspace {
             device,
             kernel: None,
             buffers: None,
-            pending: None,
+            pending: VecDeque::new(),
+            pace: None,
             nominal: Vec::new(),
             second: Vec::new(),
             sums: Vec::new(),
@@ -308,10 +313,14 @@ impl Workspace {
         updates: &[Update],
         problem: &Problem<'_>,
     ) -> Result<(), BuildError> {
+        self.device.check()?;
         in_pieces(&self.device, program, updates, &mut self.pieces)?;
         let shape = shape(&self.device, updates, problem);
         let kind = [self.device.does_whole(program, updates), searches(updates)];
         if self.kernel.as_ref().is_none_or(|(made, of, _)| (*made, *of) != (shape, kind)) {
+            // The first dispatch of a kernel waits for whatever was submitted before, and has no time limit to speak of.
+            self.finish()?;
+            self.pace = None;
             self.kernel = Some((shape, kind, self.device.kernel(program, shape, kind)?));
         }
         let mut sizes = Sizes::of(&self.device, &self.pieces, problem);
@@ -324,20 +333,28 @@ impl Workspace {
         if self.buffers.as_ref().is_none_or(|buffers| buffers.sizes != sizes) {
             // The old ones go first, so that both need not fit.
             self.finish()?;
+            self.pace = None;
             self.buffers = None;
             self.buffers = Some(Buffers::new(&self.device, sizes)?);
         }
         Ok(())
     }
 
+    /// Compiles what [`fetch`](Self::fetch) starts for rows like those that were prepared for last.
+    pub(crate) fn prepare_fetch(&self) -> Result<(), BuildError> {
+        let Some((shape, ..)) = &self.kernel else { return Ok(()) };
+        self.device.draw(*shape).map(drop)
+    }
+
     /// Waits for whatever an earlier call left behind when it timed out.
     fn finish(&mut self) -> Result<(), EngineError> {
-        if let Some(submission) = &self.pending {
+        while let Some(submission) = self.pending.front() {
             self.device.wait(submission)?;
-            self.pending = None;
-            if let Some(buffers) = &self.buffers {
+            // The last one maps the read-back.
+            if let (1, Some(buffers)) = (self.pending.len(), &self.buffers) {
                 buffers.back.unmap();
             }
+            self.pending.pop_front();
         }
         Ok(())
     }
@@ -376,12 +393,22 @@ impl Workspace {
         }
         fill_upload(device, buffers, &self.pieces, problem)?;
 
+        let submitted = Instant::now();
         let mut encoder = device.device.create_command_encoder(&Default::default());
         let sizes = buffers.sizes;
         let (given, state) = (sizes.updates + sizes.inputs, sizes.summaries + BLOCKS * sizes.nominal);
         encoder.copy_buffer_to_buffer(&buffers.upload, 0, &buffers.given, 0, given);
         encoder.copy_buffer_to_buffer(&buffers.upload, given, &buffers.state, 0, state);
-        record(device, &mut encoder, kernel, buffers, &self.pieces);
+        let timed = first_timed(buffers, &self.pieces);
+        let each = pieces_of_submission(device, self.pace);
+        let mut from = 0;
+        while timed.min(self.pieces.len().saturating_sub(1)) - from >= each {
+            record(device, &mut encoder, kernel, buffers, &self.pieces, from..from + each);
+            self.pending.push_back(device.queue.submit([encoder.finish()]));
+            encoder = device.device.create_command_encoder(&Default::default());
+            from += each;
+        }
+        record(device, &mut encoder, kernel, buffers, &self.pieces, from..self.pieces.len());
         let ticks = 8 * u64::from(TICKS);
         if let Some((set, resolved)) = &buffers.ticks {
             encoder.resolve_query_set(set, 0..TICKS, resolved, 0);
@@ -401,7 +428,12 @@ impl Workspace {
         let submission = device.queue.submit([encoder.finish()]);
 
         let mut timing = Timing::default();
-        self.pending = Some(submission.clone());
+        self.pending.push_back(submission.clone());
+        // Each has the time limit for itself.
+        while let (Some(first), true) = (self.pending.front(), self.pending.len() > 1) {
+            device.wait(first)?;
+            self.pending.pop_front();
+        }
         let problems = updates.last().map_or(0, |update| update.problems as usize);
         let (nominal, second, sums) = (&mut self.nominal, &mut self.second, &mut self.sums);
         device.read(&submission, &buffers.back, |back| {
@@ -431,12 +463,14 @@ impl Workspace {
                 }
             }
         })?;
-        self.pending = None;
+        self.pending.clear();
+        self.pace = Some(submitted.elapsed() / self.pieces.len().max(1) as u32);
         timing.total = started.elapsed();
         Ok(Done { nominal: &self.nominal, second: &self.second, sums: &self.sums, timing })
     }
 
     pub(crate) fn fetch(&mut self) -> Result<Fetched, EngineError> {
+        self.device.check()?;
         self.finish()?;
         let Some(buffers) = &self.buffers else { return Ok(Fetched::default()) };
         let read = |buffer: &wgpu::Buffer, size: u64| -> Result<Vec<f32>, EngineError> {
@@ -553,24 +587,48 @@ fn fill_upload(
     Ok(())
 }
 
-/// All dispatches of all updates, in one pass. Where stages are timed, those of the last update are passes of their own.
-fn record(device: &Device, encoder: &mut wgpu::CommandEncoder, kernel: &Kernel, buffers: &Buffers, pieces: &[Update]) {
+/// How many pieces a submission has at most.
+///
+/// A software adapter can take longer for a long list than a call may, and still be at work. There each submission has the time limit for
+/// itself, and is so short that it needs a sixteenth of it; the first call tells how short that is. Other devices get all in one.
+fn pieces_of_submission(device: &Device, pace: Option<Duration>) -> usize {
+    if device.adapter.kind != AdapterKind::Software {
+        return usize::MAX;
+    }
+    let Some(pace) = pace else { return 1 };
+    (device.timeout.as_nanos() / 16 / pace.as_nanos().max(1)).clamp(1, usize::MAX as u128) as usize
+}
+
+/// The first piece of the update whose stages are timed; if none is, how many there are.
+fn first_timed(buffers: &Buffers, pieces: &[Update]) -> usize {
+    let timed = if buffers.ticks.is_some() { pieces.iter().rposition(|piece| piece.begin == 0) } else { None };
+    timed.unwrap_or(pieces.len())
+}
+
+/// All dispatches of some pieces, in one pass. Where stages are timed, those of the last update are passes of their own.
+fn record(
+    device: &Device,
+    encoder: &mut wgpu::CommandEncoder,
+    kernel: &Kernel,
+    buffers: &Buffers,
+    pieces: &[Update],
+    range: Range<usize>,
+) {
     type Stage = fn(&mut wgpu::ComputePass<'_>, &Kernel, &Update);
     let stages: &[Stage] = match kernel {
         Kernel::Whole(_) => &[rollout],
         Kernel::Stages(_) => &[rollout, weigh, mean],
     };
-    let timed = if buffers.ticks.is_some() { pieces.iter().rposition(|piece| piece.begin == 0) } else { None };
-    let first = timed.unwrap_or(pieces.len());
+    let first = first_timed(buffers, pieces).min(range.end);
     let take = |pass: &mut wgpu::ComputePass<'_>, i: usize, stages: &[Stage]| {
         pass.set_bind_group(0, &buffers.group, &[(i as u64 * stride(device)) as u32]);
         stages.iter().for_each(|stage| stage(pass, kernel, &pieces[i]));
     };
-    if first > 0 {
+    if first > range.start {
         let mut pass = encoder.begin_compute_pass(&Default::default());
-        (0..first).for_each(|i| take(&mut pass, i, stages));
+        (range.start..first).for_each(|i| take(&mut pass, i, stages));
     }
-    let Some((query_set, _)) = buffers.ticks.as_ref().filter(|_| timed.is_some()) else { return };
+    let Some((query_set, _)) = buffers.ticks.as_ref().filter(|_| first < range.end) else { return };
     for (i, stage) in stages.iter().enumerate() {
         let timestamp_writes = Some(wgpu::ComputePassTimestampWrites {
             query_set,
@@ -579,7 +637,7 @@ fn record(device: &Device, encoder: &mut wgpu::CommandEncoder, kernel: &Kernel, 
         });
         let mut pass =
             encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("gibbs"), timestamp_writes });
-        (first..pieces.len()).for_each(|i| take(&mut pass, i, &[*stage]));
+        (first..range.end).for_each(|i| take(&mut pass, i, &[*stage]));
     }
 }
 

@@ -1,0 +1,213 @@
+//! The first dispatch of a kernel. Some drivers make its machine code only then (Mesa's software driver takes 0.1 to 20 s), so that
+//! dispatch is part of compiling: it has no rows to work on, and no call's time limit counts it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytemuck::Zeroable;
+use wgpu::BufferUsages as Usage;
+
+use super::device::Device;
+use super::kernels::UPDATE_SIZE;
+use super::workspace::{aligned, bind};
+use crate::error::EngineError;
+use crate::update::{Layout, Update};
+
+/// How long a first dispatch may take before the device counts as hung.
+const LONGEST: Duration = Duration::from_secs(600);
+
+/// Floats of a buffer that kernels write to: more than an update of one row and one coordinate reaches.
+const REACH: u64 = 256;
+
+/// The update that a kernel is given for its first dispatch, and what the kernel reads all the same. With no rows a kernel neither
+/// rolls out nor draws nor averages; problems, coordinates and time steps are one each, so that all addresses lie within
+/// [`REACH`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Idle {
+    /// Numbers of the inputs that are read before the first row.
+    inputs: usize,
+    /// Coordinates of the nominal that are read before the first row.
+    nominal: usize,
+    rows: u32,
+}
+
+impl Idle {
+    /// For kernels that read nothing before the first row.
+    pub(crate) const NOTHING: Self = Self { inputs: 0, nominal: 0, rows: 0 };
+
+    /// For kernels that run episodes. They divide by the number of tiles, so there is one row; but it has no episodes.
+    pub(crate) const NO_EPISODES: Self = Self { rows: 1, ..Self::NOTHING };
+
+    /// For kernels that draw controls: they read limits and noise shape, and the nominal of one time step.
+    pub(crate) fn of(layout: Layout) -> Self {
+        Self { inputs: layout.params_at(), nominal: layout.controls, rows: 0 }
+    }
+}
+
+/// First dispatches that have begun and that have ended, on all threads.
+#[derive(Debug, Default)]
+pub(crate) struct WarmUps {
+    begun: AtomicU64,
+    ended: AtomicU64,
+}
+
+impl WarmUps {
+    /// How many have begun and ended so far.
+    pub(crate) fn count(&self) -> [u64; 2] {
+        // In this order, so that one that ends meanwhile counts as under way.
+        let ended = self.ended.load(Ordering::SeqCst);
+        [self.begun.load(Ordering::SeqCst), ended]
+    }
+}
+
+impl Device {
+    /// Dispatches each pipeline once, with nothing to do and on buffers of its own.
+    pub(crate) fn warm_up(&self, pipelines: &[wgpu::ComputePipeline], idle: Idle) -> Result<(), EngineError> {
+        let inputs_at = aligned(UPDATE_SIZE.get());
+        let inputs = 4 * REACH.max(idle.inputs as u64);
+        let given =
+            self.buffer("a first update", inputs_at + inputs, Usage::UNIFORM | Usage::STORAGE | Usage::COPY_DST)?;
+        let each = aligned(4 * (REACH + idle.nominal as u64));
+        let scratch = self.buffer("a first update's results", 6 * each, Usage::STORAGE)?;
+        let part = |buffer, offset, bytes| wgpu::BufferBinding { buffer, offset, size: wgpu::BufferSize::new(bytes) };
+        let [inputs, fields] = [(); 2].map(|()| part(&given, inputs_at, inputs));
+        let [rows, scores, log_weights, partials, nominal, summary] =
+            [0, 1, 2, 3, 4, 5].map(|i| part(&scratch, i * each, each));
+        let group = bind(self, &given, [inputs, fields, rows, scores, log_weights, partials, nominal, summary]);
+        let update = Update { rows: idle.rows, horizon: 1, width: 1, row_stride: 1, problems: 1, ..Update::zeroed() };
+        self.queue.write_buffer(&given, 0, bytemuck::bytes_of(&update));
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            pass.set_bind_group(0, &group, &[0]);
+            for pipeline in pipelines {
+                pass.set_pipeline(pipeline);
+                pass.dispatch_workgroups(1, 1, 1);
+            }
+        }
+        self.warm_ups.begun.fetch_add(1, Ordering::SeqCst);
+        let submission = self.queue.submit([encoder.finish()]);
+        let waited = self.wait_at_most(&submission, LONGEST);
+        self.warm_ups.ended.fetch_add(1, Ordering::SeqCst);
+        waited
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+    use std::time::Duration;
+
+    use crate::diffusion::{Diffusion, Energy, SamplingOptions};
+    use crate::engine::{Backend, Engine, EngineOptions};
+    use crate::model::Model;
+    use crate::policies::LinearFeedback;
+    use crate::policy_gradient::{PolicyGradient, TrainingOptions};
+    use crate::scalar::{Real, Stage};
+    use crate::temperature::Temperature;
+    use crate::{EngineError, Mppi, MppiOptions, PlanError, Random, WeightedMean};
+
+    struct Point;
+
+    impl Model<1, 1> for Point {
+        #[inline(always)]
+        fn step<R: Real>(&self, at: &Stage<R>, [x]: [R; 1], [u]: [R; 1]) -> [R; 1] {
+            [x + u * at.dt()]
+        }
+        #[inline(always)]
+        fn cost<R: Real>(&self, _: &Stage<R>, [x]: [R; 1], _: [R; 1]) -> R {
+            x.square()
+        }
+    }
+
+    impl Energy<1> for Point {
+        #[inline(always)]
+        fn energy<R: Real>(&self, _: &Stage<R>, [x]: [R; 1]) -> R {
+            x.square()
+        }
+    }
+
+    /// Each pipeline is made, and dispatched for the first time, in a warm-up; so this counts the pipelines that calls find unfinished.
+    fn compiled_by(engine: &Engine, what: &str, expected: bool, call: impl FnOnce()) {
+        let count = || engine.gpu().expect("it was asked for").warm_ups.count();
+        let before = count();
+        call();
+        let [begun, ended] = count();
+        assert_eq!(begun, ended);
+        assert_eq!(begun > before[1], expected, "{what} compiled {} sources", begun - before[1]);
+    }
+
+    fn engine(timeout: Duration) -> Option<Engine> {
+        let engine = Engine::with(EngineOptions { backend: Backend::Software, timeout, ..Default::default() }).ok();
+        if engine.is_none() {
+            assert!(std::env::var_os("GIBBS_REQUIRE_GPU").is_none(), "no software adapter");
+            eprintln!("SKIPPED: no software adapter");
+        }
+        engine
+    }
+
+    #[test]
+    fn the_clock_of_a_call_stands_still_while_others_compile() {
+        let Some(engine) = engine(Duration::from_nanos(1)) else { return };
+        let options = MppiOptions { horizon: 3, samples: 50_000, ..Default::default() };
+        let mut mppi = Mppi::new(&engine, Point, options).expect("compilation has no such limit");
+        let warm_ups = &engine.gpu().expect("it was asked for").warm_ups;
+        warm_ups.begun.fetch_add(1, Ordering::SeqCst);
+        mppi.plan(&[1.0]).expect("it waits for as long as something is compiled");
+        warm_ups.ended.fetch_add(1, Ordering::SeqCst);
+        // A thread that loses its core before it waits finds the work done.
+        let late = Err(PlanError::Engine(EngineError::Timeout { after: Duration::from_nanos(1) }));
+        assert!((0..100).any(|_| mppi.plan(&[1.0]).map(drop) == late));
+    }
+
+    #[test]
+    fn only_what_says_so_compiles() {
+        let Some(engine) = engine(Duration::from_secs(120)) else { return };
+        let options = MppiOptions { horizon: 3, samples: 100, ..Default::default() };
+        let new = || Mppi::new(&engine, Point, options.clone()).expect("valid");
+        compiled_by(&engine, "new", true, || drop(new()));
+        compiled_by(&engine, "new once more", false, || drop(new()));
+        let mut mppi = new();
+        compiled_by(&engine, "plan", false, || {
+            for _ in 0..2 {
+                mppi.plan(&[1.0]).expect("it runs");
+                mppi.samples().expect("there are some");
+            }
+            mppi.set_params(&[1.0]).expect("valid");
+            mppi.set_references(&[1.0, 2.0], 1).expect("valid");
+            mppi.plan_first(&[1.0], 1).expect("it runs");
+        });
+        compiled_by(&engine, "prepare_rows", true, || mppi.prepare_rows().expect("there is room"));
+        let with_rows = |mppi: &mut Mppi<1, 1, Point>| {
+            mppi.plan_rows(&[1.0], &[0.1; 300]).expect("it runs");
+            mppi.samples().expect("there are some");
+            mppi.plan(&[1.0]).expect("it runs");
+            mppi.samples().expect("there are some");
+        };
+        compiled_by(&engine, "plan_rows", false, || with_rows(&mut mppi));
+        let searched = MppiOptions { temperature: Temperature::EffectiveSamples(0.5), ..options.clone() };
+        compiled_by(&engine, "set_options", true, || mppi.set_options(searched).expect("valid"));
+        compiled_by(&engine, "plan_rows with other options", false, || with_rows(&mut mppi));
+        compiled_by(&engine, "resize", true, || mppi.resize(3, 300).expect("there is room"));
+        compiled_by(&engine, "plan with more samples", false, || {
+            mppi.plan(&[1.0]).expect("it runs");
+            mppi.plan_rows(&[1.0], &[0.1; 900]).expect("it runs");
+        });
+
+        let chains = SamplingOptions { chains: 3, samples: 65, ..Default::default() };
+        let mut of_energy = Diffusion::of_energy(&engine, Point, chains.clone()).expect("valid");
+        let mut of_data = Diffusion::of_data(&engine, &[1.0, 2.0, 3.0], 1, chains).expect("valid");
+        compiled_by(&engine, "sample", false, || {
+            of_energy.sample().expect("it runs");
+            of_data.sample().expect("it runs");
+            of_data.guide(&[0.0, 1.0, 2.0]).expect("valid");
+            of_data.sample_from(&[0.0; 3]).expect("it runs");
+        });
+        let training = TrainingOptions { horizon: 5, samples: 70, ..Default::default() };
+        let start = |random: &mut Random, _: &mut [f32]| [random.normal()];
+        let mut training = PolicyGradient::new(&engine, Point, LinearFeedback, start, training).expect("valid");
+        compiled_by(&engine, "step", false, || drop(training.step().expect("it runs").to_vec()));
+        let mut mean = WeightedMean::new(&engine);
+        compiled_by(&engine, "compute", false, || drop(mean.compute(&[1.0], &[0.0]).expect("it runs").mean().to_vec()));
+    }
+}
