@@ -72,6 +72,33 @@ fn gibbs_exp(argument: F) -> F {
     return (y + y) * half;
 }
 
+// 2^n 2^r, exact where r is 0. A small result is as that of gibbs_exp: 0, or not subnormal.
+fn gibbs_exp2(argument: F) -> F {
+    let x = max(F(-126.0), min(F(128.0), argument));
+    let n = round(x);
+    let r = x - n;
+    var p = fma(F(1.5353362e-4), r, F(1.3398874e-3));
+    p = fma(p, r, F(9.618437e-3));
+    p = fma(p, r, F(5.5503325e-2));
+    p = fma(p, r, F(2.4022648e-1));
+    p = fma(p, r, F(6.931472e-1));
+    let y = fma(p, r, F(1.0));
+    let half = bitcast<F>((bitcast<U>(I(n)) << U(23u)) + U(126u << 23u));
+    return (y + y) * half;
+}
+
+// (ln(1 + f) − f + f²/2)/f³, for 1 + f in [√½, √2).
+fn gibbs_ln_tail(f: F) -> F {
+    var p = fma(F(7.0376836e-2), f, F(-1.151461e-1));
+    p = fma(p, f, F(1.1676999e-1));
+    p = fma(p, f, F(-1.2420141e-1));
+    p = fma(p, f, F(1.4249323e-1));
+    p = fma(p, f, F(-1.6668058e-1));
+    p = fma(p, f, F(2.0000715e-1));
+    p = fma(p, f, F(-2.4999994e-1));
+    return fma(p, f, F(3.3333331e-1));
+}
+
 // ln of a positive normal number: its exponent, and a polynomial on the mantissa in [√½, √2).
 fn gibbs_ln_positive(x: F) -> F {
     let bits = bitcast<U>(x);
@@ -81,22 +108,35 @@ fn gibbs_ln_positive(x: F) -> F {
     let e = F(bitcast<I>(exponent));
     let f = mantissa - 1.0;
     let z = f * f;
-    var p = fma(F(7.0376836e-2), f, F(-1.151461e-1));
-    p = fma(p, f, F(1.1676999e-1));
-    p = fma(p, f, F(-1.2420141e-1));
-    p = fma(p, f, F(1.4249323e-1));
-    p = fma(p, f, F(-1.6668058e-1));
-    p = fma(p, f, F(2.0000715e-1));
-    p = fma(p, f, F(-2.4999994e-1));
-    p = fma(p, f, F(3.3333331e-1));
-    let tail = fma(p * f, z, e * (-2.1219444e-4 / 8388608.0));
+    let tail = fma(gibbs_ln_tail(f) * f, z, e * (-2.1219444e-4 / 8388608.0));
     return fma(e, F(0.6933594 / 8388608.0), f + fma(z, F(-0.5), tail));
+}
+
+// log2 of a positive normal number, by the same steps. The exponent is added last, so that a power of two has a whole logarithm.
+fn gibbs_log2_positive(x: F) -> F {
+    let bits = bitcast<U>(x);
+    let exponent = (bits - U(0x3f3504f3u)) & U(0xff800000u);
+    let f = bitcast<F>(bits - exponent) - 1.0;
+    let z = f * f;
+    let tail = fma(gibbs_ln_tail(f) * f, z, z * -0.5);
+    let mantissa = fma(tail, F(0.44269504), f * 0.44269504) + tail + f; // log2 e - 1
+    return fma(F(bitcast<I>(exponent)), F(1.0 / 8388608.0), mantissa);
 }
 
 fn gibbs_ln(x: F) -> F {
     let small = x < F(1.1754944e-38);
     let scaled = select(x, x * 8388608.0, small);
-    let y = gibbs_ln_positive(scaled) - select(F(0.0), F(15.942385), small); // 23 ln 2
+    return gibbs_logarithm(x, gibbs_ln_positive(scaled) - select(F(0.0), F(15.942385), small)); // 23 ln 2
+}
+
+fn gibbs_log2(x: F) -> F {
+    let small = x < F(1.1754944e-38);
+    let scaled = select(x, x * 8388608.0, small);
+    return gibbs_logarithm(x, gibbs_log2_positive(scaled) - select(F(0.0), F(23.0), small));
+}
+
+// The logarithm of x in any base above 1: y, where x is an ordinary number.
+fn gibbs_logarithm(x: F, y: F) -> F {
     var bits = bitcast<U>(y);
     bits = select(bits, U(GIBBS_INFINITY | GIBBS_SIGN), x == F(0.0));
     // NaN and +∞ are their own logarithms; below zero there is none.

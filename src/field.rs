@@ -21,6 +21,11 @@ pub(crate) const HEADER: usize = 12;
 /// with the smallest y first. Within half a cell of the border the outermost sample counts; beyond the grid the field is
 /// [`outside`](Self::outside) everywhere. A coordinate that is NaN is outside.
 ///
+/// **Keep a grid near the origin**, whatever the coordinates of its map are: subtract a local origin in `f64` from the grid's origin
+/// and from every position ([`Model`](crate::Model#positions) has an example). `f32` tells positions apart that are 7.8 mm apart at
+/// 88 km, 31 mm at 388 km and 0.25 m at 3,900 km. A look-up rounds once more, in cells: at 388 km and 3 cm a cell, to whole
+/// ones.
+///
 /// Fields are given to a driver, which keeps them on its device (`set_field`), and looked up by number through
 /// [`Stage::sample`](crate::Stage::sample). Replacing one recompiles nothing.
 ///

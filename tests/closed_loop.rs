@@ -7,7 +7,7 @@ use std::f32::consts::{FRAC_PI_2, PI};
 
 use common::{cpu, engines, gpu};
 use gibbs::models::{CartPole, DoubleIntegrator, Pendulum, PlanarQuadrotor, Quadrotor, Unicycle};
-use gibbs::{Engine, Limits, Model, Mppi, MppiOptions, Noise, Real, Stage, Temperature};
+use gibbs::{Engine, Grid, Limits, Model, Mppi, MppiOptions, Noise, Real, Stage, Temperature};
 
 /// The states that a controller drives its model through, the start first.
 fn drive<const N: usize, const M: usize, D: Model<N, M> + Clone>(
@@ -119,9 +119,8 @@ fn a_double_integrator_comes_to_rest_at_the_goal() {
     assert!(!at_last(&idle(&DoubleIntegrator::default(), [0.0; 2], 0.1, start, 100), 20, resting));
 }
 
-#[test]
-fn a_unicycle_parks_at_the_goal() {
-    let options = MppiOptions {
+fn parking_options() -> MppiOptions<2> {
+    MppiOptions {
         horizon: 25,
         samples: 512,
         dt: 0.1,
@@ -129,7 +128,12 @@ fn a_unicycle_parks_at_the_goal() {
         noise: Noise::Diagonal([0.5, 1.0]),
         limits: Some(Limits { low: [-0.5, -1.5], high: [1.0, 1.5] }),
         ..Default::default()
-    };
+    }
+}
+
+#[test]
+fn a_unicycle_parks_at_the_goal() {
+    let options = parking_options();
     let parked = |[x, y, _]: &[f32; 3]| x.hypot(*y) < 0.2;
     let Some(gpu) = gpu() else {
         park(&cpu(), &options, parked);
@@ -144,6 +148,36 @@ fn park(engine: &Engine, options: &MppiOptions<2>, parked: impl Fn(&[f32; 3]) ->
     let path = drive(engine, Unicycle::default(), options.clone(), start, 100);
     assert!(at_last(&path, 15, &parked), "on {}: {:?}", engine.name(), &path[85..]);
     assert!(!at_last(&idle(&Unicycle::default(), [0.0; 2], 0.1, start, 100), 15, &parked));
+}
+
+/// The same drive relative to the goal, and in coordinates with an origin `offset` away (m), as the documentation of `Model` has it.
+#[test]
+fn far_from_the_origin_a_unicycle_cannot_even_move() {
+    let drive_at = |offset: f32| {
+        let mut model = Unicycle::default();
+        model.cost.target = [offset, offset, 0.0];
+        let path = drive(&cpu(), model, parking_options(), [offset - 2.0, offset + 1.5, 0.0], 100);
+        path.iter().map(|[x, y, _]| [x - offset, y - offset]).collect::<Vec<_>>()
+    };
+    assert!(drive_at(0.0)[85..].iter().all(|[x, y]| x.hypot(*y) < 0.2));
+    // 1 m/s for 0.1 s is less than half the distance between neighboring numbers.
+    assert!(drive_at(3.9e6).iter().all(|position| *position == [-2.0, 1.5]));
+}
+
+#[test]
+fn far_from_the_origin_a_grid_is_looked_up_to_whole_cells() {
+    const CELL: f32 = 0.03;
+    let values: Vec<f32> = (0..100 * 100).map(|n| ((n % 100) as f32 + 0.5) * CELL).collect();
+    let worst = |offset: f32| {
+        let grid = Grid::new(100, 100, CELL, [offset, 0.0], values.clone()).unwrap();
+        // All of these positions are numbers, far from the origin, too.
+        let error = |n: u16| (grid.sample(offset + f32::from(n) / 32.0, 1.5) - f32::from(n) / 32.0).abs();
+        (2..=94).map(error).fold(0.0, f32::max)
+    };
+    assert!(worst(0.0) < 1e-5, "{}", worst(0.0));
+    // The numbers of its cells have no digits left behind the point.
+    let far: Vec<f32> = (0..8).map(|i| worst(388_000.0 + i as f32 * 12.5)).collect();
+    assert!(far.iter().all(|error| *error < CELL) && far.iter().any(|error| *error > 0.25 * CELL), "{far:?}");
 }
 
 #[test]

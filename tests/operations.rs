@@ -120,6 +120,15 @@ fn arithmetic(v: &mut impl Visitor) {
         "max(number)"   [a]       a.max(0.5),                     a.max(0.5),        exact,   everywhere;
         "clamp"         [a, b, c] a.clamp(b, c),                  a.max(b).min(c),   exact,   everywhere;
         "floor"         [a]       a.floor(),                      a.floor(),         exact,   everywhere;
+        "ceil"          [a]       a.ceil(),                       a.ceil(),          exact,   everywhere;
+        "round"         [a]       a.round(),                      a.round(),         exact,   everywhere;
+        "trunc"         [a]       a.trunc(),                      a.trunc(),         exact,   everywhere;
+        "fract"         [a]       a.fract(),                      a.fract(),         exact,   everywhere;
+        "recip"         [a]       a.recip(),                      a.recip(),         divided, |[a], _| a != 0.0;
+        "to_degrees"    [a]       a.to_degrees(),                 a.to_degrees(),
+            |_, got, want| relative(f64::exp2(-23.0), got, want), everywhere;
+        "to_radians"    [a]       a.to_radians(),                 a.to_radians(),
+            |_, got, want| relative(f64::exp2(-23.0), got, want), everywhere;
         "sqrt"          [a]       a.sqrt(),                       a.sqrt(),          divided, |[a], _| a >= 0.0;
         // Whether the product is rounded on its own is up to the hardware.
         "mul_add"       [a, b, c] a.mul_add(b, c),                a.mul_add(b, c),
@@ -142,6 +151,7 @@ fn comparisons(v: &mut impl Visitor) {
         "and"           [a, b]    R::select(a.lt(b) & b.gt(0.0), 1.0, 0.0), number(a < b && b > 0.0), exact, everywhere;
         "or"            [a, b]    R::select(a.lt(b) | b.gt(0.0), 1.0, 0.0), number(a < b || b > 0.0), exact, everywhere;
         "not"           [a, b]    R::select(!a.lt(b), 1.0, 0.0),  number(a >= b),    exact,   everywhere;
+        "copysign"      [a, b]    a.copysign(b), if b < 0.0 { -a.abs() } else { a.abs() }, exact, everywhere;
         "sign"          [a]       a.sign(),                       number(a > 0.0) - number(a < 0.0), exact, everywhere;
     }
 }
@@ -155,6 +165,24 @@ fn transcendental(v: &mut impl Visitor) {
         "exp"   [a]     a.exp(),    a.exp(),    |_, got, want| relative(3e-7, got, want), |_, y| y > 2.4e-38;
         "ln"    [a]     a.ln(),     a.ln(),
             |_, got, want| (got - want).abs() / (3e-7 * want.abs().max(1.0)), |[a], _| a > 0.0;
+        "exp2"  [a]     a.exp2(),   a.exp2(),   |_, got, want| relative(2e-7, got, want), |_, y| y > 2.4e-38;
+        "exp2, whole"   [a] a.floor().exp2(), a.floor().exp2(), exact, |[a], _| (-125.0..128.0).contains(&a);
+        "log2"  [a]     a.log2(),   a.log2(),
+            |_, got, want| (got - want).abs() / (2e-7 * want.abs().max(1.0)), |[a], _| a > 0.0;
+        "log2, of a power of two" [a] a.floor().exp2().log2(), a.floor(), exact, |[a], _| (-125.0..128.0).contains(&a);
+        "powf"  [a, b]  a.powf(b),  a.powf(b),
+            |[a, b], got, want| relative(3e-7 * (1.0 + (b * a.abs().max(1e-45).ln()).abs()), got, want),
+            |[a, _], y| a == 0.0 || y == 0.0 || (2.4e-38..3.3e38).contains(&y.abs());
+        "powf(2.5)"     [a] a.powf(2.5), a.powf(2.5),
+            |[a], got, want| relative(3e-7 * (1.0 + 2.5 * a.max(1e-45).ln().abs()), got, want),
+            |[a], y| a == 0.0 || (2.4e-38..3.3e38).contains(&y);
+        "powf(−3)"      [a] a.powf(-3.0), a.powf(-3.0),
+            |[a], got, want| relative(3e-7 * (1.0 + 3.0 * a.abs().ln().abs()), got, want), |_, y| (2.4e-38..3.3e38).contains(&y.abs());
+        "cbrt"  [a]     a.cbrt(),   a.cbrt(),   |_, got, want| relative(5e-7, got, want), everywhere;
+        "hypot" [a, b]  a.hypot(b), a.hypot(b), |_, got, want| relative(5e-7, got, want), everywhere;
+        "sinh"  [a]     a.sinh(),   a.sinh(),   |_, got, want| relative(5e-7, got, want), everywhere;
+        "cosh"  [a]     a.cosh(),   a.cosh(),   |_, got, want| relative(5e-7, got, want), everywhere;
+        "atan"  [a]     a.atan(),   a.atan(),   |_, got, want| (got - want).abs() / 5e-7, everywhere;
         // At the origin the f64 function tells the signs of zeros apart.
         "atan2" [a, b]  a.atan2(b), if b == 0.0 && a == 0.0 { 0.0 } else { a.atan2(b) },
             |_, got, want| (got - want).abs() / 5e-7, |[a, b], _| a.abs() + b.abs() < 3.4e38;
@@ -175,6 +203,16 @@ fn composed(v: &mut impl Visitor) {
         "powi(11)"      [a]       a.powi(11),  a.powi(11),  |_, got, want| power(11, got, want),  everywhere;
         "powi(−1)"      [a]       a.powi(-1),  a.powi(-1),  |_, got, want| power(-1, got, want),  invertible;
         "powi(−4)"      [a]       a.powi(-4),  a.powi(-4),  |_, got, want| power(-4, got, want),  invertible;
+        "lerp"          [a, b, t] a.lerp(b, t),                   a + (b - a) * t,
+            // Of two zeros it is a zero.
+            |[a, b, t], got, want| {
+                (got - want).abs() / (f64::exp2(-22.0) * (a.abs() + b.abs()) * t.abs().max(1.0)).max(1e-45)
+            },
+            |[a, b, t], _| a.abs() + b.abs() < 1e38 && ((b - a) * t).abs() < 1e38;
+        "smoothstep"    [a, b, x] x.smoothstep(a, b),             smooth(a, b, x),
+            |_, got, want| (got - want).abs() / 1e-6,
+            |[a, b, x], _| a == b || ((1e-37..8e37).contains(&(b - a).abs()) && ((x - a) / (b - a)).abs() < 8e37
+                && (x - a).abs() < 8e37);
         "rem_euclid"    [a, b]    a.rem_euclid(b), a.rem_euclid(b),
             |[a, b], got, want| around(a, b, got, want), reducible;
         "rem_euclid in its interval" [a, b]
@@ -186,6 +224,11 @@ fn composed(v: &mut impl Visitor) {
             { let r = a.wrap_angle(); R::select(r.ge(-consts::PI) & r.lt(consts::PI), 1.0, 0.0) },
             { let _ = a; 1.0 }, exact, turned;
     }
+}
+
+fn smooth(low: f64, high: f64, x: f64) -> f64 {
+    let t = if low == high { number(x >= low) } else { ((x - low) / (high - low)).clamp(0.0, 1.0) };
+    t * t * (3.0 - 2.0 * t)
 }
 
 fn wrapped(angle: f64) -> f64 {
@@ -387,7 +430,7 @@ impl DualsDifferentiate {
             *slope = (up - down) / (above[i] - below[i]);
         }
         let [coarse, fine] = slopes;
-        ((coarse - fine).abs() <= 1e-6 * (1.0 + fine.abs())).then_some(fine)
+        ((coarse - fine).abs() <= 1e-6 * (1.0 + fine.abs()) && fine.abs() < 1e38).then_some(fine)
     }
 }
 
@@ -446,8 +489,55 @@ fn the_ends_of_the_number_line_are_those_of_ieee_754() {
         (Real::powi(0.0, -1), INF),
         (Real::powi(0.0, 0), 1.0),
         (Real::powi(2.0, i32::MIN), 0.0),
+        (Real::exp2(INF), INF),
+        (Real::exp2(128.0), INF),
+        (Real::exp2(-126.0), 0.0),
+        (Real::exp2(-INF), 0.0),
+        (Real::log2(0.0), -INF),
+        (Real::log2(INF), INF),
+        (Real::powf(0.0, 0.0), 1.0),
+        (Real::powf(-0.0, 2.5), 0.0),
+        (Real::powf(0.0, -1.0), INF),
+        (Real::powf(-2.0, 3.0), -8.0),
+        (Real::powf(-2.0, -2.0), 0.25),
+        (Real::powf(10.0, 60.0), INF),
+        (Real::powf(10.0, -60.0), 0.0),
+        (Real::powf(INF, 0.5), INF),
+        (Real::cbrt(0.0), 0.0),
+        (Real::cbrt(-27.0), -3.0),
+        (Real::hypot(0.0, 0.0), 0.0),
+        (Real::hypot(3e38, 3e38), INF),
+        (Real::hypot(INF, 1.0), INF),
+        (Real::hypot(3e-38, -4e-38), 5e-38),
+        (Real::sinh(INF), INF),
+        (Real::sinh(-INF), -INF),
+        (Real::cosh(-INF), INF),
+        (Real::cosh(90.0), INF),
+        (Real::atan(INF), consts::FRAC_PI_2),
+        (Real::ceil(INF), INF),
+        (Real::round(-INF), -INF),
+        (Real::trunc(INF), INF),
+        (Real::round(0.499_999_97), 0.0),
+        (Real::round(8_388_609.0), 8_388_609.0),
+        (Real::round(-2.5), -3.0),
+        (Real::recip(0.0), INF),
+        (Real::lerp(3.0, 5.0, 0.0), 3.0),
+        (Real::smoothstep(2.0, 2.0, 2.0), 1.0),
+        (Real::smoothstep(1.999_999_9, 2.0, 2.0), 0.0),
+        (Real::smoothstep(-INF, 0.0, 1.0), 0.0),
+        (Real::smoothstep(INF, 0.0, 1.0), 1.0),
     ] {
         assert_eq!(seen, expected);
+    }
+    // cosh and sinh are finite for longer than e^x is.
+    for x in [88.8, 89.0, 89.4] {
+        for (seen, expected) in [(Real::cosh(x), f64::from(x).cosh()), (Real::sinh(-x), -f64::from(x).sinh())] {
+            assert!(relative(5e-7, f64::from(seen), expected) <= 1.0, "{seen}, not {expected}, at {x}");
+        }
+    }
+    // A zero keeps its sign, as IEEE 754 has it.
+    for seen in [Real::ceil(-0.5), Real::ceil(-0.0), Real::round(-0.3), Real::round(-0.0), Real::trunc(-0.9)] {
+        assert!(seen == 0.0 && f32::is_sign_negative(seen), "{seen}");
     }
     for i in -104_000..=88_722 {
         let x = i as f32 * 1e-3;
@@ -457,7 +547,16 @@ fn the_ends_of_the_number_line_are_those_of_ieee_754() {
     }
     let subnormal = 1e-40_f32;
     assert!((Real::ln(subnormal) - subnormal.ln()).abs() < 1e-5);
-    for seen in [Real::ln(-1.0), Real::sqrt(-1.0), Real::asin(1.5), Real::acos(-1.5), Real::sin(INF), Real::cos(INF)] {
+    for seen in [
+        Real::ln(-1.0),
+        Real::sqrt(-1.0),
+        Real::asin(1.5),
+        Real::acos(-1.5),
+        Real::sin(INF),
+        Real::cos(INF),
+        Real::log2(-1.0),
+        Real::powf(-2.0, 0.5),
+    ] {
         assert!(seen.is_nan(), "{seen}");
     }
 }
@@ -483,6 +582,26 @@ fn a_nan_goes_through() {
         Real::rem_euclid(nan, 1.0),
         Real::wrap_angle(nan),
         Real::mul_add(nan, 1.0, 1.0),
+        Real::exp2(nan),
+        Real::log2(nan),
+        Real::powf(nan, 2.0),
+        Real::powf(2.0, nan),
+        Real::powf(0.0, nan),
+        Real::cbrt(nan),
+        Real::hypot(nan, 1.0),
+        Real::hypot(1.0, nan),
+        Real::sinh(nan),
+        Real::cosh(nan),
+        Real::atan(nan),
+        Real::ceil(nan),
+        Real::round(nan),
+        Real::trunc(nan),
+        Real::fract(nan),
+        Real::recip(nan),
+        Real::lerp(nan, 1.0, 0.5),
+        Real::lerp(0.0, 1.0, nan),
+        Real::smoothstep(nan, 0.0, 1.0),
+        Real::smoothstep(0.5, nan, 1.0),
     ] {
         assert!(seen.is_nan(), "{seen}");
     }

@@ -6,6 +6,7 @@ pub(crate) mod cpu;
 mod episodes;
 #[cfg(feature = "gpu")]
 pub(crate) mod gpu;
+mod optimisation;
 mod options;
 #[cfg(all(test, feature = "gpu"))]
 mod parity;
@@ -92,6 +93,10 @@ impl Engine {
         let isa = cpu::Isa::new(options.instructions);
         let engine = Self { inner: Arc::new(Inner { device, isa, options, reason }) };
         log::info!("running on {}: {}", engine.name(), engine.reason());
+        // Parts of the CPU backend are compiled with this crate; whether rollouts are optimised is seen when a driver names its model.
+        if cfg!(not(optimised)) && matches!(engine.inner.device, Device::Cpu) {
+            optimisation::warn_that_it_is_missing();
+        }
         engine
     }
 

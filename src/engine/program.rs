@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use super::cpu::{Distance, OfModel, OfPolicy, Rollout};
+use super::optimisation;
 use crate::error::{BuildError, InvalidValue, ModelError};
 use crate::float_env;
 use crate::model::{Map, Model};
@@ -47,6 +48,8 @@ pub(crate) struct Program {
     /// The model in WGSL: everything that `shaders/rollout.wgsl` calls and that depends on the model.
     pub(crate) source: String,
     pub(crate) rollout: Box<dyn Rollout>,
+    /// Whether the rollout is compiled without optimisation.
+    pub(crate) unoptimised: bool,
 }
 
 impl Program {
@@ -59,7 +62,8 @@ impl Program {
         let (source, ends) = float_env::standard(|| trace_model(&trace, &**model));
         let (functions, usage, operations) = trace.finish()?;
         let rollout = Box::new(OfModel::<N, M, D>::new(Arc::clone(model), ends));
-        Ok(Self { scoring: Scoring::Model, states: N, usage, operations, functions, source, rollout })
+        let unoptimised = optimisation::is_missing_in::<D>();
+        Ok(Self { scoring: Scoring::Model, states: N, usage, operations, functions, source, rollout, unoptimised })
     }
 
     /// A model under a policy.
@@ -88,7 +92,8 @@ impl Program {
         // The kernel's own loops over controls are four.
         let usage = Usage { turns: usage.turns + 4 * (M as u64 + 1), ..usage };
         let rollout = Box::new(OfPolicy::<N, M, D, P>::new(Arc::clone(model), Arc::clone(policy), usage.units));
-        Ok(Self { scoring: Scoring::Policy(scheme), states: N, usage, operations, functions, source, rollout })
+        let (scoring, unoptimised) = (Scoring::Policy(scheme), optimisation::is_missing_in::<(D, P)>());
+        Ok(Self { scoring, states: N, usage, operations, functions, source, rollout, unoptimised })
     }
 
     /// Rows of a data set, scored by their squared distance from x.
@@ -101,6 +106,7 @@ impl Program {
             functions: String::new(),
             source: String::new(),
             rollout: Box::new(Distance),
+            unoptimised: cfg!(not(optimised)),
         }
     }
 }

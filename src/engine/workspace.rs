@@ -4,7 +4,7 @@ use std::time::Duration;
 
 #[cfg(feature = "gpu")]
 use super::gpu;
-use super::{RowMemory, cpu, program::Program};
+use super::{RowMemory, cpu, optimisation, program::Program};
 use crate::error::{BuildError, EngineError, PlanError};
 use crate::float_env;
 use crate::update::{Problem, Sums, Update};
@@ -69,6 +69,9 @@ impl Workspace {
         float_env::standard(|| match self {
             Self::Cpu(_, rows, workspace) => {
                 let _ = problem;
+                if program.unoptimised {
+                    optimisation::warn_that_it_is_missing();
+                }
                 Ok(updates.iter().try_for_each(|update| workspace.fit(&*program.rollout, *rows, update))?)
             }
             #[cfg(feature = "gpu")]

@@ -1,5 +1,6 @@
 //! Dual numbers: the interpretation of [`Real`] that differentiates.
 
+use std::f32::consts::{LN_2, LOG2_E};
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
 
 use super::weights::dual_weight_at;
@@ -21,9 +22,14 @@ use super::{Inputs, Network, Real, Sink, Source, Table, WgslFn, network, sealed}
 /// |---|---|---|
 /// | `min`, `max`, `clamp` | the two are equal | those of the argument, so `x.max(0.0)` is flat at 0 |
 /// | `abs`, `sign` | 0 | 0 |
-/// | `floor`, `sign`, comparisons | everywhere | 0 |
+/// | `floor`, `ceil`, `round`, `trunc`, `sign`, comparisons | everywhere | 0 |
+/// | `fract` | at a jump | 1, as everywhere |
 /// | `rem_euclid`, `wrap_angle` | at a jump | those to the right of it (1 by self) |
-/// | `sqrt` | 0, where it is infinite | 0, as suits a distance at its own centre |
+/// | `sqrt`, `cbrt` | 0, where it is infinite | 0, as suits a distance at its own centre |
+/// | `hypot` | the origin | 0 |
+/// | `powf`, by the base | 0, if the exponent is below 1 (there it is infinite) | 0; of exponent 1 it is 1 |
+/// | `powf`, by the exponent | a base that is not positive | 0 |
+/// | `smoothstep` | two edges that are equal | 0 |
 /// | `asin`, `acos` | ±1, where it is infinite | 0 |
 /// | `atan2` | the origin | 0 |
 /// | `select` | the mask changes | those of the branch that is taken |
@@ -284,6 +290,15 @@ impl<R: Real, const D: usize> Real for Dual<R, D> {
         self.chain(self.value.ln(), R::from(1.0) / self.value)
     }
     #[inline(always)]
+    fn exp2(self) -> Self {
+        let power = self.value.exp2();
+        self.chain(power, power * LN_2)
+    }
+    #[inline(always)]
+    fn log2(self) -> Self {
+        self.chain(self.value.log2(), R::from(LOG2_E) / self.value)
+    }
+    #[inline(always)]
     fn sin_cos(self) -> (Self, Self) {
         let (sin, cos) = self.value.sin_cos();
         (self.chain(sin, cos), self.chain(cos, -sin))
@@ -309,6 +324,40 @@ impl<R: Real, const D: usize> Real for Dual<R, D> {
     fn tanh(self) -> Self {
         let tanh = self.value.tanh();
         self.chain(tanh, (-tanh + 1.0) * (tanh + 1.0))
+    }
+    // The operations from here to `powf` are composed of others, and so would be their derivatives; but those would cancel, overflow
+    // or take longer.
+    #[inline(always)]
+    fn sinh(self) -> Self {
+        self.chain(self.value.sinh(), self.value.cosh())
+    }
+    #[inline(always)]
+    fn cosh(self) -> Self {
+        self.chain(self.value.cosh(), self.value.sinh())
+    }
+    #[inline(always)]
+    fn cbrt(self) -> Self {
+        let root = self.value.cbrt();
+        self.chain(root, inverse_or_zero(root * root * 3.0))
+    }
+    #[inline(always)]
+    fn hypot(self, other: impl Into<Self>) -> Self {
+        let other = other.into();
+        let length = self.value.hypot(other.value);
+        let divisor = R::select(length.eq(0.0), 1.0, length);
+        self.chain2(self.value / divisor, other, other.value / divisor, length)
+    }
+    #[inline(always)]
+    fn powf(self, exponent: impl Into<Self>) -> Self {
+        let exponent = exponent.into();
+        let (x, y) = (self.value, exponent.value);
+        let power = x.powf(y);
+        // y x^(y − 1), and 0 where that is infinite; the derivative of x⁰ is none of a power.
+        let none = y.eq(0.0) | (x.eq(0.0) & y.lt(1.0));
+        let rate = R::select(none, 0.0, R::select(none, 1.0, x).powf(y - 1.0) * y);
+        // x^y ln x, and 0 of a number that has no logarithm.
+        let exponent_rate = R::select(x.gt(0.0), x, 1.0).ln() * power;
+        self.chain2(rate, exponent, exponent_rate, power)
     }
 
     #[inline(always)]
@@ -461,6 +510,27 @@ mod tests {
         assert_eq!(slope(|x| x.atan2(0.0), 0.0), 0.0);
         assert_eq!(slope(|x| x.powi(0), 0.0), 0.0);
         assert_eq!(slope(|x| x.rem_euclid(2.0), 4.0), 1.0);
+        for at in [-1.5, -1.0, -0.0, 0.5, 2.0] {
+            assert_eq!(slope(|x| x.ceil() + x.round() + x.trunc(), at), 0.0);
+            assert_eq!(slope(|x| x.fract(), at), 1.0);
+        }
+        assert_eq!(slope(|x| x.cbrt(), 0.0), 0.0);
+        assert_eq!(slope(|x| x.hypot(0.0), 0.0), 0.0);
+        assert_eq!(slope(|x| x.hypot(x), 0.0), 0.0);
+        assert_eq!(slope(|x| x.smoothstep(0.0, 1.0), 0.0), 0.0);
+        assert_eq!(slope(|x| x.smoothstep(0.0, 1.0), 1.0), 0.0);
+        assert_eq!(slope(|x| x.smoothstep(0.0, 1.0), 0.5), 1.5);
+        assert_eq!(slope(|x| x.smoothstep(1.0, 1.0), 1.0), 0.0);
+        assert_eq!(slope(|x| Dual::from(2.0).smoothstep(x, 2.0), 2.0), 0.0);
+        for (exponent, expected) in [(0.0, 0.0), (0.5, 0.0), (1.0, 1.0), (1.5, 0.0), (2.0, 0.0)] {
+            assert_eq!(slope(|x| x.powf(exponent), 0.0), expected, "of x^{exponent} at 0");
+            assert_eq!(slope(|y| Dual::from(0.0).powf(y), exponent), 0.0);
+        }
+        assert_eq!(slope(|x| x.powf(3.0), -2.0), 12.0);
+        assert_eq!(slope(|x| x.powf(3.0), 1e-30), 0.0);
+        assert_eq!(slope(|x| x.sinh(), 0.0), 1.0);
+        assert_eq!(slope(|x| x.cosh(), 0.0), 0.0);
+        assert_eq!(slope(|x| x.atan(), 1e30), 0.0);
         assert_eq!(slope(|x| x.wrap_angle(), 9.0), 1.0);
     }
 
@@ -469,6 +539,14 @@ mod tests {
         for size in [1e-30, 1e30] {
             let by_y = slope(|y| y.atan2(size), 0.0);
             assert!((by_y * size - 1.0).abs() < 1e-6, "{by_y} at {size}");
+        }
+    }
+
+    #[test]
+    fn a_far_and_a_near_distance_has_a_slope() {
+        for size in [1e-37_f32, 1e-20, 1e20, 2e38] {
+            let by_x = slope(|x| x.hypot(size), size);
+            assert!((by_x - std::f32::consts::FRAC_1_SQRT_2).abs() < 1e-6, "{by_x} at {size}");
         }
     }
 

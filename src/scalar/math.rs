@@ -1,8 +1,8 @@
 //! The polynomials that every interpretation of [`Real`] shares. `shaders/math.wgsl` is their twin, function by
 //! function.
 //!
-//! Reductions and coefficients follow S. Moshier's Cephes library (single precision: sinf, expf, logf, atanf), rewritten
-//! without branches; only `tanh` is of this crate. They are written against [`Vector`], which one number and a SIMD register
+//! Reductions and coefficients follow S. Moshier's Cephes library (single precision: sinf, expf, exp2f, logf, log2f, atanf),
+//! rewritten without branches; only `tanh` is of this crate. They are written against [`Vector`], which one number and a SIMD register
 //! both are, so that `f32` and lanes give the same bits wherever the hardware has a fused multiply-add.
 
 use std::f32::consts::{FRAC_2_PI, FRAC_PI_2, FRAC_PI_4, LN_2, LOG2_E, PI};
@@ -201,19 +201,26 @@ pub(crate) fn exp<V: Vector>(x: V) -> V {
     (y + y) * half
 }
 
-/// ln of a positive normal number: its exponent, and a polynomial on the mantissa in [√½, √2).
+/// 2ⁿ·2ʳ, exact where r is 0. A small result is as that of [`exp`]: 0, or not subnormal.
 #[inline(always)]
-pub(crate) fn ln_positive<V: Vector>(x: V) -> V {
-    const SQRT_HALF: u32 = 0x3f35_04f3;
-    const UNIT: f32 = 1.0 / 8_388_608.0;
-    let bits = x.bits();
-    let exponent = V::bits_and(V::bits_sub(bits, V::splat_bits(SQRT_HALF)), V::splat_bits(0xff80_0000));
-    let mantissa = V::from_bits(V::bits_sub(bits, exponent));
-    // 2²³ times the exponent; what it is multiplied with makes up for that, exactly.
-    let e = V::of_integer(exponent);
-    let f = mantissa - 1.0;
-    let z = f * f;
-    let p = horner(
+fn exp2<V: Vector>(x: V) -> V {
+    let x = c::<V>(-126.0).upper(c::<V>(128.0).lower(x));
+    let shifted = x + ROUND;
+    let r = x - (shifted - ROUND);
+    let p = horner(r, [1.535_336_2e-4, 1.339_887_4e-3, 9.618_437e-3, 5.550_332_5e-2, 2.402_264_8e-1, 6.931_472e-1]);
+    let y = p.fused(r, c(1.0));
+    // As in `exp`.
+    let half = V::from_bits(V::bits_add(V::bits_shl(shifted.bits(), 23), V::splat_bits(126 << 23)));
+    (y + y) * half
+}
+
+/// √½, from which on a mantissa is taken as it is; a smaller one is doubled.
+const SQRT_HALF: u32 = 0x3f35_04f3;
+
+/// (ln(1 + f) − f + f²/2)/f³, for 1 + f in [√½, √2).
+#[inline(always)]
+fn ln_tail<V: Vector>(f: V) -> V {
+    horner(
         f,
         [
             7.037_683_6e-2,
@@ -226,16 +233,57 @@ pub(crate) fn ln_positive<V: Vector>(x: V) -> V {
             -2.499_999_4e-1,
             3.333_333_1e-1,
         ],
-    );
-    let tail = (p * f).fused(z, e * (-2.121_944_4e-4 * UNIT));
+    )
+}
+
+/// ln of a positive normal number: its exponent, and a polynomial on the mantissa in [√½, √2).
+#[inline(always)]
+pub(crate) fn ln_positive<V: Vector>(x: V) -> V {
+    const UNIT: f32 = 1.0 / 8_388_608.0;
+    let bits = x.bits();
+    let exponent = V::bits_and(V::bits_sub(bits, V::splat_bits(SQRT_HALF)), V::splat_bits(0xff80_0000));
+    let mantissa = V::from_bits(V::bits_sub(bits, exponent));
+    // 2²³ times the exponent; what it is multiplied with makes up for that, exactly.
+    let e = V::of_integer(exponent);
+    let f = mantissa - 1.0;
+    let z = f * f;
+    let tail = (ln_tail(f) * f).fused(z, e * (-2.121_944_4e-4 * UNIT));
     e.fused(c(0.693_359_4 * UNIT), f + z.fused(c(-0.5), tail))
+}
+
+/// log₂ of a positive normal number, by the same steps as its natural logarithm. The exponent is added last, so that a power of two
+/// has a whole logarithm.
+#[inline(always)]
+fn log2_positive<V: Vector>(x: V) -> V {
+    const UNIT: f32 = 1.0 / 8_388_608.0;
+    /// log₂ e − 1: what is multiplied by 1 needs no rounding.
+    const MORE: f32 = 0.442_695_04;
+    let bits = x.bits();
+    let exponent = V::bits_and(V::bits_sub(bits, V::splat_bits(SQRT_HALF)), V::splat_bits(0xff80_0000));
+    let f = V::from_bits(V::bits_sub(bits, exponent)) - 1.0;
+    let z = f * f;
+    let tail = (ln_tail(f) * f).fused(z, z * -0.5);
+    let mantissa = tail.fused(c(MORE), f * MORE) + tail + f;
+    V::of_integer(exponent).fused(c(UNIT), mantissa)
 }
 
 #[inline(always)]
 fn ln<V: Vector>(x: V) -> V {
     let small = x.is_lt(c(f32::MIN_POSITIVE));
     let scaled = V::choose(small, x * 8_388_608.0, x);
-    let y = ln_positive(scaled) - V::choose(small, c(23.0 * LN_2), c(0.0));
+    logarithm(x, ln_positive(scaled) - V::choose(small, c(23.0 * LN_2), c(0.0)))
+}
+
+#[inline(always)]
+fn log2<V: Vector>(x: V) -> V {
+    let small = x.is_lt(c(f32::MIN_POSITIVE));
+    let scaled = V::choose(small, x * 8_388_608.0, x);
+    logarithm(x, log2_positive(scaled) - V::choose(small, c(23.0), c(0.0)))
+}
+
+/// The logarithm of x in any base above 1: y, where x is an ordinary number.
+#[inline(always)]
+fn logarithm<V: Vector>(x: V, y: V) -> V {
     let y = V::choose(x.is_eq(c(0.0)), c(f32::NEG_INFINITY), y);
     // NaN and +∞ are their own logarithms; below zero there is none.
     let y = V::choose(x.is_le(c(f32::MAX)), y, x);
@@ -314,6 +362,14 @@ impl<V: Register> Real for V {
     #[inline(always)]
     fn ln(self) -> Self {
         ln(self)
+    }
+    #[inline(always)]
+    fn exp2(self) -> Self {
+        exp2(self)
+    }
+    #[inline(always)]
+    fn log2(self) -> Self {
+        log2(self)
     }
     #[inline(always)]
     fn sin_cos(self) -> (Self, Self) {

@@ -16,16 +16,25 @@
 //!
 //! | operation | bound | where |
 //! |---|---|---|
-//! | `+ − ×`, `min`, `max`, `abs`, `floor`, comparisons, `select` | exact or correctly rounded | finite, not subnormal |
+//! | `+ − ×`, `min`, `max`, `abs`, comparisons, `select` | exact or correctly rounded | finite, not subnormal |
+//! | `floor`, `ceil`, `round`, `trunc`, `fract`, `sign`, `copysign` | exact | likewise |
 //! | `mul_add` | correctly rounded where the hardware fuses, else as `×` then `+` | likewise |
-//! | `÷`, `sqrt` | 2.5 ULP (a GPU's; the CPU's are correctly rounded) | likewise |
+//! | `÷`, `recip`, `sqrt` | 2.5 ULP (a GPU's; the CPU's are correctly rounded) | likewise |
 //! | `sin`, `cos` | 2·10⁻⁷ absolute | \|x\| ≤ 10⁴ |
 //! | `tan` | 4·10⁻⁷ relative to 1 + tan² | \|x\| ≤ 10⁴ |
 //! | `exp` | 3·10⁻⁷ relative | result above 2.4·10⁻³⁸, below which it may be 0; overflow gives +∞ on the CPU, at least 10³⁸ on a GPU |
 //! | `ln` | 3·10⁻⁷ relative to max(1, \|ln x\|) | x > 0 and normal |
-//! | `atan2` | 5·10⁻⁷ absolute | \|x\| + \|y\| finite; `atan2(±0, ±0)` = ±0 |
+//! | `exp2` | 2·10⁻⁷ relative; exact for whole x | as `exp` |
+//! | `log2` | 2·10⁻⁷ relative to max(1, \|log₂ x\|); exact for powers of two | x > 0 and normal |
+//! | `powf` | 3·10⁻⁷ · (1 + \|y ln x\|) relative | result between 2.4·10⁻³⁸, below which it may be 0, and 3.3·10³⁸ |
+//! | `atan2`, `atan` | 5·10⁻⁷ absolute | \|x\| + \|y\| finite; `atan2(±0, ±0)` = ±0 |
 //! | `asin`, `acos` | 5·10⁻⁷ absolute | \|x\| ≤ 1; NaN beyond, on the CPU |
 //! | `tanh` | 6·10⁻⁷ relative, and \|tanh\| ≤ 1 | everywhere |
+//! | `sinh`, `cosh` | 5·10⁻⁷ relative | result finite |
+//! | `hypot`, `cbrt` | 5·10⁻⁷ relative | result normal and finite |
+//! | `lerp` | 2⁻²² · (\|a\| + \|b\|) · max(1, \|t\|) absolute | finite |
+//! | `smoothstep` | 10⁻⁶ absolute | differences finite and normal |
+//! | `to_degrees`, `to_radians` | 2⁻²³ relative | finite, not subnormal |
 //! | `powi` | \|n\| · 2⁻²³ relative, and a division's error if n < 0 | xⁿ and x⁻ⁿ normal |
 //! | `rem_euclid`, `wrap_angle` | 3 ULP of the larger argument | \|x / m\| < 2²⁰ |
 //!
@@ -72,7 +81,13 @@ pub(crate) mod sealed {
 
 /// A truth value of a [`Real`]: one `bool`, a lane mask, or a traced comparison.
 ///
-/// There is no way to branch on it, only to [`select`](Real::select): every rollout runs the same instructions.
+/// There is no way to branch on it, only to [`select`](Real::select): every rollout runs the same instructions. Masks combine with
+/// `&`, `|` and `!`; `&&` and `||` would branch, too.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a comparison of two numbers of a model",
+    label = "not a mask",
+    note = "compare with `x.lt(y)`, `x.le(y)`, `x.eq(y)`, `x.gt(y)`, …, and choose with `R::select(mask, yes, no)`"
+)]
 pub trait Mask: Copy + BitAnd<Output = Self> + BitOr<Output = Self> + Not<Output = Self> {
     /// The constant mask.
     fn splat(value: bool) -> Self;
@@ -80,9 +95,28 @@ pub trait Mask: Copy + BitAnd<Output = Self> + BitOr<Output = Self> + Not<Output
 
 /// A number of a model: the operations that mean the same on every backend.
 ///
-/// Arithmetic mixes with `f32` on the right (`x * 2.0`), and every argument marked `impl Into<Self>` takes an `f32` too
-/// (`x.max(0.0)`). Comparisons give a [`Mask`]; there is no `PartialOrd`, so an `if` on data does not compile, as it
-/// should. Loops with constant bounds are fine: they unroll.
+/// **A constant stands on the right**: `x * 2.0`. `2.0 * x` and `1.0 - x` do not compile for a generic `R`, and cannot: `Mul` and
+/// `f32` are both Rust's own, so no other crate may implement one for the other and every `R`. **A choice is a
+/// [`select`](Self::select)**, not an `if`: an `R` may hold sixteen rollouts, of which some choose one branch and some the other.
+///
+/// | instead of | write | the compiler says |
+/// |---|---|---|
+/// | `2.0 * x` | `x * 2.0` | cannot multiply `{float}` by `R` (E0277) |
+/// | `1.0 + x` | `x + 1.0` | cannot add `R` to `{float}` (E0277) |
+/// | `1.0 - x` | `-x + 1.0` or `R::from(1.0) - x` | cannot subtract `R` from `{float}` (E0277) |
+/// | `1.0 / x` | `x.recip()` or `R::from(1.0) / x` | cannot divide `{float}` by `R` (E0277) |
+/// | `x * 2` | `x * 2.0` | cannot multiply `R` by `{integer}` (E0277) |
+/// | `let y: R = 0.0` | `let y = R::from(0.0)` | expected type parameter `R`, found floating-point number (E0308) |
+/// | `if x > 1.0 { a } else { b }` | `R::select(x.gt(1.0), a, b)` | binary operation `>` cannot be applied to type `R` (E0369) |
+/// | `if x.gt(1.0) { a } else { b }` | `R::select(x.gt(1.0), a, b)` | expected `bool`, found associated type (E0308) |
+/// | `x.gt(0.0) && x.lt(1.0)` | `x.gt(0.0) & x.lt(1.0)` | expected `bool`, found associated type (E0308) |
+///
+/// Beside these messages the compiler advises to restrict `R` by `PartialOrd`, or `<R as Real>::Mask` to `bool`, or to add
+/// `where f32: Mul<R>`. That leads nowhere: a function with such a bound cannot be called from a model. (A crate cannot change what
+/// the compiler says about `>`, `if` and `*`, which are the language's.)
+///
+/// Every argument marked `impl Into<Self>` takes an `f32` too (`x.max(0.0)`). Loops with constant bounds are fine: they unroll.
+/// Methods have the names and the meanings of those of `f32`, unless they say otherwise.
 ///
 /// # Example
 ///
@@ -96,6 +130,58 @@ pub trait Mask: Copy + BitAnd<Output = Self> + BitOr<Output = Self> + Not<Output
 /// }
 /// assert_eq!(ramp(0.5_f32), 0.5);
 /// ```
+///
+/// What does not compile:
+///
+/// ```compile_fail,E0277
+/// # use gibbs::Real;
+/// fn twice<R: Real>(x: R) -> R {
+///     2.0 * x
+/// }
+/// ```
+///
+/// ```compile_fail,E0277
+/// # use gibbs::Real;
+/// fn rest<R: Real>(x: R) -> R {
+///     1.0 - x
+/// }
+/// ```
+///
+/// ```compile_fail,E0369
+/// # use gibbs::Real;
+/// fn above_one<R: Real>(x: R) -> R {
+///     if x > 1.0 { x } else { R::from(1.0) }
+/// }
+/// ```
+///
+/// ```compile_fail,E0308
+/// # use gibbs::Real;
+/// fn above_one<R: Real>(x: R) -> R {
+///     if x.gt(1.0) { x } else { R::from(1.0) }
+/// }
+/// ```
+///
+/// and what does:
+///
+/// ```
+/// # use gibbs::Real;
+/// fn twice<R: Real>(x: R) -> R {
+///     x * 2.0
+/// }
+/// fn rest<R: Real>(x: R) -> R {
+///     -x + 1.0
+/// }
+/// fn above_one<R: Real>(x: R) -> R {
+///     R::select(x.gt(1.0), x, 1.0)
+/// }
+/// assert_eq!([twice(0.25_f32), rest(0.25), above_one(0.25)], [0.5, 0.75, 1.0]);
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a number of a model",
+    label = "neither `f32` nor a generic `R: Real`",
+    note = "numbers of models are `f32` or generic: `fn f<R: Real>(x: R) -> R`; `R::from(2.0_f32)` makes one of a constant",
+    note = "comparisons are methods (`x.gt(1.0)`), and `R::select(x.gt(1.0), yes, no)` takes the place of `if`"
+)]
 pub trait Real:
     sealed::Sealed
     + Copy
@@ -133,6 +219,10 @@ pub trait Real:
     fn exp(self) -> Self;
     /// The natural logarithm; self must be positive.
     fn ln(self) -> Self;
+    /// 2^self; exact if self is whole.
+    fn exp2(self) -> Self;
+    /// The logarithm to base 2; self must be positive.
+    fn log2(self) -> Self;
     /// (sin, cos) of an angle (in radians), for little more than the price of one.
     fn sin_cos(self) -> (Self, Self);
     /// The angle (in radians) of the point (x, y) = (`x`, self), in [−π, π].
@@ -145,12 +235,18 @@ pub trait Real:
     fn tanh(self) -> Self;
 
     /// self < other.
+    #[doc(alias = "<")]
+    #[doc(alias = "PartialOrd")]
     fn lt(self, other: impl Into<Self>) -> Self::Mask;
     /// self ≤ other.
+    #[doc(alias = "<=")]
     fn le(self, other: impl Into<Self>) -> Self::Mask;
     /// self = other.
+    #[doc(alias = "==")]
+    #[doc(alias = "PartialEq")]
     fn eq(self, other: impl Into<Self>) -> Self::Mask;
-    /// `yes` where the mask holds, `no` elsewhere. Both are computed.
+    /// `yes` where the mask holds, `no` elsewhere: what takes the place of `if`. Both are computed.
+    #[doc(alias = "if")]
     fn select(mask: Self::Mask, yes: impl Into<Self>, no: impl Into<Self>) -> Self;
 
     /// self limited to [`low`, `high`].
@@ -214,23 +310,166 @@ pub trait Real:
         let rest = Self::select(rest.lt(-PI), rest + TAU, rest);
         Self::select(rest.lt(PI), rest, rest - TAU)
     }
-    /// −1, 0 or 1.
+    /// self^`exponent`.
+    ///
+    /// As that of `f32`: a negative number has whole powers only ((−2)³ = −8), of other exponents the power is NaN on the CPU and
+    /// unspecified on a GPU; x⁰ = 1 for every x, and 0 to a positive power is 0. A power of 0 below 0 is +∞ on the CPU.
+    ///
+    /// A constant exponent costs a logarithm and an exponential; [`powi`](Self::powi) with a small exponent costs less, and
+    /// [`sqrt`](Self::sqrt) and [`cbrt`](Self::cbrt) are cheaper and more accurate than powers of ½ and ⅓.
+    #[inline(always)]
+    fn powf(self, exponent: impl Into<Self>) -> Self {
+        let exponent = exponent.into();
+        let half = exponent * 0.5;
+        let whole = exponent.eq(exponent.floor());
+        let odd = whole & half.ne(half.floor());
+        let zero = self.eq(0.0);
+        // The logarithm of a negative number is NaN, and so is the power, unless the exponent is whole.
+        let base = Self::select(whole, self.abs(), self);
+        let base = Self::select(zero & !exponent.lt(0.0), 1.0, base);
+        let power = (base.log2() * exponent).exp2();
+        let power = Self::select(odd & self.lt(0.0), -power, power);
+        Self::select(zero & exponent.gt(0.0), Self::select(exponent.eq(1.0), self, 0.0), power)
+    }
+    /// The cube root, which a negative number has, too.
+    #[inline(always)]
+    fn cbrt(self) -> Self {
+        let size = self.abs();
+        let zero = size.eq(0.0);
+        let size = Self::select(zero, 1.0, size);
+        let root = (size.log2() * (1.0 / 3.0)).exp2();
+        // One step of Newton's, after which no digit is lost to the logarithm.
+        let root = (root + root + size / (root * root)) * (1.0 / 3.0);
+        let root = Self::select(self.lt(0.0), -root, root);
+        Self::select(zero, self, root)
+    }
+    /// √(self² + other²), without the squares of large or small numbers, which a number could not hold.
+    #[inline(always)]
+    fn hypot(self, other: impl Into<Self>) -> Self {
+        /// 2⁸⁰, and what it multiplies to a size whose square can be held.
+        const SCALE: f32 = (1_u128 << 80) as f32;
+        const LARGE: f32 = (1_u64 << 63) as f32;
+        let other = other.into();
+        let size = self.abs().max(other.abs());
+        let (small, large) = (size.lt(1.0 / LARGE), size.gt(LARGE));
+        let scale = Self::select(large, 1.0 / SCALE, Self::select(small, SCALE, 1.0));
+        let back = Self::select(large, SCALE, Self::select(small, 1.0 / SCALE, 1.0));
+        let (a, b) = (self * scale, other * scale);
+        a.mul_add(a, b * b).sqrt() * back
+    }
+    /// 1 ÷ self.
+    #[inline(always)]
+    fn recip(self) -> Self {
+        Self::from(1.0) / self
+    }
+    /// The arc tangent (in radians), in [−π/2, π/2]. That of a quotient is better asked of [`atan2`](Self::atan2).
+    #[inline(always)]
+    fn atan(self) -> Self {
+        self.atan2(1.0)
+    }
+    /// The hyperbolic sine; infinite on the CPU, and at least 10³⁸ on a GPU, where it is too large to be held (from 89.4 on).
+    #[inline(always)]
+    fn sinh(self) -> Self {
+        // Near 0 the exponentials would cancel. The polynomial is that of Cephes (sinhf).
+        let z = self * self;
+        let p = z.mul_add(2.037_219_1e-4, 8.330_284e-3).mul_add(z, 1.666_671_6e-1);
+        let near = (p * z).mul_add(self, self);
+        let half = half_exp(self.abs());
+        let far = half - Self::from(0.25) / half;
+        let far = Self::select(self.lt(0.0), -far, far);
+        Self::select(self.abs().lt(1.0), near, far)
+    }
+    /// The hyperbolic cosine; infinite on the CPU, and at least 10³⁸ on a GPU, where it is too large to be held (from 89.4 on).
+    #[inline(always)]
+    fn cosh(self) -> Self {
+        let half = half_exp(self.abs());
+        half + Self::from(0.25) / half
+    }
+    /// The smallest whole number that is not below self. (That of −0.5 is −0.)
+    #[inline(always)]
+    fn ceil(self) -> Self {
+        -(-self).floor()
+    }
+    /// The whole part: the nearest whole number on the side of 0.
+    #[inline(always)]
+    fn trunc(self) -> Self {
+        Self::select(self.lt(0.0), self.ceil(), self.floor())
+    }
+    /// The nearest whole number; of two that are equally near, the one farther from 0, as of `f32` (and not the even one, as in
+    /// WGSL).
+    #[inline(always)]
+    fn round(self) -> Self {
+        let whole = self.trunc();
+        // The rest is exact; self + ½ would not be.
+        let away = (self - whole).abs().ge(0.5);
+        Self::select(away, whole + Self::select(self.lt(0.0), -1.0, 1.0), whole)
+    }
+    /// The part behind the point, self − [`trunc`](Self::trunc): negative where self is, as of `f32` (and not as in WGSL, where it
+    /// is self − [`floor`](Self::floor)).
+    #[inline(always)]
+    fn fract(self) -> Self {
+        self - self.trunc()
+    }
+    /// self at `t` = 0, `other` at `t` = 1, and on the straight line through both elsewhere: self + (other − self) · t.
+    ///
+    /// At 0 it is exactly self; at 1 it may miss `other` by a rounding.
+    #[inline(always)]
+    fn lerp(self, other: impl Into<Self>, t: impl Into<Self>) -> Self {
+        (other.into() - self).mul_add(t, self)
+    }
+    /// 0 up to `edge0`, 1 from `edge1` on, and in between the cubic t² (3 − 2t) that is flat at both ends.
+    ///
+    /// As in WGSL, with self in the place of its last argument. With `edge0` above `edge1` it falls from 1 to 0; with both equal it is
+    /// a jump there, to 1.
+    #[inline(always)]
+    fn smoothstep(self, edge0: impl Into<Self>, edge1: impl Into<Self>) -> Self {
+        let (edge0, edge1) = (edge0.into(), edge1.into());
+        let width = edge1 - edge0;
+        let jump = width.eq(0.0);
+        let t = (self - edge0) / Self::select(jump, 1.0, width);
+        let t = Self::select(jump, Self::select(self.lt(edge0), 0.0, 1.0), t);
+        // Not `clamp`, through which a NaN need not come.
+        let t = Self::select(t.lt(0.0), 0.0, t);
+        let t = Self::select(t.gt(1.0), 1.0, t);
+        t * t * (t * -2.0 + 3.0)
+    }
+    /// An angle in degrees, of one in radians.
+    #[inline(always)]
+    fn to_degrees(self) -> Self {
+        self * (180.0 / std::f64::consts::PI) as f32
+    }
+    /// An angle in radians, of one in degrees.
+    #[inline(always)]
+    fn to_radians(self) -> Self {
+        self * (std::f64::consts::PI / 180.0) as f32
+    }
+    /// |self| with the sign of `sign`, where a zero counts as positive, whatever its sign is.
+    #[inline(always)]
+    fn copysign(self, sign: impl Into<Self>) -> Self {
+        let size = self.abs();
+        Self::select(sign.into().lt(0.0), -size, size)
+    }
+    /// −1, 0 or 1. (The `signum` of an `f32` is 1 at 0.)
+    #[doc(alias = "signum")]
     #[inline(always)]
     fn sign(self) -> Self {
         let negative = Self::select(self.lt(0.0), -1.0, 0.0);
         Self::select(self.gt(0.0), 1.0, negative)
     }
     /// self > other.
+    #[doc(alias = ">")]
     #[inline(always)]
     fn gt(self, other: impl Into<Self>) -> Self::Mask {
         other.into().lt(self)
     }
     /// self ≥ other.
+    #[doc(alias = ">=")]
     #[inline(always)]
     fn ge(self, other: impl Into<Self>) -> Self::Mask {
         other.into().le(self)
     }
     /// self ≠ other.
+    #[doc(alias = "!=")]
     #[inline(always)]
     fn ne(self, other: impl Into<Self>) -> Self::Mask {
         !self.eq(other)
@@ -320,4 +559,10 @@ pub trait Real:
         x: [Self; I],
         v: [Self; O],
     ) -> [Self; O];
+}
+
+/// ½ e^x of a number that is not negative. It is finite wherever the hyperbolic functions are, which e^x is not.
+#[inline(always)]
+fn half_exp<R: Real>(x: R) -> R {
+    (x - 2.0).exp() * 3.694_528 // ½ e²
 }

@@ -71,6 +71,8 @@ enum Unary {
     Floor,
     Exp,
     Ln,
+    Exp2,
+    Log2,
     SinCos,
     Asin,
     Acos,
@@ -359,6 +361,8 @@ fn unary(kind: Unary, a: Expr) -> Expr {
             (Unary::Floor, Some(v)) => tape.number(v.floor()),
             (Unary::Exp, Some(v)) => tape.number(Real::exp(v)),
             (Unary::Ln, Some(v)) => tape.number(Real::ln(v)),
+            (Unary::Exp2, Some(v)) => tape.number(Real::exp2(v)),
+            (Unary::Log2, Some(v)) => tape.number(Real::log2(v)),
             (Unary::Tanh, Some(v)) => tape.number(Real::tanh(v)),
             (Unary::Asin, Some(v)) => tape.number(Real::asin(v)),
             (Unary::Acos, Some(v)) => tape.number(Real::acos(v)),
@@ -527,6 +531,12 @@ impl Real for Expr {
     }
     fn ln(self) -> Self {
         unary(Unary::Ln, self)
+    }
+    fn exp2(self) -> Self {
+        unary(Unary::Exp2, self)
+    }
+    fn log2(self) -> Self {
+        unary(Unary::Log2, self)
     }
     fn sin_cos(self) -> (Self, Self) {
         let pair = unary(Unary::SinCos, self);
@@ -905,10 +915,12 @@ impl Printer<'_> {
                     Unary::Floor => format!("floor({a})"),
                     Unary::SinCos if !shared => format!("Two(sin({a}), cos({a}))"),
                     Unary::SinCos => format!("gibbs_sin_cos({a})"),
-                    Unary::Exp | Unary::Ln | Unary::Asin | Unary::Acos | Unary::Tanh => {
+                    Unary::Exp | Unary::Ln | Unary::Exp2 | Unary::Log2 | Unary::Asin | Unary::Acos | Unary::Tanh => {
                         let (ours, theirs) = match kind {
                             Unary::Exp => ("gibbs_exp", "exp"),
                             Unary::Ln => ("gibbs_ln", "log"),
+                            Unary::Exp2 => ("gibbs_exp2", "exp2"),
+                            Unary::Log2 => ("gibbs_log2", "log2"),
                             Unary::Asin => ("gibbs_asin", "asin"),
                             Unary::Acos => ("gibbs_acos", "acos"),
                             _ => ("gibbs_tanh", "tanh"),
