@@ -1,8 +1,10 @@
-// The rows of the last update of the first problem, written down for a caller who wants to see them: drawn again around the
-// nominal of before the step, or, if they were given, as the limits left them.
+// The rows of the last update of one problem, written down for a caller who wants to see them: drawn again around the nominal of
+// before the step, or, if they were given, as the limits left them.
 
 @compute @workgroup_size(64)
 fn draw(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
+    // One problem only, so that its number is not the dispatch's to give.
+    problem = update.begin;
     let k = id.y * workgroups.x * 64u + id.x;
     if k < update.rows {
         let p = proposal();

@@ -347,6 +347,12 @@ impl FieldSet {
         self.headers.len()
     }
 
+    /// How many of the packed numbers look-ups can get at: those up to the end of the last field.
+    pub(crate) fn reach(&self) -> usize {
+        let end = |header: &Header| header.offset + 2 * (header.size[0] + 1) * header.size[1];
+        self.headers.iter().map(end).max().unwrap_or(0)
+    }
+
     /// These as look-ups see them.
     #[inline(always)]
     pub(crate) fn look_ups(&self) -> LookUps<'_> {

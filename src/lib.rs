@@ -192,6 +192,7 @@ mod engine;
 mod error;
 mod field;
 mod float_env;
+mod inputs;
 mod line;
 mod model;
 pub mod models;

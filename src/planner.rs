@@ -17,9 +17,11 @@ use crate::engine::{Engine, Workspace};
 use crate::error::{BuildError, InvalidValue, PlanError, at_least, columns_read_by, finite};
 use crate::field::{FieldSet, Grid};
 use crate::float_env;
+use crate::inputs::{Packed, Sections, Square};
 use crate::model::Model;
 use crate::noise::{Shape, normal, philox};
-use crate::update::{CLAMPED, GIVEN, LIMITED, Layout, Problem, SPREAD, Sums, TILE, Update, round_up};
+use crate::scalar::trace::Usage;
+use crate::update::{CLAMPED, GIVEN, LIMITED, Problem, SPREAD, Sums, TILE, Update, round_up};
 use plan::{Context, rollout};
 
 /// The bits of the counter's last word that keep the scattering of chains apart from all other noise.
@@ -51,8 +53,7 @@ pub struct Planner<const N: usize, const M: usize, D, A> {
     workspace: Workspace,
     options: A,
     shape: Shape,
-    layout: Layout,
-    inputs: Vec<f32>,
+    inputs: Packed,
     /// The control sequences of all chains, B × T × M.
     nominal: Vec<f32>,
     /// The factors on their noise, if they have any.
@@ -65,8 +66,10 @@ pub struct Planner<const N: usize, const M: usize, D, A> {
     /// Updates carried out so far: the next one's number in the noise.
     number: u32,
     plan: Plan<N, M>,
-    /// The state that the samples on the device start from.
-    sampled: Option<[f32; N]>,
+    /// Where the next plan is put together, before it takes the place of this one.
+    next: Plan<N, M>,
+    /// The state that the samples on the device start from, and the chain that became the plan.
+    sampled: Option<([f32; N], usize)>,
     /// Whether [`plan_rows`](Self::plan_rows) is prepared for, too.
     takes_rows: bool,
 }
@@ -96,18 +99,17 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             best: 0,
             fields: FieldSet::new(setting.fields),
             fields_version: 0,
-            layout: Layout { states: N, controls: M, params: 0, reference_rows: 0, reference_columns: 0 },
-            inputs: Vec::new(),
+            inputs: Packed::new(N, &sections(&setting, &setting.limits.unwrap_or(Limits::NONE), &shape)),
             updates: Vec::new(),
             number: 0,
             plan: Plan::empty(engine.backend()),
+            next: Plan::empty(engine.backend()),
             sampled: None,
             takes_rows: false,
             shape,
             options,
         };
-        planner.check_usage(&planner.options)?;
-        planner.pack([0.0; N]);
+        check_usage(planner.program.usage, &planner.options.setting())?;
         planner.prepare()?;
         Ok(planner)
     }
@@ -175,7 +177,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     fn improve(&mut self, x: &[f32; N], rows: Option<&[f32]>, most: usize) -> Result<&Plan<N, M>, PlanError> {
         finite("state", x)?;
         let started = std::time::Instant::now();
-        self.inputs[..N].copy_from_slice(x);
+        self.inputs.set_state(x);
         self.fill_updates(rows.is_some());
         if most < self.updates.len() {
             self.updates.truncate(most);
@@ -187,16 +189,11 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         let setting = self.options.setting();
         let (samples, width) = (setting.samples, setting.horizon * M);
         let scattered = scattered(&self.options, &self.shape, &self.nominal, self.number);
-        let problem = Problem {
-            layout: self.layout,
-            inputs: &self.inputs,
-            nominal: scattered.as_deref().unwrap_or(&self.nominal),
-            spread: &self.spread,
-            fields: &self.fields,
-            fields_version: self.fields_version,
-            rows,
-        };
+        let nominal = scattered.as_deref().unwrap_or(&self.nominal);
+        let (spread, fields_version) = (&self.spread[..], self.fields_version);
+        let problem = Problem { spread, fields_version, rows, ..self.inputs.problem(nominal, &self.fields) };
         self.sampled = None;
+        // A call that fails has used its noise up: the next one draws other rows.
         self.number = self.number.wrapping_add(self.updates.len() as u32);
         let done = self.workspace.run(&self.program, &self.updates, &problem)?;
 
@@ -206,31 +203,34 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             return Err(PlanError::NoFiniteRow { rows: samples });
         }
         let usable = |(sums, nominal): (&Sums, &[f32])| worked(sums) && nominal.iter().all(|u| u.is_finite());
-        let results = || done.sums.iter().zip(done.nominal.chunks_exact(width));
-        if !results().any(usable) {
-            return Err(PlanError::NonFiniteMean);
-        }
-        let at = Context { layout: self.layout, inputs: &self.inputs, fields: self.fields.look_ups(), dt: setting.dt };
+        let chains = || done.sums.iter().zip(done.nominal.chunks_exact(width)).enumerate();
+        let results = || chains().filter(|(_, result)| usable(*result));
+        // The model runs on the host now, and may panic. So all of it comes before anything is replaced, and the old plan stands
+        // until then.
+        let at = Context::new(&self.inputs, self.fields.look_ups(), setting.dt);
         let last = &self.updates[self.updates.len() - 1];
-        let mut best = None;
-        for (chain, (sums, nominal)) in results().enumerate() {
-            if !usable((sums, nominal)) {
-                continue;
-            }
-            self.nominal[chain * width..][..width].copy_from_slice(nominal);
-            self.plan.roll_out(self.engine.isa(), &*self.model, &at, last.cost_scale, nominal);
-            let cost = if self.plan.cost().is_finite() { self.plan.cost() } else { f32::MAX };
-            if best.is_none_or(|(least, _)| cost < least) {
-                best = Some((cost, chain));
+        let isa = self.engine.isa();
+        let mut best: Option<(f32, usize, &[f32])> = None;
+        for (chain, (_, nominal)) in results() {
+            self.next.roll_out(isa, &*self.model, &at, last.cost_scale, nominal);
+            let cost = if self.next.cost().is_finite() { self.next.cost() } else { f32::MAX };
+            if best.is_none_or(|(least, ..)| cost < least) {
+                best = Some((cost, chain, nominal));
             }
         }
-        self.best = best.map_or(0, |(_, chain)| chain);
+        let Some((_, chain, nominal)) = best else { return Err(PlanError::NonFiniteMean) };
         if done.sums.len() > 1 {
-            let nominal = &self.nominal[self.best * width..][..width];
-            self.plan.roll_out(self.engine.isa(), &*self.model, &at, last.cost_scale, nominal);
+            self.next.roll_out(isa, &*self.model, &at, last.cost_scale, nominal);
         }
-        self.sampled = Some(*x);
-        self.plan.record(last, &done.sums[self.best], done.timing);
+        self.next.record(last, &done.sums[chain], done.timing);
+        self.next.backend = self.engine.backend();
+
+        for (chain, (_, nominal)) in results() {
+            self.nominal[chain * width..][..width].copy_from_slice(nominal);
+        }
+        self.best = chain;
+        self.sampled = Some((*x, chain));
+        std::mem::swap(&mut self.plan, &mut self.next);
         self.plan.timing.total = started.elapsed();
         Ok(&self.plan)
     }
@@ -302,7 +302,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         let own = self.options.parts().params;
         own.clear();
         own.extend_from_slice(params);
-        self.pack([0.0; N]);
+        self.pack();
         Ok(())
     }
 
@@ -319,7 +319,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         references.values.clear();
         references.values.extend_from_slice(values);
         references.columns = columns;
-        self.pack([0.0; N]);
+        self.pack();
         Ok(())
     }
 
@@ -355,7 +355,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         let (horizon, samples) = (setting.horizon, setting.samples);
         let parts = options.parts();
         (*parts.horizon, *parts.samples) = (horizon, samples);
-        self.check_usage(&options)?;
+        check_usage(self.program.usage, &options.setting())?;
         let nominal = match options.setting().chains {
             chains if chains == setting.chains => self.nominal.clone(),
             chains => self.controls().as_flattened().repeat(chains),
@@ -378,7 +378,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     fn take_options(&mut self) {
         self.fields = FieldSet::new(self.options.setting().fields);
         self.fields_version += 1;
-        self.pack([0.0; N]);
+        self.pack();
     }
 
     /// Changes the horizon and the number of samples. The plan is kept as far as it goes, and continued as [`Tail`] says. A GPU
@@ -410,41 +410,31 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// As [`new`](Self::new). Then nothing is changed.
     pub fn rebuild(&mut self, engine: &Engine) -> Result<(), BuildError> {
         let program = Program::new::<N, M, D>(&self.model, engine.options().math)?;
+        check_usage(program.usage, &self.options.setting())?;
         let previous = (
             std::mem::replace(&mut self.engine, engine.clone()),
             std::mem::replace(&mut self.program, program),
             std::mem::replace(&mut self.workspace, engine.workspace()),
         );
         self.sampled = None;
-        self.plan.backend = engine.backend();
-        self.prepare().inspect_err(|_| {
-            (self.engine, self.program, self.workspace) = previous;
-            self.plan.backend = self.engine.backend();
-        })
+        self.prepare().inspect_err(|_| (self.engine, self.program, self.workspace) = previous)
     }
 
     /// The rows of the last update with their costs and weights, fetched from the device: for drawing and for study. Of
-    /// several chains, those of the first.
+    /// several chains, the rows of the one that became the plan.
     ///
     /// # Errors
     ///
     /// If there has been no call since anything about the controller was changed, or the device fails.
     pub fn samples(&mut self) -> Result<Samples<'_, N, M, D>, PlanError> {
-        let Some(state) = self.sampled else {
+        let Some((state, chain)) = self.sampled else {
             return Err(InvalidValue::new("samples", "not there", "preceded by a call of plan that succeeded").into());
         };
-        let problem = Problem {
-            layout: self.layout,
-            inputs: &self.inputs,
-            nominal: &self.nominal,
-            spread: &self.spread,
-            fields: &self.fields,
-            fields_version: self.fields_version,
-            rows: None,
-        };
-        let fetched = self.workspace.fetch(&self.program, &problem)?;
+        let (spread, fields_version) = (&self.spread[..], self.fields_version);
+        let problem = Problem { spread, fields_version, ..self.inputs.problem(&self.nominal, &self.fields) };
+        let fetched = self.workspace.fetch(&self.program, &problem, chain)?;
         let setting = self.options.setting();
-        let at = Context { layout: self.layout, inputs: &self.inputs, fields: self.fields.look_ups(), dt: setting.dt };
+        let at = Context::new(&self.inputs, self.fields.look_ups(), setting.dt);
         let (samples, horizon) = (setting.samples, setting.horizon);
         Ok(Samples { model: &*self.model, at, state, samples, horizon, fetched })
     }
@@ -469,31 +459,11 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         (&self.program.source, self.program.operations)
     }
 
-    /// Whether the options give the model everything it looks at.
-    fn check_usage(&self, options: &A) -> Result<(), InvalidValue> {
-        let (usage, setting) = (self.program.usage, options.setting());
-        at_least("params", setting.params.len(), usage.params)?;
-        columns_read_by("the model", setting.references.map_or(0, |r| r.columns), usage.columns)?;
-        at_least("fields", setting.fields.len(), usage.fields)
-    }
-
     /// Writes everything but the plan into the inputs of the kernels.
-    fn pack(&mut self, x: [f32; N]) {
+    fn pack(&mut self) {
         self.sampled = None;
         let setting = self.options.setting();
-        let (rows, columns) = setting.references.map_or((0, 0), |r| (r.rows(), r.columns));
-        let params = setting.params.len();
-        self.layout = Layout { states: N, controls: M, params, reference_rows: rows, reference_columns: columns };
-        let limits = setting.limits.unwrap_or(Limits { low: [f32::MIN; M], high: [f32::MAX; M] });
-        self.inputs.clear();
-        self.inputs.extend(x);
-        // WGSL knows no infinities.
-        self.inputs.extend(limits.low.map(|v| v.max(f32::MIN)));
-        self.inputs.extend(limits.high.map(|v| v.min(f32::MAX)));
-        self.inputs.extend(&self.shape.factor);
-        self.inputs.extend(&self.shape.precision);
-        self.inputs.extend(setting.params);
-        self.inputs.extend(setting.references.iter().flat_map(|r| &r.values));
+        self.inputs.write(&sections(&setting, &setting.limits.unwrap_or(Limits::NONE), &self.shape));
     }
 
     /// Everything that one call is to do.
@@ -508,15 +478,13 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             dt: setting.dt,
             coordinate_stride: TILE as u32,
             row_stride: 1,
-            references: self.layout.references() as u32,
-            reference_rows: self.layout.reference_rows as u32,
-            reference_columns: self.layout.reference_columns as u32,
             cost_scale: if self.options.averages() { 1.0 / setting.horizon as f32 } else { 1.0 },
             a: 1.0,
             scale: 1.0,
             problems: setting.chains as u32,
             ..bytemuck::Zeroable::zeroed()
         };
+        first = self.inputs.place(first);
         first.set(GIVEN, given);
         first.set(LIMITED | CLAMPED, setting.limits.is_some());
         self.spread.clear();
@@ -533,6 +501,15 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         }
     }
 
+    /// What the next call would carry out, and on what.
+    #[cfg(test)]
+    pub(crate) fn work(&mut self, given: bool, see: impl FnOnce(&Program, &[Update], &Problem<'_>)) {
+        self.fill_updates(given);
+        let (spread, fields_version) = (&self.spread[..], self.fields_version);
+        let problem = Problem { spread, fields_version, ..self.inputs.problem(&self.nominal, &self.fields) };
+        see(&self.program, &self.updates, &problem);
+    }
+
     /// Compiles and allocates what the next call will need, whichever it is.
     fn prepare(&mut self) -> Result<(), BuildError> {
         let setting = self.options.setting();
@@ -544,6 +521,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             return Err(InvalidValue::new("samples", value, expected).into());
         }
         self.plan.reserve(setting.horizon);
+        self.next.reserve(setting.horizon);
         if self.takes_rows {
             self.prepare_for(true)?;
         }
@@ -553,15 +531,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// Prepares for a call with given rows, or for one without.
     fn prepare_for(&mut self, given: bool) -> Result<(), BuildError> {
         float_env::standard(|| self.fill_updates(given));
-        let problem = Problem {
-            layout: self.layout,
-            inputs: &self.inputs,
-            nominal: &self.nominal,
-            spread: &self.spread,
-            fields: &self.fields,
-            fields_version: self.fields_version,
-            rows: None,
-        };
+        let (spread, fields_version) = (&self.spread[..], self.fields_version);
+        let problem = Problem { spread, fields_version, ..self.inputs.problem(&self.nominal, &self.fields) };
         self.workspace.prepare(&self.program, &self.updates, &problem)?;
         self.workspace.prepare_fetch()
     }
@@ -576,18 +547,32 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         finite("state", x)?;
         finite("controls", controls.as_flattened())?;
         let mut states = Vec::with_capacity(controls.len() + 1);
-        let at = Context {
-            layout: self.layout,
-            inputs: &self.inputs,
-            fields: self.fields.look_ups(),
-            dt: self.options.setting().dt,
-        };
+        let at = Context::new(&self.inputs, self.fields.look_ups(), self.options.setting().dt);
         let average = self.options.averages() && !controls.is_empty();
         let cost = float_env::standard(|| {
             let cost = rollout(&*self.model, &at, *x, controls, &mut states);
             if average { cost / controls.len() as f32 } else { cost }
         });
         Ok((states, cost))
+    }
+}
+
+/// Whether the options give the model everything it looks at.
+fn check_usage<const M: usize>(usage: Usage, setting: &Setting<'_, M>) -> Result<(), InvalidValue> {
+    at_least("params", setting.params.len(), usage.params)?;
+    columns_read_by("the model", setting.references.map_or(0, |r| r.columns), usage.columns)?;
+    at_least("fields", setting.fields.len(), usage.fields)
+}
+
+/// What is packed for the kernels, besides the state.
+fn sections<'a, const M: usize>(setting: &Setting<'a, M>, limits: &'a Limits<M>, shape: &'a Shape) -> Sections<'a> {
+    Sections {
+        low: &limits.low,
+        high: &limits.high,
+        factor: Square::Of(&shape.factor),
+        precision: Square::Of(&shape.precision),
+        params: setting.params,
+        references: setting.references,
     }
 }
 

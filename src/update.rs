@@ -117,11 +117,13 @@ pub struct Update {
     pub(crate) zero: u32,
     /// How far apart the rows of two problems are in memory: 0 if they share them.
     pub(crate) rows_stride: u32,
-    /// Where the table of episodes starts in the inputs: for each its initial state, then its parameters.
+    /// Where the driver's own table starts in the inputs: for each episode its initial state, then its parameters; or the negative
+    /// rewards of the rows of a data set.
     pub(crate) starts: u32,
     /// The least that an adapted spread may become.
     pub(crate) floor: f32,
-    /// The time steps of an episode that a dispatch takes, where a device does not do all of them in one.
+    /// The time steps of an episode that a dispatch takes, where a device does not do all of them in one. (For the kernel that
+    /// writes rows down, `begin` is the problem that they belong to.)
     pub(crate) begin: u32,
     pub(crate) end: u32,
 }
@@ -158,7 +160,8 @@ impl Update {
     }
 }
 
-/// Where things stand in the packed inputs of a problem: x₀, limits, noise shape, parameters, reference table.
+/// Where things stand in the packed inputs of a problem: x₀, limits, noise shape, parameters, reference table, and behind that a
+/// table of the driver's own. Drivers get it from [`Packed`](crate::inputs::Packed), together with the inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Layout {
     pub(crate) states: usize,
@@ -186,6 +189,10 @@ impl Layout {
     }
     pub(crate) fn references(&self) -> usize {
         self.params_at() + self.params
+    }
+    /// Where a table of the driver's own starts, behind all else: see [`Update::starts`].
+    pub(crate) fn table(&self) -> usize {
+        self.references() + self.reference_rows * self.reference_columns
     }
 }
 

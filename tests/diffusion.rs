@@ -508,6 +508,15 @@ fn what_makes_no_sense_is_refused() {
     assert!(diffusion.sample_from(&[0.0]).expect_err("one is missing").to_string().contains("start"));
     assert!(diffusion.sample().is_ok(), "nothing is lost");
 
+    // Parameters would once move the rewards that stand behind them.
+    diffusion.guide(&[0.0, 50.0]).expect("good rewards");
+    for params in [&[][..], &[0.5], &[0.5; 9]] {
+        let error = diffusion.set_params(params).expect_err("a data set has none");
+        assert_eq!(error.field, "params", "{error}");
+    }
+    let chains = diffusion.sample().expect("nothing is lost");
+    assert!(chains.values().iter().all(|x| (x + 1.0).abs() < 0.2), "{:?}", chains.values());
+
     let (model, options) = reach();
     for (options, hint) in [
         (DiffusionOptions { chains: 0, ..options.clone() }, "chains"),

@@ -9,13 +9,12 @@ use crate::engine::{Engine, Timing, Workspace};
 use crate::error::{BuildError, InvalidValue, PlanError, finite, read_by};
 use crate::field::{FieldSet, Grid};
 use crate::float_env;
+use crate::inputs::{Packed, Sections, Square};
 use crate::model::Model;
 use crate::noise::{normal, philox};
 use crate::scalar::{Real, Stage};
 use crate::temperature::Temperature;
-use crate::update::{
-    CLAMPED, GIVEN, LIMITED, Layout, MOST_NUMBERS, MOST_PROBLEMS, Problem, Sums, TILE, Update, round_up,
-};
+use crate::update::{CLAMPED, GIVEN, LIMITED, MOST_NUMBERS, MOST_PROBLEMS, Problem, Sums, TILE, Update, round_up};
 
 /// The bits of the counter's last word that keep the noise that chains start from apart from all other noise.
 const STREAM: u32 = 3 << 24;
@@ -137,8 +136,7 @@ pub struct Diffusion {
     target: Target,
     width: usize,
     options: SamplingOptions,
-    layout: Layout,
-    inputs: Vec<f32>,
+    inputs: Packed,
     fields: FieldSet,
     updates: Vec<Update>,
     /// Updates carried out so far.
@@ -237,7 +235,7 @@ impl Diffusion {
         }
         finite("rewards", rewards)?;
         own.copy_from_slice(rewards);
-        self.pack();
+        self.inputs = packed(&self.target, self.width, &self.options);
         Ok(())
     }
 
@@ -249,18 +247,13 @@ impl Diffusion {
         options: SamplingOptions,
     ) -> Result<Self, BuildError> {
         float_env::standard(|| options.check(width))?;
-        let (controls, params) = match target {
-            Target::Energy => (width, options.params.len()),
-            Target::Data { .. } => (1, 0),
-        };
         let mut diffusion = Self {
             engine: engine.clone(),
             program,
             workspace: engine.workspace(),
+            inputs: packed(&target, width, &options),
             target,
             width,
-            layout: Layout { states: 1, controls, params, reference_rows: 0, reference_columns: 0 },
-            inputs: Vec::new(),
             fields: FieldSet::new(&options.fields),
             options,
             updates: Vec::new(),
@@ -268,11 +261,10 @@ impl Diffusion {
             values: Vec::new(),
             sums: Vec::new(),
         };
-        diffusion.pack();
         float_env::standard(|| diffusion.fill_updates());
         let start = diffusion.start();
-        let Self { program, workspace, target, layout, inputs, fields, updates, .. } = &mut diffusion;
-        workspace.prepare(program, updates, &problem(target, *layout, inputs, fields, &start))?;
+        let Self { program, workspace, target, inputs, fields, updates, .. } = &mut diffusion;
+        workspace.prepare(program, updates, &problem(target, inputs, fields, &start))?;
         Ok(diffusion)
     }
 
@@ -304,8 +296,8 @@ impl Diffusion {
 
     fn run(&mut self, start: &[f32]) -> Result<Chains<'_>, PlanError> {
         float_env::standard(|| self.fill_updates());
-        let Self { program, workspace, target, layout, inputs, fields, updates, values, sums, .. } = self;
-        let done = workspace.run(program, updates, &problem(target, *layout, inputs, fields, start))?;
+        let Self { program, workspace, target, inputs, fields, updates, values, sums, .. } = self;
+        let done = workspace.run(program, updates, &problem(target, inputs, fields, start))?;
         self.number = self.number.wrapping_add(updates.len() as u32);
         values.clear();
         values.extend_from_slice(done.nominal);
@@ -327,13 +319,17 @@ impl Diffusion {
     ///
     /// # Errors
     ///
-    /// If they are fewer than the energy uses, or not finite.
+    /// If the chains are those of a data set, which has none, or they are fewer than the energy uses, or not finite. Then nothing
+    /// is changed.
     pub fn set_params(&mut self, params: &[f32]) -> Result<(), InvalidValue> {
+        if matches!(self.target, Target::Data { .. }) {
+            let expected = "left alone: only an energy has parameters";
+            return Err(InvalidValue::new("params", "given for a data set", expected));
+        }
         finite("params", params)?;
         read_by("the energy", "params", params.len(), self.program.usage.params)?;
         self.options.params = params.to_vec();
-        self.layout.params = params.len();
-        self.pack();
+        self.inputs = packed(&self.target, self.width, &self.options);
         Ok(())
     }
 
@@ -354,17 +350,16 @@ impl Diffusion {
         let mut first = Update {
             seed: philox::key(options.seed),
             rows: options.samples as u32,
-            horizon: (self.width / self.layout.controls) as u32,
+            horizon: (self.width / self.inputs.layout().controls) as u32,
             width: self.width as u32,
             dt: 1.0,
             coordinate_stride: TILE as u32,
             row_stride: 1,
-            references: self.layout.references() as u32,
-            starts: self.layout.references() as u32,
             cost_scale: 1.0,
             problems: options.chains as u32,
             ..bytemuck::Zeroable::zeroed()
         };
+        first = self.inputs.place(first);
         first.set(GIVEN, data);
         first.set(LIMITED | CLAMPED, options.limits.is_some());
         options.temperature.set(&mut first);
@@ -398,34 +393,31 @@ impl Diffusion {
         values
     }
 
-    /// Writes everything but the chains into the inputs of the kernels.
-    fn pack(&mut self) {
-        let controls = self.layout.controls;
-        let [low, high] = self.options.limits.unwrap_or([f32::MIN, f32::MAX]);
-        self.inputs.clear();
-        self.inputs.push(0.0);
-        self.inputs.extend(std::iter::repeat_n(low, controls));
-        self.inputs.extend(std::iter::repeat_n(high, controls));
-        for _ in ["Σ = L Lᵀ", "Σ⁻¹"] {
-            let identity = (0..controls * controls).map(|at| if at / controls == at % controls { 1.0 } else { 0.0 });
-            self.inputs.extend(identity);
-        }
-        match &self.target {
-            Target::Energy => self.inputs.extend_from_slice(&self.options.params),
-            Target::Data { rewards, .. } => self.inputs.extend(rewards.iter().map(|reward| -reward)),
-        }
+    /// What the next call would carry out, and on what.
+    #[cfg(test)]
+    pub(crate) fn work(&mut self, see: impl FnOnce(&Program, &[Update], &Problem<'_>)) {
+        self.fill_updates();
+        see(&self.program, &self.updates, &problem(&self.target, &self.inputs, &self.fields, &self.start()));
     }
 }
 
+/// Everything but the chains, as the kernels read it. The rows of a data set are not controls: each coordinate steps by itself.
+fn packed(target: &Target, width: usize, options: &SamplingOptions) -> Packed {
+    let controls = if matches!(target, Target::Data { .. }) { 1 } else { width };
+    let [low, high] = options.limits.unwrap_or([f32::MIN, f32::MAX]).map(|limit| vec![limit; controls]);
+    let params = if matches!(target, Target::Data { .. }) { &[][..] } else { &options.params };
+    let (low, high) = (&low[..], &high[..]);
+    let sections = Sections { low, high, factor: Square::Unit, precision: Square::Unit, params, references: None };
+    let mut packed = Packed::new(1, &sections);
+    if let Target::Data { rewards, .. } = target {
+        packed.set_table(|push| rewards.iter().for_each(|reward| push(&[-reward])));
+    }
+    packed
+}
+
 /// What the chains are carried out on.
-fn problem<'a>(
-    target: &'a Target,
-    layout: Layout,
-    inputs: &'a [f32],
-    fields: &'a FieldSet,
-    start: &'a [f32],
-) -> Problem<'a> {
-    Problem { layout, inputs, nominal: start, spread: &[], fields, fields_version: 0, rows: target.rows() }
+fn problem<'a>(target: &'a Target, inputs: &'a Packed, fields: &'a FieldSet, start: &'a [f32]) -> Problem<'a> {
+    Problem { rows: target.rows(), ..inputs.problem(start, fields) }
 }
 
 impl Target {

@@ -15,7 +15,7 @@ use crate::scalar::{Real, Stage, Weights};
 use crate::update::*;
 
 /// A mass on a spring. Parameters of an episode: damping and stiffness. It ends 2 from the middle.
-struct Mass;
+pub(super) struct Mass;
 
 impl Model<2, 1> for Mass {
     #[inline(always)]
@@ -465,7 +465,7 @@ mod parity {
             let program = program.expect("it traces");
             let done = workspace.run(&program, &updates, problem).expect("it runs");
             let (nominal, second, sums) = (done.nominal.to_vec(), done.second.to_vec(), done.sums.to_vec());
-            Outcome { nominal, second, sums, fetched: workspace.fetch(&program, problem).expect("there are rows") }
+            Outcome { nominal, second, sums, fetched: workspace.fetch(&program, problem, 0).expect("there are rows") }
         })
     }
 

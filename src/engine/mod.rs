@@ -1,5 +1,6 @@
 //! Choosing a backend and running updates on it.
 
+pub(crate) mod bounds;
 mod choose;
 pub(crate) mod cpu;
 #[cfg(test)]

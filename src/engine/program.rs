@@ -34,9 +34,7 @@ pub(crate) enum Scoring {
 
 /// A model made ready to be rolled out, or whatever else scores rows.
 pub(crate) struct Program {
-    #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only the GPU backend reads it"))]
     pub(crate) scoring: Scoring,
-    #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only the GPU backend reads it"))]
     pub(crate) states: usize,
     /// What the model needs from outside.
     pub(crate) usage: Usage,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 #[cfg(feature = "gpu")]
 use super::gpu;
-use super::{RowMemory, cpu, optimisation, program::Program};
+use super::{RowMemory, bounds, cpu, optimisation, program::Program};
 use crate::error::{BuildError, EngineError, PlanError};
 use crate::float_env;
 use crate::update::{Problem, Sums, Update};
@@ -42,7 +42,7 @@ pub(crate) struct Done<'a> {
     pub(crate) timing: Timing,
 }
 
-/// The rows of the last update of the first problem, fetched.
+/// The rows of the last update of one problem, fetched.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Fetched {
     /// In tiles; see [`Update::address`].
@@ -66,9 +66,9 @@ impl Workspace {
         updates: &[Update],
         problem: &Problem<'_>,
     ) -> Result<(), BuildError> {
+        bounds::places(program, updates, problem)?;
         float_env::standard(|| match self {
             Self::Cpu(_, rows, workspace) => {
-                let _ = problem;
                 if program.unoptimised {
                     optimisation::warn_that_it_is_missing();
                 }
@@ -95,6 +95,7 @@ impl Workspace {
         updates: &[Update],
         problem: &Problem<'_>,
     ) -> Result<Done<'_>, PlanError> {
+        bounds::places(program, updates, problem)?;
         float_env::standard(move || match self {
             Self::Cpu(isa, rows, workspace) => workspace.run(*isa, &*program.rollout, *rows, updates, problem),
             #[cfg(feature = "gpu")]
@@ -102,13 +103,18 @@ impl Workspace {
         })
     }
 
-    /// The rows of the last update with their scores and log-weights. What was not kept is worked out again from `problem`,
-    /// whose inputs must still be those of that update.
-    pub(crate) fn fetch(&mut self, program: &Program, problem: &Problem<'_>) -> Result<Fetched, EngineError> {
+    /// The rows of the last update of problem `number` with their scores and log-weights. What was not kept is worked out again from
+    /// `problem`, whose inputs must still be those of that update.
+    pub(crate) fn fetch(
+        &mut self,
+        program: &Program,
+        problem: &Problem<'_>,
+        number: usize,
+    ) -> Result<Fetched, EngineError> {
         float_env::standard(|| match self {
-            Self::Cpu(isa, _, workspace) => Ok(workspace.fetch(*isa, &*program.rollout, problem)),
+            Self::Cpu(isa, rows, workspace) => workspace.fetch(*isa, &*program.rollout, *rows, problem, number),
             #[cfg(feature = "gpu")]
-            Self::Gpu(workspace) => workspace.fetch(),
+            Self::Gpu(workspace) => workspace.fetch(number as u32),
         })
     }
 }

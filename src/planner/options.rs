@@ -48,6 +48,9 @@ pub struct Limits<const M: usize> {
 }
 
 impl<const M: usize> Limits<M> {
+    /// The box that limits nothing.
+    pub(crate) const NONE: Self = Self { low: [f32::NEG_INFINITY; M], high: [f32::INFINITY; M] };
+
     pub(crate) fn check(&self) -> Result<(), InvalidValue> {
         for m in 0..M {
             let (low, high) = (self.low[m], self.high[m]);

@@ -8,6 +8,7 @@ use crate::engine::cpu::Isa;
 use crate::engine::{Backend, Fetched, Timing};
 use crate::field::LookUps;
 use crate::float_env;
+use crate::inputs::Packed;
 use crate::model::Model;
 use crate::scalar::{ByHand, Inputs, Stage};
 use crate::update::{ELITE, INVALID, Layout, MASKED, Sums, TILE, Update};
@@ -15,13 +16,17 @@ use crate::update::{ELITE, INVALID, Layout, MASKED, Sums, TILE, Update};
 /// What a rollout on the host sees besides state and controls.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Context<'a> {
-    pub(super) layout: Layout,
-    pub(super) inputs: &'a [f32],
-    pub(super) fields: LookUps<'a>,
-    pub(super) dt: f32,
+    layout: Layout,
+    inputs: &'a [f32],
+    fields: LookUps<'a>,
+    dt: f32,
 }
 
 impl<'a> Context<'a> {
+    pub(super) fn new(inputs: &'a Packed, fields: LookUps<'a>, dt: f32) -> Self {
+        Self { layout: inputs.layout(), inputs: inputs.values(), fields, dt }
+    }
+
     #[inline(always)]
     fn stage(&self, t: usize) -> Stage<'a, f32> {
         let (layout, inputs) = (self.layout, self.inputs);

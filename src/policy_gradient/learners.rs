@@ -15,12 +15,15 @@ use crate::engine::{Done, Engine, Timing, Workspace, cpu};
 use crate::error::{BuildError, InvalidValue, PlanError, columns_read_by, finite, read_by};
 use crate::field::FieldSet;
 use crate::float_env;
+use crate::inputs::{Packed, Sections, Square};
 use crate::model::Model;
 use crate::noise::{Random, philox};
 use crate::planner::Limits;
 use crate::policy::Policy;
 use crate::scalar::trace::Usage;
-use crate::update::{LIMITED, Layout, MOST_NUMBERS, Problem, TILE, Update, round_up};
+#[cfg(test)]
+use crate::update::Problem;
+use crate::update::{LIMITED, MOST_NUMBERS, TILE, Update, round_up};
 
 /// The stream of [`Random`] that initial parameters are drawn from, and that of evaluations; learner b's episodes have
 /// stream b.
@@ -65,8 +68,7 @@ pub struct PolicyGradient<const N: usize, const M: usize, D, P> {
     /// What the policy reads when it acts.
     reads: Usage,
     workspace: Workspace,
-    layout: Layout,
-    inputs: Vec<f32>,
+    inputs: Packed,
     fields: FieldSet,
     /// [θ, logarithms of standard deviations] of every learner (the latter with score rows only), B × W.
     values: Vec<f32>,
@@ -190,16 +192,13 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
             values.extend(initial);
             values.extend(&tail);
         }
-        let (rows, columns) = options.references.as_ref().map_or((0, 0), |r| (r.rows(), r.columns));
-        let params = options.params.len();
         let mut training = Self {
             engine: engine.clone(),
             starts: Box::new(starts),
             program,
             reads,
             workspace: engine.workspace(),
-            layout: Layout { states: N, controls: M, params, reference_rows: rows, reference_columns: columns },
-            inputs: Vec::new(),
+            inputs: packed::<N, M>(&options),
             fields: FieldSet::new(&options.fields),
             values,
             optimisers: vec![Optimiser::new(width); learners],
@@ -210,12 +209,11 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
             policy,
             options,
         };
-        training.pack();
-        training.anneal();
+        training.information = annealed::<N, M, P>(&training.policy, &training.options, 0, &mut training.values);
         training.draw_starts();
         let update = training.options.update(training.blank());
-        let Self { program, workspace, layout, inputs, values, fields, .. } = &mut training;
-        workspace.prepare(program, &[update], &problem(*layout, inputs, values, fields))?;
+        let Self { program, workspace, inputs, values, fields, .. } = &mut training;
+        workspace.prepare(program, &[update], &inputs.problem(values, fields))?;
         Ok(training)
     }
 
@@ -244,9 +242,9 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         update: &Update,
         mut step: impl FnMut(&mut Learner<'_, M>, &Done<'_>, usize) -> Progress,
     ) -> Result<&[Progress], PlanError> {
-        let Self { program, workspace, layout, inputs, values, fields, options, optimisers, information, .. } = self;
-        let done = workspace.run(program, &[*update], &problem(*layout, inputs, values, fields))?;
-        let (width, starts) = (update.width as usize, &inputs[update.starts as usize..]);
+        let Self { program, workspace, inputs, values: before, fields, options, optimisers: remembered, .. } = self;
+        let done = workspace.run(program, &[*update], &inputs.problem(before, fields))?;
+        let (width, starts) = (update.width as usize, &inputs.values()[update.starts as usize..]);
         let weighed = |b: usize| done.sums[b].valid > 0 && done.sums[b].sum > 0.0;
         let worked = |b: usize| weighed(b) && done.nominal[b * width..][..width].iter().all(|m| m.is_finite());
         if !(0..options.learners).any(worked) {
@@ -259,30 +257,36 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
                 PlanError::NoFiniteRow { rows: options.samples }
             });
         }
-        for (b, (values, optimiser)) in values.chunks_exact_mut(width).zip(optimisers).enumerate() {
+        // The policy is asked for its information on the way, and may panic. So all of it comes before anything is replaced, and
+        // the learners stand as they were until then.
+        let (mut values, mut optimisers) = (before.clone(), remembered.clone());
+        let mut progress = Vec::with_capacity(options.learners);
+        for (b, (values, optimiser)) in values.chunks_exact_mut(width).zip(&mut optimisers).enumerate() {
             if !worked(b) {
-                self.progress[b] = Progress {
+                progress.push(Progress {
                     iteration: update.number as usize + 1,
                     mean_return: f32::NEG_INFINITY,
                     best_return: f32::NEG_INFINITY,
                     invalid_rows: options.samples - done.sums[b].valid as usize,
                     timing: done.timing,
                     ..Default::default()
-                };
+                });
                 continue;
             }
-            let before = (values.to_vec(), optimiser.clone());
-            let mut learner = Learner { options, values, optimiser, information: information.as_deref() };
-            self.progress[b] = step(&mut learner, &done, b);
+            let information = self.information.as_deref();
+            let mut found = step(&mut Learner { options, values, optimiser, information }, &done, b);
             // A step so long that it ends nowhere is not made, nor one that would be remembered as infinite.
             if !values.iter().all(|value| value.is_finite()) || !optimiser.is_finite() {
-                values.copy_from_slice(&before.0);
-                *optimiser = before.1;
-                self.progress[b].step = 0.0;
+                values.copy_from_slice(&before[b * width..][..width]);
+                optimiser.clone_from(&remembered[b]);
+                found.step = 0.0;
             }
+            progress.push(found);
         }
-        self.iteration = self.iteration.wrapping_add(1);
-        self.anneal();
+        let iteration = self.iteration.wrapping_add(1);
+        let information = annealed::<N, M, P>(&self.policy, options, iteration, &mut values);
+        (self.values, self.optimisers, self.progress) = (values, optimisers, progress);
+        (self.iteration, self.information) = (iteration, information);
         Ok(&self.progress)
     }
 
@@ -299,10 +303,6 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
             coordinate_stride: TILE as u32,
             row_stride: 1,
             rows_stride: (round_up(options.samples, TILE) * width) as u32,
-            references: self.layout.references() as u32,
-            reference_rows: self.layout.reference_rows as u32,
-            reference_columns: self.layout.reference_columns as u32,
-            starts: self.starts_at() as u32,
             cost_scale: 1.0,
             a: 1.0,
             scale: 1.0,
@@ -311,7 +311,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
             ..bytemuck::Zeroable::zeroed()
         };
         update.set(LIMITED, options.limits.is_some());
-        update
+        self.inputs.place(update)
     }
 
     /// W, the numbers of a learner.
@@ -319,76 +319,34 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         self.values.len() / self.options.learners
     }
 
-    /// Where the table of starts stands in the inputs.
-    fn starts_at(&self) -> usize {
-        self.layout.references() + self.layout.reference_rows * self.layout.reference_columns
-    }
-
-    /// Writes everything but the table of starts into the inputs of the kernels.
-    fn pack(&mut self) {
-        let options = &self.options;
-        let limits = options.limits.unwrap_or(Limits { low: [f32::MIN; M], high: [f32::MAX; M] });
-        self.inputs.clear();
-        self.inputs.resize(N, 0.0);
-        // WGSL knows no infinities.
-        self.inputs.extend(limits.low.map(|v| v.max(f32::MIN)));
-        self.inputs.extend(limits.high.map(|v| v.min(f32::MAX)));
-        self.inputs.extend((0..M * M).map(|at| if at / M == at % M { 1.0 } else { 0.0 }));
-        self.inputs.resize(self.layout.params_at(), 0.0);
-        self.inputs.extend(&options.params);
-        self.inputs.extend(options.references.iter().flat_map(|r| &r.values));
-    }
-
     /// Draws where the episodes of this iteration start. It depends on seed, learner and iteration, and on nothing before.
     pub(super) fn draw_starts(&mut self) {
-        let (options, iteration) = (&self.options, u64::from(self.iteration));
+        let (options, draws, iteration) = (&self.options, &self.starts, u64::from(self.iteration));
         let pairs = matches!(options.rows, Rows::Scored { antithetic: true, .. });
-        self.inputs.truncate(self.layout.references() + self.layout.reference_rows * self.layout.reference_columns);
         let mut params = options.params.clone();
         let mut state = [0.0; N];
-        for learner in 0..options.learners {
-            let mut random = Random::stream(options.seed, learner as u32);
-            random.seek(iteration << 32);
-            for k in 0..options.starts() {
-                if !(pairs && k % 2 == 1) {
-                    params.copy_from_slice(&options.params);
-                    state = self.starts.draw(&mut random, &mut params);
+        self.inputs.set_table(|push| {
+            for learner in 0..options.learners {
+                let mut random = Random::stream(options.seed, learner as u32);
+                random.seek(iteration << 32);
+                for k in 0..options.starts() {
+                    if !(pairs && k % 2 == 1) {
+                        params.copy_from_slice(&options.params);
+                        state = draws.draw(&mut random, &mut params);
+                    }
+                    push(&state);
+                    push(&params);
                 }
-                self.inputs.extend(state);
-                self.inputs.extend(&params);
             }
-        }
+        });
     }
 
-    /// Sets the standard deviations of the actions as the options say, and what is known of the Fisher information with them.
-    fn anneal(&mut self) {
-        let Rows::Scored { std, exploration, .. } = self.options.rows else { return };
-        let width = self.width();
-        for values in self.values.chunks_exact_mut(width) {
-            let tail = &mut values[width - M..];
-            match exploration {
-                Exploration::Fixed => {}
-                Exploration::Learned { least } => {
-                    tail.iter_mut().for_each(|log_std| *log_std = log_std.clamp(least.ln(), 1e12_f32.ln()));
-                }
-                Exploration::Annealed(factor) => {
-                    let factor = factor.at(self.iteration as usize);
-                    tail.copy_from_slice(&std.map(|std| (factor * std).ln()));
-                }
-            }
-        }
-        // With several learners, or where standard deviations are learned, it is not one for all of them.
-        let log_std = &self.values[width - M..width];
-        let mut precision = [0.0; M];
-        for m in 0..M {
-            precision[m] = (-2.0 * log_std[m]).exp();
-        }
-        let horizon = self.options.horizon;
-        let known = information::<N, M, P>(&self.policy, horizon, exploration, precision);
-        self.information = known.map(|mut known| {
-            known.extend([2.0 * horizon as f32; M]);
-            known
-        });
+    /// What the next iteration would carry out, and on what.
+    #[cfg(test)]
+    pub(crate) fn work(&mut self, see: impl FnOnce(&Program, &[Update], &Problem<'_>)) {
+        self.draw_starts();
+        let update = self.options.update(self.blank());
+        see(&self.program, &[update], &self.inputs.problem(&self.values, &self.fields));
     }
 
     /// Runs fresh episodes under the policy of a learner, without noise: they start where the distribution says, from another
@@ -548,10 +506,13 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     pub fn resume(&mut self, from: impl Read) -> Result<(), CheckpointError> {
         let checkpoint = Checkpoint::read(from, self.sizes())?;
         checkpoint.check(self.policy.parameters())?;
+        let (iteration, mut values) = (checkpoint.iteration, checkpoint.values);
+        // The policy may panic here, before anything is replaced.
+        let information =
+            float_env::standard(|| annealed::<N, M, P>(&self.policy, &self.options, iteration, &mut values));
         self.options.seed = checkpoint.seed;
-        (self.iteration, self.values, self.optimisers) =
-            (checkpoint.iteration, checkpoint.values, checkpoint.optimisers);
-        float_env::standard(|| self.anneal());
+        (self.iteration, self.values, self.optimisers) = (iteration, values, checkpoint.optimisers);
+        self.information = information;
         Ok(())
     }
 
@@ -587,6 +548,42 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     pub fn model(&self) -> &D {
         &self.model
     }
+}
+
+/// Sets the standard deviations of the actions as the options say for an iteration, and finds what is known of the Fisher
+/// information with them.
+fn annealed<const N: usize, const M: usize, P: Policy<N, M>>(
+    policy: &P,
+    options: &TrainingOptions<M>,
+    iteration: u32,
+    values: &mut [f32],
+) -> Option<Vec<f32>> {
+    let Rows::Scored { std, exploration, .. } = options.rows else { return None };
+    let width = values.len() / options.learners;
+    for values in values.chunks_exact_mut(width) {
+        let tail = &mut values[width - M..];
+        match exploration {
+            Exploration::Fixed => {}
+            Exploration::Learned { least } => {
+                tail.iter_mut().for_each(|log_std| *log_std = log_std.clamp(least.ln(), 1e12_f32.ln()));
+            }
+            Exploration::Annealed(factor) => {
+                let factor = factor.at(iteration as usize);
+                tail.copy_from_slice(&std.map(|std| (factor * std).ln()));
+            }
+        }
+    }
+    // With several learners, or where standard deviations are learned, it is not one for all of them.
+    let log_std = &values[width - M..width];
+    let mut precision = [0.0; M];
+    for m in 0..M {
+        precision[m] = (-2.0 * log_std[m]).exp();
+    }
+    let known = information::<N, M, P>(policy, options.horizon, exploration, precision);
+    known.map(|mut known| {
+        known.extend([2.0 * options.horizon as f32; M]);
+        known
+    })
 }
 
 /// What is known of the Fisher information about θ. Standard deviations that are learned differ from learner to learner, and
@@ -637,9 +634,21 @@ fn check_starts<const N: usize>(
     Ok(())
 }
 
-/// What an iteration is carried out on.
-fn problem<'a>(layout: Layout, inputs: &'a [f32], values: &'a [f32], fields: &'a FieldSet) -> Problem<'a> {
-    Problem { layout, inputs, nominal: values, spread: &[], fields, fields_version: 0, rows: None }
+/// Everything but the table of starts, as the kernels read it. Noise is drawn for parameters and actions, not for controls, so that
+/// its covariance says nothing.
+fn packed<const N: usize, const M: usize>(options: &TrainingOptions<M>) -> Packed {
+    let Limits { low, high } = options.limits.unwrap_or(Limits::NONE);
+    Packed::new(
+        N,
+        &Sections {
+            low: &low,
+            high: &high,
+            factor: Square::Unit,
+            precision: Square::Zero,
+            params: &options.params,
+            references: options.references.as_ref(),
+        },
+    )
 }
 
 impl<const N: usize, const M: usize, D, P> std::fmt::Debug for PolicyGradient<N, M, D, P> {

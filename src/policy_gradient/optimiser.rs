@@ -27,6 +27,7 @@ impl Optimiser {
     /// Moves `values` along `direction`, uphill: a gradient, or for [`Step::Natural`] one that Fisher's information has
     /// already been divided out of.
     pub(super) fn step(&mut self, step: &Step, rate: f32, direction: &[f32], values: &mut [f32]) {
+        // A file may say that there were as many as can be counted.
         self.count = self.count.saturating_add(1);
         let parts = values.iter_mut().zip(direction).zip(self.first.iter_mut().zip(&mut self.second));
         match step {

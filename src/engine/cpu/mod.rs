@@ -40,6 +40,9 @@ pub(crate) struct Workspace {
     /// Nothing if no second moment is wanted.
     second: Vec<f32>,
     sums: Vec<Sums>,
+    /// What the last update of each problem started from, nominal and spread, so that the rows of any of them can be fetched; nothing
+    /// if there is one problem only, whose bench has it.
+    before: [Vec<f32>; 2],
 }
 
 /// What the updates of one problem write to besides its result.
@@ -63,6 +66,8 @@ struct Bench {
 /// What rows that were not kept can be drawn again from.
 #[derive(Default)]
 struct Last {
+    /// Which problem it was; none while its updates are under way, or if they never ended.
+    number: Option<u32>,
     update: Option<(Update, Plan)>,
     found: Option<weigh::Found>,
     nominal: Vec<f32>,
@@ -103,6 +108,8 @@ struct Outcome<'a> {
     spread: &'a mut [f32],
     second: &'a mut [f32],
     sums: &'a mut Sums,
+    /// See [`Workspace::before`].
+    before: [&'a mut [f32]; 2],
 }
 
 impl Workspace {
@@ -146,22 +153,28 @@ impl Workspace {
         let width = updates.first().map_or(1, |update| update.width as usize);
         let wanted = updates.last().is_some_and(|update| update.has(SECOND_MOMENT));
         resize(&mut self.second, if wanted { self.nominal.len() } else { 0 }, 0.0, "second moments")?;
+        for (before, now) in self.before.iter_mut().zip([&self.nominal, &self.spread]) {
+            resize(before, if self.sums.len() > 1 { now.len() } else { 0 }, 0.0, "the nominal of before the step")?;
+        }
         if let ([bench], [sums]) = (&mut self.benches[..], &mut self.sums[..]) {
             let (nominal, spread) = (&mut self.nominal[..], &mut self.spread[..]);
-            let outcome = Outcome { number: 0, nominal, spread, second: &mut self.second, sums };
+            let before = [&mut [][..], &mut []];
+            let outcome = Outcome { number: 0, nominal, spread, second: &mut self.second, sums, before };
             timing = bench.run(&worker, updates, outcome)?;
         } else {
             // Each thread takes some problems and carries all updates of one out before the next, so that a problem's rows
             // stay in its caches.
             let each = self.sums.len().div_ceil(self.benches.len());
             let mut shares = Vec::with_capacity(self.benches.len());
-            let outcomes = outcomes(width, &mut self.nominal, &mut self.spread, &mut self.second, &mut self.sums);
+            let [before, spread_before] = &mut self.before;
+            let parts = [&mut self.spread, &mut self.second, before, spread_before].map(|all| &mut all[..]);
+            let outcomes = outcomes(width, &mut self.nominal, parts, &mut self.sums);
             let mut outcomes = outcomes.into_iter();
             for bench in &mut self.benches {
                 shares.push((bench, outcomes.by_ref().take(each).collect::<Vec<_>>(), Ok(())));
             }
             Team::All.share_long(shares.iter_mut(), |(bench, outcomes, result)| {
-                // The first problem comes last, so that its rows are there to be fetched.
+                // The first problem comes last, and its rows are there to be fetched.
                 let mut outcomes = outcomes.drain(..).rev();
                 *result = outcomes.try_for_each(|outcome| bench.run(&worker, updates, outcome).map(|_| ()));
             });
@@ -171,9 +184,31 @@ impl Workspace {
         Ok(Done { nominal: &self.nominal, second: &self.second, sums: &self.sums, timing })
     }
 
-    /// The rows of the last update of the first problem.
-    pub(crate) fn fetch(&self, isa: Isa, rollout: &dyn Rollout, problem: &Problem<'_>) -> Fetched {
-        self.benches.first().map_or_else(Fetched::default, |bench| bench.fetch(isa, rollout, problem))
+    /// The rows of the last update of problem `number`. Where the bench has come to hold another problem's, that update is carried out
+    /// again from what it started from.
+    pub(crate) fn fetch(
+        &mut self,
+        isa: Isa,
+        rollout: &dyn Rollout,
+        rows: RowMemory,
+        problem: &Problem<'_>,
+        number: usize,
+    ) -> Result<Fetched, EngineError> {
+        let team = self.team();
+        let Some(bench) = self.benches.first_mut() else { return Ok(Fetched::default()) };
+        if let (Some((update, _)), true) = (bench.last.update, bench.last.number != Some(number as u32)) {
+            let width = update.width as usize;
+            let [mut nominal, mut spread] = [0, 1].map(|i| {
+                // Without a spread there is none to copy.
+                let all = &self.before[i];
+                all.get(number * width..).map_or_else(Vec::new, |rest| rest[..width.min(rest.len())].to_vec())
+            });
+            let (second, before) = (&mut [][..], [&mut [][..], &mut []]);
+            let (nominal, spread, sums) = (&mut nominal[..], &mut spread[..], &mut Sums::NONE.clone());
+            let outcome = Outcome { number: number as u32, nominal, spread, second, sums, before };
+            bench.run(&Worker { team, isa, rollout, rows, problem }, &[update], outcome)?;
+        }
+        Ok(bench.fetch(isa, rollout, problem, number as u32))
     }
 }
 
@@ -190,8 +225,7 @@ struct Worker<'a> {
 fn outcomes<'a>(
     width: usize,
     nominal: &'a mut [f32],
-    mut spread: &'a mut [f32],
-    mut second: &'a mut [f32],
+    mut parts: [&'a mut [f32]; 4],
     sums: &'a mut [Sums],
 ) -> Vec<Outcome<'a>> {
     /// Takes the first problem's part, if there are parts at all.
@@ -203,8 +237,9 @@ fn outcomes<'a>(
     }
     let mut outcomes = Vec::with_capacity(sums.len());
     for (number, (nominal, sums)) in nominal.chunks_mut(width).zip(sums).enumerate() {
-        let (spread, second) = (part(&mut spread, width), part(&mut second, width));
-        outcomes.push(Outcome { number: number as u32, nominal, spread, second, sums });
+        let [spread, second, nominal_before, spread_before] = parts.each_mut().map(|all| part(all, width));
+        let before = [nominal_before, spread_before];
+        outcomes.push(Outcome { number: number as u32, nominal, spread, second, sums, before });
     }
     outcomes
 }
@@ -243,6 +278,7 @@ impl Bench {
     /// All updates of one problem.
     fn run(&mut self, worker: &Worker<'_>, updates: &[Update], out: Outcome<'_>) -> Result<Timing, EngineError> {
         let mut timing = Timing::default();
+        self.last.number = None;
         for update in updates {
             let plan = Plan::of(update, worker.rollout, worker.rows);
             self.fit(update, plan, worker.team, worker.rollout.spare(update))?;
@@ -264,6 +300,12 @@ impl Bench {
             }
             timing.step = Some(clock.elapsed());
         }
+        for (before, last) in out.before.into_iter().zip([&self.last.nominal, &self.last.spread]) {
+            if !before.is_empty() {
+                before.copy_from_slice(last);
+            }
+        }
+        self.last.number = Some(out.number);
         Ok(timing)
     }
 
@@ -343,7 +385,7 @@ impl Bench {
     }
 
     /// The rows of the last update with their scores and log-weights; what was not kept is worked out again.
-    fn fetch(&self, isa: Isa, rollout: &dyn Rollout, problem: &Problem<'_>) -> Fetched {
+    fn fetch(&self, isa: Isa, rollout: &dyn Rollout, problem: &Problem<'_>, number: u32) -> Fetched {
         let (Some((update, plan)), Some(found)) = (&self.last.update, self.last.found) else {
             return Fetched::default();
         };
@@ -359,7 +401,7 @@ impl Bench {
                 let tile = Tile {
                     update,
                     problem: &problem,
-                    number: 0,
+                    number,
                     first: i * TILE,
                     rows,
                     scores: &mut scores,

@@ -147,7 +147,8 @@ impl Device {
             };
             let module = match trust {
                 Trust::Checked => self.device.create_shader_module(descriptor),
-                // SAFETY: the crate's own kernels index within the sizes that their buffers were made for, and all their
+                // SAFETY: the crate's own kernels index within the sizes that their buffers were made for, which
+                // `bounds::within` makes sure of before every call, and all their
                 // loops end: see the addresses in shaders/*.wgsl, and `choose` there for the list of rows, which has no more
                 // entries than a group has rows. A traced model or policy indexes nothing by data but
                 // fields, whose look-up clamps its indices, and has no loops but those over the layers of a network, within

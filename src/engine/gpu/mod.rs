@@ -10,4 +10,7 @@ mod workspace;
 
 pub(crate) use averager::Averager;
 pub(crate) use device::{Device, adapters};
+pub(crate) use source::{kept, specialised};
+#[cfg(test)]
+pub(crate) use workspace::Sizes;
 pub(crate) use workspace::Workspace;

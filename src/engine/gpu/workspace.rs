@@ -10,6 +10,7 @@ use wgpu::BufferUsages as Usage;
 use super::device::Device;
 use super::kernels::{BINDINGS, Kernel, MOST_TURNS, Score, UPDATE_SIZE, searches};
 use super::source::{self, Shape};
+use crate::engine::bounds::{self, Room};
 use crate::engine::program::Program;
 use crate::engine::{AdapterKind, Done, Fetched, Timing};
 use crate::error::{BuildError, EngineError, PlanError};
@@ -40,9 +41,9 @@ pub(crate) fn spread(workgroups: u32) -> (u32, u32) {
     if workgroups <= MOST { (workgroups, 1) } else { (MOST, workgroups.div_ceil(MOST)) }
 }
 
-/// Sizes that the buffers were made for.
+/// Sizes that the buffers were made for (in bytes).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Sizes {
+pub(crate) struct Sizes {
     updates: u64,
     inputs: u64,
     fields: u64,
@@ -97,7 +98,8 @@ pub(crate) struct Workspace {
 }
 
 impl Sizes {
-    fn of(device: &Device, updates: &[Update], problem: &Problem<'_>) -> Self {
+    /// `stride`: bytes from one update to the next.
+    pub(crate) fn of(stride: u64, updates: &[Update], problem: &Problem<'_>) -> Self {
         let padded = |update: &Update| round_up(update.rows as usize, TILE) as u64;
         let most = |f: &dyn Fn(&Update) -> u64| updates.iter().map(f).max().unwrap_or(0);
         let problems = most(&|u| u64::from(u.problems));
@@ -113,7 +115,7 @@ impl Sizes {
         let each = |u: &Update| 2 + if u.end < u.horizon { kept } else { 0 };
         let scores = |u: &Update| (if of_policy(u) { 3 + each(u) * u64::from(u.episodes) } else { 3 }) * padded(u);
         Self {
-            updates: aligned(updates.len() as u64 * stride(device)),
+            updates: aligned(updates.len() as u64 * stride),
             inputs: bytes(problem.inputs.len() as u64),
             fields: bytes(problem.fields.packed.len() as u64),
             rows: bytes(most(&rows)),
@@ -128,6 +130,26 @@ impl Sizes {
 }
 
 impl Sizes {
+    /// These, but with the room of those that there are for what may shrink and grow again from call to call: given rows, inputs,
+    /// fields.
+    pub(crate) fn keeping(self, made: &Self) -> Self {
+        Self {
+            rows: self.rows.max(made.rows),
+            inputs: self.inputs.max(made.inputs),
+            fields: self.fields.max(made.fields),
+            ..self
+        }
+    }
+
+    /// As many numbers as each buffer holds.
+    pub(crate) fn room(&self) -> Room {
+        let Self { inputs, fields, rows, scores, log_weights, partials, nominal, summaries, .. } = *self;
+        let [inputs, fields, rows, scores] = [inputs, fields, rows, scores].map(|bytes| bytes / 4);
+        let [log_weights, partials] = [log_weights, partials].map(|bytes| bytes / 4);
+        let (nominal, summaries) = (BLOCKS * nominal / 4, summaries / SUMMARY);
+        Room { inputs, fields, rows, scores, log_weights, partials, nominal, summaries }
+    }
+
     /// What a call sends.
     fn upload(&self) -> u64 {
         self.updates + self.inputs + self.summaries + BLOCKS * self.nominal
@@ -323,13 +345,10 @@ impl Workspace {
             self.pace = None;
             self.kernel = Some((shape, kind, self.device.kernel(program, shape, kind)?));
         }
-        let mut sizes = Sizes::of(&self.device, &self.pieces, problem);
-        if let Some(Buffers { sizes: made, .. }) = &self.buffers {
-            // Room is kept for what may shrink and grow again from call to call: given rows, references, fields.
-            sizes.rows = sizes.rows.max(made.rows);
-            sizes.inputs = sizes.inputs.max(made.inputs);
-            sizes.fields = sizes.fields.max(made.fields);
-        }
+        let sizes = Sizes::of(stride(&self.device), &self.pieces, problem);
+        let sizes = self.buffers.as_ref().map_or(sizes, |buffers| sizes.keeping(&buffers.sizes));
+        // The kernels are compiled without checks of their own.
+        bounds::within(program, &self.pieces, problem, &sizes.room())?;
         if self.buffers.as_ref().is_none_or(|buffers| buffers.sizes != sizes) {
             // The old ones go first, so that both need not fit.
             self.finish()?;
@@ -469,14 +488,15 @@ impl Workspace {
         Ok(Done { nominal: &self.nominal, second: &self.second, sums: &self.sums, timing })
     }
 
-    pub(crate) fn fetch(&mut self) -> Result<Fetched, EngineError> {
+    /// The rows of the last update of problem `number`.
+    pub(crate) fn fetch(&mut self, number: u32) -> Result<Fetched, EngineError> {
         self.device.check()?;
         self.finish()?;
         let Some(buffers) = &self.buffers else { return Ok(Fetched::default()) };
-        let read = |buffer: &wgpu::Buffer, size: u64| -> Result<Vec<f32>, EngineError> {
+        let read = |buffer: &wgpu::Buffer, from: u64, size: u64| -> Result<Vec<f32>, EngineError> {
             let back = self.device.buffer("the read-back", size, Usage::MAP_READ | Usage::COPY_DST)?;
             let mut encoder = self.device.device.create_command_encoder(&Default::default());
-            encoder.copy_buffer_to_buffer(buffer, 0, &back, 0, size);
+            encoder.copy_buffer_to_buffer(buffer, from, &back, 0, size);
             encoder.map_buffer_on_submit(&back, wgpu::MapMode::Read, .., |_| ());
             let submission = self.device.queue.submit([encoder.finish()]);
             let mut out = Vec::new();
@@ -484,8 +504,7 @@ impl Workspace {
             Ok(out)
         };
         let (Some((shape, ..)), Some((update, at))) = (&self.kernel, &self.last) else { return Ok(Fetched::default()) };
-        // Of the first problem only.
-        let padded = round_up(update.rows as usize, TILE) as u64;
+        let (padded, problem) = (round_up(update.rows as usize, TILE) as u64, u64::from(number));
         let size = bytes(padded * u64::from(update.width));
         let rows = if update.has(GIVEN) || of_policy(update) {
             buffers.rows.clone()
@@ -496,6 +515,9 @@ impl Workspace {
         if !of_policy(update) {
             let draw = self.device.draw(*shape).map_err(BuildError::into_engine)?;
             let group = buffers.bind_with(&self.device, &rows);
+            // The next call replaces all updates.
+            let told = Update { begin: number, ..*update };
+            self.device.queue.write_buffer(&buffers.given, u64::from(*at), bytemuck::bytes_of(&told));
             let mut encoder = self.device.device.create_command_encoder(&Default::default());
             {
                 let mut pass = encoder.begin_compute_pass(&Default::default());
@@ -507,9 +529,9 @@ impl Workspace {
             self.device.queue.submit([encoder.finish()]);
         }
         Ok(Fetched {
-            rows: read(&rows, size)?,
-            scores: read(&buffers.scores, 4 * 3 * padded)?,
-            log_weights: read(&buffers.log_weights, 4 * padded)?,
+            rows: read(&rows, 4 * problem * u64::from(update.rows_stride), size)?,
+            scores: read(&buffers.scores, problem * 4 * 3 * padded, 4 * 3 * padded)?,
+            log_weights: read(&buffers.log_weights, problem * 4 * padded, 4 * padded)?,
         })
     }
 }

@@ -1,0 +1,543 @@
+//! What kernels address, as numbers of each buffer, and whether it lies there. Kernels are compiled without checks of their own, so
+//! this is asked before every call: a fault of the crate then is an error, and nothing is read or written where it should not be.
+
+use super::program::{Program, Scoring};
+use crate::error::EngineError;
+#[cfg(feature = "gpu")]
+use crate::update::{GIVEN, GROUP, round_up};
+use crate::update::{Layout, Problem, SCORED, SPREAD, TILE, Update};
+
+/// As many numbers as each buffer of a device holds (of summaries, as many of these).
+#[cfg(feature = "gpu")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Room {
+    pub(crate) inputs: u64,
+    pub(crate) fields: u64,
+    pub(crate) rows: u64,
+    pub(crate) scores: u64,
+    pub(crate) log_weights: u64,
+    pub(crate) partials: u64,
+    pub(crate) nominal: u64,
+    pub(crate) summaries: u64,
+}
+
+/// Whether some numbers are as many as they must be.
+fn same(what: &str, found: u64, expected: u64) -> Result<(), EngineError> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(EngineError::Driver { message: format!("{what}: {found} where a kernel counts on {expected}") })
+}
+
+/// Whether what a kernel reads or writes is there.
+fn holds(what: &str, there: u64, reached: u64) -> Result<(), EngineError> {
+    if reached <= there {
+        return Ok(());
+    }
+    Err(EngineError::Driver { message: format!("{what}: {there} numbers, of which a kernel reaches {reached}") })
+}
+
+/// The numbers of an entry in the table of episodes: a state, and the model's parameters.
+fn entry(layout: Layout) -> u64 {
+    (layout.states + layout.params) as u64
+}
+
+/// Whether updates read everything where it stands in the inputs, and everything has the size that they say.
+pub(crate) fn places(program: &Program, updates: &[Update], problem: &Problem<'_>) -> Result<(), EngineError> {
+    let (layout, usage) = (problem.layout, program.usage);
+    same("states", layout.states as u64, program.states as u64)?;
+    holds("parameters", layout.params as u64, usage.params as u64)?;
+    holds("columns of the references", layout.reference_columns as u64, usage.columns as u64)?;
+    holds("fields", problem.fields.len() as u64, usage.fields as u64)?;
+    holds("samples of fields", problem.fields.packed.len() as u64, problem.fields.reach() as u64)?;
+    let Some(first) = updates.first() else { return Ok(()) };
+    let [rows, width, problems] = [first.rows, first.width, first.problems].map(u64::from);
+    let table = match program.scoring {
+        Scoring::Model => 0,
+        Scoring::Distance => rows,
+        Scoring::Policy(_) => {
+            problems * entry(layout) * if first.has(SCORED) { rows } else { u64::from(first.episodes) }
+        }
+    };
+    same("inputs", problem.inputs.len() as u64, layout.table() as u64 + table)?;
+    same("the nominal", problem.nominal.len() as u64, problems * width)?;
+    if first.has(SPREAD) {
+        same("the spread", problem.spread.len() as u64, problems * width)?;
+    }
+    if let Some(given) = problem.rows {
+        same("given rows", given.len() as u64, rows * width)?;
+    }
+    match program.scoring {
+        Scoring::Policy(_) => {
+            let deviations = if first.has(SCORED) { layout.controls } else { 0 };
+            holds("parameters of the policy", width, (usage.weights + deviations) as u64)?;
+        }
+        Scoring::Model | Scoring::Distance => {
+            same("coordinates", width, u64::from(first.horizon) * layout.controls as u64)?;
+        }
+    }
+    for update in updates {
+        same("the place of references", update.references.into(), layout.references() as u64)?;
+        same("rows of references", update.reference_rows.into(), layout.reference_rows as u64)?;
+        same("columns of references", update.reference_columns.into(), layout.reference_columns as u64)?;
+        if program.scoring != Scoring::Model {
+            same("the place of the table", update.starts.into(), layout.table() as u64)?;
+        }
+        // Buffers of several updates are laid out for all of them alike.
+        let sizes = |update: &Update| [update.rows, update.width, update.horizon, update.problems, update.episodes];
+        if sizes(update) != sizes(first) || update.coordinate_stride != TILE as u32 || update.row_stride != 1 {
+            return Err(EngineError::Driver { message: "updates of one call differ in their sizes".into() });
+        }
+    }
+    Ok(())
+}
+
+/// Whether all that the kernels of a device address lies within its buffers: see the addresses in `shaders/*.wgsl`. `pieces` are the
+/// updates as the device gets them.
+#[cfg(feature = "gpu")]
+pub(crate) fn within(
+    program: &Program,
+    pieces: &[Update],
+    problem: &Problem<'_>,
+    room: &Room,
+) -> Result<(), EngineError> {
+    let policy = matches!(program.scoring, Scoring::Policy(_));
+    let layout = problem.layout;
+    let flags = pieces.first().map_or(0, |piece| super::gpu::specialised(piece.flags));
+    holds("the buffer of inputs", room.inputs, problem.inputs.len() as u64)?;
+    holds("the buffer of fields", room.fields, problem.fields.packed.len() as u64)?;
+    for piece in pieces {
+        let [rows, width, problems, episodes] =
+            [piece.rows, piece.width, piece.problems, piece.episodes].map(u64::from);
+        let padded = round_up(piece.rows as usize, TILE) as u64;
+        // References: the last row of the table that is there.
+        let last = u64::from(piece.reference_rows.max(1) - 1) * u64::from(piece.reference_columns);
+        let references = u64::from(piece.references) + last + program.usage.columns as u64;
+        let table = u64::from(piece.starts)
+            + match program.scoring {
+                Scoring::Model => 0,
+                Scoring::Distance => rows,
+                Scoring::Policy(_) => problems * entry(layout) * if piece.has(SCORED) { rows } else { episodes },
+            };
+        let params = (layout.params_at() + program.usage.params) as u64;
+        holds("inputs", problem.inputs.len() as u64, params.max(references).max(table))?;
+
+        if policy || piece.has(GIVEN) {
+            // Twin: `address` in shaders/update.wgsl.
+            let of_problem = (problems - 1) * u64::from(piece.rows_stride);
+            let tiles = (padded - TILE as u64) * width;
+            let lane = (TILE as u64 - 1) * u64::from(piece.row_stride);
+            let coordinate = (width - 1) * u64::from(piece.coordinate_stride);
+            holds("the buffer of rows", room.rows, of_problem + tiles + lane + coordinate + 1)?;
+        }
+        // Three numbers of every row; two of every episode behind those of all problems; and behind these an episode that is not over.
+        let kept = if piece.begin > 0 || piece.end < piece.horizon { super::gpu::kept(layout) as u64 } else { 0 };
+        let of_row = if policy { 3 + (2 + kept) * episodes } else { 3 };
+        holds("the buffer of scores", room.scores, problems * of_row * padded)?;
+        holds("the buffer of log-weights", room.log_weights, problems * padded)?;
+        // Of every group, and behind the last one's the mean.
+        let partial = 8 + width * u64::from(piece.moments());
+        let groups = rows.div_ceil(GROUP as u64);
+        holds("the buffer of partial means", room.partials, problems * (groups + 1) * partial)?;
+        holds("the buffer of nominals", room.nominal, 4 * problems * width)?;
+        holds("the buffer of summaries", room.summaries, problems)?;
+        // A kernel is compiled for the flags of the first.
+        same("flags of updates", super::gpu::specialised(piece.flags).into(), flags.into())?;
+    }
+    // They compute with 32 bits.
+    let Room { rows, scores, log_weights, partials, nominal, inputs, fields, .. } = *room;
+    [rows, scores, log_weights, partials, nominal, inputs, fields]
+        .into_iter()
+        .try_for_each(|numbers| holds("addresses of 32 bits", 1 << 32, numbers))
+}
+
+#[cfg(all(test, feature = "gpu"))]
+mod tests {
+    use super::*;
+    use crate::engine::episodes::Mass;
+    use crate::engine::gpu::Sizes;
+    use crate::engine::{Backend, Engine, EngineOptions};
+    use crate::policies::LinearFeedback;
+    use crate::scalar::{Real, Stage};
+    use crate::*;
+
+    /// Looks at two parameters, two references and two fields.
+    struct Needy;
+
+    impl Model<1, 2> for Needy {
+        #[inline(always)]
+        fn step<R: Real>(&self, at: &Stage<R>, [x]: [R; 1], [u, v]: [R; 2]) -> [R; 1] {
+            [x + (u * at.param(1) + v) * at.dt()]
+        }
+        #[inline(always)]
+        fn cost<R: Real>(&self, at: &Stage<R>, [x]: [R; 1], [u, v]: [R; 2]) -> R {
+            (x - at.reference(1)).square() + at.sample(1, x, u) + v.square() * at.param(0)
+        }
+    }
+
+    /// Looks at two parameters and a field.
+    struct Hill;
+
+    impl Energy<2> for Hill {
+        #[inline(always)]
+        fn energy<R: Real>(&self, at: &Stage<R>, [x, y]: [R; 2]) -> R {
+            (x - at.param(1)).square() + y.square() + at.sample(0, x, y)
+        }
+    }
+
+    /// Random choices.
+    struct Dice(Random);
+
+    impl Dice {
+        /// One of the numbers below `count`.
+        fn below(&mut self, count: usize) -> usize {
+            self.0.bits() as usize % count
+        }
+
+        fn chance(&mut self) -> bool {
+            self.below(2) == 0
+        }
+
+        fn numbers(&mut self, count: usize) -> Vec<f32> {
+            (0..count).map(|_| self.0.between(-1.0, 1.0)).collect()
+        }
+
+        fn references(&mut self) -> References {
+            let (rows, columns) = (1 + self.below(9), 2 + self.below(3));
+            References { values: self.numbers(rows * columns), columns }
+        }
+
+        fn grid(&mut self) -> Grid {
+            let (width, height) = (1 + self.below(9), 1 + self.below(9));
+            Grid::new(width, height, 0.5, [-1.0, -1.0], self.numbers(width * height)).expect("a grid")
+        }
+
+        fn grids(&mut self) -> Vec<Grid> {
+            (0..1 + self.below(4)).map(|_| self.grid()).collect()
+        }
+
+        fn limits<const M: usize>(&mut self) -> Option<Limits<M>> {
+            self.chance().then(|| Limits { low: [-1.5; M], high: [f32::INFINITY; M] })
+        }
+
+        fn temperature(&mut self) -> Temperature {
+            [Temperature::Fixed(0.5), Temperature::EffectiveSamples(0.3), Temperature::Elite(0.2)][self.below(3)]
+        }
+
+        fn mppi(&mut self) -> MppiOptions<2> {
+            MppiOptions {
+                horizon: 1 + self.below(12),
+                samples: 1 + self.below(150),
+                iterations: 1 + self.below(3),
+                dt: 0.1,
+                temperature: self.temperature(),
+                noise: if self.chance() { Noise::default() } else { Noise::Covariance([[1.0, 0.3], [0.3, 0.5]]) },
+                limits: self.limits(),
+                adapt: self.chance().then_some(0.1),
+                nominal_first: self.chance(),
+                params: {
+                    let count = self.below(5);
+                    self.numbers(count)
+                },
+                references: (self.below(8) > 0).then(|| self.references()),
+                fields: self.grids(),
+                ..Default::default()
+            }
+        }
+
+        fn diffusion(&mut self) -> DiffusionOptions<2> {
+            let MppiOptions { horizon, samples, dt, temperature, noise, limits, params, references, fields, .. } =
+                self.mppi();
+            let schedule = Schedule::Geometric { levels: 2 + self.below(3), smallest: 0.2, largest: 1.0 };
+            DiffusionOptions {
+                horizon,
+                samples,
+                dt,
+                temperature,
+                noise,
+                limits,
+                params,
+                references,
+                fields,
+                chains: 1 + self.below(5),
+                scatter: self.chance(),
+                demonstration: self.chance().then_some(1.0),
+                horizon_annealing: self.chance().then_some(0.7),
+                process: Process { schedule, ..Default::default() },
+                ..Default::default()
+            }
+        }
+    }
+
+    /// The buffers of a device that is not there: made and kept as a real one's are.
+    #[derive(Default)]
+    struct Buffers(Option<Sizes>);
+
+    impl Buffers {
+        /// Asks of a call that a driver is about to make whether all that its kernels address is there.
+        fn hold(&mut self, what: &str, program: &Program, updates: &[Update], problem: &Problem<'_>) {
+            places(program, updates, problem).unwrap_or_else(|error| panic!("{what}: {error}"));
+            // All of an episode at once, and eight time steps at a time, as a software adapter may have it.
+            for most in [u32::MAX, 8] {
+                let mut pieces = Vec::new();
+                let most = if matches!(program.scoring, Scoring::Policy(_)) { most } else { u32::MAX };
+                for update in updates {
+                    for begin in (0..update.horizon).step_by(most as usize) {
+                        pieces.push(Update { begin, end: update.horizon.min(begin.saturating_add(most)), ..*update });
+                    }
+                }
+                let sizes = Sizes::of(256, &pieces, problem);
+                let sizes = self.0.map_or(sizes, |made| sizes.keeping(&made));
+                let room = sizes.room();
+                within(program, &pieces, problem, &room).unwrap_or_else(|error| panic!("{what}: {error}"));
+                self.0 = Some(sizes);
+                refuses_less(program, &pieces, problem, &room);
+            }
+        }
+    }
+
+    /// The check sees it if any buffer that is addressed is empty.
+    fn refuses_less(program: &Program, pieces: &[Update], problem: &Problem<'_>, room: &Room) {
+        let refused = |room: Room| within(program, pieces, problem, &room).is_err();
+        assert!(refused(Room { inputs: 0, ..*room }));
+        assert!(refused(Room { scores: 0, ..*room }) && refused(Room { log_weights: 0, ..*room }));
+        assert!(refused(Room { partials: 0, ..*room }) && refused(Room { nominal: 0, ..*room }));
+        assert!(refused(Room { summaries: 0, ..*room }));
+        assert_eq!(refused(Room { fields: 0, ..*room }), problem.fields.len() > 0);
+        let kept = pieces[0].has(GIVEN) || matches!(program.scoring, Scoring::Policy(_));
+        assert_eq!(refused(Room { rows: 0, ..*room }), kept);
+    }
+
+    fn engines() -> Vec<Engine> {
+        let rows = [RowMemory::Auto, RowMemory::Stored, RowMemory::Redrawn];
+        let on = |rows| Engine::with(EngineOptions { backend: Backend::Cpu, rows, ..Default::default() });
+        rows.map(|rows| on(rows).expect("there is a CPU")).into()
+    }
+
+    /// A planner through a random sequence of all that may be done to one.
+    fn planner<A: Algorithm<2> + PartialEq>(seed: u64, options: impl Fn(&mut Dice) -> A) {
+        let (mut dice, engines) = (Dice(Random::new(seed)), engines());
+        let mut planner = loop {
+            // Some are refused, since the model looks at more.
+            if let Ok(planner) = Planner::new(&engines[0], Needy, options(&mut dice)) {
+                break planner;
+            }
+        };
+        let (mut buffers, mut plans) = (Buffers::default(), 0);
+        for step in 0..60 {
+            let before = planner.options().clone();
+            let (x, setting) = ([dice.0.between(-1.0, 1.0)], before.setting());
+            let (samples, horizon) = (setting.samples, setting.horizon);
+            let choice = dice.below(12);
+            let refused = match choice {
+                0 => {
+                    let count = dice.below(5);
+                    planner.set_params(&dice.numbers(count)).is_err()
+                }
+                1 => {
+                    let References { values, columns } = dice.references();
+                    planner.set_references(&values, columns).is_err()
+                }
+                2 => planner.set_references(&dice.numbers(6), 1 + dice.0.bits() as usize % 7).is_err(),
+                3 => {
+                    let index = dice.below(5);
+                    planner.set_field(index, dice.grid()).is_err()
+                }
+                4 => planner.set_options(options(&mut dice)).is_err(),
+                5 => planner.resize(dice.below(14), dice.below(150)).is_err(),
+                6 => {
+                    buffers = Buffers::default();
+                    planner.rebuild(&engines[dice.below(3)]).is_err()
+                }
+                7 => planner.set_controls(&vec![[0.1, -0.1]; dice.below(14)]).is_err(),
+                8 => {
+                    planner.shift(dice.below(3));
+                    false
+                }
+                9 => planner.plan_rows(&x, &dice.numbers(samples * horizon * 2)).is_err(),
+                10 => planner.plan_first(&x, dice.below(4)).is_err(),
+                _ => planner.plan(&x).is_err(),
+            };
+            let what = format!("seed {seed}, step {step}, choice {choice}");
+            if refused {
+                assert!(*planner.options() == before, "{what} was refused and changed something");
+            }
+            for given in [false, true] {
+                planner.work(given, |program, updates, problem| buffers.hold(&what, program, updates, problem));
+            }
+            if !refused && choice >= 9 {
+                plans += 1;
+                let samples = planner.samples().unwrap_or_else(|error| panic!("{what}: {error}"));
+                let sum = samples.weights().iter().sum::<f32>();
+                assert!((sum - 1.0).abs() < 1e-4, "{what}: weights sum to {sum}");
+            }
+        }
+        assert!(plans > 5);
+        // A planner that came here in one step does the same.
+        let mut twin = Planner::new(planner.engine(), Needy, planner.options().clone()).expect("it was accepted");
+        planner.reset();
+        let [found, expected] = [&mut planner, &mut twin].map(|planner| planner.plan(&[0.3]).cloned());
+        let bits = |plan: Plan<1, 2>| (plan.controls().to_vec(), plan.states().to_vec(), plan.cost());
+        assert_eq!(found.map(bits), expected.map(bits), "seed {seed}");
+    }
+
+    #[test]
+    fn whatever_is_done_to_a_planner_its_kernels_stay_within_their_buffers() {
+        for seed in 0..12 {
+            planner(seed, Dice::mppi);
+            planner(seed, Dice::diffusion);
+        }
+    }
+
+    #[test]
+    fn whatever_is_done_to_chains_their_kernels_stay_within_their_buffers() {
+        for seed in 0..12 {
+            let (mut dice, engines) = (Dice(Random::new(seed)), engines());
+            let schedule = Schedule::Geometric { levels: 2 + dice.below(3), smallest: 0.2, largest: 1.0 };
+            let options = SamplingOptions {
+                chains: 1 + dice.below(5),
+                samples: 1 + dice.below(150),
+                process: Process { schedule, ..Default::default() },
+                params: dice.numbers(2),
+                fields: dice.grids(),
+                ..Default::default()
+            };
+            let (width, rows) = (1 + dice.below(4), 1 + dice.below(150));
+            let data = dice.numbers(rows * width);
+            let chains = |data: &Option<Vec<f32>>, options: SamplingOptions| match data {
+                Some(data) => Diffusion::of_data(&engines[0], data, width, options),
+                None => Diffusion::of_energy(&engines[0], Hill, options),
+            };
+            for data in [None, Some(data)] {
+                let mut diffusion = chains(&data, options.clone()).expect("good options");
+                let (mut buffers, mut guide) = (Buffers::default(), None);
+                for step in 0..40 {
+                    let choice = dice.below(5);
+                    let what = format!("seed {seed}, step {step}, choice {choice}");
+                    match choice {
+                        0 => {
+                            let params = {
+                                let count = dice.below(9);
+                                dice.numbers(count)
+                            };
+                            let set = diffusion.set_params(&params);
+                            assert_eq!(set.is_ok(), data.is_none() && params.len() >= 2, "{what}: {set:?}");
+                            assert!(set.is_ok() || set.is_err_and(|error| error.field == "params"), "{what}");
+                        }
+                        1 => {
+                            let count = if dice.chance() { rows } else { rows + 3 };
+                            let rewards = dice.numbers(count);
+                            let guided = diffusion.guide(&rewards);
+                            assert_eq!(guided.is_ok(), data.is_some() && rewards.len() == rows, "{what}: {guided:?}");
+                            if guided.is_ok() {
+                                guide = Some(rewards);
+                            }
+                        }
+                        2 => diffusion.reset(),
+                        3 => {
+                            let numbers = options.chains * if data.is_some() { width } else { 2 };
+                            diffusion.sample_from(&dice.numbers(numbers)).map(drop).expect("a start");
+                        }
+                        _ => diffusion.sample().map(drop).expect("finite energies"),
+                    }
+                    diffusion.work(|program, updates, problem| buffers.hold(&what, program, updates, problem));
+                }
+                let mut twin = chains(&data, diffusion.options().clone()).expect("good options");
+                if let Some(rewards) = guide {
+                    twin.guide(&rewards).expect("good rewards");
+                }
+                diffusion.reset();
+                let [found, expected] =
+                    [diffusion, twin].map(|mut chains| chains.sample().expect("finite energies").values().to_vec());
+                assert_eq!(found, expected, "seed {seed}");
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_is_done_to_learners_their_kernels_stay_within_their_buffers() {
+        for seed in 0..12 {
+            let (mut dice, engines) = (Dice(Random::new(seed)), engines());
+            let rows = if dice.chance() {
+                let episodes = 1 + dice.below(3);
+                Rows::Perturbed { sigma: Annealed::from(0.1), antithetic: dice.chance(), episodes }
+            } else {
+                let exploration = [Exploration::Fixed, Exploration::Learned { least: 0.1 }][dice.below(2)];
+                Rows::Scored { std: [0.5], exploration, antithetic: dice.chance() }
+            };
+            let options = TrainingOptions {
+                horizon: 1 + dice.below(20),
+                samples: 1 + dice.below(150),
+                learners: 1 + dice.below(3),
+                rows,
+                limits: dice.limits(),
+                params: {
+                    let count = 2 + dice.below(3);
+                    dice.numbers(count)
+                },
+                references: Some(dice.references()),
+                fields: dice.grids(),
+                ..Default::default()
+            };
+            let starts = |random: &mut Random, params: &mut [f32]| {
+                params[1] = random.uniform();
+                [random.normal(), 0.0]
+            };
+            let new = || PolicyGradient::<2, 1, _, _>::new(&engines[0], Mass, LinearFeedback, starts, options.clone());
+            let mut training = new().expect("good options");
+            let mut saved = Vec::new();
+            training.save(&mut saved).expect("memory takes it");
+            let mut buffers = Buffers::default();
+            for step in 0..20 {
+                let (choice, learner) = (dice.below(5), dice.below(4));
+                let what = format!("seed {seed}, step {step}, choice {choice}");
+                match choice {
+                    0 => {
+                        let count = 2 + dice.below(3);
+                        let set = training.set_parameters(learner, &dice.numbers(count));
+                        assert_eq!(set.is_ok(), learner < options.learners && count == 3, "{what}: {set:?}");
+                    }
+                    1 => training.resume(&saved[..]).expect("its own"),
+                    2 => {
+                        saved.clear();
+                        training.save(&mut saved).expect("memory takes it");
+                    }
+                    3 => drop(training.evaluate(learner, 2, 1)),
+                    // With few rows their mean may be any.
+                    _ => drop(training.step().map(drop)),
+                }
+                training.work(|program, updates, problem| buffers.hold(&what, program, updates, problem));
+            }
+            training
+                .save({
+                    saved.clear();
+                    &mut saved
+                })
+                .expect("memory takes it");
+            let mut twin = new().expect("good options");
+            twin.resume(&saved[..]).expect("of the same sizes");
+            let [found, expected] = [training, twin].map(|mut training| training.step().map(|p| p[0].mean_return));
+            assert_eq!(found, expected, "seed {seed}");
+        }
+    }
+
+    /// What `Diffusion::set_params` once did to the chains of a data set.
+    #[test]
+    fn inputs_that_have_moved_are_refused() {
+        let options = SamplingOptions { chains: 2, ..Default::default() };
+        let mut diffusion = Diffusion::of_data(&engines()[0], &[-1.0, 0.0, 1.0], 1, options).expect("good options");
+        diffusion.work(|program, updates, problem| {
+            assert_eq!(places(program, updates, problem), Ok(()));
+            let layout = Layout { params: 1, ..problem.layout };
+            let moved = Problem { layout, ..*problem };
+            assert!(places(program, updates, &moved).is_err());
+            let starts = layout.table() as u32;
+            let updates: Vec<_> =
+                updates.iter().map(|update| Update { starts, references: starts, ..*update }).collect();
+            assert!(places(program, &updates, problem).is_err());
+            assert!(places(program, &updates, &moved).is_err(), "the rewards end where they did");
+            let room = Sizes::of(256, &updates, &moved).room();
+            assert!(within(program, &updates, &moved, &room).is_err(), "the last one is beyond the buffer");
+        });
+    }
+}

@@ -1,0 +1,155 @@
+//! [`Packed`]: everything that kernels read besides rows and fields, in one array, and where each part of it stands. Drivers
+//! write it and kernels are told their places by it alone, so that the two cannot disagree.
+
+use crate::field::FieldSet;
+use crate::planner::References;
+use crate::update::{Layout, Problem, Update};
+
+/// The parts that change seldom. The state comes with every call, and a table of the driver's own stands behind all of them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sections<'a> {
+    /// The box of each control, M numbers each. Infinities become the largest numbers there are, since WGSL has none.
+    pub(crate) low: &'a [f32],
+    pub(crate) high: &'a [f32],
+    /// L of Σ = L Lᵀ.
+    pub(crate) factor: Square<'a>,
+    /// Σ⁻¹.
+    pub(crate) precision: Square<'a>,
+    pub(crate) params: &'a [f32],
+    pub(crate) references: Option<&'a References>,
+}
+
+/// An M × M matrix.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Square<'a> {
+    /// Row by row.
+    Of(&'a [f32]),
+    Unit,
+    Zero,
+}
+
+impl Square<'_> {
+    /// Entry `at` of `controls`², row by row.
+    fn entry(&self, at: usize, controls: usize) -> f32 {
+        match self {
+            Self::Of(entries) => entries[at],
+            Self::Unit if at / controls == at % controls => 1.0,
+            Self::Unit | Self::Zero => 0.0,
+        }
+    }
+}
+
+/// The inputs of a driver's kernels with their [`Layout`].
+#[derive(Debug, Clone)]
+pub(crate) struct Packed {
+    layout: Layout,
+    values: Vec<f32>,
+}
+
+impl Packed {
+    /// For a system of `states` states that starts at 0.
+    pub(crate) fn new(states: usize, sections: &Sections<'_>) -> Self {
+        let layout = Layout { states, controls: 0, params: 0, reference_rows: 0, reference_columns: 0 };
+        let mut packed = Self { layout, values: Vec::new() };
+        packed.write(sections);
+        packed
+    }
+
+    /// Replaces all sections. The state becomes 0, and there is no table until [`set_table`](Self::set_table) writes one.
+    pub(crate) fn write(&mut self, sections: &Sections<'_>) {
+        let Sections { low, high, factor, precision, params, references } = *sections;
+        let (states, controls) = (self.layout.states, low.len());
+        let (rows, columns) = references.map_or((0, 0), |r| (r.rows(), r.columns));
+        self.layout =
+            Layout { states, controls, params: params.len(), reference_rows: rows, reference_columns: columns };
+        self.values.clear();
+        self.values.resize(states, 0.0);
+        self.values.extend(low.iter().map(|v| v.max(f32::MIN)));
+        self.values.extend(high.iter().map(|v| v.min(f32::MAX)));
+        for square in [factor, precision] {
+            self.values.extend((0..controls * controls).map(|at| square.entry(at, controls)));
+        }
+        self.values.extend(params);
+        self.values.extend(references.iter().flat_map(|r| &r.values[..rows * columns]));
+        debug_assert_eq!(self.values.len(), self.layout.table());
+    }
+
+    /// Replaces the state that rollouts start from.
+    pub(crate) fn set_state(&mut self, x: &[f32]) {
+        self.values[..self.layout.states].copy_from_slice(x);
+    }
+
+    /// Replaces the table behind the sections: rewards of the rows of a data set, or the starts of episodes. `write` pushes its
+    /// numbers.
+    pub(crate) fn set_table(&mut self, write: impl FnOnce(&mut dyn FnMut(&[f32]))) {
+        self.values.truncate(self.layout.table());
+        let values = &mut self.values;
+        write(&mut |numbers| values.extend_from_slice(numbers));
+    }
+
+    /// An update that is told where in these inputs it reads.
+    pub(crate) fn place(&self, update: Update) -> Update {
+        Update {
+            references: self.layout.references() as u32,
+            reference_rows: self.layout.reference_rows as u32,
+            reference_columns: self.layout.reference_columns as u32,
+            starts: self.layout.table() as u32,
+            ..update
+        }
+    }
+
+    /// What updates with these inputs are carried out on: without a spread of its own for every coordinate, and without rows.
+    pub(crate) fn problem<'a>(&'a self, nominal: &'a [f32], fields: &'a FieldSet) -> Problem<'a> {
+        let Self { layout, ref values } = *self;
+        Problem { layout, inputs: values, nominal, spread: &[], fields, fields_version: 0, rows: None }
+    }
+
+    pub(crate) fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    pub(crate) fn values(&self) -> &[f32] {
+        &self.values
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_section_stands_where_its_layout_says() {
+        let references = References { values: vec![21.0, 22.0, 23.0, 24.0, 25.0, 26.0], columns: 3 };
+        let mut sections = Sections {
+            low: &[f32::NEG_INFINITY, -2.0],
+            high: &[1.0, f32::INFINITY],
+            factor: Square::Of(&[1.0, 0.0, 0.5, 2.0]),
+            precision: Square::Unit,
+            params: &[11.0, 12.0],
+            references: Some(&references),
+        };
+        let mut packed = Packed::new(3, &sections);
+        packed.set_state(&[7.0, 8.0, 9.0]);
+        for count in [2, 5, 0, 4] {
+            packed.set_table(|push| (0..count).for_each(|i| push(&[31.0 + i as f32])));
+            let (layout, values) = (packed.layout(), packed.values());
+            assert_eq!(values[..3], [7.0, 8.0, 9.0]);
+            assert_eq!(values[layout.low()..layout.high()], [f32::MIN, -2.0]);
+            assert_eq!(values[layout.high()..layout.factor()], [1.0, f32::MAX]);
+            assert_eq!(values[layout.factor()..layout.precision()], [1.0, 0.0, 0.5, 2.0]);
+            assert_eq!(values[layout.precision()..layout.params_at()], [1.0, 0.0, 0.0, 1.0]);
+            assert_eq!(values[layout.params_at()..layout.references()], [11.0, 12.0]);
+            assert_eq!(values[layout.references()..layout.table()], references.values);
+            let table: Vec<f32> = (0..count).map(|i| 31.0 + i as f32).collect();
+            assert_eq!(values[layout.table()..], table);
+        }
+        sections.params = &[11.0, 12.0, 13.0, 14.0];
+        sections.references = None;
+        packed.write(&sections);
+        let (layout, update) = (packed.layout(), packed.place(bytemuck::Zeroable::zeroed()));
+        assert_eq!(packed.values()[..3], [0.0; 3], "a state goes with the sections of its time");
+        assert_eq!(packed.values()[layout.params_at()..], [11.0, 12.0, 13.0, 14.0]);
+        assert_eq!((update.references, update.starts), (layout.references() as u32, layout.table() as u32));
+        assert_eq!((update.reference_rows, update.reference_columns), (0, 0));
+    }
+}
