@@ -202,6 +202,7 @@ mod planner;
 pub mod policies;
 mod policy;
 mod policy_gradient;
+mod replace;
 mod scalar;
 mod temperature;
 mod update;

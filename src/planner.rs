@@ -163,7 +163,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// # Errors
     ///
-    /// If the device fails or has no room.
+    /// If the device fails or has no room. Then nothing is changed, but the samples of the last call are gone.
     pub fn prepare_rows(&mut self) -> Result<(), BuildError> {
         self.sampled = None;
         let before = std::mem::replace(&mut self.takes_rows, true);
@@ -348,7 +348,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// # Errors
     ///
-    /// As [`new`](Self::new). Then nothing is changed.
+    /// As [`new`](Self::new). Then nothing is changed, but the samples of the last call may be gone.
     pub fn set_options(&mut self, mut options: A) -> Result<(), BuildError> {
         let shape = check(&options)?;
         let setting = self.options.setting();
@@ -386,7 +386,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// # Errors
     ///
-    /// If a size is out of range, or the device has no room. Then nothing is changed.
+    /// If a size is out of range, or the device has no room. Then nothing is changed, but the samples of the last call may be gone.
     pub fn resize(&mut self, horizon: usize, samples: usize) -> Result<(), BuildError> {
         let mut options = self.options.clone();
         let parts = options.parts();
@@ -407,7 +407,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// # Errors
     ///
-    /// As [`new`](Self::new). Then nothing is changed.
+    /// As [`new`](Self::new). Then nothing is changed, but the samples of the last call may be gone.
     pub fn rebuild(&mut self, engine: &Engine) -> Result<(), BuildError> {
         let program = Program::new::<N, M, D>(&self.model, engine.options().math)?;
         check_usage(program.usage, &self.options.setting())?;
@@ -499,6 +499,12 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         for (i, update) in self.updates.iter_mut().enumerate() {
             update.number = self.number.wrapping_add(i as u32);
         }
+    }
+
+    /// Where calls are carried out.
+    #[cfg(all(test, feature = "gpu"))]
+    pub(crate) fn workspace(&self) -> &Workspace {
+        &self.workspace
     }
 
     /// What the next call would carry out, and on what.

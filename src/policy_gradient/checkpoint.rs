@@ -16,17 +16,15 @@
 //! 8      checksum of all bytes before: FNV-1a with 64 bits
 //! ```
 
-use std::ffi::OsString;
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::optimiser::Optimiser;
 use crate::checksum::checksum;
+use crate::replace::replace;
 
 const MAGIC: &[u8; 8] = b"gibbs-pg";
 /// The version that is written, and the only one that is read.
@@ -143,7 +141,8 @@ pub(super) struct Checkpoint {
 }
 
 impl Checkpoint {
-    pub(super) fn write(&self, mut to: impl Write) -> Result<(), CheckpointError> {
+    /// The contents of its file.
+    pub(super) fn bytes(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         for word in [VERSION].iter().chain(&self.sizes).chain([&self.iteration]) {
             bytes.extend(word.to_le_bytes());
@@ -157,32 +156,12 @@ impl Checkpoint {
             bytes.extend(optimiser.count.to_le_bytes());
         }
         bytes.extend(checksum(&bytes).to_le_bytes());
-        let written = to.write_all(&bytes).and_then(|()| to.flush());
-        Ok(written.map_err(IoFailure::from)?)
+        bytes
     }
 
-    /// Writes it beside a file, waits until it is on the disk, and renames it to that.
+    /// Replaces a file by it.
     pub(super) fn write_to(&self, file: &Path) -> Result<(), CheckpointError> {
-        // Other threads and other processes may save to the same file.
-        static DRAFTS: AtomicU64 = AtomicU64::new(0);
-        let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
-        let mut name = file.file_name().map(OsString::from).unwrap_or_default();
-        name.push(format!(".{}-{number}.part", std::process::id()));
-        let draft = file.with_file_name(name);
-        let written = File::options().write(true).create_new(true).open(&draft).map_err(IoFailure::from);
-        let written = written.map_err(CheckpointError::from).and_then(|to| {
-            self.write(&to)?;
-            // Some file systems rename before they write, and would leave an empty file if the power fails.
-            to.sync_all().and_then(|()| fs::rename(&draft, file)).map_err(IoFailure::from)?;
-            Ok(())
-        });
-        if written.is_err() {
-            // It may not even be there.
-            let _ = fs::remove_file(&draft);
-        } else {
-            sync_folder(file);
-        }
-        written
+        Ok(replace(file, &self.bytes()).map_err(IoFailure::from)?)
     }
 
     /// Refuses numbers that no training leaves behind, in learners of so many parameters.
@@ -271,15 +250,6 @@ impl Checkpoint {
     }
 }
 
-/// Makes a folder's entry for a file last. Where folders cannot be opened as files there is nothing to do; and if it fails, the
-/// file is whole all the same, the old one or the new one.
-fn sync_folder(file: &Path) {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if let Err(error) = File::open(folder).and_then(|folder| folder.sync_all()) {
-        log::debug!("the folder {} cannot be synchronised: {error}", folder.display());
-    }
-}
-
 /// Bytes before the learners.
 const HEADER: usize = 8 + 4 + 4 * 4 + 4 + 8;
 
@@ -298,8 +268,7 @@ mod tests {
             values: vec![1.0, -2.5, f32::MIN_POSITIVE, 4.0],
             optimisers: vec![optimiser(0.5), optimiser(-1.5)],
         };
-        let mut bytes = Vec::new();
-        saved.write(&mut bytes).expect("a vector takes it");
+        let bytes = saved.bytes();
         assert_eq!(Checkpoint::read(&bytes[..], sizes), Ok(saved));
 
         assert_eq!(Checkpoint::read(&b"something"[..], sizes), Err(CheckpointError::NotACheckpoint));

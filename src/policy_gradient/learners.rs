@@ -475,8 +475,9 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     /// # Errors
     ///
     /// If it cannot be written.
-    pub fn save(&self, to: impl Write) -> Result<(), CheckpointError> {
-        self.checkpoint().write(to)
+    pub fn save(&self, mut to: impl Write) -> Result<(), CheckpointError> {
+        let written = to.write_all(&self.checkpoint().bytes()).and_then(|()| to.flush());
+        Ok(written.map_err(IoFailure::from)?)
     }
 
     /// As [`save`](Self::save), to a file, which is the old one or the new one whatever happens on the way: the new one is

@@ -355,9 +355,18 @@ impl<R: Real, const D: usize> Real for Dual<R, D> {
         // y x^(y − 1), and 0 where that is infinite; the derivative of x⁰ is none of a power.
         let none = y.eq(0.0) | (x.eq(0.0) & y.lt(1.0));
         let rate = R::select(none, 0.0, R::select(none, 1.0, x).powf(y - 1.0) * y);
-        // x^y ln x, and 0 of a number that has no logarithm.
-        let exponent_rate = R::select(x.gt(0.0), x, 1.0).ln() * power;
-        self.chain2(rate, exponent, exponent_rate, power)
+        // x^y ln x, and 0 of a number that has no logarithm (at 0 the power may be infinite).
+        let positive = x.gt(0.0);
+        let exponent_rate = R::select(positive, R::select(positive, x, 1.0).ln() * power, 0.0);
+        // A constant has slope 0, also where the derivative by it overflows. (A finite rate stays, whose own slopes a dual of a dual
+        // needs.)
+        let along = |slope: R, rate: R| R::select(slope.eq(0.0) & rate.abs().gt(f32::MAX), 0.0, rate);
+        let mut slopes = self.slopes;
+        for (slope, by_exponent) in slopes.iter_mut().zip(exponent.slopes) {
+            let other = by_exponent * along(by_exponent, exponent_rate);
+            *slope = slope.mul_add(along(*slope, rate), other);
+        }
+        Self { value: power, slopes }
     }
 
     #[inline(always)]
@@ -522,9 +531,11 @@ mod tests {
         assert_eq!(slope(|x| x.smoothstep(0.0, 1.0), 0.5), 1.5);
         assert_eq!(slope(|x| x.smoothstep(1.0, 1.0), 1.0), 0.0);
         assert_eq!(slope(|x| Dual::from(2.0).smoothstep(x, 2.0), 2.0), 0.0);
-        for (exponent, expected) in [(0.0, 0.0), (0.5, 0.0), (1.0, 1.0), (1.5, 0.0), (2.0, 0.0)] {
+        for (exponent, expected) in
+            [(-1.0, 0.0), (-0.5, 0.0), (0.0, 0.0), (0.5, 0.0), (1.0, 1.0), (1.5, 0.0), (2.0, 0.0)]
+        {
             assert_eq!(slope(|x| x.powf(exponent), 0.0), expected, "of x^{exponent} at 0");
-            assert_eq!(slope(|y| Dual::from(0.0).powf(y), exponent), 0.0);
+            assert_eq!(slope(|y| Dual::from(0.0).powf(y), exponent), 0.0, "of 0^y at {exponent}");
         }
         assert_eq!(slope(|x| x.powf(3.0), -2.0), 12.0);
         assert_eq!(slope(|x| x.powf(3.0), 1e-30), 0.0);
@@ -532,6 +543,25 @@ mod tests {
         assert_eq!(slope(|x| x.cosh(), 0.0), 0.0);
         assert_eq!(slope(|x| x.atan(), 1e30), 0.0);
         assert_eq!(slope(|x| x.wrap_angle(), 9.0), 1.0);
+    }
+
+    #[test]
+    fn a_power_that_overflows_has_no_slope_along_a_constant() {
+        assert_eq!(slope(|x| x.powf(60.0), 10.0), f32::INFINITY);
+        assert_eq!(slope(|y| Dual::from(10.0).powf(y), 60.0), f32::INFINITY);
+        let [x, _] = Dual::<f32, 2>::variables([10.0, 0.0]);
+        assert_eq!(x.powf(60.0).slopes, [f32::INFINITY, 0.0]);
+        // Here only the derivative by the base does: 1.1 · 10⁶³.
+        let by_exponent = slope(|y| Dual::from(1e-30).powf(y), -1.1);
+        assert!((by_exponent / (1e33 * 1e-30_f32.ln()) - 1.0).abs() < 1e-4, "{by_exponent}");
+    }
+
+    #[test]
+    fn a_power_has_second_derivatives_where_the_slope_of_its_exponent_is_zero() {
+        // 2^(t²) at 0: the second derivative is 2 ln 2.
+        let t = Dual::<Dual<f32, 1>, 1>::variable(Dual::variable(0.0, 0), 0);
+        let power = Dual::from(2.0).powf(t * t);
+        assert!((power.slopes[0].slopes[0] - 2.0 * LN_2).abs() < 1e-6, "{power:?}");
     }
 
     #[test]

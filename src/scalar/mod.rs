@@ -24,7 +24,7 @@
 //! | `tan` | 4·10⁻⁷ relative to 1 + tan² | \|x\| ≤ 10⁴ |
 //! | `exp` | 3·10⁻⁷ relative | result above 2.4·10⁻³⁸, below which it may be 0; overflow gives +∞ on the CPU, at least 10³⁸ on a GPU |
 //! | `ln` | 3·10⁻⁷ relative to max(1, \|ln x\|) | x > 0 and normal |
-//! | `exp2` | 2·10⁻⁷ relative; exact for whole x | as `exp` |
+//! | `exp2` | 2·10⁻⁷ relative; exact for whole x of at least −125 | as `exp` |
 //! | `log2` | 2·10⁻⁷ relative to max(1, \|log₂ x\|); exact for powers of two | x > 0 and normal |
 //! | `powf` | 3·10⁻⁷ · (1 + \|y ln x\|) relative | result between 2.4·10⁻³⁸, below which it may be 0, and 3.3·10³⁸ |
 //! | `atan2`, `atan` | 5·10⁻⁷ absolute | \|x\| + \|y\| finite; `atan2(±0, ±0)` = ±0 |
@@ -219,7 +219,7 @@ pub trait Real:
     fn exp(self) -> Self;
     /// The natural logarithm; self must be positive.
     fn ln(self) -> Self;
-    /// 2^self; exact if self is whole.
+    /// 2^self; exact if self is whole and at least −125. Below that the result may be 0.
     fn exp2(self) -> Self;
     /// The logarithm to base 2; self must be positive.
     fn log2(self) -> Self;
@@ -326,7 +326,8 @@ pub trait Real:
         let zero = self.eq(0.0);
         // The logarithm of a negative number is NaN, and so is the power, unless the exponent is whole.
         let base = Self::select(whole, self.abs(), self);
-        let base = Self::select(zero & !exponent.lt(0.0), 1.0, base);
+        // (Nor have NaN and ±∞ a logarithm that 0 could be multiplied with.)
+        let base = Self::select(exponent.eq(0.0) | (zero & exponent.gt(0.0)), 1.0, base);
         let power = (base.log2() * exponent).exp2();
         let power = Self::select(odd & self.lt(0.0), -power, power);
         Self::select(zero & exponent.gt(0.0), Self::select(exponent.eq(1.0), self, 0.0), power)
@@ -335,13 +336,14 @@ pub trait Real:
     #[inline(always)]
     fn cbrt(self) -> Self {
         let size = self.abs();
-        let zero = size.eq(0.0);
-        let size = Self::select(zero, 1.0, size);
+        // 0 and ±∞ are their own roots.
+        let fixed = size.eq(0.0) | size.gt(f32::MAX);
+        let size = Self::select(fixed, 1.0, size);
         let root = (size.log2() * (1.0 / 3.0)).exp2();
         // One step of Newton's, after which no digit is lost to the logarithm.
         let root = (root + root + size / (root * root)) * (1.0 / 3.0);
         let root = Self::select(self.lt(0.0), -root, root);
-        Self::select(zero, self, root)
+        Self::select(fixed, self, root)
     }
     /// √(self² + other²), without the squares of large or small numbers, which a number could not hold.
     #[inline(always)]

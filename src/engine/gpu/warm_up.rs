@@ -58,6 +58,21 @@ impl WarmUps {
         let ended = self.ended.load(Ordering::SeqCst);
         [self.begun.load(Ordering::SeqCst), ended]
     }
+
+    /// Counts one as under way until what is returned is dropped, also by a panic.
+    fn begin(&self) -> UnderWay<'_> {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        UnderWay(self)
+    }
+}
+
+/// A first dispatch that has begun.
+struct UnderWay<'a>(&'a WarmUps);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.ended.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 impl Device {
@@ -85,19 +100,18 @@ impl Device {
                 pass.dispatch_workgroups(1, 1, 1);
             }
         }
-        self.warm_ups.begun.fetch_add(1, Ordering::SeqCst);
+        let _under_way = self.warm_ups.begin();
         let submission = self.queue.submit([encoder.finish()]);
-        let waited = self.wait_at_most(&submission, LONGEST);
-        self.warm_ups.ended.fetch_add(1, Ordering::SeqCst);
-        waited
+        self.wait_at_most(&submission, LONGEST)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::Ordering;
+    use std::panic::{catch_unwind, resume_unwind};
     use std::time::Duration;
 
+    use super::WarmUps;
     use crate::diffusion::{Diffusion, Energy, SamplingOptions};
     use crate::engine::{Backend, Engine, EngineOptions};
     use crate::model::Model;
@@ -152,12 +166,24 @@ mod tests {
         let options = MppiOptions { horizon: 3, samples: 50_000, ..Default::default() };
         let mut mppi = Mppi::new(&engine, Point, options).expect("compilation has no such limit");
         let warm_ups = &engine.gpu().expect("it was asked for").warm_ups;
-        warm_ups.begun.fetch_add(1, Ordering::SeqCst);
+        let under_way = warm_ups.begin();
         mppi.plan(&[1.0]).expect("it waits for as long as something is compiled");
-        warm_ups.ended.fetch_add(1, Ordering::SeqCst);
+        drop(under_way);
         // A thread that loses its core before it waits finds the work done.
         let late = Err(PlanError::Engine(EngineError::Timeout { after: Duration::from_nanos(1) }));
         assert!((0..100).any(|_| mppi.plan(&[1.0]).map(drop) == late));
+    }
+
+    #[test]
+    fn a_first_dispatch_that_panics_has_ended() {
+        let warm_ups = WarmUps::default();
+        let panicked = catch_unwind(|| {
+            let _under_way = warm_ups.begin();
+            assert_eq!(warm_ups.count(), [1, 0]);
+            resume_unwind(Box::new(()));
+        });
+        assert!(panicked.is_err());
+        assert_eq!(warm_ups.count(), [1, 1]);
     }
 
     #[test]

@@ -84,8 +84,8 @@ pub(crate) struct Workspace {
     buffers: Option<Buffers>,
     /// The submissions of a call that have not been waited for to the end, because of a time-out.
     pending: VecDeque<wgpu::SubmissionIndex>,
-    /// How long the last call took for each of its pieces, since kernel and buffers became what they are.
-    pace: Option<Duration>,
+    /// The mean duration of a piece in the last call with each kernel; emptied when buffers change.
+    paces: Vec<(Shape, [bool; 2], Duration)>,
     nominal: Vec<f32>,
     second: Vec<f32>,
     sums: Vec<Sums>,
@@ -318,7 +318,7 @@ impl Workspace {
             kernel: None,
             buffers: None,
             pending: VecDeque::new(),
-            pace: None,
+            paces: Vec::new(),
             nominal: Vec::new(),
             second: Vec::new(),
             sums: Vec::new(),
@@ -342,7 +342,6 @@ impl Workspace {
         if self.kernel.as_ref().is_none_or(|(made, of, _)| (*made, *of) != (shape, kind)) {
             // The first dispatch of a kernel waits for whatever was submitted before, and has no time limit to speak of.
             self.finish()?;
-            self.pace = None;
             self.kernel = Some((shape, kind, self.device.kernel(program, shape, kind)?));
         }
         let sizes = Sizes::of(stride(&self.device), &self.pieces, problem);
@@ -352,7 +351,7 @@ impl Workspace {
         if self.buffers.as_ref().is_none_or(|buffers| buffers.sizes != sizes) {
             // The old ones go first, so that both need not fit.
             self.finish()?;
-            self.pace = None;
+            self.paces.clear();
             self.buffers = None;
             self.buffers = Some(Buffers::new(&self.device, sizes)?);
         }
@@ -388,7 +387,7 @@ impl Workspace {
         self.device.check()?;
         self.finish()?;
         self.prepare(program, updates, problem).map_err(BuildError::into_engine)?;
-        let (Some((.., kernel)), Some(buffers)) = (&self.kernel, &mut self.buffers) else {
+        let (Some((shape, kind, kernel)), Some(buffers)) = (&self.kernel, &mut self.buffers) else {
             return Err(EngineError::Driver { message: "nothing was prepared".into() }.into());
         };
         let device = &self.device;
@@ -419,7 +418,8 @@ impl Workspace {
         encoder.copy_buffer_to_buffer(&buffers.upload, 0, &buffers.given, 0, given);
         encoder.copy_buffer_to_buffer(&buffers.upload, given, &buffers.state, 0, state);
         let timed = first_timed(buffers, &self.pieces);
-        let each = pieces_of_submission(device, self.pace);
+        let pace = self.paces.iter().position(|(of, with, _)| (of, with) == (shape, kind));
+        let each = pieces_of_submission(device, pace.map(|i| self.paces[i].2));
         let mut from = 0;
         while timed.min(self.pieces.len().saturating_sub(1)) - from >= each {
             record(device, &mut encoder, kernel, buffers, &self.pieces, from..from + each);
@@ -483,7 +483,11 @@ impl Workspace {
             }
         })?;
         self.pending.clear();
-        self.pace = Some(submitted.elapsed() / self.pieces.len().max(1) as u32);
+        let piece = submitted.elapsed() / self.pieces.len().max(1) as u32;
+        match pace {
+            Some(i) => self.paces[i].2 = piece,
+            None => self.paces.push((*shape, *kind, piece)),
+        }
         timing.total = started.elapsed();
         Ok(Done { nominal: &self.nominal, second: &self.second, sums: &self.sums, timing })
     }
@@ -730,4 +734,42 @@ pub(crate) fn weighted_mean(
     pass.dispatch_workgroups(update.rows.div_ceil(GROUP as u32), parts, update.problems);
     pass.set_pipeline(merge);
     pass.dispatch_workgroups(update.width.div_ceil(COORDINATES), 1, update.problems);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Backend, Engine, EngineOptions, Workspace as Any};
+    use crate::models::Pendulum;
+    use crate::{Mppi, MppiOptions};
+
+    #[test]
+    fn each_of_two_kernels_that_take_turns_keeps_its_pace() {
+        let on = EngineOptions { backend: Backend::Software, ..Default::default() };
+        let Ok(engine) = Engine::with(on) else {
+            assert!(std::env::var_os("GIBBS_REQUIRE_GPU").is_none(), "no software adapter");
+            eprintln!("SKIPPED: no software adapter");
+            return;
+        };
+        let options = MppiOptions { horizon: 3, samples: 100, iterations: 4, ..Default::default() };
+        let mut mppi = Mppi::new(&engine, Pendulum::default(), options).expect("valid");
+        // How many pieces the next submission with the kernel of the last call has, and for how many kernels that is known.
+        let known = |mppi: &Mppi<2, 1, Pendulum>| {
+            let Any::Gpu(workspace) = mppi.workspace() else { panic!("it is a software adapter") };
+            let (shape, kind, _) = workspace.kernel.as_ref().expect("it has run");
+            let pace = workspace.paces.iter().find(|(of, with, _)| (of, with) == (shape, kind)).map(|pace| pace.2);
+            (pieces_of_submission(&workspace.device, pace) > 1, workspace.paces.len())
+        };
+        // The first call with rows changes the buffers.
+        mppi.plan_rows(&[1.0, 0.0], &[0.1; 300]).expect("it runs");
+        assert_eq!(known(&mppi), (true, 1));
+        for _ in 0..2 {
+            mppi.plan(&[1.0, 0.0]).expect("it runs");
+            assert_eq!(known(&mppi), (true, 2));
+            mppi.plan_rows(&[1.0, 0.0], &[0.1; 300]).expect("it runs");
+            assert_eq!(known(&mppi), (true, 2));
+        }
+        mppi.resize(4, 100).expect("there is room");
+        assert!(!known(&mppi).0, "larger buffers, slower pieces");
+    }
 }
