@@ -99,28 +99,31 @@ fn gibbs_ln_tail(f: F) -> F {
     return fma(p, f, F(3.3333331e-1));
 }
 
-// ln of a positive normal number: its exponent, and a polynomial on the mantissa in [√½, √2).
-fn gibbs_ln_positive(x: F) -> F {
+// Splits a positive normal number into 2^n (1 + f), with 1 + f in [√½, √2): returns 2^23 n and f. What the first is multiplied with makes
+// up for the factor, exactly.
+fn gibbs_split(x: F) -> Two {
     let bits = bitcast<U>(x);
     let exponent = (bits - U(0x3f3504f3u)) & U(0xff800000u);
-    let mantissa = bitcast<F>(bits - exponent);
-    // 2²³ times the exponent; what it is multiplied with makes up for that, exactly.
-    let e = F(bitcast<I>(exponent));
-    let f = mantissa - 1.0;
+    return Two(F(bitcast<I>(exponent)), bitcast<F>(bits - exponent) - 1.0);
+}
+
+// ln of a positive normal number: its exponent, and a polynomial on the mantissa in [√½, √2).
+fn gibbs_ln_positive(x: F) -> F {
+    let parts = gibbs_split(x);
+    let f = parts.y;
     let z = f * f;
-    let tail = fma(gibbs_ln_tail(f) * f, z, e * (-2.1219444e-4 / 8388608.0));
-    return fma(e, F(0.6933594 / 8388608.0), f + fma(z, F(-0.5), tail));
+    let tail = fma(gibbs_ln_tail(f) * f, z, parts.x * (-2.1219444e-4 / 8388608.0));
+    return fma(parts.x, F(0.6933594 / 8388608.0), f + fma(z, F(-0.5), tail));
 }
 
 // log2 of a positive normal number, by the same steps. The exponent is added last, so that a power of two has a whole logarithm.
 fn gibbs_log2_positive(x: F) -> F {
-    let bits = bitcast<U>(x);
-    let exponent = (bits - U(0x3f3504f3u)) & U(0xff800000u);
-    let f = bitcast<F>(bits - exponent) - 1.0;
+    let parts = gibbs_split(x);
+    let f = parts.y;
     let z = f * f;
     let tail = fma(gibbs_ln_tail(f) * f, z, z * -0.5);
     let mantissa = fma(tail, F(0.44269504), f * 0.44269504) + tail + f; // log2 e - 1
-    return fma(F(bitcast<I>(exponent)), F(1.0 / 8388608.0), mantissa);
+    return fma(parts.x, F(1.0 / 8388608.0), mantissa);
 }
 
 fn gibbs_ln(x: F) -> F {

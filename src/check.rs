@@ -119,7 +119,7 @@ pub fn wgsl_fn<const A: usize>(engine: &Engine, function: &WgslFn<A>, points: &[
 /// How much of the CPU's vector instructions a model makes use of: how many times faster it runs on SIMD lanes than as
 /// plain `f32`, as a share of the number of lanes.
 ///
-/// In an optimised build expect 0.7 to 1. **A value below 0.3 means that something on the path is not inlined**, and so
+/// In an optimized build expect 0.7 to 1. **A value below 0.3 means that something on the path is not inlined**, and so
 /// runs without vector instructions: look for a missing `#[inline(always)]`, or for a closure around `R` values. (Only one
 /// call that is not inlined, of the whole cart-pole step, gives 0.15.) In a debug build the number means nothing, and with
 /// [`Instructions::Scalar`](crate::Instructions::Scalar) there are no lanes to use.

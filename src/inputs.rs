@@ -23,7 +23,7 @@ pub(crate) struct Sections<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Square<'a> {
     /// Row by row.
-    Of(&'a [f32]),
+    Dense(&'a [f32]),
     Unit,
     Zero,
 }
@@ -32,7 +32,7 @@ impl Square<'_> {
     /// Entry `at` of `controls`², row by row.
     fn entry(&self, at: usize, controls: usize) -> f32 {
         match self {
-            Self::Of(entries) => entries[at],
+            Self::Dense(entries) => entries[at],
             Self::Unit if at / controls == at % controls => 1.0,
             Self::Unit | Self::Zero => 0.0,
         }
@@ -123,7 +123,7 @@ mod tests {
         let mut sections = Sections {
             low: &[f32::NEG_INFINITY, -2.0],
             high: &[1.0, f32::INFINITY],
-            factor: Square::Of(&[1.0, 0.0, 0.5, 2.0]),
+            factor: Square::Dense(&[1.0, 0.0, 0.5, 2.0]),
             precision: Square::Unit,
             params: &[11.0, 12.0],
             references: Some(&references),

@@ -145,7 +145,7 @@
 //!
 //! # Debug builds
 //!
-//! **An unoptimised build plans hundreds of times slower on the CPU**: 135 ms a plan where an optimised one takes 0.28 ms. Build with
+//! **An unoptimized build plans hundreds of times slower on the CPU**: 135 ms a plan where an optimized one takes 0.28 ms. Build with
 //! `--release`, or write into the `Cargo.toml` of *your* workspace
 //!
 //! ```toml
@@ -153,9 +153,9 @@
 //! opt-level = 1
 //! ```
 //!
-//! which is 3 times as slow as a release build, and keeps assertions and overflow checks. To optimise only dependencies
+//! which is 3 times as slow as a release build, and keeps assertions and overflow checks. To optimize only dependencies
 //! (`[profile.dev.package."*"]`) does not help: a rollout is generic over its model, and so it is compiled in the crate that names the
-//! model, which is yours. Kernels on a GPU are not affected. The first driver on the CPU of an unoptimised build logs one warning.
+//! model, which is yours. Kernels on a GPU are not affected. The first driver on the CPU of an unoptimized build logs one warning.
 //!
 //! # When something goes wrong
 //!

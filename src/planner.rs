@@ -190,8 +190,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         let (samples, width) = (setting.samples, setting.horizon * M);
         let scattered = scattered(&self.options, &self.shape, &self.nominal, self.number);
         let nominal = scattered.as_deref().unwrap_or(&self.nominal);
-        let (spread, fields_version) = (&self.spread[..], self.fields_version);
-        let problem = Problem { spread, fields_version, rows, ..self.inputs.problem(nominal, &self.fields) };
+        let problem = problem(&self.inputs, nominal, &self.spread, &self.fields, self.fields_version);
+        let problem = Problem { rows, ..problem };
         self.sampled = None;
         // A call that fails has used its noise up: the next one draws other rows.
         self.number = self.number.wrapping_add(self.updates.len() as u32);
@@ -430,8 +430,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         let Some((state, chain)) = self.sampled else {
             return Err(InvalidValue::new("samples", "not there", "preceded by a call of plan that succeeded").into());
         };
-        let (spread, fields_version) = (&self.spread[..], self.fields_version);
-        let problem = Problem { spread, fields_version, ..self.inputs.problem(&self.nominal, &self.fields) };
+        let Self { inputs, nominal, spread, fields, fields_version, .. } = self;
+        let problem = problem(inputs, nominal, spread, fields, *fields_version);
         let fetched = self.workspace.fetch(&self.program, &problem, chain)?;
         let setting = self.options.setting();
         let at = Context::new(&self.inputs, self.fields.look_ups(), setting.dt);
@@ -511,8 +511,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     #[cfg(test)]
     pub(crate) fn work(&mut self, given: bool, see: impl FnOnce(&Program, &[Update], &Problem<'_>)) {
         self.fill_updates(given);
-        let (spread, fields_version) = (&self.spread[..], self.fields_version);
-        let problem = Problem { spread, fields_version, ..self.inputs.problem(&self.nominal, &self.fields) };
+        let Self { inputs, nominal, spread, fields, fields_version, .. } = self;
+        let problem = problem(inputs, nominal, spread, fields, *fields_version);
         see(&self.program, &self.updates, &problem);
     }
 
@@ -537,8 +537,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// Prepares for a call with given rows, or for one without.
     fn prepare_for(&mut self, given: bool) -> Result<(), BuildError> {
         float_env::standard(|| self.fill_updates(given));
-        let (spread, fields_version) = (&self.spread[..], self.fields_version);
-        let problem = Problem { spread, fields_version, ..self.inputs.problem(&self.nominal, &self.fields) };
+        let Self { inputs, nominal, spread, fields, fields_version, .. } = self;
+        let problem = problem(inputs, nominal, spread, fields, *fields_version);
         self.workspace.prepare(&self.program, &self.updates, &problem)?;
         self.workspace.prepare_fetch()
     }
@@ -570,13 +570,24 @@ fn check_usage<const M: usize>(usage: Usage, setting: &Setting<'_, M>) -> Result
     at_least("fields", setting.fields.len(), usage.fields)
 }
 
+/// The problem that updates are carried out on, without given rows.
+fn problem<'a>(
+    inputs: &'a Packed,
+    nominal: &'a [f32],
+    spread: &'a [f32],
+    fields: &'a FieldSet,
+    fields_version: u64,
+) -> Problem<'a> {
+    Problem { spread, fields_version, ..inputs.problem(nominal, fields) }
+}
+
 /// What is packed for the kernels, besides the state.
 fn sections<'a, const M: usize>(setting: &Setting<'a, M>, limits: &'a Limits<M>, shape: &'a Shape) -> Sections<'a> {
     Sections {
         low: &limits.low,
         high: &limits.high,
-        factor: Square::Of(&shape.factor),
-        precision: Square::Of(&shape.precision),
+        factor: Square::Dense(&shape.factor),
+        precision: Square::Dense(&shape.precision),
         params: setting.params,
         references: setting.references,
     }

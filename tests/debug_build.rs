@@ -1,4 +1,4 @@
-//! An engine that works without optimisation says so, once in the life of a process. In an optimised build there is nothing to say.
+//! An engine that works without optimization says so, once in the life of a process. In an optimized build there is nothing to say.
 //!
 //! `CARGO_PROFILE_TEST_OPT_LEVEL=0 cargo test --test debug_build` runs it without.
 
@@ -26,7 +26,7 @@ impl Log for Warnings {
 }
 
 #[test]
-fn one_warning_is_logged_without_optimisation_and_none_with_it() {
+fn one_warning_is_logged_without_optimization_and_none_with_it() {
     log::set_logger(&WARNINGS).unwrap();
     log::set_max_level(LevelFilter::Trace);
     for _ in 0..2 {
@@ -37,9 +37,9 @@ fn one_warning_is_logged_without_optimisation_and_none_with_it() {
     }
     let seen = WARNINGS.0.lock().unwrap().clone();
     // The build script's `cfg` holds for this file as for the crate.
-    assert_eq!(seen.len(), usize::from(cfg!(not(optimised))), "{seen:?}");
+    assert_eq!(seen.len(), usize::from(cfg!(not(optimized))), "{seen:?}");
     assert!(
-        seen.iter().all(|warning| warning.contains("without optimisation") && warning.contains("opt-level")),
+        seen.iter().all(|warning| warning.contains("without optimization") && warning.contains("opt-level")),
         "{seen:?}"
     );
 }

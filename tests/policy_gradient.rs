@@ -1194,7 +1194,7 @@ fn a_policy_that_reads_what_there_is_not_is_refused() {
                 fields: vec![field(); given],
                 ..swing(scored(0.5), plain(), 1)
             };
-            let refused = Controller::with(reading(reads), &[0.5], ControllerOptions::from(&options)).map(drop);
+            let refused = Controller::with_options(reading(reads), &[0.5], ControllerOptions::from(&options)).map(drop);
             assert_eq!(refused.expect_err("too few").field, name, "{given} of two");
             match PolicyGradient::new(&cpu(), Pendulum::default(), reading(reads), somewhere, options) {
                 Err(BuildError::Invalid(error)) => assert_eq!(error.field, name, "{error}"),
@@ -1209,7 +1209,7 @@ fn a_policy_that_reads_what_there_is_not_is_refused() {
         fields: vec![field(), field()],
         ..Default::default()
     };
-    let build = |reads| Controller::with(reading(reads), &[0.5], options.clone()).expect("it is all there");
+    let build = |reads| Controller::with_options(reading(reads), &[0.5], options.clone()).expect("it is all there");
     assert_eq!(build(Reads::Param(1)).act([0.0; 2]), [0.75]);
     assert_eq!(build(Reads::Reference(1)).act([0.0; 2]), [0.0]);
     assert_eq!(build(Reads::Field(1)).act([0.5; 2]), [0.5]);
@@ -1218,7 +1218,10 @@ fn a_policy_that_reads_what_there_is_not_is_refused() {
     assert_eq!(build(Reads::Field(1)).with_fields(&[field()]).expect_err("too few").field, "fields");
     assert_eq!(build(Reads::Field(0)).with_fields(&[field()]).expect("enough").act([0.5; 2]), [0.5]);
     let bad = ControllerOptions { limits: Some(Limits { low: [1.0], high: [0.0] }), ..Default::default() };
-    assert_eq!(Controller::with(reading(Reads::Weight(0)), &[0.5], bad).expect_err("upside down").field, "limits");
+    assert_eq!(
+        Controller::with_options(reading(Reads::Weight(0)), &[0.5], bad).expect_err("upside down").field,
+        "limits"
+    );
 }
 
 /// Where every episode has parameters of its own, the lanes of a CPU once read a stage's own parameters as if they were those.
@@ -1268,7 +1271,7 @@ fn a_policy_that_looks_into_a_field_is_rebuilt_from_what_was_saved() {
                 ..Default::default()
             };
             assert_eq!(own, ControllerOptions::from(training.options()));
-            let mut own = Controller::with(reading(Reads::Field(0)), &theta, own).expect("it is all there");
+            let mut own = Controller::with_options(reading(Reads::Field(0)), &theta, own).expect("it is all there");
             // And by a training that goes on.
             let mut resumed = build();
             resumed.resume(&saved(&training)[..]).expect("it was just written");

@@ -10,7 +10,7 @@ use crate::update::{Layout, Problem, SCORED, SPREAD, TILE, Update};
 /// As many numbers as each buffer of a device holds (of summaries, as many of these).
 #[cfg(feature = "gpu")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Room {
+pub(crate) struct Capacity {
     pub(crate) inputs: u64,
     pub(crate) fields: u64,
     pub(crate) rows: u64,
@@ -37,9 +37,18 @@ fn holds(what: &str, there: u64, reached: u64) -> Result<(), EngineError> {
     Err(EngineError::Driver { message: format!("{what}: {there} numbers, of which a kernel reaches {reached}") })
 }
 
-/// The numbers of an entry in the table of episodes: a state, and the model's parameters.
-fn entry(layout: Layout) -> u64 {
-    (layout.states + layout.params) as u64
+/// The length of the table behind the sections of the inputs: rewards of rows, or starts of episodes, each a state and the model's
+/// parameters.
+fn table_len(program: &Program, update: &Update, layout: Layout) -> u64 {
+    let [rows, problems, episodes] = [update.rows, update.problems, update.episodes].map(u64::from);
+    match program.scoring {
+        Scoring::Model => 0,
+        Scoring::Distance => rows,
+        Scoring::Policy(_) => {
+            let starts = if update.has(SCORED) { rows } else { episodes };
+            problems * starts * (layout.states + layout.params) as u64
+        }
+    }
 }
 
 /// Whether updates read everything where it stands in the inputs, and everything has the size that they say.
@@ -52,14 +61,8 @@ pub(crate) fn places(program: &Program, updates: &[Update], problem: &Problem<'_
     holds("samples of fields", problem.fields.packed.len() as u64, problem.fields.reach() as u64)?;
     let Some(first) = updates.first() else { return Ok(()) };
     let [rows, width, problems] = [first.rows, first.width, first.problems].map(u64::from);
-    let table = match program.scoring {
-        Scoring::Model => 0,
-        Scoring::Distance => rows,
-        Scoring::Policy(_) => {
-            problems * entry(layout) * if first.has(SCORED) { rows } else { u64::from(first.episodes) }
-        }
-    };
-    same("inputs", problem.inputs.len() as u64, layout.table() as u64 + table)?;
+    let table = layout.table() as u64 + table_len(program, first, layout);
+    same("inputs", problem.inputs.len() as u64, table)?;
     same("the nominal", problem.nominal.len() as u64, problems * width)?;
     if first.has(SPREAD) {
         same("the spread", problem.spread.len() as u64, problems * width)?;
@@ -99,13 +102,13 @@ pub(crate) fn within(
     program: &Program,
     pieces: &[Update],
     problem: &Problem<'_>,
-    room: &Room,
+    capacity: &Capacity,
 ) -> Result<(), EngineError> {
     let policy = matches!(program.scoring, Scoring::Policy(_));
     let layout = problem.layout;
     let flags = pieces.first().map_or(0, |piece| super::gpu::specialised(piece.flags));
-    holds("the buffer of inputs", room.inputs, problem.inputs.len() as u64)?;
-    holds("the buffer of fields", room.fields, problem.fields.packed.len() as u64)?;
+    holds("the buffer of inputs", capacity.inputs, problem.inputs.len() as u64)?;
+    holds("the buffer of fields", capacity.fields, problem.fields.packed.len() as u64)?;
     for piece in pieces {
         let [rows, width, problems, episodes] =
             [piece.rows, piece.width, piece.problems, piece.episodes].map(u64::from);
@@ -113,12 +116,7 @@ pub(crate) fn within(
         // References: the last row of the table that is there.
         let last = u64::from(piece.reference_rows.max(1) - 1) * u64::from(piece.reference_columns);
         let references = u64::from(piece.references) + last + program.usage.columns as u64;
-        let table = u64::from(piece.starts)
-            + match program.scoring {
-                Scoring::Model => 0,
-                Scoring::Distance => rows,
-                Scoring::Policy(_) => problems * entry(layout) * if piece.has(SCORED) { rows } else { episodes },
-            };
+        let table = u64::from(piece.starts) + table_len(program, piece, layout);
         let params = (layout.params_at() + program.usage.params) as u64;
         holds("inputs", problem.inputs.len() as u64, params.max(references).max(table))?;
 
@@ -128,24 +126,24 @@ pub(crate) fn within(
             let tiles = (padded - TILE as u64) * width;
             let lane = (TILE as u64 - 1) * u64::from(piece.row_stride);
             let coordinate = (width - 1) * u64::from(piece.coordinate_stride);
-            holds("the buffer of rows", room.rows, of_problem + tiles + lane + coordinate + 1)?;
+            holds("the buffer of rows", capacity.rows, of_problem + tiles + lane + coordinate + 1)?;
         }
         // Three numbers of every row; two of every episode behind those of all problems; and behind these an episode that is not over.
         let kept = if piece.begin > 0 || piece.end < piece.horizon { super::gpu::kept(layout) as u64 } else { 0 };
         let of_row = if policy { 3 + (2 + kept) * episodes } else { 3 };
-        holds("the buffer of scores", room.scores, problems * of_row * padded)?;
-        holds("the buffer of log-weights", room.log_weights, problems * padded)?;
+        holds("the buffer of scores", capacity.scores, problems * of_row * padded)?;
+        holds("the buffer of log-weights", capacity.log_weights, problems * padded)?;
         // Of every group, and behind the last one's the mean.
         let partial = 8 + width * u64::from(piece.moments());
         let groups = rows.div_ceil(GROUP as u64);
-        holds("the buffer of partial means", room.partials, problems * (groups + 1) * partial)?;
-        holds("the buffer of nominals", room.nominal, 4 * problems * width)?;
-        holds("the buffer of summaries", room.summaries, problems)?;
+        holds("the buffer of partial means", capacity.partials, problems * (groups + 1) * partial)?;
+        holds("the buffer of nominals", capacity.nominal, 4 * problems * width)?;
+        holds("the buffer of summaries", capacity.summaries, problems)?;
         // A kernel is compiled for the flags of the first.
         same("flags of updates", super::gpu::specialised(piece.flags).into(), flags.into())?;
     }
     // They compute with 32 bits.
-    let Room { rows, scores, log_weights, partials, nominal, inputs, fields, .. } = *room;
+    let Capacity { rows, scores, log_weights, partials, nominal, inputs, fields, .. } = *capacity;
     [rows, scores, log_weights, partials, nominal, inputs, fields]
         .into_iter()
         .try_for_each(|numbers| holds("addresses of 32 bits", 1 << 32, numbers))
@@ -288,24 +286,24 @@ mod tests {
                 }
                 let sizes = Sizes::of(256, &pieces, problem);
                 let sizes = self.0.map_or(sizes, |made| sizes.keeping(&made));
-                let room = sizes.room();
-                within(program, &pieces, problem, &room).unwrap_or_else(|error| panic!("{what}: {error}"));
+                let capacity = sizes.capacity();
+                within(program, &pieces, problem, &capacity).unwrap_or_else(|error| panic!("{what}: {error}"));
                 self.0 = Some(sizes);
-                refuses_less(program, &pieces, problem, &room);
+                refuses_less(program, &pieces, problem, &capacity);
             }
         }
     }
 
     /// The check sees it if any buffer that is addressed is empty.
-    fn refuses_less(program: &Program, pieces: &[Update], problem: &Problem<'_>, room: &Room) {
-        let refused = |room: Room| within(program, pieces, problem, &room).is_err();
-        assert!(refused(Room { inputs: 0, ..*room }));
-        assert!(refused(Room { scores: 0, ..*room }) && refused(Room { log_weights: 0, ..*room }));
-        assert!(refused(Room { partials: 0, ..*room }) && refused(Room { nominal: 0, ..*room }));
-        assert!(refused(Room { summaries: 0, ..*room }));
-        assert_eq!(refused(Room { fields: 0, ..*room }), problem.fields.len() > 0);
+    fn refuses_less(program: &Program, pieces: &[Update], problem: &Problem<'_>, capacity: &Capacity) {
+        let refused = |capacity: Capacity| within(program, pieces, problem, &capacity).is_err();
+        assert!(refused(Capacity { inputs: 0, ..*capacity }));
+        assert!(refused(Capacity { scores: 0, ..*capacity }) && refused(Capacity { log_weights: 0, ..*capacity }));
+        assert!(refused(Capacity { partials: 0, ..*capacity }) && refused(Capacity { nominal: 0, ..*capacity }));
+        assert!(refused(Capacity { summaries: 0, ..*capacity }));
+        assert_eq!(refused(Capacity { fields: 0, ..*capacity }), problem.fields.len() > 0);
         let kept = pieces[0].has(GIVEN) || matches!(program.scoring, Scoring::Policy(_));
-        assert_eq!(refused(Room { rows: 0, ..*room }), kept);
+        assert_eq!(refused(Capacity { rows: 0, ..*capacity }), kept);
     }
 
     fn engines() -> Vec<Engine> {
@@ -536,8 +534,8 @@ mod tests {
                 updates.iter().map(|update| Update { starts, references: starts, ..*update }).collect();
             assert!(places(program, &updates, problem).is_err());
             assert!(places(program, &updates, &moved).is_err(), "the rewards end where they did");
-            let room = Sizes::of(256, &updates, &moved).room();
-            assert!(within(program, &updates, &moved, &room).is_err(), "the last one is beyond the buffer");
+            let capacity = Sizes::of(256, &updates, &moved).capacity();
+            assert!(within(program, &updates, &moved, &capacity).is_err(), "the last one is beyond the buffer");
         });
     }
 }

@@ -7,7 +7,7 @@ pub(crate) mod cpu;
 mod episodes;
 #[cfg(feature = "gpu")]
 pub(crate) mod gpu;
-mod optimisation;
+mod optimization;
 mod options;
 #[cfg(all(test, feature = "gpu"))]
 mod parity;
@@ -94,9 +94,9 @@ impl Engine {
         let isa = cpu::Isa::new(options.instructions);
         let engine = Self { inner: Arc::new(Inner { device, isa, options, reason }) };
         log::info!("running on {}: {}", engine.name(), engine.reason());
-        // Parts of the CPU backend are compiled with this crate; whether rollouts are optimised is seen when a driver names its model.
-        if cfg!(not(optimised)) && matches!(engine.inner.device, Device::Cpu) {
-            optimisation::warn_that_it_is_missing();
+        // Parts of the CPU backend are compiled with this crate; whether rollouts are optimized is seen when a driver names its model.
+        if cfg!(not(optimized)) && matches!(engine.inner.device, Device::Cpu) {
+            optimization::warn_that_it_is_missing();
         }
         engine
     }

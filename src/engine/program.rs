@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use super::cpu::{Distance, OfModel, OfPolicy, Rollout};
-use super::optimisation;
+use super::optimization;
 use crate::error::{BuildError, InvalidValue, ModelError};
 use crate::float_env;
 use crate::model::{Map, Model};
@@ -46,8 +46,8 @@ pub(crate) struct Program {
     /// The model in WGSL: everything that `shaders/rollout.wgsl` calls and that depends on the model.
     pub(crate) source: String,
     pub(crate) rollout: Box<dyn Rollout>,
-    /// Whether the rollout is compiled without optimisation.
-    pub(crate) unoptimised: bool,
+    /// Whether the rollout is compiled without optimization.
+    pub(crate) unoptimized: bool,
 }
 
 impl Program {
@@ -60,8 +60,8 @@ impl Program {
         let (source, ends) = float_env::standard(|| trace_model(&trace, &**model));
         let (functions, usage, operations) = trace.finish()?;
         let rollout = Box::new(OfModel::<N, M, D>::new(Arc::clone(model), ends));
-        let unoptimised = optimisation::is_missing_in::<D>();
-        Ok(Self { scoring: Scoring::Model, states: N, usage, operations, functions, source, rollout, unoptimised })
+        let unoptimized = optimization::is_missing_in::<D>();
+        Ok(Self { scoring: Scoring::Model, states: N, usage, operations, functions, source, rollout, unoptimized })
     }
 
     /// A model under a policy.
@@ -90,8 +90,8 @@ impl Program {
         // The kernel's own loops over controls are four.
         let usage = Usage { turns: usage.turns + 4 * (M as u64 + 1), ..usage };
         let rollout = Box::new(OfPolicy::<N, M, D, P>::new(Arc::clone(model), Arc::clone(policy), usage.units));
-        let (scoring, unoptimised) = (Scoring::Policy(scheme), optimisation::is_missing_in::<(D, P)>());
-        Ok(Self { scoring, states: N, usage, operations, functions, source, rollout, unoptimised })
+        let (scoring, unoptimized) = (Scoring::Policy(scheme), optimization::is_missing_in::<(D, P)>());
+        Ok(Self { scoring, states: N, usage, operations, functions, source, rollout, unoptimized })
     }
 
     /// Rows of a data set, scored by their squared distance from x.
@@ -104,7 +104,7 @@ impl Program {
             functions: String::new(),
             source: String::new(),
             rollout: Box::new(Distance),
-            unoptimised: cfg!(not(optimised)),
+            unoptimized: cfg!(not(optimized)),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 #[cfg(feature = "gpu")]
 use super::gpu;
-use super::{RowMemory, bounds, cpu, optimisation, program::Program};
+use super::{RowMemory, bounds, cpu, optimization, program::Program};
 use crate::error::{BuildError, EngineError, PlanError};
 use crate::float_env;
 use crate::update::{Problem, Sums, Update};
@@ -69,8 +69,8 @@ impl Workspace {
         bounds::places(program, updates, problem)?;
         float_env::standard(|| match self {
             Self::Cpu(_, rows, workspace) => {
-                if program.unoptimised {
-                    optimisation::warn_that_it_is_missing();
+                if program.unoptimized {
+                    optimization::warn_that_it_is_missing();
                 }
                 Ok(updates.iter().try_for_each(|update| workspace.fit(&*program.rollout, *rows, update))?)
             }

@@ -92,7 +92,7 @@ impl<const N: usize, const M: usize, P> Clone for Controller<N, M, P> {
 /// let saved = [2.0]; // from `PolicyGradient::parameters`
 /// let slope = Grid::from_fn(4, 1, 1.0, [0.0, 0.0], |x, _| x)?;
 /// let options = ControllerOptions { dt: 0.1, fields: vec![slope], ..Default::default() };
-/// let mut controller = Controller::with(Descent, &saved, options)?;
+/// let mut controller = Controller::with_options(Descent, &saved, options)?;
 /// assert_eq!(controller.act([1.5]), [-3.0]);
 ///
 /// // Without the field it is refused here, and not in the middle of a drive.
@@ -158,14 +158,14 @@ pub struct Episode<const N: usize, const M: usize> {
 
 impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
     /// A policy with parameters `theta`, which acts every `dt` seconds and reads nothing but its state, its parameters and the
-    /// time. One that reads more is built by [`with`](Self::with).
+    /// time. One that reads more is built by [`with_options`](Self::with_options).
     ///
     /// # Errors
     ///
     /// If there are not as many numbers as the policy has parameters, one is not finite, `dt` is not above 0, or the policy
     /// reads run-time parameters, references or fields.
     pub fn new(policy: P, theta: &[f32], dt: f32) -> Result<Self, InvalidValue> {
-        Self::with(policy, theta, ControllerOptions { dt, ..Default::default() })
+        Self::with_options(policy, theta, ControllerOptions { dt, ..Default::default() })
     }
 
     /// A policy with parameters `theta`, and everything that it reads besides: what
@@ -176,7 +176,7 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
     ///
     /// If there are not as many numbers as the policy has parameters, one is not finite, an option is out of range, or the
     /// policy reads a parameter, a reference column or a field that there is not.
-    pub fn with(policy: P, theta: &[f32], options: ControllerOptions<M>) -> Result<Self, InvalidValue> {
+    pub fn with_options(policy: P, theta: &[f32], options: ControllerOptions<M>) -> Result<Self, InvalidValue> {
         let ControllerOptions { dt, limits, params, references, fields } = options;
         check_theta(theta, policy.parameters())?;
         in_range("dt", dt, dt > 0.0, "finite and above 0 (seconds)")?;

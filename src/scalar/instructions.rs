@@ -50,6 +50,6 @@ pub(crate) fn cast<A: NoUninit, B: AnyBitPattern>(a: A) -> B {
     // Known when it is compiled; not so stated, because branches for other instructions are compiled as well.
     assert!(size_of::<A>() == size_of::<B>(), "registers have the same width");
     // SAFETY: they have the same size, all bits of the one are initialized, and any bits are valid for the other. (Not
-    // `bytemuck::cast`, which is not inlined where nothing is optimised.)
+    // `bytemuck::cast`, which is not inlined where nothing is optimized.)
     unsafe { std::mem::transmute_copy(&a) }
 }

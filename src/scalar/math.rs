@@ -236,16 +236,21 @@ fn ln_tail<V: Vector>(f: V) -> V {
     )
 }
 
+/// 2⁻²³: multiplies the exponent that [`split`] returns, exactly.
+const UNIT: f32 = 1.0 / 8_388_608.0;
+
+/// Splits a positive normal number into 2ⁿ·(1 + f), with 1 + f in [√½, √2): returns 2²³·n and f.
+#[inline(always)]
+fn split<V: Vector>(x: V) -> (V, V) {
+    let bits = x.bits();
+    let exponent = V::bits_and(V::bits_sub(bits, V::splat_bits(SQRT_HALF)), V::splat_bits(0xff80_0000));
+    (V::of_integer(exponent), V::from_bits(V::bits_sub(bits, exponent)) - 1.0)
+}
+
 /// ln of a positive normal number: its exponent, and a polynomial on the mantissa in [√½, √2).
 #[inline(always)]
 pub(crate) fn ln_positive<V: Vector>(x: V) -> V {
-    const UNIT: f32 = 1.0 / 8_388_608.0;
-    let bits = x.bits();
-    let exponent = V::bits_and(V::bits_sub(bits, V::splat_bits(SQRT_HALF)), V::splat_bits(0xff80_0000));
-    let mantissa = V::from_bits(V::bits_sub(bits, exponent));
-    // 2²³ times the exponent; what it is multiplied with makes up for that, exactly.
-    let e = V::of_integer(exponent);
-    let f = mantissa - 1.0;
+    let (e, f) = split(x);
     let z = f * f;
     let tail = (ln_tail(f) * f).fused(z, e * (-2.121_944_4e-4 * UNIT));
     e.fused(c(0.693_359_4 * UNIT), f + z.fused(c(-0.5), tail))
@@ -255,16 +260,13 @@ pub(crate) fn ln_positive<V: Vector>(x: V) -> V {
 /// has a whole logarithm.
 #[inline(always)]
 fn log2_positive<V: Vector>(x: V) -> V {
-    const UNIT: f32 = 1.0 / 8_388_608.0;
     /// log₂ e − 1: what is multiplied by 1 needs no rounding.
     const MORE: f32 = 0.442_695_04;
-    let bits = x.bits();
-    let exponent = V::bits_and(V::bits_sub(bits, V::splat_bits(SQRT_HALF)), V::splat_bits(0xff80_0000));
-    let f = V::from_bits(V::bits_sub(bits, exponent)) - 1.0;
+    let (e, f) = split(x);
     let z = f * f;
     let tail = (ln_tail(f) * f).fused(z, z * -0.5);
     let mantissa = tail.fused(c(MORE), f * MORE) + tail + f;
-    V::of_integer(exponent).fused(c(UNIT), mantissa)
+    e.fused(c(UNIT), mantissa)
 }
 
 #[inline(always)]

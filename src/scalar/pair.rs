@@ -14,10 +14,10 @@ use crate::noise::{Row, normal};
 #[derive(Clone, Copy)]
 pub(crate) struct Pair<T>(pub(crate) T, pub(crate) T);
 
-/// Two side by side, or one where nothing is optimised: see `build.rs`.
-#[cfg(optimised)]
+/// Two side by side, or one where nothing is optimized: see `build.rs`.
+#[cfg(optimized)]
 pub(crate) type Abreast<T> = Pair<T>;
-#[cfg(not(optimised))]
+#[cfg(not(optimized))]
 pub(crate) type Abreast<T> = T;
 
 macro_rules! arithmetic {

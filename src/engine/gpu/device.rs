@@ -1,9 +1,7 @@
 //! A device: how it is found and opened, how its errors become ours, and how it is waited for.
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,6 +11,7 @@ use super::workspace::bind;
 use crate::checksum::checksum;
 use crate::engine::{Adapter, AdapterKind, EngineOptions, Tuning};
 use crate::error::{BuildError, EngineError};
+use crate::replace::replace;
 
 /// The adapters of this machine, in the driver's order. None if there is no driver at all.
 pub(crate) async fn adapters() -> Vec<(Adapter, wgpu::Adapter)> {
@@ -123,17 +122,6 @@ fn open_cache(device: &wgpu::Device, handle: &wgpu::Adapter, folder: &Path) -> O
             None
         }
     }
-}
-
-/// Writes a file that another process, or a crash, sees whole or not at all.
-fn replace(file: &Path, draft: &Path, data: &[u8]) -> std::io::Result<()> {
-    let written = std::fs::File::create(draft).and_then(|mut to| {
-        to.write_all(data)?;
-        to.sync_all()
-    });
-    written.and_then(|()| std::fs::rename(draft, file)).inspect_err(|_| {
-        std::fs::remove_file(draft).ok();
-    })
 }
 
 impl Device {
@@ -312,12 +300,8 @@ impl Device {
     fn keep_cache(&self) {
         let Some((cache, file)) = &self.cache else { return };
         let Some(data) = cache.get_data() else { return };
-        // Other threads and other processes may write it at the same time, or read it.
-        static DRAFTS: AtomicU64 = AtomicU64::new(0);
-        let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
-        let draft = file.with_extension(format!("{}-{number}", std::process::id()));
         let data = [&checksum(&data).to_le_bytes()[..], &data].concat();
-        let kept = std::fs::create_dir_all(file.parent().unwrap_or(file)).and_then(|()| replace(file, &draft, &data));
+        let kept = std::fs::create_dir_all(file.parent().unwrap_or(file)).and_then(|()| replace(file, &data));
         if let Err(error) = kept {
             log::warn!("the pipeline cache {} cannot be kept: {error}", file.display());
         }

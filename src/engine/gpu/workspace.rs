@@ -10,7 +10,7 @@ use wgpu::BufferUsages as Usage;
 use super::device::Device;
 use super::kernels::{BINDINGS, Kernel, MOST_TURNS, Score, UPDATE_SIZE, searches};
 use super::source::{self, Shape};
-use crate::engine::bounds::{self, Room};
+use crate::engine::bounds::{self, Capacity};
 use crate::engine::program::Program;
 use crate::engine::{AdapterKind, Done, Fetched, Timing};
 use crate::error::{BuildError, EngineError, PlanError};
@@ -142,12 +142,12 @@ impl Sizes {
     }
 
     /// As many numbers as each buffer holds.
-    pub(crate) fn room(&self) -> Room {
+    pub(crate) fn capacity(&self) -> Capacity {
         let Self { inputs, fields, rows, scores, log_weights, partials, nominal, summaries, .. } = *self;
         let [inputs, fields, rows, scores] = [inputs, fields, rows, scores].map(|bytes| bytes / 4);
         let [log_weights, partials] = [log_weights, partials].map(|bytes| bytes / 4);
         let (nominal, summaries) = (BLOCKS * nominal / 4, summaries / SUMMARY);
-        Room { inputs, fields, rows, scores, log_weights, partials, nominal, summaries }
+        Capacity { inputs, fields, rows, scores, log_weights, partials, nominal, summaries }
     }
 
     /// What a call sends.
@@ -347,7 +347,7 @@ impl Workspace {
         let sizes = Sizes::of(stride(&self.device), &self.pieces, problem);
         let sizes = self.buffers.as_ref().map_or(sizes, |buffers| sizes.keeping(&buffers.sizes));
         // The kernels are compiled without checks of their own.
-        bounds::within(program, &self.pieces, problem, &sizes.room())?;
+        bounds::within(program, &self.pieces, problem, &sizes.capacity())?;
         if self.buffers.as_ref().is_none_or(|buffers| buffers.sizes != sizes) {
             // The old ones go first, so that both need not fit.
             self.finish()?;

@@ -1,7 +1,7 @@
-//! Whether rollouts are compiled with optimisation, and the warning if they are not.
+//! Whether rollouts are compiled with optimization, and the warning if they are not.
 //!
 //! A rollout is generic over its model, so it is compiled in the crate that names the model, with the settings of that crate and not
-//! of this one. A crate may well be unoptimised while its dependencies are optimised. No `cfg` of this crate tells; code that is
+//! of this one. A crate may well be unoptimized while its dependencies are optimized. No `cfg` of this crate tells; code that is
 //! generic over the same model does.
 
 use std::hint::black_box;
@@ -10,9 +10,9 @@ use std::sync::Once;
 /// What stands on the stack to tell whether a place there is used twice.
 type Filler = [u8; 512];
 
-/// Whether code that is generic over `D` is compiled without optimisation, in whichever crate that is.
+/// Whether code that is generic over `D` is compiled without optimization, in whichever crate that is.
 ///
-/// Two values that are not alive at the same time share a place on the stack in every optimised build, and have places of their own
+/// Two values that are not alive at the same time share a place on the stack in every optimized build, and have places of their own
 /// in every other: the very thing that `build.rs` is about. A compiler may do otherwise, so nothing but a warning depends on it.
 #[expect(clippy::extra_unused_type_parameters, reason = "it has this function compiled where the rollouts of `D` are")]
 #[inline(never)]
@@ -28,12 +28,12 @@ pub(crate) fn is_missing_in<D: ?Sized>() -> bool {
     first != second
 }
 
-/// Warns once in the life of a process that the CPU backend works without optimisation.
+/// Warns once in the life of a process that the CPU backend works without optimization.
 pub(crate) fn warn_that_it_is_missing() {
     static WARNED: Once = Once::new();
     WARNED.call_once(|| {
         log::warn!(
-            "rollouts on the CPU are compiled without optimisation, and take hundreds of times as long: build with --release, or \
+            "rollouts on the CPU are compiled without optimization, and take hundreds of times as long: build with --release, or \
              set opt-level = 1 in [profile.dev] of your own workspace (see \"Debug builds\" in the documentation of gibbs)"
         );
     });
@@ -42,8 +42,8 @@ pub(crate) fn warn_that_it_is_missing() {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn optimisation_is_missing_where_the_build_script_says_so() {
+    fn optimization_is_missing_where_the_build_script_says_so() {
         struct Anything;
-        assert_eq!(super::is_missing_in::<Anything>(), !cfg!(optimised));
+        assert_eq!(super::is_missing_in::<Anything>(), !cfg!(optimized));
     }
 }
