@@ -3,7 +3,7 @@
 
 @compute @workgroup_size(64)
 fn draw(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    // One problem only, so that its number is not the dispatch's to give.
+    // `update.begin` selects the problem; this kernel is dispatched for one problem only.
     problem = update.begin;
     let k = id.y * workgroups.x * 64u + id.x;
     if k < update.rows {

@@ -125,7 +125,8 @@ pub enum ModelError {
         /// The function of the policy that was being traced.
         function: &'static str,
     },
-    /// A stage or weights that model code made by hand, with less in them than it reads.
+    /// A stage or weights that model code made by hand, with less in them than it reads. Make it with as much as is read, or use
+    /// the stage and the weights that the function is called with.
     #[error("`{function}` reads {what} {index}, counted from 0, of what it made by hand, which holds {given}")]
     NotGiven {
         /// The function of the model or policy that was being traced.
@@ -137,7 +138,8 @@ pub enum ModelError {
         /// How many there are.
         given: usize,
     },
-    /// Something that model code made by hand and that no kernel can hold.
+    /// Something that model code made by hand and that no kernel can hold. Give it to the driver, in its options, or let the policy
+    /// read it from its parameters.
     #[error(
         "`{function}` brings {what} of its own, which no kernel can hold; \
          give them to the driver, or let the policy read them from its parameters"

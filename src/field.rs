@@ -23,8 +23,7 @@ pub(crate) const HEADER: usize = 12;
 ///
 /// **Keep a grid near the origin**, whatever the coordinates of its map are: subtract a local origin in `f64` from the grid's origin
 /// and from every position ([`Model`](crate::Model#positions) has an example). `f32` tells positions apart that are 7.8 mm apart at
-/// 88 km, 31 mm at 388 km and 0.25 m at 3,900 km. A look-up rounds once more, in cells: at 388 km and 3 cm a cell, to whole
-/// ones.
+/// 88 km, 31 mm at 388 km and 0.25 m at 3,900 km. A look-up rounds once more, in cells: at 388 km with 3 cm cells, to whole cells.
 ///
 /// Fields are given to a driver, which keeps them on its device (`set_field`), and looked up by number through
 /// [`Stage::sample`](crate::Stage::sample). Replacing one recompiles nothing.

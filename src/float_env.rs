@@ -10,15 +10,15 @@
 
 use std::hint::black_box;
 
-/// Runs `work` in the environment that Rust code is compiled for: round to nearest, subnormals as they are, no traps. The caller's
-/// is back afterwards, also if `work` panics.
+/// Runs `work` in the environment that Rust code is compiled for: round to nearest, subnormals kept, no traps. The caller's is back
+/// afterwards, also if `work` panics.
 ///
 /// In the common case, where nothing has to be changed, it costs a read of the control register and a call.
 #[inline]
 pub(crate) fn standard<T>(work: impl FnOnce() -> T) -> T {
     let _restore = Restore::new();
     // The compiler assumes that arithmetic does not depend on a control register, so it might move some of it across the change.
-    // It cannot move what is in another function and goes through `black_box`.
+    // It cannot move arithmetic out of a function that is not inlined and is hidden behind `black_box`.
     black_box(apart(black_box(work)))
 }
 
@@ -56,8 +56,7 @@ impl Drop for Restore {
     #[inline]
     fn drop(&mut self) {
         if let Some(before) = self.before {
-            // SAFETY: whoever chose this environment, and answers for it, gets it back as it was. No arithmetic of `work` is left to
-            // be done in it: see `standard`.
+            // SAFETY: this restores the caller's own environment. No arithmetic of `work` remains: see `standard`.
             unsafe { control::write(before) };
         }
     }

@@ -1,11 +1,11 @@
-//! [`Packed`]: everything that kernels read besides rows and fields, in one array, and where each part of it stands. Drivers
-//! write it and kernels are told their places by it alone, so that the two cannot disagree.
+//! [`Packed`]: everything kernels read besides rows and fields, in one array with its layout. Only this type writes the array and
+//! tells kernels its offsets, so the two cannot disagree.
 
 use crate::field::FieldSet;
 use crate::planner::References;
 use crate::update::{Layout, Problem, Update};
 
-/// The parts that change seldom. The state comes with every call, and a table of the driver's own stands behind all of them.
+/// The sections that change rarely. The state precedes them and is set by every call; the driver's own table follows them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sections<'a> {
     /// The box of each control, M numbers each. Infinities become the largest numbers there are, since WGSL has none.
@@ -87,7 +87,7 @@ impl Packed {
         write(&mut |numbers| values.extend_from_slice(numbers));
     }
 
-    /// An update that is told where in these inputs it reads.
+    /// Returns the update with the offsets of these inputs filled in.
     pub(crate) fn place(&self, update: Update) -> Update {
         Update {
             references: self.layout.references() as u32,
@@ -98,7 +98,7 @@ impl Packed {
         }
     }
 
-    /// What updates with these inputs are carried out on: without a spread of its own for every coordinate, and without rows.
+    /// Returns the problem that these inputs describe, without a spread per coordinate and without given rows.
     pub(crate) fn problem<'a>(&'a self, nominal: &'a [f32], fields: &'a FieldSet) -> Problem<'a> {
         let Self { layout, ref values } = *self;
         Problem { layout, inputs: values, nominal, spread: &[], fields, fields_version: 0, rows: None }

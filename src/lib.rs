@@ -153,7 +153,7 @@
 //! opt-level = 1
 //! ```
 //!
-//! which is 3 times as slow as a release build, and keeps assertions and overflow checks. To optimize only dependencies
+//! which takes 3 times as long as a release build and keeps assertions and overflow checks. Optimizing only dependencies
 //! (`[profile.dev.package."*"]`) does not help: a rollout is generic over its model, and so it is compiled in the crate that names the
 //! model, which is yours. Kernels on a GPU are not affected. The first driver on the CPU of an unoptimized build logs one warning.
 //!

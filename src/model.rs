@@ -12,11 +12,11 @@ use crate::scalar::{Real, Stage};
 ///
 /// # Positions
 ///
-/// A state is `f32`, so **plan relative to a local origin**: f32 tells positions apart that are 4 µm apart at 50 m, 0.5 mm at 8 km,
-/// 7.8 mm at 88 km, 31 mm at 388 km (the easting of a UTM zone) and 0.25 m at 3,900 km (its northing). Each step of a rollout rounds
-/// to that: a closed loop ends 4 mm off at 88 km and 14 mm off at 388 km, and at 3,900 km a robot at 1 m/s does not move at all,
-/// since its 0.1 m in a step of 0.1 s is less than half a spacing. Keep the origin in `f64`, somewhere near the robot, and subtract it
-/// in `f64` from the state, the goal and the map before anything becomes `f32`; add it to what comes back.
+/// A state is `f32`, so **plan relative to a local origin**: the spacing of f32 is 4 µm at 50 m, 0.5 mm at 8 km, 7.8 mm at 88 km,
+/// 31 mm at 388 km (the easting of a UTM zone) and 0.25 m at 3,900 km (its northing). Each step of a rollout rounds to that: a
+/// closed loop ends 4 mm off at 88 km and 14 mm off at 388 km, and at 3,900 km a robot at 1 m/s does not move at all, since its
+/// 0.1 m in a step of 0.1 s is less than half a spacing. Keep the origin in `f64`, somewhere near the robot, and subtract it in
+/// `f64` from the state, the goal and the map before anything becomes `f32`; add it to what comes back.
 ///
 /// ```
 /// use gibbs::models::Unicycle;

@@ -193,7 +193,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         let problem = problem(&self.inputs, nominal, &self.spread, &self.fields, self.fields_version);
         let problem = Problem { rows, ..problem };
         self.sampled = None;
-        // A call that fails has used its noise up: the next one draws other rows.
+        // A failed call consumes its noise too; the next one draws other rows.
         self.number = self.number.wrapping_add(self.updates.len() as u32);
         let done = self.workspace.run(&self.program, &self.updates, &problem)?;
 
@@ -205,8 +205,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         let usable = |(sums, nominal): (&Sums, &[f32])| worked(sums) && nominal.iter().all(|u| u.is_finite());
         let chains = || done.sums.iter().zip(done.nominal.chunks_exact(width)).enumerate();
         let results = || chains().filter(|(_, result)| usable(*result));
-        // The model runs on the host now, and may panic. So all of it comes before anything is replaced, and the old plan stands
-        // until then.
+        // The model runs on the host here and may panic. Nothing is committed before it is done, so the old plan survives.
         let at = Context::new(&self.inputs, self.fields.look_ups(), setting.dt);
         let last = &self.updates[self.updates.len() - 1];
         let isa = self.engine.isa();

@@ -86,8 +86,8 @@ impl WeightedMean {
         average.moments.resize(width * if self.second_moment { 2 } else { 1 }, 0.0);
         (average.width, average.rows) = (width, count);
         average.sums = self.averager.run(&update, rows, log_weights, &mut average.moments)?;
-        // The kernels mark rows that do not count by log-weights near the least finite one. Where a caller's own are as small,
-        // they cannot be told apart there; but then they can only weigh anything if none is larger.
+        // Kernels mark excluded rows by log-weights near `f32::MIN`. If all finite ones are that small, shift them and run again;
+        // otherwise they weigh nothing anyway.
         if average.sums.sum <= 0.0 {
             let finite = log_weights.iter().copied().filter(|l| l.is_finite());
             let Some(most) = finite.reduce(f32::max) else {

@@ -1,5 +1,5 @@
-//! What kernels address, as numbers of each buffer, and whether it lies there. Kernels are compiled without checks of their own, so
-//! this is asked before every call: a fault of the crate then is an error, and nothing is read or written where it should not be.
+//! Checks that every address a kernel can form lies within its buffer. Kernels are compiled without bounds checks, so drivers call
+//! this before every run: a bug in this crate then returns an error instead of touching foreign memory.
 
 use super::program::{Program, Scoring};
 use crate::error::EngineError;
@@ -7,7 +7,7 @@ use crate::error::EngineError;
 use crate::update::{GIVEN, GROUP, round_up};
 use crate::update::{Layout, Problem, SCORED, SPREAD, TILE, Update};
 
-/// As many numbers as each buffer of a device holds (of summaries, as many of these).
+/// The capacity of each device buffer, in `f32`s (`summaries`: in summaries).
 #[cfg(feature = "gpu")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Capacity {
@@ -21,7 +21,7 @@ pub(crate) struct Capacity {
     pub(crate) summaries: u64,
 }
 
-/// Whether some numbers are as many as they must be.
+/// Returns an error unless a size is what kernels expect.
 fn same(what: &str, found: u64, expected: u64) -> Result<(), EngineError> {
     if found == expected {
         return Ok(());
@@ -29,7 +29,7 @@ fn same(what: &str, found: u64, expected: u64) -> Result<(), EngineError> {
     Err(EngineError::Driver { message: format!("{what}: {found} where a kernel counts on {expected}") })
 }
 
-/// Whether what a kernel reads or writes is there.
+/// Returns an error unless a buffer is as long as a kernel reaches.
 fn holds(what: &str, there: u64, reached: u64) -> Result<(), EngineError> {
     if reached <= there {
         return Ok(());
@@ -86,7 +86,7 @@ pub(crate) fn places(program: &Program, updates: &[Update], problem: &Problem<'_
         if program.scoring != Scoring::Model {
             same("the place of the table", update.starts.into(), layout.table() as u64)?;
         }
-        // Buffers of several updates are laid out for all of them alike.
+        // All updates of a call share one buffer layout, so their sizes must agree.
         let sizes = |update: &Update| [update.rows, update.width, update.horizon, update.problems, update.episodes];
         if sizes(update) != sizes(first) || update.coordinate_stride != TILE as u32 || update.row_stride != 1 {
             return Err(EngineError::Driver { message: "updates of one call differ in their sizes".into() });
@@ -128,12 +128,12 @@ pub(crate) fn within(
             let coordinate = (width - 1) * u64::from(piece.coordinate_stride);
             holds("the buffer of rows", capacity.rows, of_problem + tiles + lane + coordinate + 1)?;
         }
-        // Three numbers of every row; two of every episode behind those of all problems; and behind these an episode that is not over.
+        // Three scores per row, then two per row and episode, then the saved state of unfinished episodes.
         let kept = if piece.begin > 0 || piece.end < piece.horizon { super::gpu::kept(layout) as u64 } else { 0 };
         let of_row = if policy { 3 + (2 + kept) * episodes } else { 3 };
         holds("the buffer of scores", capacity.scores, problems * of_row * padded)?;
         holds("the buffer of log-weights", capacity.log_weights, problems * padded)?;
-        // Of every group, and behind the last one's the mean.
+        // One partial result per group, followed by the merged mean.
         let partial = 8 + width * u64::from(piece.moments());
         let groups = rows.div_ceil(GROUP as u64);
         holds("the buffer of partial means", capacity.partials, problems * (groups + 1) * partial)?;
@@ -142,7 +142,7 @@ pub(crate) fn within(
         // A kernel is compiled for the flags of the first.
         same("flags of updates", super::gpu::specialised(piece.flags).into(), flags.into())?;
     }
-    // They compute with 32 bits.
+    // Kernels compute addresses in 32 bits.
     let Capacity { rows, scores, log_weights, partials, nominal, inputs, fields, .. } = *capacity;
     [rows, scores, log_weights, partials, nominal, inputs, fields]
         .into_iter()

@@ -41,9 +41,9 @@ struct Inner {
 
 /// The device that everything runs on. Cloning it is cheap and gives the same device.
 ///
-/// Calls of drivers run in the default floating-point environment (round to nearest, subnormals as they are) on every thread that
-/// takes part, whatever that of the calling thread is, and restore it afterwards. So results do not depend on it, on x86 and on
-/// AArch64; on other processors the crate does not change it.
+/// Calls of drivers run in the default floating-point environment (round to nearest, subnormals kept) on every thread that takes
+/// part, whatever that of the calling thread is, and restore it afterwards. So results do not depend on it, on x86 and on AArch64;
+/// on other processors the crate does not change it.
 ///
 /// # Example
 ///
@@ -94,7 +94,7 @@ impl Engine {
         let isa = cpu::Isa::new(options.instructions);
         let engine = Self { inner: Arc::new(Inner { device, isa, options, reason }) };
         log::info!("running on {}: {}", engine.name(), engine.reason());
-        // Parts of the CPU backend are compiled with this crate; whether rollouts are optimized is seen when a driver names its model.
+        // This checks the code compiled with this crate; each driver checks the rollouts of its model.
         if cfg!(not(optimized)) && matches!(engine.inner.device, Device::Cpu) {
             optimization::warn_that_it_is_missing();
         }

@@ -7,13 +7,13 @@
 use std::hint::black_box;
 use std::sync::Once;
 
-/// What stands on the stack to tell whether a place there is used twice.
+/// The type of the two stack slots that are compared.
 type Filler = [u8; 512];
 
 /// Whether code that is generic over `D` is compiled without optimization, in whichever crate that is.
 ///
-/// Two values that are not alive at the same time share a place on the stack in every optimized build, and have places of their own
-/// in every other: the very thing that `build.rs` is about. A compiler may do otherwise, so nothing but a warning depends on it.
+/// Optimized builds give two values with disjoint lifetimes the same stack slot; unoptimized builds do not. A compiler may do
+/// otherwise, so only a warning depends on it.
 #[expect(clippy::extra_unused_type_parameters, reason = "it has this function compiled where the rollouts of `D` are")]
 #[inline(never)]
 pub(crate) fn is_missing_in<D: ?Sized>() -> bool {

@@ -127,7 +127,7 @@ pub struct EngineOptions {
     ///
     /// The limit covers the wait for one submission of work. A hardware GPU gets all updates of a call in one submission. A
     /// software adapter gets a long list of updates in several, each with the limit for itself, so that a call may take longer as
-    /// long as it makes progress. The time that a device takes to compile kernels does not count, whichever controller they are for.
+    /// long as it makes progress. Time spent compiling kernels does not count, for this driver or any other.
     pub timeout: Duration,
     /// The vector instructions of the CPU backend.
     pub instructions: Instructions,

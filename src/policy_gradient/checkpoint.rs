@@ -30,7 +30,7 @@ const MAGIC: &[u8; 8] = b"gibbs-pg";
 /// The version that is written, and the only one that is read.
 const VERSION: u32 = 1;
 
-/// The greatest size of a logarithm of a standard deviation that options can lead to, with something to spare: that of 1e24.
+/// Bound on |ln σ|: options allow σ up to 1e24 (ln = 55.3), plus a margin.
 const MOST_LOG_STD: f32 = 56.0;
 
 /// What the system said when reading or writing failed: an [`io::Error`] that can be cloned and compared. Two are equal if
@@ -44,7 +44,7 @@ impl From<io::Error> for IoFailure {
     }
 }
 
-// It is no error itself, so that the source of an error is the system's own, and can be downcast to it.
+// `IoFailure` does not implement `Error`, so that `source()` returns the `io::Error` itself, which can be downcast.
 impl Deref for IoFailure {
     type Target = io::Error;
     fn deref(&self) -> &io::Error {
@@ -107,7 +107,8 @@ pub enum CheckpointError {
         /// How many this training has.
         expected: u32,
     },
-    /// It holds a number that no training leaves behind, though its checksum is right.
+    /// It holds a number that no training leaves behind, though its checksum is right: another program wrote or changed it. Resume
+    /// from another checkpoint, or set the learners' parameters by [`set_parameters`](crate::PolicyGradient::set_parameters).
     #[error("the checkpoint holds {value} as {what} {index} of learner {learner}, but must hold {expected}")]
     Number {
         /// Which of a learner's numbers it is.
@@ -193,7 +194,8 @@ impl Checkpoint {
         let learner = (sizes[3] as usize).saturating_mul(12).saturating_add(4);
         let expected = (sizes[2] as usize).saturating_mul(learner).saturating_add(HEADER + 8);
         let mut bytes = Vec::new();
-        // Reads on to so many bytes, or to the end. What is no checkpoint is refused before the rest of it is read.
+        // Reads up to `to` bytes in total; returns whether there were as many. Magic and header are checked before the rest is
+        // read.
         let mut read_on = |bytes: &mut Vec<u8>, to: usize| -> Result<bool, CheckpointError> {
             let more = to.saturating_sub(bytes.len());
             from.by_ref().take(more as u64).read_to_end(bytes).map_err(IoFailure::from)?;

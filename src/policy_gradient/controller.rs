@@ -102,7 +102,7 @@ impl<const N: usize, const M: usize, P> Clone for Controller<N, M, P> {
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct ControllerOptions<const M: usize> {
-    /// The length of a time step (in seconds), as the policy sees it; above 0.
+    /// The length of a time step (in seconds), as the policy sees it; above 0. The default is 0.02.
     pub dt: f32,
     /// The box that controls are limited to.
     pub limits: Option<Limits<M>>,
@@ -175,7 +175,7 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
     /// # Errors
     ///
     /// If there are not as many numbers as the policy has parameters, one is not finite, an option is out of range, or the
-    /// policy reads a parameter, a reference column or a field that there is not.
+    /// policy reads a parameter, reference column or field that is missing.
     pub fn with_options(policy: P, theta: &[f32], options: ControllerOptions<M>) -> Result<Self, InvalidValue> {
         let ControllerOptions { dt, limits, params, references, fields } = options;
         check_theta(theta, policy.parameters())?;

@@ -248,7 +248,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         let weighed = |b: usize| done.sums[b].valid > 0 && done.sums[b].sum > 0.0;
         let worked = |b: usize| weighed(b) && done.nominal[b * width..][..width].iter().all(|m| m.is_finite());
         if !(0..options.learners).any(worked) {
-            // Where nothing came of an iteration because of where it started, that is what has to be mended.
+            // If a start was not finite, name that as the cause.
             check_starts::<N>(starts, options.params.len(), options.starts(), self.iteration)?;
             let weighed = (0..options.learners).any(weighed);
             return Err(if weighed {
@@ -275,7 +275,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
             }
             let information = self.information.as_deref();
             let mut found = step(&mut Learner { options, values, optimiser, information }, &done, b);
-            // A step so long that it ends nowhere is not made, nor one that would be remembered as infinite.
+            // Undo a step that leaves values or moments non-finite.
             if !values.iter().all(|value| value.is_finite()) || !optimiser.is_finite() {
                 values.copy_from_slice(&before[b * width..][..width]);
                 optimiser.clone_from(&remembered[b]);
@@ -604,7 +604,7 @@ fn information<const N: usize, const M: usize, P: Policy<N, M>>(
 /// What a function of starts must be.
 const STARTS: &str = "one that gives finite states and parameters";
 
-/// Refuses where an episode starts if that is not finite: says what it is.
+/// Returns what is not finite in a start, as text for an error.
 fn check_start(state: &[f32], params: &[f32]) -> Result<(), String> {
     for (what, numbers) in [("state", state), ("parameter", params)] {
         if let Some(i) = numbers.iter().position(|number| !number.is_finite()) {
@@ -635,8 +635,8 @@ fn check_starts<const N: usize>(
     Ok(())
 }
 
-/// Everything but the table of starts, as the kernels read it. Noise is drawn for parameters and actions, not for controls, so that
-/// its covariance says nothing.
+/// Everything but the table of starts, as the kernels read it. Noise is drawn for parameters and actions, not for controls, so the
+/// covariance is unused.
 fn packed<const N: usize, const M: usize>(options: &TrainingOptions<M>) -> Packed {
     let Limits { low, high } = options.limits.unwrap_or(Limits::NONE);
     Packed::new(

@@ -352,7 +352,7 @@ impl<R: Real, const D: usize> Real for Dual<R, D> {
         let exponent = exponent.into();
         let (x, y) = (self.value, exponent.value);
         let power = x.powf(y);
-        // y x^(y − 1), and 0 where that is infinite; the derivative of x⁰ is none of a power.
+        // y·x^(y−1); 0 where that is infinite and where y = 0.
         let none = y.eq(0.0) | (x.eq(0.0) & y.lt(1.0));
         let rate = R::select(none, 0.0, R::select(none, 1.0, x).powf(y - 1.0) * y);
         // x^y ln x, and 0 of a number that has no logarithm (at 0 the power may be infinite).

@@ -42,7 +42,7 @@ fn available<S: Simd>() -> bool {
 /// The lanes of the widest registers (AVX-512). Sums over rows are kept in as many partial sums on every processor.
 pub(crate) const WIDEST: usize = 16;
 
-/// As many numbers as a register of `S` holds.
+/// One register of `S`.
 ///
 /// It is computed with only where the instructions of `S` are known to exist: in jobs that
 /// [`Isa`](crate::engine::cpu::isa::Isa) runs, which get a token of `pulp`'s. The type is private to the crate; model code, which is
@@ -53,7 +53,7 @@ pub(crate) struct Lanes<S: Simd>(pub(crate) S::f32s);
 pub(crate) struct LaneMask<S: Simd>(S::m32s);
 
 impl<S: Simd> Lanes<S> {
-    /// Nothing but the methods of lanes may ask for it.
+    /// For methods of lanes only.
     #[inline(always)]
     fn token() -> S {
         // SAFETY: lanes are computed with only where these instructions exist; see the type.
@@ -61,7 +61,7 @@ impl<S: Simd> Lanes<S> {
     }
 }
 impl<S: Simd> LaneMask<S> {
-    /// As of [`Lanes`].
+    /// See [`Lanes::token`].
     #[inline(always)]
     fn token() -> S {
         Lanes::<S>::token()

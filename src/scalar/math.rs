@@ -201,7 +201,7 @@ pub(crate) fn exp<V: Vector>(x: V) -> V {
     (y + y) * half
 }
 
-/// 2ⁿ·2ʳ, exact where r is 0. A small result is as that of [`exp`]: 0, or not subnormal.
+/// 2ⁿ·2ʳ, exact where r is 0. Results below 2⁻¹²⁵ may be 0 and are never subnormal, as in [`exp`].
 #[inline(always)]
 fn exp2<V: Vector>(x: V) -> V {
     let x = c::<V>(-126.0).upper(c::<V>(128.0).lower(x));
@@ -214,7 +214,7 @@ fn exp2<V: Vector>(x: V) -> V {
     (y + y) * half
 }
 
-/// √½, from which on a mantissa is taken as it is; a smaller one is doubled.
+/// The bits of √½, the lower bound of the reduced mantissa.
 const SQRT_HALF: u32 = 0x3f35_04f3;
 
 /// (ln(1 + f) − f + f²/2)/f³, for 1 + f in [√½, √2).
@@ -260,7 +260,7 @@ pub(crate) fn ln_positive<V: Vector>(x: V) -> V {
 /// has a whole logarithm.
 #[inline(always)]
 fn log2_positive<V: Vector>(x: V) -> V {
-    /// log₂ e − 1: what is multiplied by 1 needs no rounding.
+    /// log₂ e − 1. Adding `f` and `tail` unscaled avoids one rounding.
     const MORE: f32 = 0.442_695_04;
     let (e, f) = split(x);
     let z = f * f;
@@ -497,7 +497,8 @@ impl<V: Register> Real for V {
     }
 }
 
-/// The parameter of column `j` of a table. Registers are a driver's, which has checked the table; one number may be anybody's.
+/// Returns the index of column `j`. Drivers validate tables before they run on registers; a table read in plain `f32` may come from
+/// anywhere and is checked here.
 #[inline(always)]
 fn place_in<V: Register>(table: Table, inputs: &Inputs<'_>, j: usize) -> usize {
     if V::COUNT == 1 { table.checked_index(inputs.time, j) } else { table.index(inputs.time, j) }

@@ -332,7 +332,7 @@ pub trait Real:
         let power = Self::select(odd & self.lt(0.0), -power, power);
         Self::select(zero & exponent.gt(0.0), Self::select(exponent.eq(1.0), self, 0.0), power)
     }
-    /// The cube root, which a negative number has, too.
+    /// The cube root; negative for a negative number.
     #[inline(always)]
     fn cbrt(self) -> Self {
         let size = self.abs();
@@ -345,11 +345,12 @@ pub trait Real:
         let root = Self::select(self.lt(0.0), -root, root);
         Self::select(fixed, self, root)
     }
-    /// √(self² + other²), without the squares of large or small numbers, which a number could not hold.
+    /// √(self² + other²), scaled so that the squares neither overflow nor underflow.
     #[inline(always)]
     fn hypot(self, other: impl Into<Self>) -> Self {
-        /// 2⁸⁰, and what it multiplies to a size whose square can be held.
+        /// Factor that brings small and large arguments into the range whose squares are normal.
         const SCALE: f32 = (1_u128 << 80) as f32;
+        /// The upper bound of that range; its inverse is the lower one.
         const LARGE: f32 = (1_u64 << 63) as f32;
         let other = other.into();
         let size = self.abs().max(other.abs());
@@ -369,7 +370,7 @@ pub trait Real:
     fn atan(self) -> Self {
         self.atan2(1.0)
     }
-    /// The hyperbolic sine; infinite on the CPU, and at least 10³⁸ on a GPU, where it is too large to be held (from 89.4 on).
+    /// The hyperbolic sine. Beyond ±89.4 it overflows: to ±∞ on the CPU, to at least 10³⁸ in size on a GPU.
     #[inline(always)]
     fn sinh(self) -> Self {
         // Near 0 the exponentials would cancel. The polynomial is that of Cephes (sinhf).
@@ -381,7 +382,7 @@ pub trait Real:
         let far = Self::select(self.lt(0.0), -far, far);
         Self::select(self.abs().lt(1.0), near, far)
     }
-    /// The hyperbolic cosine; infinite on the CPU, and at least 10³⁸ on a GPU, where it is too large to be held (from 89.4 on).
+    /// The hyperbolic cosine. Beyond ±89.4 it overflows: to +∞ on the CPU, to at least 10³⁸ on a GPU.
     #[inline(always)]
     fn cosh(self) -> Self {
         let half = half_exp(self.abs());
@@ -414,7 +415,7 @@ pub trait Real:
     }
     /// self at `t` = 0, `other` at `t` = 1, and on the straight line through both elsewhere: self + (other − self) · t.
     ///
-    /// At 0 it is exactly self; at 1 it may miss `other` by a rounding.
+    /// Exact at 0; at 1 the result may differ from `other` by rounding.
     #[inline(always)]
     fn lerp(self, other: impl Into<Self>, t: impl Into<Self>) -> Self {
         (other.into() - self).mul_add(t, self)
@@ -430,7 +431,7 @@ pub trait Real:
         let jump = width.eq(0.0);
         let t = (self - edge0) / Self::select(jump, 1.0, width);
         let t = Self::select(jump, Self::select(self.lt(edge0), 0.0, 1.0), t);
-        // Not `clamp`, through which a NaN need not come.
+        // `clamp` need not propagate NaN; these selects do.
         let t = Self::select(t.lt(0.0), 0.0, t);
         let t = Self::select(t.gt(1.0), 1.0, t);
         t * t * (t * -2.0 + 3.0)
@@ -563,7 +564,7 @@ pub trait Real:
     ) -> [Self; O];
 }
 
-/// ½ e^x of a number that is not negative. It is finite wherever the hyperbolic functions are, which e^x is not.
+/// ½ eˣ for x ≥ 0. Finite wherever sinh and cosh are, unlike eˣ.
 #[inline(always)]
 fn half_exp<R: Real>(x: R) -> R {
     (x - 2.0).exp() * 3.694_528 // ½ e²

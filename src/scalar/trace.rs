@@ -16,7 +16,7 @@ use crate::error::ModelError;
 /// statements took about a second, 20,000 fourteen.
 pub(crate) const LIMIT: usize = 8192;
 
-/// How many numbers of a kind model code can tell apart, at most: places in a kernel's buffers are 32 bits wide.
+/// Upper limit on indices in model code: kernel addresses are 32 bits wide.
 pub(crate) const MOST_INDEX: usize = i32::MAX as usize;
 
 /// Whose transcendental functions the kernel of a model calls.
@@ -162,7 +162,7 @@ struct Tape {
     usage: Usage,
     /// The first error.
     error: Option<ModelError>,
-    /// The first that plain numbers, too, would fail on.
+    /// The first error that plain `f32` would panic on.
     misread: Option<ModelError>,
 }
 
@@ -192,7 +192,7 @@ impl Tape {
         self.fail(error);
     }
 
-    /// What stands in for whatever is refused.
+    /// Placeholder value after an error.
     fn nothing(&self) -> Expr {
         Expr { at: 0, generation: self.generation }
     }

@@ -106,7 +106,7 @@ pub struct Weights<'a, R> {
 }
 
 impl<'a, R: Real> Weights<'a, R> {
-    /// Parameters at hand, to call a policy in plain `f32`. (Those that model code makes become constants of its kernel.)
+    /// Parameters for calling a policy in plain `f32`. (Inside a model they become constants of its kernel.)
     pub fn new(parameters: &'a [f32]) -> Self {
         Self::over(Source { values: parameters, stride: 0, window: None, room: None })
     }

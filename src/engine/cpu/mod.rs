@@ -40,8 +40,8 @@ pub(crate) struct Workspace {
     /// Nothing if no second moment is wanted.
     second: Vec<f32>,
     sums: Vec<Sums>,
-    /// What the last update of each problem started from, nominal and spread, so that the rows of any of them can be fetched; nothing
-    /// if there is one problem only, whose bench has it.
+    /// The nominals and spreads before the last update, for all problems, so that `fetch` can repeat that update for any of them.
+    /// Empty if there is one problem, because its bench has them.
     before: [Vec<f32>; 2],
 }
 
@@ -66,7 +66,7 @@ struct Bench {
 /// What rows that were not kept can be drawn again from.
 #[derive(Default)]
 struct Last {
-    /// Which problem it was; none while its updates are under way, or if they never ended.
+    /// The problem whose rows the bench holds; `None` while updates run or after an error.
     number: Option<u32>,
     update: Option<(Update, Plan)>,
     found: Option<weigh::Found>,
@@ -174,7 +174,7 @@ impl Workspace {
                 shares.push((bench, outcomes.by_ref().take(each).collect::<Vec<_>>(), Ok(())));
             }
             Team::All.share_long(shares.iter_mut(), |(bench, outcomes, result)| {
-                // The first problem comes last, and its rows are there to be fetched.
+                // The first problem runs last, so that its rows stay available to `fetch`.
                 let mut outcomes = outcomes.drain(..).rev();
                 *result = outcomes.try_for_each(|outcome| bench.run(&worker, updates, outcome).map(|_| ()));
             });
@@ -184,8 +184,8 @@ impl Workspace {
         Ok(Done { nominal: &self.nominal, second: &self.second, sums: &self.sums, timing })
     }
 
-    /// The rows of the last update of problem `number`. Where the bench has come to hold another problem's, that update is carried out
-    /// again from what it started from.
+    /// Returns the rows of the last update of problem `number`. If the bench holds the rows of another problem, the update is
+    /// repeated from its saved start.
     pub(crate) fn fetch(
         &mut self,
         isa: Isa,

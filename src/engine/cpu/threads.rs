@@ -103,8 +103,8 @@ impl Team {
     }
 
     /// The calling thread begins at once, and the others join in as they wake up. (A parallel iterator would put the caller to
-    /// sleep and have strangers do its work.) The floating-point environment of those is whatever their pool has; the caller sees
-    /// to its own.
+    /// sleep and have strangers do its work.) Pool threads have arbitrary floating-point environments, so each sets the standard
+    /// one; the caller has already set its own.
     fn together<S: Send, T: Send>(
         self,
         pace: &Pace,

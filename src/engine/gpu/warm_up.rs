@@ -19,9 +19,8 @@ const LONGEST: Duration = Duration::from_secs(600);
 /// Floats of a buffer that kernels write to: more than an update of one row and one coordinate reaches.
 const REACH: u64 = 256;
 
-/// The update that a kernel is given for its first dispatch, and what the kernel reads all the same. With no rows a kernel neither
-/// rolls out nor draws nor averages; problems, coordinates and time steps are one each, so that all addresses lie within
-/// [`REACH`].
+/// The sizes of a kernel's first dispatch. With no rows a kernel does no work, but some read inputs and nominals first; problems,
+/// coordinates and time steps are 1 each, so all addresses lie within [`REACH`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Idle {
     /// Numbers of the inputs that are read before the first row.
@@ -35,7 +34,8 @@ impl Idle {
     /// For kernels that read nothing before the first row.
     pub(crate) const NOTHING: Self = Self { inputs: 0, nominal: 0, rows: 0 };
 
-    /// For kernels that run episodes. They divide by the number of tiles, so there is one row; but it has no episodes.
+    /// For kernels that run episodes. They divide by the number of tiles, so there must be one row; with no episodes it does no
+    /// work.
     pub(crate) const NO_EPISODES: Self = Self { rows: 1, ..Self::NOTHING };
 
     /// For kernels that draw controls: they read limits and noise shape, and the nominal of one time step.

@@ -130,8 +130,7 @@ impl Sizes {
 }
 
 impl Sizes {
-    /// These, but with the room of those that there are for what may shrink and grow again from call to call: given rows, inputs,
-    /// fields.
+    /// Returns these sizes, but no smaller than `made` for rows, inputs and fields, which may shrink and grow between calls.
     pub(crate) fn keeping(self, made: &Self) -> Self {
         Self {
             rows: self.rows.max(made.rows),
@@ -615,8 +614,9 @@ fn fill_upload(
 
 /// How many pieces a submission has at most.
 ///
-/// A software adapter can take longer for a long list than a call may, and still be at work. There each submission has the time limit for
-/// itself, and is so short that it needs a sixteenth of it; the first call tells how short that is. Other devices get all in one.
+/// A software adapter can take longer for a long list than a call may, and still be at work. There each submission has its own time
+/// limit and is sized to use a sixteenth of it, by the pace of the last call. The first call submits pieces one at a time. Other
+/// devices get all in one.
 fn pieces_of_submission(device: &Device, pace: Option<Duration>) -> usize {
     if device.adapter.kind != AdapterKind::Software {
         return usize::MAX;
