@@ -110,7 +110,7 @@ impl Model<2, 1> for OfMany {
 }
 
 fn main() -> ExitCode {
-    env_logger::init();
+    end::start_logging();
     end::status(run(&Arguments::parse()))
 }
 

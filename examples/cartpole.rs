@@ -81,7 +81,7 @@ impl Moment {
 }
 
 fn main() -> ExitCode {
-    env_logger::init();
+    end::start_logging();
     end::status(run(&Arguments::parse()))
 }
 

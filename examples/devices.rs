@@ -21,7 +21,7 @@ use gibbs::{
 use end::say;
 
 fn main() -> ExitCode {
-    env_logger::init();
+    end::start_logging();
     match run() {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,

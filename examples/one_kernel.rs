@@ -33,7 +33,7 @@ const START: [f32; 4] = [0.3, 0.0, std::f32::consts::PI + 0.2, 0.5];
 const ROUNDING: f32 = 1e-5;
 
 fn main() -> ExitCode {
-    env_logger::init();
+    end::start_logging();
     end::status(run())
 }
 

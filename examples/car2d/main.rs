@@ -111,7 +111,7 @@ struct Run {
 }
 
 fn main() -> ExitCode {
-    env_logger::init();
+    end::start_logging();
     end::status(run(&Arguments::parse()))
 }
 

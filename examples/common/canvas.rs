@@ -27,7 +27,7 @@ pub fn picture(path: &Path, size: (u32, u32), draw: impl FnOnce(&Area<'_>) -> Re
         draw(&root)?;
         root.present()?;
     }
-    // Encoded first and written at once: what writes to a file as it encodes loses the error of a full disk.
+    // Encode to memory first: streaming encoders drop the error of a full disk.
     let mut png = Vec::new();
     PngEncoder::new(&mut png).write_image(&pixels, size.0, size.1, image::ExtendedColorType::Rgb8)?;
     std::fs::write(path, png).with_context(|| format!("cannot write {}", path.display()))

@@ -31,10 +31,17 @@ pub fn line(text: fmt::Arguments<'_>) -> Result<()> {
 }
 
 fn line_to(out: &mut impl Write, text: fmt::Arguments<'_>) -> Result<()> {
-    // A line may stay in the buffer; a flush here makes its error one of this line and not of the end of the process, where
-    // nobody would see it.
+    // Flushed here, so that a write error is reported for this line and not lost at exit.
     writeln!(out, "{text}").and_then(|()| out.flush()).context("cannot write to standard output")
 }
+
+/// Starts logging to standard error. Without `RUST_LOG`, errors and the warnings of this library are shown: a debug build, a
+/// GPU that does not open. Other crates warn of what does not concern users.
+pub fn start_logging() {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(DEFAULT_LOG)).init();
+}
+
+const DEFAULT_LOG: &str = "error,gibbs=warn";
 
 pub fn status(result: Result<()>) -> ExitCode {
     match result {
@@ -67,6 +74,16 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             if self.0 == 0 { Err(self.1.into()) } else { Ok(()) }
         }
+    }
+
+    #[test]
+    fn warnings_of_the_library_are_logged_and_those_of_others_are_not() {
+        let logger = env_logger::Builder::new().parse_filters(DEFAULT_LOG).build();
+        let shows = |target: &str, level: log::Level| {
+            log::Log::enabled(&logger, &log::Metadata::builder().target(target).level(level).build())
+        };
+        assert!(shows("gibbs::engine::choose", log::Level::Warn) && !shows("gibbs::engine::choose", log::Level::Info));
+        assert!(shows("wgpu_hal::vulkan", log::Level::Error) && !shows("wgpu_hal::vulkan", log::Level::Warn));
     }
 
     #[test]

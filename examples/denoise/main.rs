@@ -65,7 +65,7 @@ struct Drawn {
 }
 
 fn main() -> ExitCode {
-    env_logger::init();
+    end::start_logging();
     end::status(run(&Arguments::parse()))
 }
 

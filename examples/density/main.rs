@@ -86,7 +86,7 @@ struct Sampled {
 }
 
 fn main() -> ExitCode {
-    env_logger::init();
+    end::start_logging();
     end::status(run(&Arguments::parse()))
 }
 

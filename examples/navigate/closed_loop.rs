@@ -1,7 +1,7 @@
-//! The closed loop: plan, move, look, until the robot is there or will not get there.
+//! The closed loop: plan, apply the first control, observe, until the robot arrives or gives up.
 
 use std::cell::RefCell;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use gibbs::{Engine, EngineOptions, Mppi, MppiOptions, Stage, Temperature, WithCost};
@@ -55,15 +55,17 @@ struct Run {
     failure: Option<String>,
 }
 
-/// Runs the closed loop, writes what there is to write, and tells the outcome.
+/// Runs the closed loop, writes the table and pictures, and returns the summary line.
 pub fn drive<D: Robot>(task: &Task, robot: D) -> Result<String> {
     let args = task.args;
     let engine = Engine::with(EngineOptions { backend: args.backend, ..Default::default() })?;
     log::info!("{}: {}", engine.name(), engine.reason());
     let position = [task.start[0].into(), task.start[1].into()];
-    let steps = args.horizon.max(maneuver::FORESIGHT);
-    let reach = f64::from(robot::SPEED * DT) * steps as f64 + args.radius;
-    let fields = RefCell::new(Fields::new(task.map, &task.clearance, &task.cost_to_go, position, reach)?);
+    let travel = f64::from(robot::SPEED * DT) * args.horizon.max(maneuver::FORESIGHT) as f64;
+    // Costs are read up to a radius ahead of the robot.
+    let reach = f64::from(maneuver::reach(args.horizon)).max(travel + args.radius);
+    let Task { map, clearance, cost_to_go, most_cells, .. } = task;
+    let fields = RefCell::new(Fields::new(map, clearance, cost_to_go, position, reach, *most_cells)?);
     let planner = |pace: f32| {
         let cost = NavigateCost {
             radius: args.radius as f32,
@@ -117,7 +119,7 @@ pub fn drive<D: Robot>(task: &Task, robot: D) -> Result<String> {
 /// MPPI for a robot.
 pub type Planner<D> = Mppi<3, 2, WithCost<D, NavigateCost>>;
 
-/// Plan, move, look: until the robot is there or will not get there.
+/// Plans, applies the first control and observes, until the robot arrives or gives up.
 fn closed_loop<D: Robot>(
     task: &Task,
     robot: D,
@@ -141,7 +143,7 @@ fn closed_loop<D: Robot>(
     };
     let whole = task.cost_to_go.from(place(state)).unwrap_or(f64::INFINITY);
     // Ten times what a robot that drives at full speed all the way would need, and some for turning.
-    let limit = 200 + (10.0 * whole / f64::from(robot::SPEED * DT)) as usize;
+    let limit = ((10.0 * whole / f64::from(robot::SPEED * DT)) as usize).saturating_add(200);
     let (mut best, mut best_step) = (whole, 0);
     let mut mppi = planner(1.0)?;
     let mut creeping = None;
@@ -166,8 +168,7 @@ fn closed_loop<D: Robot>(
             (best, best_step) = (to_go, step);
         }
         if step - best_step >= PATIENCE {
-            let [x, y] = task.frame.to_world(place(state));
-            run.failure = Some(format!("the robot is stuck at ({x:.2}, {y:.2}), {to_go:.2} m from the goal"));
+            run.failure = Some(stuck(task.frame.to_world(place(state)), to_go));
             break;
         }
         if step == limit {
@@ -197,7 +198,9 @@ fn closed_loop<D: Robot>(
                 run.fans.retain(|fan| fan.step.is_multiple_of(stride));
             }
         }
+        let clock = Instant::now();
         let maneuver = maneuver::better(&mppi, &fields.borrow().grids()[1], goal, state)?;
+        let maneuver_time = clock.elapsed();
         if let Some(maneuver) = &maneuver {
             mppi.set_controls(maneuver)?;
             controls = maneuver[0];
@@ -217,6 +220,7 @@ fn closed_loop<D: Robot>(
             effective_samples,
             plan_time,
             maneuver: maneuver.is_some(),
+            maneuver_time,
         };
         for _ in 0..PIECES {
             let next = robot.step(&Stage::<f32>::new(step, DT / PIECES as f32), state, controls);
@@ -241,6 +245,14 @@ fn closed_loop<D: Robot>(
     log::info!("maneuvers took the place of {taken} of {} plans", run.rows.len());
     run.speed = twist[0].abs();
     Ok(run)
+}
+
+/// Says that a robot makes no progress at a point of the world; its cost to go is infinite outside what was computed of it.
+fn stuck([x, y]: [f64; 2], to_go: f64) -> String {
+    match to_go.is_finite() {
+        true => format!("the robot is stuck at ({x:.2}, {y:.2}), {to_go:.2} m from the goal"),
+        false => format!("the robot is stuck at ({x:.2}, {y:.2}), from where no way to the goal is known"),
+    }
 }
 
 /// Some of the rollouts of the last plan, evenly by weight.
@@ -298,43 +310,23 @@ fn draw(task: &Task, run: &Run, blank: Picture) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
-    use clap::Parser;
-
     use super::*;
-    use crate::{Args, run};
+    use crate::folder::Folder;
 
-    /// A map of free cells in solid rock, 0.05 m a cell, in a folder of its own.
-    struct Place(PathBuf);
+    /// A map of free cells in solid rock, 0.05 m a cell.
+    fn place(size: [u32; 2], free: impl Fn(u32, u32) -> bool) -> Folder {
+        Folder::with_map(0.05, [0.0; 3], size, |x, y| if free(x, y) { 254 } else { 0 })
+    }
 
-    impl Place {
-        fn new(name: &str, [width, height]: [u32; 2], free: impl Fn(u32, u32) -> bool) -> Self {
-            let folder = std::env::temp_dir().join(format!("gibbs-{name}-{}", std::process::id()));
-            std::fs::create_dir_all(&folder).unwrap();
-            let level = |x, y| if free(x, height - 1 - y) { 254 } else { 0 };
-            let image = image::GrayImage::from_fn(width, height, |x, y| image::Luma([level(x, y)]));
-            image.save(folder.join("map.png")).unwrap();
-            let yaml = "image: map.png\nresolution: 0.05\norigin: [0, 0, 0]\nnegate: 0\noccupied_thresh: 0.65\nfree_thresh: 0.19\n";
-            std::fs::write(folder.join("map.yaml"), yaml).unwrap();
-            Self(folder)
-        }
+    /// A corridor 6 m long and so many cells wide, whose middle is at y = 0.5 m and a half cell.
+    fn corridor(cells: u32) -> Folder {
+        place([124, 21], |x, y| (2..122).contains(&x) && y.abs_diff(10) <= cells / 2)
+    }
 
-        /// A corridor 6 m long and so many cells wide, whose middle is at y = 0.5 m and a half cell.
-        fn corridor(name: &str, cells: u32) -> Self {
-            Self::new(name, [124, 21], |x, y| (2..122).contains(&x) && y.abs_diff(10) <= cells / 2)
-        }
-
-        fn run(&self, start: &str, goal: &str, more: &[&str]) -> Result<String> {
-            let (map, out) = (self.0.join("map.yaml"), self.0.join("out"));
-            let (map, out) = (map.to_str().unwrap(), out.to_str().unwrap());
-            let given = ["navigate", "--map", map, "--start", start, "--goal", goal, "--out", out, "--backend", "cpu"];
-            run(&Args::try_parse_from(given.iter().chain(more))?)
-        }
-
+    impl Folder {
         /// The columns of the table of the last run: names, and numbers row by row.
         fn table(&self) -> (Vec<String>, Vec<Vec<f64>>) {
-            let text = std::fs::read_to_string(self.0.join("out/navigate.csv")).unwrap();
+            let text = std::fs::read_to_string(self.path("out/navigate.csv")).unwrap();
             let mut lines = text.lines();
             let names = lines.next().unwrap().split(',').map(String::from).collect();
             (names, lines.map(|line| line.split(',').map(|number| number.parse().unwrap()).collect()).collect())
@@ -344,12 +336,6 @@ mod tests {
             let (names, rows) = self.table();
             let at = names.iter().position(|n| n == name).unwrap();
             rows.iter().map(|row| row[at]).collect()
-        }
-    }
-
-    impl Drop for Place {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
         }
     }
 
@@ -363,7 +349,7 @@ mod tests {
     fn a_robot_in_a_corridor_turns_to_a_goal_behind_it() {
         // The wide one lets a unicycle reverse all the way, the narrow one leaves 2.5 cm on either side.
         for (name, cells) in [("wide", 13), ("narrow", 9)] {
-            let place = Place::corridor(name, cells);
+            let place = corridor(cells);
             for model in ["unicycle", "diff-drive"] {
                 let steps = |yaw: f64, seed: &str| {
                     let start = format!("5.5,0.525,{yaw}");
@@ -371,7 +357,7 @@ mod tests {
                     after(&line, "reached the goal: ")
                 };
                 for seed in ["0", "1"] {
-                    let (facing, behind) = (steps(3.1416, seed), steps(0.0, seed));
+                    let (facing, behind) = (steps(std::f64::consts::PI, seed), steps(0.0, seed));
                     // Half a turn takes 21 steps.
                     assert!(behind <= facing + 40.0, "{name} {model}: {behind} steps, {facing} when facing the goal");
                     let backwards = place.column("speed_m_s").iter().map(|speed| (-speed).max(0.0) * 0.1).sum::<f64>();
@@ -383,7 +369,7 @@ mod tests {
 
     #[test]
     fn a_robot_stops_at_the_goal_with_the_heading_wanted() {
-        let place = Place::new("stop", [60, 60], |x, y| (2..58).contains(&x) && (2..58).contains(&y));
+        let place = place([60, 60], |x, y| (2..58).contains(&x) && (2..58).contains(&y));
         for model in ["unicycle", "diff-drive"] {
             for (goal, yaw) in [("2.2,2", None), ("2.2,2,-1.2", Some(-1.2)), ("0.62,0.55,3.3", Some(3.3))] {
                 let line = place.run("0.6,0.6,0", goal, &["--model", model]).unwrap();
@@ -406,14 +392,14 @@ mod tests {
 
     #[test]
     fn where_it_starts_at_rest_it_has_arrived() {
-        let place = Place::corridor("here", 13);
+        let place = corridor(13);
         let line = place.run("2,0.525,0", "2.1,0.525", &[]).unwrap();
         assert!(line.starts_with("reached the goal: 0 steps") && after(&line, ", error ") == 0.1, "{line}");
     }
 
     #[test]
     fn the_table_has_the_rates_of_change_of_the_commands() {
-        let place = Place::corridor("rates", 13);
+        let place = corridor(13);
         place.run("1,0.525,0", "3,0.525", &["--samples", "256", "--model", "diff-drive"]).unwrap();
         for (command, rate) in [
             ("control_0", "control_0_per_s"),
@@ -432,11 +418,28 @@ mod tests {
     #[test]
     fn a_gap_that_is_too_tight_to_dare_is_stuck() {
         // Two rooms, and between them a door that leaves a tenth of a millimetre on either side.
-        let place = Place::new("tight", [100, 49], |x, y| {
+        let place = place([100, 49], |x, y| {
             let room = (2..40).contains(&x) || (60..98).contains(&x);
             (room && (2..47).contains(&y)) || ((2..98).contains(&x) && y.abs_diff(24) <= 4)
         });
         let line = place.run("1,1.225,0", "4,1.225", &["--radius", "0.2249", "--samples", "128"]).unwrap_err();
         assert!(line.to_string().contains("the robot is stuck at"), "{line}");
+    }
+
+    #[test]
+    fn a_robot_may_be_stuck_where_no_way_is_known() {
+        assert_eq!(stuck([1.0, 2.0], 3.456), "the robot is stuck at (1.00, 2.00), 3.46 m from the goal");
+        let unknown = stuck([1.0, 2.0], f64::INFINITY);
+        assert_eq!(unknown, "the robot is stuck at (1.00, 2.00), from where no way to the goal is known");
+    }
+
+    #[test]
+    fn a_small_tolerance_is_met() {
+        let place = place([60, 60], |x, y| (2..58).contains(&x) && (2..58).contains(&y));
+        for model in ["unicycle", "diff-drive"] {
+            let more = ["--model", model, "--tolerance", "0.005", "--samples", "256"];
+            let line = place.run("0.6,0.6,0", "2.2,2,1", &more).unwrap();
+            assert!(after(&line, ", error ") <= 0.005, "{line}");
+        }
     }
 }

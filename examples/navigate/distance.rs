@@ -13,7 +13,7 @@ pub fn nearest(marked: &[bool], width: usize, height: usize) -> Option<Vec<usize
     if !marked.contains(&true) {
         return None;
     }
-    // Up and down all columns at once: the row of the nearest mark in each, if there is one.
+    // Sweep up, then down, for the row of the nearest mark in each column.
     const NONE: u32 = u32::MAX;
     let mut row_of = vec![NONE; width * height];
     for j in 0..height {
@@ -34,39 +34,63 @@ pub fn nearest(marked: &[bool], width: usize, height: usize) -> Option<Vec<usize
             }
         }
     }
-    let far = (width + height) as i64;
+    let far = (width + height) as u32;
     let mut result = vec![0; width * height];
     let rows = result.par_chunks_mut(width).zip(row_of.par_chunks(width)).enumerate();
-    rows.for_each_init(
-        || (Vec::with_capacity(width), Vec::with_capacity(width)),
-        |(gap, envelope): &mut (Vec<i64>, Vec<(usize, i64)>), (j, (result, row_of))| {
-            gap.clear();
-            gap.extend(row_of.iter().map(|&row| if row == NONE { far } else { i64::from(row.abs_diff(j as u32)) }));
-            let square = |x: i64, i: usize| (x - i as i64).pow(2) + gap[i].pow(2);
-            envelope.clear();
-            for i in 0..width {
-                while let Some(&(last, from)) = envelope.last()
-                    && square(from, last) > square(from, i)
-                {
-                    envelope.pop();
-                }
-                let from = envelope.last().map_or(0, |&(last, _)| {
-                    let (a, b) = (last as i64, i as i64);
-                    // The first whole x at which column b is nearer than column a.
-                    1 + (b * b - a * a + gap[i].pow(2) - gap[last].pow(2)).div_euclid(2 * (b - a))
-                });
-                if from < width as i64 {
-                    envelope.push((i, from));
-                }
-            }
-            let mut right = width;
-            for &(i, from) in envelope.iter().rev() {
-                result[from as usize..right].fill(row_of[i] as usize * width + i);
-                right = from as usize;
-            }
-        },
-    );
+    rows.for_each_init(Vec::new, |envelope, (j, (result, row_of))| {
+        let gap = |row: u32| if row == NONE { far } else { row.abs_diff(j as u32) };
+        // In half cells, centre to centre.
+        let columns = row_of.iter().enumerate().map(|(i, &row)| (2 * i as i64, (2 * i64::from(gap(row))).pow(2)));
+        lower_envelope::<0>(columns, width, envelope);
+        let mut right = width;
+        for &Parabola { middle, from, .. } in envelope.iter().rev() {
+            let i = middle as usize / 2;
+            result[from as usize..right].fill(row_of[i] as usize * width + i);
+            right = from as usize;
+        }
+    });
     Some(result)
+}
+
+/// The parabola (p − middle)² + height over the positions p of a row (in half cells).
+struct Parabola {
+    middle: i64,
+    height: i64,
+    /// The first cell for which it is the lowest.
+    from: i64,
+}
+
+impl Parabola {
+    fn at(&self, position: i64) -> i64 {
+        (position - self.middle).pow(2) + self.height
+    }
+}
+
+/// The parabolas that are the lowest somewhere, from left to right. Cell x of `width` is at position 2x + `FIRST`, and the
+/// middles are even and increase. Where two are equally low, the left one counts.
+fn lower_envelope<const FIRST: i64>(
+    parabolas: impl Iterator<Item = (i64, i64)>,
+    width: usize,
+    envelope: &mut Vec<Parabola>,
+) {
+    envelope.clear();
+    for (middle, height) in parabolas {
+        let mut next = Parabola { middle, height, from: 0 };
+        while let Some(last) = envelope.last()
+            && last.at(2 * last.from + FIRST) > next.at(2 * last.from + FIRST)
+        {
+            envelope.pop();
+        }
+        if let Some(last) = envelope.last() {
+            // The last position at which the one before is no higher, and the first cell beyond it.
+            let same = (middle * middle - last.middle * last.middle + height - last.height)
+                .div_euclid(2 * (middle - last.middle));
+            next.from = (same - FIRST).div_euclid(2) + 1;
+        }
+        if next.from < width as i64 {
+            envelope.push(next);
+        }
+    }
 }
 
 /// How far a point is from everything that a robot may not touch: occupied cells, unknown cells, the end of the map.
@@ -107,37 +131,19 @@ fn gap(p: f64, low: i64) -> f64 {
 /// Seen from another column, a blocked cell is as near as the side of its column that faces the viewer. Sides are at even
 /// positions and centres at odd ones. So the sides, each with the lesser distance of the columns that it parts, are the
 /// parabolas of a lower envelope, and a cell's own column is compared with it at the end. Beyond the map all is blocked.
-fn row_of_squares(gaps: &[u16], squares: &mut [u32], envelope: &mut Vec<(i64, i64, usize)>) {
+fn row_of_squares(gaps: &[u16], squares: &mut [u32], envelope: &mut Vec<Parabola>) {
     let width = gaps.len();
     let side = |k: usize| match (k.checked_sub(1), gaps.get(k)) {
         (Some(left), Some(right)) => i64::from(gaps[left].min(*right)).pow(2),
         _ => 0,
     };
-    let at = |x: usize, &(middle, height, _): &(i64, i64, usize)| (2 * x as i64 + 1 - middle).pow(2) + height;
-    // The middle and the height of each parabola, and the first cell for which it is the lowest.
-    envelope.clear();
-    for k in 0..=width {
-        let (middle, height) = (2 * k as i64, side(k));
-        while let Some(last) = envelope.last()
-            && at(last.2, last) > at(last.2, &(middle, height, 0))
-        {
-            envelope.pop();
-        }
-        let from = envelope.last().map_or(0, |&(before, other, _)| {
-            // The last position at which the one before is no higher, and the first centre beyond it.
-            let same = (middle * middle - before * before + height - other).div_euclid(2 * (middle - before));
-            (same + 1).div_euclid(2)
-        });
-        if from < width as i64 {
-            envelope.push((middle, height, from as usize));
-        }
-    }
+    lower_envelope::<1>((0..=width).map(|k| (2 * k as i64, side(k))), width, envelope);
     let mut right = width;
     for parabola in envelope.iter().rev() {
-        for x in parabola.2..right {
-            squares[x] = at(x, parabola).min(i64::from(gaps[x]).pow(2)) as u32;
+        for x in parabola.from as usize..right {
+            squares[x] = parabola.at(2 * x as i64 + 1).min(i64::from(gaps[x]).pow(2)) as u32;
         }
-        right = parabola.2;
+        right = parabola.from as usize;
     }
 }
 
@@ -240,12 +246,12 @@ pub struct CostToGo<'a> {
 const RISE: f64 = 3.0;
 /// Buckets of the front in a cell's width.
 const BUCKETS: f64 = 2.0;
-/// A march that need not show all ways shows those that are up to this much longer than the shortest (in metres).
+/// A limited march covers paths up to this much longer than the shortest (in metres).
 const DETOUR: f64 = 10.0;
-/// So many cells along each axis become one to find out how long the shortest way is at most.
+/// Downsampling factor of the coarse map that bounds the shortest path.
 const COARSE: usize = 4;
 
-/// What a metre of way counts by the square of the clearance in half cells; infinite where the robot does not fit.
+/// Cost per metre, indexed by squared clearance in half cells; infinite where the robot does not fit.
 struct Slowness {
     comfort: Comfort,
     resolution: f64,
@@ -277,12 +283,12 @@ impl Slowness {
     }
 }
 
-/// A march that leads from the goal no farther than a robot at some point needs it.
+/// Limits a march to cells that a robot at `from` can use.
 #[derive(Debug, Clone, Copy)]
 struct Limit {
     /// Where the robot is, in cells of the map.
     from: [f64; 2],
-    /// No way over a cell matters that is longer than this (in metres), even if it leads straight on to the robot from there.
+    /// Cells whose cost plus straight distance to `from` exceeds this (in metres) are skipped.
     longest: f64,
 }
 
@@ -311,7 +317,8 @@ impl<'a> CostToGo<'a> {
         bar: &ProgressBar,
     ) -> Option<Self> {
         let (room, from) = (clearance.at(goal), map.to_cells(start));
-        // On a coarse map, each cell as near an obstacle as the nearest of those that it stands for, ways only become longer.
+        let reaches = |way: &Self| way.from(start).is_some();
+        // The coarse map takes the least clearance of each block, so its paths are never shorter than the fine ones.
         let coarse = Map {
             width: map.width / COARSE,
             height: map.height / COARSE,
@@ -332,11 +339,13 @@ impl<'a> CostToGo<'a> {
             let limit = longest.map(|longest| Limit { from, longest: longest + DETOUR });
             drop(squares);
             let found = Self::march(map, &clearance.squares, room, comfort, goal, limit, bar)?;
-            if limit.is_none() || found.from(start).is_some() {
-                return Some(found).filter(|found| found.from(start).is_some());
+            if reaches(&found) {
+                return Some(found);
             }
+            // Without a limit, that was all of the map.
+            limit?;
         }
-        Self::new(map, clearance, comfort, goal, bar).filter(|found| found.from(start).is_some())
+        Self::new(map, clearance, comfort, goal, bar).filter(reaches)
     }
 
     /// Fast marching [Sethian 1996], first order, from `goal`, which is `room` metres from the nearest obstacle; `None` if the
@@ -358,7 +367,8 @@ impl<'a> CostToGo<'a> {
         let mut way = Self { map, open: vec![f32::INFINITY; w * h], most: 0.0 };
 
         // Around the goal the distance is known: that spares the front its worst errors, which it makes where it is most
-        // curved. The disc must be one where every metre counts as one; the cells next to the goal start in any case, unless a wall is between.
+        // curved. The disc must be one where every metre counts as one; cells next to the goal are always seeded, unless an
+        // obstacle is closer.
         let goal_cell = map.to_cells(goal);
         if room < comfort.radius {
             return None;
@@ -504,8 +514,8 @@ impl<'a> CostToGo<'a> {
         let rows = (low[1]..high[1]).map(|j| &self.open[j * self.map.width..][low[0]..high[0]]);
         let open: Vec<f32> = rows.flatten().copied().collect();
         let reached: Vec<_> = open.iter().map(|cost| cost.is_finite()).collect();
-        // A closed cell takes the value of the nearest open one and adds a rise. Going by the nearest, not by the cheapest,
-        // keeps what lies beyond a wall from shining through it.
+        // A closed cell takes the value of the nearest open one and adds a rise. Extending from the nearest open cell, not the
+        // cheapest, keeps values from leaking through walls.
         let Some(nearest) = nearest(&reached, w, h) else {
             return vec![self.most as f32; w * h];
         };

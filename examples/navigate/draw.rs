@@ -39,15 +39,13 @@ pub struct Sampled {
     pub poses: Vec<[f32; 3]>,
 }
 
-/// A picture of the part of a map that is known, the map's own axes upright, with a scale bar below.
+/// A picture of a map, its own axes upright, with a scale bar below.
 #[derive(Clone)]
 pub struct Picture<'a> {
     map: &'a Map,
     image: RgbImage,
     /// Pixels a cell.
     scale: f64,
-    /// The cell at the left edge, and the one above the upper edge.
-    corner: [usize; 2],
     /// Half the width of a path (in pixels).
     pen: f64,
     /// Where the map ends and the strip with the scale bar begins (in pixels).
@@ -57,15 +55,13 @@ pub struct Picture<'a> {
 impl<'a> Picture<'a> {
     /// The map in greys, with contours of the cost to go where there is a way.
     pub fn new(map: &'a Map, cost: &CostToGo) -> Self {
-        let ([left, low], [right, high]) = known(map);
-        let side = (right - left).max(high - low);
+        let side = map.width.max(map.height);
         let (scale, block) = ((SIDE / side).clamp(1, 16), side.div_ceil(2 * SIDE));
-        let [width, height] = [right - left, high - low].map(|cells| (cells * scale).div_ceil(block));
+        let [width, height] = [map.width, map.height].map(|cells| (cells * scale).div_ceil(block));
         let mut picture = Self {
             map,
             image: RgbImage::new(1, 1),
             scale: scale as f64 / block as f64,
-            corner: [left, high],
             pen: (width.max(height) as f64 / 640.0).max(1.2),
             bottom: height as u32,
         };
@@ -82,8 +78,7 @@ impl<'a> Picture<'a> {
             };
             let cells =
                 range(j, map.height).flat_map(|j| range(i, map.width).map(move |i| map.cells[j * map.width + i]));
-            let rank = |cell: &Cell| [Cell::Free, Cell::Unknown, Cell::Occupied].iter().position(|other| other == cell);
-            cells.max_by_key(rank).unwrap_or(Cell::Unknown)
+            cells.max().unwrap_or(Cell::Unknown)
         };
         let dot = (width.max(height) / 480).min(width / 60).max(1);
         let colour = |px: u32, py: u32| {
@@ -222,7 +217,7 @@ impl<'a> Picture<'a> {
 
     /// Writes a PNG.
     pub fn save(&self, path: &Path) -> Result<()> {
-        // Encoded first and written at once: what writes to a file as it encodes loses the error of a full disk.
+        // Encode to memory first: streaming encoders drop the error of a full disk.
         let mut png = Cursor::new(Vec::new());
         self.image.write_to(&mut png, ImageFormat::Png)?;
         std::fs::write(path, png.into_inner()).with_context(|| format!("cannot write {}", path.display()))
@@ -230,15 +225,13 @@ impl<'a> Picture<'a> {
 
     /// The map coordinates (in cells) of the centre of a pixel.
     fn cells_at(&self, px: u32, py: u32) -> [f64; 2] {
-        let [left, high] = self.corner.map(|v| v as f64);
-        [left + (f64::from(px) + 0.5) / self.scale, high - (f64::from(py) + 0.5) / self.scale]
+        [(f64::from(px) + 0.5) / self.scale, self.map.height as f64 - (f64::from(py) + 0.5) / self.scale]
     }
 
     /// Where a pose lies on the picture (in pixels).
     fn pixel(&self, [x, y, _]: [f32; 3]) -> [f64; 2] {
         let [i, j] = self.map.to_cells([f64::from(x), f64::from(y)]);
-        let [left, high] = self.corner.map(|v| v as f64);
-        [(i - left) * self.scale, (high - j) * self.scale]
+        [i * self.scale, (self.map.height as f64 - j) * self.scale]
     }
 
     /// A straight stroke with round ends.
@@ -272,20 +265,6 @@ impl<'a> Picture<'a> {
             }
         }
     }
-}
-
-/// The corners of the rectangle of cells that holds everything known, and a little around it.
-fn known(map: &Map) -> ([usize; 2], [usize; 2]) {
-    let cells = (0..map.cells.len()).filter(|&cell| map.cells[cell] != Cell::Unknown);
-    let (mut low, mut high) = ([map.width, map.height], [0, 0]);
-    for cell in cells {
-        for (axis, at) in [cell % map.width, cell / map.width].into_iter().enumerate() {
-            low[axis] = low[axis].min(at);
-            high[axis] = high[axis].max(at + 1);
-        }
-    }
-    let around = (high[0].saturating_sub(low[0])).max(high[1].saturating_sub(low[1])) / 40 + 1;
-    (low.map(|v| v.saturating_sub(around)), [(high[0] + around).min(map.width), (high[1] + around).min(map.height)])
 }
 
 /// The greatest of 1, 2 and 5 times a power of ten that is not above `most`.

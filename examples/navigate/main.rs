@@ -19,6 +19,8 @@ mod draw;
 #[path = "../common/end.rs"]
 mod end;
 mod fields;
+#[cfg(test)]
+mod folder;
 mod maneuver;
 mod map;
 mod pixels;
@@ -40,7 +42,7 @@ use crate::closed_loop::drive;
 use crate::distance::{Clearance, Comfort, CostToGo, clearance_up_to};
 use crate::end::{complain, say};
 use crate::maneuver::Goal;
-use crate::map::{Cell, Frame, Loaded, Map};
+use crate::map::{Cell, Frame, Map};
 use crate::robot::Kind;
 
 /// Drive a robot through a map.
@@ -51,10 +53,10 @@ struct Args {
     #[arg(long, value_name = "FILE.yaml")]
     map: Option<PathBuf>,
     /// Where the robot starts, in metres and radians
-    #[arg(long, value_name = "X,Y[,YAW]", value_parser = pose, allow_hyphen_values = true)]
-    start: Option<[f64; 3]>,
+    #[arg(long, value_name = "X,Y[,YAW]", value_parser = point, allow_hyphen_values = true)]
+    start: Option<([f64; 2], Option<f64>)>,
     /// Where it should go, in metres, and the heading to stop at, in radians, if one is wanted
-    #[arg(long, value_name = "X,Y[,YAW]", value_parser = target, allow_hyphen_values = true)]
+    #[arg(long, value_name = "X,Y[,YAW]", value_parser = point, allow_hyphen_values = true)]
     goal: Option<([f64; 2], Option<f64>)>,
     /// What plans: auto, gpu, software (a Vulkan driver that runs on the CPU) or cpu
     #[arg(long, default_value = "auto")]
@@ -85,25 +87,14 @@ struct Args {
     frames: usize,
 }
 
-fn numbers<const N: usize>(text: &str) -> Result<[f64; N]> {
-    let parts: Vec<f64> = text.split(',').map(|part| part.trim().parse()).collect::<Result<_, _>>()?;
-    ensure!(parts.iter().all(|v| v.is_finite()), "coordinates must be finite");
-    parts.try_into().map_err(|parts: Vec<_>| anyhow::anyhow!("{N} numbers are needed, not {}", parts.len()))
-}
-
 /// A point, and a heading if there is one.
-fn target(text: &str) -> Result<([f64; 2], Option<f64>)> {
-    match text.matches(',').count() {
-        2 => numbers(text).map(|[x, y, yaw]| ([x, y], Some(yaw))),
-        _ => numbers(text).map(|point| (point, None)),
-    }
-}
-
-/// A pose; the heading is 0, along the x axis, if there is none.
-fn pose(text: &str) -> Result<[f64; 3]> {
-    match text.matches(',').count() {
-        1 => numbers(text).map(|[x, y]| [x, y, 0.0]),
-        _ => numbers(text),
+fn point(text: &str) -> Result<([f64; 2], Option<f64>)> {
+    let numbers: Vec<f64> = text.split(',').map(|part| part.trim().parse()).collect::<Result<_, _>>()?;
+    ensure!(numbers.iter().all(|v| v.is_finite()), "coordinates must be finite");
+    match numbers[..] {
+        [x, y] => Ok(([x, y], None)),
+        [x, y, yaw] => Ok(([x, y], Some(yaw))),
+        _ => bail!("2 or 3 numbers are needed, not {}", numbers.len()),
     }
 }
 
@@ -113,14 +104,15 @@ fn frames(text: &str) -> Result<usize> {
     Ok(frames)
 }
 
-/// As many as four digits number.
+/// The most images: their names have four digits.
 const MOST_FRAMES: usize = 9999;
 /// A gap that leaves less than this on either side is taken only if there is no other way (in metres).
 const SPARE: f64 = 0.02;
-/// So far beyond the radius (in metres) a way counts for more, and how much more in contact: see [`Comfort`].
+/// Width of the comfort margin beyond the radius (in metres), and the extra weight at contact: see [`Comfort`].
 const COMFORT: (f64, f64) = (0.3, 3.0);
+
 fn main() -> ExitCode {
-    env_logger::init();
+    end::start_logging();
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) if error.use_stderr() => {
@@ -149,42 +141,48 @@ struct Task<'a> {
     goal: [f64; 2],
     /// The heading to stop at, if one is wanted.
     goal_yaw: Option<f64>,
+    /// The most cells of a field.
+    most_cells: usize,
 }
 
 impl Task<'_> {
     /// The goal as the planner sees it.
     fn target(&self) -> Goal {
-        Goal { at: self.goal.map(|v| v as f32), yaw: self.goal_yaw.map(|v| v.rem_euclid(std::f64::consts::TAU) as f32) }
+        Goal {
+            at: self.goal.map(|v| v as f32),
+            yaw: self.goal_yaw.map(|v| v.rem_euclid(std::f64::consts::TAU) as f32),
+            tolerance: self.args.tolerance as f32,
+        }
     }
 }
 
 fn run(args: &Args) -> Result<String> {
+    run_with(args, fields::MOST_CELLS)
+}
+
+/// Runs with fields of at most so many cells; where the map has more, they show a window of it.
+fn run_with(args: &Args, most_cells: usize) -> Result<String> {
     for (name, value) in [("--radius", args.radius), ("--tolerance", args.tolerance)] {
         ensure!(value.is_finite() && value > 0.0, "{name} is {value}, but must be above 0 (metres)");
     }
-    let (path, start, (goal, goal_yaw)) = match &args.map {
+    let (path, (position, yaw), (goal, goal_yaw)) = match &args.map {
         Some(path) => {
             let start = args.start.context("a map of your own needs --start x,y,yaw")?;
             (path.clone(), start, args.goal.context("a map of your own needs --goal x,y")?)
         }
         None => {
             let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("maps/office.yaml");
-            (path, args.start.unwrap_or([3.9, 1.85, 0.0]), args.goal.unwrap_or(([8.6, 7.2], None)))
+            (path, args.start.unwrap_or(([3.9, 1.85], None)), args.goal.unwrap_or(([8.6, 7.2], None)))
         }
     };
     let bar = ProgressBar::new_spinner();
     bar.enable_steady_tick(Duration::from_millis(100));
     bar.set_message(format!("reading {}", path.display()));
-    let Loaded { map, grey } = Map::load(&path)?;
-    if grey > 0 {
-        bar.suspend(|| {
-            complain(format_args!(
-                "warning: free_thresh makes {grey} cells free that have the grey of unknown ones (205); below 0.196 they would \
-                 be unknown"
-            ));
-        });
+    let loaded = Map::load(&path)?;
+    if let Some(warning) = loaded.warning() {
+        bar.suspend(|| complain(format_args!("warning: {warning}")));
     }
-    let position = [start[0], start[1]];
+    let map = loaded.map;
     let [from, to] = [("start", position), ("goal", goal)].map(|(name, point)| check(&map, name, point, args.radius));
     let (from, to) = (from?, to?);
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot create the folder {}", args.out.display()))?;
@@ -193,29 +191,29 @@ fn run(args: &Args) -> Result<String> {
     let no_way = || {
         format!(
             "the goal ({}, {}) cannot be reached from ({}, {}) by a robot of radius {} m",
-            goal[0], goal[1], start[0], start[1], args.radius
+            goal[0], goal[1], position[0], position[1], args.radius
         )
     };
     bar.set_message("what can be reached");
     let (bounds, connected) = map.region(from, to);
     ensure!(connected, no_way());
     let (map, frame) = map.crop(bounds).into_local();
-    let (position, goal) = (frame.to_local(position), frame.to_local(goal));
+    let (from, goal) = (frame.to_local(position), frame.to_local(goal));
     bar.set_message("distances to obstacles");
     let clearance = Clearance::new(&map);
     // A way with a little to spare if there is one, any way at all if not.
     let mut ways = [SPARE, 0.0].into_iter().filter_map(|spare| {
         let comfort = Comfort { radius: args.radius + spare, margin: COMFORT.0, weight: COMFORT.1 };
-        match map.cells.len() > fields::MOST_CELLS {
+        match map.cells.len() > most_cells {
             // Only a window of it is ever shown.
-            true => CostToGo::between(&map, &clearance, comfort, goal, position, &bar),
-            false => CostToGo::new(&map, &clearance, comfort, goal, &bar).filter(|way| way.from(position).is_some()),
+            true => CostToGo::between(&map, &clearance, comfort, goal, from, &bar),
+            false => CostToGo::new(&map, &clearance, comfort, goal, &bar).filter(|way| way.from(from).is_some()),
         }
     });
     let cost_to_go = ways.next().with_context(no_way)?;
     bar.finish_and_clear();
-    let start = [position[0] as f32, position[1] as f32, (start[2] % std::f64::consts::TAU) as f32];
-    let task = Task { args, map: &map, frame, clearance, cost_to_go, start, goal, goal_yaw };
+    let start = [from[0], from[1], yaw.unwrap_or(0.0) % std::f64::consts::TAU].map(|v| v as f32);
+    let task = Task { args, map: &map, frame, clearance, cost_to_go, start, goal, goal_yaw, most_cells };
     match args.model {
         Kind::Unicycle => drive(&task, Unicycle::default()),
         Kind::DiffDrive => drive(&task, DifferentialDrive::default()),
@@ -241,49 +239,25 @@ fn check(map: &Map, name: &str, [x, y]: [f64; 2], radius: f64) -> Result<usize> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::folder::Folder;
 
     /// A room 3 m by 2 m, with a closed cell in its corner and something unknown at the end.
-    struct Room(PathBuf);
-
-    impl Room {
-        fn new(name: &str) -> Self {
-            let folder = std::env::temp_dir().join(format!("gibbs-{name}-{}", std::process::id()));
-            std::fs::create_dir_all(&folder).unwrap();
-            let level = |x: u32, y: u32| match (x, y) {
-                (50.., _) => 205,
-                (0 | 49, _) | (_, 0 | 39) => 0,
-                (35, 0..15) | (35.., 15) => 0,
-                _ => 254,
-            };
-            image::GrayImage::from_fn(60, 40, |x, y| image::Luma([level(x, y)])).save(folder.join("room.png")).unwrap();
-            let yaml = "image: room.png\nresolution: 0.05\norigin: [-1, -1, 0.5]\nnegate: 0\noccupied_thresh: 0.65\nfree_thresh: 0.19\n";
-            std::fs::write(folder.join("room.yaml"), yaml).unwrap();
-            Self(folder)
-        }
-
-        /// A point of the room itself, as an argument.
-        fn at(&self, along: f64, up: f64) -> String {
-            let [x, y] = Map::load(&self.0.join("room.yaml")).unwrap().map.to_world([along / 0.05, up / 0.05]);
-            format!("{x},{y}")
-        }
-
-        fn run(&self, start: &str, goal: &str, more: &[&str]) -> Result<String> {
-            let (map, out) = (self.0.join("room.yaml"), self.0.join("out"));
-            let (map, out) = (map.to_str().unwrap(), out.to_str().unwrap());
-            let given = ["navigate", "--map", map, "--start", start, "--goal", goal, "--out", out, "--backend", "cpu"];
-            run(&Args::try_parse_from(given.iter().chain(more))?)
-        }
+    fn room() -> Folder {
+        Folder::with_map(0.05, [-1.0, -1.0, 0.5], [60, 40], grey)
     }
 
-    impl Drop for Room {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
+    fn grey(x: u32, y: u32) -> u8 {
+        match (x, y) {
+            (50.., _) => 205,
+            (0 | 49, _) | (_, 0 | 39) => 0,
+            (35, 25..) | (35.., 24) => 0,
+            _ => 254,
         }
     }
 
     #[test]
     fn bad_input_is_one_clear_sentence() {
-        let room = Room::new("bad-input");
+        let room = room();
         let (free, wall) = (room.at(0.5, 1.0), room.at(1.0, 0.02));
         let says = |start: &str, goal: &str, more: &[&str], what: &str| {
             let error = format!("{:#}", room.run(start, goal, more).unwrap_err());
@@ -298,37 +272,42 @@ mod tests {
         says(&free, &free, &["--radius", "NaN"], "--radius");
         says(&free, &free, &["--tolerance", "-1"], "--tolerance");
         says(&free, "nan,1", &[], "finite");
-        says("1,2,3,4", &free, &[], "3 numbers are needed");
+        says("1,2,3,4", &free, &[], "2 or 3 numbers are needed, not 4");
+        says(&free, "1", &[], "2 or 3 numbers are needed, not 1");
         says(&free, &free, &["--frames", "10000"], "at most 9999");
         says(&free, &room.at(1.5, 1.0), &["--samples", "0"], "samples");
         says(&free, &room.at(1.5, 1.0), &["--horizon", "0"], "horizon");
+        says(&free, &room.at(1.5, 1.0), &["--horizon", "18446744073709551615"], "horizon");
         let lonely = run(&Args::try_parse_from(["navigate", "--map", "anything.yaml"]).unwrap());
         assert!(lonely.unwrap_err().to_string().contains("--start"));
     }
 
     #[test]
     fn both_robots_drive_round_a_corner() {
-        let room = Room::new("corner");
+        let room = room();
         for model in ["unicycle", "diff-drive"] {
             let (start, goal) = (room.at(0.4, 1.6), room.at(2.0, 0.6));
             let line = room.run(&start, &goal, &["--model", model, "--samples", "256", "--frames", "2"]).unwrap();
             assert!(line.starts_with("reached the goal: ") && line.contains(" 0 collisions, plan median "), "{line}");
             for file in ["navigate.png", "navigate.csv", "frame_0000.png", "frame_0001.png"] {
-                assert!(room.0.join("out").join(file).exists());
+                assert!(room.path("out").join(file).exists());
             }
         }
     }
 
     #[test]
     fn a_goal_may_have_a_heading() {
-        assert_eq!(target("1, -2").unwrap(), ([1.0, -2.0], None));
-        assert_eq!(target("1,-2,0.5").unwrap(), ([1.0, -2.0], Some(0.5)));
-        assert!(target("1").is_err() && target("1,2,3,4").is_err() && target("1,2,inf").is_err());
+        assert_eq!(point("1, -2").unwrap(), ([1.0, -2.0], None));
+        assert_eq!(point("1,-2,0.5").unwrap(), ([1.0, -2.0], Some(0.5)));
+        assert!(point("1,2,inf").is_err());
+        for (text, count) in [("1", 1), ("1,2,3,4", 4)] {
+            assert_eq!(point(text).unwrap_err().to_string(), format!("2 or 3 numbers are needed, not {count}"));
+        }
     }
 
     #[test]
     fn maneuvers_alone_arrive() {
-        let room = Room::new("alone");
+        let room = room();
         // The only rollout is the plan itself, which starts at rest, so that nothing but maneuvers moves the robot.
         let line = room.run(&room.at(0.4, 1.6), &room.at(2.0, 0.6), &["--samples", "1"]).unwrap();
         assert!(line.starts_with("reached the goal: "), "{line}");
@@ -336,34 +315,49 @@ mod tests {
 
     #[test]
     fn far_from_the_origin_the_drive_is_the_same() {
-        let room = Room::new("far");
-        let drive = |[x, y]: [f64; 2], model: &str| {
-            let yaml = std::fs::read_to_string(room.0.join("room.yaml")).unwrap();
-            let path = room.0.join("moved.yaml");
-            std::fs::write(&path, yaml.replace("[-1, -1, 0.5]", &format!("[{x}, {y}, 0]"))).unwrap();
-            let (start, goal) = (format!("{},{}", x + 0.5, y + 1.5), format!("{},{}", x + 2.0, y + 0.75));
-            let (map, out) = (path.to_str().unwrap(), room.0.join("out"));
-            let out_name = out.to_str().unwrap();
-            let given =
-                ["navigate", "--map", map, "--start", &start, "--goal", &goal, "--out", out_name, "--model", model];
-            run(&Args::try_parse_from(given.iter().chain(&["--backend", "cpu", "--samples", "256"])).unwrap()).unwrap();
-            let table = std::fs::read_to_string(out.join("navigate.csv")).unwrap();
-            let rows = table.lines().skip(1).map(|row| row.split(',').map(|cell| cell.parse().unwrap()).collect());
-            rows.collect::<Vec<Vec<f64>>>()
-        };
         // 10 km off, in an MGRS tile, and in a zone of UTM: all of them exact in f64.
         let origins = [[10_000.0, 10_000.0], [81_377.25, -49_916.5], [388_096.0, 3_948_996.0]];
-        for (model, origins) in [("unicycle", &origins[..]), ("diff-drive", &origins[2..])] {
-            let here = drive([0.0, 0.0], model);
-            for origin in origins {
-                let there = drive(*origin, model);
-                assert_eq!(here.len(), there.len());
-                for (here, there) in here.iter().zip(&there) {
-                    // Columns 1 and 2 are the position, written with four digits; column 12 is a time that was measured.
-                    for axis in 0..2 {
-                        assert!((there[1 + axis] - origin[axis] - here[1 + axis]).abs() < 1.5e-4);
+        // Around the second map is unknown space, so that its crop begins at a cell whose place has to be rounded.
+        for (beside, below) in [(0, 0), (30, 25)] {
+            let inside = |x: u32, y: u32| Some((x.checked_sub(beside)?, y.checked_sub(below)?)).filter(|at| at.1 < 40);
+            let folder = Folder::with_map(0.05, [0.0; 3], [60 + 2 * beside, 40 + 2 * below], |x, y| {
+                inside(x, y).map_or(205, |(x, y)| grey(x, y))
+            });
+            let yaml = std::fs::read_to_string(folder.path("map.yaml")).unwrap();
+            let [dx, dy] = [beside, below].map(|cells| 0.05 * f64::from(cells));
+            let drive = |[x, y]: [f64; 2], model: &str| {
+                std::fs::write(folder.path("map.yaml"), yaml.replace("[0.0, 0.0, 0.0]", &format!("[{x}, {y}, 0]")))
+                    .unwrap();
+                let (start, goal) = ([x + dx + 0.5, y + dy + 1.5], [x + dx + 2.0, y + dy + 0.75]);
+                let [start, goal] = [start, goal].map(|[x, y]| format!("{x},{y},0.5"));
+                folder.run(&start, &goal, &["--model", model, "--samples", "256"]).unwrap();
+                let table = std::fs::read_to_string(folder.path("out/navigate.csv")).unwrap();
+                let rows = table.lines().skip(1).map(|row| row.split(',').map(|cell| cell.parse().unwrap()).collect());
+                rows.collect::<Vec<Vec<f64>>>()
+            };
+            for (model, origins) in [("unicycle", &origins[..]), ("diff-drive", &origins[2..])] {
+                let here = drive([0.0, 0.0], model);
+                for origin in origins {
+                    let there = drive(*origin, model);
+                    assert_eq!(here.len(), there.len());
+                    for (here, there) in here.iter().zip(&there) {
+                        // Columns 1 and 2 are the position, written with four digits; 12 and 14 are times that were measured.
+                        for axis in 0..2 {
+                            assert!((there[1 + axis] - origin[axis] - here[1 + axis]).abs() < 1.5e-4);
+                        }
+                        // Where the place of the crop is rounded, so are the last digits that the table has.
+                        let tolerance = |column: usize| match column {
+                            _ if beside == 0 => 0.0,
+                            10 => 1e-4 * here[10].abs(),
+                            11 => 0.15,
+                            15.. => 3e-3,
+                            _ => 2e-4,
+                        };
+                        for column in (3..here.len()).filter(|column| ![12, 14].contains(column)) {
+                            let (a, b) = (here[column], there[column]);
+                            assert!((a - b).abs() <= tolerance(column), "{model}, {origin:?}, {column}: {a} and {b}");
+                        }
                     }
-                    assert_eq!((&here[3..12], &here[13..]), (&there[3..12], &there[13..]));
                 }
             }
         }
@@ -371,24 +365,44 @@ mod tests {
 
     #[test]
     fn a_large_map_is_driven_by_windows() {
-        let room = Room::new("large");
         const SIDE: u32 = 2100;
         let border = |v: u32| v == 0 || v == SIDE - 1;
-        let wall = |x: u32, y: u32| border(x) || border(y) || (x == 60 && (SIDE - 80..).contains(&y));
-        let image = image::GrayImage::from_fn(SIDE, SIDE, |x, y| image::Luma([if wall(x, y) { 0 } else { 254 }]));
-        image.save(room.0.join("room.png")).unwrap();
-        let line = room.run(&room.at(1.0, 1.0), &room.at(5.5, 1.0), &["--samples", "256"]).unwrap();
+        let wall = |x: u32, y: u32| border(x) || border(y) || (x == 60 && y < 80);
+        let grey = |x: u32, y: u32| if wall(x, y) { 0 } else { 254 };
+        let folder = Folder::with_map(0.05, [-1.0, -1.0, 0.5], [SIDE; 2], grey);
+        let line = folder.run(&folder.at(1.0, 1.0), &folder.at(5.5, 1.0), &["--samples", "256"]).unwrap();
         assert!(line.starts_with("reached the goal: ") && line.contains(" 0 collisions"), "{line}");
-        let picture = image::image_dimensions(room.0.join("out/navigate.png")).unwrap();
+        let picture = image::image_dimensions(folder.path("out/navigate.png")).unwrap();
         // Below the map is a strip with the scale bar.
         assert!(picture.0 == SIDE && (SIDE + 1..SIDE + 100).contains(&picture.1), "{picture:?}");
+    }
+
+    #[test]
+    fn a_fine_map_is_driven_by_windows_of_coarse_fields() {
+        // A hall 24 m long in cells of 1 cm, and a wall across half of it. Fields of a window 13.6 m long have a third of the
+        // resolution.
+        let (width, height) = (2400, 200);
+        let hall = |x: u32, y: u32| (2..width - 2).contains(&x) && (2..height - 2).contains(&y);
+        let grey = |x: u32, y: u32| if hall(x, y) && !((1200..1220).contains(&x) && y < 100) { 254 } else { 0 };
+        let folder = Folder::with_map(0.01, [3.0, -2.0, 0.0], [width, height], grey);
+        let more = ["--samples", "256", "--frames", "3"];
+        let line = folder.run_with(&folder.at(1.0, 1.0), &folder.at(21.0, 0.6), &more, 50_000).unwrap();
+        assert!(line.starts_with("reached the goal: ") && line.contains(" 0 collisions"), "{line}");
+        let frames = [0, 1, 2].map(|frame| std::fs::read(folder.path(&format!("out/frame_{frame:04}.png"))).unwrap());
+        assert!(frames[0] != frames[1] && frames[1] != frames[2]);
+        let sizes = ["navigate", "frame_0002"]
+            .map(|name| image::image_dimensions(folder.path(&format!("out/{name}.png"))).unwrap());
+        assert!(sizes[0].0 == width && sizes[0] == sizes[1], "{sizes:?}");
+        // With cells of the map this window would be too large, and with a longer one the fields would be too coarse.
+        let error = folder.run_with(&folder.at(1.0, 1.0), &folder.at(21.0, 0.6), &["--horizon", "400"], 10_000);
+        assert!(error.unwrap_err().to_string().contains("--horizon"));
     }
 
     #[cfg(target_os = "linux")]
     #[test]
     fn a_full_disk_is_an_error() {
-        let room = Room::new("full");
-        let (start, goal, out) = (room.at(0.5, 1.0), room.at(1.0, 1.0), room.0.join("out"));
+        let room = room();
+        let (start, goal, out) = (room.at(0.5, 1.0), room.at(1.0, 1.0), room.path("out"));
         for file in ["navigate.csv", "navigate.png"] {
             let _ = std::fs::remove_dir_all(&out);
             std::fs::create_dir_all(&out).unwrap();

@@ -1,8 +1,8 @@
-//! Maneuvers that the noise of a planner does not contain: turn on the spot, follow the way to the goal, stop there.
+//! Maneuvers that white noise never samples: turn on the spot, follow the path to the goal, stop there.
 //!
-//! White noise around a plan never holds a turn for a second, so a robot whose goal is behind it would find that reversing
-//! pays and never that turning pays more. A few maneuvers are therefore rolled out beside every plan, under the same cost,
-//! and one that is clearly better becomes the plan. The noise refines it from there.
+//! White noise never samples a turn held for a second. With the goal behind it, a robot would therefore keep reversing,
+//! although turning is cheaper. So a few maneuvers are rolled out beside every plan under the same cost, and one that is
+//! clearly better replaces the plan.
 
 use gibbs::{Grid, InvalidValue, Limits, Stage};
 
@@ -15,16 +15,19 @@ use crate::robot::{self, Robot};
 const STYLES: [(f32, f32); 4] = [(1.0, 0.5), (1.0, 0.25), (0.5, 0.12), (0.2, 0.12)];
 /// A target farther off the heading than this (in radians) is faced first, on the spot.
 const ASIDE: f32 = 0.4;
-/// The part of a target's bearing that a maneuver turns in one step. All of it would follow every kink of the way.
+/// Fraction of the bearing error corrected per step; 1 would follow every kink of the path.
 const EAGERNESS: f32 = 0.7;
-/// So near the goal (in metres) a maneuver has arrived and turns to the heading wanted.
+/// Within this distance of the goal (in metres) a maneuver stops and turns to the goal heading; within half the tolerance, if
+/// that is less.
 const THERE: f32 = 0.01;
-/// Plans and maneuvers are compared over at least so many steps: half a turn takes half of them.
+/// Plans and maneuvers are compared over at least this many steps; half a turn takes about 20.
 pub const FORESIGHT: usize = 40;
-/// A maneuver must gain this much more over standing still than the plan does, as a fraction, to take its place.
+/// A maneuver replaces the plan only if its gain over standing still exceeds the plan's by this fraction.
 const MARGIN: f32 = 0.4;
 /// The margin fades to nothing within this distance of the goal (in metres).
 const FADE_WITHIN: f32 = 2.0;
+/// How much farther maneuvers look along the way than they drive (in metres).
+const BEYOND: f32 = 0.5;
 
 /// Where to go, in the frame of the planner.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +36,18 @@ pub struct Goal {
     pub at: [f32; 2],
     /// The heading to arrive at (in radians), if one is wanted.
     pub yaw: Option<f32>,
+    /// How near counts as arrived (in metres).
+    pub tolerance: f32,
+}
+
+/// How far ahead maneuvers beside a plan of `horizon` steps look (in metres).
+pub fn reach(horizon: usize) -> f32 {
+    length(horizon.max(FORESIGHT))
+}
+
+/// The length of the way that a maneuver of so many steps follows (in metres).
+fn length(steps: usize) -> f32 {
+    steps as f32 * robot::SPEED * DT + BEYOND
 }
 
 /// The angle in [−π, π) that turns like `angle`.
@@ -84,10 +99,11 @@ fn follow<D: Robot>(
 ) -> Vec<[f32; 2]> {
     let mut next = 0;
     let mut parked = false;
+    let there = THERE.min(0.5 * goal.tolerance);
     let advance = |t: usize| {
         let [x, y, heading] = state;
         let left = apart([x, y], goal.at);
-        parked |= left < THERE;
+        parked |= left < there;
         let (speed, turn) = if parked {
             (0.0, goal.yaw.map_or(0.0, |yaw| wrapped(yaw - heading) / DT))
         } else {
@@ -140,7 +156,7 @@ pub fn better<D: Robot>(
     let Some(limits) = planner.options().limits else { return Ok(None) };
     let steps = horizon.max(FORESIGHT);
     let follow = |[x, y, heading]: [f32; 3], steps: usize| {
-        let way = way(field, [x, y], goal.at, steps as f32 * robot::SPEED * DT + 0.5);
+        let way = way(field, [x, y], goal.at, length(steps));
         STYLES.map(|style| follow(robot, &limits, &way, goal, [x, y, heading], style, steps))
     };
 
@@ -179,7 +195,7 @@ mod tests {
 
     use super::*;
     use crate::distance::{Clearance, Comfort, CostToGo};
-    use crate::fields::Fields;
+    use crate::fields::{Fields, MOST_CELLS};
     use crate::map::tests::sketch;
 
     #[test]
@@ -198,7 +214,7 @@ mod tests {
         let comfort = Comfort { radius: 0.1, margin: 0.1, weight: 3.0 };
         let goal = [2.4, 0.5];
         let cost = CostToGo::new(&map, &clearance, comfort, goal.map(f64::from), &ProgressBar::hidden()).unwrap();
-        let fields = Fields::new(&map, &clearance, &cost, [0.5, 0.5], 10.0).unwrap();
+        let fields = Fields::new(&map, &clearance, &cost, [0.5, 0.5], 10.0, MOST_CELLS).unwrap();
         let field = &fields.grids()[1];
         let points = way(field, [0.5, 0.5], goal, 10.0);
         assert_eq!(points[points.len() - 1], goal);
@@ -209,6 +225,18 @@ mod tests {
         // Not farther than asked.
         let points = way(field, [0.5, 0.5], goal, 0.5);
         assert_eq!(points.len(), 11);
+    }
+
+    #[test]
+    fn a_maneuver_stops_well_within_the_tolerance() {
+        let (robot, way) = (Unicycle::default(), [[0.0, 0.0], [0.008, 0.0]]);
+        let end = |tolerance: f32| {
+            let goal = Goal { at: way[1], yaw: None, tolerance };
+            let controls = follow(&robot, &robot.limits(1.0), &way, goal, [0.0; 3], STYLES[0], 10);
+            controls.iter().map(|[speed, _]| speed * DT).sum::<f32>()
+        };
+        assert_eq!(end(0.25), 0.0);
+        assert!((end(0.005) - way[1][0]).abs() < 0.0025);
     }
 
     /// Speed and turn of the controls that stand for a speed and a turn.

@@ -9,12 +9,12 @@ use rayon::prelude::*;
 use crate::pixels;
 use crate::yaml::{Meta, Mode};
 
-/// What is known about one cell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What is known about one cell, the worst last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cell {
     Free,
-    Occupied,
     Unknown,
+    Occupied,
 }
 
 /// An occupancy grid and where it lies in the world. Cells go row by row, the row with the smallest y first.
@@ -37,6 +37,24 @@ pub struct Loaded {
     pub map: Map,
     /// Free cells that have the grey that map savers write for unknown ones.
     pub grey: usize,
+    /// Whether the file turns black and white round.
+    negate: bool,
+}
+
+impl Loaded {
+    /// What a user should know before driving through the map.
+    pub fn warning(&self) -> Option<String> {
+        let Self { grey, negate, .. } = *self;
+        let advice = match negate {
+            true => "",
+            false => "; with the usual free_thresh of 0.196 they would be unknown",
+        };
+        (grey > 0).then(|| {
+            format!(
+                "free_thresh makes {grey} cells free whose grey ({UNKNOWN_GREY}) map savers write for unknown{advice}"
+            )
+        })
+    }
 }
 
 /// What map savers write for an unknown cell in the modes `trinary` and `scale`.
@@ -51,8 +69,8 @@ pub struct Bounds {
 
 /// Where a map's own frame lies in the world. It has the axes of the world and the map's corner as its origin.
 ///
-/// Everything that drives, plans and draws works in this frame: near its origin f32 tells micrometres apart, which it does
-/// not 10 km away. Only what users read and write is in the world, in f64.
+/// Planning, simulation and drawing use this frame: near its origin f32 resolves micrometres; 10 km away it resolves a
+/// millimetre. Input and output are in world coordinates, in f64.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Frame {
     origin: [f64; 2],
@@ -109,7 +127,7 @@ impl Map {
         let grey = if grey_is_free { count_grey(image) } else { 0 };
         let [x, y, yaw] = meta.origin;
         let map = Self { width, height, resolution: meta.resolution, origin: [x, y], yaw, cells };
-        Loaded { map, grey }
+        Loaded { map, grey, negate: meta.negate }
     }
 
     /// The bounds of the free cells that are connected with one of them, without diagonals, and whether another cell is among
@@ -191,7 +209,8 @@ impl Map {
     }
 }
 
-/// What a level of grey stands for. Thresholds are inclusive, as in nav2 since 2025, and what is both free and occupied is free.
+/// What a level of grey stands for. Thresholds are inclusive, as in nav2 since 2025. Where they are equal, a level can be both
+/// occupied and free; then it is occupied, as in nav2: the safe choice.
 fn classify(meta: &Meta, level: f64) -> Cell {
     let occupancy = match (meta.mode, meta.negate) {
         (Mode::Raw, _) if level > 100.0 => return Cell::Unknown,
@@ -199,10 +218,10 @@ fn classify(meta: &Meta, level: f64) -> Cell {
         (_, true) => level / 255.0,
         (_, false) => (255.0 - level) / 255.0,
     };
-    if occupancy <= meta.free_thresh {
-        Cell::Free
-    } else if occupancy >= meta.occupied_thresh {
+    if occupancy >= meta.occupied_thresh {
         Cell::Occupied
+    } else if occupancy <= meta.free_thresh {
+        Cell::Free
     } else {
         Cell::Unknown
     }
@@ -219,6 +238,7 @@ fn count_grey(image: &DynamicImage) -> usize {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::folder::Folder;
     use image::RgbaImage;
 
     /// A map drawn in text, `#` occupied, `?` unknown, top row first.
@@ -273,6 +293,28 @@ pub mod tests {
     }
 
     #[test]
+    fn what_is_both_occupied_and_free_is_occupied() {
+        use Cell::*;
+        // A level of 51 in 255 is exactly 0.2.
+        let scale = format!("{HEAD}negate: 1\noccupied_thresh: 0.2\nfree_thresh: 0.2\n");
+        assert_eq!(classes(&scale, &[0, 50, 51, 52, 255]), [Free, Free, Occupied, Occupied, Occupied]);
+        let raw = format!("{HEAD}negate: 0\noccupied_thresh: 0.5\nfree_thresh: 0.5\nmode: raw\n");
+        assert_eq!(classes(&raw, &[0, 49, 50, 51, 100]), [Free, Free, Occupied, Occupied, Occupied]);
+    }
+
+    #[test]
+    fn the_warning_counts_and_advises() {
+        let warning = |thresholds: &str, levels: &[u8]| loaded(&format!("{HEAD}{thresholds}\n"), levels).warning();
+        let grey = warning("negate: 0\noccupied_thresh: 0.65\nfree_thresh: 0.25", &[205, 0, 205]).unwrap();
+        assert!(grey.starts_with("free_thresh makes 2 cells free ") && grey.ends_with(" would be unknown"), "{grey}");
+        // The advice is good: at the usual threshold there is nothing to warn of.
+        assert_eq!(warning("negate: 0\noccupied_thresh: 0.65\nfree_thresh: 0.196", &[205, 0, 205]), None);
+        // With black and white turned round, no threshold of a usual map tells the grey from obstacles.
+        let turned = warning("negate: 1\noccupied_thresh: 0.9\nfree_thresh: 0.85", &[205, 0]).unwrap();
+        assert!(turned.starts_with("free_thresh makes 1 cells free ") && !turned.contains("0.196"), "{turned}");
+    }
+
+    #[test]
     fn free_cells_of_the_grey_of_unknown_ones_are_counted() {
         use Cell::*;
         // 50/255 < 0.25, so the grey is free where the file says so.
@@ -312,15 +354,13 @@ pub mod tests {
     fn missing_files_are_named() {
         let lost = std::env::temp_dir().join("no-such-map.yaml");
         assert!(format!("{:#}", Map::load(&lost).unwrap_err()).contains("no-such-map.yaml"));
-        let folder = std::env::temp_dir().join(format!("gibbs-navigate-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let yaml = folder.join("map.yaml");
+        let folder = Folder::new();
+        let yaml = folder.path("map.yaml");
         std::fs::write(&yaml, format!("{HEAD}negate: 0\noccupied_thresh: 0.65\nfree_thresh: 0.2\n")).unwrap();
         assert!(format!("{:#}", Map::load(&yaml).unwrap_err()).contains("m.png"));
         // With the image, beside the YAML file, it loads; the top row of the image is the last of the map.
-        image::GrayImage::from_raw(1, 2, vec![0, 255]).unwrap().save(folder.join("m.png")).unwrap();
+        image::GrayImage::from_raw(1, 2, vec![0, 255]).unwrap().save(folder.path("m.png")).unwrap();
         assert_eq!(Map::load(&yaml).unwrap().map.cells, [Cell::Free, Cell::Occupied]);
-        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

@@ -30,6 +30,7 @@ fn decode(path: &Path) -> Result<DynamicImage> {
     let mut file = File::open(path)?;
     let about = file.metadata()?;
     ensure!(!about.is_dir(), "it is a folder, not an image");
+    ensure!(about.is_file(), "it is a pipe or a device; an image must be a file, whose length is known");
     let mut head = Vec::new();
     file.by_ref().take(64).read_to_end(&mut head)?;
     file.rewind()?;
@@ -61,28 +62,25 @@ fn decode(path: &Path) -> Result<DynamicImage> {
     );
     ensure!(
         bytes <= MOST_BYTES,
-        "its {width} × {height} pixels take {} MB, but may take at most {}: save it in 8-bit grey",
+        "its {width} × {height} pixels take {} MiB, but may take at most {}: save it in 8-bit grey",
         bytes >> 20,
         MOST_BYTES >> 20
     );
-    // A pipe has no length.
-    if about.is_file() {
-        let samples = pixels * u64::from(decoder.color_type().channel_count());
-        let least = match (format, head.get(..2)) {
-            // Bits, digits, numbers with a blank after each but the last, or bytes.
-            (Some(ImageFormat::Pnm), Some(b"P4")) => pixels / 8,
-            (Some(ImageFormat::Pnm), Some(b"P1")) => pixels,
-            (Some(ImageFormat::Pnm), Some(b"P2" | b"P3")) => 2 * samples - 1,
-            (Some(ImageFormat::Pnm), _) => bytes,
-            (Some(ImageFormat::Png), _) => bytes / 8 / BEST_COMPRESSION,
-            _ => 0,
-        };
-        ensure!(
-            about.len() >= least,
-            "it is cut short: it says that it has {width} × {height} pixels, but has only {} bytes",
-            about.len()
-        );
-    }
+    let samples = pixels * u64::from(decoder.color_type().channel_count());
+    let least = match (format, head.get(..2)) {
+        // Bits, digits, numbers with a blank after each but the last, or bytes.
+        (Some(ImageFormat::Pnm), Some(b"P4")) => pixels / 8,
+        (Some(ImageFormat::Pnm), Some(b"P1")) => pixels,
+        (Some(ImageFormat::Pnm), Some(b"P2" | b"P3")) => 2 * samples - 1,
+        (Some(ImageFormat::Pnm), _) => bytes,
+        (Some(ImageFormat::Png), _) => bytes / 8 / BEST_COMPRESSION,
+        _ => 0,
+    };
+    ensure!(
+        about.len() >= least,
+        "it is cut short: it says that it has {width} × {height} pixels, but has only {} bytes",
+        about.len()
+    );
     DynamicImage::from_decoder(decoder).map_err(|error| explain(&error, name))
 }
 
@@ -102,31 +100,16 @@ fn explain(error: &ImageError, name: &str) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::PathBuf;
-
-    /// A folder for the files of one test.
-    struct Folder(PathBuf);
+    use crate::folder::Folder;
 
     impl Folder {
-        fn new(name: &str) -> Self {
-            let folder = std::env::temp_dir().join(format!("gibbs-pixels-{name}-{}", std::process::id()));
-            std::fs::create_dir_all(&folder).unwrap();
-            Self(folder)
-        }
-
         /// What is said about a file with these bytes.
         fn says(&self, name: &str, bytes: &[u8]) -> String {
-            let path = self.0.join(name);
+            let path = self.path(name);
             std::fs::write(&path, bytes).unwrap();
             let error = format!("{:#}", read(&path).unwrap_err());
             assert!(error.contains(name) && !error.contains('\n'), "{error}");
             error
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
         }
     }
 
@@ -147,24 +130,28 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_a_file_is_said_in_one_line() {
-        let folder = Folder::new("wrong");
+        let folder = Folder::new();
         let lfs = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
         assert!(folder.says("lfs.pgm", lfs).contains("Git LFS pointer"));
         assert!(folder.says("empty.png", b"").contains("empty"));
         assert!(folder.says("text.pgm", b"once upon a time").contains("neither PGM, PNG nor BMP"));
         assert!(folder.says("photo.jpg", b"\xff\xd8\xff\xe0\0\x10JFIF").contains("neither PGM, PNG nor BMP"));
-        let error = format!("{:#}", read(&folder.0).unwrap_err());
+        let error = format!("{:#}", read(&folder.path("")).unwrap_err());
         assert!(error.contains("folder"), "{error}");
-        let error = format!("{:#}", read(&folder.0.join("lost.png")).unwrap_err());
+        let error = format!("{:#}", read(&folder.path("lost.png")).unwrap_err());
         assert!(error.contains("lost.png"), "{error}");
+        if cfg!(unix) {
+            let error = format!("{:#}", read(Path::new("/dev/zero")).unwrap_err());
+            assert!(error.contains("/dev/zero: it is a pipe or a device"), "{error}");
+        }
     }
 
     #[test]
     fn files_cut_short_are_recognized() {
-        let folder = Folder::new("short");
+        let folder = Folder::new();
         let image = image::GrayImage::from_fn(60, 40, |x, y| image::Luma([(x * y % 251) as u8]));
         for name in ["whole.png", "whole.pgm", "whole.bmp"] {
-            let path = folder.0.join(name);
+            let path = folder.path(name);
             image.save(&path).unwrap();
             assert_eq!(read(&path).unwrap().to_luma8(), image);
             let bytes = std::fs::read(&path).unwrap();
@@ -181,7 +168,7 @@ mod tests {
 
     #[test]
     fn images_that_are_too_large_are_refused_before_anything_is_allocated() {
-        let folder = Folder::new("large");
+        let folder = Folder::new();
         let clock = std::time::Instant::now();
         assert!(folder.says("bomb.png", &png(20_000, 20_000, &[0; 400_000])).contains("20000 × 20000"));
         assert!(folder.says("huge.png", &png(1 << 30, 1 << 30, &[])).contains("1073741824 × 1073741824"));
@@ -189,7 +176,7 @@ mod tests {
         assert!(folder.says("nothing.png", &png(9_000, 9_000, &[])).contains("cut short"));
         assert!(folder.says("nothing.pgm", b"P5 9000 9000 255\n....").contains("cut short"));
         assert!(folder.says("huge.pgm", b"P5 90000 90000 255\n....").contains("90000 × 90000"));
-        assert!(folder.says("wide.pgm", b"P6 9900 9900 65535\n....").contains("MB"));
+        assert!(folder.says("wide.pgm", b"P6 9900 9900 65535\n....").contains("MiB"));
         folder.says("flat.pgm", b"P5 0 7 255\n....");
         assert!(clock.elapsed().as_secs() < 5);
     }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::map::Frame;
 
-/// One step: the pose that it started from, what was decided there, and what came of it.
+/// One step: the starting pose, the command, and the outcome.
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
     /// Seconds since the start.
@@ -31,6 +31,8 @@ pub struct Row {
     pub plan_time: Duration,
     /// Whether a maneuver took the place of the plan.
     pub maneuver: bool,
+    /// How long the maneuvers took to compare with the plan.
+    pub maneuver_time: Duration,
 }
 
 /// Writes all rows, with positions in the world, and how fast the commands change from each to the next, `dt` seconds later.
@@ -41,7 +43,8 @@ pub fn write(path: &Path, rows: &[Row], dt: f32, frame: Frame) -> Result<()> {
         writeln!(
             out,
             "time_s,x_m,y_m,heading_rad,control_0,control_1,speed_m_s,turn_rad_s,clearance_m,cost_to_go_m,plan_cost,\
-             effective_samples,plan_ms,maneuver,control_0_per_s,control_1_per_s,acceleration_m_s2,turn_acceleration_rad_s2"
+             effective_samples,plan_ms,maneuver,maneuver_ms,control_0_per_s,control_1_per_s,acceleration_m_s2,\
+             turn_acceleration_rad_s2"
         )?;
         let mut before = [0.0; 4];
         for row in rows {
@@ -53,7 +56,7 @@ pub fn write(path: &Path, rows: &[Row], dt: f32, frame: Frame) -> Result<()> {
             writeln!(
                 out,
                 "{:.3},{x:.4},{y:.4},{heading:.4},{u0:.4},{u1:.4},{speed:.4},{turn:.4},{:.4},{:.4},{:.5e},{:.1},{:.4},\
-                 {},{r0:.4},{r1:.4},{r2:.4},{r3:.4}",
+                 {},{:.4},{r0:.4},{r1:.4},{r2:.4},{r3:.4}",
                 row.time,
                 row.clearance,
                 row.cost_to_go,
@@ -61,6 +64,7 @@ pub fn write(path: &Path, rows: &[Row], dt: f32, frame: Frame) -> Result<()> {
                 row.effective_samples,
                 row.plan_time.as_secs_f64() * 1e3,
                 u8::from(row.maneuver),
+                row.maneuver_time.as_secs_f64() * 1e3,
             )?;
         }
         out.flush()

@@ -180,7 +180,7 @@ mod tests {
         let cost = NavigateCost { radius: 0.2, slack: 0.01, look_ahead: 0.2, twist: Unicycle::default().twist() };
         let at = |clearance: f32| {
             let fields = gibbs::FieldSet::new(&[far(clearance), far(30.0)]);
-            let params = NavigateCost::params(Goal { at: [30.0, 0.0], yaw: None });
+            let params = NavigateCost::params(Goal { at: [30.0, 0.0], yaw: None, tolerance: 0.1 });
             cost.cost(&Stage::<f32>::new(0, 0.1).with_fields(&fields).with_params(&params), [0.0; 3], [0.0; 2])
         };
         let to_go = 30.0 + SETTLE_WITHIN;
@@ -196,7 +196,7 @@ mod tests {
         let distance = gibbs::Grid::new(1, 1, 100.0, [-50.0; 2], vec![5.0]).unwrap();
         let fields = gibbs::FieldSet::new(&[distance, to_go]);
         let cost = NavigateCost { radius: 0.2, slack: 0.01, look_ahead: 0.2, twist: Unicycle::default().twist() };
-        let params = NavigateCost::params(Goal { at: goal, yaw: Some(0.5) });
+        let params = NavigateCost::params(Goal { at: goal, yaw: Some(0.5), tolerance: 0.1 });
         let stage = Stage::<f32>::new(0, 0.1).with_fields(&fields).with_params(&params);
         let at = |x: f32, y: f32, heading: f32, speed: f32| cost.cost(&stage, [x, y, heading], [speed, 0.0]);
         let best = at(1.0, 2.0, 0.5, 0.0);

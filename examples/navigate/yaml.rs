@@ -117,18 +117,17 @@ fn decode(bytes: &[u8]) -> Result<String> {
         String::from_utf16(&units).context("it is not valid UTF-16")
     };
     match bytes {
-        [0xef, 0xbb, 0xbf, rest @ ..] => decode(rest),
         [0xff, 0xfe, rest @ ..] => wide(rest, u16::from_le_bytes),
         [0xfe, 0xff, rest @ ..] => wide(rest, u16::from_be_bytes),
-        _ => match std::str::from_utf8(bytes) {
+        _ => match std::str::from_utf8(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)) {
             Ok(text) => Ok(text.to_owned()),
             Err(_) => bail!("it is not text in UTF-8; --map takes the YAML file, not the image"),
         },
     }
 }
 
-/// How deeply brackets and dashes nest, or more: quotes and comments are not told apart. The parser's time grows with the
-/// square of the depth, so this is checked before it starts.
+/// An upper bound on the nesting depth; quotes and comments are not parsed. The parser takes quadratic time in the depth, so
+/// this runs first.
 fn nesting(text: &str) -> usize {
     let (mut depth, mut most) = (0_usize, 0);
     for byte in text.bytes() {
@@ -300,6 +299,9 @@ mod tests {
         ] {
             assert!(Meta::parse(&text).is_err(), "{}", &text[..20]);
         }
+        // Only the first byte order mark is one; the parser sees the others as text.
+        let marks = decode(&b"\xef\xbb\xbf".repeat(20_000)).unwrap();
+        assert!(marks.chars().count() == 19_999 && Meta::parse(&marks).is_err());
         assert!(clock.elapsed().as_secs() < 10);
         assert!(Meta::load(Path::new("/dev/zero")).is_err());
         let folder = format!("{:#}", Meta::load(&std::env::temp_dir()).unwrap_err());

@@ -101,6 +101,7 @@ impl Kind {
 }
 
 fn main() -> ExitCode {
+    end::start_logging();
     end::status(run(&Arguments::parse()))
 }
 
