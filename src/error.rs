@@ -112,7 +112,7 @@ pub enum ModelError {
     NoSuchIndex {
         /// The function of the model or policy that was being traced.
         function: &'static str,
-        /// What is read.
+        /// The kind of value that is read.
         what: &'static str,
         /// Its number. (The largest one there is, if it overflowed.)
         index: usize,
@@ -131,7 +131,7 @@ pub enum ModelError {
     NotGiven {
         /// The function of the model or policy that was being traced.
         function: &'static str,
-        /// What is read.
+        /// The kind of value that is read.
         what: &'static str,
         /// Its number.
         index: usize,

@@ -580,7 +580,7 @@ fn problem<'a>(
     Problem { spread, fields_version, ..inputs.problem(nominal, fields) }
 }
 
-/// What is packed for the kernels, besides the state.
+/// Returns the sections that are packed for the kernels, besides the state.
 fn sections<'a, const M: usize>(setting: &Setting<'a, M>, limits: &'a Limits<M>, shape: &'a Shape) -> Sections<'a> {
     Sections {
         low: &limits.low,

@@ -204,7 +204,7 @@ fn composed(v: &mut impl Visitor) {
         "powi(−1)"      [a]       a.powi(-1),  a.powi(-1),  |_, got, want| power(-1, got, want),  invertible;
         "powi(−4)"      [a]       a.powi(-4),  a.powi(-4),  |_, got, want| power(-4, got, want),  invertible;
         "lerp"          [a, b, t] a.lerp(b, t),                   a + (b - a) * t,
-            // Of two zeros it is a zero.
+            // The result of two zeros is a zero.
             |[a, b, t], got, want| {
                 (got - want).abs() / (f64::exp2(-22.0) * (a.abs() + b.abs()) * t.abs().max(1.0)).max(1e-45)
             },

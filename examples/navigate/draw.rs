@@ -70,7 +70,7 @@ impl<'a> Picture<'a> {
         let spacing =
             [0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0].into_iter().find(|s| most / s < 25.0).unwrap_or(100.0);
         let value = |px: u32, py: u32| cost.smooth(map.to_world(picture.cells_at(px, py)));
-        // Of the cells that become one pixel the worst is shown, or thin walls would have holes.
+        // Shows the worst of the cells that share a pixel; otherwise thin walls would have holes.
         let shown = |[i, j]: [f64; 2]| {
             let range = |at: f64, end: usize| {
                 let first = (at - 0.5 * (block - 1) as f64).max(0.0) as usize;

@@ -187,7 +187,7 @@ fn run_with(args: &Args, most_cells: usize) -> Result<String> {
     let (from, to) = (from?, to?);
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot create the folder {}", args.out.display()))?;
 
-    // What is not connected with the start is of no use to the robot, so no distances are computed there.
+    // Distances are computed only where the robot can get to from its start.
     let no_way = || {
         format!(
             "the goal ({}, {}) cannot be reached from ({}, {}) by a robot of radius {} m",

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use crate::pixels;
 use crate::yaml::{Meta, Mode};
 
-/// What is known about one cell, the worst last.
+/// The state of a cell, ordered from best to worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cell {
     Free,
@@ -116,7 +116,7 @@ impl Map {
             rows.for_each(|(y, row)| {
                 for (x, cell) in row.iter_mut().enumerate() {
                     let image::Rgba([r, g, b, alpha]) = image.get_pixel(x as u32, y as u32);
-                    // What is transparent was not drawn, so nothing is known of it.
+                    // A transparent pixel was never drawn, so its cell is unknown.
                     if alpha == 255 {
                         *cell = classes[[r, g, b].map(usize::from).iter().sum::<usize>()];
                     }

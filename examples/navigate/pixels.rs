@@ -103,7 +103,7 @@ mod tests {
     use crate::folder::Folder;
 
     impl Folder {
-        /// What is said about a file with these bytes.
+        /// Returns the error for a file with these bytes.
         fn says(&self, name: &str, bytes: &[u8]) -> String {
             let path = self.path(name);
             std::fs::write(&path, bytes).unwrap();

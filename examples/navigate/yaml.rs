@@ -39,7 +39,7 @@ pub enum Mode {
     /// p = 1 − level/255 (level/255 if `negate`).
     #[default]
     Trinary,
-    /// The same p.
+    /// p as in `Trinary`.
     Scale,
     /// The level is p in percent, above 100 unknown; `negate` has no effect.
     Raw,

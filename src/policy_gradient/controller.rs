@@ -217,7 +217,7 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
         Ok(Self { limits: Some(limits), ..self })
     }
 
-    /// The same with other run-time parameters for the policy to see: see [`Stage::param`].
+    /// Replaces the run-time parameters that the policy sees: see [`Stage::param`].
     ///
     /// # Errors
     ///
@@ -228,7 +228,7 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
         Ok(Self { params: params.to_vec(), ..self })
     }
 
-    /// The same with other references for the policy to see: see [`Stage::reference`].
+    /// Replaces the references that the policy sees: see [`Stage::reference`].
     ///
     /// # Errors
     ///
@@ -239,7 +239,7 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
         Ok(Self { references: Some(references), ..self })
     }
 
-    /// The same with other fields for the policy to look into: see [`Stage::sample`].
+    /// Replaces the fields that the policy looks into: see [`Stage::sample`].
     ///
     /// # Errors
     ///

@@ -79,7 +79,7 @@ impl Draw {
     }
 
     pub fn numbers(&mut self, count: usize, low: f32, high: f32) -> Vec<f32> {
-        // Of many numbers, few should be wrong.
+        // At most one of many numbers is awkward.
         let wrong = self.chance(2.0 * self.awkward).then(|| self.index(count.max(1)));
         let awkward = self.awkward();
         let draw = |i| if Some(i) == wrong { awkward } else { self.rng.random_range(low..=high) };

@@ -73,7 +73,7 @@ fn cpus() -> [Engine; 2] {
     })
 }
 
-/// The same adapter twice, if there is one.
+/// Returns one adapter twice, if there is any.
 fn gpus() -> Option<[Engine; 2]> {
     let engine = common::gpu()?;
     Some([engine.clone(), engine])
