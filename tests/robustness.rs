@@ -783,7 +783,8 @@ fn a_lost_device_keeps_the_plan_and_the_cpu_takes_over() {
     }
     assert!(mppi.samples().is_err());
     // Whether or not they need something new of the device.
-    let calls: [fn(&mut Mppi<2, 1, Pendulum>) -> Result<(), BuildError>; 5] = [
+    type Call = fn(&mut Mppi<2, 1, Pendulum>) -> Result<(), BuildError>;
+    let calls: [Call; 5] = [
         |mppi| mppi.resize(20, 300),
         |mppi| mppi.resize(12, 200),
         |mppi| mppi.set_options(MppiOptions { dt: 0.5, ..mppi.options().clone() }),
