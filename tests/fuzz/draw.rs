@@ -184,7 +184,6 @@ impl Draw {
             let Process { schedule, sampler, proposal } = process;
             match schedule {
                 Schedule::Linear { .. } | Schedule::Cosine { .. } | Schedule::Geometric { .. } | Schedule::Table(_) => {
-                    ()
                 }
             }
             match sampler {

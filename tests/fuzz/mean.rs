@@ -6,10 +6,7 @@ use crate::draw::Draw;
 use crate::{agreed, bits, cpus, fuzz, gpus};
 
 fn case(draw: &mut Draw, engines: &[Engine; 2]) -> bool {
-    let mut twins = [0, 1].map(|i| {
-        let mean = WeightedMean::new(&engines[i]);
-        if i == 0 { mean } else { mean }.with_second_moment()
-    });
+    let mut twins = [0, 1].map(|i| WeightedMean::new(&engines[i]).with_second_moment());
     for _ in 0..4 {
         let (count, width) = (1 + draw.index(700), 1 + draw.index(20));
         let spread = draw.one_of(&[0.1, 10.0, 1e4]);
