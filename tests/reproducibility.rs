@@ -1,4 +1,4 @@
-//! The same call gives the same bits: on any number of threads, and whatever the floating-point environment of the caller's thread and
+//! A call that is repeated gives the same bits: on any number of threads, and whatever the floating-point environment of the caller's thread and
 //! of those that join in. The caller finds its own as it left it.
 
 #![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]

@@ -687,7 +687,7 @@ mod tests {
         }
     }
 
-    /// The same march by an ordered queue, as slow as it is simple.
+    /// Computes the same costs by an ordered queue: slow, but simple enough to be a reference.
     fn by_heap(map: &Map, clearance: &Clearance, comfort: Comfort, start: &CostToGo, goal: [f64; 2]) -> Vec<f64> {
         let (w, h) = (map.width, map.height);
         let goal = map.to_cells(goal);

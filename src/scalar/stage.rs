@@ -97,7 +97,7 @@ impl<'a, R: Real> Stage<'a, R> {
         self
     }
 
-    /// The same stage with sampled fields: for calls in plain `f32`. A model or policy cannot bring fields of its own, and a
+    /// Returns this stage with sampled fields, for calls in plain `f32`. A model or policy cannot bring fields of its own, and a
     /// driver refuses one that tries ([`ModelError::ByHand`](crate::ModelError::ByHand)).
     pub fn with_fields(mut self, fields: &'a FieldSet) -> Self {
         self.inputs.fields = fields.look_ups();

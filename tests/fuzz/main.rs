@@ -87,6 +87,15 @@ fn agreed<T: PartialEq + std::fmt::Debug, E: std::fmt::Display>(both: [Result<T,
     a
 }
 
+/// Makes the same call of both twins.
+#[track_caller]
+fn both<T, E: std::fmt::Display>(
+    [a, b]: &mut [T; 2],
+    mut call: impl FnMut(&mut T) -> Result<Vec<u32>, E>,
+) -> Result<Vec<u32>, String> {
+    agreed([call(a), call(b)])
+}
+
 /// The bits of some numbers, to be compared.
 fn bits(numbers: &[f32]) -> Vec<u32> {
     numbers.iter().map(|v| v.to_bits()).collect()

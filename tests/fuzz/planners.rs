@@ -7,7 +7,7 @@ use gibbs::{
 };
 
 use crate::draw::{Draw, Probe};
-use crate::{agreed, bits, cpus, fuzz, gpus};
+use crate::{agreed, bits, both, cpus, fuzz, gpus};
 
 /// What the checks have to know of the options, whichever method they are for.
 struct Shape {
@@ -99,16 +99,9 @@ fn seen<A: Options>(planner: &Probed<A>) -> (String, Vec<u32>) {
     (format!("{:?}", planner.options()), [bits(planner.controls().as_flattened()), chains].concat())
 }
 
-/// The numbers of a plan, checked and as bits.
-fn plan<A: Options>(
-    planner: &mut Probed<A>,
-    call: impl FnOnce(&mut Probed<A>) -> Result<Vec<f32>, PlanError>,
-) -> Result<Vec<u32>, PlanError> {
-    call(planner).map(|numbers| bits(&numbers))
-}
-
-/// Checks a plan and flattens what it says.
-fn checked(plan: &gibbs::Plan<3, 2>, shape: &Shape) -> Vec<f32> {
+/// Checks a plan and gives the bits of its numbers.
+fn checked(plan: Result<&gibbs::Plan<3, 2>, PlanError>, shape: &Shape) -> Result<Vec<u32>, PlanError> {
+    let plan = plan?;
     let controls = plan.controls().as_flattened();
     assert_eq!(controls.len(), 2 * shape.horizon);
     assert!(controls.iter().all(|u| u.is_finite()), "controls {controls:?}");
@@ -127,7 +120,7 @@ fn checked(plan: &gibbs::Plan<3, 2>, shape: &Shape) -> Vec<f32> {
     let sums = [effective, plan.min_cost(), plan.mean_cost(), plan.log_z(), plan.temperature(), plan.free_energy()];
     assert!(sums.iter().all(|v| !v.is_nan()), "{sums:?}");
     // The plan may lead where the model has no cost; its documentation says so.
-    [controls, &sums, &[plan.cost()]].concat()
+    Ok(bits(&[controls, &sums, &[plan.cost()]].concat()))
 }
 
 /// Checks the rows of the last plan and gives their weights and some of their numbers.
@@ -175,20 +168,20 @@ fn case<A: Options>(draw: &mut Draw, engines: &[Engine; 2]) -> bool {
         let outcome: Result<Vec<u32>, String> = match draw.index(15) {
             0..=3 => both(&mut twins, |planner| {
                 let shape = planner.options().shape();
-                plan(planner, |planner| Ok(checked(planner.plan(&x)?, &shape)))
+                checked(planner.plan(&x), &shape)
             }),
             4 => {
                 let updates = draw.index(4);
                 both(&mut twins, |planner| {
                     let shape = planner.options().shape();
-                    plan(planner, |planner| Ok(checked(planner.plan_first(&x, updates)?, &shape)))
+                    checked(planner.plan_first(&x, updates), &shape)
                 })
             }
             5 => {
                 let shape = twins[0].options().shape();
                 let count = shape.samples * shape.horizon * 2 + usize::from(draw.chance(0.05));
                 let rows = draw.numbers(count, -3.0, 3.0);
-                both(&mut twins, |planner| plan(planner, |planner| Ok(checked(planner.plan_rows(&x, &rows)?, &shape))))
+                both(&mut twins, |planner| checked(planner.plan_rows(&x, &rows), &shape))
             }
             6 | 7 => both(&mut twins, samples),
             8 => {
@@ -247,16 +240,6 @@ fn case<A: Options>(draw: &mut Draw, engines: &[Engine; 2]) -> bool {
         assert_eq!(simulated.is_ok(), x.iter().all(|v| v.is_finite()));
     }
     true
-}
-
-/// Makes the same call of both twins.
-fn both<A: Options, E: std::fmt::Display>(
-    twins: &mut [Probed<A>; 2],
-    mut call: impl FnMut(&mut Probed<A>) -> Result<Vec<u32>, E>,
-) -> Result<Vec<u32>, String> {
-    let [a, b] = twins;
-    let first = call(a);
-    agreed([first, call(b)])
 }
 
 #[test]

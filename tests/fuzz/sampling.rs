@@ -3,7 +3,7 @@
 use gibbs::{Chains, Diffusion, Energy, Engine, PlanError, Real, SamplingOptions, Stage, Temperature};
 
 use crate::draw::Draw;
-use crate::{agreed, bits, cpus, fuzz, gpus};
+use crate::{agreed, bits, both, cpus, fuzz, gpus};
 
 /// Two wells whose distance and depth are parameters, on a field; NaN far to the left.
 struct Wells;
@@ -93,16 +93,6 @@ fn case(draw: &mut Draw, engines: &[Engine; 2]) -> bool {
         }
     }
     true
-}
-
-/// Makes the same call of both twins.
-fn both<E: std::fmt::Display>(
-    twins: &mut [Diffusion; 2],
-    mut call: impl FnMut(&mut Diffusion) -> Result<Vec<u32>, E>,
-) -> Result<Vec<u32>, String> {
-    let [a, b] = twins;
-    let first = call(a);
-    agreed([first, call(b)])
 }
 
 #[test]

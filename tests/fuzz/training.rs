@@ -6,7 +6,7 @@ use gibbs::{
 };
 
 use crate::draw::{Draw, Probe};
-use crate::{agreed, bits, cpus, fuzz, gpus};
+use crate::{agreed, bits, both, cpus, fuzz, gpus};
 
 type Training = PolicyGradient<3, 2, Probe, LinearFeedback>;
 
@@ -177,16 +177,6 @@ fn case(draw: &mut Draw, engines: &[Engine; 2]) -> bool {
         }
     }
     true
-}
-
-/// Makes the same call of both twins.
-fn both<E: std::fmt::Display>(
-    twins: &mut [Training; 2],
-    mut call: impl FnMut(&mut Training) -> Result<Vec<u32>, E>,
-) -> Result<Vec<u32>, String> {
-    let [a, b] = twins;
-    let first = call(a);
-    agreed([first, call(b)])
 }
 
 #[test]
