@@ -1,7 +1,7 @@
-//! Tells the crate whether it is optimized: `cfg(optimized)`.
+//! Sets `cfg(optimized)` in optimized builds.
 //!
-//! Where nothing is optimized, all that is inlined into a function has a place of its own in that function's frame, and of
-//! several registers of rollouts side by side that is more than a thread's stack.
+//! In unoptimized builds every inlined call keeps its own slots in the frame of the calling function; with several
+//! registers of rollouts interleaved, the frame would exceed a thread's stack.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

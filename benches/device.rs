@@ -1,6 +1,6 @@
-//! What a device does, in tables to be pasted: time per step of a rollout by K, small plans beside a round trip, what finding a
-//! temperature costs, stages by K and T, threads, and how long a model takes to become a kernel. On the CPU, and on an adapter if
-//! there is one.
+//! Measures a device and prints tables: time per step of a rollout by K, latency of small plans beside a round trip,
+//! the cost of solving for a temperature, stages by K and T, threads, and the time to compile a model to a kernel. Runs
+//! on the CPU, and on an adapter if there is one.
 //!
 //! ```sh
 //! cargo bench --bench device                               # the CPU and the best adapter: some minutes
@@ -8,8 +8,8 @@
 //! cargo bench --bench device -- --only latency,start       # some of the tables
 //! ```
 //!
-//! The task is the shipped cart-pole, but for the start of kernels, where it is each shipped model, and for the floor, where it is each
-//! task of the benchmarks. Times are medians, and those of the floor the least.
+//! The task is the shipped cart-pole, except for `start`, which compiles every shipped model, and for `floor`, which
+//! runs every task of the benchmarks. Times are medians; those of `floor` are minima.
 
 mod common;
 
@@ -45,17 +45,17 @@ struct Arguments {
 enum Table {
     /// Time per step of a rollout by K, and memory.
     Steps,
-    /// One thread, and more of them. The CPU's.
+    /// One thread, and several. CPU only.
     Threads,
     /// A small plan beside an empty round trip.
     Latency,
-    /// A plan that has to find its temperature beside one that is given it.
+    /// A plan that solves for its temperature beside one that is given it.
     Temperature,
     /// Each stage by K and T.
     Stages,
-    /// From a model to its first plan. Of adapters.
+    /// From a model to its first plan. Adapters only.
     Start,
-    /// The arithmetic of a step beside the time that it takes. The CPU's.
+    /// The arithmetic of a step beside the time that it takes. CPU only.
     Floor,
 }
 
@@ -106,7 +106,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The device, its driver, and the machine.
+/// Prints the device, its driver, and the machine.
 fn heading(engine: &Engine) {
     let name = engine.name();
     let adapter =
@@ -115,7 +115,7 @@ fn heading(engine: &Engine) {
     println!("gibbs {}, {}: {name}{driver}", env!("CARGO_PKG_VERSION"), engine.backend());
 }
 
-/// Right-aligned columns, each as wide as its widest cell.
+/// Prints right-aligned columns, each as wide as its widest cell.
 fn print(title: &str, head: &[&str], rows: &[Vec<String>]) {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
@@ -133,12 +133,12 @@ fn print(title: &str, head: &[&str], rows: &[Vec<String>]) {
 }
 
 fn milliseconds(time: impl Into<Option<Duration>>) -> String {
-    // A dash where the device has no clock.
+    // Prints a dash where the device has no timestamps.
     time.into().map_or("–".into(), |time| format!("{:.4}", 1e3 * time.as_secs_f64()))
 }
 
-/// Rollout, weighing, mean, step (where a call has such stages), and the whole plan: medians of plans over half a second, or of five if
-/// that is longer. Half a second of plans comes before them: a driver or a clock may take its time to get going.
+/// Returns the medians of rollout, weighing, mean, step (where a call has such stages), and the whole plan, over half a
+/// second of plans, or five plans if that is longer. Half a second of plans runs first, to warm up driver and clocks.
 fn measure(plan: &mut Plan) -> [Option<Duration>; 5] {
     let clock = Instant::now();
     plan();
@@ -155,7 +155,7 @@ fn measure(plan: &mut Plan) -> [Option<Duration>; 5] {
     times.map(|times| (!times.is_empty()).then(|| median(times)))
 }
 
-/// What this process has in memory, in bytes; known on Linux.
+/// Returns the resident memory of this process in bytes, on Linux.
 fn resident() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -163,7 +163,7 @@ fn resident() -> Option<f64> {
 }
 
 fn steps(engine: &Engine, samples: &[usize]) {
-    // Threads and pipelines are not the rows'.
+    // Allocates threads and pipelines first, so that they are not counted as memory of the rows.
     cart_pole(engine, 128, T)();
     let mut rows = Vec::new();
     let mut first = None;
@@ -175,7 +175,8 @@ fn steps(engine: &Engine, samples: &[usize]) {
         let whole = whole.map_or(f64::NAN, per_step);
         let relative = whole / *first.get_or_insert(whole);
         let kept = match engine.backend() {
-            // A graphics card's memory is not the process's: scores, log-weights and partial means, as they are allocated.
+            // Device memory is not part of the process: computed from the sizes of scores, log-weights and partial
+            // means.
             Backend::Gpu => Some((16 * count + 4 * (count.div_ceil(1024) + 1) * (8 + T)) as f64),
             _ => before.zip(resident()).map(|(before, after)| (after - before).max(0.0)),
         };
@@ -190,7 +191,7 @@ fn steps(engine: &Engine, samples: &[usize]) {
     print(&format!("nanoseconds per step of a rollout, T = {T}; memory that a row takes"), &head, &rows);
 }
 
-/// 1, 2, 4, … threads, and all that there are.
+/// Measures 1, 2, 4, … threads, and all of them.
 fn threads(engine: &Engine, samples: &[usize]) -> Result<()> {
     let all = std::thread::available_parallelism()?.get();
     let mut counts: Vec<usize> = (0..).map(|i| 1 << i).take_while(|count| *count < all).collect();
@@ -223,7 +224,7 @@ fn latency(engine: &Engine) -> Result<()> {
         plan();
     }
     let (small, plan_at_once) = row("plan, 128 × 20", (0..CALLS).map(|_| plan().total).collect());
-    // As a control loop calls it: caches and threads have had time for other things.
+    // Paced like a control loop: caches get cold and threads go to sleep in between.
     let rested = (0..CALLS).map(|_| {
         std::thread::sleep(Duration::from_millis(5));
         plan().total
@@ -241,10 +242,10 @@ fn latency(engine: &Engine) -> Result<()> {
     Ok(())
 }
 
-/// A tenth of the rows is to count. The temperature that this takes is given, or found.
+/// Compares a given temperature with one that is solved for, at an effective sample size of a tenth of the rows.
 fn temperature(engine: &Engine, most: usize) {
     let mut rows = Vec::new();
-    // A software adapter refuses to search among 2²⁰, since it would end the loops before their time.
+    // A software adapter refuses to search 2²⁰ rows, since it would end the loops early.
     let most = if engine.backend() == Backend::Software { most.min(65536) } else { most };
     for samples in [128, 1024, 8192, 65536, 1 << 20].into_iter().filter(|samples| *samples <= most) {
         let mut cells = vec![samples.to_string()];
@@ -278,7 +279,7 @@ fn stages(engine: &Engine, most: usize) {
     );
 }
 
-/// Builds a controller on an engine and, if asked, plans with it: how long each took.
+/// Builds a controller on an engine and, if requested, plans with it. Returns both durations.
 type Start = fn(&Engine, bool) -> Result<[Duration; 2]>;
 
 fn start_of<const N: usize, const M: usize, D: Model<N, M>>(
@@ -308,8 +309,8 @@ const MODELS: [(&str, Start); 8] = [
     ("Quadrotor", |engine, plans| start_of(engine, plans, Quadrotor::default(), Quadrotor::LEVEL)),
 ];
 
-/// Each model on ten engines of its own, the last of which plans: medians, but for the first plan. And once more on that one,
-/// which keeps its kernels.
+/// Builds each model on ten new engines, the last of which also plans: medians, except for the first plan. Then builds
+/// it once more on the last engine, which caches its kernels.
 fn start(engine: &Engine) -> Result<()> {
     let mut rows = Vec::new();
     for (name, start) in MODELS {
@@ -336,13 +337,13 @@ fn start(engine: &Engine) -> Result<()> {
     Ok(())
 }
 
-/// What this core can do with vectors when nothing waits, in nanoseconds an instruction.
+/// The vector throughput of this core without dependencies, in nanoseconds per instruction.
 struct Core {
-    /// Of products alone.
+    /// Products only.
     product: f64,
-    /// Of all kinds, side by side.
+    /// A mixture of all kinds.
     any: f64,
-    /// A cycle: a sum of integers, or their logic, that waits for the one before takes one. (With wide registers a core may have a
+    /// A cycle: the latency of a dependent integer addition or logic operation. (With wide registers a core may have a
     /// slower clock.)
     cycle: f64,
 }
@@ -351,7 +352,7 @@ impl Core {
     const TURNS: usize = 200_000;
 
     fn measure() -> Self {
-        // The least of several, since this machine may have other things to do.
+        // The minimum of several runs, since this machine may be busy.
         let least = |time: fn() -> f64| (0..50).map(|_| time()).fold(f64::INFINITY, f64::min);
         Self {
             product: least(|| Arch::new().dispatch(Products)),
@@ -360,18 +361,18 @@ impl Core {
         }
     }
 
-    /// The least time of a step.
+    /// A lower bound on the time of a step.
     fn least(&self, step: &Arithmetic) -> f64 {
         (step.total() * self.any).max((step.multiply + step.product) * self.product)
     }
 }
 
-/// The same number, and nobody knows that it is.
+/// Copies a value N times, hidden from the optimizer.
 fn hidden<T: Copy, const N: usize>(value: T) -> [T; N] {
     [value; N].map(std::hint::black_box)
 }
 
-/// Twelve chains of products, which know nothing of each other.
+/// Twelve independent chains of products.
 struct Products;
 
 impl WithSimd for Products {
@@ -391,7 +392,7 @@ impl WithSimd for Products {
     }
 }
 
-/// One chain of operations on integers.
+/// One dependent chain of integer operations.
 struct Waiting;
 
 impl WithSimd for Waiting {
@@ -412,8 +413,8 @@ impl WithSimd for Waiting {
     }
 }
 
-/// Six products, four sums and six operations on integers, in as many chains as there are registers for: sixteen instructions in
-/// four cycles, if the core has where to do them.
+/// Six products, four sums and six integer operations, in as many chains as there are registers for: sixteen
+/// instructions in four cycles, if the core has enough ports.
 struct Mixture;
 
 impl WithSimd for Mixture {
@@ -442,7 +443,7 @@ impl WithSimd for Mixture {
     }
 }
 
-/// The arithmetic of a step beside the time that it takes on one thread.
+/// Compares the arithmetic of a step with its time on one thread.
 fn floor(engine: &Engine) -> Result<()> {
     const K: usize = 1024;
     let lanes = gibbs::check::lanes(engine) as f64;
@@ -450,7 +451,7 @@ fn floor(engine: &Engine) -> Result<()> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
     let mut rows = Vec::new();
     for (task, step) in common::TASKS.iter().zip(common::arithmetic()) {
-        // The least, too.
+        // A minimum as well.
         let whole = pool.install(|| {
             let mut plan = (task.on)(engine, K, T);
             (0..1000).map(|_| plan().total).min().unwrap_or_default()

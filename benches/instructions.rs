@@ -7,10 +7,10 @@
 //! cargo bench --bench instructions -- --record    # writes the counts down
 //! ```
 //!
-//! It needs valgrind (Debian: `apt-get install valgrind`) and runs itself under callgrind, once for each case. A first call
-//! allocates and is not counted. valgrind knows no AVX-512, so this is the AVX2 path, on one thread. The counts are those of one
-//! compiler and of `Cargo.lock`: record them again when these change, and when code has become faster. Another compiler than the
-//! recorded one is told of, and fails nothing.
+//! It needs valgrind (Debian: `apt-get install valgrind`) and runs itself under callgrind, once for each case. A first
+//! call allocates and is not counted. valgrind does not support AVX-512, so this measures the AVX2 path, on one thread.
+//! The counts are those of one compiler and of `Cargo.lock`: record them again when these change, and when code has
+//! become faster. A compiler other than the recorded one is reported, but is not a failure.
 
 mod common;
 
@@ -28,16 +28,16 @@ use gibbs::{
     WeightedMean,
 };
 
-/// How much a count may grow.
+/// The factor by which a count may grow.
 const MARGIN: f64 = 0.03;
-/// Calls that are counted.
+/// The number of calls that are counted.
 const CALLS: u64 = 2;
 
 type Call = Box<dyn FnMut()>;
 
 struct Case {
     name: &'static str,
-    /// What the instructions are counted by, and how many of these a call has.
+    /// The unit that instructions are counted per, and the number of units in a call.
     unit: (&'static str, u64),
     on: fn(&Engine) -> Call,
 }
@@ -69,7 +69,7 @@ fn search(cpu: &Engine) -> Call {
     plan(common::plan(cpu, CartPole::default(), common::SWINGING, options))
 }
 
-/// Goes nowhere and costs nothing: what is left is to draw the rows, and to average them.
+/// A model without dynamics and cost, which leaves only the time to draw rows and to average them.
 struct Nothing;
 
 impl Model<1, 1> for Nothing {
@@ -183,7 +183,7 @@ fn run() -> Result<bool> {
     }
 }
 
-/// What runs under callgrind.
+/// Runs a case under callgrind.
 fn call(name: &str) -> Result<()> {
     // The calling thread is the pool, so that no other thread's idling is counted.
     rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build_global()?;
@@ -196,7 +196,7 @@ fn call(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whatever happens in here is counted, so it has no closures, whose names would contain its own.
+/// Everything called from here is counted. It contains no closures, because their names would contain its own.
 #[inline(never)]
 fn callgrind_counts_this(call: &mut Call) {
     for _ in 0..CALLS {
@@ -204,7 +204,7 @@ fn callgrind_counts_this(call: &mut Call) {
     }
 }
 
-/// The instructions of a case by its unit, and the engine's name.
+/// Returns the instructions of a case per unit, and the engine's name.
 fn count(case: &Case) -> Result<(u64, String)> {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--toggle-collect=*callgrind_counts_this*"])
@@ -243,7 +243,7 @@ fn compiler() -> String {
     version.unwrap_or_else(|| "unknown rustc".into())
 }
 
-/// Whether no count is above its margin.
+/// Compares counts with the recorded ones; returns whether none exceeds its margin.
 fn compare(filter: &str) -> Result<bool> {
     let text = std::fs::read_to_string(file()).context("nothing is recorded; -- --record does that")?;
     let mut lines = text.lines();

@@ -5,8 +5,9 @@
 //! cargo bench --bench mppi -- cpu/cart-pole/plan/8192x100     # one of them; any part of a name will do
 //! ```
 //!
-//! The names are backend/model/stage/K×T. The stages are those of [`Timing`], as the device itself measures them, of a call that
-//! keeps them apart; `plan` is the whole call as its caller waits for it, which does not. The throughput is in steps of rollouts, of `weigh` in rollouts.
+//! The names are backend/model/stage/K×T. The stages are those of [`Timing`], as measured by the device itself, in a
+//! call that separates them; `plan` is the wall time of a whole call, which does not separate them. The throughput is
+//! in rollout steps, for `weigh` in rollouts.
 
 mod common;
 
@@ -27,13 +28,13 @@ const STAGES: [(&str, Stage); 4] = [
     ("plan", |timing| Some(timing.total)),
 ];
 
-/// The most controls, K·T·M, that a benchmark is worth on a device.
+/// The maximum number of controls, K·T·M, of a benchmark by device.
 fn most(backend: Backend) -> usize {
     match backend {
         // Half a gigabyte of rows.
         Backend::Cpu => 1 << 27,
         Backend::Software => 1 << 24,
-        // It must not go over 2³¹.
+        // It must not exceed 2³¹.
         _ => 1 << 30,
     }
 }
@@ -65,13 +66,13 @@ fn updates(criterion: &mut Criterion) {
                 }
                 let engine = if name == "plan" { &engine } else { &in_stages };
                 let mut group = criterion.benchmark_group(format!("{backend}/{}/{name}", task.name));
-                // Every iteration of every stage is a whole plan, so the sampling has to be frugal.
+                // Every iteration of every stage is a whole plan, so few samples are taken.
                 group.sampling_mode(SamplingMode::Flat).sample_size(10).nresamples(2000);
                 group.warm_up_time(Duration::from_millis(100)).measurement_time(Duration::from_millis(500));
                 for &(samples, horizon) in &sizes {
                     let elements = if name == "weigh" { samples } else { samples * horizon };
                     group.throughput(Throughput::Elements(elements as u64));
-                    // Built where it is wanted: criterion does not call what a filter leaves out.
+                    // Built lazily, since criterion does not call benchmarks that are filtered out.
                     let mut plan: Option<Plan> = None;
                     group.bench_function(BenchmarkId::from_parameter(format!("{samples}x{horizon}")), |bencher| {
                         let plan = plan.get_or_insert_with(|| (task.on)(engine, samples, horizon));

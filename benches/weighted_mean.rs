@@ -1,13 +1,13 @@
-//! The weighted mean of K rows of D numbers. On the CPU, where the rows lie, beside a plain read of the same array, in turns:
-//! what share of the memory's bandwidth it reaches. On an adapter the whole call, with the way of the rows to the device.
+//! The weighted mean of K rows of D numbers. On the CPU, measured in turns with a plain read of the same array: the
+//! fraction of the memory bandwidth that it reaches. On an adapter, the whole call including the upload of the rows.
 //!
 //! ```sh
 //! cargo bench --bench weighted_mean
 //! cargo bench --bench weighted_mean -- --at-least 0.7    # fails if 10⁶ rows of 64 numbers are averaged at less than that share
 //! ```
 //!
-//! A plain read adds all numbers up, on as many threads as the mean has, with sixteen sums side by side in each of four
-//! registers; its result is used, so that it is not left out. An array that fits into a cache is read from there.
+//! A plain read adds all numbers up, on as many threads as the mean, with sixteen sums in each of four registers; its
+//! result is used, so that it is not optimized away. An array that fits into a cache is read from there.
 
 mod common;
 
@@ -21,12 +21,12 @@ use rayon::prelude::*;
 
 const COUNTS: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
 const WIDTHS: [usize; 5] = [4, 16, 64, 128, 256];
-/// The size whose share `--at-least` is held against.
+/// The size whose fraction `--at-least` is compared with.
 const HELD: (usize, usize) = (1_000_000, 64);
 const ROUNDS: usize = 15;
-/// Numbers that a thread reads in one go: a quarter of a megabyte.
+/// The numbers per chunk of a thread: a quarter of a megabyte.
 const SHARE: usize = 1 << 16;
-/// The most numbers that are sent to an adapter.
+/// The maximum count of numbers that are sent to an adapter.
 const MOST_SENT: usize = 1 << 24;
 
 fn main() -> Result<()> {
@@ -64,13 +64,13 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Seconds of a plain read and of a mean, and the median of their quotients.
+/// Returns the seconds of a plain read and of a mean, and the median of their ratios.
 fn measure(engine: &Engine, count: usize, width: usize) -> Result<[f64; 3]> {
     let mut random = Random::new(7);
     let rows: Vec<f32> = (0..count * width).map(|i| (i * 37 % 101) as f32).collect();
     let log_weights: Vec<f32> = (0..count).map(|_| random.normal()).collect();
     let mut average = WeightedMean::new(engine);
-    // Small arrays several times, so that a turn is long enough for the clock.
+    // Small arrays are processed several times, so that a turn is long enough for the clock.
     let repeats = (1_000_000 / (count * width)).clamp(1, 100);
     let time = |job: &mut dyn FnMut() -> Result<()>| -> Result<Duration> {
         let clock = Instant::now();
@@ -100,7 +100,7 @@ fn measure(engine: &Engine, count: usize, width: usize) -> Result<[f64; 3]> {
     Ok([median(reads).as_secs_f64(), median(means).as_secs_f64(), shares[ROUNDS / 2]])
 }
 
-/// The sum of all numbers, on all threads if there are many.
+/// Sums all numbers, on all threads if there are many.
 fn sum(values: &[f32]) -> f32 {
     let part = |values: &[f32]| {
         let mut sums = [0.0_f32; 64];

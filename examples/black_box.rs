@@ -1,10 +1,10 @@
-//! Finds the least value of functions of many variables that it knows nothing about: Ackley's, Rastrigin's and Levy's in 20,
-//! 200 and 800 dimensions, by the planners of this crate.
+//! Black-box optimization: minimizes Ackley's, Rastrigin's and Levy's functions in 20, 200 and 800 dimensions by the
+//! planners of this crate.
 //!
-//! A function of D variables is a model whose "time" counts the variables: what one variable adds is the running cost of a
-//! step, and sums that enter a formula as a whole are states. So the same kernels that roll a robot out evaluate it.
-//! `cargo run --release --example black_box` prints the table; `--help` lists what can be changed. It fails unless
-//! model-based diffusion ends below a fortieth of the best of as many random points (the least value is 0).
+//! A function of D variables is a model whose "time" counts the variables: the term of one variable is the running cost
+//! of a step, and sums inside a nonlinear formula are states. So the same kernels that roll out a robot evaluate the
+//! function. `cargo run --release --example black_box` prints the table; `--help` lists what can be changed. It fails
+//! unless model-based diffusion ends below a fortieth of the best of as many random points (the least value is 0).
 
 #[path = "common/end.rs"]
 mod end;
@@ -51,8 +51,8 @@ enum Function {
     Levy,
 }
 
-/// One variable u per step, in [−1, 1], which stands for x = width (u − least): the function is least at `least`, which is the
-/// reference of the step. Parameter 0 is D. States: Σ x² and Σ cos 2πx.
+/// One variable u per step, in [−1, 1], which represents x = width (u − least): the function is least at `least`, which
+/// is the reference of the step. Parameter 0 is D. States: Σ x² and Σ cos 2πx.
 #[derive(Debug, Clone, Copy)]
 struct OfMany(Function);
 
@@ -78,7 +78,7 @@ impl Model<2, 1> for OfMany {
         [x.mul_add(x, squares), waves + (x * std::f32::consts::TAU).cos()]
     }
 
-    /// What the variable of this step adds, where the function is a sum.
+    /// The term of this step's variable, if the function is a sum.
     #[inline(always)]
     fn cost<R: Real>(&self, at: &Stage<R>, _: [R; 2], [u]: [R; 1]) -> R {
         use std::f32::consts::{PI, TAU};
@@ -144,7 +144,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     if missed.is_empty() { Ok(()) } else { bail!("not near enough: {}", missed.join(", ")) }
 }
 
-/// One function to be made least.
+/// A function to be minimized.
 struct Task<'a> {
     engine: &'a Engine,
     function: Function,
@@ -163,7 +163,7 @@ impl Task<'_> {
         Some(References { values: self.least.clone(), columns: 1 })
     }
 
-    /// The best of as many points of the box as the others evaluate.
+    /// Returns the best of as many random points of the box as the planners evaluate.
     fn random(&self, random: &mut StdRng) -> Result<f32> {
         let options = MppiOptions {
             horizon: self.least.len(),

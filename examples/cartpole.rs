@@ -1,7 +1,7 @@
-//! Swings the pole of a cart-pole up from hanging, balances it, and draws how it went.
+//! Swings the pole of a cart-pole up from hanging, balances it, and plots the run.
 //!
-//! `cargo run --release --example cartpole` writes `cartpole.png`; `--help` lists what can be changed. It fails unless the
-//! pole stands during the last two seconds and the cart never leaves its track.
+//! `cargo run --release --example cartpole` writes `cartpole.png`; `--help` lists what can be changed. It fails unless
+//! the pole is upright during the last two seconds and the cart never leaves its track.
 
 use std::f32::consts::{PI, TAU};
 use std::ops::Range;
@@ -33,7 +33,7 @@ struct Arguments {
     /// Rollouts per plan [default: 2048, or 512 with --quick]
     #[arg(long)]
     samples: Option<usize>,
-    /// Time steps that a plan looks ahead, of 0.02 s each
+    /// The horizon of a plan, in time steps of 0.02 s
     #[arg(long, default_value_t = 60)]
     horizon: usize,
     /// Time steps to drive [default: 400, or 250 with --quick]
@@ -56,20 +56,20 @@ const DT: f32 = 0.02;
 const FORCE: f32 = 10.0;
 /// The temperature λ, in the unit of the cost.
 const TEMPERATURE: f32 = 20.0;
-/// How far the track reaches from x = 0, either way (in metres).
+/// Half the length of the track, which is centered at x = 0 (in meters).
 const TRACK: f32 = 2.4;
-/// What counts as upright (in radians from the vertical), and for how long it must last at the end (in seconds).
+/// The tolerance for upright (in radians from the vertical), and how long it must be met at the end (in seconds).
 const UPRIGHT: f32 = 0.2;
 const HELD: f32 = 2.0;
 
-/// One time step of the run: the state, and the plan that was made in it.
+/// One time step of the run: the state, and the plan for it.
 struct Moment {
     time: f32,
     position: f32,
     angle: f32,
     force: f32,
     cost: f32,
-    /// The effective sample size, as a share of the rollouts (in percent).
+    /// The effective sample size, as a fraction of the rollouts (in percent).
     effective: f32,
     took: Duration,
 }
@@ -96,7 +96,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// The closed loop: plan, push the cart with the first force of the plan, move on.
+/// Runs the closed loop: plans, applies the first force of the plan to the cart, advances by a step.
 fn drive(engine: &Engine, arguments: &Arguments) -> Result<Vec<Moment>> {
     let (samples, steps) = if arguments.quick { (512, 250) } else { (2048, 400) };
     let options = MppiOptions {
@@ -130,7 +130,7 @@ fn drive(engine: &Engine, arguments: &Arguments) -> Result<Vec<Moment>> {
     Ok(run)
 }
 
-/// Whether it swung up, balanced and stayed on the track; if not, the reason.
+/// Checks that the pole swung up and balanced and the cart stayed on the track; if not, returns the reason.
 fn judge(run: &[Moment]) -> Result<String> {
     let duration = run.len() as f32 * DT;
     if let Some(off) = run.iter().find(|moment| moment.position.abs() > TRACK) {
@@ -168,7 +168,7 @@ struct Panel<'a> {
     value: fn(&Moment) -> f32,
     /// Horizontal lines with their names.
     guides: &'a [(f32, &'static str)],
-    /// What the axis shows at least.
+    /// The range that the axis shows at least.
     shows: Range<f32>,
     kind: Kind,
 }
@@ -184,7 +184,7 @@ enum Kind {
 
 fn draw(run: &[Moment], path: &Path) -> Result<()> {
     let last = run.last().context("there is nothing to draw: no steps were driven")?;
-    // The pole may end a whole turn away from where it started.
+    // The pole may end a whole turn away from its start.
     let upright = PI + TAU * ((last.angle - PI) / TAU).round();
     let panels = [
         Panel {
@@ -255,7 +255,7 @@ impl Panel<'_> {
         let (low, high) = values.iter().fold(shows, |(low, high), (_, v)| (low.min(*v), high.max(*v)));
         let (duration, room) = (run.len() as f32 * DT, 0.08 * (high - low));
         let caption = if self.unit.is_empty() { self.title.into() } else { format!("{} ({})", self.title, self.unit) };
-        // Rounded, for what binary fractions make of tenths.
+        // Rounded, since tenths are not exact in binary.
         let number = |value: &f32| ((value * 100.0).round() / 100.0).to_string();
         let power = |value: &f32| number(&10.0_f32.powf(*value));
         let mut chart = ChartBuilder::on(area)

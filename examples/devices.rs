@@ -1,8 +1,8 @@
-//! What this crate can run on here, and whether it computes the same there: lists the adapters, says which one `Auto`
-//! takes and why, then tests every kernel on the CPU and on each adapter, and times them.
+//! Lists the devices that this crate can run on here and checks that they compute the same: prints which adapter `Auto`
+//! selects and why, then tests every kernel on the CPU and on each adapter, and times them.
 //!
-//! `cargo run --release --example devices`. It fails if a kernel does. The same kernels are held against plain Rust on the
-//! host, mostly in `f64`, and whole plans against those of the CPU backend.
+//! `cargo run --release --example devices`. It fails if a kernel does. Kernels are compared with plain Rust on the
+//! host, mostly in `f64`, and whole plans with those of the CPU backend.
 
 #[path = "common/end.rs"]
 mod end;
@@ -98,7 +98,7 @@ impl Check {
                 difference => difference,
             };
         let worst = got.iter().zip(expected).map(difference).fold(0.0, f64::max);
-        // A length that differs is as bad as a NaN.
+        // A different length counts as infinitely far, too.
         Self { name, worst: if got.len() == expected.len() { worst } else { f64::INFINITY }, allowed }
     }
 
@@ -107,7 +107,8 @@ impl Check {
     }
 }
 
-/// A buoy in a current, made to use all that a kernel can read: parameters, references over the horizon, and a field.
+/// A buoy in a current, which uses everything that a kernel can read: parameters, references over the horizon, and a
+/// field.
 struct Buoy;
 
 impl Model<3, 2> for Buoy {
@@ -142,7 +143,7 @@ const ALPHA: f32 = 0.9;
 const STEP_SIZE: f32 = 0.7;
 const LAMBDA: f32 = 2.0;
 
-/// Sizes that are no multiples of anything, so that the last tile, group and block are all partly empty.
+/// Sizes that are no multiples of any block size, so that the last tile, group and block are all partly empty.
 fn options() -> Result<MppiOptions<2>> {
     let (width, height) = (16, 12);
     let values = (0..width * height).map(|i| ((i * 37 % 101) as f32 / 50.0) - 1.0).collect();
@@ -168,7 +169,8 @@ fn options() -> Result<MppiOptions<2>> {
     })
 }
 
-/// One update, followed from the random words to the new plan: each stage from the device's own output of the one before.
+/// Checks one update from the random words to the new plan: each stage is recomputed from the device's own output of
+/// the stage before.
 fn plan_checks(engine: &Engine) -> Result<Vec<Check>> {
     let mut mppi = Mppi::new(engine, Buoy, options()?)?;
     let horizon = mppi.options().horizon;
@@ -179,7 +181,7 @@ fn plan_checks(engine: &Engine) -> Result<Vec<Check>> {
     let control_costs: Vec<f32> = (0..samples.len()).map(|k| samples.control_cost(k)).collect();
     let log_weights: Vec<f32> = (0..samples.len()).map(|k| samples.log_weight(k)).collect();
 
-    // Rows: U + L z within the limits, but for the first, which is U.
+    // Rows: U + L z within the limits, except the first, which is U.
     let mut expected_rows = Vec::new();
     for k in 0..rows.len() {
         for t in 0..horizon {
@@ -242,7 +244,7 @@ fn relative(mut values: Vec<f64>) -> Vec<f64> {
     values
 }
 
-/// The temperature that is found must give the effective sample size that was asked for.
+/// Checks that the temperature that was solved for gives the requested effective sample size.
 fn temperature_check(engine: &Engine) -> Result<Check> {
     const FRACTION: f32 = 0.1;
     let temperature = Temperature::EffectiveSamples(FRACTION);
@@ -255,7 +257,7 @@ fn temperature_check(engine: &Engine) -> Result<Check> {
     Ok(Check::new("temperature search", 1e-5, &[FRACTION], &[fraction]))
 }
 
-/// The weighted mean on its own: masked and invalid rows among log-weights far from zero.
+/// Checks the weighted mean on its own, with masked and invalid rows among log-weights far from zero.
 fn mean_checks(engine: &Engine) -> Result<Vec<Check>> {
     let (count, width) = (10_007, 7);
     let row = |k: usize| (0..width).map(move |d| normals(SEED, 1, k as u32, d as u32 / 4)[d % 4] + d as f32);
@@ -290,7 +292,8 @@ fn mean_checks(engine: &Engine) -> Result<Vec<Check>> {
     ])
 }
 
-/// Three calls, each of two updates and each warm-started by the one before, end in the plan that the CPU backend finds.
+/// Checks that three calls of two updates each, every one warm-started by the one before, end in the plan of the CPU
+/// backend.
 fn whole_plan_check(engine: &Engine, cpu: &Engine) -> Result<Check> {
     let plan = |engine: &Engine| -> Result<Vec<f32>> {
         let mut mppi = Mppi::new(engine, Buoy, MppiOptions { iterations: 2, ..options()? })?;
@@ -304,7 +307,7 @@ fn whole_plan_check(engine: &Engine, cpu: &Engine) -> Result<Check> {
     Ok(Check::new("whole plans, as the CPU's", 1e-3, &plan(engine)?, &expected))
 }
 
-/// Medians of one cart-pole update, and of its stages where a call keeps them apart for a clock (it takes longer then).
+/// Measures medians of one cart-pole update, and of its stages, in calls that time them separately (which take longer).
 fn time(engine: &Engine) -> Result<()> {
     const PLANS: usize = 30;
     if engine.backend() != Backend::Cpu {
@@ -340,7 +343,7 @@ fn median(times: &mut [Duration]) -> Option<Duration> {
     times.get(times.len() / 2).copied()
 }
 
-/// A dash where the device has no clock.
+/// Prints a dash where the device has no timestamps.
 fn milliseconds(time: Option<Duration>) -> String {
     time.map_or("–".into(), |time| format!("{:.3}", 1e3 * time.as_secs_f64()))
 }

@@ -1,9 +1,9 @@
-//! One update by each of the three drivers, on the same rows: the same numbers.
+//! Runs one update by each of the three drivers on the same rows, with the same result.
 //!
-//! `cargo run --release --example one_kernel` plans for a cart-pole by MPPI, by one natural step of the exponentiated policy
-//! gradient of an open-loop policy, and by one level of a diffusion process: on the CPU, and on a GPU and a software adapter
-//! where there are such. It prints the three plans side by side and says why they agree, and it fails unless they do, to what
-//! f32 rounds.
+//! `cargo run --release --example one_kernel` plans for a cart-pole by MPPI, by one natural step of the exponentiated
+//! policy gradient of an open-loop policy, and by one level of a diffusion process: on the CPU, and on a GPU and a
+//! software adapter where available. It prints the three plans side by side and explains why they agree, and it fails
+//! unless they do, up to f32 rounding.
 
 #[path = "common/end.rs"]
 mod end;
@@ -29,7 +29,7 @@ const LAMBDA: f32 = 50.0;
 const SEED: u64 = 2502;
 /// The pole leans by 0.2 rad and falls.
 const START: [f32; 4] = [0.3, 0.0, std::f32::consts::PI + 0.2, 0.5];
-/// How far two plans may be apart (N), in forces of a few N: f32 has 24 bits.
+/// The tolerance between two plans (N), for forces of a few N: f32 has 24 bits.
 const ROUNDING: f32 = 1e-5;
 
 fn main() -> ExitCode {

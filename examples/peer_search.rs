@@ -3,9 +3,9 @@
 //!
 //! `cargo run --release --example peer_search -- --rows 256 --episodes 4 --steps 1000`
 //!
-//! With `--dump DIR` it writes what a peer needs to check that it computes the same: parameters of a few policies
-//! (`theta.f32`, one after the other, little-endian), where the episodes of each start (`starts.f32`, as many as `--episodes`
-//! for each policy, four numbers a start), and the mean return of those episodes (`returns.f32`).
+//! With `--dump DIR` it writes the data by which a peer checks that it computes the same: parameters of a few policies
+//! (`theta.f32`, one after the other, little-endian), the initial states of the episodes of each (`starts.f32`, as many
+//! as `--episodes` for each policy, four numbers a start), and the mean return of those episodes (`returns.f32`).
 
 #[path = "common/end.rs"]
 mod end;
@@ -51,19 +51,19 @@ struct Arguments {
     /// Iterations that are timed, after a fifth as many that are not.
     #[arg(long, default_value_t = 50)]
     iterations: usize,
-    /// Of initial parameters, noise and starts.
+    /// Seed of initial parameters, noise and initial states.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Write policies, starts and returns there.
+    /// Folder to write policies, initial states and returns to.
     #[arg(long)]
     dump: Option<PathBuf>,
 }
 
-/// What `evosax_search.py` trains with, too: OpenAI-ES with standardised returns and Adam.
+/// The same settings as in `evosax_search.py`: OpenAI-ES with standardized returns and Adam.
 const SIGMA: f32 = 0.1;
 const RATE: f32 = 0.02;
 
-/// How many policies are written for the check, and how far apart they are.
+/// The number of policies that are written for the check, and the standard deviation between them.
 const CHECKED: usize = 16;
 const APART: f32 = 0.3;
 
@@ -121,7 +121,7 @@ fn training(
     Ok(PolicyGradient::new(engine, EvoJax, policy, starts, options)?)
 }
 
-/// Runs policies through the same kernel as the search: its rows with next to no noise are all the policy itself.
+/// Evaluates policies by the same kernel as the search: with almost no noise, all rows equal the policy.
 fn dump(engine: &Engine, arguments: &Arguments, folder: &Path) -> Result<()> {
     let drawn = Arc::new(Mutex::new(Vec::new()));
     let starts = {

@@ -1,7 +1,8 @@
-// Kahan's summation: a sum, and what it has rounded away so far.
+// Kahan summation: the pair of a sum and its compensation.
 fn added(sum: Two, value: F) -> Two {
     let y = value - sum.y;
-    // Compilers may cancel (a + b) - a, and Mesa's does; not if they cannot see that `zero` is 0.
+    // Compilers may simplify (a + b) − a, and Mesa's does. The xor with `zero`, which they cannot evaluate, prevents
+    // it.
     let total = bitcast<F>(bitcast<U>(sum.x + y) ^ U(update.zero));
     return Two(total, (total - sum.x) - y);
 }

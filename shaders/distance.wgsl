@@ -1,5 +1,5 @@
-// Score rows of a data set by their squared distance from x; the second score of a row is its negative reward, from the
-// inputs. Twin: src/engine/cpu/distance.rs.
+// Score rows of a data set by their squared distance from x. The second score of a row is its negative reward, read
+// from the inputs. Twin: src/engine/cpu/distance.rs.
 
 @compute @workgroup_size(64)
 fn rollout(

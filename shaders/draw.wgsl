@@ -1,5 +1,5 @@
-// The rows of the last update of one problem, written down for a caller who wants to see them: drawn again around the nominal of
-// before the step, or, if they were given, as the limits left them.
+// Stores the rows of the last update of one problem, for a caller that fetches them: drawn again around the nominal
+// from before the step or, if the rows were given, as clamped to the limits.
 
 @compute @workgroup_size(64)
 fn draw(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {

@@ -1,30 +1,31 @@
 // Draw and score the rows of a policy. Twin: src/engine/cpu/episode.rs.
 //
-// One invocation is one episode of one row: the time loop is inside it, the state stays in registers. Rows stand in memory, in
-// tiles: a row of perturbed parameters is drawn first and then read by its episodes; a row of scores is added up by its only
-// one.
+// One invocation runs one episode of one row: the time loop is inside it, the state stays in registers. Rows are in
+// memory, in tiles. A row of perturbed parameters is drawn first and then read by its episodes; a row of scores is
+// accumulated by its only episode.
 //
-// The model and the policy are generated (src/engine/gpu/source.rs) and put before this file:
+// The model and the policy are generated (src/engine/gpu/source.rs) and prepended to this file:
 //     struct State, struct Control, initial_state()
 //     model_advance(t, x, before, u), model_cost(t, x, u), model_terminal(t, x): as for shaders/rollout.wgsl
 //     model_done(t, x): whether the episode ends in x
-//     policy_act(t, x), or policy_pull_back(t, x, v): the control, or that while derivatives times v are added up
+//     policy_act(t, x): the control
+//     policy_pull_back(t, x, v): the control; also accumulates the derivatives times v
 //     control_of(values), values_of(control)
-//     keep(at, x, u), kept_state(at), kept_control(at): a state and a control in memory
-//     read_fields(): before the model is called
-//     several(count): count, which a driver that unrolls loops cannot see
-//     const STATES, ENTRY, KEPT: numbers of a start that are its state, and all of them; and those of an episode that is kept
-// What they call is here: weight, accumulate, param.
+//     keep(at, x, u), kept_state(at), kept_control(at): store and load a state and a control
+//     read_fields(): called before the model
+//     several(count): count, hidden from drivers that unroll loops
+//     const STATES, ENTRY, KEPT: numbers in a start's state, in a whole start, and in a saved episode
+// The generated code calls weight, accumulate and param, which are defined here.
 
-// The bit of the counter's last word that keeps the noise on actions apart from that of rows and steps.
+// Bit of the last counter word that separates the action noise from the noise of rows and steps.
 const ACTIONS = 0x2000000u;
 
-// Where the start of this episode stands in the inputs.
+// The offset of this episode's start in the inputs.
 var<private> start_at: u32;
-// Where this row stands.
+// The address of this row.
 var<private> row_at: u32;
 
-// A parameter of the model: every episode has its own.
+// A parameter of the model; every episode has its own.
 fn param(i: u32) -> f32 {
     return inputs[start_at + STATES + i];
 }
@@ -37,18 +38,18 @@ fn weight(i: u32) -> f32 {
     return rows[row_at + i * TILE];
 }
 
-// Adds to the derivative by parameter i.
+// Adds to the derivative with respect to parameter i.
 fn accumulate(i: u32, value: f32) {
     rows[row_at + i * TILE] += value;
 }
 
-// Where the cost of an episode of row k stands: behind the scores, and what rounding took from it behind that.
+// The address of the cost of an episode of row k: after the scores, and followed by its Kahan compensation.
 fn cost_address(episode: u32, k: u32) -> u32 {
     return 3u * padded_rows() * update.problems + (problem * update.episodes + episode) * 2u * padded_rows() + k;
 }
 
-// Where an episode of row k is kept that another dispatch goes on with: behind the costs of all episodes. The next of its numbers
-// stands padded_rows() further on.
+// The address at which an unfinished episode of row k is saved for the next dispatch: after the costs of all episodes.
+// Consecutive numbers of an episode are padded_rows() apart.
 fn kept_address(episode: u32, k: u32) -> u32 {
     let before = (3u + 2u * update.episodes) * update.problems + (problem * update.episodes + episode) * KEPT;
     return before * padded_rows() + k;
@@ -58,7 +59,7 @@ fn four_of(n: Normals) -> vec4<f32> {
     return vec4<f32>(n.x, n.y, n.z, n.w);
 }
 
-// Which draw row k takes, and the sign that it takes it with.
+// The draw that row k uses; `sign_of` is its sign.
 fn draw_of(k: u32) -> u32 {
     return select(k, k >> 1u, ANTITHETIC);
 }
@@ -67,7 +68,7 @@ fn sign_of(k: u32) -> f32 {
     return select(1.0, -1.0, ANTITHETIC && (k & 1u) == 1u);
 }
 
-// Rows of perturbed parameters, four neighbouring ones an invocation.
+// Draws rows of perturbed parameters, four consecutive coordinates at a time per invocation.
 @compute @workgroup_size(64)
 fn perturb(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -92,8 +93,9 @@ fn perturb(
     }
 }
 
-// The episodes of a row are in different workgroups, tile after tile. A dispatch takes their time steps from `begin` before `end`;
-// where a device limits how often loops may turn, the next goes on from there. Both are multiples of 4, but for the horizon.
+// The episodes of a row run in different workgroups, tile after tile. A dispatch runs the time steps begin ≤ t < end of
+// the update; where a device limits loop iterations, the next dispatch continues from there. Both bounds are multiples
+// of 4, except for the horizon.
 @compute @workgroup_size(64)
 fn episode(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -131,7 +133,7 @@ fn episode(
         running = scores[rest + 2u * padded_rows()] > 0.0;
     }
     let draws = row_of(draw_of(k), ACTIONS | problem);
-    // The normals of the actions come four at a time.
+    // Action noise is drawn four normals at a time.
     var held = vec4<f32>();
     for (var t = update.begin; t < update.end && running; t++) {
         if model_done(t, x) {
@@ -143,7 +145,8 @@ fn episode(
         }
         var u: array<f32, CONTROLS>;
         if SCORED {
-            // The action a = m(x) + σ z, whose score is Jᵀ z / σ by the parameters, and z² − 1 by the logarithm of σ.
+            // The action is a = m(x) + σ z; its score is Jᵀ z / σ with respect to the parameters, and z² − 1 with
+            // respect to ln σ.
             let deviations = update.width - CONTROLS;
             var v: array<f32, CONTROLS>;
             for (var m = 0u; m < CONTROLS; m++) {
@@ -192,7 +195,7 @@ fn episode(
     scores[at + padded_rows()] = -sum.y;
 }
 
-// The cost of a row: the mean of its episodes'.
+// The cost of a row is the mean cost of its episodes.
 @compute @workgroup_size(64)
 fn gather(
     @builtin(workgroup_id) workgroup: vec3<u32>,

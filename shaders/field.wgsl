@@ -1,6 +1,6 @@
-// Bilinear look-up in sampled fields. Twin: src/field.rs. FIELDS is how many the model looks up.
+// Bilinear look-up in sampled fields. FIELDS is the number of fields that the model uses. Twin: src/field.rs.
 
-// What a look-up knows of a grid. Twin: Header in src/field.rs.
+// The header of a grid. Twin: Header in src/field.rs.
 struct Field {
     // Grid coordinates of a world point, in samples: a x + b y + c, along each axis.
     along: vec3<f32>,
@@ -8,15 +8,15 @@ struct Field {
     // Samples along each axis.
     size: vec2<f32>,
     outside: f32,
-    // Where its pairs of samples begin, and how many a row has.
+    // The index of its first pair of samples, and the pairs per row.
     first: i32,
     stride: i32,
 }
 
-// Pairs of numbers that a header takes.
+// Pairs of numbers per header.
 const HEADER = 6u;
 
-// Read once for a rollout: a driver cannot know that writing scores leaves them alone.
+// Loaded once per rollout: the driver has to assume that storing scores may alias the inputs, so it would reload these.
 var<private> field_headers: array<Field, FIELDS>;
 
 fn read_fields() {
@@ -28,7 +28,8 @@ fn read_fields() {
         let size = fields[h + 3u];
         let outside_high = fields[h + 4u];
         let low = fields[h + 5u].x;
-        // The offset is in numbers, and in two halves: bits of their own would be subnormal, which a GPU may flush to zero.
+        // The offset is stored as two numeric halves: its raw bits could form a subnormal, which a GPU may flush to
+        // zero.
         let first = ((i32(outside_high.y) << 16u) + i32(low)) / 2;
         field_headers[i] = Field(
             vec3<f32>(ab, cd.x), vec3<f32>(cd.y, ef), size, outside_high.x, first, i32(size.x) + 1,
@@ -52,13 +53,13 @@ fn field_cell(field: Field, x: f32, y: f32) -> Cell {
     );
     let inside = g.x >= -0.5 && g.x <= size.x - 0.5 && g.y >= -0.5 && g.y <= size.y - 0.5;
     let c = clamp(g, vec2<f32>(0.0), size - 1.0);
-    // As integers again, since what a NaN becomes is the driver's to say.
+    // Clamped again as integers, since the conversion of a NaN is driver-defined.
     let at = clamp(vec2<i32>(c), vec2<i32>(0), vec2<i32>(size) - 1);
     return Cell(inside, at, c - vec2<f32>(at), g == c);
 }
 
-// The four samples around a point: (0,0), (0,1), (1,0), (1,1). In memory each is followed by the one above it, and the last of a
-// row is there twice.
+// The four samples around a point: (0,0), (0,1), (1,0), (1,1). In memory each sample is followed by the one above it,
+// and the last sample of a row is stored twice.
 fn field_corners(field: Field, at: vec2<i32>) -> vec4<f32> {
     let first = field.first + at.y * field.stride + at.x;
     return vec4<f32>(fields[first], fields[first + 1]);

@@ -1,4 +1,4 @@
-// Look-ups of four rows an invocation.
+// Field look-ups for four rows per invocation.
 
 fn field_sample(field: u32, x: F, y: F) -> F {
     return F(

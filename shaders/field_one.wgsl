@@ -1,4 +1,4 @@
-// Look-ups of one row an invocation.
+// Field look-ups for one row per invocation.
 
 fn field_sample(field: u32, x: F, y: F) -> F {
     return field_sample_at(field, x, y);

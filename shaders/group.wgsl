@@ -1,9 +1,9 @@
-// A group of 1,024 rows: their weights, relative to the largest of them, and the sums over these.
-// Twin: Group in src/engine/cpu/weighted_mean.rs.
+// One group of 1,024 rows: weights relative to the largest of the group, and the sums over them. Twin: Group in
+// src/engine/cpu/weighted_mean.rs.
 
 const HEADER_LEN = 8u;
 
-// The weights of a group, four neighbours at a time.
+// The weights of a group, packed in vectors of four consecutive rows.
 var<workgroup> weights: array<vec4<f32>, 256>;
 
 fn moments() -> u32 {
@@ -18,17 +18,17 @@ fn group_total() -> u32 {
     return (update.rows + GROUP - 1u) / GROUP;
 }
 
-// Where the partial result of a group starts. That of all groups together stands behind the last one's.
+// The offset of a group's partial result. The merged result of all groups follows that of the last group.
 fn partial_at(group: u32) -> u32 {
     return (problem * (group_total() + 1u) + group) * partial_len();
 }
 
-// The log-weight of row k of a group of `count`: what does not count is one of two finite numbers from here on. Where they come
-// from is `log_weight_of`, put before this file (src/engine/gpu/source.rs).
+// The log-weight of row k of a group of `count` rows, with rows of zero weight and invalid rows mapped to two finite
+// sentinels. `log_weight_of` is prepended by src/engine/gpu/source.rs.
 fn sanitised(first: u32, k: u32, count: u32) -> f32 {
     let log_weight = log_weight_of(first + min(k, count - 1u));
     let bits = bitcast<u32>(log_weight);
-    // −∞ is a legitimate weight of zero; NaN and +∞ are not, and the engine's own mark stays.
+    // −∞ is a legitimate weight of zero; NaN and +∞ are invalid, and so is the engine's own finite sentinel.
     let masked = bits == 0xff800000u;
     let invalid = k >= count || (!finite(log_weight) && !masked) || bits == bitcast<u32>(INVALID);
     return select(select(max(log_weight, MASKED), MASKED, masked), INVALID, invalid);
@@ -39,13 +39,13 @@ fn weight(k: u32) -> f32 {
     return weights[k / 4u][k % 4u];
 }
 
-// How many rows a group has: the last one may be short.
+// The number of rows in a group; the last group may be partial.
 fn group_count(group: u32) -> u32 {
     return min(update.rows - group * GROUP, GROUP);
 }
 
-// Works the weights of a group out. If `records`, its sums become the head of its partial result, and its log-weights are
-// written down where they are not yet.
+// Computes the weights of a group. If `records`, stores its sums as the header of its partial result, and its
+// log-weights if they have not been stored yet.
 fn find_weights(group: u32, lane: u32, records: bool) {
     let first = group * GROUP;
     let count = group_count(group);
@@ -71,7 +71,8 @@ fn find_weights(group: u32, lane: u32, records: bool) {
         let counts = l > vec4<f32>(MASKED);
         var w: vec4<f32>;
         if has(FLAG_SIGNED) {
-            // Weights as they are. The mean is taken over the valid rows, so that is what their sum counts as.
+            // Signed weights are used unchanged. The mean divides by the number of valid rows, so that number is stored
+            // as their sum.
             w = select(zero, l, counts);
             weights[at] = w;
             let valid = dot(select(zero, one, counts), one);
@@ -94,7 +95,7 @@ fn find_weights(group: u32, lane: u32, records: bool) {
     }
 }
 
-// The sums of all groups together.
+// Stores the merged sums of all groups.
 fn record_sums(all_max: f32, sums: vec3<f32>, valid: u32) {
     summary[problem].sums.max = all_max;
     summary[problem].sums.sum = sums.x;

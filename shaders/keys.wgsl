@@ -1,10 +1,10 @@
-// What all rows of a problem have to know of each other before any can be weighed: the best and the worst cost, and the
-// smallest second score. Twin: Extremes in src/engine/cpu/rollout.rs.
+// The reduction over all rows of a problem that weighing needs: the best and the worst cost, and the smallest second
+// score. Twin: Extremes in src/engine/cpu/rollout.rs.
 
-// As keys; those that do not count are the worst best, the best worst and the largest smallest.
+// The identity of the reduction, as integer keys.
 const NO_KEYS = vec3<u32>(0xffffffffu, 0u, 0xffffffffu);
 
-// Those of one row, if it is a row at all.
+// The keys of one row; padding and non-finite scores contribute the identity.
 fn keys_of(is_row: bool, cost: f32, second: f32) -> vec3<u32> {
     var keys = NO_KEYS;
     if is_row && finite(cost) {
@@ -23,7 +23,7 @@ fn wider(a: vec3<u32>, b: vec3<u32>) -> vec3<u32> {
 const TILE_LANES = TILE / WIDE;
 var<workgroup> tile_keys: array<vec3<u32>, TILE_LANES>;
 
-// The rows of one invocation enter theirs.
+// Merges the keys of the workgroup into the summary.
 fn enter(lane: u32, keys: vec3<u32>) {
     tile_keys[lane] = keys;
     workgroupBarrier();

@@ -1,14 +1,16 @@
-// The twin of src/scalar/math.rs: the same reductions, the same coefficients, in the same order. Change both or neither.
+// The twin of src/scalar/math.rs: the same reductions, the same coefficients, in the same order. Change both or
+// neither.
 //
-// Four things differ, because a shader compiler may do what a Rust compiler may not:
-// - Sums may be reordered, and (x + 2^23) - 2^23 may become x. So floor and round are the builtins (exact everywhere),
-//   and integers come from conversions where the twin reads them out of a mantissa.
-// - x + n a + n b may become x + n (a + b), with a + b rounded (Mesa's drivers do it), and then a reduction in parts is
-//   none. So where two parts meet, one multiplies an integer, which hides from the compiler that both are multiples of n.
+// Four things differ, because a shader compiler may apply transformations that a Rust compiler may not:
+// - Sums may be reordered, and (x + 2^23) − 2^23 may be simplified to x. So floor and round are the builtins (exact
+//   everywhere), and integers come from conversions where the twin reads them from a mantissa.
+// - x + n a + n b may become x + n (a + b), with a + b rounded (Mesa's drivers do it), which defeats a multi-part
+//   reduction. So where two parts meet, one multiplies an integer, which hides from the compiler that both are
+//   multiples of n.
 // - fma may be a product and a sum, each rounded. The parts that are subtracted from the argument have so few bits that
 //   their products with a quadrant (of angles up to 10^4) or an exponent are exact either way.
-// - Infinity and NaN may be assumed away, and may not be written as constants. Where they are results they are made from
-//   their bits; where they are arguments nothing is promised.
+// - Infinity and NaN may be assumed not to occur, and may not be written as constants. As results they are built from
+//   their bits; as arguments nothing is guaranteed.
 
 const GIBBS_SIGN: u32 = 0x80000000u;
 const GIBBS_INFINITY: u32 = 0x7f800000u;
@@ -25,7 +27,7 @@ fn gibbs_flip_sign(x: F, sign: U) -> F {
     return bitcast<F>(bitcast<U>(x) ^ (sign & U(GIBBS_SIGN)));
 }
 
-// (sin, cos): quadrant by the three-part π/2 of Cody and Waite, then a polynomial on [−π/4, π/4].
+// (sin, cos): reduction to a quadrant with the three-part π/2 of Cody and Waite, then a polynomial on [−π/4, π/4].
 fn gibbs_sin_cos(x: F) -> Two {
     let n = round(x * 0.63661975);
     let quadrant = I(n);
@@ -44,8 +46,8 @@ fn gibbs_sin_cos_from(quadrant: U, r: F) -> Two {
     var k = fma(F(2.4433157e-5), z, F(-1.3887316e-3));
     k = fma(k, z, F(4.1666646e-2));
     k = fma(k * z, z, fma(z, F(-0.5), F(1.0)));
-    // In an odd quadrant they change places. The upper bit is the sign of the sine; where just one of the two is set, the
-    // cosine is negative.
+    // Odd quadrants swap sine and cosine. The upper bit is the sign of the sine; the cosine is negative where exactly
+    // one of the two bits is set.
     let swapped = quadrant << U(1u);
     let odd = bitcast<I>(swapped) < I(0);
     let sin = gibbs_flip_sign(select(s, k, odd), quadrant);
@@ -53,8 +55,8 @@ fn gibbs_sin_cos_from(quadrant: U, r: F) -> Two {
     return Two(sin, cos);
 }
 
-// 2^n e^r. A result below 2.4e-38 may be 0, and is never subnormal: to compute with such a number takes some processors a hundred
-// times as long.
+// 2^n e^r. A result below 2.4e-38 may be 0 and is never subnormal: arithmetic on subnormals is a hundred times slower
+// on some processors.
 fn gibbs_exp(argument: F) -> F {
     let x = max(F(-87.3), min(F(89.0), argument));
     let n = round(x * 1.442695);
@@ -67,12 +69,12 @@ fn gibbs_exp(argument: F) -> F {
     p = fma(p, r, F(1.6666665e-1));
     p = fma(p, r, F(0.5));
     let y = fma(p, r * r, r) + 1.0;
-    // 2^(n - 1), which is a number for the largest n, too; for the smallest, -126, its bits are those of 0.
+    // 2^(n − 1) is finite for the largest n, too; for the smallest, −126, its bits are those of 0.
     let half = bitcast<F>((bitcast<U>(exponent) << U(23u)) + U(126u << 23u));
     return (y + y) * half;
 }
 
-// 2^n 2^r, exact where r is 0. A small result is as that of gibbs_exp: 0, or not subnormal.
+// 2^n 2^r, exact where r is 0. Small results are as in gibbs_exp: 0, or not subnormal.
 fn gibbs_exp2(argument: F) -> F {
     let x = max(F(-126.0), min(F(128.0), argument));
     let n = round(x);
@@ -99,15 +101,15 @@ fn gibbs_ln_tail(f: F) -> F {
     return fma(p, f, F(3.3333331e-1));
 }
 
-// Splits a positive normal number into 2^n (1 + f), with 1 + f in [√½, √2): returns 2^23 n and f. What the first is multiplied with makes
-// up for the factor, exactly.
+// Splits a positive normal number into 2^n (1 + f), with 1 + f in [√½, √2): returns 2^23 n and f. The factor 2^23 is
+// divided out of the coefficient that multiplies the first, exactly.
 fn gibbs_split(x: F) -> Two {
     let bits = bitcast<U>(x);
     let exponent = (bits - U(0x3f3504f3u)) & U(0xff800000u);
     return Two(F(bitcast<I>(exponent)), bitcast<F>(bits - exponent) - 1.0);
 }
 
-// ln of a positive normal number: its exponent, and a polynomial on the mantissa in [√½, √2).
+// ln of a positive normal number: its exponent times ln 2, plus a polynomial on the mantissa in [√½, √2).
 fn gibbs_ln_positive(x: F) -> F {
     let parts = gibbs_split(x);
     let f = parts.y;
@@ -116,7 +118,8 @@ fn gibbs_ln_positive(x: F) -> F {
     return fma(parts.x, F(0.6933594 / 8388608.0), f + fma(z, F(-0.5), tail));
 }
 
-// log2 of a positive normal number, by the same steps. The exponent is added last, so that a power of two has a whole logarithm.
+// log2 of a positive normal number, by the same steps. The exponent is added last, so that powers of two have exact
+// integer results.
 fn gibbs_log2_positive(x: F) -> F {
     let parts = gibbs_split(x);
     let f = parts.y;
@@ -138,17 +141,17 @@ fn gibbs_log2(x: F) -> F {
     return gibbs_logarithm(x, gibbs_log2_positive(scaled) - select(F(0.0), F(23.0), small));
 }
 
-// The logarithm of x in any base above 1: y, where x is an ordinary number.
+// Handles the special cases of a logarithm of any base above 1; y is the result for a positive finite x.
 fn gibbs_logarithm(x: F, y: F) -> F {
     var bits = bitcast<U>(y);
     bits = select(bits, U(GIBBS_INFINITY | GIBBS_SIGN), x == F(0.0));
-    // NaN and +∞ are their own logarithms; below zero there is none.
+    // NaN and +∞ map to themselves; negative arguments yield NaN.
     bits = select(bitcast<U>(x), bits, x <= F(3.4028235e38));
     bits = select(bits, U(GIBBS_NAN), x < F(0.0));
     return bitcast<F>(bits);
 }
 
-// atan of the smaller over the larger, in an octant, then unfolded.
+// atan of the smaller over the larger magnitude, in one octant, then unfolded to the full circle.
 fn gibbs_atan2(y: F, x: F) -> F {
     let ax = abs(x);
     let ay = abs(y);
@@ -169,7 +172,7 @@ fn gibbs_atan2(y: F, x: F) -> F {
     return gibbs_flip_sign(angle, bitcast<U>(y));
 }
 
-// x P(x²) / Q(x²) up to 8.6, from where on tanh is 1 to within a rounding, which must not make it more than 1.
+// x P(x²) / Q(x²) up to 8.6, beyond which tanh rounds to 1; the clamp keeps rounding from exceeding 1.
 fn gibbs_tanh(x: F) -> F {
     let size = min(F(8.6), abs(x));
     let z = size * size;

@@ -1,15 +1,15 @@
-// The weighted mean of one group of rows that are drawn again: the noise is a function of row and coordinate, and computing
-// it twice takes less time than writing it to memory and reading it back. Rows that weigh next to nothing are left out, and
-// those are most; the others are put in a list first, so that all invocations have some. The workgroups of a group share its
-// time steps out, STEPS at a time. Twin: src/engine/cpu/tiles.rs.
+// The weighted mean of one group of rows that are drawn again: noise is a function of row and coordinate, and computing
+// it twice takes less time than storing and reloading it. Most rows have negligible weight and are skipped; the others
+// are first compacted into a list, so that the work is balanced over the invocations. The workgroups of a group split
+// its time steps, STEPS at a time. Twin: src/engine/cpu/tiles.rs.
 
-// The rows that count: their places in the group, in order.
+// The indices within the group of rows with nonzero weight, in order.
 var<workgroup> chosen: array<u32, GROUP>;
 
-// Puts the rows of a group that count in the list and says how many there are.
+// Compacts the rows with nonzero weight into `chosen` and returns their number (a prefix sum over the invocations).
 fn choose(group: u32, lane: u32) -> u32 {
     workgroupBarrier();
-    // Each invocation looks at as many rows as the others.
+    // Each invocation scans an equal share of the rows.
     let count = group_count(group);
     let share = (count + LANES - 1u) / LANES;
     let first = min(lane * share, count);
@@ -18,7 +18,7 @@ fn choose(group: u32, lane: u32) -> u32 {
     for (var i = first; i < last; i++) {
         mine += u32(weight(i) != 0.0);
     }
-    // Exact as floats: there are no more than GROUP of them.
+    // The counts are exact as floats, since they are at most GROUP.
     of_lanes[lane].x = f32(mine);
     workgroupBarrier();
     if lane < ROOT {
@@ -50,7 +50,7 @@ fn choose(group: u32, lane: u32) -> u32 {
     return u32(all);
 }
 
-// Adds up what the invocations found that share a stretch; the first of them has it all.
+// Sums over the invocations that share a block of time steps; the first of them gets the total.
 fn over_parts(lane: u32, taken: u32, parts: u32, value: vec4<f32>) -> vec4<f32> {
     if parts == 1u {
         return value;
@@ -67,14 +67,14 @@ fn over_parts(lane: u32, taken: u32, parts: u32, value: vec4<f32>) -> vec4<f32> 
     return sum;
 }
 
-// The share of workgroup `which` of `workgroups` in the mean of a group.
+// Computes the part of a group's mean that workgroup `which` of `workgroups` owns.
 fn mean_of_group(group: u32, which: u32, workgroups: u32, lane: u32) {
     find_weights(group, lane, which == 0u);
     let count = choose(group, lane);
     let p = proposal();
     let stretches = (update.horizon + STEPS - 1u) / STEPS;
-    // The stretches that a workgroup takes at a time, one an invocation. Where there are so few, as many invocations as go in share
-    // the rows of one out.
+    // Number of time blocks that a workgroup processes at once, one per invocation. If there are fewer blocks than
+    // invocations, the rows of one block are split over as many invocations as fit.
     let taken = min((stretches + workgroups - 1u) / workgroups, LANES);
     let parts = LANES / taken;
     let part = lane / taken;
@@ -85,7 +85,7 @@ fn mean_of_group(group: u32, which: u32, workgroups: u32, lane: u32) {
         var squares = Stretch();
         if start < update.horizon && part < parts {
             for (var at = part * WIDE; at < count; at += parts * WIDE) {
-                // Beyond the last there are none, but they must be somewhere.
+                // Indices beyond the last row are clamped to it, and get weight 0.
                 let last = U(count - 1u);
                 let place = min(rows_from(at), last);
                 let k = chosen_rows(place);
@@ -105,7 +105,7 @@ fn mean_of_group(group: u32, which: u32, workgroups: u32, lane: u32) {
                 second = over_parts(lane, taken, parts, four_of(squares, i));
             }
             if part == 0u {
-                // The last stretch may reach beyond the horizon.
+                // The last time block may extend beyond the horizon.
                 for (var j = 0u; j < 4u && start * CONTROLS + i + j < update.width; j++) {
                     partials[at + i + j] = mean[j];
                     if SECOND_MOMENT {

@@ -1,5 +1,5 @@
-// The weighted mean of one group of rows that stand in memory, 16 coordinates a workgroup.
-// Twin: one_by_one in src/engine/cpu/weighted_mean.rs.
+// The weighted mean of one group of rows that are in memory, 16 coordinates per workgroup. Twin: one_by_one in
+// src/engine/cpu/weighted_mean.rs.
 
 const COORDINATES = 16u;
 const PARTS = LANES / COORDINATES;
@@ -13,19 +13,19 @@ fn group_mean(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invoca
     find_weights(group, lane, workgroup.y == 0u);
     workgroupBarrier();
 
-    // Neighbours take neighbouring coordinates, each a sixteenth of the rows.
+    // Consecutive invocations take consecutive coordinates, and each takes every PARTS-th row.
     let coordinate = lane % COORDINATES;
     let part = lane / COORDINATES;
     let d = workgroup.y * COORDINATES + coordinate;
     var moment = vec2<f32>();
     if d < update.width {
-        // What second moments are taken about: of perturbed parameters, these themselves.
+        // The point that second moments are taken about: the nominal for perturbed parameters, else 0.
         var about = 0.0;
         if has(FLAG_PERTURBED) {
             about = nominal[block_at(NOMINAL) + d];
         }
         for (var i = part; i < count; i += PARTS) {
-            // A row of no weight may hold anything, so it must not be multiplied with.
+            // A row of zero weight may contain NaN or ∞, so it must not enter a product.
             let w = weight(i);
             let r = select(0.0, rows[address(first + i, d)], w != 0.0);
             let off = r - about;

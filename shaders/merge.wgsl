@@ -1,8 +1,8 @@
-// The partial results of all groups as one, in a fixed order. Twin: merge and weighted_mean in
+// Merges the partial results of all groups, in a fixed order. Twin: merge and weighted_mean in
 // src/engine/cpu/weighted_mean.rs.
 //
-// What becomes of it is put beside this file (src/engine/gpu/source.rs): finish(d, mean, second), called for each coordinate, and
-// finish_all(), called once when the sums are there.
+// src/engine/gpu/source.rs supplies what is done with the result: finish(d, mean, second, there), called for each
+// coordinate, and finish_all(), called once after the sums are stored.
 
 const COORDINATES = 16u;
 const PARTS = LANES / COORDINATES;
@@ -27,14 +27,14 @@ fn merge(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_
         mine += vec4<f32>(scale * partials[at + 1u], scale * scale * partials[at + 2u], partials[at + 3u], 0.0);
         valid += u32(partials[at + 4u]);
     }
-    // Rows are counted in two halves of their bits, since a float is exact to 2²⁴ only.
+    // The row count is summed in two 16-bit halves, since a float is exact up to 2²⁴ only.
     mine.w = f32(valid & 0xffffu);
     let sums = add_up(lane, mine);
     workgroupBarrier();
     let high = add_up(lane, vec4<f32>(f32(valid >> 16u), 0.0, 0.0, 0.0)).x;
     workgroupBarrier();
 
-    // 16 coordinates, some of the groups each: their means and second moments.
+    // 16 coordinates per workgroup, the groups split over PARTS invocations each: means and second moments.
     let coordinate = lane % COORDINATES;
     let part = lane / COORDINATES;
     let d = workgroup.x * COORDINATES + coordinate;
@@ -57,7 +57,7 @@ fn merge(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_
         for (var i = 0u; i < PARTS; i++) {
             all += of_lanes[lane * PARTS + i].xy;
         }
-        // Where no row has any weight there is no mean.
+        // The mean is undefined if no row has any weight.
         let there = sums.x > 0.0;
         let mean = all / select(1.0, sums.x, there);
         finish(here, mean.x, mean.y, there);

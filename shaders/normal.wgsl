@@ -1,4 +1,4 @@
-// Normal numbers from random words, by Box and Muller. Twin: src/noise/normal.rs.
+// Normal deviates from random words (Box–Muller). Twin: src/noise/normal.rs.
 
 struct Normals {
     x: F,
@@ -12,7 +12,8 @@ fn in_1_2(word: U) -> F {
     return bitcast<F>((word >> U(9u)) | U(0x3f800000u));
 }
 
-// Two normals from two words. The top two bits of the second are the quadrant of the angle, the others the place in it.
+// Two normals from two words. The top two bits of the second word select the quadrant of the angle, the remaining bits
+// the angle within it.
 fn normal_pair(a: U, b: U) -> Two {
     let u = 2.0 - in_1_2(a);
     // The logarithm of a number just below 1 may round to a positive one.
@@ -22,7 +23,7 @@ fn normal_pair(a: U, b: U) -> Two {
     return Two(r * sc.y, r * sc.x);
 }
 
-// Four normals from the four words of one Philox call: the draws of a block of a row.
+// Four normals from the four words of one Philox call: one block of a row's draws.
 fn normals(row: Row, block: u32) -> Normals {
     let words = philox(row, block);
     let first = normal_pair(words.x, words.y);

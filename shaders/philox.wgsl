@@ -13,11 +13,12 @@ struct Words {
     w: U,
 }
 
-// What the draws of a row have in common, worked out once for all its blocks: fifteen of the twenty products are left for each.
+// The part of Philox that all draws of a row share, computed once per row: this leaves fifteen of the twenty products
+// for each block.
 struct Row {
     // The high half of update · multiplier in the first round.
     high: u32,
-    // The words that go into the third round, as far as they are the row's.
+    // The per-row part of the words that enter the third round.
     third_y: U,
     third_z: U,
     // The first product of the third round.
@@ -27,7 +28,7 @@ struct Row {
 const PHILOX_0 = 0xD2511F53u;
 const PHILOX_1 = 0xCD9E8D57u;
 
-// The high half of the product of two numbers that all rows have in common.
+// The high half of the product of two numbers that are uniform over rows.
 fn mul_high(a: u32, b: u32) -> u32 {
     let cross = (a >> 16u) * (b & 0xffffu);
     let middle = (((a & 0xffffu) * (b & 0xffffu)) >> 16u) + (cross & 0xffffu) + (a & 0xffffu) * (b >> 16u);
@@ -39,7 +40,7 @@ fn philox_key(round: u32) -> vec2<u32> {
     return update.seed + round * vec2<u32>(0x9E3779B9u, 0xBB67AE85u);
 }
 
-// Rows of the present update in a stream.
+// The Philox state of rows of the current update, in one stream.
 fn row_of(row: U, stream: u32) -> Row {
     let by_row = mul_wide(row, PHILOX_0);
     let second = mul_wide(by_row.high ^ U(stream ^ update.seed.y), PHILOX_1);

@@ -1,19 +1,21 @@
-// Sums and maxima over the LANES invocations of a workgroup, in a fixed order: ROOT invocations take ROOT values each, then
-// whoever wants the result takes those ROOT. Two barriers, where a binary tree would need one for each bit of LANES.
+// Sums and maxima over the LANES invocations of a workgroup, in a fixed order: ROOT invocations reduce ROOT values
+// each, then every invocation that needs the result reduces those ROOT partial results. This takes two barriers; a
+// binary tree needs one per bit of LANES.
 //
-// const LANES, ROOT: a square and its root, put before this file (src/engine/gpu/source.rs).
+// const LANES, ROOT: LANES = ROOT², prepended by src/engine/gpu/source.rs.
 
-// What weighs less than 2^-48 of the heaviest weighs nothing: its logarithm. Twin: src/engine/cpu/weighted_mean.rs, which says why.
+// The logarithm of 2^-48: rows below this share of the largest weight count as zero. Twin:
+// src/engine/cpu/weighted_mean.rs, which gives the reason.
 const LN_NEGLIGIBLE = -33.271065f;
 
-// The weight of something of this log-weight, relative to another of `most`.
+// exp(log_weight − most), or 0 if masked or negligible.
 fn relative(log_weight: f32, most: f32) -> f32 {
     let below = max(log_weight - most, LN_NEGLIGIBLE);
     let there = log_weight > MASKED && below > LN_NEGLIGIBLE;
     return select(0.0, exp_of(below), there);
 }
 
-// Those of four rows.
+// `relative` for four rows.
 fn four_relative(log_weights: vec4<f32>, most: f32) -> vec4<f32> {
     let below = max(log_weights - most, vec4<f32>(LN_NEGLIGIBLE));
     let there = (log_weights > vec4<f32>(MASKED)) & (below > vec4<f32>(LN_NEGLIGIBLE));
@@ -24,7 +26,7 @@ fn largest_of(x: vec4<f32>) -> f32 {
     return max(max(x.x, x.y), max(x.z, x.w));
 }
 
-// Of one number, however many rows an invocation has.
+// exp and ln of one scalar, independent of WIDE.
 fn exp_of(x: f32) -> f32 {
     return component(gibbs_exp(F(x)), 0u);
 }
@@ -36,7 +38,7 @@ fn ln_of(x: f32) -> f32 {
 var<workgroup> of_lanes: array<vec4<f32>, LANES>;
 var<workgroup> of_root: array<vec4<f32>, ROOT>;
 
-// Sums up to the last addition, which is `root_sum`.
+// Reduces to ROOT partial sums; `root_sum` adds those up.
 fn add_to_root(lane: u32, value: vec4<f32>) {
     of_lanes[lane] = value;
     workgroupBarrier();
@@ -58,7 +60,7 @@ fn root_sum() -> vec4<f32> {
     return sum;
 }
 
-// One component of it.
+// One component of `root_sum`.
 fn root_sum_of(component: u32) -> f32 {
     var sum = of_root[0][component];
     for (var i = 1u; i < ROOT; i++) {
@@ -72,7 +74,8 @@ fn add_up(lane: u32, value: vec4<f32>) -> vec4<f32> {
     return root_sum();
 }
 
-// After either, nobody may write `of_root` before everybody has read it: the next call's first barrier sees to that.
+// After either reduction, `of_root` must not be written until every invocation has read it. The first barrier of the
+// next call ensures that.
 fn largest(lane: u32, value: f32) -> f32 {
     of_lanes[lane].x = value;
     workgroupBarrier();

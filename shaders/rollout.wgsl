@@ -1,20 +1,20 @@
-// Draw and score: one invocation is one rollout (or WIDE of them, see wide_four.wgsl), the time loop is inside it, the state
-// stays in registers.
-// Twin: src/engine/cpu/rollout.rs.
+// Draw and score: one invocation runs one rollout (or WIDE of them, see wide_four.wgsl). The time loop is inside it,
+// the state stays in registers. Twin: src/engine/cpu/rollout.rs.
 //
-// The model is generated (src/engine/gpu/source.rs) and put before this file:
+// The model is generated (src/engine/gpu/source.rs) and prepended to this file:
 //     struct State, struct Control, initial_state(), frozen(moves, before, after)
-//     model_advance(t, x, before, u): the cost of having arrived in x by `before` and how far that is from a demonstration,
-//         whether it ends the rollout, the next state by u
+//     model_advance(t, x, before, u): the cost of having arrived in x by `before`, its demonstration cost, whether x
+//         ends the rollout, and the next state under u
 //     model_cost(t, x, u), model_departure(t, x), model_terminal(t, x)
 //     struct Proposal, proposal()
-//     struct Stretch, struct Draw, centred(start, nominal, factors), controls_from(p, d, rows, start), first_of(c), rest_of(c):
-//         the controls of some rows in the next STEPS time steps, drawn or given, within the limits
-//     read_fields(): before the model is called
+//     struct Stretch, struct Draw, centred(start, nominal, factors), controls_from(p, d, rows, start),
+//         first_of(c), rest_of(c): the controls of some rows over the next STEPS time steps, drawn or given, clamped to
+//         the limits
+//     read_fields(): called before the model
 //     control_cost(p, about, u)
-//     const CONTROL_COST, DEMONSTRATED: what the second score is
+//     const CONTROL_COST, DEMONSTRATED: which second score is computed
 
-// The rows of an invocation from row k on: writes their scores and returns their keys.
+// Runs the rollouts of an invocation, from row k on; stores their scores and returns their keys.
 fn roll(k: u32) -> vec3<u32> {
     read_fields();
     let p = proposal();
@@ -36,7 +36,8 @@ fn roll(k: u32) -> vec3<u32> {
                 second += control_cost(p, first_of(about), u);
                 about = rest_of(about);
             }
-            // The cost of the step before stands here, beside the next step, so that what they share is computed once.
+            // The cost of the previous step is evaluated here, together with the next step, so that common
+            // subexpressions are computed once.
             let next = model_advance(t, x, before, u);
             sum = added(sum, select(F(0.0), next.cost, running & B(t > 0u)));
             if DEMONSTRATED {
@@ -74,7 +75,7 @@ fn rollout(
     problem = workgroup.z;
     let tile = workgroup.y * workgroups.x + workgroup.x;
     var keys = NO_KEYS;
-    // A workgroup beyond the last tile has nothing to do; it goes as one.
+    // A workgroup beyond the last tile has no work; the condition is uniform over the workgroup.
     if tile * TILE < update.rows {
         keys = roll(tile * TILE + lane * WIDE);
     }

@@ -1,36 +1,36 @@
-// Where a temperature is looked for that makes the weights as even as they should be: a walk on its logarithm until the root is
-// crossed, then Chandrupatla's method. Twin: src/engine/cpu/search.rs, which says more.
+// Root finding for the temperature: expands geometrically in ln λ until the root is bracketed, then refines the bracket
+// by Chandrupatla's method. Twin: src/engine/cpu/search.rs, which says more.
 
-// ln 1e30: where λ is looked for, wherever it may be.
+// ln 1e30: the bound on |ln λ|.
 const EDGE = 69.07755f;
-// The first look, as a logarithm of a part of the costs' range.
+// The first sample is at ln(range of the costs) + GUESS.
 const GUESS = -2.0f;
 const STRIDE = 2.0f;
 const ENOUGH = 1e-6f;
 const TOLERANCE = 1e-6f;
 const MOST_LOOKS = 28u;
 
-// A look at one temperature: its logarithm, and how much more even the weights are under it than they should be.
+// A sample: ln λ, and the residual there, positive where the weights are more uniform than the target.
 struct Look {
     at: f32,
     excess: f32,
 }
 
 struct Search {
-    // The logarithm of the temperature to look at; of the one that was looked for, once the search is over.
+    // ln λ of the next sample; of the solution once the search is over.
     next: f32,
     over: bool,
-    // How far the last stride went; 0 once the root has been crossed.
+    // The last expansion step; 0 once the root is bracketed.
     stride: f32,
     looks: u32,
     latest: Look,
-    // On the other side of the root, once it has been crossed.
+    // The other end of the bracket, once there is one.
     across: Look,
-    // The look that the latest one replaced.
+    // The sample that `latest` replaced.
     before: Look,
 }
 
-// Among costs that are so far apart, at most.
+// Starts a search for costs that span `range`.
 fn search_among(range: f32) -> Search {
     var search = Search();
     search.next = clamp(ln_of(range) + GUESS, -EDGE, EDGE);
@@ -41,12 +41,12 @@ fn walked(so_far: Search, stride: f32) -> Search {
     var search = so_far;
     search.stride = stride;
     search.next = clamp(search.latest.at + stride, -EDGE, EDGE);
-    // There is nothing beyond the edge.
+    // The search ends at the bound.
     search.over = search.next == search.latest.at;
     return search;
 }
 
-// A search that has learnt what the excess is at the temperature that it looked at.
+// The search after the residual at `next` has been evaluated.
 fn learned(so_far: Search, excess: f32) -> Search {
     var search = so_far;
     let look = Look(search.next, excess);
@@ -70,7 +70,7 @@ fn learned(so_far: Search, excess: f32) -> Search {
         }
         return within(search);
     }
-    // Crossed. If for the first time, then on foot, and the look before the last is where it was.
+    // The root is now bracketed. If this ends the expansion phase, the previous sample becomes the other end.
     if search.stride == 0.0 {
         search.before = search.across;
     }
@@ -80,7 +80,7 @@ fn learned(so_far: Search, excess: f32) -> Search {
     return within(search);
 }
 
-// The next look between the two that the root lies between, or the better of them if they are as good as one.
+// Refines the bracket: the next sample within it, or the better of its two ends if they agree to within the tolerance.
 fn within(so_far: Search) -> Search {
     var search = so_far;
     let a = search.latest;
@@ -95,16 +95,16 @@ fn within(so_far: Search) -> Search {
     return search;
 }
 
-// How far the root is from the latest look, as a share of the way across.
+// The position of the next sample, as a fraction of the bracket from `latest`.
 fn share_across(search: Search) -> f32 {
     let a = search.latest;
     let b = search.across;
     let c = search.before;
-    // Without a third look there is nothing to interpolate.
+    // Interpolation needs a third, distinct sample.
     if c.at == b.at || c.excess == b.excess {
         return 0.5;
     }
-    // Where it is and what it saw, between the others.
+    // Position and residual of `latest`, relative to the other two samples.
     let place = (a.at - b.at) / (c.at - b.at);
     let seen = (a.excess - b.excess) / (c.excess - b.excess);
     if seen * seen < place && (1.0 - seen) * (1.0 - seen) < 1.0 - place {

@@ -1,9 +1,9 @@
-// The step: x⁺ = a·m + b·x + c·L z, within the limits; then the summary is made ready for the next update.
-// Twin: src/engine/cpu/step.rs.
+// The step: x⁺ = a·m + b·x + c·L z, clamped to the limits; then resets the summary for the next update. Twin:
+// src/engine/cpu/step.rs.
 
 const STREAM = 0x1000000u;
 
-// Coordinate d of the nominal steps, if any row has weight.
+// Steps coordinate d of the nominal, unless no row has any weight.
 fn step_nominal(d: u32, mean: f32, second: f32, there: bool) {
     let x = nominal[block_at(NOMINAL) + d];
     let factor = nominal[block_at(FACTORS) + d];
@@ -35,7 +35,7 @@ fn step_nominal(d: u32, mean: f32, second: f32, there: bool) {
     nominal[block_at(NOMINAL) + d] = next;
 }
 
-// What the update found out goes into its sums, and the next one starts afresh.
+// Copies the results of the update into its sums, then resets the atomics for the next update.
 fn close_summary() {
     summary[problem].sums.temperature = select(summary[problem].temperature, update.temperature, simple());
     summary[problem].sums.mean = select(summary[problem].mean, 0.0, simple());
@@ -45,7 +45,7 @@ fn close_summary() {
     atomicStore(&summary[problem].nearest, 0xffffffffu);
 }
 
-// Coordinate d of L z: noise shaped as that of the rows.
+// Coordinate d of L z: noise with the same covariance factor as the rows.
 fn noise(d: u32, control: u32) -> f32 {
     var shaped = 0.0;
     for (var j = 0u; j <= control; j++) {

@@ -1,5 +1,4 @@
-// The temperature that an update asks for, found by one workgroup for each problem. Twin: Weigh::find in
-// src/engine/cpu/weigh.rs.
+// Solves for the temperature of an update, one workgroup per problem. Twin: Weigh::find in src/engine/cpu/weigh.rs.
 
 // A standard deviation below this counts as 1.
 const NO_DEVIATION = 1e-4f;
@@ -11,7 +10,7 @@ fn temperature(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invoc
     find_temperature(lane);
 }
 
-// By one workgroup for each problem: whatever has to be known of all its rows before any of them can be weighed.
+// Computes, one workgroup per problem, everything that depends on all rows and is needed before any row can be weighed.
 fn find_temperature(lane: u32) {
     var found = update.temperature;
     var shift = 0.0;
@@ -20,7 +19,8 @@ fn find_temperature(lane: u32) {
     if update.search == EFFECTIVE || update.search == DIVERGENCE {
         let best_key = atomicLoad(&summary[problem].best);
         let worst_key = atomicLoad(&summary[problem].worst);
-        // All costs equal (or none finite): any temperature does. All invocations search nevertheless, and stay together.
+        // If all costs are equal (or none is finite), any temperature will do. All invocations search nevertheless, to
+        // keep control flow uniform.
         let differ = best_key < worst_key;
         let range = select(0.0, from_ordered(worst_key) - from_ordered(best_key), differ);
         found = select(update.temperature, search_temperature(lane, range), differ);
@@ -53,10 +53,11 @@ fn find_temperature(lane: u32) {
     }
 }
 
-// Whether to look again. One invocation says so to all, since all go through the same barriers.
+// Whether the search continues. One invocation decides for all, since barriers require uniform control flow.
 var<workgroup> looks_again: u32;
 
-// Both the effective sample size and the nearness to equal weights grow with λ. `range`: of the costs.
+// Solves for λ; both the effective sample size and the similarity to uniform weights increase with λ. `range`: of the
+// costs.
 fn search_temperature(lane: u32, range: f32) -> f32 {
     var max_here = MASKED;
     for (var at = lane; 4u * at < update.rows; at += LANES) {
@@ -68,7 +69,7 @@ fn search_temperature(lane: u32, range: f32) -> f32 {
         let temperature = exp_of(search.next);
         var max_all = max(most / temperature, MASKED);
         if update.control_fixed != 0.0 {
-            // Which row is the best one depends on λ.
+            // The best row depends on λ.
             max_here = MASKED;
             for (var at = lane; 4u * at < update.rows; at += LANES) {
                 max_here = max(max_here, largest_of(log_weights_under(at, temperature)));
@@ -90,7 +91,7 @@ fn search_temperature(lane: u32, range: f32) -> f32 {
         if update.search == DIVERGENCE {
             excess = 1.0 - (all.y / all.x - ln_of(all.x / all.z)) / update.target_value;
         }
-        // If nothing weighs anything, λ is too small.
+        // If all weights underflow to 0, λ is too small.
         excess = select(-1.0, excess, all.x > 0.0);
         search = learned(search, excess);
         if lane == 0u {
@@ -103,9 +104,10 @@ fn search_temperature(lane: u32, range: f32) -> f32 {
     return exp_of(search.next);
 }
 
-// Rows are looked at four neighbours at a time, each four by the same invocation every time, so that no barrier is needed. First
-// their −J, which no look changes, is noted where their log-weights will be; if asked, with the part that no temperature divides. What
-// lies behind the last row, to the end of its four, counts as invalid: buffers hold whole tiles.
+// Each invocation always processes the same vectors of four consecutive rows, so that no barrier is needed between the
+// passes. First, −J of the rows, which does not depend on λ, is stored in place of their log-weights; on request,
+// including the part that is not divided by λ. The remainder of the last vector counts as invalid rows: buffers hold
+// whole tiles.
 fn note_costs(at: u32, with_fixed: bool) -> vec4<f32> {
     let k = 4u * at;
     return vec4<f32>(
@@ -129,7 +131,7 @@ fn read_costs(at: u32) -> vec4<f32> {
     return vec4<f32>(log_weights[k], log_weights[k + 1u], log_weights[k + 2u], log_weights[k + 3u]);
 }
 
-// Their log-weights under a temperature.
+// The log-weights of four rows under a temperature.
 fn log_weights_under(at: u32, temperature: f32) -> vec4<f32> {
     let costs = read_costs(at);
     var l = costs / temperature;
@@ -151,11 +153,11 @@ fn deviation(lane: u32, mean: f32, count: f32) -> f32 {
     return select(found, 1.0, found < NO_DEVIATION);
 }
 
-// The cost of the `wanted`-th best row: bisection over the keys that sort as costs do, bit by bit.
+// The cost of the `wanted`-th best row: bisection, bit by bit, over the integer keys that sort as the costs do.
 fn elite_threshold(lane: u32, wanted: f32) -> f32 {
     var key = 0u;
     for (var bit = 0x80000000u; bit > 0u; bit >>= 1u) {
-        // Is the answer's key at least key + bit? It is if fewer than `wanted` rows lie below that.
+        // The key is at least key + bit if fewer than `wanted` rows lie below that.
         var below = vec4<f32>();
         for (var at = lane; 4u * at < update.rows; at += LANES) {
             let costs = read_costs(at);
@@ -174,7 +176,7 @@ fn elite_threshold(lane: u32, wanted: f32) -> f32 {
     return from_ordered(key);
 }
 
-// Whether a row that is one, of this −J, sorts below a key.
+// 1 if a valid row with this −J sorts below a key, else 0.
 fn lies_below(cost: f32, key: u32) -> f32 {
     return select(0.0, 1.0, cost > INVALID && ordered(-cost) < key);
 }

@@ -1,15 +1,18 @@
-// What every kernel shares: the update it carries out and the buffers it works on. Twin: src/update.rs.
+// Definitions shared by all kernels: the update that they execute and the buffers that they access. Twin:
+// src/update.rs.
 //
-// One bind group serves all kernels, so that nothing is bound again between them. The rows of a plan, where they are in
-// memory at all (given by the caller, or fetched), stand in tiles of 64: within a tile one coordinate of all 64 rows, then
-// the next coordinate, so that the 64 invocations of a workgroup read and write side by side. So do scores.
+// One bind group serves all kernels, so that nothing is rebound between them. The rows of a plan, where they are in
+// memory at all (given by the caller, or fetched), are stored in tiles of 64: within a tile, one coordinate of all 64
+// rows, then the next coordinate, so that the 64 invocations of a workgroup access consecutive addresses. Scores are
+// stored the same way.
 //
-// The third dimension of a dispatch is the problem; every buffer holds what belongs to one problem after the other.
+// The third dimension of a dispatch is the problem index; every buffer holds the data of one problem after the other.
 
 const TILE = 64u;
 const GROUP = 1024u;
 
-// Flags of an update. Those that choose how rows are drawn and scored are constants of the rollout kernel instead.
+// Flags of an update that are read at run time. Flags that select how rows are drawn and scored are constants of the
+// rollout kernel instead.
 const FLAG_SECOND_MOMENT = 16u;
 const FLAG_CLAMPED = 32u;
 const FLAG_SPREAD = 64u;
@@ -18,15 +21,15 @@ const FLAG_DEMONSTRATED = 256u;
 const FLAG_SIGNED = 512u;
 const FLAG_PERTURBED = 2048u;
 
-// How the temperature is found.
+// Rules for finding the temperature.
 const FIXED = 0u;
 const EFFECTIVE = 1u;
 const DIVERGENCE = 2u;
 const STANDARDISED = 3u;
 const ELITE = 4u;
 
-// The log-weight of a row that weighs nothing, and that of an invalid row: finite, because WGSL may assume that there are
-// no infinities.
+// The log-weights of a row of zero weight and of an invalid row: finite, because WGSL may assume that there are no
+// infinities.
 const MASKED = -3.0e38f;
 const INVALID = -3.4e38f;
 
@@ -76,8 +79,8 @@ struct Sums {
     mean: f32,
 }
 
-// What is known of all rows of a problem together: the best and the worst cost and the smallest second score, as integers in
-// the same order (see `ordered`), and what `temperature` found. Twin: Found in src/engine/cpu/weigh.rs.
+// The reduction over all rows of a problem: the best and the worst cost and the smallest second score, as integers that
+// sort alike (see `ordered`), and what `temperature` computed. Twin: Found in src/engine/cpu/weigh.rs.
 struct Summary {
     sums: Sums,
     best: atomic<u32>,
@@ -97,11 +100,12 @@ struct Summary {
 @group(0) @binding(4) var<storage, read_write> scores: array<f32>;
 @group(0) @binding(5) var<storage, read_write> log_weights: array<f32>;
 @group(0) @binding(6) var<storage, read_write> partials: array<f32>;
-// Four blocks of problems × width: the nominal, the nominal that the last step started from, the spread, and likewise.
+// Four blocks of problems × width: the nominal, the nominal before the last step, the standard-deviation scale, and
+// that scale before the last step.
 @group(0) @binding(7) var<storage, read_write> nominal: array<f32>;
 @group(0) @binding(8) var<storage, read_write> summary: array<Summary>;
 
-// Which problem this invocation works on. Every kernel sets it first.
+// The problem index of this invocation. Every kernel sets it first.
 var<private> problem: u32;
 
 const NOMINAL = 0u;
@@ -109,17 +113,17 @@ const NOMINAL_BEFORE = 1u;
 const FACTORS = 2u;
 const FACTORS_BEFORE = 3u;
 
-// Where one of the blocks of `nominal` starts for this problem.
+// The offset of one of the blocks of `nominal` for this problem.
 fn block_at(which: u32) -> u32 {
     return (which * update.problems + problem) * update.width;
 }
 
-// The number of rows in whole tiles.
+// The number of rows, rounded up to whole tiles.
 fn padded_rows() -> u32 {
     return (update.rows + TILE - 1u) / TILE * TILE;
 }
 
-// Where coordinate d of row k stands, whichever way the rows are laid out. Twin: Update::address in src/update.rs.
+// The address of coordinate d of row k, in either row layout. Twin: Update::address in src/update.rs.
 fn address(k: u32, d: u32) -> u32 {
     return problem * update.rows_stride
         + (k / TILE) * TILE * update.width + (k % TILE) * update.row_stride + d * update.coordinate_stride;
@@ -129,12 +133,12 @@ fn has(flag: u32) -> bool {
     return (update.flags & flag) != 0u;
 }
 
-// Whether a row can be weighed without knowing more of the others than the best.
+// Whether a row can be weighed from its own scores and the best cost alone.
 fn simple() -> bool {
     return update.search == FIXED && !has(FLAG_SIGNED);
 }
 
-// Where the score of row k stands: its cost, then (TILE on) what rounding took from it, then (2 TILE on) its second score.
+// The address of the cost of row k; its Kahan compensation follows TILE further on, its second score 2 TILE further on.
 fn score_address(k: u32) -> u32 {
     return problem * 3u * padded_rows() + (k / TILE) * 3u * TILE + (k % TILE);
 }
@@ -143,12 +147,13 @@ fn log_weight_address(k: u32) -> u32 {
     return problem * padded_rows() + k;
 }
 
-// Whether a number is neither NaN nor infinite. By its bits: comparisons may be folded as if there were no NaN.
+// Whether a number is neither NaN nor infinite. Tests the bits, since a compiler may fold comparisons under the
+// assumption that there are no NaNs.
 fn finite(x: f32) -> bool {
     return (bitcast<u32>(x) & 0x7f800000u) != 0x7f800000u;
 }
 
-// Floats as integers that sort the same way, for atomicMin and atomicMax.
+// Maps floats to integers that sort the same way, for atomicMin and atomicMax.
 fn ordered(x: f32) -> u32 {
     let bits = bitcast<u32>(x);
     return bits ^ select(0x80000000u, 0xffffffffu, (bits >> 31u) == 1u);

@@ -1,6 +1,6 @@
-// Weigh: costs become log-weights, once the temperature is known (temperature.wgsl). Twin: src/engine/cpu/weigh.rs.
+// Weigh: converts costs to log-weights once the temperature is known (temperature.wgsl). Twin: src/engine/cpu/weigh.rs.
 
-// J of a row and whether it counts, and the part of its log-weight that no temperature divides.
+// The scaled cost J of a row, whether the row is valid, and the part of its log-weight that is not divided by λ.
 struct Scaled {
     cost: f32,
     fixed: f32,
@@ -12,7 +12,8 @@ fn scaled(k: u32) -> Scaled {
     let cost = scores[at];
     let lost = scores[at + TILE];
     let second = scores[at + 2u * TILE];
-    // Both scores relative to the best cost; the best departure counts as what the demonstration costs.
+    // Both scores are relative to the best cost. The smallest demonstration cost is mapped to the cost of the
+    // demonstration itself.
     let reference = from_ordered(atomicLoad(&summary[problem].best));
     var j = ((cost - reference) + lost) * update.cost_scale + second * update.control_scaled;
     if has(FLAG_DEMONSTRATED) {
@@ -24,14 +25,14 @@ fn scaled(k: u32) -> Scaled {
     return Scaled(j, second * update.control_fixed, finite(cost) && finite(lost) && finite(second));
 }
 
-// The log-weight of row k as the update wants it, once `find_temperature` has found what that takes. A driver copies whatever this
-// calls to wherever it is called: so it works a row out once, whatever the search was for.
+// The log-weight of row k, after `find_temperature` has stored its parameters. Drivers inline everything called here at
+// every call site, so the row is computed once and the result selected, whatever the temperature rule.
 fn weighed_row(k: u32) -> f32 {
     let row = scaled(k);
     let given = simple();
     let shift = select(summary[problem].shift, 0.0, given);
     let temperature = select(summary[problem].temperature, update.temperature, given);
-    // Not below MASKED, where a valid row would look like an invalid one.
+    // Clamped to MASKED: below it, a valid row could be taken for an invalid one.
     let weight = max(-(row.cost - shift) / temperature - row.fixed, MASKED);
     let elite = row.cost + row.fixed <= summary[problem].threshold;
     return select(INVALID, select(weight, select(MASKED, 0.0, elite), update.search == ELITE), row.valid);

@@ -1,8 +1,8 @@
-// A whole update of one problem by one workgroup: for problems of so few rows that dispatches one after the other would cost more
-// than what they do, and for many problems side by side. What it calls is what the other kernels are made of: roll
+// A whole update of one problem by one workgroup, for problems with so few rows that a sequence of dispatches would
+// cost more than their work, and for many problems at once. It is built from the functions of the other kernels: roll
 // (rollout.wgsl), find_temperature (temperature.wgsl), mean_of_group (mean_of_draws.wgsl), step_nominal (step.wgsl).
 //
-// const SEARCHED: whether anything is ever searched for, put before this file (src/engine/gpu/source.rs).
+// const SEARCHED: whether any update needs `find_temperature`; prepended by src/engine/gpu/source.rs.
 
 @compute @workgroup_size(LANES)
 fn whole(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -25,7 +25,7 @@ fn whole(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_
     storageBarrier();
     workgroupBarrier();
 
-    // The only group there is: its sums are those of all.
+    // There is only one group, so its sums need no merge.
     let at = partial_at(0u);
     let sum = partials[at + 1u];
     let there = sum > 0.0;

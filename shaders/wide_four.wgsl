@@ -1,6 +1,5 @@
-// Four rows an invocation, side by side in vectors. On a CPU, where a software adapter runs them, a rollout is one long chain of
-// dependent operations; four that know nothing of each other fill what one leaves idle. A GPU has other invocations for that.
-// Twin: src/scalar/pair.rs.
+// Four rows per invocation, in vectors. On a software adapter a rollout is one long chain of dependent operations, and
+// four independent chains hide its latency. A GPU hides it with other invocations. Twin: src/scalar/pair.rs.
 
 alias F = vec4<f32>;
 alias U = vec4<u32>;
@@ -8,7 +7,7 @@ alias I = vec4<i32>;
 alias B = vec4<bool>;
 const WIDE = 4u;
 
-// Rows k, k + 1, … of an invocation.
+// The row indices k, k + 1, … of an invocation.
 fn rows_from(k: u32) -> U {
     return U(k, k + 1u, k + 2u, k + 3u);
 }
@@ -22,12 +21,12 @@ fn total(x: F) -> f32 {
     return dot(x, F(1.0));
 }
 
-// gibbs_exp of four numbers that are not one to a row.
+// gibbs_exp of four values, independent of WIDE.
 fn four_exps(x: vec4<f32>) -> vec4<f32> {
     return gibbs_exp(x);
 }
 
-// Coordinate d of some rows.
+// Coordinate d of each of an invocation's rows.
 fn row_values(k: U, d: u32) -> F {
     return F(rows[address(k.x, d)], rows[address(k.y, d)], rows[address(k.z, d)], rows[address(k.w, d)]);
 }

@@ -1,5 +1,5 @@
-// One row an invocation: a number is a number. Kernels and models are written in F, U, I and B, so that the same code is also
-// four rows an invocation (wide_four.wgsl).
+// One row per invocation: F, U, I and B are scalars. Kernels and models are written in these aliases, so that the same
+// code also compiles for four rows per invocation (wide_four.wgsl).
 
 alias F = f32;
 alias U = u32;
@@ -7,7 +7,7 @@ alias I = i32;
 alias B = bool;
 const WIDE = 1u;
 
-// Rows k, k + 1, … of an invocation.
+// The row indices k, k + 1, … of an invocation.
 fn rows_from(k: u32) -> U {
     return k;
 }
@@ -21,12 +21,12 @@ fn total(x: F) -> f32 {
     return x;
 }
 
-// gibbs_exp of four numbers that are not one to a row.
+// gibbs_exp of four values, independent of WIDE.
 fn four_exps(x: vec4<f32>) -> vec4<f32> {
     return vec4<f32>(gibbs_exp(x.x), gibbs_exp(x.y), gibbs_exp(x.z), gibbs_exp(x.w));
 }
 
-// Coordinate d of some rows.
+// Coordinate d of each of an invocation's rows.
 fn row_values(k: U, d: u32) -> F {
     return rows[address(k, d)];
 }

@@ -1,4 +1,4 @@
-//! Helpers for tests: whether a piece of model code means the same everywhere, and whether it is fast.
+//! Helpers for tests: whether model code computes the same on every backend, and whether it is fast.
 
 use std::time::Instant;
 
@@ -15,11 +15,12 @@ pub use crate::scalar::tally::Arithmetic;
 use crate::scalar::tally::{self, Tally};
 use crate::scalar::{Inputs, Lanes, Real, Register, Stage, WgslFn};
 
-/// A function at many points, on the device of an engine: on SIMD lanes, or traced to WGSL and run as a kernel.
+/// Evaluates a function at many points on the device of an engine: on SIMD lanes, or traced to WGSL and run as a
+/// kernel.
 ///
 /// # Errors
 ///
-/// If the function cannot become a kernel or looks into fields that [`Map::fields`] does not have, or the device fails.
+/// If the function cannot become a kernel or reads fields that [`Map::fields`] does not have, or the device fails.
 ///
 /// # Example
 ///
@@ -90,7 +91,7 @@ impl<const I: usize, const O: usize, F: Map<I, O>> WithSimd for OnLanes<'_, I, O
 
 /// The largest difference between a hand-written WGSL function and its twin, relative to 1 + |twin|, over some points.
 ///
-/// On a CPU engine the twin is all there is, and the difference is 0.
+/// On a CPU engine the twin itself is evaluated, and the difference is 0.
 ///
 /// # Errors
 ///
@@ -116,20 +117,20 @@ pub fn wgsl_fn<const A: usize>(engine: &Engine, function: &WgslFn<A>, points: &[
     Ok(worst)
 }
 
-/// How much of the CPU's vector instructions a model makes use of: how many times faster it runs on SIMD lanes than as
-/// plain `f32`, as a share of the number of lanes.
+/// Measures how well a model uses the CPU's vector instructions: its speedup on SIMD lanes over plain `f32`, divided by
+/// the number of lanes.
 ///
-/// In an optimized build expect 0.7 to 1. **A value below 0.3 means that something on the path is not inlined**, and so
-/// runs without vector instructions: look for a missing `#[inline(always)]`, or for a closure around `R` values. (Only one
-/// call that is not inlined, of the whole cart-pole step, gives 0.15.) In a debug build the number means nothing, and with
+/// In an optimized build expect 0.7 to 1. **A value below 0.3 means that a call is not inlined**, so that code runs
+/// without vector instructions: look for a missing `#[inline(always)]` or a closure over `R` values. (A single call
+/// that is not inlined, of the whole cart-pole step, gives 0.15.) In a debug build the number means nothing, and with
 /// [`Instructions::Scalar`](crate::Instructions::Scalar) there are no lanes to use.
 ///
-/// `at` is the stage to run it in, with whatever parameters, references and fields the model looks at, and `x` the state to
-/// start from.
+/// `at` is the step context, with all parameters, references and fields that the model reads, and `x` the initial
+/// state.
 ///
 /// # Panics
 ///
-/// If the stage has fewer of them than the model looks at.
+/// If the context has fewer of them than the model reads.
 ///
 /// # Example
 ///
@@ -197,15 +198,16 @@ pub fn vectorised<const N: usize, const M: usize>(
     plain / wide / lanes(engine) as f32
 }
 
-/// The vector instructions that one step of a rollout is at least, for as many rollouts as a register has lanes: the noise of
-/// its controls (independent, within limits), `step`, `cost`, and the sum of costs, with a share of the rounds of Philox.
+/// A lower bound on the vector instructions per rollout step, for as many rollouts as a register has lanes: the noise
+/// of the controls (independent, within limits) with its share of the rounds of Philox, `step`, `cost`, and the sum of
+/// costs.
 ///
-/// Beside the time that a step takes ([`lanes`] rollouts of it) this says how close a model is to what the processor can do.
-/// `at` is the stage to run it in, and `x` the state to start from.
+/// Compared with the measured time of a step (of [`lanes`] rollouts), it tells how close a model is to the limit of the
+/// processor. `at` is the step context, and `x` the initial state.
 ///
 /// # Panics
 ///
-/// If the stage has fewer parameters, references or fields than the model looks at.
+/// If the context has fewer parameters, references or fields than the model reads.
 ///
 /// # Example
 ///
@@ -230,12 +232,12 @@ pub fn arithmetic<const N: usize, const M: usize>(
     let step = tally::of(|| {
         let mut u = [number(0.5); M];
         for u in &mut u {
-            // Scaled and moved, and held within limits.
+            // The noise is scaled, shifted by the mean and clamped to the limits.
             *u = u.mul_add(0.5, 0.25).clamp(-1.0, 1.0);
         }
         let next = model.step(&at, x.map(number), u);
         let cost = model.cost(&at, next, u);
-        // Compensated: four sums.
+        // A step of Kahan summation: four additions.
         let (sum, lost) = (number(1.0), number(0.0));
         let y = cost - lost;
         let total = sum + y;
@@ -244,12 +246,12 @@ pub fn arithmetic<const N: usize, const M: usize>(
     noise.times_and(M as f64 / 4.0, &step)
 }
 
-/// How many rollouts the CPU computes in one register.
+/// The number of rollouts that the CPU computes in one register.
 pub fn lanes(engine: &Engine) -> usize {
     float_env::standard(|| engine.isa().run(Count)) as usize
 }
 
-/// The number of lanes.
+/// Returns the number of lanes.
 struct Count;
 
 impl WithSimd for Count {

@@ -3,10 +3,10 @@
 use crate::model::Model;
 use crate::scalar::{Dual, Stage};
 
-/// The linearisation of a model's step about (`x`, `u`): A = ∂step/∂x (`N` × `N`) and B = ∂step/∂u (`N` × `M`).
+/// The linearization of a model's step about (`x`, `u`): A = ∂step/∂x (`N` × `N`) and B = ∂step/∂u (`N` × `M`).
 ///
-/// `A[i][j]` is the derivative of component i of the next state by component j of the state, so that
-/// step(x + δx, u + δu) ≈ step(x, u) + A δx + B δu. What holds at a kink stands with [`Dual`].
+/// `A[i][j]` is the derivative of component i of the next state by component j of the state, so that step(x + δx, u +
+/// δu) ≈ step(x, u) + A δx + B δu. [`Dual`] documents the slopes at kinks.
 ///
 /// # Example
 ///
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
     use crate::scalar::Real;
 
-    /// Everything a stage can offer, mixed into one step.
+    /// Uses every input of a step context in one step.
     struct Mixed;
 
     impl Model<2, 1> for Mixed {

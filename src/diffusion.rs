@@ -8,14 +8,14 @@
 //! x⁺ = a·x̂₀ + b·x + c·z,    z ~ N(0, Σ)
 //! ```
 //!
-//! **Coordinates.** Everything here is in clean coordinates, x = x_i/√ᾱ_i of the variance-preserving literature, where the
-//! level is σ_i = √(1/ᾱ_i − 1) and nothing else. There DDPM, DDIM and the variance-exploding samplers are one family with
-//! a = 1 − b and b = √(σ'² − c²)/σ (see [`Sampler`]), and Monte Carlo score ascent is MPPI with an annealed σ. (C. Pan et
-//! al., *Model-based diffusion for trajectory optimization*, arXiv 2407.01573; J. Song et al., *Denoising diffusion implicit
-//! models*, arXiv 2010.02502; T. Karras et al., *Elucidating the design space of diffusion-based generative models*, arXiv
-//! 2206.00364.)
+//! **Coordinates.** Everything here is in clean coordinates, x = x_i/√ᾱ_i of the variance-preserving literature, where
+//! σ_i = √(1/ᾱ_i − 1) alone describes a level. In these coordinates DDPM, DDIM and the variance-exploding samplers are
+//! one family with a = 1 − b and b = √(σ'² − c²)/σ (see [`Sampler`]), and Monte Carlo score ascent is MPPI with an
+//! annealed σ. (C. Pan et al., *Model-based diffusion for trajectory optimization*, arXiv 2407.01573; J. Song et al.,
+//! *Denoising diffusion implicit models*, arXiv 2010.02502; T. Karras et al., *Elucidating the design space of
+//! diffusion-based generative models*, arXiv 2206.00364.)
 //!
-//! This file says what a level is; the numerics are the engine's.
+//! This file maps levels to updates of the engine, which does the numerics.
 
 mod ensemble;
 mod options;
@@ -36,29 +36,29 @@ use crate::update::{CLAMPED, DEMONSTRATED, LIMITED, NOMINAL_FIRST, Update};
 /// control via diffusion-style annealing*, arXiv 2409.15610.)
 pub type DiffusionPlanner<const N: usize, const M: usize, D> = Planner<N, M, D, DiffusionOptions<M>>;
 
-/// A reverse process: noise levels, and how the noise is taken away from one to the next.
+/// A reverse process: a noise schedule, and the sampler that steps from one level to the next.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Process {
-    /// The levels.
+    /// The noise levels.
     pub schedule: Schedule,
-    /// The step between them.
+    /// The step from one level to the next.
     pub sampler: Sampler,
-    /// Where the rows of a level come from.
+    /// The standard deviation of the rows of a level.
     pub proposal: Proposal,
 }
 
-/// The standard deviation of the rows of level i around the current x, in that of the noise.
+/// The standard deviation of the rows of level i around the current x, in units of that of the noise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Proposal {
     /// σ_i = √(1/ᾱ_i − 1): the factor N(x, σ_i²) of the posterior itself, as in the paper on model-based diffusion.
     #[default]
     Posterior,
-    /// √(1 − ᾱ_i), as in its published code: narrower, the more so the noisier the level.
+    /// √(1 − ᾱ_i), as in its published code: narrower, especially at noisy levels.
     Published,
 }
 
 impl Process {
-    /// Every level as an update, from the noisiest on.
+    /// Appends every level as an update, the noisiest first.
     pub(crate) fn updates(&self, first: Update, list: &mut Vec<Update>) {
         let sigmas = self.schedule.sigmas();
         let below = |i: usize| if i == 0 { 0.0 } else { sigmas[i - 1] };
@@ -71,7 +71,7 @@ impl Process {
             let level = Update { scale: scale as f32, a, b, c, ..first };
             list.extend(std::iter::repeat_n(level, self.sampler.steps()));
         }
-        // On the way x may be anywhere; where it ends, it is within the limits of the rows.
+        // Between levels x may leave the limits of the rows; the last level clamps it to them.
         if let Some((last, earlier)) = list.split_last_mut() {
             earlier.iter_mut().for_each(|level| level.set(CLAMPED, false));
             last.set(CLAMPED, last.has(LIMITED));
@@ -89,7 +89,8 @@ impl Process {
         Ok(())
     }
 
-    /// The standard deviation of x at the noisiest level, if that of x₀ is 1: what an unconditional chain starts from.
+    /// The standard deviation of x at the noisiest level, if that of x₀ is 1. Unconditional chains start from noise of
+    /// this width.
     pub(crate) fn prior(&self) -> f32 {
         self.schedule.sigmas().last().map_or(1.0, |sigma| (1.0 + sigma * sigma).sqrt()) as f32
     }

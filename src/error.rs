@@ -1,17 +1,17 @@
-//! Typed errors. Each names what was wrong and what would be right; none of them loses a plan.
+//! Typed errors. Each names what was wrong and what is valid; none of them loses a plan.
 
 use std::fmt::Display;
 use std::time::Duration;
 
-/// A value that was refused: which field, what it was, and what would have been valid.
+/// A refused value: the field, the value given, and what is valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{field}` is {value}, but must be {expected}")]
 pub struct InvalidValue {
-    /// The name of the field or argument, as it stands in the API.
+    /// The name of the field or argument, as in the API.
     pub field: &'static str,
     /// The value that was given, printed.
     pub value: String,
-    /// What would be valid.
+    /// What is valid.
     pub expected: String,
 }
 
@@ -29,12 +29,12 @@ pub(crate) fn finite(field: &'static str, values: &[f32]) -> Result<(), InvalidV
     }
 }
 
-/// Refuses too few of something that the model looks at.
+/// Refuses an input with fewer entries than the model reads.
 pub(crate) fn at_least(field: &'static str, given: usize, used: usize) -> Result<(), InvalidValue> {
     read_by("the model", field, given, used)
 }
 
-/// Refuses too few of something that `reader` looks at.
+/// Refuses an input with fewer entries than `reader` reads.
 pub(crate) fn read_by(reader: &str, field: &'static str, given: usize, used: usize) -> Result<(), InvalidValue> {
     if given < used {
         let last = used - 1;
@@ -44,7 +44,7 @@ pub(crate) fn read_by(reader: &str, field: &'static str, given: usize, used: usi
     Ok(())
 }
 
-/// Refuses a reference table of fewer columns than `reader` looks at. No table has 0 of them.
+/// Refuses a reference table with fewer columns than `reader` reads. 0 columns means that there is no table.
 pub(crate) fn columns_read_by(reader: &str, given: usize, used: usize) -> Result<(), InvalidValue> {
     if given < used {
         let value = match given {
@@ -60,7 +60,7 @@ pub(crate) fn columns_read_by(reader: &str, given: usize, used: usize) -> Result
     Ok(())
 }
 
-/// Refuses a number that is not valid, or not finite.
+/// Refuses a number if it is not finite or `valid` is false.
 pub(crate) fn in_range(field: &'static str, value: f32, valid: bool, expected: &str) -> Result<(), InvalidValue> {
     if valid && value.is_finite() { Ok(()) } else { Err(InvalidValue::new(field, value, expected)) }
 }
@@ -74,9 +74,9 @@ pub enum ModelError {
          look for an unrolled loop that could be shorter, or for a table that should be a sampled field"
     )]
     TooLarge {
-        /// Operations on the tape when tracing stopped.
+        /// The number of operations recorded when tracing stopped.
         operations: usize,
-        /// The most that are accepted.
+        /// The maximum.
         limit: usize,
     },
     /// A constant of the model is NaN or infinite.
@@ -99,24 +99,24 @@ pub enum ModelError {
         /// The name.
         name: String,
     },
-    /// A policy reads a parameter that it says it does not have.
+    /// A policy reads a parameter beyond the number that it declares.
     #[error("the policy reads parameter {index}, but has only {parameters}")]
     NoSuchParameter {
-        /// The largest number of a parameter that is read.
+        /// The largest index that is read.
         index: usize,
-        /// How many there are.
+        /// The number of parameters that the policy declares.
         parameters: usize,
     },
-    /// A number that no parameter, column or field can have.
+    /// An index that no parameter, column or field can have.
     #[error("`{function}` reads {what} {index}, but there can be only {limit}, counted from 0")]
     NoSuchIndex {
         /// The function of the model or policy that was being traced.
         function: &'static str,
         /// The kind of value that is read.
         what: &'static str,
-        /// Its number. (The largest one there is, if it overflowed.)
+        /// The index. (`usize::MAX` if it overflowed.)
         index: usize,
-        /// The first number that is too large.
+        /// The smallest index that is too large.
         limit: usize,
     },
     /// A [`Table`](crate::Table) without rows.
@@ -125,21 +125,21 @@ pub enum ModelError {
         /// The function of the policy that was being traced.
         function: &'static str,
     },
-    /// A stage or weights that model code made by hand, with less in them than it reads. Make it with as much as is read, or use
-    /// the stage and the weights that the function is called with.
-    #[error("`{function}` reads {what} {index}, counted from 0, of what it made by hand, which holds {given}")]
+    /// A step context or parameters that model code created by hand hold less than it reads. Create them with
+    /// everything that is read, or use the ones that the function is called with.
+    #[error("`{function}` reads {what} {index}, counted from 0, from an input built by hand that holds {given}")]
     NotGiven {
         /// The function of the model or policy that was being traced.
         function: &'static str,
         /// The kind of value that is read.
         what: &'static str,
-        /// Its number.
+        /// The index.
         index: usize,
-        /// How many there are.
+        /// How many there are of this kind.
         given: usize,
     },
-    /// Something that model code made by hand and that no kernel can hold. Give it to the driver, in its options, or let the policy
-    /// read it from its parameters.
+    /// An object that model code created by hand and that no kernel can hold. Give it to the driver in its options, or
+    /// let the policy read it from its parameters.
     #[error(
         "`{function}` brings {what} of its own, which no kernel can hold; \
          give them to the driver, or let the policy read them from its parameters"
@@ -147,30 +147,31 @@ pub enum ModelError {
     ByHand {
         /// The function of the model or policy that was being traced.
         function: &'static str,
-        /// What it is.
+        /// The kind of object.
         what: &'static str,
     },
-    /// A network that is called with other numbers of inputs or outputs than it has.
+    /// A network is called with other numbers of inputs or outputs than it has.
     #[error("`{function}` gives a network {inputs} inputs and takes {outputs} outputs, but its layers are {sizes:?}")]
     NetworkSizes {
         /// The function of the model or policy that was being traced.
         function: &'static str,
-        /// The inputs that it is called with.
+        /// The number of inputs that it is called with.
         inputs: usize,
-        /// The outputs that are taken from it.
+        /// The number of outputs that are requested.
         outputs: usize,
         /// Its layer sizes, inputs first and outputs last.
         sizes: Vec<usize>,
     },
-    /// Score rows of a policy that gives no derivatives of its own, and has too many parameters for dual numbers.
+    /// Score rows were requested of a policy that does not implement derivatives and has too many parameters for dual
+    /// numbers.
     #[error(
         "the policy has {parameters} parameters, but dual numbers give the derivatives by at most {limit}; \
          implement `pull_back`, or train it by perturbation"
     )]
     NoPullBack {
-        /// How many parameters there are.
+        /// The number of parameters.
         parameters: usize,
-        /// The most for which derivatives are found.
+        /// The largest number for which dual numbers are used.
         limit: usize,
     },
     /// The generated or hand-written WGSL was refused by the shader compiler.
@@ -181,61 +182,61 @@ pub enum ModelError {
     },
 }
 
-/// What can go wrong with a device. The plan on the host is never touched by any of these.
+/// A failure of a device. The plan on the host is never touched by any of these.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EngineError {
-    /// No adapter of the kind that was asked for.
+    /// There is no adapter of the requested kind.
     #[error("no {wanted} adapter; found {}", if found.is_empty() { "none at all".into() } else { found.join(", ") })]
     NoAdapter {
-        /// What was asked for.
+        /// The requested kind.
         wanted: String,
-        /// The adapters that there are.
+        /// The adapters that were found.
         found: Vec<String>,
     },
-    /// The backend was not compiled in.
-    #[error("the `{feature}` feature of the crate is off, so the {backend} backend is not there")]
+    /// The requested backend was not compiled in.
+    #[error("the {backend} backend is not available: the crate's `{feature}` feature is off")]
     NotCompiled {
-        /// The backend that was asked for.
+        /// The requested backend.
         backend: &'static str,
-        /// The feature that would bring it.
+        /// The feature that enables it.
         feature: &'static str,
     },
-    /// The adapter refused to give a device.
-    #[error("the adapter gave no device: {message}")]
+    /// The adapter did not provide a device.
+    #[error("the adapter did not provide a device: {message}")]
     NoDevice {
         /// The driver's message.
         message: String,
     },
-    /// The device is gone. Build a new [`Engine`](crate::Engine), then [`rebuild`](crate::Planner::rebuild) the planner on it,
-    /// which keeps its plan; a training goes on in a new one by [`save`](crate::PolicyGradient::save) and
-    /// [`resume`](crate::PolicyGradient::resume).
+    /// The device was lost. Build a new [`Engine`](crate::Engine), then [`rebuild`](crate::Planner::rebuild) the
+    /// planner on it, which keeps its plan; a training is continued on a new one by
+    /// [`save`](crate::PolicyGradient::save) and [`resume`](crate::PolicyGradient::resume).
     #[error("the device was lost: {message}")]
     DeviceLost {
         /// The driver's message.
         message: String,
     },
-    /// The device did not answer in time. The next call waits for the work that is still under way.
+    /// The device did not answer in time. The next call waits for the work that is still in progress.
     #[error("the device did not answer within {after:?}")]
     Timeout {
-        /// How long was waited.
+        /// How long the call waited.
         after: Duration,
     },
-    /// A buffer could not be had.
+    /// A buffer could not be allocated.
     #[error("the device is out of memory ({bytes} bytes for {what})")]
     OutOfMemory {
         /// What the memory was for.
         what: &'static str,
-        /// How much was asked for.
+        /// The requested size (in bytes).
         bytes: u64,
     },
-    /// A request that the adapter cannot serve, refused before it was made.
-    #[error("{what}: {requested} asked for, but this adapter's limit is {limit}")]
+    /// A request exceeds a limit of the adapter, and was refused before it was made.
+    #[error("{what}: {requested} requested, but this adapter's limit is {limit}")]
     OverLimit {
-        /// What is too large.
+        /// The quantity that is too large.
         what: &'static str,
-        /// How much was asked for.
+        /// The requested amount.
         requested: u64,
-        /// How much there may be.
+        /// The adapter's limit.
         limit: u64,
     },
     /// The driver reported an error that should not happen. Please report it.
@@ -246,7 +247,7 @@ pub enum EngineError {
     },
 }
 
-/// What building or changing a driver can return.
+/// An error from building or changing a driver.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BuildError {
     /// An option is out of range.
@@ -262,7 +263,7 @@ pub enum BuildError {
 
 #[cfg(feature = "gpu")]
 impl BuildError {
-    /// The device's part in it, where only the device can have changed its mind: for kernels that were compiled before.
+    /// Converts to a device error where only the device can have failed: for kernels that have been compiled before.
     pub(crate) fn into_engine(self) -> EngineError {
         match self {
             Self::Engine(error) => error,
@@ -271,7 +272,7 @@ impl BuildError {
     }
 }
 
-/// What one call of a driver can return. Whatever it is, the previous plan stands.
+/// An error from one call of a driver. In every case the previous plan is kept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// An argument of the call is out of range.

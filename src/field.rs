@@ -1,39 +1,40 @@
-//! Sampled fields: a quantity known on a regular 2-D grid, looked up from inside a model on every backend.
+//! Sampled fields: a quantity given on a regular 2-D grid, read by models on every backend.
 
 use crate::error::InvalidValue;
 use crate::float_env;
 use crate::scalar::Register;
 use crate::scalar::math::abs;
 
-/// The most samples along an axis: up to here f32 tells a sample from a place beside it.
+/// Maximum number of samples along an axis: up to this size, f32 represents positions between samples.
 const MOST: usize = 1 << 23;
 
-/// The most samples of a grid: up to here 32 bits number them.
+/// Maximum number of samples of a grid: up to this size, 32-bit indices suffice.
 const MOST_IN_ALL: usize = 1 << 30;
 
-/// How many numbers the header of a field takes in the packed buffer.
+/// The size of a field's header in the packed buffer, in numbers.
 pub(crate) const HEADER: usize = 12;
 
-/// A scalar field on a regular grid, with bilinear look-up: an obstacle distance, a cost-to-go, a height map.
+/// A scalar field on a regular grid, with bilinear interpolation: an obstacle distance, a cost-to-go, a height map.
 ///
-/// Sample (i, j) stands at the *centre* of cell (i, j), which is at
-/// `origin + R(yaw) · ((i + ½) · resolution, (j + ½) · resolution)` in the world; `values` holds them row by row, the row
-/// with the smallest y first. Within half a cell of the border the outermost sample counts; beyond the grid the field is
-/// [`outside`](Self::outside) everywhere. A coordinate that is NaN is outside.
+/// Sample (i, j) is at the *center* of cell (i, j), which is at `origin + R(yaw) · ((i + ½) · resolution, (j + ½) ·
+/// resolution)` in the world; `values` holds the samples row by row, the row with the smallest y first. Within half a
+/// cell of the border the outermost sample applies; beyond the grid the field is [`outside`](Self::outside) everywhere.
+/// A point with a NaN coordinate is outside.
 ///
-/// **Keep a grid near the origin**, whatever the coordinates of its map are: subtract a local origin in `f64` from the grid's origin
-/// and from every position ([`Model`](crate::Model#positions) has an example). `f32` tells positions apart that are 7.8 mm apart at
-/// 88 km, 31 mm at 388 km and 0.25 m at 3,900 km. A look-up rounds once more, in cells: at 388 km with 3 cm cells, to whole cells.
+/// **Keep a grid near the origin**, whatever the coordinates of its map are: subtract a local origin in `f64` from the
+/// grid's origin and from every position ([`Model`](crate::Model#positions) has an example). The spacing of `f32` is
+/// 7.8 mm at 88 km, 31 mm at 388 km and 0.25 m at 3,900 km. A lookup rounds once more, in cells: at 388 km with 3 cm
+/// cells, to whole cells.
 ///
-/// Fields are given to a driver, which keeps them on its device (`set_field`), and looked up by number through
-/// [`Stage::sample`](crate::Stage::sample). Replacing one recompiles nothing.
+/// Fields are given to a driver, which keeps them on its device (`set_field`), and read by index through
+/// [`Stage::sample`](crate::Stage::sample). Replacing a field does not recompile the kernels.
 ///
 /// # Example
 ///
 /// ```
 /// use gibbs::Grid;
 ///
-/// // f(x, y) = x on [0, 4] × [0, 3] m, at 1 m a cell.
+/// // f(x, y) = x on [0, 4] × [0, 3] m, with cells of 1 m.
 /// let grid = Grid::from_fn(4, 3, 1.0, [0.0, 0.0], |x, _y| x).unwrap();
 /// assert_eq!(grid.sample(2.25, 1.0), 2.25);
 /// assert_eq!(grid.sample(9.0, 1.0), grid.outside());
@@ -50,14 +51,16 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// A grid of `width` × `height` samples, `resolution` metres apart, whose lower-left *corner* is at `origin`.
+    /// Creates a grid of `width` × `height` samples, `resolution` meters apart, whose lower-left *corner* is at
+    /// `origin`.
     ///
     /// Its yaw is 0 and its value outside is 0; see [`with_yaw`](Self::with_yaw) and
     /// [`with_outside`](Self::with_outside).
     ///
     /// # Errors
     ///
-    /// If a size is zero or above 2²³, there are more than 2³⁰ samples, `values` does not have as many, or anything is not finite.
+    /// If a size is zero or above 2²³, there are more than 2³⁰ samples, `resolution` is not above 0, `values` does not
+    /// have one number per sample, or a number is not finite.
     pub fn new(
         width: usize,
         height: usize,
@@ -85,11 +88,11 @@ impl Grid {
         Ok(Self { width, height, resolution, origin, yaw: 0.0, outside: 0.0, values })
     }
 
-    /// A grid filled from a function of the world position of each sample; see [`new`](Self::new).
+    /// Creates a grid by evaluating a function at the world position of each sample; see [`new`](Self::new).
     ///
     /// # Errors
     ///
-    /// As [`new`](Self::new).
+    /// As for [`new`](Self::new).
     pub fn from_fn(
         width: usize,
         height: usize,
@@ -97,7 +100,7 @@ impl Grid {
         origin: [f32; 2],
         mut f: impl FnMut(f32, f32) -> f32,
     ) -> Result<Self, InvalidValue> {
-        // Refused before the function is called for each of them.
+        // Sizes are checked before the function is called for every sample.
         Self::check_size(width, height)?;
         let at = |i: usize, from: f32| from + (i as f32 + 0.5) * resolution;
         let cells = (0..height).flat_map(|j| (0..width).map(move |i| (i, j)));
@@ -118,7 +121,7 @@ impl Grid {
         Ok(())
     }
 
-    /// The same grid turned by `yaw` (in radians, counter-clockwise) about its origin.
+    /// Returns this grid rotated by `yaw` (in radians, counter-clockwise) about its origin.
     ///
     /// # Errors
     ///
@@ -131,7 +134,7 @@ impl Grid {
         Ok(self)
     }
 
-    /// The same grid with another value beyond its border.
+    /// Returns this grid with another value beyond its border.
     ///
     /// # Errors
     ///
@@ -144,23 +147,23 @@ impl Grid {
         Ok(self)
     }
 
-    /// Samples along x.
+    /// The number of samples along x.
     pub fn width(&self) -> usize {
         self.width
     }
-    /// Samples along y.
+    /// The number of samples along y.
     pub fn height(&self) -> usize {
         self.height
     }
-    /// Metres between samples.
+    /// The distance between samples (in meters).
     pub fn resolution(&self) -> f32 {
         self.resolution
     }
-    /// The lower-left corner (in metres).
+    /// The lower-left corner (in meters).
     pub fn origin(&self) -> [f32; 2] {
         self.origin
     }
-    /// The turn about the origin (in radians).
+    /// The rotation about the origin (in radians, counter-clockwise).
     pub fn yaw(&self) -> f32 {
         self.yaw
     }
@@ -173,7 +176,7 @@ impl Grid {
         &self.values
     }
 
-    /// The field at a point of the world (in metres), as a model sees it.
+    /// The value at a world position (in meters), exactly as a model samples it.
     pub fn sample(&self, x: f32, y: f32) -> f32 {
         let header = self.header(0);
         let place = place(&header, x, y);
@@ -187,19 +190,19 @@ impl Grid {
         slope(&header, &place, self.corners(&place)).into()
     }
 
-    /// The samples around a point, the far ones repeated where the grid ends.
+    /// The samples around a point; at the upper and right border they are repeated.
     fn corners(&self, place: &Place<f32>) -> [f32; 4] {
         let [i, j] = place.cell.map(|cell| cell as usize);
         let (right, up) = ((i + 1).min(self.width - 1), (j + 1).min(self.height - 1));
         [(i, j), (i, up), (right, j), (right, up)].map(|(i, j)| self.values[j * self.width + i])
     }
 
-    /// The numbers that its samples take in a [`FieldSet`].
+    /// The size of its samples in a [`FieldSet`], in numbers.
     fn packed_len(&self) -> usize {
         2 * (self.width + 1) * self.height
     }
 
-    /// What the look-up needs, if the samples stand from `offset` on.
+    /// The header for lookups, with the samples stored from `offset` on.
     fn header(&self, offset: usize) -> Header {
         let (s, c) = (self.yaw.sin() / self.resolution, self.yaw.cos() / self.resolution);
         let [ox, oy] = self.origin;
@@ -214,7 +217,7 @@ impl Grid {
     }
 }
 
-/// What a look-up knows of a grid.
+/// The grid geometry that a lookup reads.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Header {
     /// Grid coordinates of a world point, in samples: a x + b y + c, along each axis.
@@ -224,43 +227,44 @@ struct Header {
     /// The outermost sample along each axis.
     last: [f32; 2],
     outside: f32,
-    /// Where its samples begin.
+    /// The offset of its samples in the packed buffer.
     offset: usize,
 }
 
 impl Header {
-    /// Stands where there is no field.
+    /// The placeholder for a missing field.
     const NOWHERE: Self = Self { axes: [[0.0; 3]; 2], size: [0; 2], last: [0.0; 2], outside: 0.0, offset: 0 };
 
-    /// Its part of the samples of all fields.
+    /// The slice of the packed buffer that holds its samples.
     #[inline(always)]
     fn samples<'a>(&self, packed: &'a [f32]) -> &'a [f32] {
         let [width, height] = self.size;
         &packed[self.offset..][..2 * (width + 1) * height]
     }
 
-    /// In the order that `shaders/field.wgsl` reads it.
+    /// The header as numbers, in the order in which `shaders/field.wgsl` reads them.
     fn packed(&self) -> [f32; HEADER] {
         let Self { axes: [[a, b, c], [d, e, f]], size: [w, h], outside, offset, .. } = *self;
-        // The offset in two halves, each exact as a number. (As bits it would be subnormal, which a GPU may flush to zero.)
+        // The offset is split into two halves, each exact as a float. (Its bit pattern would be subnormal, which a GPU
+        // may flush to zero.)
         let [high, low] = [offset >> 16, offset & 0xffff];
         [a, b, c, d, e, f, w as f32, h as f32, outside, high as f32, low as f32, 0.0]
     }
 }
 
-/// Where points lie on a grid: one point, or a register of them.
+/// The location of points on a grid: one point, or a register of them.
 struct Place<V: Register> {
-    /// Not beyond the grid, which ends half a cell beyond the outermost samples.
+    /// Whether the point is on the grid, which ends half a cell beyond the outermost samples.
     inside: V::Truth,
-    /// Between samples, and not in the half cell of the border, along each axis.
+    /// Whether the point is between samples along each axis, and not in the half cell at the border.
     between: [V::Truth; 2],
-    /// The sample below-left.
+    /// The indices of the sample to the lower left.
     cell: [V::Bits; 2],
-    /// How far from it, in samples.
+    /// The distance from that sample, in samples.
     part: [V; 2],
 }
 
-// Functions and not closures: those would not be inlined, and lose the vector instructions.
+// These are functions because closures may not be inlined, which would lose the vector instructions.
 
 /// a x + b y + c.
 #[inline(always)]
@@ -268,7 +272,7 @@ fn affine<V: Register>([a, b, c]: [f32; 3], x: V, y: V) -> V {
     V::from(a).fused(x, V::from(b).fused(y, V::from(c)))
 }
 
-/// A grid coordinate, held within the samples; 0 for a NaN.
+/// Clamps a grid coordinate to the samples; NaN becomes 0.
 #[inline(always)]
 fn held<V: Register>(g: V, last: f32) -> V {
     g.positive().lower(V::from(last))
@@ -288,7 +292,7 @@ fn place<V: Register>(header: &Header, x: V, y: V) -> Place<V> {
     }
 }
 
-/// The field, from the samples at the corners of the cell: (0, 0), (0, 1), (1, 0), (1, 1).
+/// Interpolates between the samples at the corners of the cell: (0, 0), (0, 1), (1, 0), (1, 1).
 #[inline(always)]
 fn bilinear<V: Register>(header: &Header, place: &Place<V>, [v00, v01, v10, v11]: [V; 4]) -> V {
     let [fx, fy] = place.part;
@@ -297,7 +301,7 @@ fn bilinear<V: Register>(header: &Header, place: &Place<V>, [v00, v01, v10, v11]
     V::choose(place.inside, fy.fused(high - low, low), V::from(header.outside))
 }
 
-/// Its derivatives by x and y.
+/// The derivatives of [`bilinear`] by x and y.
 #[inline(always)]
 fn slope<V: Register>(header: &Header, place: &Place<V>, [v00, v01, v10, v11]: [V; 4]) -> (V, V) {
     let ([fx, fy], zero) = (place.part, V::from(0.0));
@@ -309,9 +313,9 @@ fn slope<V: Register>(header: &Header, place: &Place<V>, [v00, v01, v10, v11]: [
     (gx * a + gy * d, gx * b + gy * e)
 }
 
-/// The fields of a driver, packed the way a look-up reads them: all headers, then all samples, each followed by the one above
-/// it (by itself in the last row), and the last of each row twice. So the four samples around a point are neighbours, which one
-/// load brings, and there are four around every point of a grid.
+/// The fields of a driver, packed for lookups: all headers, then all samples. Each sample is followed by the one above
+/// it (in the last row, by itself), and the last such pair of each row is repeated. So the four samples around any
+/// point are contiguous, and one load fetches them.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FieldSet {
     headers: Vec<Header>,
@@ -319,7 +323,7 @@ pub struct FieldSet {
 }
 
 impl FieldSet {
-    /// Packs some grids; model code knows them by their position here.
+    /// Packs grids; model code refers to them by their index in the slice.
     pub fn new(grids: &[Grid]) -> Self {
         let mut packed = Vec::with_capacity(grids.iter().map(|grid| HEADER + grid.packed_len()).sum());
         let mut headers = Vec::with_capacity(grids.len());
@@ -341,18 +345,18 @@ impl FieldSet {
         Self { headers, packed }
     }
 
-    /// How many fields there are.
+    /// The number of fields.
     pub(crate) fn len(&self) -> usize {
         self.headers.len()
     }
 
-    /// How many of the packed numbers look-ups can get at: those up to the end of the last field.
+    /// The number of packed numbers that lookups can reach: those up to the end of the last field.
     pub(crate) fn reach(&self) -> usize {
         let end = |header: &Header| header.offset + 2 * (header.size[0] + 1) * header.size[1];
         self.headers.iter().map(end).max().unwrap_or(0)
     }
 
-    /// These as look-ups see them.
+    /// Returns the view that lookups read.
     #[inline(always)]
     pub(crate) fn look_ups(&self) -> LookUps<'_> {
         let mut near = LookUps::NONE.near;
@@ -363,11 +367,11 @@ impl FieldSet {
     }
 }
 
-/// So many headers are part of a [`LookUps`].
+/// The number of headers stored inline in a [`LookUps`].
 const NEAR: usize = 4;
 
-/// A [`FieldSet`] as look-ups see it. The first headers are part of it, and not behind a pointer: of a value of its own the
-/// compiler knows that no step of a rollout changes it, and what follows from it is worked out before the loop over time.
+/// A view of a [`FieldSet`] for lookups. The first headers are held by value and not behind a pointer, so that LLVM can
+/// hoist their arithmetic out of the loop over time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LookUps<'a> {
     near: [(Header, &'a [f32]); NEAR],
@@ -376,15 +380,15 @@ pub(crate) struct LookUps<'a> {
 }
 
 impl<'a> LookUps<'a> {
-    /// For models that look nothing up.
+    /// The view without fields, for models that read none.
     pub(crate) const NONE: Self = Self { near: [(Header::NOWHERE, &[]); NEAR], headers: &[], packed: &[] };
 
-    /// How many fields there are.
+    /// The number of fields.
     pub(crate) fn len(&self) -> usize {
         self.headers.len()
     }
 
-    /// What is known of a field, and its samples.
+    /// The header and the samples of a field.
     #[inline(always)]
     fn find(&self, field: usize) -> (Header, &'a [f32]) {
         assert!(field < self.headers.len(), "field {field} of {}", self.headers.len());
@@ -416,7 +420,7 @@ fn corners<V: Register>(header: &Header, samples: &[f32], place: &Place<V>) -> [
     debug_assert_eq!(samples.len(), 2 * (header.size[0] + 1) * header.size[1], "they are the header's own");
     let [i, j] = place.cell;
     let first = V::bits_add(V::bits_mul(j, V::splat_bits(header.size[0] as u32 + 1)), i);
-    // SAFETY: `held` leaves a number between 0 and the last sample, even of a NaN; so the first pair is that of a sample, and each
-    // is followed by another.
+    // SAFETY: `held` clamps coordinates to [0, last], even for NaN; so the first pair belongs to a sample, and every
+    // such pair is followed by another.
     unsafe { V::squares(samples, first) }
 }

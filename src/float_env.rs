@@ -1,24 +1,24 @@
 //! The floating-point environment of a thread: its rounding mode, and whether it flushes subnormal numbers to zero.
 //!
-//! A program may change it for its own purposes: audio and linear algebra libraries flush subnormals, interval arithmetic rounds up
-//! and down. A thread that is started afterwards inherits it, others do not. Which thread computes which rows is a matter of
-//! scheduling, so results would depend on that. Hence every call that computes numbers for its caller runs inside [`standard`], and
-//! so does every thread that joins in.
+//! A program may change it for its own purposes: audio and linear algebra libraries flush subnormals, interval
+//! arithmetic rounds up and down. A thread that is started afterwards inherits it, others do not. The scheduler decides
+//! which thread computes which rows, so results would depend on scheduling. Hence every call that computes numbers for
+//! its caller runs inside [`standard`], and so does every thread that takes part.
 //!
-//! Plain functions that a caller computes with on its own thread (models, operations on `f32`, random numbers, derivatives, look-ups
-//! in a grid) run in the environment of that thread, as any other arithmetic does.
+//! Plain functions that run on the caller's own thread (models, operations on `f32`, random numbers, derivatives, grid
+//! lookups) run in the environment of that thread, as any other arithmetic does.
 
 use std::hint::black_box;
 
-/// Runs `work` in the environment that Rust code is compiled for: round to nearest, subnormals kept, no traps. The caller's is back
-/// afterwards, also if `work` panics.
+/// Runs `work` in the environment that Rust code is compiled for: round to nearest, subnormals kept, no traps. The
+/// caller's environment is restored afterwards, also if `work` panics.
 ///
-/// In the common case, where nothing has to be changed, it costs a read of the control register and a call.
+/// If nothing has to be changed, which is the common case, this costs a read of the control register and a call.
 #[inline]
 pub(crate) fn standard<T>(work: impl FnOnce() -> T) -> T {
     let _restore = Restore::new();
-    // The compiler assumes that arithmetic does not depend on a control register, so it might move some of it across the change.
-    // It cannot move arithmetic out of a function that is not inlined and is hidden behind `black_box`.
+    // The compiler assumes that arithmetic does not depend on a control register, so it might move some of it across
+    // the change. It cannot move arithmetic out of a function that is not inlined and is hidden behind `black_box`.
     black_box(apart(black_box(work)))
 }
 
@@ -33,7 +33,7 @@ pub(crate) fn is_standard() -> bool {
     control::is_standard(control::read())
 }
 
-/// Sets the environment, and puts the one before back when it is dropped.
+/// Sets the environment, and restores the previous one when it is dropped.
 struct Restore {
     before: Option<control::Word>,
 }
@@ -45,8 +45,8 @@ impl Restore {
         if control::is_standard(now) {
             return Self { before: None };
         }
-        // SAFETY: it is the environment that the compiler assumes everywhere. Code that runs in another one, as this does up to here,
-        // is outside of what Rust defines; from here on it is inside again.
+        // SAFETY: this is the environment that the compiler assumes everywhere. Code that runs in another one, as this
+        // does up to here, is outside of what Rust defines; from here on it is inside again.
         unsafe { control::write(control::STANDARD) };
         Self { before: Some(now) }
     }
@@ -62,7 +62,7 @@ impl Drop for Restore {
     }
 }
 
-/// MXCSR, which rules SSE and AVX. (The control word of the x87 does not matter: nothing here computes with it.)
+/// MXCSR, which controls SSE and AVX. (The x87 control word does not matter: nothing here uses the x87.)
 #[cfg(all(any(target_arch = "x86_64", all(target_arch = "x86", target_feature = "sse")), not(miri)))]
 mod control {
     use std::arch::asm;
@@ -83,7 +83,7 @@ mod control {
     #[inline(always)]
     pub(super) fn read() -> Word {
         let mut word = 0;
-        // SAFETY: it stores four bytes where there is room for them, and does nothing else.
+        // SAFETY: it stores four bytes to a valid address, and does nothing else.
         unsafe { asm!("stmxcsr [{}]", in(reg) &raw mut word, options(nostack, preserves_flags)) };
         word
     }
@@ -93,7 +93,8 @@ mod control {
     /// Rust code that runs afterwards, on this thread, is compiled for [`STANDARD`] only.
     #[inline(always)]
     pub(super) unsafe fn write(word: Word) {
-        // SAFETY: it loads four bytes that are there. (It has the exceptions of `word`, so it does not preserve flags.)
+        // SAFETY: it loads four bytes from a valid address. (It also loads the exception flags of `word`, so it does
+        // not preserve flags.)
         unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const word, options(nostack)) };
     }
 }
@@ -131,7 +132,8 @@ mod control {
     }
 }
 
-/// Nothing that this crate could set: other processors, and Miri, which knows no assembly.
+/// No control register that this crate could set: on other processors, and under Miri, which does not support inline
+/// assembly.
 #[cfg(any(
     miri,
     not(any(target_arch = "x86_64", all(target_arch = "x86", target_feature = "sse"), target_arch = "aarch64"))
@@ -168,7 +170,7 @@ mod tests {
     #[cfg(target_arch = "aarch64")]
     const OTHERS: [control::Word; 4] = [1 << 22, 2 << 22, 3 << 22, 1 << 24];
 
-    /// A thread of its own in an environment of its own.
+    /// Runs a test on a new thread, in the given environment.
     fn within(word: control::Word, test: impl FnOnce() + Send) {
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -176,13 +178,14 @@ mod tests {
                 // SAFETY: nothing but this test runs on this thread, and the environment is as it was when it ends.
                 unsafe { control::write(word) };
                 apart(test);
-                // SAFETY: likewise.
+                // SAFETY: as above.
                 unsafe { control::write(before) };
             });
         });
     }
 
-    /// A quotient that every rounding mode but to nearest can make another number of, and half of the smallest normal number.
+    /// Quotients each of which some rounding mode other than to nearest changes, and half of the smallest normal
+    /// number.
     fn numbers() -> [u32; 4] {
         let [one, three, small] = black_box([1.0_f32, 3.0, f32::MIN_POSITIVE]);
         [one / three, -one / three, one / (three * three), small / 2.0].map(f32::to_bits)
@@ -197,7 +200,7 @@ mod tests {
                 assert_ne!(apart(numbers), expected, "{word:#x} makes a difference");
                 let found = standard(|| {
                     assert!(is_standard());
-                    // Once more inside changes nothing.
+                    // Nesting changes nothing.
                     standard(|| assert!(is_standard()));
                     assert!(is_standard());
                     numbers()

@@ -1,14 +1,15 @@
-//! [`Packed`]: everything kernels read besides rows and fields, in one array with its layout. Only this type writes the array and
-//! tells kernels its offsets, so the two cannot disagree.
+//! [`Packed`], all kernel inputs besides rows and fields, in one array with its layout. Only this type writes the array
+//! and passes its offsets to kernels, so the two cannot disagree.
 
 use crate::field::FieldSet;
 use crate::planner::References;
 use crate::update::{Layout, Problem, Update};
 
-/// The sections that change rarely. The state precedes them and is set by every call; the driver's own table follows them.
+/// The sections that change rarely. The state precedes them and is set by every call; the driver's own table follows
+/// them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sections<'a> {
-    /// The box of each control, M numbers each. Infinities become the largest numbers there are, since WGSL has none.
+    /// The limits of the controls, M numbers each. Infinities become the largest finite numbers, since WGSL has none.
     pub(crate) low: &'a [f32],
     pub(crate) high: &'a [f32],
     /// L of Σ = L Lᵀ.
@@ -29,7 +30,7 @@ pub(crate) enum Square<'a> {
 }
 
 impl Square<'_> {
-    /// Entry `at` of `controls`², row by row.
+    /// Entry `at` of the `controls` × `controls` matrix, row by row.
     fn entry(&self, at: usize, controls: usize) -> f32 {
         match self {
             Self::Dense(entries) => entries[at],
@@ -47,7 +48,7 @@ pub(crate) struct Packed {
 }
 
 impl Packed {
-    /// For a system of `states` states that starts at 0.
+    /// Packs the inputs of a system with `states` states, whose initial state is 0.
     pub(crate) fn new(states: usize, sections: &Sections<'_>) -> Self {
         let layout = Layout { states, controls: 0, params: 0, reference_rows: 0, reference_columns: 0 };
         let mut packed = Self { layout, values: Vec::new() };
@@ -55,7 +56,8 @@ impl Packed {
         packed
     }
 
-    /// Replaces all sections. The state becomes 0, and there is no table until [`set_table`](Self::set_table) writes one.
+    /// Replaces all sections. The state becomes 0, and there is no table until [`set_table`](Self::set_table) writes
+    /// one.
     pub(crate) fn write(&mut self, sections: &Sections<'_>) {
         let Sections { low, high, factor, precision, params, references } = *sections;
         let (states, controls) = (self.layout.states, low.len());
@@ -79,8 +81,8 @@ impl Packed {
         self.values[..self.layout.states].copy_from_slice(x);
     }
 
-    /// Replaces the table behind the sections: rewards of the rows of a data set, or the starts of episodes. `write` pushes its
-    /// numbers.
+    /// Replaces the table after the sections: rewards of the rows of a data set, or the initial states of episodes.
+    /// `write` passes its numbers to the function that it is given.
     pub(crate) fn set_table(&mut self, write: impl FnOnce(&mut dyn FnMut(&[f32]))) {
         self.values.truncate(self.layout.table());
         let values = &mut self.values;
@@ -98,7 +100,8 @@ impl Packed {
         }
     }
 
-    /// Returns the problem that these inputs describe, without a spread per coordinate and without given rows.
+    /// Returns the problem that these inputs describe, without a spread per coordinate and without rows from the
+    /// caller.
     pub(crate) fn problem<'a>(&'a self, nominal: &'a [f32], fields: &'a FieldSet) -> Problem<'a> {
         let Self { layout, ref values } = *self;
         Problem { layout, inputs: values, nominal, spread: &[], fields, fields_version: 0, rows: None }

@@ -1,10 +1,11 @@
-//! Memory for what is computed with in whole registers.
+//! Cache-line-aligned memory for numbers that are processed in whole registers.
 
 use bytemuck::{Pod, Zeroable};
 
-/// A line of the cache, as long as the widest registers are.
+/// A cache line, the size of the widest registers.
 ///
-/// Numbers that begin one go to memory and back in whole lines; off by a few bytes, every such register would touch two.
+/// Memory aligned to cache lines is loaded and stored a line at a time; a misaligned register of this size would touch
+/// two.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(64))]
 pub(crate) struct Line([f32; 16]);
@@ -12,17 +13,17 @@ pub(crate) struct Line([f32; 16]);
 impl Line {
     pub(crate) const ZERO: Self = Self([0.0; 16]);
 
-    /// How many lines hold so many numbers.
+    /// The number of lines that hold `numbers` numbers.
     pub(crate) const fn holding(numbers: usize) -> usize {
         (numbers * size_of::<f32>()).div_ceil(size_of::<Self>())
     }
 
-    /// The numbers in some lines.
+    /// Views lines as numbers.
     pub(crate) fn numbers(lines: &[Self]) -> &[f32] {
         bytemuck::cast_slice(lines)
     }
 
-    /// The same to write to.
+    /// Views lines as mutable numbers.
     pub(crate) fn numbers_mut(lines: &mut [Self]) -> &mut [f32] {
         bytemuck::cast_slice_mut(lines)
     }

@@ -1,22 +1,23 @@
-//! What a user implements: [`Model`] (dynamics and cost), [`Cost`] (a cost for somebody else's dynamics), [`Flow`] (a
-//! continuous right-hand side, for the integrators here).
+//! The traits that users implement: [`Model`] (dynamics and cost), [`Cost`] (a cost for existing dynamics), [`Flow`] (a
+//! continuous right-hand side, for the integrators in this module).
 
 use crate::field::FieldSet;
 use crate::scalar::{Real, Stage};
 
-/// A system with `N` states and `M` controls, and what it costs to run it: written once, run everywhere.
+/// A system with `N` states and `M` controls, and its cost: written once, run on every backend.
 ///
 /// Every method is generic over [`Real`], so the same few lines are plain `f32` code, SIMD lanes, the source of a GPU
-/// kernel, and their own derivative. What is read from `&self` becomes a constant; what changes at run time comes through
-/// [`Stage`]. The cost is that of *arriving* in `x` having applied `u`.
+/// kernel, and their own derivative. Values read from `&self` become constants; values that change at run time are read
+/// from [`Stage`]. The cost is that of *arriving* in `x` having applied `u`.
 ///
 /// # Positions
 ///
-/// A state is `f32`, so **plan relative to a local origin**: the spacing of f32 is 4 µm at 50 m, 0.5 mm at 8 km, 7.8 mm at 88 km,
-/// 31 mm at 388 km (the easting of a UTM zone) and 0.25 m at 3,900 km (its northing). Each step of a rollout rounds to that: a
-/// closed loop ends 4 mm off at 88 km and 14 mm off at 388 km, and at 3,900 km a robot at 1 m/s does not move at all, since its
-/// 0.1 m in a step of 0.1 s is less than half a spacing. Keep the origin in `f64`, somewhere near the robot, and subtract it in
-/// `f64` from the state, the goal and the map before anything becomes `f32`; add it to what comes back.
+/// A state is `f32`, so **plan relative to a local origin**: the spacing of f32 is 4 µm at 50 m, 0.5 mm at 8 km, 7.8 mm
+/// at 88 km, 31 mm at 388 km (the easting of a UTM zone) and 0.25 m at 3,900 km (its northing). Each step of a rollout
+/// rounds to that: a closed loop ends 4 mm off at 88 km and 14 mm off at 388 km, and at 3,900 km a robot at 1 m/s does
+/// not move at all, since its 0.1 m in a step of 0.1 s is less than half a spacing. Keep the origin in `f64`, somewhere
+/// near the robot, and subtract it in `f64` from the state, the goal and the map before anything becomes `f32`; add it
+/// to the results.
 ///
 /// ```
 /// use gibbs::models::Unicycle;
@@ -28,15 +29,15 @@ use crate::scalar::{Real, Stage};
 /// let next = [f64::from(x) + origin[0], f64::from(y) + origin[1]];
 /// assert!((next[1] - robot[1] - 0.1).abs() < 1e-5);
 ///
-/// // Far from the origin it stands still.
+/// // Far from the origin it does not move.
 /// let [_, y, _] = Unicycle::default().step(&Stage::new(0, 0.1), [0.0, 3_948_997.5, 1.57], [1.0_f32, 0.0]);
 /// assert_eq!(y, 3_948_997.5);
 /// ```
 ///
 /// # Speed on the CPU
 ///
-/// Mark every method and every helper it calls `#[inline(always)]`, and keep closures away from `R` values: one call
-/// that is not inlined loses the vector instructions of the CPU backend and makes it 10 to 30 times slower.
+/// Mark every method and every helper it calls `#[inline(always)]`, and do not pass `R` values through closures: a
+/// single call that is not inlined loses the vector instructions of the CPU backend and makes it 10 to 30 times slower.
 /// [`check::vectorised`](crate::check::vectorised) tells whether that has happened.
 ///
 /// # Example
@@ -62,34 +63,35 @@ use crate::scalar::{Real, Stage};
 /// assert_eq!(Cart.step(&at, [0.0, 2.0], [0.0]), [0.2_f32, 2.0]);
 /// ```
 pub trait Model<const N: usize, const M: usize>: Send + Sync + 'static {
-    /// The next state, from state `x` under control `u`, one time step on.
+    /// The state one time step after `x`, under control `u`.
     fn step<R: Real>(&self, at: &Stage<R>, x: [R; N], u: [R; M]) -> [R; N];
 
     /// The running cost of arriving in `x` having applied `u`.
     fn cost<R: Real>(&self, at: &Stage<R>, x: [R; N], u: [R; M]) -> R;
 
-    /// The cost of ending in `x`. None by default.
+    /// The terminal cost of ending in `x`. 0 by default.
     #[inline(always)]
     fn terminal<R: Real>(&self, _at: &Stage<R>, _x: [R; N]) -> R {
         R::from(0.0)
     }
 
-    /// How far `x` is from a demonstration at this time step, in the unit of [`cost`](Self::cost): the negative logarithm of
-    /// the demonstration's density, up to a factor and a constant. It is summed over the time steps and counts only where a
-    /// driver is given a demonstration; where it stands is best read from [`Stage::reference`]. None by default.
+    /// How far `x` is from a demonstration at this time step, in the unit of [`cost`](Self::cost): the negative
+    /// logarithm of the demonstration's density, up to a factor and a constant. It is summed over the time steps and
+    /// counts only if a driver is given a demonstration; read the demonstrated state from [`Stage::reference`]. 0 by
+    /// default.
     #[inline(always)]
     fn departure<R: Real>(&self, _at: &Stage<R>, _x: [R; N]) -> R {
         R::from(0.0)
     }
 
-    /// Whether a rollout ends in `x`: from then on its state and its running cost stand still (the cost of arriving in
-    /// `x` is counted, and the terminal cost too). Never by default.
+    /// Whether a rollout ends in `x`: from then on its state and its running cost are frozen (the cost of arriving in
+    /// `x` is counted, and so is the terminal cost). Never by default.
     #[inline(always)]
     fn done<R: Real>(&self, _at: &Stage<R>, _x: [R; N]) -> R::Mask {
         R::never()
     }
 
-    /// The same dynamics with another cost.
+    /// Combines these dynamics with another cost.
     fn with_cost<C: Cost<N, M>>(self, cost: C) -> WithCost<Self, C>
     where
         Self: Sized,
@@ -98,7 +100,7 @@ pub trait Model<const N: usize, const M: usize>: Send + Sync + 'static {
     }
 }
 
-/// A cost on its own, for dynamics written by somebody else: see [`Model::with_cost`].
+/// A cost on its own, for existing dynamics: see [`Model::with_cost`].
 ///
 /// # Example
 ///
@@ -145,9 +147,9 @@ pub trait Cost<const N: usize, const M: usize>: Send + Sync + 'static {
 /// The dynamics of one model under the cost of another: see [`Model::with_cost`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct WithCost<D, C> {
-    /// Where [`Model::step`] comes from.
+    /// The model that provides [`Model::step`].
     pub dynamics: D,
-    /// Where everything else comes from.
+    /// The cost that provides everything else.
     pub cost: C,
 }
 
@@ -176,8 +178,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, C: Cost<N, M>> Model<N, M> 
 
 /// A right-hand side ẋ = f(x, u) for the integrators below.
 ///
-/// A trait and not a closure, because a closure around SIMD values may not be inlined, and then the CPU backend loses
-/// its vector instructions.
+/// It is a trait and not a closure because a closure over SIMD values may not be inlined, and then the CPU backend
+/// loses its vector instructions.
 pub trait Flow<const N: usize, const M: usize> {
     /// ẋ.
     fn derivative<R: Real>(&self, at: &Stage<R>, x: [R; N], u: [R; M]) -> [R; N];
@@ -226,7 +228,7 @@ pub fn semi_implicit_euler<const N: usize, const M: usize, R: Real>(
     next
 }
 
-/// One classical Runge–Kutta step, the control held. Fourth order.
+/// One classical Runge–Kutta step with the control held constant. Fourth order.
 #[inline(always)]
 pub fn rk4<const N: usize, const M: usize, R: Real>(
     flow: &impl Flow<N, M>,
@@ -247,15 +249,15 @@ pub fn rk4<const N: usize, const M: usize, R: Real>(
     along(x, mean, dt)
 }
 
-/// A function of `I` numbers to `O` numbers, written once for every interpretation of [`Real`].
+/// A function from `I` numbers to `O` numbers, written once for every interpretation of [`Real`].
 ///
-/// A [`Stage`] that it makes by hand may have parameters, references and a time step (they become constants); fields are
-/// looked up in [`fields`](Self::fields).
+/// A [`Stage`] that it builds by hand may have parameters, references and a time step (they become constants); fields
+/// are read from [`fields`](Self::fields).
 pub trait Map<const I: usize, const O: usize>: Send + Sync {
     /// The function.
     fn map<R: Real>(&self, x: [R; I]) -> [R; O];
 
-    /// The fields that a stage inside the function looks into. None by default.
+    /// The fields that the function reads. None by default.
     fn fields(&self) -> FieldSet {
         FieldSet::default()
     }

@@ -5,7 +5,7 @@
 //! from theory to parallel computation*, J. Guidance, Control, and Dynamics 40 (2017); G. Williams et al., *Information
 //! theoretic MPC for model-based reinforcement learning*, ICRA 2017.)
 //!
-//! This file says which proposal, score, weighting and step that is; the numerics are the engine's.
+//! This file maps MPPI to updates of the engine, which does the numerics.
 
 mod options;
 

@@ -1,5 +1,5 @@
-//! [`Planner`]: a plan, a model, and a device that improves the plan. Which method improves it is the planner's
-//! [`Algorithm`]; everything else about planning, from warm starts to run-time parameters, is here and the same for all.
+//! [`Planner`]: holds a plan and a model, and improves the plan on a device. Its [`Algorithm`] selects the method;
+//! everything else about planning, from warm starts to run-time parameters, is implemented here once for all methods.
 
 mod algorithm;
 mod options;
@@ -24,11 +24,11 @@ use crate::scalar::trace::Usage;
 use crate::update::{CLAMPED, GIVEN, LIMITED, Problem, SPREAD, Sums, TILE, Update, round_up};
 use plan::{Context, rollout};
 
-/// The bits of the counter's last word that keep the scattering of chains apart from all other noise.
+/// High bits of the counter's last word. They separate the noise that scatters chains from all other noise.
 const STREAM: u32 = 3 << 24;
 
-/// A model, a plan, and a device that improves the plan: as [`Mppi`](crate::Mppi) or as
-/// [`DiffusionPlanner`](crate::DiffusionPlanner), depending on its options. The two are used alike.
+/// Improves a plan for a model on a device, as [`Mppi`](crate::Mppi) or as
+/// [`DiffusionPlanner`](crate::DiffusionPlanner) depending on its options. Both have the same interface.
 ///
 /// # Example
 ///
@@ -56,29 +56,31 @@ pub struct Planner<const N: usize, const M: usize, D, A> {
     inputs: Packed,
     /// The control sequences of all chains, B × T × M.
     nominal: Vec<f32>,
-    /// The factors on their noise, if they have any.
+    /// The factors on the standard deviation of their noise, B × T × M; empty if the method has none.
     spread: Vec<f32>,
-    /// Which chain is the plan.
+    /// The index of the chain that is the plan.
     best: usize,
     fields: FieldSet,
     fields_version: u64,
     updates: Vec<Update>,
-    /// Updates carried out so far: the next one's number in the noise.
+    /// Counts the updates so far. It is part of the noise counters, so that every update draws new rows.
     number: u32,
     plan: Plan<N, M>,
-    /// Where the next plan is put together, before it takes the place of this one.
+    /// Buffer for the next plan, swapped with `plan` once that is complete.
     next: Plan<N, M>,
-    /// The state that the samples on the device start from, and the chain that became the plan.
+    /// The initial state of the samples on the device and the index of the chain that became the plan; `None` if the
+    /// samples are out of date.
     sampled: Option<([f32; N], usize)>,
-    /// Whether [`plan_rows`](Self::plan_rows) is prepared for, too.
+    /// Whether [`prepare_rows`](Self::prepare_rows) was called, so that kernels for given rows are prepared, too.
     takes_rows: bool,
 }
 
 impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N, M, D, A> {
-    /// A planner whose plan is `options.initial` throughout. Everything that can be refused is refused here, and
-    /// everything that [`plan`](Self::plan) and [`samples`](Self::samples) need is compiled and allocated here. On a GPU each
-    /// kernel is also dispatched once, because some drivers make its machine code only then; so the first plan takes as long
-    /// as the second. [`plan_rows`](Self::plan_rows) has kernels of its own, which [`prepare_rows`](Self::prepare_rows) compiles.
+    /// Creates a planner whose plan is `options.initial` at every time step. All options are validated here, and
+    /// everything that [`plan`](Self::plan) and [`samples`](Self::samples) need is compiled and allocated here. On a
+    /// GPU each kernel is also dispatched once, because some drivers generate its machine code only then; so the first
+    /// plan takes as long as the second. [`plan_rows`](Self::plan_rows) uses separate kernels, which
+    /// [`prepare_rows`](Self::prepare_rows) compiles.
     ///
     /// # Errors
     ///
@@ -116,17 +118,18 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
 
     /// Improves the plan for the state `x` and returns it: all updates of the method, carried out on the device in one go.
     ///
-    /// With several chains, each is improved on its own, and the one whose control sequence costs least is the plan.
+    /// Several chains are improved independently; the one whose control sequence costs least becomes the plan.
     ///
     /// # Errors
     ///
-    /// If the state is not finite, no rollout of any chain has a finite cost, or the device fails. The previous plan stands.
+    /// If the state is not finite, no rollout of any chain has a finite cost, or the device fails. The previous plan is
+    /// kept.
     pub fn plan(&mut self, x: &[f32; N]) -> Result<&Plan<N, M>, PlanError> {
         self.run(x, None, usize::MAX)
     }
 
-    /// As [`plan`](Self::plan), but carries out no more than the first `updates` updates (at least one): for watching a
-    /// method at work. From the same [`reset`](Self::reset) on, fewer updates are the beginning of more.
+    /// As [`plan`](Self::plan), but runs at most the first `updates` updates (at least one), to show the progress of a
+    /// method. After the same [`reset`](Self::reset), a call with fewer updates computes a prefix of a call with more.
     ///
     /// # Errors
     ///
@@ -135,13 +138,15 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         self.run(x, None, updates.max(1))
     }
 
-    /// As [`plan`](Self::plan), but with rows supplied by the caller instead of drawn: any proposal.
+    /// As [`plan`](Self::plan), but weighs rows supplied by the caller instead of drawn ones, so that any proposal can
+    /// be used.
     ///
-    /// `rows` holds K control sequences one after the other, each T × M, for every chain the same. Limits still apply to them.
-    /// With several updates, the same rows are weighed each time.
+    /// `rows` holds K control sequences one after the other, each T × M; every chain uses the same rows. Limits still
+    /// apply to them. With several updates, the same rows are weighed each time.
     ///
-    /// On a GPU it has kernels of its own. If [`prepare_rows`](Self::prepare_rows) has not been called, the first call compiles
-    /// them, which can take seconds; these do not count towards [`EngineOptions::timeout`](crate::EngineOptions::timeout).
+    /// On a GPU this call uses separate kernels. If [`prepare_rows`](Self::prepare_rows) has not been called, the first
+    /// call compiles them, which can take seconds; these do not count towards
+    /// [`EngineOptions::timeout`](crate::EngineOptions::timeout).
     ///
     /// # Errors
     ///
@@ -157,13 +162,14 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         self.run(x, Some(rows), usize::MAX)
     }
 
-    /// Compiles and allocates what [`plan_rows`](Self::plan_rows) and the [`samples`](Self::samples) after it need, so that the
-    /// first such call takes as long as the second. From now on [`set_options`](Self::set_options), [`resize`](Self::resize)
-    /// and [`rebuild`](Self::rebuild) do so, too. The plan stays as it is, but the samples of the last call are gone.
+    /// Compiles and allocates what [`plan_rows`](Self::plan_rows) and the [`samples`](Self::samples) after it need, so
+    /// that the first such call takes as long as the second. From then on [`set_options`](Self::set_options),
+    /// [`resize`](Self::resize) and [`rebuild`](Self::rebuild) do so, too. The plan is kept, but the samples of the
+    /// last call are gone.
     ///
     /// # Errors
     ///
-    /// If the device fails or has no room. Then nothing is changed, but the samples of the last call are gone.
+    /// If the device fails or runs out of memory. Then nothing is changed, but the samples of the last call are gone.
     pub fn prepare_rows(&mut self) -> Result<(), BuildError> {
         self.sampled = None;
         let before = std::mem::replace(&mut self.takes_rows, true);
@@ -181,7 +187,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         self.fill_updates(rows.is_some());
         if most < self.updates.len() {
             self.updates.truncate(most);
-            // Where it stops is the plan, so that is within the limits.
+            // The last update ends at the plan, which must be within the limits.
             if let Some(last) = self.updates.last_mut() {
                 last.set(CLAMPED, last.has(LIMITED));
             }
@@ -197,7 +203,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         self.number = self.number.wrapping_add(self.updates.len() as u32);
         let done = self.workspace.run(&self.program, &self.updates, &problem)?;
 
-        // A chain that failed stays where it was; that of least cost becomes the plan.
+        // A chain that failed keeps its control sequence; the chain of least cost becomes the plan.
         let worked = |sums: &Sums| sums.valid > 0 && sums.sum > 0.0;
         if !done.sums.iter().any(worked) {
             return Err(PlanError::NoFiniteRow { rows: samples });
@@ -234,8 +240,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         Ok(&self.plan)
     }
 
-    /// Moves the plan on by `steps` time steps, because that many controls have been applied. What enters at the end is
-    /// chosen by [`Tail`].
+    /// Shifts the plan by `steps` time steps, after that many controls have been applied. [`Tail`] selects the controls
+    /// that are appended at the end.
     pub fn shift(&mut self, steps: usize) {
         let setting = self.options.setting();
         for chain in self.nominal.chunks_exact_mut(setting.horizon * M) {
@@ -243,21 +249,21 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         }
     }
 
-    /// Forgets the plan (it becomes `options.initial` throughout) and starts the noise from its beginning, so that the same
-    /// calls give the same results again.
+    /// Resets the plan to `options.initial` at every time step and restarts the noise, so that the same calls give the
+    /// same results again.
     pub fn reset(&mut self) {
         let initial = self.options.setting().initial;
         self.nominal.as_chunks_mut().0.fill(initial);
         (self.number, self.best) = (0, 0);
     }
 
-    /// Starts the noise from the beginning of another seed.
+    /// Replaces the seed and restarts the noise.
     pub fn reseed(&mut self, seed: u64) {
         *self.options.parts().seed = seed;
         self.number = 0;
     }
 
-    /// The control sequence that the next call starts from, T × M; of several chains, that of the best.
+    /// The control sequence that the next call starts from, T × M; with several chains, that of the best one.
     pub fn controls(&self) -> &[[f32; M]] {
         self.chain(self.best)
     }
@@ -276,7 +282,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// # Errors
     ///
-    /// If it is not T long, or not finite. Limits act on it with the next call.
+    /// If it does not have T time steps, or is not finite. The next call applies the limits to it.
     pub fn set_controls(&mut self, controls: &[[f32; M]]) -> Result<(), InvalidValue> {
         let horizon = self.options.setting().horizon;
         if controls.len() != horizon {
@@ -305,8 +311,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         Ok(())
     }
 
-    /// Replaces the reference table: one row of `columns` numbers per time step, the last of which holds on to the end of
-    /// the horizon and beyond. Recompiles nothing.
+    /// Replaces the reference table: one row of `columns` numbers per time step. Steps beyond the last row read the
+    /// last row. Recompiles nothing.
     ///
     /// # Errors
     ///
@@ -340,10 +346,11 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         Ok(())
     }
 
-    /// Replaces all options but the horizon and the number of samples, which have [`resize`](Self::resize). The plan is kept,
-    /// and the best chain becomes all of them if their number changes; tighter limits act on it with the next call. A GPU
-    /// compiles another kernel where limits, control cost, `nominal_first` or correlated noise are switched on or off, where the
-    /// temperature is found from now on and not given, and where the number of chains passes 2 (of a software adapter) or 64.
+    /// Replaces all options but the horizon and the number of samples, which have [`resize`](Self::resize). The plan is
+    /// kept; if the number of chains changes, all chains start from the best one. The next call applies tighter limits
+    /// to it. A GPU compiles another kernel when limits, control cost, `nominal_first` or correlated noise are switched
+    /// on or off, when the temperature changes from given to solved for, and when the number of chains crosses 2 (on a
+    /// software adapter) or 64.
     ///
     /// # Errors
     ///
@@ -373,19 +380,21 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         })
     }
 
-    /// Packs what is in the options for the kernels.
+    /// Packs the options for the kernels.
     fn take_options(&mut self) {
         self.fields = FieldSet::new(self.options.setting().fields);
         self.fields_version += 1;
         self.pack();
     }
 
-    /// Changes the horizon and the number of samples. The plan is kept as far as it goes, and continued as [`Tail`] says. A GPU
-    /// compiles another kernel where the samples pass 256 (1,024 with many chains): up to there one does it all.
+    /// Changes the horizon and the number of samples. The plan is truncated, or extended as [`Tail`] says. A GPU
+    /// compiles another kernel when the number of samples crosses 256 (1,024 with many chains), up to which a single
+    /// kernel does the whole update.
     ///
     /// # Errors
     ///
-    /// If a size is out of range, or the device has no room. Then nothing is changed, but the samples of the last call may be gone.
+    /// If a size is out of range, or the device runs out of memory. Then nothing is changed, but the samples of the
+    /// last call may be gone.
     pub fn resize(&mut self, horizon: usize, samples: usize) -> Result<(), BuildError> {
         let mut options = self.options.clone();
         let parts = options.parts();
@@ -402,7 +411,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         self.prepare().inspect_err(|_| (self.options, self.nominal) = previous)
     }
 
-    /// Moves to another engine (or to a new one on the same device, after it was lost), plan and all.
+    /// Moves the planner, with its plan, to another engine (or to a new one on the same device, after it was lost).
     ///
     /// # Errors
     ///
@@ -419,12 +428,12 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         self.prepare().inspect_err(|_| (self.engine, self.program, self.workspace) = previous)
     }
 
-    /// The rows of the last update with their costs and weights, fetched from the device: for drawing and for study. Of
-    /// several chains, the rows of the one that became the plan.
+    /// Fetches the rows of the last update with their costs and weights from the device, for plots and analysis. With
+    /// several chains, these are the rows of the one that became the plan.
     ///
     /// # Errors
     ///
-    /// If there has been no call since anything about the controller was changed, or the device fails.
+    /// If no call of [`plan`](Self::plan) has succeeded since the planner was last changed, or the device fails.
     pub fn samples(&mut self) -> Result<Samples<'_, N, M, D>, PlanError> {
         let Some((state, chain)) = self.sampled else {
             return Err(InvalidValue::new("samples", "not there", "preceded by a call of plan that succeeded").into());
@@ -438,7 +447,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         Ok(Samples { model: &*self.model, at, state, samples, horizon, fetched })
     }
 
-    /// The options as they are now.
+    /// The current options.
     pub fn options(&self) -> &A {
         &self.options
     }
@@ -453,7 +462,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         &self.model
     }
 
-    /// The WGSL that the model became, for reading; and the number of operations it was traced to.
+    /// The WGSL generated from the model, for inspection, and the number of operations in its trace.
     pub fn wgsl(&self) -> (&str, usize) {
         (&self.program.source, self.program.operations)
     }
@@ -465,7 +474,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         self.inputs.write(&sections(&setting, &setting.limits.unwrap_or(Limits::NONE), &self.shape));
     }
 
-    /// Everything that one call is to do.
+    /// Lists the updates of one call.
     fn fill_updates(&mut self, given: bool) {
         let setting = self.options.setting();
         let mut first = Update {
@@ -500,13 +509,13 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         }
     }
 
-    /// Where calls are carried out.
+    /// The workspace that runs the calls.
     #[cfg(all(test, feature = "gpu"))]
     pub(crate) fn workspace(&self) -> &Workspace {
         &self.workspace
     }
 
-    /// What the next call would carry out, and on what.
+    /// Passes the program, the updates and the problem of the next call to `see`.
     #[cfg(test)]
     pub(crate) fn work(&mut self, given: bool, see: impl FnOnce(&Program, &[Update], &Problem<'_>)) {
         self.fill_updates(given);
@@ -515,7 +524,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         see(&self.program, &self.updates, &problem);
     }
 
-    /// Compiles and allocates what the next call will need, whichever it is.
+    /// Compiles and allocates everything that the next call may need.
     fn prepare(&mut self) -> Result<(), BuildError> {
         let setting = self.options.setting();
         // Addresses are 32 bits wide on the device.
@@ -542,8 +551,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         self.workspace.prepare_fetch()
     }
 
-    /// Rolls any control sequence out in plain `f32`: the states (the first is `x`) and the cost, as the exponent sees it
-    /// without its control term.
+    /// Rolls out any control sequence in plain `f32`. Returns the states (the first is `x`) and the cost as it enters
+    /// the exponent, without its control term.
     ///
     /// # Errors
     ///
@@ -562,14 +571,14 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     }
 }
 
-/// Whether the options give the model everything it looks at.
+/// Checks that the options provide everything that the model reads.
 fn check_usage<const M: usize>(usage: Usage, setting: &Setting<'_, M>) -> Result<(), InvalidValue> {
     at_least("params", setting.params.len(), usage.params)?;
     columns_read_by("the model", setting.references.map_or(0, |r| r.columns), usage.columns)?;
     at_least("fields", setting.fields.len(), usage.fields)
 }
 
-/// The problem that updates are carried out on, without given rows.
+/// Assembles the problem of a call without given rows.
 fn problem<'a>(
     inputs: &'a Packed,
     nominal: &'a [f32],
@@ -592,7 +601,7 @@ fn sections<'a, const M: usize>(setting: &Setting<'a, M>, limits: &'a Limits<M>,
     }
 }
 
-/// All that can be checked without a model.
+/// Checks everything that does not depend on the model.
 fn check<const M: usize>(options: &impl Algorithm<M>) -> Result<Shape, InvalidValue> {
     float_env::standard(|| {
         let shape = options.setting().check()?;
@@ -601,7 +610,7 @@ fn check<const M: usize>(options: &impl Algorithm<M>) -> Result<Shape, InvalidVa
     })
 }
 
-/// The chains with noise added to each, if the method asks for it.
+/// Returns the chains with noise added to each, or `None` if the method does not scatter them.
 fn scattered<const M: usize>(
     options: &impl Algorithm<M>,
     shape: &Shape,

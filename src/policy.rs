@@ -1,15 +1,16 @@
-//! [`Policy`]: what turns a state into a control, by parameters that are to be found.
+//! [`Policy`], which maps a state to a control, with parameters to be optimized.
 
 use crate::noise::Random;
 use crate::scalar::{Dual, Gradient, Real, Several, Source, Stage, Weights};
 
-/// The most parameters that [`Policy::pull_back`] differentiates by if a policy does not do it itself.
+/// Maximum number of parameters for which [`Policy::pull_back`] falls back to dual numbers.
 pub(crate) const MOST_BY_DUALS: usize = 64;
 
-/// A deterministic map m_θ from a state (`N` numbers) to a control (`M` numbers), with parameters θ. Noise is the driver's.
+/// A deterministic map m_θ from a state (`N` numbers) to a control (`M` numbers), with parameters θ. The driver adds
+/// the noise.
 ///
-/// Like a [`Model`](crate::Model) it is generic over [`Real`], so that the same few lines run as plain `f32`, as SIMD lanes and
-/// as part of a GPU kernel; the same rules hold: `#[inline(always)]` everywhere, no closures around `R` values.
+/// Like a [`Model`](crate::Model) it is generic over [`Real`], so the same few lines run as plain `f32`, as SIMD lanes
+/// and as part of a GPU kernel; the same rules apply: `#[inline(always)]` everywhere, no closures over `R` values.
 ///
 /// # Example
 ///
@@ -36,18 +37,18 @@ pub(crate) const MOST_BY_DUALS: usize = 64;
 /// assert_eq!(u, [-1.5]);
 /// ```
 pub trait Policy<const N: usize, const M: usize>: Send + Sync + 'static {
-    /// P, how many parameters there are. At least 1.
+    /// P, the number of parameters. At least 1.
     fn parameters(&self) -> usize;
 
     /// m_θ(x), the control in state `x`.
     fn act<R: Real>(&self, at: &Stage<R>, theta: &Weights<R>, x: [R; N]) -> [R; M];
 
-    /// Adds (∂m/∂θ)ᵀ v to `g`, and returns m_θ(x), the same as [`act`](Self::act) does: the vector–Jacobian product that score
-    /// rows are made of. `v` does not depend on m.
+    /// Adds (∂m/∂θ)ᵀ v to `g`, and returns m_θ(x), the same as [`act`](Self::act) does: the vector–Jacobian product
+    /// from which score rows are computed. `v` does not depend on m.
     ///
-    /// By default dual numbers find it, for policies of up to 64 parameters. With more of them a driver refuses score rows
-    /// ([`ModelError::NoPullBack`](crate::ModelError::NoPullBack)) unless the policy has a `pull_back` of its own; perturbation
-    /// needs none.
+    /// By default dual numbers compute it, for policies of up to 64 parameters. For larger policies a driver refuses
+    /// score rows ([`ModelError::NoPullBack`](crate::ModelError::NoPullBack)) unless the policy implements `pull_back`;
+    /// perturbation does not need it.
     #[inline(always)]
     fn pull_back<R: Real>(
         &self,
@@ -60,18 +61,20 @@ pub trait Policy<const N: usize, const M: usize>: Send + Sync + 'static {
         by_duals(self, at, theta, x, v, g)
     }
 
-    /// The diagonal of the Fisher information about θ in one episode of `horizon` steps whose actions are a = m_θ(s) + Σ^{1/2} z,
-    /// given the diagonal of Σ⁻¹, where it does not depend on where the episode leads: natural steps are exact then, for a
-    /// model that ends no episode early. As many numbers as there are parameters, none below 0. Not known by default.
+    /// The diagonal of the Fisher information about θ in one episode of `horizon` steps with actions a = m_θ(s) +
+    /// Σ^{1/2} z, given the diagonal of Σ⁻¹, if it does not depend on the states that the episode visits: natural steps
+    /// are then exact, for a model that ends no episode early. One number for each parameter, none below 0. `None` by
+    /// default.
     fn information(&self, _horizon: usize, _precision: [f32; M]) -> Option<Vec<f32>> {
         None
     }
 
-    /// Parameters to start from, as many as [`parameters`](Self::parameters) says.
+    /// Initial parameters, as many as [`parameters`](Self::parameters) returns.
     fn initial(&self, random: &mut Random) -> Vec<f32>;
 }
 
-/// The default of [`Policy::pull_back`]: several parameters at a time are the variables of dual numbers.
+/// The default of [`Policy::pull_back`]: differentiates by several parameters at a time, as the variables of dual
+/// numbers.
 #[inline(always)]
 fn by_duals<const N: usize, const M: usize, R: Real, P: Policy<N, M> + ?Sized>(
     policy: &P,

@@ -1,7 +1,7 @@
 //! Policy search by the exponentiated policy gradient: the policy gradient driver.
 //!
-//! It maximises log E e^{R/λ} of the return R = −(cost of an episode) over the parameters θ of a [`Policy`]. The gradient is a
-//! weighted mean, by the same weights as a plan's:
+//! It maximizes log E e^{R/λ} of the return R = −(cost of an episode) over the parameters θ of a [`Policy`]. The
+//! gradient is a weighted mean, by the same weights as a plan's:
 //!
 //! ```text
 //! ∇_θ log E e^{R/λ} = Σ_k w_k g_k,    w = softmax(R/λ),    g_k = ∇_θ log p(row k | θ)
@@ -13,7 +13,7 @@
 //! Peters, K. Mülling, Y. Altün, *Relative entropy policy search*, AAAI 2010; R. Williams, *Simple statistical
 //! gradient-following algorithms*, 1992.)
 //!
-//! This file says which rows, scores, weights and steps that is; the numerics are the engine's.
+//! This file maps an iteration to an update of the engine, which does the numerics.
 
 mod checkpoint;
 mod controller;
@@ -33,19 +33,20 @@ use crate::model::Model;
 use crate::policy::Policy;
 use crate::update::{ANTITHETIC, PERTURBED, SCORED, SECOND_MOMENT, SIGNED, Update};
 
-/// What is added to an estimate of Fisher's information, as a share of its mean over θ: parameters that hardly tell in the rows
-/// would be thrown far otherwise.
+/// Damping that is added to an estimate of the Fisher information, as a fraction of its mean over θ. Without it,
+/// parameters that hardly affect the rows would take huge steps.
 const DAMPING: f32 = 1e-3;
 
 impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGradient<N, M, D, P> {
-    /// One iteration for every learner: draw episodes, run them, weigh them, average the rows, step. Returns what it found,
-    /// learner by learner.
+    /// Runs one iteration for every learner: draws episodes, runs and weighs them, averages the rows, and takes a step.
+    /// Returns the progress of every learner.
     ///
     /// # Errors
     ///
-    /// If no row of any learner has a finite return (the error names a start that is not finite, if there is one), or the
-    /// device fails. Then all parameters are what they were. (A learner
-    /// that alone has no such row, or whose step would end at something that is not finite, stands still: its step is 0.)
+    /// If no row of any learner has a finite return (the error names an initial state that is not finite, if there is
+    /// one), or the device fails. Then all parameters are unchanged. (If only some learners have no such row, or a
+    /// learner's step would lead to values that are not finite, the parameters of those learners are unchanged and
+    /// their step is 0.)
     pub fn step(&mut self) -> Result<&[Progress], PlanError> {
         float_env::standard(move || self.iterate())
     }
@@ -63,7 +64,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
 }
 
 impl<const M: usize> TrainingOptions<M> {
-    /// The draw, the score and the weights of an iteration; what is averaged are the rows as they are.
+    /// Completes the update of an iteration with how rows are drawn, scored and weighed. Its result is the plain mean
+    /// of the rows.
     fn update(&self, blank: Update) -> Update {
         let mut update = blank;
         match self.rows {
@@ -84,13 +86,14 @@ impl<const M: usize> TrainingOptions<M> {
         update
     }
 
-    /// Where learner `b` goes, given the mean of its rows: the gradient, or with natural steps F⁻¹ times that.
+    /// Returns the direction of learner `b`'s step, given the mean of its rows: the gradient, or F⁻¹ times the gradient
+    /// for natural steps.
     fn direction(&self, update: &Update, done: &Done<'_>, b: usize, values: &[f32], known: Option<&[f32]>) -> Vec<f32> {
         let width = values.len();
         let mean = &done.nominal[b * width..][..width];
         let natural = matches!(self.step, Step::Natural { .. });
         let mut direction: Vec<f32> = match self.rows {
-            // m − θ is σ² g. Signed weights sum to 0, so that the mean of θ + σε under them is that already.
+            // m − θ = σ² g. Signed weights sum to 0, so that under them the mean of θ + σε is σ² g already.
             Rows::Perturbed { .. } => {
                 let unit = if natural { 1.0 } else { update.scale * update.scale };
                 let from = |theta: &f32| if update.has(SIGNED) { 0.0 } else { *theta };
@@ -100,7 +103,7 @@ impl<const M: usize> TrainingOptions<M> {
                 let estimate = &done.second[b * width..][..width];
                 let damping = DAMPING * estimate[..width - M].iter().sum::<f32>() / (width - M) as f32;
                 let (diagonal, damping) = known.map_or((estimate, damping), |known| (known, 0.0));
-                // Where there is no information, there is no gradient.
+                // Where the information is 0, so is the gradient.
                 let natural = |(g, f): (&f32, &f32)| if f + damping > 0.0 { g / (f + damping) } else { 0.0 };
                 mean.iter().zip(diagonal).map(natural).collect()
             }

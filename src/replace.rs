@@ -1,4 +1,4 @@
-//! Files that are replaced as a whole: checkpoints of a training, and compiled kernels.
+//! Atomic replacement of files: checkpoints of a training, and compiled kernels.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -6,10 +6,11 @@ use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How many names a draft may find taken, each by the draft of a process that crashed.
+/// Maximum number of draft names that may already exist, each left by a process that crashed.
 const TRIES: usize = 1000;
 
-/// Replaces a file by these bytes. Another process, or a crash, sees the old contents or the new ones, whole.
+/// Replaces a file by these bytes atomically: other processes, and any process after a crash, read either the complete
+/// old contents or the complete new ones.
 ///
 /// Writes to a draft in the same folder, syncs it, and renames it over `file`.
 pub(crate) fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -28,7 +29,7 @@ pub(crate) fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
     };
     // Some file systems rename before they write, and would leave an empty file if the power fails.
     let written = to.write_all(bytes).and_then(|()| to.sync_all());
-    // Some systems do not rename or remove a file that is open.
+    // Some systems cannot rename or remove an open file.
     drop(to);
     written.and_then(|()| fs::rename(&draft, file)).inspect_err(|_| {
         fs::remove_file(&draft).ok();
@@ -37,7 +38,8 @@ pub(crate) fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Syncs the folder so that the rename survives a power failure. Errors are only logged: the file is whole either way.
+/// Syncs the folder so that the rename survives a power failure. Errors are only logged: the file is complete either
+/// way.
 fn sync_folder(file: &Path) {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if let Err(error) = File::open(folder).and_then(|folder| folder.sync_all()) {
@@ -63,7 +65,7 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("gibbs-replace-{}", std::process::id()));
         fs::create_dir_all(&folder).expect("there is room");
         let file = folder.join("file");
-        // Left behind by a process of the same number, of which this one takes the next names.
+        // Drafts left by a crashed process with the same id; this process tries the same names first.
         let stale = |i: usize| folder.join(format!("file.{}-{i}.part", std::process::id()));
         for i in 0..500 {
             fs::write(stale(i), "stale").expect("there is room");

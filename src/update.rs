@@ -1,56 +1,58 @@
-//! The five verbs as data: one [`Update`] says how rows are drawn, scored, weighed, averaged and stepped.
+//! The five verbs as data: one [`Update`] specifies how rows are drawn, scored, weighed, averaged and stepped.
 //!
-//! A driver writes a list of them; a backend carries the list out without a trip to the host in between. The struct is
-//! read as it stands by the GPU (`shaders/update.wgsl` is its twin) and by the CPU.
+//! A driver writes a list of them; a backend executes the list without a round trip to the host in between. The GPU
+//! (`shaders/update.wgsl` is the twin) and the CPU read the same struct.
 
 use bytemuck::{Pod, Zeroable};
 
 use crate::field::FieldSet;
 
-/// Rows in a tile. Within a tile the rows stand side by side, coordinate by coordinate: [`TILE`] lanes of a SIMD loop, or
-/// one workgroup whose reads and writes are contiguous.
+/// The number of rows in a tile. A tile is stored coordinate by coordinate, with its rows contiguous: [`TILE`] lanes of
+/// a SIMD loop, or one workgroup with coalesced loads and stores.
 pub(crate) const TILE: usize = 64;
 
-/// Rows whose weighted sum is formed at a stretch; these partial results are then merged in order.
+/// The number of rows whose weighted sum is formed at once; these partial results are then merged in order.
 pub(crate) const GROUP: usize = 1024;
 
-/// The most problems that a dispatch has.
+/// Maximum number of problems in a dispatch.
 pub(crate) const MOST_PROBLEMS: usize = 65_535;
 
-/// The most numbers of a row, or of what is averaged of it: a dispatch has 65,535 workgroups in a row, of 16 numbers each.
+/// Maximum number of coordinates of a row, or of its averaged part: a dispatch has at most 65,535 workgroups per
+/// dimension, of 16 coordinates each.
 pub(crate) const MOST_NUMBERS: usize = 65_535 * 16;
 
-/// `value` rounded up to whole steps of `step`.
+/// Rounds `value` up to a multiple of `step`.
 pub(crate) fn round_up(value: usize, step: usize) -> usize {
     value.div_ceil(step) * step
 }
 
-/// [`Update::flags`]: the rows are there already and are not drawn.
+/// [`Update::flags`]: the rows are given and not drawn.
 pub(crate) const GIVEN: u32 = 1;
 /// [`Update::flags`]: row 0 is the nominal itself.
 pub(crate) const NOMINAL_FIRST: u32 = 2;
-/// [`Update::flags`]: rows are limited to a box.
+/// [`Update::flags`]: rows are clamped to a box.
 pub(crate) const LIMITED: u32 = 4;
 /// [`Update::flags`]: the control cost Σ uᵀ Σ⁻¹ ε enters the weights.
 pub(crate) const CONTROL_COST: u32 = 8;
-/// [`Update::flags`]: the second moment is wanted beside the mean: Σ w r², and of rows that are drawn, about x.
+/// [`Update::flags`]: the second moment is computed besides the mean: Σ w r², or about x if the rows are drawn.
 pub(crate) const SECOND_MOMENT: u32 = 16;
-/// [`Update::flags`]: the nominal, too, is limited to the box after each step.
+/// [`Update::flags`]: the nominal is clamped to the box as well, after each step.
 pub(crate) const CLAMPED: u32 = 32;
-/// [`Update::flags`]: every coordinate has a factor of its own on its noise (see [`Problem::spread`]).
+/// [`Update::flags`]: every coordinate scales its noise by its own factor (see [`Problem::spread`]).
 pub(crate) const SPREAD: u32 = 64;
 /// [`Update::flags`]: the step makes the weighted standard deviation the next spread.
 pub(crate) const ADAPT: u32 = 128;
-/// [`Update::flags`]: the second score of a row, its departure from a demonstration, competes with the first.
+/// [`Update::flags`]: J = min(cost, demonstration cost + departure), the departure relative to the smallest.
 pub(crate) const DEMONSTRATED: u32 = 256;
 /// [`Update::flags`]: weights are signed and not exponentiated: w = −(J − J̄)/(λ K).
 pub(crate) const SIGNED: u32 = 512;
 /// [`Update::flags`]: rows 2j and 2j + 1 share their noise, with opposite signs.
 pub(crate) const ANTITHETIC: u32 = 1024;
-/// [`Update::flags`]: rows are parameters of a policy, x + scale · z, scored by [`Update::episodes`] episodes under them.
+/// [`Update::flags`]: rows are parameters of a policy, x + scale · z, scored by [`Update::episodes`] episodes under
+/// them.
 pub(crate) const PERTURBED: u32 = 2048;
-/// [`Update::flags`]: a row is the score Σ ∂ log π(a|s) of one episode under parameters x, by them and by the logarithms of the
-/// standard deviations of the action noise, which stand behind them.
+/// [`Update::flags`]: a row is the score Σ ∂ log π(a|s) of one episode under parameters x: the derivatives by the
+/// parameters, followed by those by the logarithms of the standard deviations of the action noise.
 pub(crate) const SCORED: u32 = 4096;
 
 /// [`Update::search`]: λ is [`Update::temperature`].
@@ -59,12 +61,14 @@ pub(crate) const FIXED: u32 = 0;
 pub(crate) const EFFECTIVE: u32 = 1;
 /// [`Update::search`]: λ such that the weights' divergence from equal weights, Σ w log(K w), is [`Update::target`].
 pub(crate) const DIVERGENCE: u32 = 2;
-/// [`Update::search`]: λ is [`Update::target`] times the standard deviation of J, which counts as 1 where there is none.
+/// [`Update::search`]: λ is [`Update::target`] times the standard deviation of J, which counts as 1 where there is
+/// none.
 pub(crate) const STANDARDISED: u32 = 3;
-/// [`Update::search`]: no λ; the best [`Update::target`] of the valid rows weigh the same, the others nothing.
+/// [`Update::search`]: no λ; the best [`Update::target`] of the valid rows have equal weights, the others none.
 pub(crate) const ELITE: u32 = 4;
 
-/// The most looks at all rows in a search for [`EFFECTIVE`] or [`DIVERGENCE`]: as many as bisection alone would need.
+/// Maximum number of passes over all rows when solving for [`EFFECTIVE`] or [`DIVERGENCE`]: as many as bisection alone
+/// would need.
 pub(crate) const MOST_LOOKS: u32 = 28;
 
 /// One draw, score, weigh, average, step.
@@ -74,7 +78,7 @@ pub(crate) const MOST_LOOKS: u32 = 28;
 pub struct Update {
     /// The key of the noise.
     pub(crate) seed: [u32; 2],
-    /// Which update of the seed this is.
+    /// The index of this update under the seed.
     pub(crate) number: u32,
     /// K.
     pub(crate) rows: u32,
@@ -85,10 +89,10 @@ pub struct Update {
     pub(crate) flags: u32,
     /// The time step (in seconds).
     pub(crate) dt: f32,
-    /// Where a row's next coordinate and a tile's next row are: (64, 1) in tiles, (1, D) row by row.
+    /// The strides of a row's coordinates and of a tile's rows: (64, 1) in tiles, (1, D) row by row.
     pub(crate) coordinate_stride: u32,
     pub(crate) row_stride: u32,
-    /// Where the reference table starts in the inputs, and its shape.
+    /// The offset of the reference table in the inputs, and its shape.
     pub(crate) references: u32,
     pub(crate) reference_rows: u32,
     pub(crate) reference_columns: u32,
@@ -96,9 +100,9 @@ pub struct Update {
     pub(crate) cost_scale: f32,
     pub(crate) control_scaled: f32,
     pub(crate) control_fixed: f32,
-    /// λ, or where its search falls back to if all costs are equal.
+    /// λ, or its fallback if all costs are equal.
     pub(crate) temperature: f32,
-    /// How λ is found, and what for.
+    /// How λ is determined, and the target of the search.
     pub(crate) search: u32,
     pub(crate) target: f32,
     /// x⁺ = a·m + b·x + c·z.
@@ -107,23 +111,23 @@ pub struct Update {
     pub(crate) c: f32,
     /// Rows are drawn around x with `scale` times the standard deviation.
     pub(crate) scale: f32,
-    /// B, independent problems side by side; each has rows, weights and a nominal of its own.
+    /// B, the number of independent problems; each has its own rows, weights and nominal.
     pub(crate) problems: u32,
-    /// E, the episodes that a row of policy parameters is scored by.
+    /// E, the number of episodes that score a row of policy parameters.
     pub(crate) episodes: u32,
-    /// What a demonstration costs: the second score of the best row counts as this.
+    /// The cost assigned to the row nearest to the demonstration; to the others their excess departure is added.
     pub(crate) demonstrated: f32,
-    /// Always 0, but a shader compiler does not know.
+    /// Always 0, which the shader compiler cannot infer.
     pub(crate) zero: u32,
-    /// How far apart the rows of two problems are in memory: 0 if they share them.
+    /// The distance in memory between the rows of consecutive problems; 0 if they share them.
     pub(crate) rows_stride: u32,
-    /// Where the driver's own table starts in the inputs: for each episode its initial state, then its parameters; or the negative
-    /// rewards of the rows of a data set.
+    /// The offset of the driver's own table in the inputs: for each episode its initial state followed by its
+    /// parameters; or the negative rewards of the rows of a data set.
     pub(crate) starts: u32,
-    /// The least that an adapted spread may become.
+    /// The lower bound of an adapted spread.
     pub(crate) floor: f32,
-    /// The time steps of an episode that a dispatch takes, where a device does not do all of them in one. (For the kernel that
-    /// writes rows down, `begin` is the problem that they belong to.)
+    /// The time steps of an episode that a dispatch executes, if a device does not execute all of them at once. (For
+    /// the kernel that writes rows to memory, `begin` is their problem.)
     pub(crate) begin: u32,
     pub(crate) end: u32,
 }
@@ -138,19 +142,19 @@ impl Update {
         self.flags = if on { self.flags | flags } else { self.flags & !flags };
     }
 
-    /// How many numbers an average has for each coordinate: its mean, and the second moment if that is wanted.
+    /// The number of moments that are averaged for each coordinate: the mean, and the second moment if requested.
     pub(crate) fn moments(&self) -> u32 {
         if self.has(SECOND_MOMENT) { 2 } else { 1 }
     }
 
-    /// Where coordinate `d` of row `k` stands.
+    /// The offset of coordinate `d` of row `k`.
     #[inline(always)]
     pub(crate) fn address(&self, k: usize, d: usize) -> usize {
         let tile = (k / TILE) * TILE * self.width as usize;
         tile + (k % TILE) * self.row_stride as usize + d * self.coordinate_stride as usize
     }
 
-    /// Puts rows that stand one after the other where the kernels look for them.
+    /// Copies contiguous rows into the tiled layout of the kernels.
     pub(crate) fn tile(&self, rows: &[f32], tiled: &mut [f32]) {
         for (k, row) in rows.chunks_exact(self.width as usize).enumerate() {
             for (d, value) in row.iter().enumerate() {
@@ -160,8 +164,8 @@ impl Update {
     }
 }
 
-/// Where things stand in the packed inputs of a problem: x₀, limits, noise shape, parameters, reference table, and behind that a
-/// table of the driver's own. Drivers get it from [`Packed`](crate::inputs::Packed), together with the inputs.
+/// The layout of the packed inputs of a problem: x₀, limits, noise covariance, parameters, reference table, and after
+/// these a table of the driver's own. Drivers get it from [`Packed`](crate::inputs::Packed), together with the inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Layout {
     pub(crate) states: usize,
@@ -190,13 +194,13 @@ impl Layout {
     pub(crate) fn references(&self) -> usize {
         self.params_at() + self.params
     }
-    /// Where a table of the driver's own starts, behind all else: see [`Update::starts`].
+    /// The offset of the driver's own table, after everything else: see [`Update::starts`].
     pub(crate) fn table(&self) -> usize {
         self.references() + self.reference_rows * self.reference_columns
     }
 }
 
-/// What a list of updates is carried out on.
+/// The data that a list of updates operates on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Problem<'a> {
     pub(crate) layout: Layout,
@@ -206,10 +210,10 @@ pub(crate) struct Problem<'a> {
     /// With [`SPREAD`], the factor on the noise of every coordinate, B × D.
     pub(crate) spread: &'a [f32],
     pub(crate) fields: &'a FieldSet,
-    /// Counts changes of the fields, so that a device uploads them only then.
+    /// The number of changes of the fields so far, so that a device uploads them only when they have changed.
     #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only the GPU backend reads it"))]
     pub(crate) fields_version: u64,
-    /// Rows supplied by the caller, K × D, the same for every problem.
+    /// Rows supplied by the caller, K × D, shared by all problems.
     pub(crate) rows: Option<&'a [f32]>,
 }
 
@@ -223,15 +227,15 @@ pub(crate) struct Sums {
     pub(crate) sum: f32,
     /// Σ e^{2(ℓ − max)}.
     pub(crate) squares: f32,
-    /// Σ ℓ over the rows that have any weight.
+    /// Σ ℓ over the rows that have a positive weight.
     pub(crate) logs: f32,
-    /// How many rows are valid.
+    /// The number of valid rows.
     pub(crate) valid: u32,
     /// λ.
     pub(crate) temperature: f32,
     /// The rollout cost that log-weights are relative to.
     pub(crate) reference: f32,
-    /// The mean of J over the valid rows, relative to `reference`, if the weighing had to find it.
+    /// The mean of J over the valid rows, relative to `reference`, if the weighting computes it.
     pub(crate) mean: f32,
 }
 
@@ -241,19 +245,20 @@ impl Sums {
 }
 
 impl Sums {
-    /// The mean cost of the valid rows, as the exponent sees it.
+    /// The mean cost of the valid rows, as it enters the exponent.
     pub(crate) fn mean_cost(&self, update: &Update) -> f32 {
         let reference = f64::from(self.reference) * f64::from(update.cost_scale);
         if update.search == ELITE || update.has(SIGNED) {
-            // Log-weights say something else.
+            // Log-weights are not an affine function of the cost here.
             return (reference + f64::from(self.mean)) as f32;
         }
         (reference - f64::from(self.temperature) * f64::from(self.logs) / f64::from(self.valid)) as f32
     }
 }
 
-/// The log-weight of a row that does not count, and anything below it. Finite, since WGSL knows no infinities. (What a caller
-/// gives may be as small: see [`WeightedMean::compute`](crate::WeightedMean::compute).)
+/// The log-weight of a masked row; rows with this log-weight or less have weight 0. Finite, since WGSL has no
+/// infinities. (A caller may pass a log-weight this low: see [`WeightedMean::compute`](crate::WeightedMean::compute).)
 pub(crate) const MASKED: f32 = -3.0e38;
-/// The log-weight of an invalid row (NaN or +∞ before). Below [`MASKED`], so that both weigh nothing but can be told apart.
+/// The log-weight of an invalid row (NaN or +∞ originally). Below [`MASKED`], so that both have weight 0 but can be
+/// distinguished.
 pub(crate) const INVALID: f32 = -3.4e38;

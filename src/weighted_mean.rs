@@ -1,4 +1,4 @@
-//! The weighted mean and its statistics, on their own: the kernel that every driver shares, for any rows.
+//! The weighted mean of any rows and its statistics, as a stand-alone operation: all drivers share its kernel.
 
 use crate::engine::{Averager, Engine};
 use crate::error::{InvalidValue, PlanError};
@@ -7,9 +7,9 @@ use crate::update::{INVALID, SECOND_MOMENT, Sums, Update};
 
 /// Averages rows under their log-weights: m = Σ_k w_k r_k with w = softmax(ℓ).
 ///
-/// One pass over the rows by the online softmax (each group of rows relative to its own largest log-weight, then merged in a
-/// fixed order), so log-weights of any size are fine and the same input gives the same bits. It keeps its buffers from
-/// call to call.
+/// One pass over the rows computes an online softmax (each group of rows relative to its own largest log-weight, groups
+/// merged in a fixed order), so log-weights may have any magnitude and the same input gives the same bits. Buffers are
+/// reused from call to call.
 ///
 /// # Example
 ///
@@ -29,7 +29,7 @@ pub struct WeightedMean {
     average: Average,
 }
 
-/// What [`WeightedMean::compute`] finds.
+/// The result of [`WeightedMean::compute`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Average {
     moments: Vec<f32>,
@@ -39,23 +39,25 @@ pub struct Average {
 }
 
 impl WeightedMean {
-    /// An averager on the device of an engine. On a GPU its kernels are compiled here, so that the first call takes as long as the
-    /// second. If that fails, the first call tries again, and returns the error.
+    /// Creates an averager on the device of an engine. On a GPU its kernels are compiled here, so that the first call
+    /// takes as long as the second. If that fails, the first call tries again, and returns the error.
     pub fn new(engine: &Engine) -> Self {
         let average = Average { moments: Vec::new(), width: 0, rows: 0, sums: Sums::NONE };
         Self { averager: engine.averager(), second_moment: false, average }
     }
 
-    /// The same, which also finds Σ_k w_k r_k², coordinate by coordinate.
+    /// Also computes Σ_k w_k r_k² for every coordinate.
     pub fn with_second_moment(mut self) -> Self {
         self.second_moment = true;
         self
     }
 
-    /// The weighted mean of K rows of D coordinates, standing one after the other in `rows`; K is the number of log-weights.
+    /// Computes the weighted mean of K rows of D coordinates, stored one after the other in `rows`; K is the number of
+    /// log-weights.
     ///
-    /// Any finite log-weight counts, however small or large. One of −∞ is a weight of zero. One that is NaN or +∞ makes its row
-    /// *invalid*: it gets weight zero and is counted. What stands in a row of no weight does not matter.
+    /// Any finite log-weight is valid, whatever its magnitude. A log-weight of −∞ is a weight of zero. A log-weight of
+    /// NaN or +∞ makes its row *invalid*: the row gets weight zero and is counted. The contents of a row without weight
+    /// do not matter.
     ///
     /// # Errors
     ///
@@ -119,13 +121,13 @@ impl Average {
         &self.moments[..self.width]
     }
 
-    /// Σ_k w_k r_k² by coordinate, if it was asked for; D numbers.
+    /// Σ_k w_k r_k² by coordinate, if [`with_second_moment`](WeightedMean::with_second_moment) was called; D numbers.
     pub fn second_moment(&self) -> Option<&[f32]> {
         Some(&self.moments[self.width..]).filter(|second| !second.is_empty())
     }
 
-    /// The weighted variance Σ_k w_k r_k² − m² by coordinate, if the second moment was asked for. It loses digits where the
-    /// mean is large beside the spread.
+    /// The weighted variance Σ_k w_k r_k² − m² by coordinate, if the second moment is there. It loses precision where
+    /// the mean is large compared with the standard deviation.
     pub fn variance(&self) -> Option<Vec<f32>> {
         let variance = |(s, m): (&f32, &f32)| (s - m * m).max(0.0);
         let all = |second: &[f32]| second.iter().zip(self.mean()).map(variance).collect();
@@ -147,7 +149,7 @@ impl Average {
         self.sums.max
     }
 
-    /// K.
+    /// K, the number of rows.
     pub fn rows(&self) -> usize {
         self.rows
     }

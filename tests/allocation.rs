@@ -1,5 +1,5 @@
-//! Nothing is allocated per call after the first (and of a training nothing that grows with its episodes). One test only: the
-//! count is that of the whole process.
+//! Nothing is allocated per call after the first (and in a training nothing that grows with its episodes). There is
+//! only one test, because the counter covers the whole process.
 
 mod common;
 
@@ -26,11 +26,11 @@ fn count(size: usize) {
     LARGEST.fetch_max(size, Ordering::Relaxed);
 }
 
-// SAFETY: everything is passed on to the system's allocator as it came.
+// SAFETY: every call is forwarded unchanged to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size());
-        // SAFETY: the caller's promise is the same.
+        // SAFETY: by the caller's guarantee.
         unsafe { System.alloc(layout) }
     }
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
@@ -47,7 +47,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-/// What was allocated during some work.
+/// The allocations during some work.
 #[derive(Debug)]
 struct Allocated {
     count: usize,
@@ -80,7 +80,7 @@ fn controller(engine: &Engine) -> Mppi<4, 1, CartPole> {
     Mppi::new(engine, CartPole::default(), options).unwrap()
 }
 
-/// What a control loop does between two control steps.
+/// Runs the calls of a control loop, `count` times.
 fn calls(mppi: &mut Mppi<4, 1, CartPole>, count: usize) {
     for call in 0..count {
         mppi.set_params(&[call as f32, 0.0, 1.0]).unwrap();
@@ -89,7 +89,7 @@ fn calls(mppi: &mut Mppi<4, 1, CartPole>, count: usize) {
     }
 }
 
-/// Work on the CPU: plans, and weighted means of rows of the caller's.
+/// Measures plans on the CPU, and weighted means of the caller's rows.
 fn on_the_cpu() -> [Allocated; 2] {
     let engine = cpu();
     let mut mppi = controller(&engine);
@@ -105,7 +105,7 @@ fn on_the_cpu() -> [Allocated; 2] {
     [plans, means]
 }
 
-/// Three iterations of training a network on the CPU, over episodes of so many steps.
+/// Measures three iterations of training a network on the CPU, over episodes of `horizon` steps.
 fn training(horizon: usize, rows: &Rows<1>) -> Allocated {
     let policy = Mlp::new(&[16, 8], Activation::Tanh).unwrap();
     let starts = |random: &mut Random, _: &mut [f32]| [random.normal(), 0.0, 0.0, 0.0];
@@ -123,7 +123,7 @@ fn a_call_allocates_nothing_after_the_first() {
         assert_eq!(allocated.count, 0, "{allocated:?}");
     }
 
-    // However long the episodes of a policy are: no step of theirs allocates anything.
+    // The steps of an episode never allocate, however long the episode is.
     let perturbed = Rows::Perturbed { sigma: Annealed::from(0.1), antithetic: false, episodes: 2 };
     let scored = Rows::Scored { std: [0.5], exploration: Exploration::Fixed, antithetic: false };
     for rows in [perturbed, scored] {
@@ -132,9 +132,9 @@ fn a_call_allocates_nothing_after_the_first() {
         assert!(long.largest <= 4096, "{rows:?}: {long:?}");
     }
 
-    // With threads to share the work, their pool takes a small block each time one is asked to join in, which depends on how long
-    // the work takes, and now and then one for its queue: 63 entries of 24 bytes. But never one of the size of the work: the
-    // scores are 24 KiB here, and rows 240 KiB.
+    // With several threads, the pool allocates a small block each time a thread is asked to join in, which depends on
+    // how long the work takes, and occasionally a block for its queue: 63 entries of 24 bytes. But no block is as large
+    // as the data: the scores are 24 KiB here, and the rows 240 KiB.
     for allocated in on_the_cpu() {
         assert!(allocated.largest <= 4096, "{allocated:?}");
     }
@@ -145,8 +145,8 @@ fn a_call_allocates_nothing_after_the_first() {
     let early = during(|| calls(&mut mppi, CALLS / 2));
     let late = during(|| calls(&mut mppi, CALLS / 2));
     println!("{}: {early:?}, then {late:?} in {} calls", engine.name(), CALLS / 2);
-    // The graphics library records every submission on the heap, which no caller can change. But that is small, no buffer
-    // as large as the rows (240 KiB) is among it, and it does not grow.
+    // The graphics library allocates for every submission, which its callers cannot change. But these blocks are small,
+    // none is as large as the rows (240 KiB), and the total does not grow.
     for Allocated { count, bytes, .. } in [&early, &late] {
         assert!(*count < CALLS / 2 * 2000, "{count} allocations");
         assert!(*bytes < CALLS / 2 * 200_000, "{bytes} bytes");

@@ -1,5 +1,5 @@
-//! Weighted means whose answer is known in closed form, on every engine: quadratic and linear energies under a Gaussian
-//! proposal, Gaussian returns, indicators. Each estimate must be within five of its own standard errors.
+//! Weighted means with closed-form solutions, on every engine: quadratic and linear energies under a Gaussian sampling
+//! distribution, Gaussian returns, indicators. Each estimate must be within five of its own standard errors.
 
 mod common;
 
@@ -9,7 +9,7 @@ use common::engines;
 use gibbs::noise::normal::normals;
 use gibbs::{Average, Engine, Limits, Model, Mppi, MppiOptions, Noise, Plan, Real, Stage, Temperature, WeightedMean};
 
-/// Rows. An odd number, so that no tile, group or workgroup is full at the end.
+/// The number of rows. Odd, so that the last tile, group and workgroup are not full.
 const K: usize = (1 << 17) + 77;
 
 /// Φ⁻¹(0.1), and Φ at −½, at 1 and at 0.2.
@@ -60,7 +60,7 @@ fn inverse(a: Matrix) -> Matrix {
     [[a[1][1] / d, -a[0][1] / d], [-a[1][0] / d, a[0][0] / d]]
 }
 
-/// The proposal N(μ, Σ), and J = ½ (v − c)ᵀ A (v − c), with numbers that f32 holds exactly.
+/// The sampling distribution N(μ, Σ), and J = ½ (v − c)ᵀ A (v − c), with numbers that are exact in f32.
 const MU: Vector = [1.0, -0.5];
 const SIGMA: Matrix = [[0.625, -0.25], [-0.25, 0.875]];
 const A: Matrix = [[2.0, 0.5], [0.5, 1.0]];
@@ -83,20 +83,20 @@ fn posterior(alpha: f64, lambda: f64) -> (Matrix, Vector) {
     (p, m)
 }
 
-/// Rows of N(μ, Σ) from the engine's own stream.
+/// Draws rows from N(μ, Σ), using the engine's own stream.
 fn proposal(seed: u64) -> Vec<Vector> {
     let l00 = SIGMA[0][0].sqrt();
     let l10 = SIGMA[1][0] / l00;
     let l11 = (SIGMA[1][1] - l10 * l10).sqrt();
     let draw = |k: usize| {
         let z = normals(seed, 0, k as u32, 0).map(f64::from);
-        // Rounded here, so that test and engine see the same rows.
+        // Rounded here, so that the test and the engine use the same rows.
         [MU[0] + l00 * z[0], MU[1] + l10 * z[0] + l11 * z[1]].map(|v| f64::from(v as f32))
     };
     (0..K).map(draw).collect()
 }
 
-/// A sample of the test itself, in f64, which says how far an estimate may be from the truth.
+/// The normalized weights of a sample, computed by the test in f64; they give the standard errors of the estimates.
 struct Sample {
     weights: Vec<f64>,
 }
@@ -109,19 +109,20 @@ impl Sample {
         Self { weights: weights.iter().map(|w| w / sum).collect() }
     }
 
-    /// Of Σ w r: √(Σ w² (r − m)²).
+    /// The standard error of Σ w r: √(Σ w² (r − m)²).
     fn of_mean(&self, values: impl Iterator<Item = f64> + Clone) -> f64 {
         let mean: f64 = self.weights.iter().zip(values.clone()).map(|(w, r)| w * r).sum();
         self.weights.iter().zip(values).map(|(w, r)| (w * (r - mean)).powi(2)).sum::<f64>().sqrt()
     }
 
-    /// Of log Z: the relative deviation of the mean weight.
+    /// The standard error of log Z: the relative standard error of the mean weight.
     fn of_log_z(&self) -> f64 {
         let k = self.weights.len() as f64;
         (self.weights.iter().map(|w| (w * k - 1.0).powi(2)).sum::<f64>() / k).sqrt() / k.sqrt()
     }
 
-    /// Of ESS/K = a²/b with a the mean of w and b that of w², to first order: f · (2w/a − w²/b − 1) is each row's share.
+    /// The standard error of ESS/K = a²/b, with a the mean of w and b that of w², to first order: each row contributes
+    /// f · (2w/a − w²/b − 1), with f = ESS/K.
     fn of_effective(&self) -> f64 {
         let k = self.weights.len() as f64;
         let b = self.weights.iter().map(|w| (w * k).powi(2)).sum::<f64>() / k;
@@ -130,7 +131,7 @@ impl Sample {
     }
 }
 
-/// Within five standard errors, and what f32 rounds away.
+/// Asserts agreement within five standard errors plus the rounding of f32.
 #[track_caller]
 fn agrees(what: &str, engine: &Engine, estimate: impl Into<f64>, truth: f64, error: f64) {
     let (estimate, bound) = (estimate.into(), 5.0 * error + 2e-5 * (1.0 + truth.abs()));
@@ -225,7 +226,7 @@ fn an_elite_of_a_linear_energy_is_the_cross_entropy_mean() {
         let found = average(&mut averager, rows.iter().copied(), log_weights.clone());
         for i in 0..2 {
             let truth = MU[i] - along[i] / deviation * density(TENTH) / RHO;
-            // The threshold is an estimate as well: it moves the mean towards what stands at the threshold.
+            // The threshold is an estimate as well: its error shifts the mean toward the value at the threshold.
             let edge = MU[i] + along[i] / deviation * TENTH;
             let threshold = (truth - edge).abs() * ((1.0 - RHO) / (RHO * K as f64)).sqrt();
             let error = sample.of_mean(rows.iter().map(|v| v[i])).hypot(threshold);
@@ -265,7 +266,7 @@ fn gaussian_returns_are_lifted_by_their_variance_over_the_temperature() {
 
 #[test]
 fn the_dual_of_gaussian_returns_is_least_at_its_temperature() {
-    // REPS: η* minimises ηε + η log mean e^{R/η}, whose slope is ε + log Z − mean/η.
+    // REPS: η* minimizes ηε + η log mean e^{R/η}, whose slope is ε + log Z − mean/η.
     let returns = returns();
     for engine in engines() {
         let mut averager = WeightedMean::new(&engine);
@@ -311,14 +312,14 @@ fn an_indicator_gives_the_truncated_normal() {
     }
 }
 
-/// One step that goes nowhere; the control costs what the energy says.
+/// A single step that leaves the state unchanged; the cost of the control is the energy.
 struct Energy(Kind);
 
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Quadratic,
     Linear,
-    /// Nothing in the best tenth of [`Kind::Linear`], not finite elsewhere.
+    /// 0 for the best tenth of [`Kind::Linear`], not finite elsewhere.
     Elite,
     Nothing,
 }
@@ -360,7 +361,7 @@ fn energy(engine: &Engine, kind: Kind, options: MppiOptions<2>) -> Mppi<1, 2, En
     Mppi::new(engine, Energy(kind), options).expect("good options")
 }
 
-/// The plan after one call, its rows and their log-weights.
+/// Returns the plan after one call, its rows and their normalized weights.
 fn plan(mut mppi: Mppi<1, 2, Energy>) -> (Plan<1, 2>, Vec<Vector>, Sample) {
     let plan = mppi.plan(&[0.0]).expect("finite costs").clone();
     let samples = mppi.samples().expect("there was a call");
@@ -384,7 +385,8 @@ fn a_controller_of_one_step_finds_the_posterior_for_any_alpha() {
                 let error = sample.of_mean(rows.iter().map(|v| v[i]));
                 agrees("mean", &engine, plan.controls()[0][i], m[i], error);
             }
-            // The proposal stands at μ but the base distribution at αμ: a Gaussian integral, like the others.
+            // The sampling distribution is centered at μ but the base distribution at αμ: a Gaussian integral, like the
+            // others.
             let rest = 1.0 - alpha;
             let moved = |share: f64| 0.5 * share * share * dot(MU, times(inverse(SIGMA), MU));
             let truth = log_z(scaled(MU, 1.0 - rest), lambda) + moved(rest);
@@ -476,7 +478,7 @@ fn clipping_pulls_the_mean_inwards_by_the_known_amount() {
 
 #[test]
 fn a_controller_finds_the_temperature_of_a_wanted_divergence() {
-    // REPS again, found by the engine: J = aᵀv is Gaussian, so η* = s/√(2ε).
+    // REPS again, solved by the engine: J = aᵀv is Gaussian, so η* = s/√(2ε).
     let deviation = dot(SLOPE, times(SIGMA, SLOPE)).sqrt();
     for engine in engines() {
         for epsilon in [0.1, 0.5] {
@@ -484,7 +486,8 @@ fn a_controller_finds_the_temperature_of_a_wanted_divergence() {
             let (plan, rows, sample) = plan(energy(&engine, Kind::Linear, options));
             let truth = deviation / (2.0_f64 * epsilon).sqrt();
             let costs = || rows.iter().map(|v| dot(SLOPE, *v));
-            // The slope of ε over η is −s²/η³, and its error is that of log Z and of the weighted mean over η.
+            // The derivative of ε by η is −s²/η³, and the error of ε comes from log Z and from the weighted mean over
+            // η.
             let error = (sample.of_log_z() + sample.of_mean(costs()) / truth) * truth.powi(3) / deviation.powi(2);
             agrees("η*", &engine, plan.temperature(), truth, error);
         }
@@ -526,13 +529,14 @@ fn the_cross_entropy_method_takes_the_mean_and_the_spread_of_its_elite() {
             agrees("mean", &engine, plan.controls()[0][i], truth, sample.of_mean(rows.iter().map(|v| v[i])));
         }
         agrees("elites", &engine, plan.effective_samples(), (0.1 * K as f64).ceil(), 0.0);
-        // The next rows have the spread of the elite: along the slope that of a truncated normal, across it as before.
+        // The next rows have the spread of the elite: along the slope that of a truncated normal, across it the
+        // original one.
         mppi.set_options(MppiOptions { iterations: 2, ..options }).expect("good options");
         mppi.plan(&[0.0]).expect("finite");
         let samples = mppi.samples().expect("there was a call");
         let hazard = density(TENTH) / 0.1;
         let kept = 1.0 - TENTH * hazard - hazard * hazard;
-        // Truncation below −z: variance 1 + (−z)φ/Φ… with z = −Φ⁻¹(ρ).
+        // `kept` is the variance of a standard normal truncated to values below Φ⁻¹(ρ), with ρ = 0.1.
         for i in 0..2 {
             let share = (along[i] / (deviation * sigma[i])).powi(2);
             let truth = sigma[i] * (1.0 - share + share * kept).sqrt();
@@ -572,7 +576,7 @@ impl Model<1, 1> for Linear {
 /// The optimal controls from x = 1, by the Riccati recursion.
 fn riccati(q: f64, r: f64, horizon: usize) -> Vec<f64> {
     let mut gains = Vec::new();
-    // The cost to go of a state, ½ p x², once it has been paid for itself.
+    // The cost to go of a state, ½ p x², after its own running cost.
     let mut p = q;
     for _ in 0..horizon {
         let gain = GAIN * p * GROWTH / (r + GAIN * GAIN * p);

@@ -1,5 +1,5 @@
-//! Controllers in the loop with their own model. Each task has a criterion that the controller meets and that doing nothing
-//! does not.
+//! Controllers in the loop with their own model. Each task has a criterion that the controller meets and a constant
+//! control fails.
 
 mod common;
 
@@ -9,7 +9,7 @@ use common::{cpu, engines, gpu};
 use gibbs::models::{CartPole, DoubleIntegrator, Pendulum, PlanarQuadrotor, Quadrotor, Unicycle};
 use gibbs::{Engine, Grid, Limits, Model, Mppi, MppiOptions, Noise, Real, Stage, Temperature};
 
-/// The states that a controller drives its model through, the start first.
+/// Returns the states of a closed-loop run, beginning with the initial state.
 fn drive<const N: usize, const M: usize, D: Model<N, M> + Clone>(
     engine: &Engine,
     model: D,
@@ -29,7 +29,7 @@ fn drive<const N: usize, const M: usize, D: Model<N, M> + Clone>(
     path
 }
 
-/// The same under a constant control.
+/// Returns the states under a constant control.
 fn idle<const N: usize, const M: usize>(
     model: &impl Model<N, M>,
     u: [f32; M],
@@ -170,12 +170,12 @@ fn far_from_the_origin_a_grid_is_looked_up_to_whole_cells() {
     let values: Vec<f32> = (0..100 * 100).map(|n| ((n % 100) as f32 + 0.5) * CELL).collect();
     let worst = |offset: f32| {
         let grid = Grid::new(100, 100, CELL, [offset, 0.0], values.clone()).unwrap();
-        // All of these positions are numbers, far from the origin, too.
+        // All of these positions are exact, also far from the origin.
         let error = |n: u16| (grid.sample(offset + f32::from(n) / 32.0, 1.5) - f32::from(n) / 32.0).abs();
         (2..=94).map(error).fold(0.0, f32::max)
     };
     assert!(worst(0.0) < 1e-5, "{}", worst(0.0));
-    // The numbers of its cells have no digits left behind the point.
+    // Its cell coordinates have no fractional digits left.
     let far: Vec<f32> = (0..8).map(|i| worst(388_000.0 + i as f32 * 12.5)).collect();
     assert!(far.iter().all(|error| *error < CELL) && far.iter().any(|error| *error > 0.25 * CELL), "{far:?}");
 }

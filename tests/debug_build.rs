@@ -1,6 +1,6 @@
-//! An engine that works without optimization says so, once in the life of a process. In an optimized build there is nothing to say.
+//! An engine in an unoptimized build warns about it, once per process. An optimized build has nothing to warn about.
 //!
-//! `CARGO_PROFILE_TEST_OPT_LEVEL=0 cargo test --test debug_build` runs it without.
+//! `CARGO_PROFILE_TEST_OPT_LEVEL=0 cargo test --test debug_build` runs the unoptimized case.
 
 use std::sync::Mutex;
 
@@ -8,7 +8,7 @@ use gibbs::models::DoubleIntegrator;
 use gibbs::{Backend, Engine, EngineOptions, Mppi, MppiOptions};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
-/// Keeps warnings.
+/// A logger that collects warnings.
 struct Warnings(Mutex<Vec<String>>);
 
 static WARNINGS: Warnings = Warnings(Mutex::new(Vec::new()));
@@ -36,7 +36,7 @@ fn one_warning_is_logged_without_optimization_and_none_with_it() {
         }
     }
     let seen = WARNINGS.0.lock().unwrap().clone();
-    // The build script's `cfg` holds for this file as for the crate.
+    // The build script's `cfg` applies to this file as well as to the crate.
     assert_eq!(seen.len(), usize::from(cfg!(not(optimized))), "{seen:?}");
     assert!(
         seen.iter().all(|warning| warning.contains("without optimization") && warning.contains("opt-level")),

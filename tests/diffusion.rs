@@ -70,7 +70,7 @@ impl Mixture {
     }
 }
 
-/// Where chains are before the level: a grid that covers both parts.
+/// The chains before the level: a grid that covers both components.
 fn grid() -> Vec<f32> {
     let at = |i: usize| -2.0 + 0.5 * i as f32;
     (0..81).flat_map(|i| [at(i % 9), at(i / 9)]).collect()
@@ -91,7 +91,7 @@ fn energies_and_data_meet_in_the_denoised_mean_of_a_mixture() {
                     let (mean, variance) = Mixture::posterior([from[0], from[1]].map(f64::from), f64::from(sigma));
                     let effective = f64::from(chains.effective_samples(i));
                     if effective < 50.0 {
-                        // Far from all rows: their standard error would be a guess.
+                        // Skipped far from all rows, where the standard error cannot be estimated.
                         continue;
                     }
                     let error = (variance / effective).sqrt();
@@ -174,7 +174,7 @@ fn every_sampler_follows_its_affine_recursion_on_gaussian_data() {
     let sigmas = schedule.sigmas();
     for engine in engines() {
         for sampler in samplers {
-            // Where M and V go: the denoised mean is m + g (x − m) with g = s²/(s² + σ²).
+            // The recursion of mean M and variance V: the denoised mean is m + g (x − m) with g = s²/(s² + σ²).
             let (mut mean, mut variance) = (0.0, 1.0 + sigmas[7] * sigmas[7]);
             for (i, sigma) in sigmas.iter().enumerate().rev() {
                 let below = if i == 0 { 0.0 } else { sigmas[i - 1] };
@@ -207,7 +207,7 @@ fn every_sampler_follows_its_affine_recursion_on_gaussian_data() {
             let values: Vec<f64> = diffusion.sample().expect("finite").iter().map(|x| f64::from(x[0])).collect();
             let found = values.iter().sum::<f64>() / CHAINS as f64;
             let spread = values.iter().map(|x| (x - found).powi(2)).sum::<f64>() / (CHAINS - 1) as f64;
-            // The mean over K rows is not exact: it adds its own variance to that of the chains.
+            // The mean over K rows is an estimate, whose variance adds to that of the chains.
             let rows = 10.0 * SPREAD * SPREAD / 1024.0;
             let error = ((variance + rows) / CHAINS as f64).sqrt();
             assert!((found - mean).abs() < 5.0 * error, "{sampler:?} on {}: {found}, not {mean}", engine.name());
@@ -221,7 +221,8 @@ fn every_sampler_follows_its_affine_recursion_on_gaussian_data() {
     }
 }
 
-/// Squared distance between two samples of the plane in distribution: twice the mean distance across, less those within.
+/// Returns the squared energy distance between two samples of the plane: twice the mean distance across, minus those
+/// within.
 fn energy_distance(a: &[[f64; 2]], b: &[[f64; 2]]) -> f64 {
     let mean = |a: &[[f64; 2]], b: &[[f64; 2]]| {
         let sum: f64 = a.iter().map(|p| b.iter().map(|q| (p[0] - q[0]).hypot(p[1] - q[1])).sum::<f64>()).sum();
@@ -255,7 +256,7 @@ fn chains_are_a_sample_of_the_density() {
         assert_eq!(first, points(diffusion.sample().expect("finite").values()), "the same again after a reset");
         let distance = energy_distance(&first, &exact);
         assert!(distance < 0.01, "{}: {distance}", engine.name());
-        // Doing nothing fails this: noise as wide as the prior, and the modes without the noise.
+        // Trivial samplers fail this criterion: noise as wide as the prior, and the modes without noise.
         let process = Process { sampler: Sampler::ScoreAscent, ..options.process.clone() };
         let options = SamplingOptions { process, ..options };
         let mut modes = Diffusion::of_energy(&engine, Mixture, options).expect("good options");
@@ -313,7 +314,7 @@ fn one_level_of_diffusion_is_one_step_of_mppi() {
     }
 }
 
-/// Come to rest at the origin.
+/// A task: come to rest at the origin.
 fn reach() -> (DoubleIntegrator, DiffusionOptions<2>) {
     let options = DiffusionOptions {
         horizon: 40,
@@ -369,7 +370,7 @@ fn fewer_updates_are_the_beginning_of_more() {
     assert!(costs[0] > costs[1] && costs[1] > costs[2], "{costs:?}");
 }
 
-/// The mean distance of a cart-pole from upright over the last second of four, under a planner's first control.
+/// Returns the mean angle of a cart-pole from upright over the last second of four, in closed loop with a planner.
 fn balanced(mut next: impl FnMut([f32; 4]) -> f32) -> f32 {
     let (model, at) = (CartPole::default(), Stage::new(0, 0.02));
     let mut x = [0.0, 0.0, PI + 0.25, 0.0];
@@ -407,7 +408,7 @@ fn a_warm_start_and_three_levels_per_step_balance_a_pole() {
     }
 }
 
-/// A point on a line that is rewarded for nothing but being near 3, and shown the way there.
+/// A point on a line that is rewarded only near 3, with a demonstration of the way there.
 #[derive(Clone)]
 struct Shown;
 
@@ -444,14 +445,14 @@ fn a_demonstration_leads_where_no_row_would_get() {
             let mut planner = DiffusionPlanner::new(&engine, Shown, options(demonstration)).expect("good options");
             planner.plan(&[0.0]).expect("finite").cost()
         };
-        // The cost is flat where rows get by chance, and at full speed 28 of the 40 steps are paid for: 0.7 is the best there is.
+        // The cost is flat where random rows get, and at full speed 28 of the 40 steps are charged: 0.7 is optimal.
         let (alone, shown) = (cost(None), cost(Some(0.3)));
         assert!(alone > 0.99, "{}: {alone} without a demonstration", engine.name());
         assert!(shown < 0.75, "{}: {shown} with one", engine.name());
     }
 }
 
-/// An energy that reads what sampling does not have.
+/// An energy that reads inputs which sampling does not provide.
 struct Following;
 
 impl Energy<1> for Following {
@@ -499,7 +500,7 @@ fn what_makes_no_sense_is_refused() {
     refused(Diffusion::of_energy(&engine, Gaussian, SamplingOptions { samples: 0, ..good.clone() }), "samples");
     let limits = Some([1.0, -1.0]);
     refused(Diffusion::of_energy(&engine, Gaussian, SamplingOptions { limits, ..good.clone() }), "limits");
-    // A rollout would find no references, and on an adapter read something else.
+    // A rollout would lack the references, and on an adapter read other data.
     refused(Diffusion::of_energy(&engine, Following, good.clone()), "`energy` is one that reads reference column 1");
 
     let mut diffusion = Diffusion::of_data(&engine, &[1.0, -1.0], 1, good.clone()).expect("good options");
@@ -508,7 +509,7 @@ fn what_makes_no_sense_is_refused() {
     assert!(diffusion.sample_from(&[0.0]).expect_err("one is missing").to_string().contains("start"));
     assert!(diffusion.sample().is_ok(), "nothing is lost");
 
-    // Parameters would once move the rewards that stand behind them.
+    // Regression test: parameters shifted the rewards that are stored after them.
     diffusion.guide(&[0.0, 50.0]).expect("good rewards");
     for params in [&[][..], &[0.5], &[0.5; 9]] {
         let error = diffusion.set_params(params).expect_err("a data set has none");
@@ -530,7 +531,7 @@ fn what_makes_no_sense_is_refused() {
     }
 }
 
-/// Finite to the right of 0 only; nowhere, if parameter 0 is 1.
+/// An energy that is finite right of 0 only, or nowhere if parameter 0 is 1.
 struct Broken;
 
 impl Energy<1> for Broken {

@@ -1,5 +1,5 @@
-//! The models that ship, in plain `f32`, against equations of motion that are written down a second time here, in f64
-//! and from other starting points (mass matrices, rotation of vectors), and integrated by Runge–Kutta with small steps.
+//! Compares the shipped models, in plain `f32`, with equations of motion derived independently here in f64 (from mass
+//! matrices and rotations of vectors), and integrated by Runge–Kutta with small steps.
 
 use std::f32::consts::PI;
 use std::f64::consts::FRAC_PI_2;
@@ -9,7 +9,7 @@ use gibbs::{Cost, Flow, Model, Real, Stage, rk4};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-/// A draw, uniform in ±`size`.
+/// Draws a vector uniformly from ±`size`.
 fn draw<const N: usize>(rng: &mut StdRng, size: [f32; N]) -> [f32; N] {
     size.map(|s| rng.random_range(-s..=s))
 }
@@ -22,7 +22,7 @@ fn largest<const N: usize>(a: [f64; N], b: [f64; N]) -> f64 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
 }
 
-/// `steps` steps of `model` over `duration` seconds under a constant control.
+/// Runs `steps` steps of `model` over `duration` seconds under a constant control.
 fn run<const N: usize, const M: usize>(
     model: &impl Model<N, M>,
     mut x: [f32; N],
@@ -36,7 +36,7 @@ fn run<const N: usize, const M: usize>(
     x
 }
 
-/// The same in f64, from a right-hand side, in steps so small that the result counts as exact.
+/// Integrates a right-hand side in f64, in steps so small that the result counts as exact.
 fn exact<const N: usize>(rhs: &impl Fn([f64; N]) -> [f64; N], mut x: [f64; N], duration: f64) -> [f64; N] {
     const STEPS: usize = 400;
     let h = duration / STEPS as f64;
@@ -51,8 +51,8 @@ fn exact<const N: usize>(rhs: &impl Fn([f64; N]) -> [f64; N], mut x: [f64; N], d
     x
 }
 
-/// Holds that the model converges to the right-hand side, with its stated order: the root mean square error over random
-/// states and controls, after half a second, must be within `bound` with 20 steps, and 2^order smaller with 40.
+/// Asserts that the model converges to the right-hand side with its stated order: the root mean square error over
+/// random states and controls, after half a second, must be within `bound` with 20 steps, and 2^order smaller with 40.
 fn converges<const N: usize, const M: usize>(
     model: &impl Model<N, M>,
     rhs: impl Fn([f64; N], [f64; M]) -> [f64; N],
@@ -78,7 +78,7 @@ fn converges<const N: usize, const M: usize>(
     assert!((measured - order).abs() < 0.1, "order {measured:.3} instead of {order}");
 }
 
-/// The cart-pole from its Lagrangian: a mass matrix, and the forces that it balances.
+/// The cart-pole from its Lagrangian: a mass matrix and generalized forces.
 fn cart_pole(m: &CartPole, [_, speed, angle, rate]: [f64; 4], force: f64) -> [f64; 4] {
     let [cart, pole, l, g] = wide([m.cart, m.pole, m.length, m.gravity]);
     let [[a, b], [_, d]] = [[cart + pole, pole * l * angle.cos()], [pole * l * angle.cos(), pole * l * l]];
@@ -111,7 +111,7 @@ fn cart_pole_takes_its_speeds_first() {
     }
 }
 
-/// A model whose step is one of Runge–Kutta.
+/// A model whose step is a Runge–Kutta step.
 struct Rk4<F>(F);
 
 impl<const N: usize, const M: usize, F: Flow<N, M> + Send + Sync + 'static> Model<N, M> for Rk4<F> {
@@ -213,7 +213,7 @@ fn double_integrator_is_exact() {
     }
 }
 
-/// The textbook form.
+/// The textbook equations.
 fn unicycle([_, _, heading]: [f64; 3], speed: f64, rate: f64) -> [f64; 3] {
     [speed * heading.cos(), speed * heading.sin(), rate]
 }
@@ -229,7 +229,7 @@ fn unicycle_follows_its_equations() {
 
 #[test]
 fn unicycle_closes_a_circle() {
-    // Radius v/ω = 2 m, a full turn in 60 steps; half-way it stands on the other side.
+    // Radius v/ω = 2 m, a full turn in 60 steps; halfway it is on the opposite side.
     let model = Unicycle::default();
     let whole = 2.0 * PI / 0.5;
     let half = run(&model, [0.0; 3], [1.0, 0.5], whole / 2.0, 30);
@@ -262,7 +262,7 @@ fn bicycle_follows_its_equations() {
 
 #[test]
 fn bicycle_drives_a_circle_of_radius_wheelbase_over_tangent() {
-    // The centre is that far to the left of the rear axle, and stays there.
+    // The center is one radius to the left of the rear axle, and stays there.
     let (model, steering) = (Bicycle::default(), 0.4_f32);
     let radius = model.wheelbase / steering.tan();
     for steps in 1..100 {
@@ -330,7 +330,7 @@ fn quadrotor_state(rng: &mut StdRng) -> [f32; 13] {
 
 #[test]
 fn quadrotor_follows_its_equations() {
-    // Started near level and turned by less than half a turn, so that the exact quaternion keeps w > 0 too.
+    // Starts near level and rotates by less than half a turn, so that the exact quaternion keeps w > 0 too.
     let model = Quadrotor { mass: 0.8, lag: 0.2, ..Quadrotor::default() };
     let state = |rng: &mut StdRng| {
         let mut x = quadrotor_state(rng);
@@ -376,7 +376,7 @@ fn quadrotor_rates_follow_exactly_whatever_the_step() {
     );
 }
 
-/// Holds that a state is where the model stays, and where its default cost is nothing.
+/// Asserts that the model stays in a state, and that its default cost is 0 there.
 fn rests<const N: usize, const M: usize>(model: &impl Model<N, M>, x: [f32; N], u: [f32; M]) {
     let at = Stage::new(0, 0.05);
     let next = model.step(&at, x, u);

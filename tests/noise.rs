@@ -1,4 +1,5 @@
-//! The noise: known answers of the generator, pinned values of the stream, its moments, and that rows are made of it.
+//! The noise: known answers of the generator, pinned values of the stream, its moments, and that rows are drawn from
+//! it.
 
 mod common;
 
@@ -19,14 +20,14 @@ fn philox_gives_the_known_answers() {
 
 #[test]
 fn value_stability() {
-    // If this fails, every recorded run of every user changes. Only a deliberate decision may do that.
+    // If this fails, every recorded run of every user changes. Such a change must be deliberate.
     let bits = |seed, update, row, block| normals(seed, update, row, block).map(f32::to_bits);
     assert_eq!(bits(0, 0, 0, 0), PINNED[0]);
     assert_eq!(bits(42, 3, 1000, 7), PINNED[1]);
     assert_eq!(bits(u64::MAX, u32::MAX, u32::MAX, u32::MAX), PINNED[2]);
 }
 
-/// The bits of three blocks, as the first version drew them.
+/// The bits of three blocks, as drawn by the first version.
 const PINNED: [[u32; 4]; 3] = [
     [0x3d0f_584e, 0xbf81_196c, 0xbfcf_3ff1, 0x3e4c_5b30],
     [0x3ef1_b92a, 0x4020_4cd9, 0x3f67_6a23, 0xbe46_a889],
@@ -35,14 +36,14 @@ const PINNED: [[u32; 4]; 3] = [
 
 #[test]
 fn a_normal_is_the_transform_of_its_words() {
-    // Box and Muller in f64.
+    // The Box–Muller transform in f64.
     for row in 0..20_000 {
         let z = normals(9, 1, row, 2);
         let words = philox([row, 2, 1, 0], key(9));
         for (pair, z) in words.chunks(2).zip(z.chunks(2)) {
             let unit = |word: u32| f64::from(word >> 9) / f64::from(1_u32 << 23);
             let r = (-2.0 * (1.0 - unit(pair[0])).ln()).sqrt();
-            // The top two bits are the quadrant, the others the place in it, from −½ to ½.
+            // The top two bits select the quadrant, the others the angle within it, from −½ to ½.
             let quarters = f64::from(pair[1] >> 30) + unit(pair[1] << 2) - 0.5;
             let (s, c) = (quarters * std::f64::consts::FRAC_PI_2).sin_cos();
             assert!((f64::from(z[0]) - r * c).abs() < 5e-6 && (f64::from(z[1]) - r * s).abs() < 5e-6, "row {row}");
@@ -56,21 +57,21 @@ fn a_million_draws_have_the_moments_of_a_normal() {
     let draws: Vec<f64> = (0..ROWS).flat_map(|row| normals(1, 0, row, 0)).map(f64::from).collect();
     let n = draws.len() as f64;
     let moment = |p: i32| draws.iter().map(|z| z.powi(p)).sum::<f64>() / n;
-    // Five standard deviations of each estimate: the variance of z^p is that of a normal.
+    // Five standard errors of each estimate, from the variance of z^p for a standard normal z.
     for (p, truth, variance) in
         [(1, 0.0, 1.0), (2, 1.0, 2.0), (3, 0.0, 15.0), (4, 3.0, 96.0), (5, 0.0, 945.0), (6, 15.0, 10170.0)]
     {
         let bound = 5.0 * f64::sqrt(variance / n);
         assert!((moment(p) - truth).abs() < bound, "E z^{p} is {}, not {truth} ± {bound}", moment(p));
     }
-    // The reach that 23 bits allow, and something beyond four standard deviations.
+    // The largest draw is beyond four standard deviations, and within the limit of 23 bits.
     let largest = draws.iter().fold(0.0_f64, |most, z| most.max(z.abs()));
     assert!((4.3..=5.65).contains(&largest), "{largest}");
     for (bound, share) in [(1.0, 0.317_310_5), (2.0, 0.045_500_3), (3.0, 0.002_699_8)] {
         let beyond = draws.iter().filter(|z| z.abs() > bound).count() as f64 / n;
         assert!((beyond - share).abs() < 5.0 * (share / n).sqrt(), "{beyond} lie beyond {bound}, not {share}");
     }
-    // Neighbours in a block, in a row, and in the next row know nothing of each other.
+    // Neighbors in a block, in a row, and in the next row are uncorrelated.
     for lag in [1, 2, 3, 4, 64] {
         let product = draws.iter().zip(&draws[lag..]).map(|(a, b)| a * b).sum::<f64>() / n;
         assert!(product.abs() < 5.0 / n.sqrt(), "correlation {product} at lag {lag}");
@@ -96,7 +97,7 @@ fn options(samples: usize) -> MppiOptions<2> {
 fn rows_are_the_stream_of_normals() {
     for engine in engines() {
         let name = engine.name();
-        // With a fused multiply-add the lanes round as plain f32 does.
+        // With a fused multiply-add the lanes round exactly like plain f32.
         let exact = ["AVX2", "AVX-512", "NEON"].iter().any(|set| name.contains(set));
         let mut mppi = Mppi::new(&engine, DoubleIntegrator::default(), options(333)).unwrap();
         for update in 0..3 {

@@ -10,13 +10,14 @@ use std::f32::consts;
 use gibbs::check::{Map, evaluate};
 use gibbs::{Dual, Engine, Real};
 
-/// An operation in f64, and what is asked of it in f32.
+/// An operation in f64, and the requirements on its f32 counterpart.
 struct Spec<const I: usize> {
     name: &'static str,
     reference: fn([f64; I]) -> f64,
-    /// The error of a result, given the arguments, the result and the reference, as a part of its bound: at most 1.
+    /// The error of a result as a fraction of its bound, given the arguments, the result and the reference. At most 1.
     error: fn([f64; I], f64, f64) -> f64,
-    /// Whether the bound holds, given the arguments and the reference. It must be finite, and nothing subnormal, anyway.
+    /// Whether the bound applies, given the arguments and the reference. In any case both must be finite and not
+    /// subnormal.
     domain: fn([f64; I], f64) -> bool,
 }
 
@@ -24,7 +25,7 @@ trait Visitor {
     fn visit<const I: usize>(&mut self, spec: &Spec<I>, map: &impl Map<I, 1>);
 }
 
-/// The distance between neighbouring f32 at y.
+/// The distance between adjacent f32 at y.
 fn ulp(y: f64) -> f64 {
     f64::exp2(y.abs().max(f64::from(f32::MIN_POSITIVE)).log2().floor() - 23.0)
 }
@@ -32,15 +33,16 @@ fn ulp(y: f64) -> f64 {
 fn exact<const I: usize>(_: [f64; I], got: f64, want: f64) -> f64 {
     if got == want { 0.0 } else { f64::INFINITY }
 }
-/// The nearest f32. (The last digits allow for the rounding of the reference itself.)
+/// The error as a fraction of half an ULP: the result is the nearest f32. (The last digits of the constant allow for
+/// the rounding of the reference itself.)
 fn rounded<const I: usize>(_: [f64; I], got: f64, want: f64) -> f64 {
     (got - want).abs() / (0.500_001 * ulp(want))
 }
-/// The relative error over its bound.
+/// The relative error as a fraction of its bound.
 fn relative(bound: f64, got: f64, want: f64) -> f64 {
     if got == want { 0.0 } else { (got - want).abs() / (bound * want.abs()) }
 }
-/// 2.5 ULP.
+/// The error as a fraction of 2.5 ULP.
 fn divided<const I: usize>(_: [f64; I], got: f64, want: f64) -> f64 {
     (got - want).abs() / (2.5 * ulp(want))
 }
@@ -52,7 +54,7 @@ fn number(truth: bool) -> f64 {
     f64::from(u8::from(truth))
 }
 
-/// self^n: n roundings, and a division if n < 0.
+/// The error of self^n as a fraction of n roundings, and a division if n < 0.
 fn power(n: i32, got: f64, want: f64) -> f64 {
     let division = if n < 0 { 2.5 } else { 0.0 };
     relative((f64::from(n.unsigned_abs()) + division) * f64::exp2(-23.0), got, want)
@@ -62,7 +64,7 @@ fn invertible(_: [f64; 1], y: f64) -> bool {
     y.abs() < 8e37
 }
 
-/// 3 ULP of the larger argument, around the circle.
+/// The error, modulo `modulus`, as a fraction of 3 ULP of the larger argument.
 fn around(x: f64, modulus: f64, got: f64, want: f64) -> f64 {
     let apart = (got - want).abs();
     apart.min((modulus - apart).abs()) / (3.0 * ulp(x.abs().max(modulus)))
@@ -130,7 +132,7 @@ fn arithmetic(v: &mut impl Visitor) {
         "to_radians"    [a]       a.to_radians(),                 a.to_radians(),
             |_, got, want| relative(f64::exp2(-23.0), got, want), everywhere;
         "sqrt"          [a]       a.sqrt(),                       a.sqrt(),          divided, |[a], _| a >= 0.0;
-        // Whether the product is rounded on its own is up to the hardware.
+        // Whether the product is rounded separately depends on the hardware.
         "mul_add"       [a, b, c] a.mul_add(b, c),                a.mul_add(b, c),
             |[a, b, _], got, want| (got - want).abs() / (ulp(a * b) + ulp(want)),
             |[a, b, _], _| a * b == 0.0 || ((a * b).abs() > 1e-37 && (a * b).abs() < 1e38);
@@ -183,7 +185,7 @@ fn transcendental(v: &mut impl Visitor) {
         "sinh"  [a]     a.sinh(),   a.sinh(),   |_, got, want| relative(5e-7, got, want), everywhere;
         "cosh"  [a]     a.cosh(),   a.cosh(),   |_, got, want| relative(5e-7, got, want), everywhere;
         "atan"  [a]     a.atan(),   a.atan(),   |_, got, want| (got - want).abs() / 5e-7, everywhere;
-        // At the origin the f64 function tells the signs of zeros apart.
+        // At the origin the f64 function distinguishes the signs of zeros.
         "atan2" [a, b]  a.atan2(b), if b == 0.0 && a == 0.0 { 0.0 } else { a.atan2(b) },
             |_, got, want| (got - want).abs() / 5e-7, |[a, b], _| a.abs() + b.abs() < 3.4e38;
         "asin"  [a]     a.asin(),   a.asin(),   |_, got, want| (got - want).abs() / 5e-7, |[a], _| a.abs() <= 1.0;
@@ -236,7 +238,7 @@ fn wrapped(angle: f64) -> f64 {
     (angle + PI).rem_euclid(TAU) - PI
 }
 
-/// Arguments at which something is special: zeros, ones, halves, quadrants, ends of ranges, and what is no number.
+/// Special arguments: zeros, ones, halves, quadrants, ends of ranges, NaN and infinities.
 const AWKWARD: [f32; 40] = [
     0.0,
     -0.0,
@@ -280,7 +282,7 @@ const AWKWARD: [f32; 40] = [
     f32::NAN,
 ];
 
-/// Every combination of awkward arguments, and many of ordinary ones over several ranges.
+/// Every combination of awkward arguments, and many random ones from several ranges.
 fn arguments<const I: usize>() -> Vec<[f32; I]> {
     const SWEEP: usize = 20_000;
     let mut rows: Vec<[f32; I]> = (0..AWKWARD.len().pow(I as u32))
@@ -317,7 +319,7 @@ fn wide<const I: usize>(x: [f32; I]) -> [f64; I] {
 
 /// Every result is within its bound of the f64 reference.
 struct Accuracy<'a> {
-    /// Where the operations run: on an engine, or as plain f32.
+    /// The engine that the operations run on; `None` for plain f32.
     engine: Option<&'a Engine>,
     failures: Vec<String>,
 }
@@ -372,12 +374,12 @@ fn every_engine_keeps_the_bounds() {
     }
 }
 
-/// The two results are the same number, bit for bit but for the sign of a zero, or both NaN.
+/// Whether two results are bitwise equal except for the sign of a zero, or both NaN.
 fn same(a: f32, b: f32) -> bool {
     a == b || (a.is_nan() && b.is_nan())
 }
 
-/// Lanes are to give the same bits as plain numbers, whatever the arguments.
+/// Lanes give the same bits as plain numbers, whatever the arguments.
 struct LanesAreNumbers(Engine);
 
 impl Visitor for LanesAreNumbers {
@@ -406,11 +408,11 @@ fn lanes_are_plain_numbers_to_the_bit() {
     }
 }
 
-/// The value of a dual number is the plain number to the bit, whatever the arguments; its slope is the derivative.
+/// The value of a dual number equals the plain number bit for bit, whatever the arguments; its slope is the derivative.
 struct DualsDifferentiate;
 
 impl DualsDifferentiate {
-    /// The derivative of the reference by argument i, where two step sizes agree on one.
+    /// The derivative of the reference by argument i, if two step sizes agree on it.
     fn derivative<const I: usize>(spec: &Spec<I>, x: [f64; I], i: usize) -> Option<f64> {
         let mut slopes = [0.0; 2];
         for (slope, step) in slopes.iter_mut().zip([1e-5, 2.5e-6]) {
@@ -421,7 +423,7 @@ impl DualsDifferentiate {
             if !((spec.domain)(above, up) && (spec.domain)(below, down)) {
                 return None;
             }
-            // At a kink the two sides differ.
+            // At a kink the one-sided derivatives differ.
             let middle = (spec.reference)(x);
             let (left, right) = ((middle - down) / (x[i] - below[i]), (up - middle) / (above[i] - x[i]));
             if (left - right).abs() > 1e-2 * (1.0 + left.abs()) {
@@ -454,7 +456,7 @@ impl Visitor for DualsDifferentiate {
                 if let Some(want) = Self::derivative(spec, wide(x), i) {
                     compared += 1;
                     let got = f64::from(dual.slopes[0]);
-                    // The steeper, the worse its condition: a tangent near its pole loses digits.
+                    // The steeper the function, the worse its condition: a tangent near its pole loses digits.
                     let bound = 1e-5 * (1.0 + want.abs()).powf(1.5);
                     assert!((got - want).abs() <= bound, "{} at {x:?}: slope {got} by {i}, not {want}", spec.name);
                 }
@@ -537,7 +539,7 @@ fn the_ends_of_the_number_line_are_those_of_ieee_754() {
     ] {
         assert_eq!(seen, expected);
     }
-    // cosh and sinh are finite for longer than e^x is.
+    // cosh and sinh stay finite for arguments at which e^x overflows.
     for x in [88.8, 89.0, 89.4] {
         for (seen, expected) in [(Real::cosh(x), f64::from(x).cosh()), (Real::sinh(-x), -f64::from(x).sinh())] {
             assert!(relative(5e-7, f64::from(seen), expected) <= 1.0, "{seen}, not {expected}, at {x}");
@@ -615,7 +617,7 @@ fn a_nan_goes_through() {
     }
 }
 
-/// One row of three results from two arguments, to see that columns stay in their places.
+/// Three results from two arguments, to check that columns are not mixed up.
 struct Several;
 
 impl Map<2, 3> for Several {
@@ -627,7 +629,7 @@ impl Map<2, 3> for Several {
 
 #[test]
 fn rows_and_columns_stay_in_their_places() {
-    // Neither a whole register nor a whole workgroup of rows.
+    // Not a multiple of the size of a register or a workgroup.
     let rows: Vec<[f32; 2]> = (0..67).map(|i| [i as f32, 100.0 + i as f32]).collect();
     for engine in common::engines() {
         let seen = evaluate(&engine, &Several, &rows).unwrap();

@@ -1,5 +1,5 @@
-//! What a call leaves behind: all of a new plan or training, or what was there before, even if a model panics; and samples that are
-//! those of the plan.
+//! A call is atomic: it leaves a complete new plan or training, or the previous one, even if a model panics. Samples
+//! belong to the plan.
 
 mod common;
 
@@ -15,14 +15,14 @@ use gibbs::{
     Stage, Step, Temperature, TrainingOptions, Weights,
 };
 
-/// A mass that panics: in lanes of the CPU if it is told to, and on the host after so many steps.
+/// A mass that panics: in CPU lanes if it is set to, and on the host after a number of steps.
 #[derive(Clone)]
 struct Fuse {
     lanes: Arc<AtomicBool>,
     host: Arc<AtomicI64>,
 }
 
-/// So many steps that the host makes none of them the last.
+/// A number of steps that the host never reaches.
 const NEVER: i64 = i64::MAX;
 
 impl Fuse {
@@ -60,7 +60,7 @@ impl Energy<1> for Fuse {
     }
 }
 
-/// A gain, and what is known of it unless it panics.
+/// A gain whose `information` may panic.
 struct Gain {
     panics: Arc<AtomicBool>,
 }
@@ -87,7 +87,7 @@ fn panics<T>(call: impl FnOnce() -> T) {
 }
 
 fn mppi_options() -> MppiOptions<1> {
-    // So many rows that other threads are woken for them.
+    // Enough rows to use other threads.
     MppiOptions { horizon: 5, samples: 30_000, dt: 0.1, ..Default::default() }
 }
 
@@ -116,7 +116,7 @@ fn a_plan_is_replaced_by_all_of_the_next_or_by_nothing() {
             assert_eq!(planner.chains().map(<[_]>::to_vec).collect::<Vec<_>>(), before, "{name}");
             assert_eq!(planner.controls(), plan, "{name}");
             assert!(planner.samples().is_err(), "{name}");
-            // And nothing of it shows later.
+            // Later results are unaffected.
             planner.reset();
             twin.reset();
             assert_eq!(planner.plan(&[0.2]).unwrap().controls(), twin.plan(&[0.2]).unwrap().controls(), "{name}");
@@ -192,7 +192,7 @@ fn an_iteration_of_training_is_made_whole_or_not_at_all() {
             }
             flag.store(false, Relaxed);
             assert_eq!((saved(&training), training.iteration()), (before, twin.iteration()), "{}", engine.name());
-            // It goes on as if nothing had been.
+            // The training continues as if nothing had happened.
             training.step().unwrap();
             twin.step().unwrap();
             assert_eq!(saved(&training), saved(&twin), "{}", engine.name());
@@ -207,7 +207,7 @@ fn an_iteration_of_training_is_made_whole_or_not_at_all() {
     }
 }
 
-/// The engines, and the CPU with every way to keep rows.
+/// All engines, and the CPU with every [`RowMemory`].
 fn all_engines() -> Vec<Engine> {
     let rows = [RowMemory::Stored, RowMemory::Redrawn];
     let with = |rows| Engine::with(EngineOptions { backend: Backend::Cpu, rows, ..Default::default() }).unwrap();
@@ -229,11 +229,11 @@ fn samples_are_those_of_the_chain_that_became_the_plan() {
                     _ => planner.plan(&[0.2]).unwrap().clone(),
                 };
                 others += i32::from(planner.chains().next().unwrap() != plan.controls());
-                // It is the plan of that call whatever the next one starts from.
+                // Samples belong to the plan of that call, whatever the next one starts from.
                 if call == 5 {
                     planner.reset();
                 }
-                // All the way to the weighted mean, which is within the limits as the rows are.
+                // The plan is the weighted mean, which is within the limits, like the rows.
                 for _ in 0..2 {
                     let samples = planner.samples().unwrap();
                     let weights = samples.weights();
@@ -256,7 +256,7 @@ fn samples_are_those_of_the_chain_that_became_the_plan() {
     }
 }
 
-/// Costs 1 beyond 4, and before it so much that a sum of it overflows.
+/// Costs 1 beyond 4; below it the cost is so large that its sum overflows.
 struct Edge;
 
 impl Model<1, 1> for Edge {

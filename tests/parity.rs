@@ -1,5 +1,5 @@
-//! One update, five times over: an MPPI written plainly in f64 here, the CPU backend with each set of instructions, and the
-//! GPU. Every stage is compared, from the rows drawn to the plan, with the same inputs.
+//! Compares one update by a plain f64 implementation of MPPI, by the CPU backend with each instruction set, and by the
+//! GPU: every stage, from the drawn rows to the plan, with the same inputs.
 
 mod common;
 
@@ -16,15 +16,16 @@ use gibbs::{
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-/// Rows differ by what the polynomials behind a normal round away.
+/// Tolerance of rows: the rounding of the polynomials for normals.
 const ROWS: f64 = 1e-5;
-/// Costs, relative to 1 + |cost|: f32 rollouts against f64 ones.
+/// Tolerance of costs, relative to 1 + |cost|: f32 rollouts against f64 ones.
 const COSTS: f64 = 3e-5;
-/// Log-weights relative to the largest, per unit of 1 + |ℓ|. A λ that is searched for adds its own error.
+/// Tolerance of log-weights, which are relative to the largest one, per unit of 1 + |ℓ|. Solving for λ adds its own
+/// error.
 const LOG_WEIGHTS: f64 = 1e-3;
-/// λ, relative.
+/// Tolerance of λ, relative.
 const TEMPERATURE: f64 = 1e-4;
-/// The plan, absolute, for controls of order 1.
+/// Tolerance of the plan, absolute, for controls of order 1.
 const PLAN: f64 = 2e-4;
 
 #[track_caller]
@@ -33,7 +34,7 @@ fn close(what: &str, ours: f64, theirs: f64, tolerance: f64) {
     assert!((ours - theirs).abs() <= tolerance, "{what}: {ours} against {theirs}, further apart than {tolerance:.1e}");
 }
 
-/// A unicycle whose cost looks at a parameter, at the reference table and at the time.
+/// A unicycle whose cost reads a parameter, the reference table and the time.
 struct Craft;
 
 impl Model<3, 2> for Craft {
@@ -53,7 +54,7 @@ impl Model<3, 2> for Craft {
     }
 }
 
-/// [`Craft`] once more, in f64: the cost of one row.
+/// Returns the cost of one row of [`Craft`], implemented in f64.
 fn craft_cost(options: &MppiOptions<2>, x: [f32; 3], row: &[[f64; 2]]) -> f64 {
     let (dt, [mut x, mut y, mut a]) = (f64::from(options.dt), x.map(f64::from));
     let table = options.references.as_ref().unwrap();
@@ -72,7 +73,7 @@ fn craft_cost(options: &MppiOptions<2>, x: [f32; 3], row: &[[f64; 2]]) -> f64 {
     cost + ((x - reference(end, 1)).powi(2) + (y - param(1)).powi(2)) * end as f64 * 0.5
 }
 
-/// What an update goes through.
+/// The intermediate results of an update.
 #[derive(Debug, Clone)]
 struct Stages {
     rows: Vec<Vec<[f64; 2]>>,
@@ -85,11 +86,11 @@ struct Stages {
     min_cost: f64,
     mean_cost: f64,
     plan: Vec<[f64; 2]>,
-    /// Whether the rows stand around a plan that was itself computed, so that they carry its error.
+    /// Whether the rows are drawn around a plan that was itself computed, so that they include its error.
     iterated: bool,
 }
 
-/// (Σw)²/Σw² of e^ℓ.
+/// The effective sample size (Σw)²/Σw² with w = e^ℓ.
 fn effective(log_weights: &[f64]) -> f64 {
     let max = log_weights.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let (mut sum, mut squares) = (0.0, 0.0);
@@ -99,7 +100,7 @@ fn effective(log_weights: &[f64]) -> f64 {
     sum * sum / squares
 }
 
-/// Σ w ln(K w) of e^ℓ, made to sum to 1.
+/// The divergence Σ w ln(K w) with w = e^ℓ, normalized to sum to 1.
 fn divergence(log_weights: &[f64]) -> f64 {
     let max = log_weights.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let sum: f64 = log_weights.iter().map(|l| (l - max).exp()).sum();
@@ -107,7 +108,7 @@ fn divergence(log_weights: &[f64]) -> f64 {
     mean - (sum / log_weights.len() as f64).ln()
 }
 
-/// The temperature from which on something holds.
+/// Bisects for the least temperature at which a predicate holds.
 fn halve(holds: impl Fn(f64) -> bool) -> f64 {
     let (mut low, mut high) = (1e-6_f64, 1e9_f64);
     for _ in 0..200 {
@@ -117,7 +118,7 @@ fn halve(holds: impl Fn(f64) -> bool) -> f64 {
     low
 }
 
-/// The lower triangular L with Σ = L Lᵀ, and Σ⁻¹, of a 2 × 2 covariance.
+/// Returns the lower triangular L with Σ = L Lᵀ, and Σ⁻¹, of a 2 × 2 covariance.
 fn factor(noise: Noise<2>) -> ([[f64; 2]; 2], [[f64; 2]; 2]) {
     let [[a, b], [_, d]] = match noise {
         Noise::Diagonal([p, q]) => [[p * p, 0.0], [0.0, q * q]].map(|row| row.map(f64::from)),
@@ -129,7 +130,8 @@ fn factor(noise: Noise<2>) -> ([[f64; 2]; 2], [[f64; 2]; 2]) {
     ([[l00, 0.0], [b / l00, (d - b * b / a).sqrt()]], inverse)
 }
 
-/// `options.iterations` updates of MPPI from the plan `u`, as MATH writes them; `number` counts updates of the seed.
+/// Computes `options.iterations` updates of MPPI from the plan `u` by their definition; `number` counts the updates
+/// since the seed was set.
 fn reference(
     options: &MppiOptions<2>,
     x: [f32; 3],
@@ -222,7 +224,7 @@ fn reference(
     stages.expect("one update at least")
 }
 
-/// Options that [`Craft`] works with. K is no multiple of anything.
+/// Options for [`Craft`]. K is not a multiple of any block size.
 fn craft_options() -> MppiOptions<2> {
     MppiOptions {
         horizon: 13,
@@ -238,7 +240,7 @@ fn craft_options() -> MppiOptions<2> {
     }
 }
 
-/// Every option that changes what an update computes, alone and in company.
+/// Every option that changes the computation of an update, alone and in combination.
 fn craft_cases() -> Vec<(&'static str, MppiOptions<2>)> {
     let plain = craft_options;
     let skewed = Noise::Covariance([[0.6, -0.3], [-0.3, 0.9]]);
@@ -299,7 +301,7 @@ fn craft_cases() -> Vec<(&'static str, MppiOptions<2>)> {
     ]
 }
 
-/// Holds one call of `mppi` against the reference, stage by stage.
+/// Compares one call of `mppi` with the reference, stage by stage.
 fn compare(case: &str, mppi: &mut Mppi<3, 2, Craft>, x: [f32; 3], given: Option<&[Vec<[f64; 2]>]>, expected: &Stages) {
     let name = format!("{case} on {}", mppi.engine().name());
     let plan = match given {
@@ -410,7 +412,7 @@ fn parameters_and_references_may_change_every_call() {
         let mut mppi = Mppi::new(&engine, Craft, options.clone()).unwrap();
         let mut first_controls = Vec::new();
         for call in 0..12 {
-            // More parameters and columns than are used do no harm; tables may be shorter or longer than the horizon.
+            // Unused parameters and columns are allowed; tables may be shorter or longer than the horizon.
             let rows = [1, 4, 13, 30][call % 4];
             options.params = (0..2 + call % 2).map(|_| rng.random_range(-2.0..2.0)).collect();
             let columns = 2 + call % 3;
@@ -457,8 +459,8 @@ fn every_set_of_instructions_gives_the_same_plan() {
     }
 }
 
-/// Where there is a fused multiply-add, the width of a register does not show in a result. (What order sums have is held by a test of
-/// the weighted mean, too, which needs only one width.)
+/// With fused multiply-add, results do not depend on the register width. (The order of sums is also tested with the
+/// weighted mean, which needs only one width.)
 #[test]
 fn registers_of_every_width_give_the_same_bits() {
     let engine = |instructions| {
@@ -526,8 +528,8 @@ fn a_closed_loop_stays_together_on_cpu_and_gpu() {
     assert!(x != START, "the craft moved");
 }
 
-/// Moves by u per step, ends beyond 2, costs the distance gone, and 100 for the end. All numbers are multiples of ¼, so every
-/// backend is exact and rows can be counted.
+/// Moves by u per step and ends beyond 2; costs the distance moved, and 100 at the end. All numbers are multiples of ¼,
+/// so every backend is exact and rows can be counted.
 struct Hops;
 
 impl Model<1, 1> for Hops {
@@ -601,8 +603,8 @@ impl Model<1, 1> for Toll {
 
 #[test]
 fn a_long_sum_of_costs_loses_nothing() {
-    // Controls in steps of 1/64, so that every summand is exact. The sums are near 11,000, where an f32 is known to 10⁻³;
-    // with λ = 0.01 that alone would move a log-weight by 0.1.
+    // Controls in steps of 1/64, so that every summand is exact. The sums are near 11,000, where f32 has a resolution
+    // of 10⁻³, which with λ = 0.01 would change a log-weight by 0.1.
     const STEPS: usize = 1000;
     const LAMBDA: f64 = 0.01;
     let mut rng = StdRng::seed_from_u64(12);
@@ -632,7 +634,7 @@ fn a_long_sum_of_costs_loses_nothing() {
     }
 }
 
-/// Costs what two fields say.
+/// The cost is the sum of two fields.
 struct Hills;
 
 impl Model<2, 2> for Hills {
@@ -668,7 +670,7 @@ fn fields_mean_the_same_and_can_be_replaced() {
         let mut fields = vec![bowl(80, 1.0, 0.4), bowl(90, -0.5, -2.0)];
         let mut mppi = Mppi::new(&engine, Hills, options(fields.clone())).unwrap();
         let mut plans = Vec::new();
-        // The same size, another position, and other sizes; an x beyond everything comes last.
+        // The same size, another position, and other sizes; last, an x beyond the grid.
         for grid in [bowl(80, 1.0, 0.4), bowl(80, -1.0, 0.4), bowl(120, 0.3, 1.0), bowl(70, 0.0, 0.0)] {
             mppi.set_field(0, grid.clone()).unwrap();
             fields[0] = grid;
@@ -690,7 +692,7 @@ fn fields_mean_the_same_and_can_be_replaced() {
     }
 }
 
-/// One field and its derivatives at many points.
+/// Checks one field and its derivatives at many points.
 struct Look(FieldSet, usize);
 
 impl Map<2, 3> for Look {
@@ -717,14 +719,14 @@ fn a_field_is_looked_up_alike_inside_and_outside() {
     let grids = [grid(7, 5, 0.0), grid(9, 4, 0.7), grid(1, 6, -2.5), grid(6, 1, PI), grid(1, 1, 1.0), grid(2, 2, 0.1)];
     let mut rng = StdRng::seed_from_u64(6);
     for (i, grid) in grids.iter().enumerate() {
-        // Drawn in the frame of the grid, so that all regions are hit; not on the border itself, where rounding decides.
+        // Drawn in the frame of the grid, to cover all regions; not on the border itself, where rounding decides.
         let (w, h) = (grid.width() as f32 * 0.3, grid.height() as f32 * 0.3);
         let mut inside = 0;
         let mut points = Vec::new();
         while points.len() < 800 {
             let (a, b) = (rng.random_range(-0.5..w + 0.5), rng.random_range(-0.5..h + 0.5));
             let border = [a, a - w, b, b - h].iter().fold(1.0_f32, |least, d| least.min(d.abs()));
-            // Nor where cells meet, and the derivatives of one end and those of another begin.
+            // Also not where cells meet, since the derivative is discontinuous there.
             let from_edge = |a: f32| (a / 0.3 - 0.5 - (a / 0.3 - 0.5).round()).abs();
             if border > 1e-4 && from_edge(a) > 1e-3 && from_edge(b) > 1e-3 {
                 let (s, c) = grid.yaw().sin_cos();
@@ -771,7 +773,8 @@ impl<const N: usize, const M: usize, const I: usize, const O: usize, D: Model<N,
     }
 }
 
-/// Holds that a model is the same function everywhere: to 2·10⁻⁵ relative to 1 + |value|, over 2,000 states in ±`size`.
+/// Checks that a model is the same function on all backends: to 2·10⁻⁵ relative to 1 + |value|, over 2,000 states in
+/// ±`size`.
 fn same_everywhere<const N: usize, const M: usize, const I: usize, const O: usize>(
     model: impl Model<N, M>,
     size: [f32; I],
@@ -808,7 +811,7 @@ fn every_model_is_the_same_function_everywhere() {
     same_everywhere::<6, 2, 8, 8>(PlanarQuadrotor::default(), [3.0, 3.0, 4.0, 3.0, 3.0, 3.0, 8.0, 8.0], |_| ());
     let size = [3.0, 3.0, 3.0, 3.0, 3.0, 3.0, 1.0, 1.0, 1.0, 1.0, 3.0, 3.0, 3.0, 4.0, 4.0, 4.0, 20.0];
     same_everywhere::<13, 4, 17, 15>(Quadrotor::default(), size, |x| {
-        // A unit quaternion. Not a half turn, where the sign that keeps w ≥ 0 flips.
+        // A unit quaternion, but not a half turn, where the sign that keeps w ≥ 0 flips.
         x[6] = 0.2 + x[6].abs();
         let norm = x[6..10].iter().map(|q| q * q).sum::<f32>().sqrt();
         x[6..10].iter_mut().for_each(|q| *q /= norm);

@@ -1,5 +1,5 @@
-//! Policy search against closed forms, finite differences and plain loops, on every engine; what it does with bad input; and
-//! that it learns what an untrained policy cannot do.
+//! Policy search against closed forms, finite differences and plain loops, on every engine; its behavior on bad input;
+//! and whether it learns tasks that an untrained policy fails.
 
 mod common;
 
@@ -17,12 +17,12 @@ use gibbs::{
     Stage, Start, Step, Table, Temperature, TrainingOptions, Weighting, Weights,
 };
 
-/// Rows whose parameters are perturbed, one episode each.
+/// Perturbed parameters, one episode per row.
 fn perturbed<const M: usize>(sigma: f32) -> Rows<M> {
     Rows::Perturbed { sigma: sigma.into(), antithetic: false, episodes: 1 }
 }
 
-/// Rows that are scores, the standard deviation a parameter of its own.
+/// Score rows with a learned standard deviation.
 fn scored(std: f32) -> Rows<1> {
     Rows::Scored { std: [std], exploration: Exploration::Learned { least: 1e-6 }, antithetic: false }
 }
@@ -35,8 +35,8 @@ fn plain() -> Step {
     Step::Plain { rate: 1.0.into() }
 }
 
-/// How far one step takes the parameters of the first learner from `theta`, and behind them the logarithms of the standard
-/// deviations if there are any: with a plain step of rate 1, the gradient.
+/// Returns the change of the first learner's parameters from `theta` by one step, followed by that of the logarithms of
+/// the standard deviations, if any. With a plain step of rate 1 this is the gradient.
 fn moved<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>>(
     engine: &Engine,
     (model, policy): (D, P),
@@ -59,7 +59,7 @@ fn moved<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>>(
     values(&training).iter().zip(before).map(|(after, before)| after - before).collect()
 }
 
-/// The self-normalised standard error of Σ w r, coordinate by coordinate, with w = softmax(−J/λ), of rows (J, r).
+/// Returns the self-normalized standard error of Σ w r for every coordinate, with w = softmax(−J/λ), of rows (J, r).
 fn standard_errors(rows: &[(f64, Vec<f64>)], lambda: f64) -> Vec<f64> {
     let least = rows.iter().fold(f64::INFINITY, |least, (cost, _)| least.min(*cost));
     let weights: Vec<f64> = rows.iter().map(|(cost, _)| ((least - cost) / lambda).exp()).collect();
@@ -73,7 +73,7 @@ fn standard_errors(rows: &[(f64, Vec<f64>)], lambda: f64) -> Vec<f64> {
         .collect()
 }
 
-/// Within five standard errors, and what f32 rounds.
+/// Checks agreement within five standard errors and f32 rounding.
 #[track_caller]
 fn agree(got: &[f64], truth: &[f64], errors: &[f64], what: &str) {
     assert_eq!((got.len(), truth.len()), (errors.len(), errors.len()), "{what}");
@@ -83,7 +83,7 @@ fn agree(got: &[f64], truth: &[f64], errors: &[f64], what: &str) {
     }
 }
 
-/// The derivative of `f` by each of its variables.
+/// Differentiates `f` numerically by each of its variables.
 fn slopes(at: &[f64], f: impl Fn(&[f64]) -> f64) -> Vec<f64> {
     let by = |d: usize, h: f64| {
         let mut x = at.to_vec();
@@ -97,7 +97,7 @@ fn still<const N: usize>(_: &mut Random, _: &mut [f32]) -> [f32; N] {
     [0.0; N]
 }
 
-/// One action a, whose cost is ½k(a − c)², c being a parameter.
+/// One action a with the cost ½k(a − c)², where c is a parameter.
 struct Bandit;
 
 const STIFFNESS: f32 = 1.5;
@@ -202,7 +202,7 @@ impl Model<1, 1> for Line {
 }
 
 const LINE_STEPS: usize = 8;
-/// Mean and standard deviation of where it starts.
+/// Mean and standard deviation of the initial state.
 const LINE_START: [f64; 2] = [1.0, 0.4];
 
 fn line_start(random: &mut Random, _: &mut [f32]) -> [f32; 1] {
@@ -225,7 +225,7 @@ fn line_value(theta: &[f64], lambda: f64) -> f64 {
         let (c, d, e) = (a + b * gain, b * offset, b * std);
         let (p, s) = (alpha - 0.5 * q / lambda, -0.5 * r / lambda);
         let narrower = 1.0 - 2.0 * (p * e * e + s * std * std);
-        // What stands with z: a linear function of x.
+        // The coefficient of z, a linear function of x.
         let (slope, level) = (2.0 * (p * e * c + s * std * gain), 2.0 * (p * e * d + s * std * offset) + beta * e);
         [alpha, beta, gamma] = [
             p * c * c + s * gain * gain + slope * slope / (2.0 * narrower),
@@ -236,7 +236,7 @@ fn line_value(theta: &[f64], lambda: f64) -> f64 {
     gamma + gaussian([alpha, beta], LINE_START[0], LINE_START[1])
 }
 
-/// The cost of an episode of [`Line`] in f64; the action is what `act` says, given time step and state.
+/// Returns the cost of an episode of [`Line`] in f64 under the policy `act`.
 fn line_cost(mut x: f64, mut act: impl FnMut(f64) -> f64) -> f64 {
     let [a, b, q, r, end] = LINE;
     let mut cost = 0.0;
@@ -335,7 +335,7 @@ fn score_rows_of_a_network_are_the_finite_difference_of_log_e_to_the_return() {
     let mut random = Random::new(5);
     let theta: Vec<f32> = (0..Policy::<2, 1>::parameters(&policy())).map(|_| 0.6 * random.normal()).collect();
 
-    // An episode on the host: its cost and, if asked for, its score.
+    // Runs an episode on the host: returns its cost and, if requested, its score.
     let pendulum = Pendulum::default();
     let episode = |theta: &[f32], noise: &[f32], mut score: Option<&mut Vec<f32>>| {
         let (mut x, mut cost) = (start, 0.0);
@@ -380,7 +380,7 @@ fn score_rows_of_a_network_are_the_finite_difference_of_log_e_to_the_return() {
             let way: Vec<f32> = theta.iter().map(|_| random.normal()).collect();
             let shifted = |h: f32| theta.iter().zip(&way).map(|(t, w)| t + h * w).collect::<Vec<f32>>();
             let (above, below) = (shifted(1.0 / 256.0), shifted(-1.0 / 256.0));
-            // The derivative of log Σ e^{−J/λ}, the noise being the same on both sides.
+            // The derivative of log Σ e^{−J/λ}, with the same noise on both sides.
             let slopes: Vec<_> = noise
                 .iter()
                 .zip(&scores)
@@ -499,7 +499,7 @@ fn a_natural_step_divides_by_the_information() {
 
 #[test]
 fn reinforce_is_the_limit_of_high_temperatures() {
-    // Antithetic pairs, whose scores sum to zero, so that nothing but the covariance is left.
+    // The scores of antithetic pairs sum to zero, which leaves only the covariance.
     let by_score = Rows::Scored { std: [0.5], exploration: Exploration::Fixed, antithetic: true };
     let by_perturbation = Rows::Perturbed { sigma: 0.25.into(), antithetic: true, episodes: 1 };
     for engine in engines() {
@@ -647,7 +647,7 @@ fn a_resumed_training_ends_with_the_same_bits() {
             let half = saved(&whole);
             steps(&mut whole, 4);
 
-            // Whatever seed the other was built with: that of the file counts.
+            // Resuming replaces the seed by that of the checkpoint.
             let mut resumed = pendulum(&engine, TrainingOptions { seed: 77, ..swing(rows, step, 2) });
             steps(&mut resumed, 1);
             resumed.resume(&half[..]).expect("it was just written");
@@ -704,7 +704,7 @@ fn a_file_that_is_none_changes_nothing() {
         assert_eq!(saved(&training), now, "{what}: nothing is lost");
     }
 
-    /// A disk that is full.
+    /// A writer that fails like a full disk.
     struct Full;
     impl std::io::Write for Full {
         fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
@@ -722,7 +722,7 @@ fn a_file_that_is_none_changes_nothing() {
     assert_eq!(training.iteration(), 2);
 }
 
-/// A stream that counts what is read of it.
+/// A reader that counts the bytes read from it.
 struct Counted<R> {
     stream: R,
     read: u64,
@@ -736,7 +736,7 @@ impl<R: std::io::Read> std::io::Read for Counted<R> {
     }
 }
 
-/// `/dev/zero` once filled the memory.
+/// Regression test: reading `/dev/zero` filled the memory.
 #[test]
 fn no_more_is_read_of_a_checkpoint_than_it_is_long() {
     use std::io::Read;
@@ -758,7 +758,7 @@ fn no_more_is_read_of_a_checkpoint_than_it_is_long() {
     assert_eq!(read(&mut &file[..]), (Ok(()), length));
 }
 
-/// With the checksum that belongs to it: that is no protection.
+/// Updates the checksum, which does not protect against tampering.
 fn with_numbers(file: &[u8], numbers: &[(usize, f32)]) -> Vec<u8> {
     let mut file = file.to_vec();
     for (at, number) in numbers {
@@ -771,13 +771,13 @@ fn with_numbers(file: &[u8], numbers: &[(usize, f32)]) -> Vec<u8> {
     file
 }
 
-/// A controller once acted NaN after such a file.
+/// Regression test: after such a file, a controller returned NaN.
 #[test]
 fn numbers_that_no_training_leaves_behind_are_refused() {
     let mut training = pendulum(&cpu(), swing(scored(0.5), Step::Adam { rate: 0.1.into() }, 2));
     steps(&mut training, 2);
     let file = saved(&training);
-    // 40 bytes of header; of each learner 4 values, 4 first and 4 second moments, and the steps.
+    // 40 bytes of header; then for each learner 4 values, 4 first and 4 second moments, and the step count.
     let at = |learner: usize, number: usize| 40 + learner * 52 + 4 * number;
     assert_eq!(with_numbers(&file, &[]), file, "the checksum is that of the format");
     for (learner, number, value, what, index) in [
@@ -798,7 +798,7 @@ fn numbers_that_no_training_leaves_behind_are_refused() {
         }
         assert_eq!(saved(&training), file, "{value} as {what} {index}: nothing is changed");
     }
-    // The last step that can be counted is no end, either.
+    // Training continues beyond the largest step count.
     let last = with_numbers(&file, &[(at(0, 12), f32::from_bits(u32::MAX)), (28, f32::from_bits(u32::MAX))]);
     training.resume(&last[..]).expect("whatever the counts are");
     steps(&mut training, 2);
@@ -821,7 +821,7 @@ fn a_training_is_saved_to_a_file_that_is_always_whole() {
     training.resume_from(&file).expect("it was just written");
     assert_eq!(training.iteration(), 1);
 
-    // Where it cannot be written, the old file stays, and no draft.
+    // A failed write leaves the old file and no temporary file.
     std::fs::create_dir(folder.join("taken")).expect("a folder of its own");
     for taken in ["taken", "nowhere/training.gibbs"] {
         assert!(matches!(training.save_to(folder.join(taken)), Err(CheckpointError::Io { .. })), "{taken}");
@@ -863,7 +863,7 @@ fn an_iteration_without_finite_returns_changes_nothing() {
             assert_eq!(saved(&training), before, "{}", engine.name());
             broken.store(false, Ordering::Relaxed);
 
-            // It goes on as if nothing had been.
+            // The training continues as if it had not been interrupted.
             steps(&mut training, 2);
             let mut other = pendulum(&engine, options);
             steps(&mut other, 4);
@@ -889,7 +889,7 @@ fn episodes_that_are_not_finite_do_not_count() {
     }
 }
 
-/// Linear feedback that leaves its derivatives to dual numbers, in as many copies as it is told.
+/// Linear feedback with derivatives by dual numbers, and a configurable number of copies of its parameters.
 struct Copies(usize);
 
 impl Policy<2, 1> for Copies {
@@ -930,7 +930,7 @@ fn a_policy_of_ones_own_is_trained_by_dual_numbers_or_by_perturbation() {
     }
 }
 
-/// A network that leaves its derivatives to dual numbers.
+/// A network with derivatives by dual numbers.
 struct Undifferentiated(Mlp<2, 1>);
 
 impl Policy<2, 1> for Undifferentiated {
@@ -965,7 +965,7 @@ fn a_network_is_differentiated_by_dual_numbers_all_the_same() {
     }
 }
 
-/// A policy that is not what it says.
+/// A policy whose declarations may be inconsistent.
 #[derive(Clone, Debug)]
 struct Odd {
     parameters: usize,
@@ -973,7 +973,7 @@ struct Odd {
     reads: Reads,
 }
 
-/// What it reads when it acts. (Its derivatives read parameter 0 only.)
+/// The inputs that it reads in `act`. (Its derivatives read parameter 0 only.)
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Reads {
     Weight(usize),
@@ -983,7 +983,7 @@ enum Reads {
     Reference(usize),
     /// Parameter 0 times this field at the state.
     Field(usize),
-    /// Twice parameter 0; the 2 is a run-time parameter that it gives its stage itself, or a number.
+    /// Twice parameter 0; the 2 is a constant, or a run-time parameter of a hand-made stage.
     Twice {
         by_hand: bool,
     },
@@ -1080,7 +1080,7 @@ fn every_option_out_of_range_is_named() {
         }
     }
 
-    // Signed weights tell no Fisher information; where it is known, they need not.
+    // Signed weights give no estimate of the Fisher information, which is not needed where it is known.
     let signed = TrainingOptions {
         weighting: Weighting::Signed { standardised: true },
         ..swing(
@@ -1095,7 +1095,7 @@ fn every_option_out_of_range_is_named() {
     }
     PolicyGradient::new(&cpu(), Pendulum::default(), OpenLoop { horizon: 30 }, somewhere, signed).expect("it is known");
 
-    // Parameters that the model reads and nobody gives.
+    // The model reads parameters that the options lack.
     match PolicyGradient::new(&cpu(), Bandit, ONE, still, TrainingOptions::default()) {
         Err(BuildError::Invalid(error)) => assert_eq!(error.field, "params", "{error}"),
         other => panic!("{other:?}"),
@@ -1117,7 +1117,7 @@ fn policies_that_are_none_are_refused() {
     }
     let unknown = ModelError::NoSuchParameter { index: 1, parameters: 1 };
     assert_eq!(build(1, &[0.0]).err(), Some(BuildError::Model(unknown)));
-    // So many that there is no room for them, nor for what is to be asked about them.
+    // More parameters than allowed, up to a count from which derived sizes would overflow.
     for parameters in [(1 << 20) + 1, usize::MAX] {
         match build(parameters, &[0.0]) {
             Err(BuildError::Invalid(error)) => assert_eq!(error.field, "policy", "{error}"),
@@ -1132,7 +1132,7 @@ fn policies_that_are_none_are_refused() {
         assert_eq!(Policy::<2, 1>::parameters(&long), parameters.saturating_mul(3));
         assert_eq!(Policy::<2, 1>::parameters(&short), 6);
     }
-    // Those that ship, too, when they are empty.
+    // The shipped policies without parameters are refused, too.
     let empty = |rows| {
         let policy = OpenLoop { horizon: 0 };
         PolicyGradient::new(&cpu(), Pendulum::default(), policy, somewhere, swing(rows, plain(), 1)).err()
@@ -1142,12 +1142,12 @@ fn policies_that_are_none_are_refused() {
     }
 }
 
-/// A policy of one parameter that reads this.
+/// A policy with one parameter and the given reads.
 fn reading(reads: Reads) -> Odd {
     Odd { parameters: 1, initial: vec![0.5], reads }
 }
 
-/// A controller once panicked at its first step, and a release build wrapped around.
+/// Regression test: a controller panicked at its first step, and in a release build indices wrapped around.
 #[test]
 fn a_policy_that_reads_what_there_is_not_is_refused() {
     const LIMIT: usize = i32::MAX as usize;
@@ -1172,7 +1172,7 @@ fn a_policy_that_reads_what_there_is_not_is_refused() {
         let refused = Controller::new(reading(reads), &[0.5], 0.1).map(drop).expect_err("it cannot act");
         assert_eq!(refused.field, "policy", "{reads:?}: {refused}");
         assert!(refused.to_string().contains(&expected.to_string()), "{reads:?}: {refused}");
-        // Score rows do not act, but the controllers of the training do.
+        // Score rows do not call `act`, but the controllers of the training do.
         for engine in engines() {
             for rows in [perturbed(0.5), scored(0.5)] {
                 let options = swing(rows, plain(), 1);
@@ -1182,7 +1182,7 @@ fn a_policy_that_reads_what_there_is_not_is_refused() {
             }
         }
     }
-    // What nobody gives.
+    // Inputs that are missing.
     let field = || Grid::new(1, 1, 1.0, [0.0, 0.0], vec![1.0]).expect("one sample");
     let references = |columns| References { values: vec![0.0; 2 * columns], columns };
     for (reads, name) in [(Reads::Param(1), "params"), (Reads::Reference(1), "references"), (Reads::Field(1), "fields")]
@@ -1202,7 +1202,7 @@ fn a_policy_that_reads_what_there_is_not_is_refused() {
             }
         }
     }
-    // Enough, and then too few again.
+    // Enough inputs, then too few again.
     let options = ControllerOptions {
         params: vec![0.25, 0.75],
         references: Some(references(2)),
@@ -1224,7 +1224,8 @@ fn a_policy_that_reads_what_there_is_not_is_refused() {
     );
 }
 
-/// Where every episode has parameters of its own, the lanes of a CPU once read a stage's own parameters as if they were those.
+/// Regression test: where every episode has its own parameters, CPU lanes read those of a hand-made stage as if they
+/// were per-episode parameters.
 #[test]
 fn parameters_that_a_policy_gives_its_stage_are_its_own() {
     for engine in engines() {
@@ -1261,7 +1262,7 @@ fn a_policy_that_looks_into_a_field_is_rebuilt_from_what_was_saved() {
             let mut trained = training.controller(0).expect("a learner");
             assert_ne!(trained.parameters(), [0.5], "it has learned something");
 
-            // As plain numbers, in a program that knows no training.
+            // Rebuilt from plain numbers, without a training.
             let file: Vec<u8> = trained.parameters().iter().flat_map(|theta| theta.to_le_bytes()).collect();
             let theta: Vec<f32> = file.as_chunks().0.iter().map(|four| f32::from_le_bytes(*four)).collect();
             let own = ControllerOptions {
@@ -1272,7 +1273,7 @@ fn a_policy_that_looks_into_a_field_is_rebuilt_from_what_was_saved() {
             };
             assert_eq!(own, ControllerOptions::from(training.options()));
             let mut own = Controller::with_options(reading(Reads::Field(0)), &theta, own).expect("it is all there");
-            // And by a training that goes on.
+            // Rebuilt by a training that resumes.
             let mut resumed = build();
             resumed.resume(&saved(&training)[..]).expect("it was just written");
             let mut resumed = resumed.controller(0).expect("a learner");
@@ -1417,7 +1418,7 @@ fn training_stops_when_it_is_told_to() {
 
 #[test]
 fn a_controller_acts_as_the_trained_policy_does() {
-    // Time-varying, within limits, so that the time step and the limits count.
+    // Time-varying and limited, so that time step and limits matter.
     let options = swing(perturbed(2.0), Step::Natural { rate: 1.0.into() }, 2);
     let policy = TimeVaryingFeedback { horizon: 30 };
     let mut training =
@@ -1441,7 +1442,8 @@ fn a_controller_acts_as_the_trained_policy_does() {
     assert!(training.controller(0).expect("a learner").parameters() != controller.parameters());
 }
 
-/// Balance: the pole of a [`CartPole`] near upright, the cart near the middle. Ends on the floor or off the track.
+/// Balances a [`CartPole`] with the pole near upright and the cart near the middle. Ends when the pole falls or the
+/// cart leaves the track.
 struct Balance(CartPole);
 
 impl Model<4, 1> for Balance {
@@ -1451,7 +1453,7 @@ impl Model<4, 1> for Balance {
     }
     #[inline(always)]
     fn cost<R: Real>(&self, _: &Stage<R>, [x, _, angle, _]: [R; 4], [u]: [R; 1]) -> R {
-        // A step that is still standing earns one; what is left keeps the cart in the middle.
+        // A step with the pole up earns one; the other terms keep the cart in the middle.
         (angle.cos() + 1.0) * 10.0 + x.square() * 0.1 + u.square() * 0.001 - 1.0
     }
     #[inline(always)]
@@ -1460,7 +1462,7 @@ impl Model<4, 1> for Balance {
     }
 }
 
-/// The share of fresh episodes that stand to the end.
+/// Returns the fraction of new episodes in which the pole stays up to the end.
 fn balanced(training: &PolicyGradient<4, 1, Balance, LinearFeedback>) -> f64 {
     let episodes = training.evaluate(0, 200, 12).expect("a learner");
     let stands = |state: &[f32; 4]| (state[2] - PI).abs() < 0.2 && state[0].abs() < 2.4;
@@ -1480,7 +1482,8 @@ fn a_cart_pole_learns_to_balance() {
     for engine in engines() {
         for (rows, step, effective, iterations) in [
             (by_perturbation, Step::Natural { rate: 1.0.into() }, 0.2, 60),
-            // What is learned depends on every bit. Of twelve seeds all succeed so; of 1,000 iterations with 0.7, seven of them.
+            // The result depends on every bit. With these settings all of twelve seeds succeed; with 1,000 iterations
+            // at 0.7, seven do.
             (by_score, Step::Adam { rate: Annealed { first: 1.0, last: 0.1, over: 1500 } }, 0.3, 1500),
         ] {
             let options = TrainingOptions {

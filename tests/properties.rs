@@ -1,4 +1,5 @@
-//! What holds for any size and any numbers: the weighted mean against f64, what moves a plan about, and repeatability.
+//! Properties for any size and any numbers: the weighted mean against f64, the operations that move a plan, and
+//! repeatability.
 
 mod common;
 
@@ -21,7 +22,7 @@ struct Problem {
 }
 
 impl Problem {
-    /// `masks` says whether some rows have a weight of zero and some an invalid one.
+    /// With `masks`, some rows have weight zero and some are invalid.
     fn new(count: usize, width: usize, spread: f32, masks: bool, seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let rows = (0..count * width).map(|_| rng.random_range(-3.0..5.0)).collect();
@@ -39,7 +40,7 @@ impl Problem {
         Self { width, rows, log_weights }
     }
 
-    /// The rows with their log-weights in f64, without those that are invalid.
+    /// The valid rows with their log-weights in f64.
     fn valid(&self) -> impl Iterator<Item = (&[f32], f64)> + Clone {
         let rows = self.rows.chunks(self.width).zip(self.log_weights.iter().map(|l| f64::from(*l)));
         rows.filter(|(_, l)| *l < f64::INFINITY)
@@ -52,7 +53,7 @@ fn problems() -> impl Strategy<Value = Problem> {
     (sizes, shape).prop_map(|((k, d), (spread, masks, seed))| Problem::new(k, d, spread, masks, seed))
 }
 
-/// Holds a result against sums in f64.
+/// Compares a result with sums in f64.
 fn is_the_weighted_mean(problem: &Problem, found: &Average) -> Result<(), TestCaseError> {
     let count = problem.log_weights.len();
     let max = problem.valid().map(|(_, l)| l).fold(f64::NEG_INFINITY, f64::max);
@@ -83,25 +84,25 @@ fn is_the_weighted_mean(problem: &Problem, found: &Average) -> Result<(), TestCa
     Ok(())
 }
 
-/// All that must hold of the weighted mean on one engine.
+/// Checks all properties of the weighted mean on one engine.
 fn weighted_mean(engine: &Engine, problem: &Problem, by: f32, seed: u64) -> Result<(), TestCaseError> {
     let mut averager = WeightedMean::new(engine).with_second_moment();
     let found = averager.compute(&problem.rows, &problem.log_weights).unwrap().clone();
     is_the_weighted_mean(problem, &found)?;
     prop_assert_eq!(averager.compute(&problem.rows, &problem.log_weights).unwrap(), &found, "again, the same bits");
 
-    // Log-weights count only relative to each other.
+    // Adding a constant to all log-weights changes nothing.
     let mut moved = problem.clone();
     moved.log_weights.iter_mut().for_each(|l| *l += by);
     let shifted = averager.compute(&moved.rows, &moved.log_weights).unwrap();
-    // What adding `by` rounds away is relative to its size.
+    // The rounding error of adding `by` is relative to its size.
     let rounded = 1e-5 + 2e-7 * by.abs();
     for (a, b) in shifted.mean().iter().zip(found.mean()) {
         prop_assert!((a - b).abs() <= 10.0 * rounded, "{a} and {b}, moved by {by}");
     }
     prop_assert!((shifted.log_z() - by - found.log_z()).abs() <= 10.0 * rounded);
 
-    // The order of the rows does not count, but for rounding.
+    // The order of the rows matters only up to rounding.
     let mut order: Vec<usize> = (0..problem.log_weights.len()).collect();
     order.shuffle(&mut StdRng::seed_from_u64(seed));
     let rows: Vec<f32> =
@@ -114,7 +115,7 @@ fn weighted_mean(engine: &Engine, problem: &Problem, by: f32, seed: u64) -> Resu
     Ok(())
 }
 
-/// An engine that is opened once, since a GPU takes its time.
+/// The GPU engine, opened once because opening it is slow.
 fn kept_gpu() -> Option<&'static Engine> {
     static ENGINE: OnceLock<Option<Engine>> = OnceLock::new();
     ENGINE.get_or_init(gpu).as_ref()

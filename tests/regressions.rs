@@ -1,4 +1,4 @@
-//! Faults that were found once and must not come back. Each test says what would happen.
+//! Regression tests. Each describes the fault that it guards against.
 
 mod common;
 
@@ -8,7 +8,7 @@ use gibbs::{
     Backend, Dual, FieldSet, Grid, InvalidValue, Limits, Model, Mppi, MppiOptions, PlanError, Real, Stage, Temperature,
 };
 
-/// Costs what its controls say, on top of a cost that is the same for all rows.
+/// The controls are the cost, on top of a base cost that is the same for all rows.
 struct Toll {
     base: f32,
 }
@@ -24,7 +24,7 @@ impl Model<1, 1> for Toll {
     }
 }
 
-/// The effective sample size, as a fraction, that a target of a tenth leads to when rows cost these tolls.
+/// Returns the effective sample size, as a fraction, that a target of a tenth leads to when rows have these costs.
 fn reached(engine: &gibbs::Engine, base: f32, tolls: &[f32]) -> f32 {
     let temperature = Temperature::EffectiveSamples(0.1);
     let options = MppiOptions { horizon: 2, samples: tolls.len(), temperature, ..MppiOptions::default() };
@@ -35,12 +35,12 @@ fn reached(engine: &gibbs::Engine, base: f32, tolls: &[f32]) -> f32 {
     plan.effective_samples() / tolls.len() as f32
 }
 
-/// Evenly spread numbers in [0, 1) in no order.
+/// Evenly spaced numbers in [0, 1), shuffled.
 fn spread(count: usize) -> impl Iterator<Item = f32> {
     (0..count).map(move |k| ((k * 7919) % count) as f32 / count as f32)
 }
 
-/// The bracket of the search once began at a billionth of the spread of the costs.
+/// The bracket of the temperature search began at a billionth of the range of the costs.
 #[test]
 fn one_enormous_cost_does_not_hide_what_tells_the_others_apart() {
     for engine in engines() {
@@ -53,8 +53,8 @@ fn one_enormous_cost_does_not_hide_what_tells_the_others_apart() {
     }
 }
 
-/// Costs of ten million differ by whole numbers only; what rounding takes from their sums is kept beside them. The search
-/// on the GPU once took the largest log-weight for 0, and ended at a single row.
+/// In f32, costs of ten million differ by whole numbers only, so compensated sums keep the rounding errors separately.
+/// The search on the GPU assumed that the largest log-weight was 0, and ended at a single row.
 #[test]
 fn the_search_sees_what_rounding_took_from_the_costs() {
     for engine in engines() {
@@ -66,7 +66,7 @@ fn the_search_sees_what_rounding_took_from_the_costs() {
     }
 }
 
-/// Within half a cell of the border the field is held, so it does not slope there; it once did.
+/// Within half a cell of the border the field is constant, so its derivative is 0; it was not.
 #[test]
 fn a_field_has_no_slope_where_its_border_is_held() {
     struct Slope(FieldSet);
@@ -80,7 +80,7 @@ fn a_field_has_no_slope_where_its_border_is_held() {
             self.0.clone()
         }
     }
-    // Two fields, so that the second one's samples do not start where a lost offset would look.
+    // Two fields, so that the samples of the second one do not start at offset 0.
     let ramp = Grid::from_fn(4, 3, 1.0, [0.0, 0.0], |x, y| x + 10.0 * y).unwrap();
     let slope = Slope(FieldSet::new(&[Grid::from_fn(2, 2, 1.0, [0.0, 0.0], |_, _| 7.0).unwrap(), ramp.clone()]));
     let points = [[1.7, 1.6], [0.2, 1.6], [3.8, 1.6], [1.7, 0.3], [1.7, 2.9], [0.1, 0.1], [-3.0, 1.0]];
@@ -95,7 +95,7 @@ fn a_field_has_no_slope_where_its_border_is_held() {
     }
 }
 
-/// 2²⁰ coordinates once passed the check and then needed one workgroup more than a device takes.
+/// 2²⁰ coordinates passed the check, but needed one workgroup more than a device supports.
 #[test]
 fn the_largest_horizon_is_one_that_runs() {
     for engine in engines() {
@@ -107,7 +107,7 @@ fn the_largest_horizon_is_one_that_runs() {
             "{refused:?}"
         );
         if engine.backend() == Backend::Software {
-            // Such an adapter ends loops early, and would do so without a word.
+            // Such an adapter ends long loops early without an error.
             let refused = Mppi::new(&engine, Toll { base: 0.0 }, options(most)).map(drop);
             assert!(
                 matches!(refused, Err(gibbs::BuildError::Engine(gibbs::EngineError::OverLimit { .. }))),
@@ -157,7 +157,7 @@ fn a_reference_table_may_change_its_length_between_calls() {
     }
 }
 
-/// The CPU once gave up at the first update without a finite row, the GPU went on to the next.
+/// The CPU stopped at the first update without a finite row, while the GPU continued with the next.
 #[test]
 fn an_update_without_a_finite_row_is_an_error_only_if_it_is_the_last() {
     struct Narrow;

@@ -1,5 +1,5 @@
-//! A call that is repeated gives the same bits: on any number of threads, and whatever the floating-point environment of the caller's thread and
-//! of those that join in. The caller finds its own as it left it.
+//! Repeated calls give the same bits on any number of threads, whatever the floating-point environment of the calling
+//! thread and of the pool's threads. The caller's environment is preserved.
 
 #![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 
@@ -32,15 +32,15 @@ fn read() -> Word {
     #[cfg(target_arch = "x86_64")]
     {
         let mut word = 0_u32;
-        // SAFETY: it stores four bytes where there is room for them.
+        // SAFETY: stores four bytes in a variable of that size.
         unsafe { asm!("stmxcsr [{}]", in(reg) &raw mut word, options(nostack)) };
-        // Without the exceptions that have occurred.
+        // Masks out the exception flags.
         word & !0x3f
     }
     #[cfg(target_arch = "aarch64")]
     {
         let word: u64;
-        // SAFETY: it reads a register.
+        // SAFETY: only reads a register.
         unsafe { asm!("mrs {}, fpcr", out(reg) word, options(nomem, nostack)) };
         word
     }
@@ -48,29 +48,30 @@ fn read() -> Word {
 
 /// # Safety
 ///
-/// Until the thread has its word back, it may run nothing whose results matter but calls of the library.
+/// Until the control word is restored, the thread may run only calls of the library and code whose results do not
+/// matter.
 unsafe fn write(word: Word) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: it loads four bytes that are there.
+    // SAFETY: loads four bytes from a valid variable.
     unsafe {
         asm!("ldmxcsr [{}]", in(reg) &raw const word, options(nostack));
     }
     #[cfg(target_arch = "aarch64")]
-    // SAFETY: it writes a register.
+    // SAFETY: only writes a register.
     unsafe {
         asm!("msr fpcr, {}", in(reg) word, options(nostack));
     }
 }
 
-/// What a function returns on a thread with this control word, which is checked afterwards.
+/// Runs a function on a thread with this control word, and checks that the word is preserved.
 fn within<T: Send>(word: Word, run: impl FnOnce() -> T + Send) -> T {
     let run = move || {
         let before = read();
-        // SAFETY: `run` calls the library, and the word is as it was afterwards.
+        // SAFETY: `run` only calls the library, and the word is restored afterwards.
         unsafe { write(word) };
         let result = run();
         let after = read();
-        // SAFETY: likewise.
+        // SAFETY: this restores the word of the thread.
         unsafe { write(before) };
         assert_eq!(after, word, "the caller's word is as it was");
         result
@@ -78,7 +79,7 @@ fn within<T: Send>(word: Word, run: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| scope.spawn(run).join()).expect("it does not panic")
 }
 
-/// A point on a line. Its cost counts a number that is subnormal, and looks into a field.
+/// A point on a line. Its cost includes a subnormal number and samples a field.
 struct Point;
 
 impl Model<2, 1> for Point {
@@ -88,12 +89,12 @@ impl Model<2, 1> for Point {
     }
     #[inline(always)]
     fn cost<R: Real>(&self, at: &Stage<R>, [x, small]: [R; 2], [u]: [R; 1]) -> R {
-        // Divided in model code, too, as a constant of the trace.
+        // The model code itself divides 1 by 3; the result is a constant of the trace.
         (x - 1.0).square() + small * 1e38 + at.sample(0, x, u) / (1.0 / 3.0)
     }
 }
 
-/// A model that panics, once it is armed, in plain `f32`: where the host rolls the plan out.
+/// A model that panics, once it is armed, in plain `f32`, i.e. when the host rolls the plan out.
 struct Bomb;
 
 impl Model<1, 1> for Bomb {
@@ -131,7 +132,7 @@ fn field() -> Grid {
     Grid::new(8, 8, 0.5, [-2.0, -2.0], values).and_then(|grid| grid.with_yaw(0.3)).expect("a grid")
 }
 
-/// Plans of both methods, on enough rows that other threads join in.
+/// Plans of both methods, with enough rows to use other threads.
 fn plans() -> Vec<u32> {
     let (engine, mut out) = (cpu(), Vec::new());
     for temperature in [Temperature::Fixed(0.3), Temperature::EffectiveSamples(0.1)] {
@@ -221,13 +222,13 @@ fn sampling() -> Vec<u32> {
     out
 }
 
-/// Runs it in every environment, with threads that are in it and threads that are not.
+/// Runs a function in every environment, with pool threads in the same and in the default environment.
 fn has_the_same_bits_everywhere(run: fn() -> Vec<u32>) {
     let expected = run();
     for word in OTHERS {
-        // The pool is that of the process, whose threads were started in the usual environment.
+        // Uses the global pool, whose threads were started in the default environment.
         assert!(within(word, run) == expected, "a caller in {word:#x}");
-        // A pool of this thread's making. (It inherits the word where the operating system does so.)
+        // Uses a pool created by this thread, which inherits the word on some operating systems.
         let pool = || rayon::ThreadPoolBuilder::new().num_threads(3).build().expect("a pool");
         assert!(within(word, || pool().install(run)) == expected, "threads in {word:#x}");
     }
@@ -259,7 +260,7 @@ fn a_model_that_panics_leaves_the_callers_environment_as_it_was() {
     }
 }
 
-/// How many threads there are, and which of them does what, makes no difference; nor does it to call from one of them.
+/// The number of threads and their schedule do not change results, nor does a call from a pool thread.
 #[test]
 fn results_have_the_same_bits_on_any_number_of_threads() {
     for run in [plans, training, sampling] {
@@ -271,7 +272,7 @@ fn results_have_the_same_bits_on_any_number_of_threads() {
     }
 }
 
-/// [`RowMemory`] says what depends on it: the mean and sums, to rounding; and what does not: rows, costs, log-weights and λ.
+/// As [`RowMemory`] documents, the mean and sums depend on it up to rounding; rows, costs, log-weights and λ do not.
 #[test]
 fn the_memory_of_rows_changes_the_order_of_sums_and_nothing_else() {
     let run = |rows, temperature| {

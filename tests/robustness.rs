@@ -1,4 +1,4 @@
-//! What goes wrong gives a typed error that names it, never a panic, and the plan stays as it was.
+//! Failures give a typed error that names the cause, never a panic, and leave the plan unchanged.
 
 mod common;
 
@@ -15,7 +15,7 @@ use gibbs::{
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-/// A point that costs x² up to 1, and beyond it something that is not finite.
+/// A point with the cost x² up to 1, and a cost that is not finite beyond.
 #[derive(Clone, Copy)]
 struct Cliff(Fall);
 
@@ -23,7 +23,7 @@ struct Cliff(Fall);
 enum Fall {
     /// A product too large for f32.
     Overflow,
-    /// The same below zero.
+    /// A product that overflows below zero.
     Negative,
     /// ∞ − ∞.
     Difference,
@@ -33,7 +33,7 @@ enum Fall {
     Root,
     /// The state itself overflows, and so does its cost.
     State,
-    /// Only the cost of the end overflows.
+    /// Only the terminal cost overflows.
     Terminal,
 }
 
@@ -181,7 +181,7 @@ fn needy() -> MppiOptions<2> {
     }
 }
 
-/// Everything that an option must not be, and the field that the error names.
+/// Invalid options, and the field that the error names.
 fn bad_options() -> Vec<(&'static str, MppiOptions<2>)> {
     const NAN: f32 = f32::NAN;
     const INF: f32 = f32::INFINITY;
@@ -410,7 +410,7 @@ fn weighted_means_refuse_what_cannot_be_averaged() {
         assert_eq!(error(&[1.0; 3000], &[NAN; 3000]), PlanError::NoFiniteRow { rows: 3000 });
         assert_eq!(error(&[1.0, NAN], &[0.0; 2]), PlanError::NonFiniteMean);
 
-        // Any finite log-weight counts, though the engine marks rows by numbers as small.
+        // Any finite log-weight is valid, although the engine marks excluded rows by numbers of that magnitude.
         for least in [f32::MIN, -3.4e38, -3.2e38, -3.0e38] {
             let found = average.compute(&[1.0, 2.0, 3.0, 6.0], &[least; 2]).unwrap();
             assert_eq!((found.mean(), found.valid_rows()), (&[2.0, 4.0][..], 2), "{least} on {}", engine.name());
@@ -418,21 +418,21 @@ fn weighted_means_refuse_what_cannot_be_averaged() {
             assert_eq!(found.log_z(), least);
             let found = average.compute(&[1.0, 2.0, 3.0, 6.0, 9.0, 9.0], &[NEVER, least, NAN]).unwrap();
             assert_eq!((found.mean(), found.valid_rows(), found.invalid_rows()), (&[3.0, 6.0][..], 2, 1));
-            // Beside a larger one it weighs nothing, but it is valid.
+            // Beside a larger one its weight is 0, but the row is valid.
             let found = average.compute(&[1.0, 2.0, 3.0, 6.0], &[least, -2.9e38]).unwrap();
             assert_eq!((found.mean(), found.valid_rows(), found.invalid_rows()), (&[3.0, 6.0][..], 2, 0));
             let found = average.compute(&[1.0, 2.0, 3.0, 6.0], &[least, f32::MAX]).unwrap();
             assert_eq!((found.mean(), found.valid_rows()), (&[3.0, 6.0][..], 2), "{least} on {}", engine.name());
         }
 
-        // What stands in a row that does not count is not looked at.
+        // The contents of a row without weight are ignored.
         let rows = [1.0, 2.0, NAN, NAN, f32::INFINITY, 0.0, 3.0, 6.0];
         let found = average.compute(&rows, &[0.0, NAN, NEVER, 0.0]).unwrap();
         assert_eq!((found.mean(), found.valid_rows(), found.invalid_rows()), (&[2.0, 4.0][..], 3, 1));
         assert_eq!(found.second_moment(), Some(&[5.0, 20.0][..]));
         assert_eq!((found.effective_samples(), found.max_log_weight()), (2.0, 0.0));
 
-        // Nor in one among many, in rows shorter and longer than a register.
+        // Also among many rows, shorter and longer than a register.
         for width in [2, 15, 20] {
             let counts = |k: usize| k % 5 == 1; // eight of forty, so that the means are exact
             let number = |k: usize, d: usize| if counts(k) { d as f32 } else { [NAN, f32::INFINITY][k % 2] };
@@ -502,7 +502,7 @@ fn any_size_works() {
     }
 }
 
-/// A model that cannot become a kernel, for the reason given.
+/// A model that cannot become a kernel, for the given reason.
 struct Odd(Flaw);
 
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -517,18 +517,18 @@ enum Flaw {
     TwoBodies,
     ReservedName,
     SameTwice,
-    /// It reads this of the driver.
+    /// Reads this input of the driver.
     Param(usize),
     Reference(usize),
     Field(usize),
-    /// It reads what it made by hand.
+    /// Reads an input made by hand.
     ByHand(Hand),
 }
 
-/// What a model makes by hand.
+/// The inputs that a model makes by hand.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Hand {
-    /// One parameter and one weight, of which it reads these.
+    /// One parameter and one weight, both of which are read.
     Fine,
     Param,
     DriversParam,
@@ -545,7 +545,7 @@ enum Hand {
     OtherNetwork,
 }
 
-/// What comes of `x` by something made by hand.
+/// Computes a function of `x` from hand-made inputs.
 #[inline(always)]
 fn by_hand<R: Real>(hand: Hand, at: &Stage<R>, x: R) -> R {
     let stage = Stage::<R>::new(3, 0.1);
@@ -650,7 +650,7 @@ fn a_model_that_cannot_become_a_kernel_says_why() {
     }
 }
 
-/// In a release build such numbers once wrapped around in `new`, and the first call failed.
+/// Regression test: in a release build such numbers wrapped around in `new`, and the first call failed.
 #[test]
 fn numbers_that_nothing_can_have_are_refused() {
     const LIMIT: usize = i32::MAX as usize;
@@ -665,7 +665,7 @@ fn numbers_that_nothing_can_have_are_refused() {
                 assert_eq!(odd(&engine, flaw).map(drop), Err(BuildError::Model(expected)), "on {}", engine.name());
             }
         }
-        // What there could be, but is not there.
+        // Inputs that could exist, but are missing.
         for (flaw, field, words) in [
             (Flaw::Param(LIMIT - 1), "params", "reads number 2147483646, counted from 0"),
             (Flaw::Field(0), "fields", "`fields` is 0 long, but must be at least 1 long"),
@@ -691,7 +691,7 @@ fn numbers_that_nothing_can_have_are_refused() {
     Network::new(LIMIT - 2, &[1, 1], Activation::Tanh).expect("its last parameter is the last there can be");
 }
 
-/// On the CPU this once worked or panicked, on an adapter it read the driver's inputs or became WGSL without a meaning.
+/// Regression test: on the CPU this worked or panicked; on an adapter it read the driver's inputs or gave invalid WGSL.
 #[test]
 fn what_a_model_makes_by_hand_is_a_constant_or_refused() {
     for engine in engines() {
@@ -750,7 +750,7 @@ fn broken_wgsl_is_refused_with_the_compilers_words() {
             Err(BuildError::Model(ModelError::Shader { message })) => assert!(message.contains(word), "{message}"),
             other => panic!("{flaw:?}: {other:?}"),
         }
-        // The device is none the worse for it.
+        // The device still works.
         odd(&engine, Flaw::SameTwice).unwrap().plan(&[1.0]).unwrap();
     }
 }
@@ -766,7 +766,7 @@ impl check::Map<1, 1> for Double {
 #[test]
 fn a_lost_device_keeps_the_plan_and_the_cpu_takes_over() {
     let Some(engine) = gpu() else { return };
-    // A device of its own, since it is going to be lost.
+    // A separate device, since it is going to be lost.
     let engine = Engine::with(EngineOptions { backend: engine.backend(), ..Default::default() }).unwrap();
     let options = MppiOptions { horizon: 12, samples: 200, ..Default::default() };
     let mut mppi = Mppi::new(&engine, Pendulum::default(), options.clone()).unwrap();
@@ -782,7 +782,7 @@ fn a_lost_device_keeps_the_plan_and_the_cpu_takes_over() {
         assert_eq!(mppi.controls(), before);
     }
     assert!(mppi.samples().is_err());
-    // Whether or not they need something new of the device.
+    // Calls fail whether or not they need new resources of the device.
     type Call = fn(&mut Mppi<2, 1, Pendulum>) -> Result<(), BuildError>;
     let calls: [Call; 5] = [
         |mppi| mppi.resize(20, 300),
@@ -939,7 +939,7 @@ fn extreme_temperatures_give_finite_plans() {
     }
 }
 
-/// `calls` plans with sizes, parameters, options and everything else changed at random between them.
+/// Makes `calls` plans, with random changes of sizes, parameters, options and everything else between them.
 fn soak(engine: &Engine, calls: usize, seed: u64) {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut mppi = Mppi::new(engine, Needy, needy()).unwrap();
@@ -981,7 +981,7 @@ fn soak(engine: &Engine, calls: usize, seed: u64) {
                     mppi.plan_rows(&state, &rows).unwrap();
                 }
                 9 => {
-                    // Refused, and that must not matter.
+                    // The refusal must not change anything.
                     assert!(mppi.plan(&[f32::NAN; 2]).is_err() && mppi.resize(0, 0).is_err());
                 }
                 _ => {
@@ -1026,14 +1026,15 @@ fn compiled_kernels_are_kept_in_a_folder_that_may_hold_anything() {
         mppi.plan(&[1.0, 0.0]).unwrap().controls().to_vec()
     };
     let first = plan();
-    // Only Vulkan has such a cache. What was kept is used or, if it makes no sense, left aside.
+    // Only Vulkan has such a cache. A stored cache is used or, if it is invalid, ignored.
     let files = || std::fs::read_dir(&folder).into_iter().flatten().map(|file| file.unwrap().path());
     for file in files() {
         assert!(std::fs::metadata(&file).unwrap().len() > 0);
     }
     assert_eq!(plan(), first);
     for file in files() {
-        // Another device's, under a right checksum: the graphics library's header holds the device's key at its byte 17.
+        // A cache of another device with a correct checksum: the graphics library's header holds the device's key at
+        // its byte 17.
         let own = std::fs::read(&file).unwrap();
         let mut foreign = own.clone();
         foreign[8 + 17] ^= 1;
@@ -1049,7 +1050,7 @@ fn compiled_kernels_are_kept_in_a_folder_that_may_hold_anything() {
     }
     assert_eq!(plan(), first);
     assert!(files().all(|file| !file.to_string_lossy().contains(&format!(".{}-", std::process::id()))), "no drafts");
-    // A folder that cannot be written to costs a warning.
+    // A folder that cannot be written to only gives a warning.
     let blocked = folder.join("a file");
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(&blocked, b"").unwrap();

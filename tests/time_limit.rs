@@ -1,5 +1,5 @@
-//! `EngineOptions::timeout` limits the wait for work that does not progress. It covers neither the compilation of kernels nor a long list
-//! of updates that a software adapter works through one by one.
+//! `EngineOptions::timeout` limits the wait for work that makes no progress. It covers neither the compilation of
+//! kernels nor a long list of updates that a software adapter works through one by one.
 
 mod common;
 
@@ -55,8 +55,9 @@ fn with_timeout(engine: &Engine, timeout: Duration) -> Engine {
     Engine::with(EngineOptions { timeout, ..engine.options().clone() }).unwrap()
 }
 
-/// Builds something on a patient engine, which tells how long that takes, and then on one whose time limit is a fourth of that, or what
-/// a call takes at most on a busy machine. (Calls take a hundredth of what their kernels take to compile.)
+/// Measures how long a build takes on an engine with a long time limit, then builds on an engine whose time limit is a
+/// fourth of that, but long enough for a call on a busy machine. (A call takes a hundredth of the compile time of its
+/// kernels.)
 fn in_a_hurry<D>(what: &str, engine: &Engine, build: impl Fn(&Engine) -> D, call: impl FnOnce(&mut D)) {
     let clock = Instant::now();
     drop(build(engine));
@@ -77,7 +78,7 @@ fn no_call_times_out_because_a_kernel_is_new() {
     if std::env::var(NO_CACHE).is_ok_and(|value| value == "true") {
         return first_calls();
     }
-    // Runs itself in another process, since Mesa reads the variable once: no compiled kernels are kept from one process to the next.
+    // Runs itself in another process with Mesa's kernel cache disabled, because Mesa reads the variable only once.
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "no_call_times_out_because_a_kernel_is_new", "--nocapture", "--test-threads=1"])
         .env(NO_CACHE, "true")

@@ -5,25 +5,25 @@
 use gibbs::models::{DifferentialDrive, Quadratic};
 use gibbs::{Cost, Grid, InvalidValue, Limits, Model, MppiOptions, Noise, Real, Stage, Temperature, WithCost};
 
-/// Where it starts, (x, y, ψ).
+/// The initial state (x, y, ψ).
 pub const START: [f32; 3] = [0.0, 0.0, 0.0];
 const GOAL: [f32; 3] = [10.0, 10.0, 0.0];
 
-/// The map is 11 × 11 m, from the origin on.
+/// The map covers 11 × 11 m from the origin.
 const CELLS: usize = 110;
 const CELL: f32 = 0.1;
-/// Centres and radii (m).
+/// Centers and radii (m).
 const DISCS: [[f32; 3]; 3] = [[8.0, 8.0, 0.4], [4.0, 6.0, 0.5], [6.0, 5.0, 0.3]];
 
-/// What a step costs:
+/// The cost of a step:
 ///
 /// ```text
 /// 0.1 ((x − 10)² + (y − 10)²) + 0.1 ψ² + 10 map(x, y)
 /// ```
 ///
-/// with ψ wrapped to (−π, π], and the map 1 in the cells whose centre lies in a disc, 0 in the others and 1 outside, looked
-/// up bilinearly. Dynamics, limits, noise, temperature and map are as published. The weights are ours: no detour costs more
-/// than a step in a disc, which costs half of what a step at the start does.
+/// with ψ wrapped to (−π, π], and the map 1 in the cells whose center lies in a disc, 0 in the others and 1 outside,
+/// looked up bilinearly. Dynamics, limits, noise, temperature and map are as published. The weights are ours: no detour
+/// costs more than a step in a disc, which costs half as much as a step at the start.
 #[derive(Debug, Clone, Copy)]
 pub struct DriveCost {
     pose: Quadratic<3, 2>,
@@ -33,7 +33,7 @@ pub struct DriveCost {
 impl Cost<3, 2> for DriveCost {
     #[inline(always)]
     fn cost<R: Real>(&self, at: &Stage<R>, pose: [R; 3], u: [R; 2]) -> R {
-        // The look-up last: while the rest is worked out, the samples that it brings would be in its way.
+        // Samples the field last; otherwise its values would occupy registers while the rest is computed.
         let away = self.pose.cost(at, pose, u);
         at.sample(0, pose[0], pose[1]).mul_add(self.map, away)
     }

@@ -1,4 +1,4 @@
-//! The tasks that the benchmarks share: for each, a plan by so many samples over so many steps.
+//! The tasks that the benchmarks share: for each, a planner with a given number of samples and steps.
 
 #![allow(dead_code, reason = "each benchmark uses a part of this")]
 
@@ -13,14 +13,14 @@ use gibbs::{
     Temperature, Timing,
 };
 
-/// Carries one update out, and tells how long its parts took.
+/// Runs one update and returns the durations of its stages.
 pub type Plan = Box<dyn FnMut() -> Timing>;
 
 pub struct Task {
     pub name: &'static str,
-    /// M, the controls of a step.
+    /// M, the controls per step.
     pub controls: usize,
-    /// A controller on an engine, by samples and horizon.
+    /// Creates a controller on an engine, given samples and horizon.
     pub on: fn(&Engine, usize, usize) -> Plan,
 }
 
@@ -48,12 +48,13 @@ pub fn cart_pole(engine: &Engine, samples: usize, horizon: usize) -> Plan {
     plan(engine, CartPole::default(), SWINGING, cart_pole_options(samples, horizon))
 }
 
-/// The same, where a tenth of the rows is to count: it is given the temperature that this takes, or finds it in every plan.
+/// Cart-poles with an effective sample size of a tenth of the rows: one is given the temperature for it, the other
+/// solves for it in every plan.
 pub fn sharp_cart_poles(engine: &Engine, samples: usize, horizon: usize) -> [Plan; 2] {
     let options = |temperature| MppiOptions { temperature, ..cart_pole_options(samples, horizon) };
     let wanted = options(Temperature::EffectiveSamples(0.1));
     let mut mppi = Mppi::new(engine, CartPole::default(), wanted.clone()).expect("these options are valid");
-    // Plans for the same state settle, and so does their temperature.
+    // Plans for the same state converge, and so does their temperature.
     let mut lambda = 1.0;
     for _ in 0..20 {
         lambda = mppi.plan(&SWINGING).expect("a rollout of finite cost").temperature();
@@ -66,10 +67,10 @@ pub fn drive(engine: &Engine, samples: usize, horizon: usize) -> Plan {
     plan(engine, drive::robot(), drive::START, drive::options(samples, horizon).expect("the map is valid"))
 }
 
-/// Where the quadrotor starts (m).
+/// The initial position of the quadrotor (m).
 const AWAY: [f32; 3] = [2.0, -2.0, 1.0];
 
-/// Three metres from where it should hover.
+/// Three meters from the point where it should hover.
 pub fn quadrotor(engine: &Engine, samples: usize, horizon: usize) -> Plan {
     let drone = Quadrotor::default();
     let mut away = Quadrotor::LEVEL;
@@ -96,7 +97,7 @@ pub fn plan<const N: usize, const M: usize, D: Model<N, M>>(
     Box::new(move || mppi.plan(&state).expect("a rollout of finite cost").timing())
 }
 
-/// What a step of each task is at least.
+/// Counts the operations per step of each task: a lower bound.
 pub fn arithmetic() -> [Arithmetic; 3] {
     let fields = FieldSet::new(&[drive::map().expect("the numbers are finite")]);
     let mut away = Quadrotor::LEVEL;
@@ -108,7 +109,7 @@ pub fn arithmetic() -> [Arithmetic; 3] {
     ]
 }
 
-/// The same device, with the stages of a call kept apart and timed by its clock.
+/// Returns an engine on the same device that separates the stages of a call and times them by the device's clock.
 pub fn in_stages(engine: &Engine) -> Result<Engine, EngineError> {
     Engine::with(EngineOptions { rows: RowMemory::Stored, timestamps: true, ..engine.options().clone() })
 }
@@ -117,7 +118,7 @@ pub fn engine(backend: Backend) -> Result<Engine, EngineError> {
     Engine::with(EngineOptions { backend, ..Default::default() })
 }
 
-/// The best adapter: a hardware GPU, else a software one.
+/// Returns the best adapter: a hardware GPU, else a software one.
 pub fn adapter() -> Option<Engine> {
     engine(Backend::Gpu).or_else(|_| engine(Backend::Software)).ok()
 }

@@ -1,7 +1,7 @@
 // MPPI-Generic's half of the comparison on a CUDA card: one MPPI update of a robot on two wheels with a costmap, timed.
 //
 // The task is `drive` of examples/peer, number by number. Prints library,device,task,N,T,median_ms,min_ms for each N.
-// With --check DIR it holds its dynamics and cost against the rows and costs that `peer --task drive --dump DIR` wrote.
+// With --check DIR it compares its dynamics and cost with the rows and costs that `peer --task drive --dump DIR` wrote.
 
 #include <mppi/controllers/MPPI/mppi_controller.cuh>
 #include <mppi/cost_functions/cost.cuh>
@@ -44,7 +44,7 @@ __host__ __device__ inline void roll(const float* pose, float left, float right,
   next[2] = pose[2] + turn;
 }
 
-// What a pose costs where the map has this value.
+// The cost of a pose, given the value of the map there.
 __host__ __device__ inline float pose_cost(const float* pose, float map)
 {
   const float dx = pose[0] - GOAL_X, dy = pose[1] - GOAL_Y;
@@ -58,7 +58,7 @@ __host__ __device__ inline bool is_outside(float x, float y)
   return !(x >= 0.0f && x <= CELLS * CELL && y >= 0.0f && y <= CELLS * CELL);
 }
 
-// The costmap, row by row from the smallest y: 1 in the cells whose centre lies in a disc.
+// The costmap, row by row from the smallest y: 1 in the cells whose center lies in a disc.
 std::vector<float> costmap()
 {
   std::vector<float> values;
@@ -78,7 +78,7 @@ std::vector<float> costmap()
   return values;
 }
 
-// Bilinear between the centres of cells; the outermost cell holds up to the border.
+// Bilinear between the centers of cells; the outermost cell holds up to the border.
 float look_up(const std::vector<float>& values, float x, float y)
 {
   if (is_outside(x, y))
@@ -94,8 +94,8 @@ float look_up(const std::vector<float>& values, float x, float y)
   return low + fy * (high - low);
 }
 
-// The same by the card's texture unit, which is how MPPI-Generic's own maps are read. It has eight bits for the share of a
-// cell. A texel's centre is at a half, as a cell's is here.
+// The same lookup by the GPU's texture unit, as MPPI-Generic reads its own maps. Its interpolation weights have eight
+// bits. A texel's center is at a half, as a cell's is here.
 __device__ inline float look_up(cudaTextureObject_t map, float x, float y)
 {
   return is_outside(x, y) ? OUTSIDE : tex2D<float>(map, x / CELL, y / CELL);
@@ -129,7 +129,7 @@ cudaTextureObject_t make_texture(const std::vector<float>& values)
   return map;
 }
 
-// The task as MPPI-Generic wants it.
+// The task as classes of MPPI-Generic.
 
 struct DriveParams : public DynamicsParams
 {
@@ -180,7 +180,7 @@ public:
     }
   }
 
-  // The same on the host, where the library rolls out the new plan.
+  // The step on the host, where the library rolls out the new plan.
   void step(Eigen::Ref<state_array> state, Eigen::Ref<state_array> next_state, Eigen::Ref<state_array> state_der,
             const Eigen::Ref<const control_array>& control, Eigen::Ref<output_array> output, const float t,
             const float dt)
@@ -247,7 +247,7 @@ public:
 using Sampler = mppi::sampling_distributions::GaussianDistribution<Drive::DYN_PARAMS_T>;
 using Feedback = DDPFeedback<Drive, STEPS>;
 
-// How a rollout is dealt out to threads.
+// The mapping of rollouts to threads.
 struct Blocks
 {
   dim3 dynamics, cost;
@@ -258,7 +258,7 @@ struct Times
   double median, least;
 };
 
-// The times of `updates` updates from the same state, in milliseconds. The plan is kept and not shifted.
+// Times `updates` updates from the same state, in milliseconds. The plan is kept and not shifted.
 template <int ROLLOUTS>
 Times measure(cudaTextureObject_t map, const Blocks& blocks, int warm_up, int updates)
 {
@@ -285,7 +285,7 @@ Times measure(cudaTextureObject_t map, const Blocks& blocks, int warm_up, int up
   params.seed_ = 0;
   params.dynamics_rollout_dim_ = blocks.dynamics;
   params.cost_rollout_dim_ = blocks.cost;
-  // It is too large for the stack, and it picks the faster of its two kernels here.
+  // Allocated on the heap, since it is too large for the stack. It selects the faster of its two kernels here.
   std::unique_ptr<Mppi> mppi(new Mppi(&robot, &cost, &feedback, &sampler, params));
 
   const Drive::state_array start = Drive::state_array::Zero();
@@ -311,7 +311,7 @@ void report(cudaTextureObject_t map, const std::string& device, int only, int up
   {
     return;
   }
-  // As published, and simpler ones; the fastest counts.
+  // The published mapping, and simpler ones; the fastest is reported.
   const Blocks candidates[] = {
       {dim3(64, 4, 1), dim3(64, 1, 1)},
       {dim3(32, 1, 1), dim3(32, 1, 1)},

@@ -3,15 +3,15 @@
 
 use gibbs::{Flow, Model, Real, Stage, rk4};
 
-/// The time step (in seconds), and how many of them are planned.
+/// The time step (in seconds), and the number of steps planned.
 pub const DT: f32 = 0.1;
 pub const HORIZON: usize = 50;
-/// Where it starts, heading for −x: (x, y, θ), in metres and radians.
+/// The initial state (x, y, θ), heading for −x, in meters and radians.
 pub const START: [f32; 3] = [-0.5, 0.0, 1.5 * std::f32::consts::PI];
-/// Where it should go, and the distance from there at which the reward begins (in metres).
+/// The goal, and the distance from it at which the reward begins (in meters).
 pub const GOAL: [f32; 2] = [0.5, 0.0];
 pub const NEAR: f32 = 0.2;
-/// The wall: discs of this radius around these points (in metres).
+/// The wall: discs of this radius around these points (in meters).
 pub const RADIUS: f32 = 0.3;
 pub const DISCS: [[f32; 2]; 11] = [
     [-0.9, 0.6],
@@ -27,11 +27,12 @@ pub const DISCS: [[f32; 2]; 11] = [
     [0.0, -0.6],
 ];
 
-/// A car (state: x, y in metres and heading θ in radians; controls: turn and speed, each in [−1, 1]) that cannot enter a disc.
+/// A car (state: x, y in meters and heading θ in radians; controls: turn and speed, each in [−1, 1]) that cannot enter
+/// a disc.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Car {
-    /// What the way that is left costs (per metre and step): 0 for the reward as published and nothing else. If it is above
-    /// 0, field 0 holds the length of the way to the goal.
+    /// The cost of the remaining way (per meter and step); 0 for the published reward alone. If it is above 0, field 0
+    /// holds the length of the way to the goal.
     pub way: f32,
 }
 
@@ -47,7 +48,7 @@ impl Model<3, 2> for Car {
     #[inline(always)]
     fn step<R: Real>(&self, at: &Stage<R>, x: [R; 3], u: [R; 2]) -> [R; 3] {
         let next = rk4(self, at, x, u);
-        // The square of the distance to the nearest disc's centre.
+        // The square of the distance to the nearest disc's center.
         let mut nearest = R::from(f32::MAX);
         for [cx, cy] in DISCS {
             nearest = nearest.min((next[0] - cx).square() + (next[1] - cy).square());
@@ -60,7 +61,7 @@ impl Model<3, 2> for Car {
         held
     }
 
-    /// The negative reward, 1 − (min(d, 0.2)/0.2)², and the way that is left.
+    /// The negative reward, 1 − (min(d, 0.2)/0.2)², and the cost of the remaining way.
     #[inline(always)]
     fn cost<R: Real>(&self, at: &Stage<R>, [x, y, _]: [R; 3], _u: [R; 2]) -> R {
         let distance = ((x - GOAL[0]).square() + (y - GOAL[1]).square()).sqrt();
@@ -68,11 +69,11 @@ impl Model<3, 2> for Car {
         if self.way > 0.0 { at.sample(0, x, y) * self.way - reward } else { -reward }
     }
 
-    /// How far it is from where the demonstration is at this time step (the references).
+    /// The distance from the demonstration at this time step (the references).
     #[inline(always)]
     fn departure<R: Real>(&self, at: &Stage<R>, [x, y, _]: [R; 3]) -> R {
         let square = (x - at.reference(0)).square() + (y - at.reference(1)).square();
-        // As in the published code: distances beyond half a metre are all the same.
+        // As in the published code: distances beyond half a meter are all the same.
         square.min(0.25) * 4.0
     }
 }

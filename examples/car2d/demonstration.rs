@@ -1,4 +1,4 @@
-//! A demonstration: where the car should be after each step.
+//! A demonstration: the position of the car after each step.
 
 use std::path::Path;
 
@@ -6,13 +6,13 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::car::{HORIZON, START, reward};
 
-/// Reads one from a file.
+/// Reads a demonstration from a file.
 pub fn read(path: &Path) -> Result<Vec<[f32; 2]>> {
     let text = std::fs::read_to_string(path).map_err(anyhow::Error::from);
     text.and_then(|text| parse(&text)).with_context(|| format!("the demonstration {}", path.display()))
 }
 
-/// Reads one: a header, then a position after each step.
+/// Parses a demonstration: a header, then the position after each step.
 pub fn parse(text: &str) -> Result<Vec<[f32; 2]>> {
     let mut lines = text.lines();
     ensure!(lines.next().map(str::trim) == Some("x,y"), "its first line must be `x,y`");
@@ -29,7 +29,7 @@ pub fn parse(text: &str) -> Result<Vec<[f32; 2]>> {
     Ok(rows)
 }
 
-/// Its own mean reward.
+/// The demonstration's own mean reward.
 pub fn worth(demo: &[[f32; 2]]) -> f32 {
     let mut states = vec![START];
     states.extend(demo.iter().map(|[x, y]| [*x, *y, 0.0]));

@@ -40,14 +40,14 @@ fn panel(area: &Area<'_>, title: &str, demo: Option<&[[f32; 2]]>, run: &Run) -> 
     };
     chart.draw_series(DISCS.map(|centre| Polygon::new(disc(centre, RADIUS), WALL.filled())))?;
     chart.draw_series([Polygon::new(disc(GOAL, NEAR), TARGET.mix(0.3).filled())])?;
-    // From pale to dark as the noise goes.
+    // Colors go from pale to dark as the noise decreases.
     let count = run.annealing.len();
     for (i, states) in run.annealing.iter().enumerate() {
         let share = (i + 1) as f64 / count as f64;
         let fade = |dark: f64| (255.0 - (255.0 - dark) * (0.2 + 0.8 * share)) as u8;
         let colour = RGBColor(fade(20.0), fade(50.0), fade(200.0));
         let width = if i + 1 == count { 4 } else { 2 };
-        // Piece by piece: a thick line that turns back on itself would grow spikes at its joints.
+        // Drawn segment by segment, because a thick polyline that turns back on itself would have spikes at its joints.
         let piece = |pair: &[[f32; 3]]| {
             PathElement::new(vec![(pair[0][0], pair[0][1]), (pair[1][0], pair[1][1])], colour.stroke_width(width))
         };

@@ -1,8 +1,9 @@
 //! Plans the published 2-D car around its U-shaped wall by five methods, and draws how the noise is annealed.
 //!
-//! The car starts inside the U, heading for its open side, and its reward is flat until it is within 0.2 m of the goal behind
-//! the wall, so that no method finds anything by itself. (a) A demonstration, read from a CSV of positions, shows the way,
-//! combined with the model as published; (b) a cost of our own, the length of the shortest way that is left, needs none.
+//! The car starts inside the U, heading for its open side, and its reward is flat until it is within 0.2 m of the goal
+//! behind the wall, so that no method succeeds on the reward alone. Variant (a) adds a demonstration, read from a CSV
+//! of positions, as published; variant (b) adds a cost of our own, the length of the shortest remaining way, and needs
+//! no demonstration.
 //!
 //! `cargo run --release --example car2d` prints a table of seeds × methods for each, all with the same number of rollouts,
 //! and writes `car2d.png`; `--help` lists what can be changed. It fails unless model-based diffusion gets a mean reward of
@@ -60,7 +61,7 @@ struct Arguments {
     quick: bool,
 }
 
-/// What comes with the example: made by itself, with --save-demo.
+/// The demonstration that comes with the example, written by --save-demo.
 const DEMO: &str = include_str!("demo.csv");
 
 /// The methods, in the order of the table.
@@ -81,20 +82,20 @@ const METHODS: [(Method, &str); 5] = [
     (Method::Ddim, "DDIM"),
 ];
 
-/// What the car is told of the way.
+/// The guidance that the car gets besides its reward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Task {
-    /// Nothing but the reward.
+    /// The reward only.
     Plain,
     /// (a)
     Demonstrated,
     /// (b)
     Shaped,
-    /// As (b), with a fifth of the controls in reserve, so that what follows has room to correct.
+    /// As (b), with a fifth of the controls in reserve, so that a plan that follows the result has room to correct.
     Gentle,
 }
 
-/// Everything that a run needs besides task, method and seed.
+/// The settings of a run besides task, method and seed.
 struct Setting {
     engine: Engine,
     way: Grid,
@@ -103,7 +104,7 @@ struct Setting {
     levels: usize,
 }
 
-/// One plan: the states it leads through, on the way there if asked for, and how long it took.
+/// One plan: the states along it, those of intermediate plans if requested, and the computation time.
 struct Run {
     states: Vec<[f32; 3]>,
     annealing: Vec<Vec<[f32; 3]>>,
@@ -167,7 +168,8 @@ impl Setting {
         let limits = Some(Limits { low: [-most; 2], high: [most; 2] });
         let references = Some(References { values: self.demo.as_flattened().to_vec(), columns: 2 });
         let fields = vec![self.way.clone()];
-        // As published, but for the shaped cost, whose differences near the goal are much smaller than those far away.
+        // The published temperature, except for the shaped cost, whose differences near the goal are much smaller than
+        // far away.
         let temperature = match task {
             _ if by_way => Temperature::EffectiveSamples(0.02),
             _ => Temperature::Standardised(0.1),

@@ -5,14 +5,15 @@ use gibbs::Grid;
 
 use crate::car::{DISCS, GOAL, RADIUS};
 
-/// The side of a cell, and how far the field reaches from the origin (in metres).
+/// The side of a cell, and half the side of the field, which is centered at the origin (in meters).
 const CELL: f32 = 0.02;
 const REACH: f32 = 1.8;
-/// How far the car should stay away from the discs (in metres): what is nearer counts as wall.
+/// The clearance to the discs (in meters): cells nearer than this count as wall.
 const MARGIN: f32 = 0.04;
 
-/// Solves |∇T| = 1 with T = 0 at the goal by sweeping the grid in its four diagonal orders until nothing changes (H. Zhao, *A
-/// fast sweeping method for eikonal equations*, 2005), then continues T into the discs, so that a look-up beside one is sound.
+/// Solves |∇T| = 1 with T = 0 at the goal by sweeping the grid in its four diagonal orders until nothing changes (H.
+/// Zhao, *A fast sweeping method for eikonal equations*, 2005), then continues T into the discs, so that interpolation
+/// beside a disc is valid.
 pub fn field() -> Result<Grid> {
     let n = (2.0 * REACH / CELL) as usize;
     let at = |i: usize| -REACH + CELL * (i as f32 + 0.5);
@@ -28,13 +29,14 @@ pub fn field() -> Result<Grid> {
         }
     }
     sweep(&mut time, n, CELL, &blocked);
-    // From the free cells on, through the discs, at ten times the price: whatever is inside is worse than what is outside.
+    // Continues from the free cells into the discs at ten times the cost, so that cells inside are always worse than
+    // cells outside.
     let free: Vec<bool> = (0..n * n).map(|at| !blocked(at % n, at / n)).collect();
     sweep(&mut time, n, 10.0 * CELL, &|i, j| free[j * n + i]);
     Ok(Grid::new(n, n, CELL, [-REACH, -REACH], time)?.with_outside(10.0)?)
 }
 
-/// Godunov's upwind scheme in alternating orders; what is `fixed` keeps its value.
+/// Runs Godunov's upwind scheme in alternating orders; `fixed` cells keep their values.
 fn sweep(time: &mut [f32], n: usize, cell: f32, fixed: &dyn Fn(usize, usize) -> bool) {
     loop {
         let mut changed = false;

@@ -1,4 +1,4 @@
-//! What the pictures of the examples share: a white canvas that ends as a PNG, a font that comes with it, and plain axes.
+//! Drawing helpers shared by the examples: a white canvas that is written as a PNG, an embedded font, and plain axes.
 
 use std::path::Path;
 
@@ -33,7 +33,7 @@ pub fn picture(path: &Path, size: (u32, u32), draw: impl FnOnce(&Area<'_>) -> Re
     std::fs::write(path, png).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Axes in ink, labels in the same, lines only at their numbers.
+/// Draws axes and labels in the ink color, with grid lines at the labels only.
 pub fn axes<'a, 'b, 'c>(
     chart: &'b mut Plane<'a, 'c>,
 ) -> MeshStyle<'a, 'b, RangedCoordf32, RangedCoordf32, BitMapBackend<'c>> {

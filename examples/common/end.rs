@@ -1,7 +1,7 @@
-//! How the examples speak and how they end: every line goes through [`say!`], and the status is 0, or 1 with one line that says
-//! why.
+//! Output and exit status of the examples: every line is printed by [`say!`], and the status is 0, or 1 with a line
+//! that gives the reason.
 //!
-//! `println!` panics if nobody reads what it prints (`navigate | true`) or the disk is full. Here that is an error like any
+//! `println!` panics if its output is not read (`navigate | true`) or the disk is full. Here that is an error like any
 //! other.
 
 use std::fmt;
@@ -35,8 +35,8 @@ fn line_to(out: &mut impl Write, text: fmt::Arguments<'_>) -> Result<()> {
     writeln!(out, "{text}").and_then(|()| out.flush()).context("cannot write to standard output")
 }
 
-/// Starts logging to standard error. Without `RUST_LOG`, errors and the warnings of this library are shown: a debug build, a
-/// GPU that does not open. Other crates warn of what does not concern users.
+/// Starts logging to standard error. Without `RUST_LOG`, errors and the warnings of this library are shown: a debug
+/// build, a GPU that does not open. Warnings of other crates are hidden, since they do not concern users.
 pub fn start_logging() {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(DEFAULT_LOG)).init();
 }
@@ -53,7 +53,7 @@ pub fn status(result: Result<()>) -> ExitCode {
     }
 }
 
-/// Writes a line to standard error, if that is possible: there is nowhere to report that it is not.
+/// Writes a line to standard error. A failure is ignored, since it cannot be reported anywhere.
 pub fn complain(text: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
@@ -62,7 +62,7 @@ pub fn complain(text: fmt::Arguments<'_>) {
 mod tests {
     use super::*;
 
-    /// Takes some bytes and then fails.
+    /// Accepts some bytes and then fails.
     struct Closing(usize, io::ErrorKind);
 
     impl Write for Closing {

@@ -10,20 +10,21 @@ pub struct DataSet {
     /// Row after row.
     pub rows: Vec<f32>,
     pub width: usize,
-    /// The standard deviation of the noise that chains stop at: about the distance of a row to its neighbours.
+    /// The standard deviation of the noise at the last level: about the distance of a row to its neighbors.
     pub apart: f32,
-    /// That of the noise they start from: wider than the data.
+    /// The standard deviation of the noise at the first level: wider than the data.
     pub wide: f32,
     pub reward: fn(&[f32]) -> f32,
 }
 
-/// Points along a spiral of a turn and a third, 0.04 off it. Rewarded is the distance from the middle, by 1 per 0.5.
+/// Points along a spiral of a turn and a third, displaced from it by 0.04. The reward is the distance from the middle,
+/// 1 per 0.5.
 pub fn spiral(count: usize, seed: u64) -> DataSet {
     let mut random = StdRng::seed_from_u64(seed);
     let mut point = || {
         let radius = 0.25 + 1.75 * random.random::<f32>().sqrt();
         let (s, c) = (0.75 * TAU * radius).sin_cos();
-        // A sum of uniform numbers is normal enough.
+        // A sum of uniform numbers is close enough to normal.
         let mut off = || (0..4).map(|_| random.random::<f32>() - 0.5).sum::<f32>() * 0.07;
         [radius * c + off(), radius * s + off()]
     };
@@ -35,7 +36,8 @@ pub fn spiral(count: usize, seed: u64) -> DataSet {
 /// The pixels along a side of a picture.
 pub const SIDE: usize = 12;
 
-/// Pictures of a blurred spot, anywhere and of any size between two. Rewarded is how far to the right it is, from −1.5 to 1.5.
+/// Pictures of a blurred spot, at a random position and of a random size. The reward is its horizontal position, from
+/// −1.5 on the left to 1.5 on the right.
 pub fn spots(count: usize, seed: u64) -> DataSet {
     let mut random = StdRng::seed_from_u64(seed ^ 1);
     let mut rows = Vec::with_capacity(count * SIDE * SIDE);
@@ -47,12 +49,12 @@ pub fn spots(count: usize, seed: u64) -> DataSet {
             rows.push((-0.5 * (dx * dx + dy * dy) / (size * size)).exp());
         }
     }
-    // Three numbers make a spot.
+    // Three numbers determine a spot.
     let apart = 0.15 * (4000.0 / count as f32).cbrt();
     DataSet { name: "spots", rows, width: SIDE * SIDE, apart, wide: 6.0, reward: to_the_right }
 }
 
-/// Where the centre of brightness is, from the middle, in units of two pixels.
+/// The horizontal offset of the center of brightness from the middle, in units of two pixels.
 fn to_the_right(picture: &[f32]) -> f32 {
     let sums = picture.iter().enumerate().fold([0.0, 1e-6], |[moment, sum], (pixel, brightness)| {
         [moment + brightness * (pixel % SIDE) as f32, sum + brightness]

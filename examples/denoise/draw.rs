@@ -50,7 +50,7 @@ fn points(area: &Area<'_>, rows: &[f32], colour: RGBColor) -> Result<()> {
 }
 
 fn pictures(area: &Area<'_>, rows: &[f32], colour: RGBColor) -> Result<()> {
-    // One pixel of a gap between pictures.
+    // Leaves a gap of one pixel between pictures.
     let cells = (SHOWN * (SIDE + 1)) as f32;
     let mut chart = ChartBuilder::on(area).margin(6).build_cartesian_2d(0.0..cells, 0.0..cells)?;
     let shade = |v: f32, dark: u8| (255.0 - (255.0 - f32::from(dark)) * (0.08 + 0.92 * v.clamp(0.0, 1.0))) as u8;

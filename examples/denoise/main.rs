@@ -1,10 +1,10 @@
 //! Draws new samples from data sets by the ideal denoiser: a diffusion process that needs no network, since the mean of the
 //! data under the posterior is a weighted mean of the rows themselves.
 //!
-//! The data are made here: points along a spiral, and pictures of 12 × 12 pixels that show a blurred spot somewhere. Chains
-//! stop at a level of noise, as wide as the data are apart, and end with its denoised mean: a blend of the nearest rows, and
-//! none of them. Guided by a reward, they prefer what is rewarded (the outer end of the spiral; spots on the right), as much
-//! as weights e^{R/λ} say.
+//! The data are made here: points along a spiral, and pictures of 12 × 12 pixels that show a blurred spot somewhere.
+//! Chains stop at a noise level about as wide as the distance between rows, and end with its denoised mean: a blend of
+//! the nearest rows, not a copy of one. Guided by a reward, they prefer rewarded samples (the outer end of the spiral;
+//! spots on the right), in accordance with weights e^{R/λ}.
 //!
 //! `cargo run --release --example denoise` prints the mean reward of the samples beside those of the data and of the weighted
 //! data, and draws them to `denoise.png`. It fails unless they agree, or if more than 1 % are copies of rows.
@@ -60,7 +60,7 @@ struct Drawn {
     data: DataSet,
     unguided: Vec<f32>,
     guided: Vec<f32>,
-    /// What is wrong with them, if anything is.
+    /// The failed criterion, if any.
     failure: Option<anyhow::Error>,
 }
 
@@ -89,7 +89,8 @@ fn run(arguments: &Arguments) -> Result<()> {
     all.into_iter().find_map(|drawn| drawn.failure).map_or(Ok(()), Err)
 }
 
-/// Samples a data set, unguided and guided, and holds both against what the rows and their rewards say.
+/// Samples a data set, unguided and guided, and compares both with the mean rewards of the rows and of the weighted
+/// rows.
 fn denoise(engine: &Engine, arguments: &Arguments, chains: usize, data: DataSet) -> Result<Drawn> {
     let options = SamplingOptions {
         chains,
@@ -98,7 +99,7 @@ fn denoise(engine: &Engine, arguments: &Arguments, chains: usize, data: DataSet)
             sampler: Sampler::Ddpm,
             proposal: Proposal::Posterior,
         },
-        // Rewards are divided by this.
+        // λ, which divides the rewards.
         temperature: Temperature::Fixed(1.0),
         seed: arguments.seed,
         ..Default::default()
@@ -124,19 +125,20 @@ fn denoise(engine: &Engine, arguments: &Arguments, chains: usize, data: DataSet)
     Ok(Drawn { data, unguided, guided, failure })
 }
 
-/// Whether mean rewards are what they should be: of rows and samples, of weighted rows and guided samples.
+/// Checks mean rewards: of samples against rows, and of guided samples against weighted rows.
 fn judge(data: &DataSet, chains: usize, [own, found, expected, led]: [f64; 4], copies: usize) -> Result<()> {
-    // The standard deviation of the rewards, which are of the order of one, over the root of the chains: five of them.
+    // Five standard errors: rewards have a standard deviation of about one, divided by the square root of the number of
+    // chains.
     let chance = 5.0 / (chains as f64).sqrt();
     ensure!((own - found).abs() < chance, "the samples of {} are not as its rows are", data.name);
     ensure!((expected - led).abs() < chance, "the guided samples of {} are not as its weighted rows are", data.name);
     ensure!(expected - own > 2.0 * chance, "the rewards of {} guide nowhere", data.name);
-    // A row far from all others denoises to itself.
+    // A row far from all others denoises to itself, so a few copies are allowed.
     ensure!(50 * copies <= chains, "{copies} samples of {} are copies of its rows", data.name);
     Ok(())
 }
 
-/// How many samples are rows of the data, to a hundredth of the noise that chains stop at.
+/// Counts the samples that equal rows of the data, to a hundredth of the noise at the last level.
 fn copies(data: &DataSet, samples: &[f32]) -> usize {
     let near = |sample: &[f32], row: &[f32]| {
         let square: f32 = sample.iter().zip(row).map(|(a, b)| (a - b).powi(2)).sum();

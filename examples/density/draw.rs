@@ -30,7 +30,7 @@ pub fn densities(path: &Path, all: &[Sampled]) -> Result<()> {
                 .x_label_formatter(&whole)
                 .y_label_formatter(&whole)
                 .draw()?;
-            // Every fifth cell each way is as fine as the pixels are.
+            // Every fifth cell along each axis matches the resolution of the pixels.
             let (step, half) = (5, 2.5 * 2.0 * REACH / CELLS as f32);
             let cell = |i: usize, j: usize| {
                 let shade = 1.0 - 0.55 * sampled.density[j * CELLS + i].sqrt();

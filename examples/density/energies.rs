@@ -1,11 +1,12 @@
-//! The densities e^{−E(x, y)} that are sampled: a mixture, a ring, a potential from chemistry, and one of your own.
+//! The densities e^{−E(x, y)} that are sampled: a mixture, a ring, a potential from chemistry, and one to be written by
+//! the user.
 
 use std::f32::consts::{PI, TAU};
 
 use gibbs::{Energy, Real, Stage};
 
-/// Yours: write any function of x and y, and run with `--energy own`. Low is likely; a difference of 1 is a factor of e. Most of
-/// it should lie within [−3, 3]².
+/// A place for your own energy: write any function of x and y, and run with `--energy own`. Low energies are likely; a
+/// difference of 1 is a factor of e. Most of the density should lie within [−3, 3]².
 pub struct Own;
 
 impl Energy<2> for Own {
@@ -47,9 +48,9 @@ impl Energy<2> for Ring {
     }
 }
 
-/// The potential of K. Müller and L. D. Brown (*Location of saddle points and minimum energy paths by a constrained simplex
-/// optimization procedure*, Theoretica Chimica Acta 53, 1979), divided by 20: three wells, joined by two
-/// passes. It is shifted and stretched to [−3, 3]².
+/// The potential of K. Müller and L. D. Brown (*Location of saddle points and minimum energy paths by a constrained
+/// simplex optimization procedure*, Theoretica Chimica Acta 53, 1979), divided by 20: three wells, joined by two
+/// passes. It is shifted and scaled to [−3, 3]².
 pub struct MuellerBrown;
 
 impl Energy<2> for MuellerBrown {
@@ -67,7 +68,7 @@ impl Energy<2> for MuellerBrown {
         for [height, a, b, c, x0, y0] in WELLS {
             let (dx, dy) = (x - x0, y - y0);
             let exponent = dx.square() * a + dx * dy * b + dy.square() * c;
-            // The last term grows without bound; far away it is large enough.
+            // The last term grows without bound; the exponent is clamped, since far away the energy is large enough.
             sum += exponent.min(R::from(4.0)).exp() * height;
         }
         sum * 0.05

@@ -1,9 +1,9 @@
 //! Samples two-dimensional densities e^{−E} by a reverse diffusion process of 10,000 chains, whose score is a weighted mean of
 //! K rows.
 //!
-//! `cargo run --release --example density` prints how far the samples are from exact ones, which falls as K grows, and draws
-//! samples over densities to `density.png`; `--help` lists what can be changed. `energies.rs` has a place for an energy of
-//! your own. It fails unless the distance falls from K to K, to less than a fifth.
+//! `cargo run --release --example density` prints the distance of the samples from exact ones, which falls as K grows,
+//! and draws samples over densities to `density.png`; `--help` lists what can be changed. `energies.rs` has a place for
+//! an energy of your own. It fails unless the distance falls from K to K, to less than a fifth.
 
 #[path = "../common/canvas.rs"]
 mod canvas;
@@ -63,10 +63,10 @@ enum Name {
     Own,
 }
 
-/// Half the side of the square that is looked at.
+/// Half the side of the square that is drawn and compared.
 const REACH: f32 = 3.0;
-/// The standard deviation of the noisiest level. Chains start from noise of that width, which must hide the density; but the
-/// wider it is, the fewer of the rows that are drawn around a chain hit where the density is.
+/// The standard deviation of the noisiest level. Chains start from noise of that width, which must cover the density;
+/// but the wider it is, the fewer of the rows drawn around a chain hit the density.
 const WIDE: f32 = 4.0;
 /// Cells per side of the grid that exact samples are drawn from.
 const CELLS: usize = 1500;
@@ -75,13 +75,13 @@ const DIRECTIONS: usize = 32;
 
 type Points = Vec<[f32; 2]>;
 
-/// What was found for one energy.
+/// The results for one energy.
 struct Sampled {
     title: String,
-    /// e^{−E} on the grid, row after row from below.
+    /// e^{−E} on the grid, row after row from the bottom.
     density: Vec<f64>,
     samples: Points,
-    /// What is wrong with them, if anything is.
+    /// The failed criterion, if any.
     failure: Option<String>,
 }
 
@@ -133,7 +133,7 @@ impl Sample<'_> {
         let density = density(&energy());
         let mut random = StdRng::seed_from_u64(self.arguments.seed ^ 0xe4ac);
         let exact = exact(&density, self.arguments.chains, &mut random);
-        // What is left between two sets of exact samples.
+        // The distance between two sets of exact samples: the floor that chance leaves.
         let chance = distance(&exact, &self::exact(&density, self.arguments.chains, &mut random));
         let clock = Instant::now();
         let mut distances = Vec::new();
@@ -157,7 +157,7 @@ impl Sample<'_> {
         let took = clock.elapsed().as_secs_f64();
         let row: String = distances.iter().map(|distance| format!("{distance:>9.4}")).collect();
         say!("{title:>14}{row}{chance:>9.4}{took:>9.1}")?;
-        // What chance leaves between two sets of exact samples may be left here, too.
+        // Two sets of exact samples differ by chance; the same distance is allowed here.
         let falls = distances.windows(2).all(|pair| pair[1] < pair[0] + chance);
         let (first, last) = (distances[0], distances[distances.len() - 1]);
         if !falls || last > 0.2 * first + chance {
@@ -169,12 +169,12 @@ impl Sample<'_> {
     }
 }
 
-/// The middle of a cell along one axis.
+/// Returns the middle of a cell along one axis.
 fn middle(cell: usize) -> f32 {
     REACH * ((2 * cell + 1) as f32 / CELLS as f32 - 1.0)
 }
 
-/// e^{−E} on a grid over the square, relative to the densest cell.
+/// Evaluates e^{−E} on a grid over the square, relative to the densest cell.
 fn density(energy: &impl Energy<2>) -> Vec<f64> {
     let at = Stage::<f32>::new(0, 1.0);
     let cell = |i: usize| f64::from(energy.energy(&at, [middle(i % CELLS), middle(i / CELLS)]));
@@ -183,7 +183,7 @@ fn density(energy: &impl Energy<2>) -> Vec<f64> {
     energies.iter().map(|energy| (least - energy).exp()).collect()
 }
 
-/// Independent samples: a cell by its probability, a point anywhere in it.
+/// Draws independent samples: a cell by its probability, then a point uniformly in it.
 fn exact(density: &[f64], count: usize, random: &mut StdRng) -> Points {
     let mut sum = 0.0;
     let cumulative: Vec<f64> = density
@@ -203,8 +203,8 @@ fn exact(density: &[f64], count: usize, random: &mut StdRng) -> Points {
     (0..count).map(|_| draw()).collect()
 }
 
-/// The sliced Wasserstein distance of two sets of equally many points: how far the points of one must be moved on average to
-/// become the other, along each of some directions, averaged over those.
+/// Returns the sliced Wasserstein distance of two sets of equally many points: the average distance that points of one
+/// must be moved along a direction to become the other, averaged over several directions.
 fn distance(a: &[[f32; 2]], b: &[[f32; 2]]) -> f64 {
     let along = |points: &[[f32; 2]], s: f32, c: f32| {
         let mut projected: Vec<f32> = points.iter().map(|[x, y]| c * x + s * y).collect();

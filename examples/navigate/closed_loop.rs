@@ -16,23 +16,24 @@ use crate::robot::{self, NavigateCost, Robot};
 
 /// The length of a time step (in seconds).
 pub const DT: f32 = 0.1;
-/// How many pieces the simulated world cuts a time step into.
+/// The number of substeps of the simulated world per time step.
 const PIECES: usize = 10;
-/// What the planner adds to the radius at full pace, for what happens between two time steps (in metres).
+/// Margin that the planner adds to the radius at full speed, for motion between two time steps (in meters).
 const SLACK: f32 = 0.01;
-/// If the cost to go has not become less for so many steps, the robot is stuck.
+/// The robot is stuck if the cost to go has not decreased for this many steps.
 const PATIENCE: usize = 150;
-/// After so many steps without progress the robot creeps, at this pace, until it is this much nearer (in metres).
+/// After this many steps without progress the robot slows to this fraction of full speed, until it is this much nearer
+/// (in meters).
 const HESITATION: usize = 30;
 const CREEP: f32 = 0.2;
 const RESUME: f64 = 2.0;
 /// A robot this slow (in m/s and in rad/s) is at rest.
 const REST: [f32; 2] = [0.05, 0.1];
-/// How near the heading of the goal counts as arrived (in radians).
+/// The tolerance of the goal heading (in radians).
 const HEADING_TOLERANCE: f32 = 0.1;
-/// Rollouts in a drawn fan, and fans in the picture of a whole run.
+/// Number of rollouts in a drawn fan, and of fans in the picture of a whole run.
 const FAN: (usize, usize) = (96, 7);
-/// What all fans that are kept may take (in bytes).
+/// The memory limit for all fans that are kept (in bytes).
 const FAN_BYTES: usize = 128 << 20;
 
 /// A fan of sampled rollouts, and the step at which it was drawn.
@@ -41,7 +42,7 @@ struct Fan {
     samples: Vec<Sampled>,
 }
 
-/// How a run went.
+/// The outcome of a run.
 struct Run {
     poses: Vec<[f32; 3]>,
     rows: Vec<Row>,
@@ -49,9 +50,9 @@ struct Run {
     driven: f64,
     collisions: usize,
     min_clearance: f64,
-    /// At the end (in m/s).
+    /// The final speed (in m/s).
     speed: f32,
-    /// Why the robot did not get there, if it did not.
+    /// The reason why the robot did not arrive, if it did not.
     failure: Option<String>,
 }
 
@@ -62,7 +63,7 @@ pub fn drive<D: Robot>(task: &Task, robot: D) -> Result<String> {
     log::info!("{}: {}", engine.name(), engine.reason());
     let position = [task.start[0].into(), task.start[1].into()];
     let travel = f64::from(robot::SPEED * DT) * args.horizon.max(maneuver::FORESIGHT) as f64;
-    // Costs are read up to a radius ahead of the robot.
+    // The cost to go is sampled up to a radius ahead of the robot.
     let reach = f64::from(maneuver::reach(args.horizon)).max(travel + args.radius);
     let Task { map, clearance, cost_to_go, most_cells, .. } = task;
     let fields = RefCell::new(Fields::new(map, clearance, cost_to_go, position, reach, *most_cells)?);
@@ -142,13 +143,13 @@ fn closed_loop<D: Robot>(
         failure: None,
     };
     let whole = task.cost_to_go.from(place(state)).unwrap_or(f64::INFINITY);
-    // Ten times what a robot that drives at full speed all the way would need, and some for turning.
+    // Ten times the steps that the way takes at full speed, and some for turning.
     let limit = ((10.0 * whole / f64::from(robot::SPEED * DT)) as usize).saturating_add(200);
     let (mut best, mut best_step) = (whole, 0);
     let mut mppi = planner(1.0)?;
     let mut creeping = None;
     let mut touching = false;
-    // How many steps apart fans are kept: twice as many whenever they take too much memory.
+    // The number of steps between fans that are kept; doubled whenever fans take too much memory.
     let mut stride = if args.frames > 0 { 1 } else { 10 };
     let most_fans = (FAN_BYTES / (FAN.0 * (args.horizon + 1) * size_of::<[f32; 3]>())).max(2 * FAN.1);
     let bar = ProgressBar::new(1000);
@@ -176,7 +177,8 @@ fn closed_loop<D: Robot>(
             break;
         }
 
-        // At full pace nearly every rollout may crash in a gap that is just wide enough; small perturbations find the way.
+        // At full speed nearly every rollout may crash in a gap that is just wide enough; small perturbations find a
+        // way through.
         if creeping.is_none() && step - best_step >= HESITATION {
             (mppi, creeping) = (planner(CREEP)?, Some(to_go));
         } else if creeping.is_some_and(|since| to_go < since - RESUME) {
@@ -226,7 +228,7 @@ fn closed_loop<D: Robot>(
             let next = robot.step(&Stage::<f32>::new(step, DT / PIECES as f32), state, controls);
             let length = apart(place(state), place(next));
             let next_room = task.clearance.at(place(next));
-            // A distance cannot change faster than its point moves, so between two points it is at least this.
+            // The distance is 1-Lipschitz in position, which gives a lower bound between two points.
             let least = 0.5 * (room + next_room - length) - args.radius;
             row.clearance = row.clearance.min(least);
             run.collisions += usize::from(least < 0.0 && !touching);
@@ -247,7 +249,8 @@ fn closed_loop<D: Robot>(
     Ok(run)
 }
 
-/// Says that a robot makes no progress at a point of the world; its cost to go is infinite outside what was computed of it.
+/// Builds the message that a robot makes no progress at a point of the world; the cost to go is infinite outside the
+/// computed region.
 fn stuck([x, y]: [f64; 2], to_go: f64) -> String {
     match to_go.is_finite() {
         true => format!("the robot is stuck at ({x:.2}, {y:.2}), {to_go:.2} m from the goal"),
@@ -255,7 +258,7 @@ fn stuck([x, y]: [f64; 2], to_go: f64) -> String {
     }
 }
 
-/// Some of the rollouts of the last plan, evenly by weight.
+/// Selects rollouts of the last plan, evenly by weight.
 fn fan<D: Robot>(mppi: &mut Planner<D>) -> Result<Vec<Sampled>> {
     let samples = mppi.samples()?;
     let weights = samples.weights();
@@ -266,7 +269,7 @@ fn fan<D: Robot>(mppi: &mut Planner<D>) -> Result<Vec<Sampled>> {
     Ok(chosen.map(|k| Sampled { weight: weights[k] / most, poses: samples.states(k) }).collect())
 }
 
-/// The picture of the whole run, and the frames if they are wanted.
+/// Draws the picture of the whole run, and the frames if requested.
 fn draw(task: &Task, run: &Run, blank: Picture) -> Result<()> {
     let args = task.args;
     let speeds: Vec<f32> = run.rows.iter().map(|row| row.twist[0]).collect();
@@ -285,7 +288,7 @@ fn draw(task: &Task, run: &Run, blank: Picture) -> Result<()> {
         picture
     };
     let steps = run.rows.len();
-    // Some of the fans, so far apart that they do not cover each other.
+    // Draws only fans that are far enough apart not to cover each other.
     let spacing = (run.driven / FAN.1 as f64).max(f64::from(robot::SPEED * DT) * 0.6 * args.horizon as f64);
     let (mut driven, mut due, mut some) = (0.0, 0.0, Vec::new());
     for (step, row) in run.rows.iter().enumerate() {
@@ -318,13 +321,13 @@ mod tests {
         Folder::with_map(0.05, [0.0; 3], size, |x, y| if free(x, y) { 254 } else { 0 })
     }
 
-    /// A corridor 6 m long and so many cells wide, whose middle is at y = 0.5 m and a half cell.
+    /// A corridor 6 m long and `cells` cells wide, whose middle is at y = 0.5 m and a half cell.
     fn corridor(cells: u32) -> Folder {
         place([124, 21], |x, y| (2..122).contains(&x) && y.abs_diff(10) <= cells / 2)
     }
 
     impl Folder {
-        /// The columns of the table of the last run: names, and numbers row by row.
+        /// Reads the table of the last run: the names of its columns, and its numbers row by row.
         fn table(&self) -> (Vec<String>, Vec<Vec<f64>>) {
             let text = std::fs::read_to_string(self.path("out/navigate.csv")).unwrap();
             let mut lines = text.lines();
@@ -339,7 +342,7 @@ mod tests {
         }
     }
 
-    /// The number after a word of the last line.
+    /// Returns the number after a word of the last line.
     fn after(line: &str, word: &str) -> f64 {
         let rest = line.split_once(word).unwrap_or_else(|| panic!("no {word:?} in {line:?}")).1;
         rest.split_whitespace().next().unwrap().parse().unwrap()
@@ -347,7 +350,7 @@ mod tests {
 
     #[test]
     fn a_robot_in_a_corridor_turns_to_a_goal_behind_it() {
-        // The wide one lets a unicycle reverse all the way, the narrow one leaves 2.5 cm on either side.
+        // The wide corridor lets a unicycle reverse all the way, the narrow one leaves 2.5 cm on either side.
         for (name, cells) in [("wide", 13), ("narrow", 9)] {
             let place = corridor(cells);
             for model in ["unicycle", "diff-drive"] {
@@ -377,7 +380,7 @@ mod tests {
                 assert_eq!(yaw.is_some(), line.contains("heading error"), "{line}");
                 if let Some(yaw) = yaw {
                     assert!(after(&line, "heading error ") <= 0.1, "{line}");
-                    // The last row's heading, less what its last command turned.
+                    // The heading of the last row, minus the turn of its command.
                     let last = *place.column("heading_rad").last().unwrap() - yaw;
                     assert!(wrapped(last as f32).abs() < 0.12, "{last}");
                 }
@@ -417,7 +420,7 @@ mod tests {
 
     #[test]
     fn a_gap_that_is_too_tight_to_dare_is_stuck() {
-        // Two rooms, and between them a door that leaves a tenth of a millimetre on either side.
+        // Two rooms, connected by a door that leaves a tenth of a millimeter on either side.
         let place = place([100, 49], |x, y| {
             let room = (2..40).contains(&x) || (60..98).contains(&x);
             (room && (2..47).contains(&y)) || ((2..98).contains(&x) && y.abs_diff(24) <= 4)

@@ -1,14 +1,15 @@
-//! The two quantities that a robot navigates by: the distance to the nearest obstacle, and the cost to go.
+//! The two quantities used for navigation: the distance to the nearest obstacle, and the cost to go.
 
 use indicatif::ProgressBar;
 use rayon::prelude::*;
 
 use crate::map::{Bounds, Cell, Map};
 
-/// For every cell of a grid, the index of the nearest marked cell, centre to centre, exactly; `None` if none is marked.
+/// Returns the index of the nearest marked cell for every cell of a grid, exactly, by distance between centers; `None`
+/// if none is marked.
 ///
-/// Two passes of whole numbers [Meijster, Roerdink & Hesselink 2000]: the nearest mark within each column, then, along each
-/// row, the lower envelope of the parabolas that the columns give.
+/// Two passes in integers [Meijster, Roerdink & Hesselink 2000]: the nearest mark within each column, then, along each
+/// row, the lower envelope of the parabolas of the columns.
 pub fn nearest(marked: &[bool], width: usize, height: usize) -> Option<Vec<usize>> {
     if !marked.contains(&true) {
         return None;
@@ -39,7 +40,7 @@ pub fn nearest(marked: &[bool], width: usize, height: usize) -> Option<Vec<usize
     let rows = result.par_chunks_mut(width).zip(row_of.par_chunks(width)).enumerate();
     rows.for_each_init(Vec::new, |envelope, (j, (result, row_of))| {
         let gap = |row: u32| if row == NONE { far } else { row.abs_diff(j as u32) };
-        // In half cells, centre to centre.
+        // Between centers, in half cells.
         let columns = row_of.iter().enumerate().map(|(i, &row)| (2 * i as i64, (2 * i64::from(gap(row))).pow(2)));
         lower_envelope::<0>(columns, width, envelope);
         let mut right = width;
@@ -56,7 +57,7 @@ pub fn nearest(marked: &[bool], width: usize, height: usize) -> Option<Vec<usize
 struct Parabola {
     middle: i64,
     height: i64,
-    /// The first cell for which it is the lowest.
+    /// The first cell for which this parabola is the lowest.
     from: i64,
 }
 
@@ -66,8 +67,8 @@ impl Parabola {
     }
 }
 
-/// The parabolas that are the lowest somewhere, from left to right. Cell x of `width` is at position 2x + `FIRST`, and the
-/// middles are even and increase. Where two are equally low, the left one counts.
+/// Returns the parabolas that are the lowest somewhere, from left to right. Cell x of `width` is at position 2x +
+/// `FIRST`, and the middles are even and increase. Where two are equally low, the left one counts.
 fn lower_envelope<const FIRST: i64>(
     parabolas: impl Iterator<Item = (i64, i64)>,
     width: usize,
@@ -82,7 +83,7 @@ fn lower_envelope<const FIRST: i64>(
             envelope.pop();
         }
         if let Some(last) = envelope.last() {
-            // The last position at which the one before is no higher, and the first cell beyond it.
+            // The last position at which the parabola before is no higher, and the first cell beyond it.
             let same = (middle * middle - last.middle * last.middle + height - last.height)
                 .div_euclid(2 * (middle - last.middle));
             next.from = (same - FIRST).div_euclid(2) + 1;
@@ -93,16 +94,16 @@ fn lower_envelope<const FIRST: i64>(
     }
 }
 
-/// How far a point is from everything that a robot may not touch: occupied cells, unknown cells, the end of the map.
+/// The distance from everything that a robot may not touch: occupied cells, unknown cells, the border of the map.
 pub struct Clearance<'a> {
     map: &'a Map,
-    /// From the centre of each cell to the nearest edge of a blocked cell: the square of the distance in half cells, which is
-    /// a whole number; 0 in blocked ones.
+    /// The squared distance from the center of each cell to the nearest edge of a blocked cell, in half cells and hence
+    /// a whole number; 0 in blocked cells.
     squares: Vec<u32>,
 }
 
-/// The distance (in metres) from a point to the nearest edge of a blocked cell or the end of the map, or `limit` if that is
-/// less. It looks no farther than `limit`, and needs no [`Clearance`].
+/// Returns the distance (in meters) from a point to the nearest edge of a blocked cell or the border of the map, or
+/// `limit` if that is less. It searches no farther than `limit`, and needs no [`Clearance`].
 pub fn clearance_up_to(map: &Map, point: [f64; 2], limit: f64) -> f64 {
     let [px, py] = map.to_cells(point);
     let [w, h] = [map.width as f64, map.height as f64];
@@ -120,17 +121,18 @@ pub fn clearance_up_to(map: &Map, point: [f64; 2], limit: f64) -> f64 {
     best.sqrt() * map.resolution
 }
 
-/// How far a coordinate is from cell `low`, which ends at `low + 1` (in cells).
+/// The distance of a coordinate from cell `low`, which ends at `low + 1` (in cells).
 fn gap(p: f64, low: i64) -> f64 {
     (low as f64 - p).max(p - (low + 1) as f64).max(0.0)
 }
 
-/// The squares of [`Clearance`] for one row, from the distance of each cell's centre to the nearest edge of a blocked cell in
-/// its column (in half cells; 0 in a blocked one).
+/// Computes the squares of [`Clearance`] for one row, given the distance of each cell's center to the nearest edge of a
+/// blocked cell in its column (in half cells; 0 in a blocked cell).
 ///
-/// Seen from another column, a blocked cell is as near as the side of its column that faces the viewer. Sides are at even
-/// positions and centres at odd ones. So the sides, each with the lesser distance of the columns that it parts, are the
-/// parabolas of a lower envelope, and a cell's own column is compared with it at the end. Beyond the map all is blocked.
+/// Seen from another column, a blocked cell is as near as the side of its column that faces the viewer. Sides are at
+/// even positions and centers at odd ones. So the sides, each with the lesser distance of the two columns that it
+/// separates, are the parabolas of a lower envelope, which is compared with the cell's own column at the end.
+/// Everything beyond the map is blocked.
 fn row_of_squares(gaps: &[u16], squares: &mut [u32], envelope: &mut Vec<Parabola>) {
     let width = gaps.len();
     let side = |k: usize| match (k.checked_sub(1), gaps.get(k)) {
@@ -148,10 +150,11 @@ fn row_of_squares(gaps: &[u16], squares: &mut [u32], envelope: &mut Vec<Parabola
 }
 
 impl<'a> Clearance<'a> {
-    /// Distances in `map`, exact to rounding: cells are squares here, not points.
+    /// Computes distances in `map`, exact up to rounding: cells are squares here, not points.
     pub fn new(map: &'a Map) -> Self {
         let width = map.width;
-        // Up and down all columns at once. The next edge is half a cell away beside a blocked cell, or else a cell farther.
+        // Sweeps all columns at once, up and then down. The nearest edge is half a cell away beside a blocked cell, or
+        // else a cell farther than in the cell before.
         let farther = |gap: u16| gap.saturating_add(1 + u16::from(gap != 0));
         let mut gaps = vec![0_u16; map.cells.len()];
         let beyond = vec![0; width];
@@ -175,8 +178,8 @@ impl<'a> Clearance<'a> {
         Self { map, squares }
     }
 
-    /// The exact distance (in metres) from a point of the world to the nearest edge of a blocked cell; 0 in one, and 0
-    /// beyond the map.
+    /// Returns the exact distance (in meters) from a point of the world to the nearest edge of a blocked cell; 0 in a
+    /// blocked cell and beyond the map.
     pub fn at(&self, point: [f64; 2]) -> f64 {
         let Some(cell) = self.map.cell_at(point) else { return 0.0 };
         let (w, h) = (self.map.width as i64, self.map.height as i64);
@@ -185,8 +188,8 @@ impl<'a> Clearance<'a> {
         if self.map.cells[cell] != Cell::Free {
             return 0.0;
         }
-        // The point is within √½ of its cell's centre, so the square it is looking for is between d and d + √2 from that
-        // centre, and the square's own centre is another √½ away at most: a thin ring.
+        // The point is within √½ of its cell's center, so the nearest blocked square is between d and d + √2 from that
+        // center, and its own center at most √½ farther: only a thin ring is searched.
         let d = f64::from(self.squares[cell]).sqrt() / 2.0;
         let outer = d + 1.5 * std::f64::consts::SQRT_2;
         let border = px.min(w as f64 - px).min(py).min(h as f64 - py);
@@ -204,25 +207,25 @@ impl<'a> Clearance<'a> {
         best.sqrt() * self.map.resolution
     }
 
-    /// The distance from a cell's centre (in metres).
+    /// The distance from a cell's center (in meters).
     pub fn of_cell(&self, cell: usize) -> f64 {
         f64::from(self.squares[cell]).sqrt() / 2.0 * self.map.resolution
     }
 }
 
-/// How a robot wants to keep away from obstacles.
+/// The clearance that a robot must keep, and that it prefers.
 #[derive(Debug, Clone, Copy)]
 pub struct Comfort {
-    /// Cells nearer than this to an obstacle are closed (in metres).
+    /// Cells nearer than this to an obstacle are closed (in meters).
     pub radius: f64,
-    /// Up to this much beyond the radius, a metre of way counts for more (in metres).
+    /// Within this margin beyond the radius (in meters), a meter of way costs more.
     pub margin: f64,
-    /// How many metres more it counts at the radius itself; 0 gives the plain geodesic distance.
+    /// The additional cost per meter at the radius itself; 0 gives the plain geodesic distance.
     pub weight: f64,
 }
 
 impl Comfort {
-    /// What a metre of way counts at some clearance; `None` where the robot does not fit.
+    /// The cost of a meter of way at some clearance; `None` where the robot does not fit.
     fn slowness(&self, clearance: f64) -> Option<f64> {
         let lack = ((self.radius + self.margin - clearance) / self.margin).clamp(0.0, 1.0);
         (clearance >= self.radius).then_some(1.0 + self.weight * lack * lack)
@@ -231,31 +234,31 @@ impl Comfort {
 
 /// The geodesic distance to a goal over the cells where a robot fits.
 ///
-/// The length of a way is ∫ (1 + weight · lack²) ds, where `lack` grows from 0 to 1 over the comfort margin: walking close to
-/// a wall is a detour. Putting that into the metric, and not into a penalty beside it, is what leaves the field without
-/// local minima: from every open cell some neighbour is nearer the goal, by the way it was computed.
+/// The length of a way is ∫ (1 + weight · lack²) ds, where `lack` grows from 0 to 1 over the comfort margin: driving
+/// close to a wall counts as a detour. Since this is part of the metric, and not a separate penalty, the field has no
+/// local minima: by construction, every open cell has a neighbor nearer the goal.
 pub struct CostToGo<'a> {
     map: &'a Map,
-    /// From the centre of each cell (in metres); infinite where the goal cannot be reached from.
+    /// The distance from the center of each cell (in meters); infinite where the goal is unreachable.
     open: Vec<f32>,
-    /// The largest finite value (in metres).
+    /// The largest finite value (in meters).
     most: f64,
 }
 
-/// How steeply the field rises where the robot may not be (in metres a metre).
+/// The slope of the field where the robot may not be (in meters per meter).
 const RISE: f64 = 3.0;
-/// Buckets of the front in a cell's width.
+/// Buckets of the front per cell width.
 const BUCKETS: f64 = 2.0;
-/// A limited march covers paths up to this much longer than the shortest (in metres).
+/// A limited march covers paths up to this much longer than the shortest (in meters).
 const DETOUR: f64 = 10.0;
 /// Downsampling factor of the coarse map that bounds the shortest path.
 const COARSE: usize = 4;
 
-/// Cost per metre, indexed by squared clearance in half cells; infinite where the robot does not fit.
+/// Cost per meter, indexed by squared clearance in half cells; infinite where the robot does not fit.
 struct Slowness {
     comfort: Comfort,
     resolution: f64,
-    /// From here on a metre counts as one.
+    /// From this index on, a meter costs one.
     far: f64,
     table: Vec<f32>,
 }
@@ -264,7 +267,7 @@ impl Slowness {
     fn new(comfort: Comfort, resolution: f64) -> Self {
         let far = (2.0 * (comfort.radius + comfort.margin) / resolution).powi(2).ceil();
         let mut slowness = Self { comfort, resolution, far, table: Vec::new() };
-        // No more than a cache holds.
+        // Bounded so that the table fits into a cache.
         slowness.table = (0..far.min(65_536.0) as u32).map(|square| slowness.compute(square)).collect();
         slowness
     }
@@ -286,14 +289,14 @@ impl Slowness {
 /// Limits a march to cells that a robot at `from` can use.
 #[derive(Debug, Clone, Copy)]
 struct Limit {
-    /// Where the robot is, in cells of the map.
+    /// The position of the robot, in cells of the map.
     from: [f64; 2],
-    /// Cells whose cost plus straight distance to `from` exceeds this (in metres) are skipped.
+    /// Cells whose cost plus straight distance to `from` exceeds this (in meters) are skipped.
     longest: f64,
 }
 
 impl<'a> CostToGo<'a> {
-    /// The cost to go from every cell; `None` if the robot does not fit at the goal.
+    /// Computes the cost to go from every cell; `None` if the robot does not fit at the goal.
     pub fn new(
         map: &'a Map,
         clearance: &Clearance,
@@ -304,10 +307,10 @@ impl<'a> CostToGo<'a> {
         Self::march(map, &clearance.squares, clearance.at(goal), comfort, goal, None, bar)
     }
 
-    /// The cost to go from `start` and from wherever a robot gets on a way from there that is not much longer than the
+    /// Computes the cost to go from `start` and from all cells on ways from there that are not much longer than the
     /// shortest; elsewhere it may be infinite. `None` if there is no way.
     ///
-    /// Most of a large map is often of no use, and then it is faster than [`new`](Self::new).
+    /// This is faster than [`new`](Self::new) if most of a large map is irrelevant.
     pub fn between(
         map: &'a Map,
         clearance: &Clearance,
@@ -318,7 +321,8 @@ impl<'a> CostToGo<'a> {
     ) -> Option<Self> {
         let (room, from) = (clearance.at(goal), map.to_cells(start));
         let reaches = |way: &Self| way.from(start).is_some();
-        // The coarse map takes the least clearance of each block, so its paths are never shorter than the fine ones.
+        // The coarse map uses the least clearance of each block, so its paths are never shorter than those of the fine
+        // map.
         let coarse = Map {
             width: map.width / COARSE,
             height: map.height / COARSE,
@@ -342,17 +346,18 @@ impl<'a> CostToGo<'a> {
             if reaches(&found) {
                 return Some(found);
             }
-            // Without a limit, that was all of the map.
+            // Without a limit, the march covered the whole map.
             limit?;
         }
         Self::new(map, clearance, comfort, goal, bar).filter(reaches)
     }
 
-    /// Fast marching [Sethian 1996], first order, from `goal`, which is `room` metres from the nearest obstacle; `None` if the
-    /// robot does not fit there. `squares` are those of [`Clearance`].
+    /// Runs first-order fast marching [Sethian 1996] from `goal`, which is `room` meters from the nearest obstacle;
+    /// `None` if the robot does not fit there. `squares` are those of [`Clearance`].
     ///
-    /// The front is kept in buckets half a cell wide [Yatziv, Bartesaghi & Sapiro 2006], which takes linear time. A cell that is
-    /// improved after it was looked at is looked at again, so that the order within a bucket does not matter.
+    /// The front is kept in buckets half a cell wide [Yatziv, Bartesaghi & Sapiro 2006], which takes linear time. A
+    /// cell that is improved after it was processed is processed again, so that the order within a bucket does not
+    /// matter.
     fn march(
         map: &'a Map,
         squares: &[u32],
@@ -366,9 +371,9 @@ impl<'a> CostToGo<'a> {
         let slowness = Slowness::new(comfort, resolution);
         let mut way = Self { map, open: vec![f32::INFINITY; w * h], most: 0.0 };
 
-        // Around the goal the distance is known: that spares the front its worst errors, which it makes where it is most
-        // curved. The disc must be one where every metre counts as one; cells next to the goal are always seeded, unless an
-        // obstacle is closer.
+        // Cells around the goal are seeded with their exact distance, because the errors of the front are largest where
+        // it is most curved. Within that disc every meter must cost one; cells next to the goal are always seeded,
+        // unless an obstacle is closer.
         let goal_cell = map.to_cells(goal);
         if room < comfort.radius {
             return None;
@@ -411,13 +416,13 @@ impl<'a> CostToGo<'a> {
                 for (i, j, time) in bucket.drain(..) {
                     let (i, j) = (i as usize, j as usize);
                     let cell = j * w + i;
-                    // Found sooner in the meantime, or of no use.
+                    // Outdated by a lower cost, or outside the limit.
                     if time != way.open[cell] || useless(i, j, time) {
                         continue;
                     }
                     let mut visit = |i: usize, j: usize| {
                         if let Some(found) = way.improve(i, j, time, squares, &slowness) {
-                            // A rounding below the front counts as on it.
+                            // A cost that rounds to below the front counts as on it.
                             buckets[bucket_of(found).max(now) & mask].push((i as u32, j as u32, found));
                             waiting += 1;
                         }
@@ -446,12 +451,12 @@ impl<'a> CostToGo<'a> {
         Some(way)
     }
 
-    /// Lowers a cell's cost by what its neighbours have, if that is less, and returns it. `front` is the cost of a neighbour
+    /// Updates a cell's cost from its neighbors and returns it, if that lowers it. `front` is the cost of a neighbor
     /// that has changed.
     fn improve(&mut self, i: usize, j: usize, front: f32, squares: &[u32], slowness: &Slowness) -> Option<f32> {
         let (w, h) = (self.map.width, self.map.height);
         let cell = j * w + i;
-        // A cell never becomes cheaper than the neighbour that it is reached from.
+        // A cell never becomes cheaper than the neighbor from which it is reached.
         if self.open[cell] <= front {
             return None;
         }
@@ -475,9 +480,10 @@ impl<'a> CostToGo<'a> {
         })
     }
 
-    /// The cost to go from a point of the world (in metres, with the comfort weight), or `None` if there is no way.
+    /// Returns the cost to go from a point of the world (in meters, with the comfort weight), or `None` if there is no
+    /// way.
     ///
-    /// A robot that just fits may stand in a cell whose centre is closed; then the best cell around it counts.
+    /// A robot that just fits may be in a cell whose center is closed; then the best neighboring cell counts.
     pub fn from(&self, point: [f64; 2]) -> Option<f64> {
         let cell = self.map.cell_at(point)?;
         let (w, h) = (self.map.width, self.map.height);
@@ -489,12 +495,12 @@ impl<'a> CostToGo<'a> {
         Some(if here.is_finite() { here } else { best }.into()).filter(|cost: &f64| cost.is_finite())
     }
 
-    /// The largest cost to go of all cells where there is a way (in metres).
+    /// The largest cost to go of all cells where there is a way (in meters).
     pub fn most(&self) -> f64 {
         self.most
     }
 
-    /// The cost to go between the centres of cells, or `None` in a cell where there is no way.
+    /// Interpolates the cost to go between the centers of cells; `None` in a cell where there is no way.
     pub fn smooth(&self, point: [f64; 2]) -> Option<f64> {
         let cell = self.map.cell_at(point)?;
         let here = f64::from(self.open[cell]);
@@ -507,8 +513,8 @@ impl<'a> CostToGo<'a> {
         here.is_finite().then(|| row(y as usize) * (1.0 - y.fract()) + row(up) * y.fract())
     }
 
-    /// The cost to go of the cells within some bounds, row by row, carried on into closed cells so that it rises away from the
-    /// nearest open one: finite everywhere.
+    /// Returns the cost to go of the cells within some bounds, row by row. It is extended into closed cells, rising
+    /// with the distance to the nearest open one, so that it is finite everywhere.
     pub fn extended(&self, Bounds { low, high }: Bounds) -> Vec<f32> {
         let (w, h) = (high[0] - low[0], high[1] - low[1]);
         let rows = (low[1]..high[1]).map(|j| &self.open[j * self.map.width..][low[0]..high[0]]);
@@ -533,7 +539,7 @@ mod tests {
     use crate::map::tests::sketch;
     use rand::{Rng, SeedableRng, rngs::StdRng};
 
-    /// All of the way to a goal.
+    /// Computes the cost to go to a goal on the whole map.
     fn march<'a>(map: &'a Map, clearance: &Clearance, comfort: Comfort, goal: [f64; 2]) -> Option<CostToGo<'a>> {
         CostToGo::new(map, clearance, comfort, goal, &ProgressBar::hidden())
     }
@@ -617,12 +623,12 @@ mod tests {
 
     #[test]
     fn the_way_leads_round_a_wall() {
-        // A wall from the bottom up to one metre below the top, and the goal straight behind it.
+        // A wall from the bottom up to one meter below the top, and the goal straight behind it.
         let row = |wall: bool| if wall { ".".repeat(60) + "#" + &".".repeat(60) } else { ".".repeat(121) };
         let rows: Vec<_> = (0..80).map(|j| row(j >= 20)).collect();
         let map = sketch(&rows, 0.05);
         let field = march(&map, &Clearance::new(&map), PLAIN, [4.5, 1.0]).unwrap();
-        // The taut string: a tangent to a circle of the robot's radius about each corner of the wall, arcs between.
+        // The shortest path: tangents to circles of the robot's radius about each corner of the wall, and arcs between.
         let tangent = |from: [f64; 2], corner: [f64; 2]| {
             let (dx, dy) = (from[0] - corner[0], from[1] - corner[1]);
             let d = dx.hypot(dy);
@@ -664,7 +670,8 @@ mod tests {
                 let rows = j.saturating_sub(1)..(j + 2).min(40);
                 let around = rows.flat_map(|j| (i.saturating_sub(1)..(i + 2).min(60)).map(move |i| j * 60 + i));
                 let least = around.map(|c| values[c]).fold(f32::INFINITY, f32::min);
-                // In closed cells the rise may fold where two nearest cells compete; what counts is where robots are.
+                // In closed cells the extension may have kinks between regions of two nearest cells; only open cells
+                // matter.
                 if field.open[cell].is_finite() {
                     assert!(least < values[cell], "seed {seed}, cell {i}, {j}");
                 }
@@ -762,7 +769,7 @@ mod tests {
                 assert_eq!(some.from([x, y]), all.from([x, y]), "at {x}, {y}");
             }
             assert!(all.from([40.0, 2.0]).is_some());
-            // A gap that the coarse map does not have leaves its ways unlimited.
+            // Ways through a gap that is missing in the coarse map are not limited.
             assert_eq!(some.from([40.0, 2.0]).is_none(), gap.start == 60, "{gap:?}");
             let nowhere = CostToGo::between(&map, &clearance, comfort, goal, [6.53, 1.0], &ProgressBar::hidden());
             assert!(nowhere.is_none());

@@ -1,4 +1,4 @@
-//! Pictures of a run: the map, what the planner saw, and where the robot went.
+//! Pictures of a run: the map, sampled rollouts, and the path of the robot.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -44,16 +44,16 @@ pub struct Sampled {
 pub struct Picture<'a> {
     map: &'a Map,
     image: RgbImage,
-    /// Pixels a cell.
+    /// Pixels per cell.
     scale: f64,
     /// Half the width of a path (in pixels).
     pen: f64,
-    /// Where the map ends and the strip with the scale bar begins (in pixels).
+    /// The height at which the map ends and the strip with the scale bar begins (in pixels).
     bottom: u32,
 }
 
 impl<'a> Picture<'a> {
-    /// The map in greys, with contours of the cost to go where there is a way.
+    /// Draws the map in grays, with contours of the cost to go where there is a way.
     pub fn new(map: &'a Map, cost: &CostToGo) -> Self {
         let side = map.width.max(map.height);
         let (scale, block) = ((SIDE / side).clamp(1, 16), side.div_ceil(2 * SIDE));
@@ -66,11 +66,11 @@ impl<'a> Picture<'a> {
             bottom: height as u32,
         };
         let most = cost.most().max(1.0);
-        // Contours a round distance apart, about twenty of them.
+        // About twenty contours, spaced by a round distance.
         let spacing =
             [0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0].into_iter().find(|s| most / s < 25.0).unwrap_or(100.0);
         let value = |px: u32, py: u32| cost.smooth(map.to_world(picture.cells_at(px, py)));
-        // Shows the worst of the cells that share a pixel; otherwise thin walls would have holes.
+        // A pixel shows the worst of its cells; otherwise thin walls would have holes.
         let shown = |[i, j]: [f64; 2]| {
             let range = |at: f64, end: usize| {
                 let first = (at - 0.5 * (block - 1) as f64).max(0.0) as usize;
@@ -110,7 +110,8 @@ impl<'a> Picture<'a> {
         picture
     }
 
-    /// A bar of a round length in the strip below the map, and its length in metres. A dot of the letters has `dot` pixels.
+    /// Draws a bar of a round length in the strip below the map, with its length in meters. A dot of the letters has
+    /// `dot` pixels.
     fn scale_bar(&mut self, dot: usize) {
         let length = round_length(f64::from(self.image.width()) / self.scale * self.map.resolution / 4.0);
         let pixels = (length / self.map.resolution * self.scale).round() as usize;
@@ -130,7 +131,7 @@ impl<'a> Picture<'a> {
         }
     }
 
-    /// A rectangle from its upper left corner on, as far as it lies on the picture (in pixels).
+    /// Fills a rectangle, given its upper left corner (in pixels) and clipped to the picture.
     fn block(&mut self, [left, top]: [usize; 2], [width, height]: [usize; 2]) {
         let (right, low) = (self.image.width() as usize, self.image.height() as usize);
         for py in top..(top + height).min(low) {
@@ -140,7 +141,8 @@ impl<'a> Picture<'a> {
         }
     }
 
-    /// Sampled rollouts, the light ones first, so that the heavy ones lie on top. They only darken: walls stay walls.
+    /// Draws sampled rollouts, the light ones first, so that the heavy ones lie on top. They only darken pixels, so
+    /// that walls remain visible.
     pub fn fan(&mut self, samples: &[Sampled]) {
         let mut order: Vec<_> = samples.iter().collect();
         order.sort_by(|a, b| a.weight.total_cmp(&b.weight));
@@ -153,7 +155,7 @@ impl<'a> Picture<'a> {
         }
     }
 
-    /// The way driven, coloured by speed: poses, and the speed (in m/s) from each to the next.
+    /// Draws the driven path, colored by speed, given poses and the speed (in m/s) from each to the next.
     pub fn path(&mut self, poses: &[[f32; 3]], speeds: &[f32]) {
         for (pair, speed) in poses.windows(2).zip(speeds) {
             let colour = mix(SLOW, FAST, f64::from(speed.abs() / SPEED));
@@ -161,12 +163,12 @@ impl<'a> Picture<'a> {
         }
     }
 
-    /// A ring around the start.
+    /// Draws a ring around the start.
     pub fn start(&mut self, pose: [f32; 3], radius: f64) {
         self.outline(pose, radius, START);
     }
 
-    /// A target: the circle that counts as arrived, and a dot, with a stroke outwards if a heading is wanted.
+    /// Draws the goal: a circle of the tolerance and a dot, with a stroke outwards if a heading is given.
     pub fn goal(&mut self, goal: Goal, tolerance: f64) {
         let [x, y] = goal.at;
         let [px, py] = self.pixel([x, y, 0.0]);
@@ -186,7 +188,7 @@ impl<'a> Picture<'a> {
         }
     }
 
-    /// The robot: its disc, and a stroke towards its front.
+    /// Draws the robot: its disc, and a stroke towards its front.
     pub fn robot(&mut self, pose: [f32; 3], radius: f64) {
         let [px, py] = self.pixel(pose);
         let r = radius / self.map.resolution * self.scale;
@@ -201,7 +203,7 @@ impl<'a> Picture<'a> {
         self.line(pose, front, (0.15 * r).max(0.8), FREE);
     }
 
-    /// The robot's circle, empty: where it was.
+    /// Draws the robot's outline at an earlier pose.
     pub fn outline(&mut self, pose: [f32; 3], radius: f64, colour: Colour) {
         let [px, py] = self.pixel(pose);
         let radius = radius / self.map.resolution * self.scale;
@@ -210,7 +212,7 @@ impl<'a> Picture<'a> {
         self.fill([px - reach, py - reach], [px + reach, py + reach], |_| colour, ring);
     }
 
-    /// Where the robot was when a fan was drawn.
+    /// Marks the pose of the robot at a fan.
     pub fn ghost(&mut self, pose: [f32; 3], radius: f64) {
         self.outline(pose, radius, ROBOT);
     }
@@ -223,23 +225,23 @@ impl<'a> Picture<'a> {
         std::fs::write(path, png.into_inner()).with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// The map coordinates (in cells) of the centre of a pixel.
+    /// The map coordinates (in cells) of the center of a pixel.
     fn cells_at(&self, px: u32, py: u32) -> [f64; 2] {
         [(f64::from(px) + 0.5) / self.scale, self.map.height as f64 - (f64::from(py) + 0.5) / self.scale]
     }
 
-    /// Where a pose lies on the picture (in pixels).
+    /// The position of a pose on the picture (in pixels).
     fn pixel(&self, [x, y, _]: [f32; 3]) -> [f64; 2] {
         let [i, j] = self.map.to_cells([f64::from(x), f64::from(y)]);
         [i * self.scale, (self.map.height as f64 - j) * self.scale]
     }
 
-    /// A straight stroke with round ends.
+    /// Draws a straight stroke with round ends.
     fn line(&mut self, from: [f32; 3], to: [f32; 3], half: f64, colour: Colour) {
         self.stroke(from, to, half, |_| colour);
     }
 
-    /// The same, coloured by what is there.
+    /// Draws a stroke whose color depends on the pixel below.
     fn stroke(&mut self, from: [f32; 3], to: [f32; 3], half: f64, ink: impl Fn(Colour) -> Colour) {
         let ([ax, ay], [bx, by]) = (self.pixel(from), self.pixel(to));
         let (dx, dy) = (bx - ax, by - ay);
@@ -275,7 +277,7 @@ fn round_length(most: f64) -> f64 {
     if power < 1.0 { digit / power.recip().round() } else { digit * power }
 }
 
-/// The letters of a scale bar.
+/// The glyphs of a scale bar.
 fn glyph(letter: char) -> [&'static str; 5] {
     match letter {
         '0' => ["###", "#.#", "#.#", "#.#", "###"],
@@ -288,7 +290,7 @@ fn glyph(letter: char) -> [&'static str; 5] {
     }
 }
 
-/// From `a` to `b` as `t` goes from 0 to 1.
+/// Interpolates from `a` to `b` as `t` goes from 0 to 1.
 fn mix(a: Colour, b: Colour, t: f64) -> Colour {
     let t = t.clamp(0.0, 1.0);
     std::array::from_fn(|i| (f64::from(a[i]) * (1.0 - t) + f64::from(b[i]) * t).round() as u8)
@@ -324,7 +326,7 @@ mod tests {
         assert!(height > below && width == 60 * picture.scale as u32);
         let ink = |py: u32| (0..width).filter(|&px| picture.image.get_pixel(px, py).0 == INK).count() as f64;
         let longest = (below..height).map(ink).fold(0.0, f64::max);
-        // The letters beside the bar have some ink, too.
+        // The letters beside the bar draw pixels, too.
         assert!((10.0 * picture.scale..11.5 * picture.scale).contains(&longest), "{longest}");
     }
 }

@@ -1,4 +1,4 @@
-//! The two fields that the planner looks into: of the whole map, or of a window around the robot where the map is large.
+//! The two fields that the planner samples: of the whole map, or of a window around the robot if the map is large.
 
 use anyhow::{Result, ensure};
 use gibbs::Grid;
@@ -8,9 +8,9 @@ use crate::map::{Bounds, Map};
 
 /// The largest field (in cells). An adapter stores 8 bytes a cell, and many bind at most 128 MiB for both fields.
 pub const MOST_CELLS: usize = 1 << 22;
-/// The coarsest resolution of a downsampled field (in metres a cell).
+/// The coarsest resolution of a downsampled field (in meters a cell).
 const COARSEST: f64 = 0.05;
-/// How far the robot may get from the middle of its window, as a part of what a plan looks ahead.
+/// The maximum distance of the robot from the middle of its window, as a fraction of the plan's reach.
 const DRIFT: f64 = 0.5;
 
 /// Fields that follow the robot.
@@ -18,8 +18,8 @@ pub struct Fields<'a> {
     map: &'a Map,
     clearance: &'a Clearance<'a>,
     cost_to_go: &'a CostToGo<'a>,
-    /// Half the side of the window, and how far the robot may get from its middle (in cells); without them the fields show
-    /// all of the map.
+    /// Half the side of the window, and the maximum distance of the robot from its middle (in cells); `None` if the
+    /// fields cover the whole map.
     window: Option<[usize; 2]>,
     /// Cells of the map along a cell of the fields.
     step: usize,
@@ -29,8 +29,8 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Fields for a robot at `start` whose plans get no farther than `reach` (in metres), of at most `most` cells: usually
-    /// [`MOST_CELLS`].
+    /// Creates fields for a robot at `start` whose plans get no farther than `reach` (in meters), with at most `most`
+    /// cells, usually [`MOST_CELLS`].
     ///
     /// # Errors
     ///
@@ -48,7 +48,7 @@ impl<'a> Fields<'a> {
         let mut fields = Self { map, clearance, cost_to_go, window: None, step: 1, middle: [0; 2], grids };
         if map.cells.len() > most {
             let side = map.width.max(map.height);
-            // No more than the whole map: a plan may look ahead farther than any number of cells.
+            // At most the whole map: the reach of a plan may exceed any number of cells.
             let cells = |metres: f64| ((metres / map.resolution).ceil() as usize).min(side);
             let drift = cells(DRIFT * reach).max(1);
             // A window is cut to whole cells of the fields, and half a cell along its border is not interpolated.
@@ -94,7 +94,7 @@ impl<'a> Fields<'a> {
         [(i as usize).min(self.map.width - 1), (j as usize).min(self.map.height - 1)]
     }
 
-    /// What the window shows. Its size never changes, so it is moved back where it would leave the map.
+    /// Returns the bounds of the window. Its size is constant, so it is moved back where it would leave the map.
     fn bounds(&self) -> Bounds {
         let size = [self.map.width, self.map.height];
         let Some([half, _]) = self.window else { return Bounds { low: [0; 2], high: size } };
@@ -115,7 +115,7 @@ impl<'a> Fields<'a> {
             |(i, j): (usize, usize)| self.clearance.of_cell((low[1] + j) * self.map.width + low[0] + i) as f32;
         let distances = cells().map(distance).collect();
         let costs: Vec<f32> = cells().map(|(i, j)| costs[j * width + i]).collect();
-        // Beyond it a robot is in an obstacle, and farther from the goal than anywhere within.
+        // Beyond the map a robot is in an obstacle, and farther from the goal than anywhere within.
         let most = costs.iter().copied().fold(0.0, f32::max) + 1.0;
         let grid = |values: Vec<f32>, outside: f32| -> Result<Grid> {
             let origin = self.map.to_world(low.map(|v| v as f64)).map(|v| v as f32);
@@ -155,7 +155,8 @@ mod tests {
         windows_agree(Map { resolution: 0.007, ..hall() }, 0.28, 400, 7, 0.07);
     }
 
-    /// Compares fields of a cell for `step` cells of the map with those of the whole, everywhere that plans get to.
+    /// Compares windowed fields, with one cell per `step` cells of the map, with fields of the whole map, everywhere
+    /// that plans reach.
     fn windows_agree(map: Map, reach: f64, most: usize, step: usize, tolerance: f32) {
         let clearance = Clearance::new(&map);
         let goal = map.to_world([380.0, 60.0]);
@@ -174,7 +175,7 @@ mod tests {
             let (x, y) = (f64::from(i) + 0.9, 60.0 + 40.0 * (f64::from(i) * 0.05).sin());
             moves += usize::from(part.follow(place(x, y)).unwrap());
             assert_eq!(part.grids()[0].width(), size[0].0);
-            // As far as a plan gets, both fields are those of the whole map.
+            // Within the reach of a plan, both fields equal those of the whole map.
             for (dx, dy) in [(0.0, 0.0), (39.9, 0.0), (-39.9, 0.3), (0.0, 39.9), (0.4, -39.9), (28.0, 28.0)] {
                 let [px, py] = place(x + dx, y + dy).map(|v| v as f32);
                 let inside = map.cell_at([px.into(), py.into()]).is_some();
@@ -204,7 +205,7 @@ mod tests {
             let (found, exact) = (distance.sample(x as f32, y as f32), clearance.at([x, y]));
             assert!((f64::from(found) - exact).abs() < 0.02, "{found} for {exact}");
         }
-        // The longest --horizon is more metres than there are cells to count.
+        // The reach of the longest --horizon exceeds any number of cells.
         for reach in [100.0, 0.1 * usize::MAX as f64] {
             let error = Fields::new(&map, &clearance, &way, start, reach, 200).err().unwrap();
             assert!(error.to_string().contains("--horizon"), "{error}");

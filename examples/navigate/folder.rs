@@ -1,4 +1,4 @@
-//! What tests need: a folder for the files of one, and a map in it for those that drive.
+//! Test fixtures: a temporary folder, and maps in it.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use crate::fields::MOST_CELLS;
 use crate::map::Map;
 use crate::{Args, run_with};
 
-/// A folder that is removed with its files when this is dropped.
+/// A folder that is removed with its files on drop.
 pub struct Folder(PathBuf);
 
 impl Folder {
@@ -22,7 +22,8 @@ impl Folder {
         Self(folder)
     }
 
-    /// A folder with `map.yaml` and its image: the grey of each cell, counted from the lower left corner.
+    /// Creates a folder with `map.yaml` and its image, given the gray level of each cell, counted from the lower left
+    /// corner.
     pub fn with_map(
         resolution: f64,
         origin: [f64; 3],
@@ -44,19 +45,20 @@ impl Folder {
         self.0.join(name)
     }
 
-    /// A point of the map as an argument, from its distances (in metres) to the lower left corner along the map's axes.
+    /// Formats a point of the map as an argument, given its distances (in meters) to the lower left corner along the
+    /// map's axes.
     pub fn at(&self, along: f64, up: f64) -> String {
         let map = Map::load(&self.path("map.yaml")).unwrap().map;
         let [x, y] = map.to_world([along, up].map(|v| v / map.resolution));
         format!("{x},{y}")
     }
 
-    /// Drives on the CPU, with the output in `out`.
+    /// Drives on the CPU and writes the output to `out`.
     pub fn run(&self, start: &str, goal: &str, more: &[&str]) -> Result<String> {
         self.run_with(start, goal, more, MOST_CELLS)
     }
 
-    /// Drives with fields of at most so many cells.
+    /// Drives with fields of a limited number of cells.
     pub fn run_with(&self, start: &str, goal: &str, more: &[&str], most_cells: usize) -> Result<String> {
         let (map, out) = (self.path("map.yaml"), self.path("out"));
         let (map, out) = (map.to_str().unwrap(), out.to_str().unwrap());

@@ -5,13 +5,13 @@
 //! cargo run --release --example navigate -- --map depot.yaml --start 2,2,0 --goal 28,13 --backend cpu
 //! ```
 //!
-//! The map is in the format of ROS `map_server`. Two fields are computed from it, the distance to the nearest obstacle and
-//! the cost to go to the goal, and MPPI rolls a unicycle or a differential drive out over them. The world that the robot
-//! drives in is the same model at a tenth of the time step, and collisions are checked against the map itself, not against
-//! the fields that the cost looks at.
+//! The map is in the format of ROS `map_server`. Two fields are computed from it, the distance to the nearest obstacle
+//! and the cost to go to the goal, and MPPI rolls a unicycle or a differential drive out over them. The world that the
+//! robot drives in is the same model at a tenth of the time step, and collisions are checked against the map itself,
+//! not against the fields that the cost samples.
 //!
 //! A picture (`navigate.png`) and a table (`navigate.csv`) of the run go to `--out`. The exit status is 0 if the robot
-//! reached the goal without a collision, and 1 otherwise, with a sentence that says why.
+//! reached the goal without a collision, and 1 otherwise, with a sentence that gives the reason.
 
 mod closed_loop;
 mod distance;
@@ -52,31 +52,31 @@ struct Args {
     /// A map in ROS map_server format (YAML); without it, the one that comes with this example
     #[arg(long, value_name = "FILE.yaml")]
     map: Option<PathBuf>,
-    /// Where the robot starts, in metres and radians
+    /// Where the robot starts, in meters and radians
     #[arg(long, value_name = "X,Y[,YAW]", value_parser = point, allow_hyphen_values = true)]
     start: Option<([f64; 2], Option<f64>)>,
-    /// Where it should go, in metres, and the heading to stop at, in radians, if one is wanted
+    /// Where it should go, in meters, and optionally the heading to stop at, in radians
     #[arg(long, value_name = "X,Y[,YAW]", value_parser = point, allow_hyphen_values = true)]
     goal: Option<([f64; 2], Option<f64>)>,
-    /// What plans: auto, gpu, software (a Vulkan driver that runs on the CPU) or cpu
+    /// The device that plans: auto, gpu, software (a Vulkan driver that runs on the CPU) or cpu
     #[arg(long, default_value = "auto")]
     backend: Backend,
-    /// What drives
+    /// The model that drives
     #[arg(long, value_enum, default_value = "unicycle")]
     model: Kind,
-    /// Sampled rollouts a plan
+    /// Sampled rollouts per plan
     #[arg(long, default_value_t = 1024)]
     samples: usize,
-    /// How many steps of 0.1 s a plan looks ahead
+    /// The horizon of a plan, in steps of 0.1 s
     #[arg(long, default_value_t = 40)]
     horizon: usize,
     /// The seed of the noise
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// The robot's radius, in metres
+    /// The robot's radius, in meters
     #[arg(long, default_value_t = 0.2)]
     radius: f64,
-    /// How near the goal counts as arrived, in metres
+    /// The distance from the goal that counts as arrived, in meters
     #[arg(long, default_value_t = 0.25)]
     tolerance: f64,
     /// The folder that the picture and the table go to
@@ -106,9 +106,9 @@ fn frames(text: &str) -> Result<usize> {
 
 /// The most images: their names have four digits.
 const MOST_FRAMES: usize = 9999;
-/// A gap that leaves less than this on either side is taken only if there is no other way (in metres).
+/// A gap that leaves less than this on either side is used only if there is no other way (in meters).
 const SPARE: f64 = 0.02;
-/// Width of the comfort margin beyond the radius (in metres), and the extra weight at contact: see [`Comfort`].
+/// Width of the comfort margin beyond the radius (in meters), and the extra weight at contact: see [`Comfort`].
 const COMFORT: (f64, f64) = (0.3, 3.0);
 
 fn main() -> ExitCode {
@@ -130,7 +130,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Everything that a run needs, whichever model drives. Poses and points are in the map's frame.
+/// The settings of a run, whichever model drives. Poses and points are in the map's frame.
 struct Task<'a> {
     args: &'a Args,
     map: &'a Map,
@@ -139,14 +139,14 @@ struct Task<'a> {
     cost_to_go: CostToGo<'a>,
     start: [f32; 3],
     goal: [f64; 2],
-    /// The heading to stop at, if one is wanted.
+    /// The heading to stop at, if one is given.
     goal_yaw: Option<f64>,
-    /// The most cells of a field.
+    /// The maximum number of cells of a field.
     most_cells: usize,
 }
 
 impl Task<'_> {
-    /// The goal as the planner sees it.
+    /// The goal in the planner's frame.
     fn target(&self) -> Goal {
         Goal {
             at: self.goal.map(|v| v as f32),
@@ -160,7 +160,7 @@ fn run(args: &Args) -> Result<String> {
     run_with(args, fields::MOST_CELLS)
 }
 
-/// Runs with fields of at most so many cells; where the map has more, they show a window of it.
+/// Runs with fields of a limited number of cells; if the map has more, the fields cover a window of it.
 fn run_with(args: &Args, most_cells: usize) -> Result<String> {
     for (name, value) in [("--radius", args.radius), ("--tolerance", args.tolerance)] {
         ensure!(value.is_finite() && value > 0.0, "{name} is {value}, but must be above 0 (metres)");
@@ -187,7 +187,7 @@ fn run_with(args: &Args, most_cells: usize) -> Result<String> {
     let (from, to) = (from?, to?);
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot create the folder {}", args.out.display()))?;
 
-    // Distances are computed only where the robot can get to from its start.
+    // Distances are computed only in the region that is reachable from the start.
     let no_way = || {
         format!(
             "the goal ({}, {}) cannot be reached from ({}, {}) by a robot of radius {} m",
@@ -201,11 +201,11 @@ fn run_with(args: &Args, most_cells: usize) -> Result<String> {
     let (from, goal) = (frame.to_local(position), frame.to_local(goal));
     bar.set_message("distances to obstacles");
     let clearance = Clearance::new(&map);
-    // A way with a little to spare if there is one, any way at all if not.
+    // Prefers a way with some clearance to spare; falls back to any way.
     let mut ways = [SPARE, 0.0].into_iter().filter_map(|spare| {
         let comfort = Comfort { radius: args.radius + spare, margin: COMFORT.0, weight: COMFORT.1 };
         match map.cells.len() > most_cells {
-            // Only a window of it is ever shown.
+            // Fields cover only a window of it.
             true => CostToGo::between(&map, &clearance, comfort, goal, from, &bar),
             false => CostToGo::new(&map, &clearance, comfort, goal, &bar).filter(|way| way.from(from).is_some()),
         }
@@ -220,7 +220,7 @@ fn run_with(args: &Args, most_cells: usize) -> Result<String> {
     }
 }
 
-/// The cell of a point that a robot fits at.
+/// Returns the cell of a point, if a robot fits there.
 fn check(map: &Map, name: &str, [x, y]: [f64; 2], radius: f64) -> Result<usize> {
     let Some(cell) = map.cell_at([x, y]) else { bail!("the {name} ({x}, {y}) is outside the map") };
     match map.cells[cell] {
@@ -315,9 +315,10 @@ mod tests {
 
     #[test]
     fn far_from_the_origin_the_drive_is_the_same() {
-        // 10 km off, in an MGRS tile, and in a zone of UTM: all of them exact in f64.
+        // Origins 10 km away, in an MGRS tile, and in a UTM zone, all of them exact in f64.
         let origins = [[10_000.0, 10_000.0], [81_377.25, -49_916.5], [388_096.0, 3_948_996.0]];
-        // Around the second map is unknown space, so that its crop begins at a cell whose place has to be rounded.
+        // The second map is surrounded by unknown space, so that its crop begins at a cell whose position has to be
+        // rounded.
         for (beside, below) in [(0, 0), (30, 25)] {
             let inside = |x: u32, y: u32| Some((x.checked_sub(beside)?, y.checked_sub(below)?)).filter(|at| at.1 < 40);
             let folder = Folder::with_map(0.05, [0.0; 3], [60 + 2 * beside, 40 + 2 * below], |x, y| {
@@ -341,11 +342,11 @@ mod tests {
                     let there = drive(*origin, model);
                     assert_eq!(here.len(), there.len());
                     for (here, there) in here.iter().zip(&there) {
-                        // Columns 1 and 2 are the position, written with four digits; 12 and 14 are times that were measured.
+                        // Columns 1 and 2 are the position, with four digits; columns 12 and 14 are measured times.
                         for axis in 0..2 {
                             assert!((there[1 + axis] - origin[axis] - here[1 + axis]).abs() < 1.5e-4);
                         }
-                        // Where the place of the crop is rounded, so are the last digits that the table has.
+                        // If the position of the crop is rounded, the last digits in the table may differ.
                         let tolerance = |column: usize| match column {
                             _ if beside == 0 => 0.0,
                             10 => 1e-4 * here[10].abs(),
@@ -373,7 +374,7 @@ mod tests {
         let line = folder.run(&folder.at(1.0, 1.0), &folder.at(5.5, 1.0), &["--samples", "256"]).unwrap();
         assert!(line.starts_with("reached the goal: ") && line.contains(" 0 collisions"), "{line}");
         let picture = image::image_dimensions(folder.path("out/navigate.png")).unwrap();
-        // Below the map is a strip with the scale bar.
+        // The picture has a strip with the scale bar below the map.
         assert!(picture.0 == SIDE && (SIDE + 1..SIDE + 100).contains(&picture.1), "{picture:?}");
     }
 

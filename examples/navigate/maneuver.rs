@@ -9,48 +9,49 @@ use gibbs::{Grid, InvalidValue, Limits, Stage};
 use crate::closed_loop::{DT, Planner};
 use crate::robot::{self, Robot};
 
-/// How fast a maneuver drives (as a fraction of full speed), and how far ahead on the way it steers to (in metres).
+/// The speed of a maneuver (as a fraction of full speed), and the distance ahead on the way that it steers to (in
+/// meters).
 ///
-/// The slow ones and the near ones are for gaps that leave no room for a corner cut or a heading that is slightly off.
+/// Slow maneuvers and near targets are needed in gaps too narrow for a cut corner or a slight heading error.
 const STYLES: [(f32, f32); 4] = [(1.0, 0.5), (1.0, 0.25), (0.5, 0.12), (0.2, 0.12)];
 /// A target farther off the heading than this (in radians) is faced first, on the spot.
 const ASIDE: f32 = 0.4;
 /// Fraction of the bearing error corrected per step; 1 would follow every kink of the path.
 const EAGERNESS: f32 = 0.7;
-/// Within this distance of the goal (in metres) a maneuver stops and turns to the goal heading; within half the tolerance, if
-/// that is less.
+/// Within this distance of the goal (in meters) a maneuver stops and turns to the goal heading; within half the
+/// tolerance, if that is less.
 const THERE: f32 = 0.01;
 /// Plans and maneuvers are compared over at least this many steps; half a turn takes about 20.
 pub const FORESIGHT: usize = 40;
 /// A maneuver replaces the plan only if its gain over standing still exceeds the plan's by this fraction.
 const MARGIN: f32 = 0.4;
-/// The margin fades to nothing within this distance of the goal (in metres).
+/// The margin fades to nothing within this distance of the goal (in meters).
 const FADE_WITHIN: f32 = 2.0;
-/// How much farther maneuvers look along the way than they drive (in metres).
+/// The length of way beyond what maneuvers drive (in meters).
 const BEYOND: f32 = 0.5;
 
-/// Where to go, in the frame of the planner.
+/// The goal, in the frame of the planner.
 #[derive(Debug, Clone, Copy)]
 pub struct Goal {
-    /// In metres.
+    /// In meters.
     pub at: [f32; 2],
-    /// The heading to arrive at (in radians), if one is wanted.
+    /// The heading to arrive at (in radians), if one is given.
     pub yaw: Option<f32>,
-    /// How near counts as arrived (in metres).
+    /// The tolerance for arrival (in meters).
     pub tolerance: f32,
 }
 
-/// How far ahead maneuvers beside a plan of `horizon` steps look (in metres).
+/// The reach of the maneuvers beside a plan of `horizon` steps (in meters).
 pub fn reach(horizon: usize) -> f32 {
     length(horizon.max(FORESIGHT))
 }
 
-/// The length of the way that a maneuver of so many steps follows (in metres).
+/// The length of the way that a maneuver of `steps` steps follows (in meters).
 fn length(steps: usize) -> f32 {
     steps as f32 * robot::SPEED * DT + BEYOND
 }
 
-/// The angle in [−π, π) that turns like `angle`.
+/// Wraps `angle` to [−π, π).
 pub fn wrapped(angle: f32) -> f32 {
     use std::f32::consts::PI;
     (angle + PI).rem_euclid(2.0 * PI) - PI
@@ -60,8 +61,9 @@ fn apart(a: [f32; 2], b: [f32; 2]) -> f32 {
     (a[0] - b[0]).hypot(a[1] - b[1])
 }
 
-/// The first `length` metres of the way down a cost-to-go field, in points a cell apart; the goal is the last if it is that
-/// near. A step is too short to cross a wall: the field rises from both sides into the cells where the robot does not fit.
+/// Returns the first `length` meters of the way down a cost-to-go field, as points a cell apart; the goal is the last
+/// one if it is that near. A step is too short to cross a wall: the field rises from both sides into the cells where
+/// the robot does not fit.
 pub fn way(field: &Grid, from: [f32; 2], goal: [f32; 2], length: f32) -> Vec<[f32; 2]> {
     const DIRECTIONS: usize = 16;
     let step = field.resolution();
@@ -87,7 +89,8 @@ pub fn way(field: &Grid, from: [f32; 2], goal: [f32; 2], length: f32) -> Vec<[f3
     points
 }
 
-/// The controls that follow a way from `state` on: face the point `look` ahead, drive, slow down, stop at the goal, turn.
+/// Returns the controls that follow a way from `state`: face the point `look` ahead, drive, slow down, stop at the
+/// goal, turn.
 fn follow<D: Robot>(
     robot: &D,
     limits: &Limits<2>,
@@ -122,7 +125,8 @@ fn follow<D: Robot>(
     (0..horizon).map(advance).collect()
 }
 
-/// The controls of a speed (in m/s) and a turn (in rad/s), both scaled down until the limits allow them: the arc stays the same.
+/// Returns the controls of a speed (in m/s) and a turn rate (in rad/s), both scaled down by the same factor to meet the
+/// limits, which preserves the arc.
 fn controls<D: Robot>(robot: &D, limits: &Limits<2>, [speed, turn]: [f32; 2]) -> [f32; 2] {
     let [[a, b], [c, d]] = robot.twist();
     let determinant = a * d - b * c;
@@ -140,7 +144,7 @@ fn controls<D: Robot>(robot: &D, limits: &Limits<2>, [speed, turn]: [f32; 2]) ->
     std::array::from_fn(|i| (wanted[i] * scale).clamp(limits.low[i], limits.high[i]))
 }
 
-/// The controls of the maneuver that should take the place of the plan just made, as many as the plan has; `None` if the
+/// Returns the controls of the maneuver that should replace the current plan, as many as the plan has; `None` if the
 /// plan is good enough.
 ///
 /// # Errors
@@ -160,7 +164,7 @@ pub fn better<D: Robot>(
         STYLES.map(|style| follow(robot, &limits, &way, goal, [x, y, heading], style, steps))
     };
 
-    // A plan that ends before the foresight goes on as the best maneuver from there.
+    // A plan that is shorter than the maneuvers is extended by the best maneuver from its end.
     let plan = planner.controls();
     let planned = if horizon < steps {
         let (states, _) = planner.simulate(&pose, plan)?;
@@ -180,8 +184,8 @@ pub fn better<D: Robot>(
         }
     }
     best.truncate(horizon);
-    // Gains, not costs, are compared: most of a cost is the way that is left whatever the robot does. The margin fades at
-    // the goal, where it is the noise that keeps a plan from coming to rest.
+    // Gains, not costs, are compared: most of a cost is the remaining way, whatever the robot does. The margin fades at
+    // the goal, where noise would keep a plan from coming to rest.
     let gain = standing - planned;
     let margin = MARGIN * (apart([pose[0], pose[1]], goal.at) / FADE_WITHIN).min(1.0);
     Ok((standing - least >= gain + margin * gain.abs()).then_some(best))
@@ -222,7 +226,7 @@ mod tests {
             assert!(apart(pair[0], pair[1]) < 0.11);
             assert!(clearance.at(pair[1].map(f64::from)) > 0.08, "{pair:?}");
         }
-        // Not farther than asked.
+        // The way is not longer than requested.
         let points = way(field, [0.5, 0.5], goal, 0.5);
         assert_eq!(points.len(), 11);
     }
@@ -239,7 +243,7 @@ mod tests {
         assert!((end(0.005) - way[1][0]).abs() < 0.0025);
     }
 
-    /// Speed and turn of the controls that stand for a speed and a turn.
+    /// Converts a speed and a turn rate to controls and back.
     fn twist<D: Robot>(robot: D, wanted: [f32; 2]) -> [f32; 2] {
         let u = controls(&robot, &robot.limits(1.0), wanted);
         let limits = robot.limits(1.0);

@@ -17,16 +17,16 @@ pub enum Cell {
     Occupied,
 }
 
-/// An occupancy grid and where it lies in the world. Cells go row by row, the row with the smallest y first.
+/// An occupancy grid and its pose in the world. Cells are stored row by row, the row with the smallest y first.
 #[derive(Debug, Clone)]
 pub struct Map {
     pub width: usize,
     pub height: usize,
-    /// Metres a cell.
+    /// Meters per cell.
     pub resolution: f64,
-    /// The lower-left corner of the lower-left cell (in metres).
+    /// The lower-left corner of the lower-left cell (in meters).
     pub origin: [f64; 2],
-    /// The turn about that corner (in radians).
+    /// The rotation about that corner (in radians).
     pub yaw: f64,
     pub cells: Vec<Cell>,
 }
@@ -35,14 +35,14 @@ pub struct Map {
 #[derive(Debug, Clone)]
 pub struct Loaded {
     pub map: Map,
-    /// Free cells that have the grey that map savers write for unknown ones.
+    /// The number of free cells with the gray that map savers write for unknown ones.
     pub grey: usize,
-    /// Whether the file turns black and white round.
+    /// Whether the file swaps black and white.
     negate: bool,
 }
 
 impl Loaded {
-    /// What a user should know before driving through the map.
+    /// Warnings to show before a drive through the map.
     pub fn warning(&self) -> Option<String> {
         let Self { grey, negate, .. } = *self;
         let advice = match negate {
@@ -57,7 +57,7 @@ impl Loaded {
     }
 }
 
-/// What map savers write for an unknown cell in the modes `trinary` and `scale`.
+/// The gray level that map savers write for an unknown cell in the modes `trinary` and `scale`.
 const UNKNOWN_GREY: u8 = 205;
 
 /// The rectangle of cells from `low` to below `high`, along each axis.
@@ -67,17 +67,17 @@ pub struct Bounds {
     pub high: [usize; 2],
 }
 
-/// Where a map's own frame lies in the world. It has the axes of the world and the map's corner as its origin.
+/// The pose of a map's own frame in the world. It has the axes of the world and the map's corner as its origin.
 ///
-/// Planning, simulation and drawing use this frame: near its origin f32 resolves micrometres; 10 km away it resolves a
-/// millimetre. Input and output are in world coordinates, in f64.
+/// Planning, simulation and drawing use this frame: near its origin f32 resolves micrometers; 10 km away it resolves a
+/// millimeter. Input and output are in world coordinates, in f64.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Frame {
     origin: [f64; 2],
 }
 
 impl Frame {
-    /// A point of the world (in metres) in this frame.
+    /// Transforms a point of the world (in meters) to this frame.
     pub fn to_local(self, [x, y]: [f64; 2]) -> [f64; 2] {
         [x - self.origin[0], y - self.origin[1]]
     }
@@ -102,11 +102,11 @@ impl Map {
     }
 
     fn from_image(meta: &Meta, image: &DynamicImage) -> Loaded {
-        // What each sum of three channels stands for.
+        // The cell state for each sum of three channels.
         let classes: Vec<Cell> = (0..=3 * 255).map(|sum| classify(meta, f64::from(sum) / 3.0)).collect();
         let (width, height) = (image.width() as usize, image.height() as usize);
         let mut cells = vec![Cell::Unknown; width * height];
-        // Images start at the top, maps at the bottom.
+        // The first row of an image is the top one, the first row of a map the bottom one.
         let rows = cells.par_chunks_mut(width).rev().enumerate();
         if let DynamicImage::ImageLuma8(image) = image {
             rows.zip(image.as_raw().par_chunks(width)).for_each(|((_, row), levels)| {
@@ -130,15 +130,16 @@ impl Map {
         Loaded { map, grey, negate: meta.negate }
     }
 
-    /// The bounds of the free cells that are connected with one of them, without diagonals, and whether another cell is among
-    /// these.
+    /// Returns the bounds of the free cells that are connected with `from`, not counting diagonals, and whether `to` is
+    /// one of them.
     pub fn region(&self, from: usize, to: usize) -> (Bounds, bool) {
         let (w, h) = (self.width, self.height);
         let mut seen = vec![0_u64; (w * h).div_ceil(64)];
         let mut bounds = Bounds { low: [w, h], high: [0, 0] };
         let free = |at: usize| self.cells[at] == Cell::Free;
         let mut stack = vec![from];
-        // Row by row: a run of free cells, and then the beginning of each run that touches it from below or above.
+        // Fills row by row: a run of free cells, and then the beginning of each run that touches it from below or
+        // above.
         while let Some(at) = stack.pop() {
             if seen[at / 64] >> (at % 64) & 1 == 1 {
                 continue;
@@ -163,10 +164,10 @@ impl Map {
         (bounds, seen[to / 64] >> (to % 64) & 1 == 1)
     }
 
-    /// A part of the map and a margin of a fortieth around it, no less than one cell, as far as the map goes.
+    /// Crops the map to some bounds and a margin of a fortieth, at least one cell, within the map.
     ///
-    /// For the bounds of a [`region`](Self::region), distances from its cells to whatever is not free stay as they are: around
-    /// it there is a ring of cells that are not.
+    /// For the bounds of a [`region`](Self::region), distances from its cells to whatever is not free are unchanged,
+    /// because the region is surrounded by a ring of such cells.
     pub fn crop(self, Bounds { low, high }: Bounds) -> Self {
         let margin = (high[0] - low[0]).max(high[1] - low[1]) / 40 + 1;
         let low = low.map(|v| v.saturating_sub(margin));
@@ -181,13 +182,14 @@ impl Map {
         Self { width, height, origin, cells, ..self }
     }
 
-    /// The map in its own frame, and where that lies.
+    /// Returns the map in its own frame, and the pose of that frame.
     pub fn into_local(self) -> (Self, Frame) {
         let frame = Frame { origin: self.origin };
         (Self { origin: [0.0; 2], ..self }, frame)
     }
 
-    /// A point of the world (in metres) in cells from the lower-left corner: cell (i, j) covers [i, i+1) × [j, j+1).
+    /// Converts a point of the world (in meters) to cells from the lower-left corner: cell (i, j) covers [i, i+1) × [j,
+    /// j+1).
     pub fn to_cells(&self, [x, y]: [f64; 2]) -> [f64; 2] {
         let (s, c) = self.yaw.sin_cos();
         let (dx, dy) = (x - self.origin[0], y - self.origin[1]);
@@ -201,7 +203,7 @@ impl Map {
         [self.origin[0] + c * dx - s * dy, self.origin[1] + s * dx + c * dy]
     }
 
-    /// The cell that holds a point of the world, if any does.
+    /// Returns the cell that contains a point of the world, if any.
     pub fn cell_at(&self, point: [f64; 2]) -> Option<usize> {
         let [i, j] = self.to_cells(point);
         let inside = i >= 0.0 && j >= 0.0 && i < self.width as f64 && j < self.height as f64;
@@ -209,7 +211,7 @@ impl Map {
     }
 }
 
-/// What a level of grey stands for. Thresholds are inclusive, as in nav2 since 2025. Where they are equal, a level can be both
+/// Classifies a gray level. Thresholds are inclusive, as in nav2 since 2025. Where they are equal, a level can be both
 /// occupied and free; then it is occupied, as in nav2: the safe choice.
 fn classify(meta: &Meta, level: f64) -> Cell {
     let occupancy = match (meta.mode, meta.negate) {
@@ -227,7 +229,7 @@ fn classify(meta: &Meta, level: f64) -> Cell {
     }
 }
 
-/// How many pixels have the grey of unknown cells.
+/// Counts the pixels with the gray of unknown cells.
 fn count_grey(image: &DynamicImage) -> usize {
     match image {
         DynamicImage::ImageLuma8(image) => image.as_raw().par_iter().filter(|level| **level == UNKNOWN_GREY).count(),
@@ -241,7 +243,7 @@ pub mod tests {
     use crate::folder::Folder;
     use image::RgbaImage;
 
-    /// A map drawn in text, `#` occupied, `?` unknown, top row first.
+    /// Parses a map drawn in text, `#` occupied, `?` unknown, top row first.
     pub fn sketch(rows: &[impl AsRef<str>], resolution: f64) -> Map {
         let cell = |c| match c {
             '#' => Cell::Occupied,
@@ -307,9 +309,9 @@ pub mod tests {
         let warning = |thresholds: &str, levels: &[u8]| loaded(&format!("{HEAD}{thresholds}\n"), levels).warning();
         let grey = warning("negate: 0\noccupied_thresh: 0.65\nfree_thresh: 0.25", &[205, 0, 205]).unwrap();
         assert!(grey.starts_with("free_thresh makes 2 cells free ") && grey.ends_with(" would be unknown"), "{grey}");
-        // The advice is good: at the usual threshold there is nothing to warn of.
+        // The advice of the warning works: at the usual threshold there is no warning.
         assert_eq!(warning("negate: 0\noccupied_thresh: 0.65\nfree_thresh: 0.196", &[205, 0, 205]), None);
-        // With black and white turned round, no threshold of a usual map tells the grey from obstacles.
+        // With black and white swapped, no usual threshold separates the gray from obstacles.
         let turned = warning("negate: 1\noccupied_thresh: 0.9\nfree_thresh: 0.85", &[205, 0]).unwrap();
         assert!(turned.starts_with("free_thresh makes 1 cells free ") && !turned.contains("0.196"), "{turned}");
     }
@@ -317,7 +319,7 @@ pub mod tests {
     #[test]
     fn free_cells_of_the_grey_of_unknown_ones_are_counted() {
         use Cell::*;
-        // 50/255 < 0.25, so the grey is free where the file says so.
+        // 50/255 < 0.25, so the gray is free.
         for mode in ["trinary", "scale"] {
             let yaml = format!("{HEAD}negate: 0\noccupied_thresh: 0.65\nfree_thresh: 0.25\nmode: {mode}\n");
             let loaded = loaded(&yaml, &[205, 0, 205, 254]);

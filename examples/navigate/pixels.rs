@@ -1,4 +1,4 @@
-//! The image half of a map: a PGM, PNG or BMP file, checked before its pixels are asked for.
+//! The image half of a map: a PGM, PNG or BMP file, checked before its pixels are decoded.
 
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read, Seek};
@@ -13,7 +13,7 @@ const MOST_PIXELS: u64 = 100_000_000;
 const MOST_SIDE: u32 = 1 << 15;
 /// The most bytes that an image may take once decoded.
 const MOST_BYTES: u64 = 512 << 20;
-/// No deflated byte stands for more than 1032 bytes.
+/// A deflated byte expands to at most 1032 bytes.
 const BEST_COMPRESSION: u64 = 1100;
 
 /// Reads an image.
@@ -84,7 +84,7 @@ fn decode(path: &Path) -> Result<DynamicImage> {
     DynamicImage::from_decoder(decoder).map_err(|error| explain(&error, name))
 }
 
-/// An error of a decoder in one line.
+/// Formats an error of a decoder as one line.
 fn explain(error: &ImageError, name: &str) -> anyhow::Error {
     let text = error.to_string().replace('\n', " ");
     let short = matches!(error, ImageError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof)
@@ -113,7 +113,7 @@ mod tests {
         }
     }
 
-    /// The chunks of a PNG that says it has this size, with this much deflated data.
+    /// Returns the chunks of a PNG that declares this size, with this much deflated data.
     fn png(width: u32, height: u32, data: &[u8]) -> Vec<u8> {
         let crc = |bytes: &[u8]| {
             !bytes.iter().fold(!0_u32, |crc, byte| {
@@ -159,7 +159,7 @@ mod tests {
                 let error = folder.says(&name.replace("whole", "part"), &bytes[..bytes.len() * part / 4]);
                 assert!(error.contains("cut short"), "{name}, {part}/4: {error}");
             }
-            // Wherever it ends, it is an error of one line and not a panic.
+            // A file truncated anywhere gives an error of one line, not a panic.
             for end in (1..bytes.len()).step_by(37) {
                 folder.says(&name.replace("whole", "part"), &bytes[..end]);
             }

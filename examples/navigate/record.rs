@@ -1,4 +1,4 @@
-//! The run as a CSV file, a row a step.
+//! The run as a CSV file, one row per step.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -14,29 +14,29 @@ use crate::map::Frame;
 pub struct Row {
     /// Seconds since the start.
     pub time: f64,
-    /// x, y (in metres, in the map's frame) and heading (in radians).
+    /// x, y (in meters, in the map's frame) and heading (in radians).
     pub pose: [f32; 3],
     /// The model's own controls.
     pub controls: [f32; 2],
     /// Forward speed (in m/s) and turn rate (in rad/s).
     pub twist: [f32; 2],
-    /// The least distance from the robot's edge to an obstacle during the step (in metres).
+    /// The least distance from the robot's edge to an obstacle during the step (in meters).
     pub clearance: f64,
-    /// The cost to go at the pose (in metres).
+    /// The cost to go at the pose (in meters).
     pub cost_to_go: f64,
-    /// What the planner's own plan costs.
+    /// The cost of the planner's own plan.
     pub plan_cost: f32,
     pub effective_samples: f32,
-    /// What the planner's call took.
+    /// The duration of the planner's call.
     pub plan_time: Duration,
-    /// Whether a maneuver took the place of the plan.
+    /// Whether a maneuver replaced the plan.
     pub maneuver: bool,
-    /// How long the maneuvers took to compare with the plan.
+    /// The time that it took to compare maneuvers with the plan.
     pub maneuver_time: Duration,
 }
 
-/// Writes all rows, with positions in the world, and how fast the commands change from each to the next, `dt` seconds later.
-/// Before the first, the robot is at rest.
+/// Writes all rows, with positions in the world frame and the rates at which commands change from each row to the next,
+/// `dt` seconds later. Before the first, the robot is at rest.
 pub fn write(path: &Path, rows: &[Row], dt: f32, frame: Frame) -> Result<()> {
     let attempt = || -> std::io::Result<()> {
         let mut out = BufWriter::new(File::create(path)?);

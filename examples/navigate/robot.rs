@@ -1,4 +1,4 @@
-//! The robots that can drive, and what it costs them.
+//! The robot models and the cost of driving.
 
 use clap::ValueEnum;
 use gibbs::models::{DifferentialDrive, Unicycle};
@@ -6,18 +6,18 @@ use gibbs::{Cost, Limits, Model, Noise, Real, Stage};
 
 use crate::maneuver::Goal;
 
-/// Fastest forward (in m/s).
+/// Maximum forward speed (in m/s).
 pub const SPEED: f32 = 1.0;
-/// Fastest backward with a unicycle (in m/s). Wheels need both directions to turn on the spot.
+/// Maximum backward speed of a unicycle (in m/s). Wheels need both directions equally, to turn on the spot.
 const BACKWARD: f32 = 0.3;
-/// Fastest turn (in rad/s).
+/// Maximum turn rate (in rad/s).
 pub const TURN: f32 = 1.5;
-/// How hard the robot brakes at the goal (in m/s²).
+/// The deceleration of the robot at the goal (in m/s²).
 pub const BRAKE: f32 = 2.0;
-/// How far speed (in m/s) and turn (in rad/s) are perturbed: standard deviations a step.
+/// Standard deviations of the perturbations of speed (in m/s) and turn rate (in rad/s) per step.
 const SPREAD: [f32; 2] = [0.4, 1.0];
 
-/// Which model drives.
+/// The model of the robot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
     /// Controls: forward speed and turn rate.
@@ -28,16 +28,16 @@ pub enum Kind {
 
 /// Dynamics with state (x, y, heading), whose controls are linear in forward speed and turn rate.
 pub trait Robot: Model<3, 2> + Copy {
-    /// The matrix that makes (speed in m/s, turn in rad/s) of the controls.
+    /// The matrix that maps the controls to (speed in m/s, turn rate in rad/s).
     fn twist(&self) -> [[f32; 2]; 2];
 
-    /// What the controls may be at a pace (1 is full speed).
+    /// The limits of the controls at a pace (1 is full speed).
     fn limits(&self, pace: f32) -> Limits<2>;
 
-    /// How controls are perturbed at a pace: independent in speed and turn, whatever the controls are.
+    /// The noise on the controls at a pace: independent in speed and turn rate, whatever the controls are.
     ///
-    /// For wheels that means a covariance: two independent wheels would turn a small robot on the spot far more than they
-    /// would drive it.
+    /// For wheels this is a full covariance: independent perturbations of both wheels would mostly turn a small robot
+    /// on the spot and hardly drive it.
     fn noise(&self, pace: f32) -> Noise<2> {
         let [[a, b], [c, d]] = self.twist();
         let scale = pace / (a * d - b * c);
@@ -69,41 +69,45 @@ impl Robot for DifferentialDrive {
     }
 }
 
-/// The number of the obstacle-distance field.
+/// The index of the obstacle-distance field.
 pub const DISTANCE: usize = 0;
-/// The number of the cost-to-go field.
+/// The index of the cost-to-go field.
 pub const COST_TO_GO: usize = 1;
 
-/// What a time step costs: the way that is left, and far more where the robot does not fit. At the goal it is least at rest.
+/// The cost of a time step: the length of the remaining way, and far more where the robot does not fit. At the goal it
+/// is least at rest.
 ///
 /// Its parameters are made by [`params`](Self::params).
 #[derive(Debug, Clone, Copy)]
 pub struct NavigateCost {
-    /// Keep this clear (in metres).
+    /// The clearance to keep (in meters).
     pub radius: f32,
-    /// A robot that ends a time step nearer than this to an obstacle counts as in it (in metres): it may have been nearer
-    /// within the step.
+    /// A robot that ends a time step nearer than this to an obstacle counts as inside it (in meters), because it may
+    /// have been nearer within the step.
     pub slack: f32,
-    /// How far ahead of the robot the cost to go is read (in metres): no farther than its radius, or it would look through
-    /// thin walls.
+    /// The distance ahead of the robot at which the cost to go is sampled (in meters): at most its radius, or thin
+    /// walls would be skipped.
     pub look_ahead: f32,
     /// See [`Robot::twist`].
     pub twist: [[f32; 2]; 2],
 }
 
-/// What a step in an obstacle costs, and each metre of depth beside that: more than any detour, and finite.
+/// The cost of a step inside an obstacle, and of each meter of depth: more than any detour, but finite.
 const CRASH: [f32; 2] = [1e3, 1e3];
-/// The look-ahead shrinks within this distance of the goal (in metres): it is the robot that must arrive, not a point ahead.
+/// The look-ahead shrinks within this distance of the goal (in meters): the robot itself must arrive, not a point ahead
+/// of it.
 const SETTLE_WITHIN: f32 = 0.5;
-/// Within this distance of the goal (in metres) the heading counts, if one is wanted.
+/// Within this distance of the goal (in meters) the heading counts, if one is given.
 const TURN_WITHIN: f32 = 0.3;
-/// What a heading at right angles to the one wanted costs at the goal, as metres of way: twice as much if it is opposite.
+/// The cost at the goal of a heading at right angles to the goal heading, in meters of way; an opposite heading costs
+/// twice as much.
 const WRONG_HEADING: f32 = 0.2;
-/// From this distance on (in metres) a step costs more, up to 1 in contact: little enough to go through where it is narrow.
+/// Below this clearance (in meters) a step costs more, up to 1 in contact: little enough to still pass narrow gaps.
 const CLOSE_WITHIN: f32 = 0.03;
 
 impl NavigateCost {
-    /// The run-time parameters of a goal: x, y, then the weight of the heading, alone and times its cosine and sine.
+    /// Packs the run-time parameters of a goal: x, y, then the weight of the heading, alone and times its cosine and
+    /// sine.
     pub fn params(goal: Goal) -> [f32; 5] {
         let [x, y] = goal.at;
         let [weight, cos, sin] =
@@ -111,14 +115,14 @@ impl NavigateCost {
         [x, y, weight, cos, sin]
     }
 
-    /// The straight distance to the goal (in metres).
+    /// The straight distance to the goal (in meters).
     #[inline(always)]
     fn left<R: Real>(at: &Stage<R>, x: R, y: R) -> R {
         let (dx, dy) = (x - at.param(0), y - at.param(1));
         (dx.square() + dy.square()).sqrt()
     }
 
-    /// What a heading, given by its cosine and sine, costs at a distance from the goal.
+    /// The cost of a heading, given by its cosine and sine, at a distance from the goal.
     #[inline(always)]
     fn turned<R: Real>(at: &Stage<R>, left: R, cos: R, sin: R) -> R {
         let near = (-left * (1.0 / TURN_WITHIN) + 1.0).max(0.0);
@@ -129,7 +133,7 @@ impl NavigateCost {
 impl Cost<3, 2> for NavigateCost {
     #[inline(always)]
     fn cost<R: Real>(&self, at: &Stage<R>, [x, y, heading]: [R; 3], [u0, u1]: [R; 2]) -> R {
-        // Read ahead of the robot, so that turning towards the way pays at once.
+        // Sampled ahead of the robot, so that turning towards the way lowers the cost at once.
         let (s, c) = heading.sin_cos();
         let left = Self::left(at, x, y);
         let ahead = (left * (1.0 / SETTLE_WITHIN)).min(1.0) * self.look_ahead;
@@ -140,9 +144,9 @@ impl Cost<3, 2> for NavigateCost {
         let close = (-clearance * (1.0 / CLOSE_WITHIN) + 1.0).max(0.0);
         let [[v0, v1], [w0, w1]] = self.twist;
         let (speed, turn) = (u0 * v0 + u1 * v1, u0 * w0 + u1 * w1);
-        // Driving backwards is for getting out of corners.
+        // Penalizes driving backwards, which is needed only to leave corners.
         let backwards = (-speed).max(0.0);
-        // Faster than the brakes allow, from where the step began.
+        // Penalizes speeds that the brakes cannot stop from before the goal, measured from the start of the step.
         let rush = (speed.square() - (left + speed.abs() * at.dt()) * (2.0 * BRAKE)).max(0.0);
         // Within a cell of the goal the field is flat.
         let miss = left.min(SETTLE_WITHIN);
@@ -209,7 +213,7 @@ mod tests {
         ] {
             assert!(at(x, y, heading, speed) > best + 1e-3, "{x}, {y}, {heading}, {speed}");
         }
-        // Nearer is better, even where the heading begins to count and is the opposite of the one wanted.
+        // Nearer must cost less, even where the heading begins to count and is opposite to the goal heading.
         let opposite = 0.5 + std::f32::consts::PI;
         assert!(at(1.0, 2.0, opposite, 0.0) < at(1.0 + TURN_WITHIN, 2.0, opposite, 0.0));
     }

@@ -1,4 +1,4 @@
-//! The YAML half of a map: what it says, read as leniently as `map_server` does and checked as strictly as a drive needs.
+//! The YAML half of a map, parsed as leniently as by `map_server` and checked as strictly as a drive needs.
 
 use std::fs::File;
 use std::io::Read;
@@ -10,21 +10,22 @@ use serde_norway::{Mapping, Value};
 
 /// The largest YAML file that is read (in bytes). Real ones have a few hundred.
 const MOST_BYTES: u64 = 64 << 10;
-/// How deeply brackets may nest in one. `map_server` files need one level.
+/// The maximum nesting depth of brackets. `map_server` files need one level.
 const MOST_NESTING: usize = 32;
-/// Metres a pixel.
+/// Meters per pixel.
 const RESOLUTIONS: std::ops::RangeInclusive<f64> = 1e-4..=1e3;
-/// How far from zero an origin may be (in metres): up to here f64 holds less than a micrometre.
+/// The maximum distance of an origin from zero (in meters): up to here f64 resolves less than a micrometer.
 const FARTHEST: f64 = 1e9;
 
-/// What the file says. Other keys are ignored.
+/// The contents of the file. Other keys are ignored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Meta {
     /// The image, relative to the YAML file.
     pub image: PathBuf,
-    /// Metres a pixel.
+    /// Meters per pixel.
     pub resolution: f64,
-    /// Where the lower-left corner of the image lies in the world: x, y (in metres), yaw (in radians, counter-clockwise).
+    /// The pose of the lower-left corner of the image in the world: x, y (in meters), yaw (in radians,
+    /// counter-clockwise).
     pub origin: [f64; 3],
     pub negate: bool,
     pub occupied_thresh: f64,
@@ -32,8 +33,8 @@ pub struct Meta {
     pub mode: Mode,
 }
 
-/// How a pixel becomes an occupancy p. All three end in the same three classes, by the same thresholds: a robot may not
-/// enter what is *somewhat* occupied, so the shades of `scale` and `raw` between the thresholds count as unknown.
+/// How a pixel becomes an occupancy p. All modes use the same three classes and thresholds: a robot may not enter
+/// partly occupied cells, so the shades of `scale` and `raw` between the thresholds count as unknown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Mode {
     /// p = 1 − level/255 (level/255 if `negate`).
@@ -110,7 +111,7 @@ impl Meta {
     }
 }
 
-/// The text of a file in any of the encodings that yaml-cpp recognizes by a byte order mark; without one, UTF-8.
+/// Decodes a file in any of the encodings that yaml-cpp recognizes by a byte order mark; without one, UTF-8.
 fn decode(bytes: &[u8]) -> Result<String> {
     let wide = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
         let units: Vec<_> = bytes.chunks_exact(2).map(|pair| unit([pair[0], pair[1]])).collect();
@@ -146,7 +147,7 @@ fn get<'a>(map: &'a Mapping, name: &str) -> Result<&'a Value> {
     map.get(name).with_context(|| format!("{name} is missing"))
 }
 
-/// A value as the user wrote it, more or less, for a message.
+/// Formats a value roughly as the user wrote it, for a message.
 fn shown(value: &Value) -> String {
     match value {
         Value::Null => "empty".into(),
@@ -158,7 +159,7 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// A finite number. yaml-cpp does not tell `"0.05"` from `0.05`.
+/// Parses a finite number. Like yaml-cpp, it does not distinguish `"0.05"` from `0.05`.
 fn number(value: &Value, name: &str) -> Result<f64> {
     let number = match value {
         Value::Number(number) => number.as_f64(),
@@ -190,7 +191,7 @@ fn origin(map: &Mapping) -> Result<[f64; 3]> {
     Ok([x, y, yaw % std::f64::consts::TAU])
 }
 
-/// A number, or one of the words of YAML 1.1, which yaml-cpp reads in lower case, in capitals and capitalized.
+/// Parses a number, or one of the words of YAML 1.1, which yaml-cpp reads in lower case, in capitals and capitalized.
 fn negate(value: &Value) -> Result<bool> {
     let word = match value {
         Value::Bool(yes) => return Ok(*yes),
@@ -299,7 +300,7 @@ mod tests {
         ] {
             assert!(Meta::parse(&text).is_err(), "{}", &text[..20]);
         }
-        // Only the first byte order mark is one; the parser sees the others as text.
+        // Only the first byte order mark is one; the parser treats the others as text.
         let marks = decode(&b"\xef\xbb\xbf".repeat(20_000)).unwrap();
         assert!(marks.chars().count() == 19_999 && Meta::parse(&marks).is_err());
         assert!(clock.elapsed().as_secs() < 10);

@@ -17,9 +17,9 @@ pub struct Car2d {
 }
 
 pub fn task(engine: &Engine, Size { samples, horizon }: Size, demo: Option<Vec<[f32; 2]>>) -> Result<Car2d> {
-    // What the demonstration is worth where a row is nearest to it: its own mean cost.
+    // The cost of the row nearest to the demonstration: the demonstration's own mean cost.
     let demonstrated = demo.as_deref().map(|demo| -demonstration::worth(demo));
-    // The model has a departure even where it does not count.
+    // The model always implements its departure; it has no effect without a demonstration.
     let values = demo.unwrap_or_else(|| vec![[0.0; 2]]).into_flattened();
     let options = DiffusionOptions {
         horizon: HORIZON,
@@ -55,7 +55,7 @@ impl Task for Car2d {
         Some(self.reward)
     }
 
-    /// The level that stands halfway, and the mean of the costs per step.
+    /// The middle level, and the mean of the costs per step.
     fn dump(&mut self, folder: &Path) -> Result<()> {
         self.planner.reset();
         self.planner.plan_first(&START, self.levels.div_ceil(2))?;

@@ -1,4 +1,4 @@
-//! A robot on two wheels with a costmap: the comparison published with MPPI-Generic. What it is stands with the benchmarks.
+//! A robot on two wheels with a costmap: the comparison published with MPPI-Generic. The benchmarks document the task.
 
 use anyhow::Result;
 use gibbs::Engine;
@@ -10,8 +10,8 @@ pub use robot::START;
 
 use crate::task::{Size, Update};
 
-/// A start for checks alone. In 2 s the robot drives at most 1 m, so from the published start it reaches no disc (but it does
-/// reach the edge of the map). From here it reaches one.
+/// A start for checks only. In 2 s the robot drives at most 1 m, so from the published start it reaches the edge of the
+/// map but no disc. From here it reaches one.
 pub const AMID: [f32; 3] = [7.3, 7.5, 0.6];
 
 pub fn task(engine: &Engine, Size { samples, horizon }: Size, start: [f32; 3]) -> Result<Update<3, 2, robot::Drive>> {

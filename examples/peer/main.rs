@@ -6,7 +6,7 @@
 //! (`start.f32`), the control rows of one update (`rows.f32`, K × T × M), their costs (`costs.f32`, K), their weights
 //! (`weights.f32`, K) and the mean that followed (`mean.f32`, T × M).
 //!
-//! With `--serve` it answers requests from standard input, a line each, until that ends:
+//! With `--serve` it answers requests from standard input, one per line, until the input ends:
 //!
 //! ```text
 //! time TASK K T UPDATES    library,threads,task,K,T,median_ms,min_ms[,mean_reward]
@@ -45,22 +45,22 @@ struct Arguments {
     /// auto, gpu, software or cpu
     #[arg(long, default_value = "cpu")]
     backend: Backend,
-    /// No wider instructions of the CPU than AVX2: the width that lavapipe computes in
+    /// Use no CPU instructions wider than AVX2, the width that lavapipe uses
     #[arg(long)]
     avx2: bool,
     /// Rollouts an update, K
     #[arg(long, default_value_t = 8192)]
     samples: usize,
-    /// Time steps, T; of the car, levels
+    /// Time steps, T; for the car, levels
     #[arg(long, default_value_t = 100)]
     horizon: usize,
-    /// Updates that are timed; of the car, plans
+    /// Updates that are timed; for the car, plans
     #[arg(long, default_value_t = 100)]
     updates: usize,
     /// The demonstration of car2d-demo: a CSV with the columns x and y, one row for each of the 50 steps
     #[arg(long, default_value = "examples/car2d/demo.csv")]
     demo: PathBuf,
-    /// Write one update there first
+    /// Folder to write the data of one update to first
     #[arg(long)]
     dump: Option<PathBuf>,
     /// Answer requests from standard input
@@ -74,7 +74,7 @@ enum Kind {
     Cartpole,
     /// One update of a differential drive with a costmap
     Drive,
-    /// The same from between the discs of the costmap, where its values count
+    /// The same from a start between the discs of the costmap, where its values matter
     DriveAmid,
     /// One plan of the 2-D car by model-based diffusion
     #[value(name = "car2d")]
@@ -134,7 +134,7 @@ fn serve(engine: &Engine, demo: &Path) -> Result<()> {
                 say!("done")?;
             }
             "time" => {
-                // A new task warms up for longer: its threads start, its memory is touched for the first time.
+                // A new task needs a longer warm-up, because threads start and memory is touched for the first time.
                 let (task, warm_up) = match tasks.remove(&(kind, size)) {
                     Some(task) => (task, 3),
                     None => (kind.build(engine, size, demo)?, 20),
@@ -180,7 +180,7 @@ fn measure(
     Ok(line)
 }
 
-/// How many threads the CPU backend was told to take.
+/// The number of threads that the CPU backend was given.
 fn threads() -> Result<usize> {
     let told = std::env::var("RAYON_NUM_THREADS").ok().and_then(|count| count.parse().ok());
     let there = std::thread::available_parallelism().context("how many threads are there?")?;

@@ -1,11 +1,11 @@
-//! Something that is timed, and what it leaves for a peer to check.
+//! A task to be timed, and the data by which a peer checks it.
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use gibbs::{Algorithm, Model, Mppi, MppiOptions, Planner};
 
-/// How large an update is.
+/// The size of an update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Size {
     /// Rollouts, K.
@@ -15,19 +15,19 @@ pub struct Size {
 }
 
 pub trait Task {
-    /// What comes before an update and is not timed.
+    /// Prepares an update; not timed.
     fn prepare(&mut self) {}
-    /// What is timed.
+    /// Runs the update that is timed.
     fn update(&mut self) -> Result<()>;
-    /// What the last update reached, where that is of interest.
+    /// The mean reward of the last update, where the task has one.
     fn reward(&self) -> Option<f32> {
         None
     }
-    /// Writes what a peer needs to check that it computes the same.
+    /// Writes the data by which a peer checks that it computes the same.
     fn dump(&mut self, folder: &Path) -> Result<()>;
 }
 
-/// An MPPI update of a model, over and over from one state. The plan is kept and not shifted.
+/// An MPPI update of a model, repeated from one state. The plan is kept and not shifted.
 pub struct Update<const N: usize, const M: usize, D> {
     mppi: Mppi<N, M, D>,
     start: [f32; N],
@@ -52,7 +52,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Task for Update<N, M, D> {
     }
 }
 
-/// Writes what a planner's last update was made of; costs times `scale`.
+/// Writes rows, costs, weights and mean of a planner's last update, with costs multiplied by `scale`.
 pub fn dump<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>>(
     planner: &mut Planner<N, M, D, A>,
     start: &[f32; N],

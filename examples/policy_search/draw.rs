@@ -1,4 +1,4 @@
-//! The picture: for every task its learning curves, and the angles of a few fresh episodes.
+//! The picture: for every task its learning curves, and the angles of a few test episodes.
 
 use std::f32::consts::{PI, TAU};
 use std::path::Path;
@@ -15,7 +15,7 @@ const CURVES: [RGBColor; 2] = [RGBColor(25, 60, 205), RGBColor(200, 80, 20)];
 const ANGLE: RGBColor = RGBColor(120, 10, 110);
 const GUIDE: RGBColor = RGBColor(0, 140, 80);
 
-/// What curves are averaged over: each iteration starts elsewhere.
+/// The number of iterations that curves are averaged over, since each has other initial states.
 const SMOOTH: usize = 10;
 
 /// Draws a row of two panels for each task.
@@ -83,7 +83,7 @@ fn curves(area: &Area<'_>, task: Task, outcomes: &[&Outcome]) -> Result<()> {
 fn angles(area: &Area<'_>, outcome: &Outcome) -> Result<()> {
     let steps = outcome.angles.iter().map(Vec::len).max().unwrap_or(1);
     let duration = steps as f32 * outcome.dt;
-    // Each shifted by whole turns, so that it ends near upright.
+    // Each angle is shifted by whole turns, so that it ends near upright.
     let shifted = outcome.angles.iter().map(|angles| {
         let last = angles.last().copied().unwrap_or(0.0);
         let turns = TAU * (last / TAU).round();

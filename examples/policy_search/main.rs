@@ -1,13 +1,14 @@
-//! Trains policies by the exponentiated policy gradient, and tries them on fresh episodes.
+//! Trains policies by the exponentiated policy gradient, and evaluates them on new episodes.
 //!
 //! - `balance`: a linear policy keeps a cart-pole up from random states near upright;
 //! - `swing-up`: a multi-layer perceptron swings a pendulum up from anywhere;
 //! - `evojax-easy`, `evojax-hard`: the cart-pole swing-up that EvoJAX publishes returns for, with its perceptron.
 //!
-//! The first two are trained twice, by perturbing parameters and by score rows. `cargo run --release --example policy_search`
-//! prints learning tables, draws learning curves and rollouts to `policy_search.png`, and saves each training, so that
-//! `--resume` goes on where it was; `--help` lists what can be changed. It fails unless the first two solve 95 % of 200 fresh
-//! episodes by either kind of rows, and the others reach the best published return (within two standard errors).
+//! The first two are trained twice, by perturbing parameters and by score rows. `cargo run --release --example
+//! policy_search` prints learning tables, draws learning curves and rollouts to `policy_search.png`, and saves each
+//! training, so that `--resume` can continue it; `--help` lists what can be changed. It fails unless the first two
+//! solve 95 % of 200 fresh episodes by either kind of rows, and the others reach the best published return (within two
+//! standard errors).
 
 #[path = "../common/canvas.rs"]
 mod canvas;
@@ -44,7 +45,7 @@ struct Arguments {
     /// auto, gpu, software or cpu
     #[arg(long, default_value = "auto")]
     backend: Backend,
-    /// Seed of initial parameters, noise and starts
+    /// Seed of initial parameters, noise and initial states
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Folder for the picture and the saved trainings, made if it is not there
@@ -90,21 +91,21 @@ impl Task {
     }
 }
 
-/// Fresh episodes are drawn from this seed; no training sees them.
+/// The seed of the test episodes, which training does not use.
 const FRESH: u64 = 1;
-/// Of several learners the one is taken that does best in episodes drawn from this seed.
+/// The seed of the validation episodes, by which the best of several learners is selected.
 const CHOICE: u64 = 2;
 
-/// What a training led to.
+/// The result of a training.
 struct Outcome {
     task: Task,
     rows: &'static str,
-    /// For each learner the mean return of the rows of every iteration (of those that were run just now).
+    /// For each learner, the mean return of the rows of every iteration of this run.
     curves: Vec<Vec<(usize, f32)>>,
-    /// The share of fresh episodes that are solved (in percent), where that is asked for.
+    /// The fraction of new episodes that are solved (in percent), for tasks with such a criterion.
     solved: Option<f32>,
     mean_return: f32,
-    /// What chance leaves uncertain of it: its standard error.
+    /// Its standard error.
     error: f32,
     /// An angle over time in a few of the fresh episodes, 0 upright.
     angles: Vec<Vec<f32>>,
@@ -135,7 +136,7 @@ fn run(arguments: &Arguments) -> Result<()> {
 
     let mut failed = Vec::new();
     for task in tasks {
-        // Of the two kinds of rows, the one that did worse.
+        // The worse of the two estimators.
         let of_task = outcomes.iter().filter(|outcome| outcome.task == *task);
         let Some(worst) = of_task.min_by(|a, b| a.merit().total_cmp(&b.merit())) else { continue };
         say!("{}", worst.verdict())?;
@@ -171,18 +172,18 @@ impl Outcome {
         match self.task.published() {
             None => self.merit() >= 95.0,
             Some(best) if quick => self.mean_return >= 0.5 * best,
-            // As good as published, as far as so few episodes can tell.
+            // As good as published, within the standard error of so few episodes.
             Some(best) => self.mean_return + 2.0 * self.error >= best,
         }
     }
 }
 
-/// A linear policy keeps the cart-pole up.
+/// Trains a linear policy to balance the cart-pole.
 fn balance(engine: &Engine, arguments: &Arguments) -> Result<Vec<Outcome>> {
     let sigma = Annealed { first: 4.0, last: 1.0, over: 300 };
     let perturbed = Rows::Perturbed { sigma, antithetic: true, episodes: 8 };
     let scored = Rows::Scored { std: [4.0], exploration: Exploration::Fixed, antithetic: true };
-    // Score rows start anywhere each, so that a small share of the weight would go to those that start well.
+    // Every score row has its own initial state, so with concentrated weights most would go to rows that start well.
     let patient = Step::Adam { rate: Annealed { first: 1.0, last: 0.1, over: 1500 } };
     let recipes = [
         ("perturbed parameters", perturbed, 0.2, Step::Natural { rate: 1.0.into() }, 300),
@@ -215,7 +216,7 @@ fn balance(engine: &Engine, arguments: &Arguments) -> Result<Vec<Outcome>> {
     recipes.into_iter().map(train).collect()
 }
 
-/// A perceptron swings the pendulum up.
+/// Trains a perceptron to swing the pendulum up.
 fn swing_up(engine: &Engine, arguments: &Arguments) -> Result<Vec<Outcome>> {
     let sigma = Annealed { first: 0.5, last: 0.1, over: 200 };
     let perturbed = Rows::Perturbed { sigma, antithetic: true, episodes: 16 };
@@ -230,7 +231,7 @@ fn swing_up(engine: &Engine, arguments: &Arguments) -> Result<Vec<Outcome>> {
         let options = TrainingOptions {
             horizon: 200,
             samples,
-            // Not every learner finds out how to come up from either side.
+            // Not every learner finds how to swing up from both sides.
             learners: 4,
             dt: 0.05,
             rows: scheme,
@@ -284,21 +285,21 @@ fn evojax(task: Task, engine: &Engine, arguments: &Arguments) -> Result<Outcome>
     search.run(training, arguments)
 }
 
-/// A training that is about to be run, and what is looked at.
+/// A training to be run, and the criteria by which it is evaluated.
 struct Search<const N: usize> {
     task: Task,
     rows: &'static str,
     iterations: usize,
     /// The angle from upright.
     angle: fn(&[f32; N]) -> f32,
-    /// Whether this is where an episode should spend its last two seconds, if that is asked for.
+    /// Whether a state is one in which an episode should spend its last two seconds, for tasks with such a criterion.
     stands: Option<fn(&[f32; N]) -> bool>,
-    /// Whether an episode that starts there ends early whatever is done, if there are such.
+    /// Whether an episode from this state ends early under any control, for tasks that have such states.
     lost: Option<fn(&[f32; N]) -> bool>,
 }
 
 impl<const N: usize> Search<N> {
-    /// Trains, saves, and tries the policy on fresh episodes.
+    /// Trains, saves, and evaluates the policy on new episodes.
     fn run<const M: usize, D: Model<N, M>, P: Policy<N, M>>(
         &self,
         mut training: PolicyGradient<N, M, D, P>,

@@ -1,4 +1,4 @@
-//! The systems to be controlled, where their episodes start, and what a policy sees of them.
+//! The tasks: systems to be controlled, distributions of initial states, and the observations of policies.
 
 use std::f32::consts::PI;
 
@@ -6,11 +6,11 @@ use gibbs::models::{CartPole, Pendulum};
 use gibbs::policies::Observation;
 use gibbs::{Cost, Model, Random, Real, Stage};
 
-/// How far the tracks of the carts reach from x = 0, either way (in metres).
+/// Half the length of the carts' tracks, which are centered at x = 0 (in meters).
 pub const TRACK: f32 = 2.4;
 
-/// Keep the pole of a [`CartPole`] up, and the cart in the middle of its track. An episode ends when the pole is about to fall,
-/// or the cart leaves the track.
+/// Balances the pole of a [`CartPole`], with the cart in the middle of its track. An episode ends when the pole is
+/// about to fall, or the cart leaves the track.
 pub struct Balance(pub CartPole);
 
 impl Model<4, 1> for Balance {
@@ -20,7 +20,7 @@ impl Model<4, 1> for Balance {
     }
     #[inline(always)]
     fn cost<R: Real>(&self, _at: &Stage<R>, [x, _, angle, _]: [R; 4], [force]: [R; 1]) -> R {
-        // A step that is still standing earns one.
+        // A step with the pole up earns one.
         (angle.cos() + 1.0) * 10.0 + x.square() * 0.1 + force.square() * 0.001 - 1.0
     }
     #[inline(always)]
@@ -29,13 +29,13 @@ impl Model<4, 1> for Balance {
     }
 }
 
-/// Within 0.2 m, m/s, rad and rad/s of standing still in the middle.
+/// Draws a state within 0.2 m, m/s, rad and rad/s of rest in the middle of the track.
 pub fn near_upright(random: &mut Random, _: &mut [f32]) -> [f32; 4] {
     let mut near = |middle| middle + random.between(-0.2, 0.2);
     [near(0.0), near(0.0), near(PI), near(0.0)]
 }
 
-/// Swing a [`Pendulum`] up. Its own cost, in hundredths.
+/// Swings a [`Pendulum`] up, with its own cost divided by 100.
 pub struct SwingUp(pub Pendulum);
 
 impl Model<2, 1> for SwingUp {
@@ -49,12 +49,12 @@ impl Model<2, 1> for SwingUp {
     }
 }
 
-/// Any angle, any rate up to 4 rad/s.
+/// Draws any angle, and any rate up to 4 rad/s.
 pub fn anywhere(random: &mut Random, _: &mut [f32]) -> [f32; 2] {
     [random.between(-PI, PI), random.between(-4.0, 4.0)]
 }
 
-/// An angle by its cosine and sine, so that it has no seam, and the rate.
+/// Observes the cosine and sine of the angle, which are continuous, and the rate.
 pub struct OfPendulum;
 
 impl Observation<2, 3> for OfPendulum {
@@ -108,7 +108,7 @@ impl Model<4, 1> for EvoJax {
     }
 }
 
-/// As published: (x, ẋ, cos θ, sin θ, θ̇).
+/// The published observation: (x, ẋ, cos θ, sin θ, θ̇).
 pub struct OfEvoJax;
 
 impl Observation<4, 5> for OfEvoJax {
@@ -119,21 +119,22 @@ impl Observation<4, 5> for OfEvoJax {
     }
 }
 
-/// The easy start: hanging in the middle, every component off by 0.2 N(0, 1).
+/// The easy start: hanging in the middle, with every component perturbed by 0.2 N(0, 1).
 pub fn near_hanging(random: &mut Random, _: &mut [f32]) -> [f32; 4] {
     let mut near = |middle| middle + 0.2 * random.normal();
     [near(0.0), near(0.0), near(PI), near(0.0)]
 }
 
-/// The hard start: off by U(−1, 1)·(2.4, 10, π/2, 10).
+/// The hard start: perturbed by U(−1, 1)·(2.4, 10, π/2, 10).
 pub fn far_from_hanging(random: &mut Random, _: &mut [f32]) -> [f32; 4] {
     let mut near = |middle: f32, most: f32| middle + random.between(-most, most);
     [near(0.0, TRACK), near(0.0, 10.0), near(PI, 0.5 * PI), near(0.0, 10.0)]
 }
 
-/// Whether no force keeps the cart on its track from here. The momentum of cart and pole, over their mass 1, is
-/// v = ẋ − (m_p l/2) θ̇ cos θ, and changes by F − bẋ only, with |F| ≤ 10, and by friction no more than b times the way; so their
-/// centre of mass goes on for at least (v − 0.48)²/20, and the cart is never more than m_p l/2 = 0.15 from it.
+/// Whether no admissible force keeps the cart on its track from this state. The momentum of cart and pole, over their
+/// mass 1, is v = ẋ − (m_p l/2) θ̇ cos θ, and changes by F − bẋ only, with |F| ≤ 10, and by friction no more than b
+/// times the way; so their center of mass goes on for at least (v − 0.48)²/20, and the cart is never more than m_p l/2
+/// = 0.15 from it.
 pub fn cannot_be_held([x, speed, angle, rate]: &[f32; 4]) -> bool {
     let arm = 0.5 * POLE * LENGTH / MASS;
     let (centre, v) = (x - arm * angle.sin(), speed - arm * rate * angle.cos());

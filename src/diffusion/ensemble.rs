@@ -1,5 +1,5 @@
-//! [`Diffusion`]: many chains of a reverse process at once, so that the result is a sample of the distribution and not only
-//! its mode.
+//! [`Diffusion`]: runs many chains of a reverse process at once, so that the result samples the distribution instead of
+//! only finding its mode.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::scalar::{Real, Stage};
 use crate::temperature::Temperature;
 use crate::update::{CLAMPED, GIVEN, LIMITED, MOST_NUMBERS, MOST_PROBLEMS, Problem, Sums, TILE, Update, round_up};
 
-/// The bits of the counter's last word that keep the noise that chains start from apart from all other noise.
+/// High bits of the counter's last word. They separate the initial noise of chains from all other noise.
 const STREAM: u32 = 3 << 24;
 
 /// A function of `D` variables, written once for every interpretation of [`Real`]; its Gibbs density is e^{−E(x)/λ}.
@@ -37,11 +37,11 @@ const STREAM: u32 = 3 << 24;
 /// }
 /// ```
 pub trait Energy<const D: usize>: Send + Sync + 'static {
-    /// E(x). Of `at`, parameters and fields are there; the time step is 1 and its index 0.
+    /// Returns E(x). `at` provides parameters and fields; the time step is 1 and its index 0.
     fn energy<R: Real>(&self, at: &Stage<R>, x: [R; D]) -> R;
 }
 
-/// An energy as a system whose one control is x.
+/// Wraps an energy as a system whose controls are x.
 struct OfEnergy<E>(E);
 
 impl<const D: usize, E: Energy<D>> Model<1, D> for OfEnergy<E> {
@@ -55,18 +55,18 @@ impl<const D: usize, E: Energy<D>> Model<1, D> for OfEnergy<E> {
     }
 }
 
-/// What [`Diffusion`] can be told. `..Default::default()` fills in the rest.
+/// The options of [`Diffusion`]. `..Default::default()` fills in the rest.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SamplingOptions {
     /// B, the chains; between 1 and 65,535.
     pub chains: usize,
-    /// K, the rows per level and chain; at least 1. (Of a data set, every row is used.)
+    /// K, the rows per level and chain; at least 1. (A data set uses all of its rows.)
     pub samples: usize,
     /// Levels and sampler, in the unit of x. The noisiest level should be as wide as the distribution.
     pub process: Process,
-    /// λ, or how to find it. For a data set it divides the rewards, and must be [`Temperature::Fixed`].
+    /// λ, or a criterion to solve for it. For a data set it divides the rewards, and must be [`Temperature::Fixed`].
     pub temperature: Temperature,
-    /// The least and the greatest value of every coordinate of a row. None for a data set.
+    /// The least and the greatest value of every coordinate of a row. Must be `None` for a data set.
     pub limits: Option<[f32; 2]>,
     /// The seed of the noise.
     pub seed: u64,
@@ -95,10 +95,10 @@ impl Default for SamplingOptions {
     }
 }
 
-/// Where the score comes from besides the noise.
+/// The distribution that chains sample.
 enum Target {
     Energy,
-    /// N × D numbers, and for each row its reward.
+    /// N rows of D numbers, the reward of each row, and the mean of the rows.
     Data {
         rows: Vec<f32>,
         rewards: Vec<f32>,
@@ -155,12 +155,12 @@ pub struct Chains<'a> {
 }
 
 impl Diffusion {
-    /// Chains of an energy: rows are drawn around x and weighed by e^{−E/λ}.
+    /// Creates chains that sample an energy: rows are drawn around x and weighed by e^{−E/λ}.
     ///
     /// # Errors
     ///
-    /// If an option is out of range, the energy cannot become a kernel, it reads parameters or fields that the options do not
-    /// have, or references, or the device fails.
+    /// If an option is out of range, the energy cannot become a kernel, it reads references, or parameters or fields
+    /// that the options do not have, or the device fails.
     pub fn of_energy<const D: usize, E: Energy<D>>(
         engine: &Engine,
         energy: E,
@@ -182,8 +182,8 @@ impl Diffusion {
         Self::new(engine, program, Target::Energy, D, options)
     }
 
-    /// Chains of a data set, N × D numbers row after row: the ideal denoiser, which weighs every row x_k by how likely it is
-    /// to be what x was before the noise, e^{−‖x − x_k‖²/(2σ²)}.
+    /// Creates chains that sample a data set of N × D numbers, row after row. The ideal denoiser weighs every row x_k
+    /// by its likelihood of being x before noise was added, e^{−‖x − x_k‖²/(2σ²)}.
     ///
     /// # Errors
     ///
@@ -220,11 +220,12 @@ impl Diffusion {
         Self::new(engine, Program::distance(), target, width, options)
     }
 
-    /// Guides the chains of a data set: row k is weighed by e^{R_k/λ}, too, with λ the temperature. Rewards of 0 guide nowhere.
+    /// Guides the chains of a data set: row k is also weighed by e^{R_k/λ}, with λ the temperature. Rewards of 0 switch
+    /// guidance off.
     ///
     /// # Errors
     ///
-    /// If the chains are those of an energy (add the reward to it instead), or there is not one finite reward per row.
+    /// If the chains sample an energy (add the reward to it instead), or there is not one finite reward per row.
     pub fn guide(&mut self, rewards: &[f32]) -> Result<(), InvalidValue> {
         let Target::Data { rewards: own, .. } = &mut self.target else {
             return Err(InvalidValue::new("rewards", "given for an energy", "part of the energy itself"));
@@ -268,7 +269,8 @@ impl Diffusion {
         Ok(diffusion)
     }
 
-    /// Runs every chain from noise to the last level: B new samples, all levels on the device in one go.
+    /// Runs every chain from noise to the last level, with all levels on the device in one go, and returns B new
+    /// samples.
     ///
     /// # Errors
     ///
@@ -278,8 +280,8 @@ impl Diffusion {
         self.run(&start)
     }
 
-    /// As [`sample`](Self::sample), but from where the caller says the chains are at the noisiest level, B × D numbers in clean
-    /// coordinates: to denoise something, or to go on from it.
+    /// As [`sample`](Self::sample), but the caller supplies the chains at the noisiest level, B × D numbers in clean
+    /// coordinates, to denoise given data or to continue from them.
     ///
     /// # Errors
     ///
@@ -310,7 +312,7 @@ impl Diffusion {
         Ok(chains)
     }
 
-    /// Starts the noise from its beginning, so that the same calls give the same samples again.
+    /// Restarts the noise, so that the same calls give the same samples again.
     pub fn reset(&mut self) {
         self.number = 0;
     }
@@ -319,8 +321,8 @@ impl Diffusion {
     ///
     /// # Errors
     ///
-    /// If the chains are those of a data set, which has none, or they are fewer than the energy uses, or not finite. Then nothing
-    /// is changed.
+    /// If the chains sample a data set, which has no parameters, or there are fewer than the energy uses, or one is not
+    /// finite. Then nothing is changed.
     pub fn set_params(&mut self, params: &[f32]) -> Result<(), InvalidValue> {
         if matches!(self.target, Target::Data { .. }) {
             let expected = "left alone: only an energy has parameters";
@@ -343,7 +345,8 @@ impl Diffusion {
         &self.engine
     }
 
-    /// Every level of every chain: rows around x (or the data), scores, e^ℓ, their mean, the step of the sampler.
+    /// Lists every level as an update of all chains: rows around x (or the data), scores, e^ℓ, their mean, the step of
+    /// the sampler.
     fn fill_updates(&mut self) {
         let options = &self.options;
         let data = matches!(self.target, Target::Data { .. });
@@ -376,7 +379,7 @@ impl Diffusion {
         }
     }
 
-    /// What the chains start from: the prior of the noisiest level.
+    /// Draws the initial chains from the prior of the noisiest level.
     fn start(&self) -> Vec<f32> {
         float_env::standard(|| self.draw_start())
     }
@@ -393,7 +396,7 @@ impl Diffusion {
         values
     }
 
-    /// What the next call would carry out, and on what.
+    /// Passes the program, the updates and the problem of the next call to `see`.
     #[cfg(test)]
     pub(crate) fn work(&mut self, see: impl FnOnce(&Program, &[Update], &Problem<'_>)) {
         self.fill_updates();
@@ -401,7 +404,8 @@ impl Diffusion {
     }
 }
 
-/// Everything but the chains, as the kernels read it. The rows of a data set are not controls: each coordinate steps by itself.
+/// Packs everything but the chains for the kernels. The rows of a data set are not controls: each coordinate is stored
+/// as a time step with one control.
 fn packed(target: &Target, width: usize, options: &SamplingOptions) -> Packed {
     let controls = if matches!(target, Target::Data { .. }) { 1 } else { width };
     let [low, high] = options.limits.unwrap_or([f32::MIN, f32::MAX]).map(|limit| vec![limit; controls]);
@@ -415,7 +419,7 @@ fn packed(target: &Target, width: usize, options: &SamplingOptions) -> Packed {
     packed
 }
 
-/// What the chains are carried out on.
+/// Assembles the problem of the chains that start at `start`.
 fn problem<'a>(target: &'a Target, inputs: &'a Packed, fields: &'a FieldSet, start: &'a [f32]) -> Problem<'a> {
     Problem { rows: target.rows(), ..inputs.problem(start, fields) }
 }
@@ -428,7 +432,7 @@ impl Target {
         }
     }
 
-    /// Where the prior is centred.
+    /// The mean of the prior in coordinate `d`.
     fn centre(&self, d: usize) -> f32 {
         match self {
             Self::Energy => 0.0,
@@ -469,17 +473,17 @@ impl SamplingOptions {
 }
 
 impl<'a> Chains<'a> {
-    /// B.
+    /// B, the number of chains.
     pub fn len(&self) -> usize {
         self.sums.len()
     }
 
-    /// Never: there is at least one chain.
+    /// Always `false`: there is at least one chain.
     pub fn is_empty(&self) -> bool {
         self.sums.is_empty()
     }
 
-    /// D, the numbers of a chain.
+    /// D, the numbers per chain.
     pub fn width(&self) -> usize {
         self.width
     }
@@ -494,7 +498,7 @@ impl<'a> Chains<'a> {
         self.values.chunks_exact(self.width)
     }
 
-    /// How many chains had no row of any weight at the last level; these stand still.
+    /// The number of chains in which no row had any weight at the last level, which left them unchanged.
     pub fn failed(&self) -> usize {
         self.sums.iter().filter(|sums| sums.valid == 0 || sums.sum <= 0.0).count()
     }
@@ -509,7 +513,7 @@ impl<'a> Chains<'a> {
         float_env::standard(|| if sum > 0.0 { sum * sum / squares } else { 0.0 })
     }
 
-    /// How long it took.
+    /// How long the call took.
     pub fn timing(&self) -> Timing {
         self.timing
     }

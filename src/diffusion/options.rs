@@ -1,4 +1,4 @@
-//! What a diffusion planner can be told.
+//! Options of a diffusion planner.
 
 use super::Process;
 use crate::error::{InvalidValue, in_range};
@@ -7,42 +7,43 @@ use crate::noise::Noise;
 use crate::planner::{Limits, References, Tail};
 use crate::temperature::Temperature;
 
-/// Everything a diffusion planner can be told. `..Default::default()` fills in the rest: model-based diffusion with the
+/// The options of a diffusion planner. `..Default::default()` fills in the rest: model-based diffusion with the
 /// published numbers (2,048 rows, 100 levels, horizon 50, τ = 0.1, one chain that starts at the plan).
 #[derive(Debug, Clone, PartialEq)]
 pub struct DiffusionOptions<const M: usize> {
-    /// T, the time steps looked ahead; at least 1.
+    /// T, the time steps in the horizon; at least 1.
     pub horizon: usize,
     /// K, the rollouts per level and chain; at least 1.
     pub samples: usize,
-    /// B, the chains that are run side by side, each with noise of its own; at least 1. That of least cost is the plan.
+    /// B, the chains that run in parallel, each with its own noise; at least 1. The chain of least cost becomes the
+    /// plan.
     pub chains: usize,
-    /// The length of a time step (in seconds), as the model sees it; above 0.
+    /// The length of a time step (in seconds), as passed to the model; above 0.
     pub dt: f32,
     /// Levels and sampler. A level σ means σ standard deviations of `noise`.
     pub process: Process,
-    /// λ, or how to find it.
+    /// λ, or a criterion to solve for it.
     pub temperature: Temperature,
     /// Σ, the covariance of the noise at σ = 1.
     pub noise: Noise<M>,
     /// The box that controls are limited to, before they are rolled out and averaged. (Clipping biases the mean inwards.)
     pub limits: Option<Limits<M>>,
-    /// Whether costs are averaged over the horizon, as is published. It sets the unit of a fixed λ, of `demonstration` and
-    /// of the least standard deviation that [`Temperature::Standardised`] goes by.
+    /// Whether costs are averaged over the horizon, as published. This determines the unit of a fixed λ, of
+    /// `demonstration`, and of the least standard deviation that [`Temperature::Standardised`] divides by.
     pub horizon_average: bool,
-    /// With Some(β), above 0: less noise on controls that are applied sooner, by e^{−(T − t)/(2βT)} at step t, since a warm
-    /// start has improved them longer. (DIAL-MPC, arXiv 2409.15610.)
+    /// With `Some(β)`, above 0, the noise of the control at step t is scaled by e^{−(T − t)/(2βT)}. Controls that are
+    /// applied sooner get less noise, since warm starts have already improved them. (DIAL-MPC, arXiv 2409.15610.)
     pub horizon_annealing: Option<f32>,
-    /// With Some(cost): rows are weighed by how near they come to a demonstration, too, if that makes them more likely. The
-    /// nearest row counts as if it cost this much, the others more by their [`departure`](crate::Model::departure):
-    /// J = min(S, cost + departure − least departure).
+    /// With `Some(cost)`, rows are also weighed by their distance from a demonstration, if that lowers their cost. The
+    /// nearest row is assigned this cost, and the others more, by their [`departure`](crate::Model::departure): J =
+    /// min(S, cost + departure − least departure).
     pub demonstration: Option<f32>,
-    /// Whether every call starts from noise added to the plan (the prior of the noisiest level) instead of the plan itself.
-    /// Only so do chains that start alike come to differ by more than their rows.
+    /// Whether every call starts from noise added to the plan (the prior of the noisiest level) instead of the plan
+    /// itself. Without it, chains that start from the same plan differ only by the rows that they draw.
     pub scatter: bool,
     /// Whether the first row of a chain is its current x, unperturbed.
     pub nominal_first: bool,
-    /// What enters the plan when it is shifted.
+    /// The controls that are appended when the plan is shifted.
     pub tail: Tail,
     /// The seed of the noise.
     pub seed: u64,

@@ -72,7 +72,7 @@ impl Schedule {
             betas.map(next).collect()
         };
         let levels = self.levels();
-        // Where level i (from 1) stands between the first and the last, from 0 to 1.
+        // The position of level i (from 1) between the first and the last, from 0 to 1.
         let place = |i: usize| if levels > 1 { (i - 1) as f64 / (levels - 1) as f64 } else { 1.0 };
         match self {
             Self::Linear { first, last, .. } => {

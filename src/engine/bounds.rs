@@ -1,5 +1,6 @@
-//! Checks that every address a kernel can form lies within its buffer. Kernels are compiled without bounds checks, so drivers call
-//! this before every run: a bug in this crate then returns an error instead of touching foreign memory.
+//! Checks that every address a kernel can form lies within its buffer. Kernels are compiled without bounds checks, so
+//! drivers call this before every run: a bug in this crate then returns an error instead of accessing memory out of
+//! bounds.
 
 use super::program::{Program, Scoring};
 use crate::error::EngineError;
@@ -21,24 +22,24 @@ pub(crate) struct Capacity {
     pub(crate) summaries: u64,
 }
 
-/// Returns an error unless a size is what kernels expect.
+/// Returns an error unless a size is the one that kernels expect.
 fn same(what: &str, found: u64, expected: u64) -> Result<(), EngineError> {
     if found == expected {
         return Ok(());
     }
-    Err(EngineError::Driver { message: format!("{what}: {found} where a kernel counts on {expected}") })
+    Err(EngineError::Driver { message: format!("{what}: {found}, but kernels expect {expected}") })
 }
 
-/// Returns an error unless a buffer is as long as a kernel reaches.
+/// Returns an error if a kernel addresses more of a buffer than there is.
 fn holds(what: &str, there: u64, reached: u64) -> Result<(), EngineError> {
     if reached <= there {
         return Ok(());
     }
-    Err(EngineError::Driver { message: format!("{what}: {there} numbers, of which a kernel reaches {reached}") })
+    Err(EngineError::Driver { message: format!("{what}: {there} numbers, but kernels address {reached}") })
 }
 
-/// The length of the table behind the sections of the inputs: rewards of rows, or starts of episodes, each a state and the model's
-/// parameters.
+/// The length of the table after the other sections of the inputs: rewards of rows, or starts of episodes, each a state
+/// followed by the model's parameters.
 fn table_len(program: &Program, update: &Update, layout: Layout) -> u64 {
     let [rows, problems, episodes] = [update.rows, update.problems, update.episodes].map(u64::from);
     match program.scoring {
@@ -51,7 +52,8 @@ fn table_len(program: &Program, update: &Update, layout: Layout) -> u64 {
     }
 }
 
-/// Whether updates read everything where it stands in the inputs, and everything has the size that they say.
+/// Checks that the offsets in the updates match the layout of the inputs, and that every section has the size that the
+/// updates state.
 pub(crate) fn places(program: &Program, updates: &[Update], problem: &Problem<'_>) -> Result<(), EngineError> {
     let (layout, usage) = (problem.layout, program.usage);
     same("states", layout.states as u64, program.states as u64)?;
@@ -95,8 +97,8 @@ pub(crate) fn places(program: &Program, updates: &[Update], problem: &Problem<'_
     Ok(())
 }
 
-/// Whether all that the kernels of a device address lies within its buffers: see the addresses in `shaders/*.wgsl`. `pieces` are the
-/// updates as the device gets them.
+/// Checks that every address formed by the kernels of a device lies within its buffers; see the address computations in
+/// `shaders/*.wgsl`. `pieces` are the chunks of updates that are uploaded.
 #[cfg(feature = "gpu")]
 pub(crate) fn within(
     program: &Program,
@@ -113,7 +115,7 @@ pub(crate) fn within(
         let [rows, width, problems, episodes] =
             [piece.rows, piece.width, piece.problems, piece.episodes].map(u64::from);
         let padded = round_up(piece.rows as usize, TILE) as u64;
-        // References: the last row of the table that is there.
+        // References: up to the last row of the table.
         let last = u64::from(piece.reference_rows.max(1) - 1) * u64::from(piece.reference_columns);
         let references = u64::from(piece.references) + last + program.usage.columns as u64;
         let table = u64::from(piece.starts) + table_len(program, piece, layout);
@@ -139,7 +141,7 @@ pub(crate) fn within(
         holds("the buffer of partial means", capacity.partials, problems * (groups + 1) * partial)?;
         holds("the buffer of nominals", capacity.nominal, 4 * problems * width)?;
         holds("the buffer of summaries", capacity.summaries, problems)?;
-        // A kernel is compiled for the flags of the first.
+        // Kernels are specialized to the flags of the first update.
         same("flags of updates", super::gpu::specialised(piece.flags).into(), flags.into())?;
     }
     // Kernels compute addresses in 32 bits.
@@ -159,7 +161,7 @@ mod tests {
     use crate::scalar::{Real, Stage};
     use crate::*;
 
-    /// Looks at two parameters, two references and two fields.
+    /// Reads two parameters, two references and two fields.
     struct Needy;
 
     impl Model<1, 2> for Needy {
@@ -173,7 +175,7 @@ mod tests {
         }
     }
 
-    /// Looks at two parameters and a field.
+    /// Reads two parameters and one field.
     struct Hill;
 
     impl Energy<2> for Hill {
@@ -187,7 +189,7 @@ mod tests {
     struct Dice(Random);
 
     impl Dice {
-        /// One of the numbers below `count`.
+        /// A random number below `count`.
         fn below(&mut self, count: usize) -> usize {
             self.0.bits() as usize % count
         }
@@ -267,15 +269,15 @@ mod tests {
         }
     }
 
-    /// The buffers of a device that is not there: made and kept as a real one's are.
+    /// Simulates the buffers of a device: sized and reused as a real device's are.
     #[derive(Default)]
     struct Buffers(Option<Sizes>);
 
     impl Buffers {
-        /// Asks of a call that a driver is about to make whether all that its kernels address is there.
+        /// Asserts that every address of the kernels of a call lies within its buffers.
         fn hold(&mut self, what: &str, program: &Program, updates: &[Update], problem: &Problem<'_>) {
             places(program, updates, problem).unwrap_or_else(|error| panic!("{what}: {error}"));
-            // All of an episode at once, and eight time steps at a time, as a software adapter may have it.
+            // Runs whole episodes per dispatch, and chunks of eight time steps as a software adapter may.
             for most in [u32::MAX, 8] {
                 let mut pieces = Vec::new();
                 let most = if matches!(program.scoring, Scoring::Policy(_)) { most } else { u32::MAX };
@@ -294,7 +296,7 @@ mod tests {
         }
     }
 
-    /// The check sees it if any buffer that is addressed is empty.
+    /// Asserts that the check fails if any buffer that is addressed is empty.
     fn refuses_less(program: &Program, pieces: &[Update], problem: &Problem<'_>, capacity: &Capacity) {
         let refused = |capacity: Capacity| within(program, pieces, problem, &capacity).is_err();
         assert!(refused(Capacity { inputs: 0, ..*capacity }));
@@ -312,11 +314,11 @@ mod tests {
         rows.map(|rows| on(rows).expect("there is a CPU")).into()
     }
 
-    /// A planner through a random sequence of all that may be done to one.
+    /// Runs a planner through a random sequence of all its operations.
     fn planner<A: Algorithm<2> + PartialEq>(seed: u64, options: impl Fn(&mut Dice) -> A) {
         let (mut dice, engines) = (Dice(Random::new(seed)), engines());
         let mut planner = loop {
-            // Some are refused, since the model looks at more.
+            // Some options are rejected, since the model reads more than they provide.
             if let Ok(planner) = Planner::new(&engines[0], Needy, options(&mut dice)) {
                 break planner;
             }
@@ -371,7 +373,7 @@ mod tests {
             }
         }
         assert!(plans > 5);
-        // A planner that came here in one step does the same.
+        // A planner built directly with these options computes the same result.
         let mut twin = Planner::new(planner.engine(), Needy, planner.options().clone()).expect("it was accepted");
         planner.reset();
         let [found, expected] = [&mut planner, &mut twin].map(|planner| planner.plan(&[0.3]).cloned());
@@ -501,7 +503,7 @@ mod tests {
                         training.save(&mut saved).expect("memory takes it");
                     }
                     3 => drop(training.evaluate(learner, 2, 1)),
-                    // With few rows their mean may be any.
+                    // With few rows the mean may be invalid, so errors are ignored.
                     _ => drop(training.step().map(drop)),
                 }
                 training.work(|program, updates, problem| buffers.hold(&what, program, updates, problem));
@@ -519,7 +521,7 @@ mod tests {
         }
     }
 
-    /// What `Diffusion::set_params` once did to the chains of a data set.
+    /// Regression test: `Diffusion::set_params` once moved the inputs of a data set's chains.
     #[test]
     fn inputs_that_have_moved_are_refused() {
         let options = SamplingOptions { chains: 2, ..Default::default() };

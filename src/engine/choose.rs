@@ -1,11 +1,11 @@
-//! Which device an engine runs on, and why.
+//! Selects the device of an engine and records the reason.
 
 #[cfg(feature = "gpu")]
 use super::{AdapterKind, gpu};
 use super::{Backend, Device, EngineOptions};
 use crate::error::EngineError;
 
-/// The device that the options ask for, and the reason why it is this one.
+/// The device that the options select, and the reason for the choice.
 #[cfg(feature = "gpu")]
 pub(super) async fn device(options: &EngineOptions) -> Result<(Device, String), EngineError> {
     if options.adapter.is_none() && options.backend == Backend::Cpu {
@@ -50,14 +50,14 @@ pub(super) async fn device(options: &EngineOptions) -> Result<(Device, String), 
             Ok((Device::Gpu(std::sync::Arc::new(device)), reason.into()))
         }
         Err(error) if auto => {
-            log::warn!("{adapter} does not open, so the CPU is used: {error}");
-            Ok((Device::Cpu, format!("{adapter} does not open: {error}")))
+            log::warn!("{adapter} cannot be opened, so the CPU is used: {error}");
+            Ok((Device::Cpu, format!("{adapter} cannot be opened: {error}")))
         }
         Err(error) => Err(error),
     }
 }
 
-/// The same in a build without the GPU backend.
+/// The device in a build without the GPU backend.
 #[cfg(not(feature = "gpu"))]
 pub(super) fn device(options: &EngineOptions) -> Result<(Device, String), EngineError> {
     match (options.adapter, options.backend) {

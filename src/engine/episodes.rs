@@ -1,4 +1,4 @@
-//! Episodes of policies: the CPU backend against plain loops in f64, and the GPU backend against the CPU's.
+//! Tests of policy episodes: the CPU backend against plain loops in f64, and the GPU backend against the CPU backend.
 
 use std::sync::Arc;
 
@@ -14,7 +14,8 @@ use crate::policy::Policy;
 use crate::scalar::{Real, Stage, Weights};
 use crate::update::*;
 
-/// A mass on a spring. Parameters of an episode: damping and stiffness. It ends 2 from the middle.
+/// A mass on a spring. Parameters of an episode: damping and stiffness. The episode ends at a distance of 2 from the
+/// origin.
 pub(super) struct Mass;
 
 impl Model<2, 1> for Mass {
@@ -37,7 +38,7 @@ impl Model<2, 1> for Mass {
     }
 }
 
-/// The state, and the sine of its first half.
+/// The state, sine and cosine of the position, and the product of position and velocity.
 struct Features;
 
 impl Observation<2, 5> for Features {
@@ -52,7 +53,7 @@ const HORIZON: usize = 13;
 const DT: f32 = 0.1;
 const REFERENCES: [f32; 2] = [0.1, -0.3];
 const LIMITS: [f32; 2] = [-0.8, 0.9];
-/// Numbers of an episode: two states, two parameters.
+/// Numbers of a start: two states, two parameters.
 const ENTRY: usize = 4;
 
 /// A task with a table of starts.
@@ -71,7 +72,7 @@ impl Task {
         let entries = if flags & SCORED != 0 { rows } else { episodes };
         for i in 0..problems * entries {
             let i = i as f32;
-            // Some start beyond the end.
+            // Some starts are already beyond the distance at which an episode ends.
             inputs.extend([
                 (i * 0.9).sin() * 2.05,
                 (i * 0.4).cos(),
@@ -129,7 +130,7 @@ impl Task {
         &self.inputs[self.update.starts as usize + (problem * of + e) * ENTRY..][..ENTRY]
     }
 
-    /// Rows and costs of a problem on the CPU, one row after the other.
+    /// Rows and costs of a problem on the CPU, untiled: one row after the other.
     fn rows(&self, program: &Program, problem: usize) -> (Vec<Vec<f32>>, Vec<f64>) {
         let engine = cpu();
         let width = self.width();
@@ -249,7 +250,7 @@ fn antithetic_rows_mirror_each_other() {
     }
 }
 
-/// The normal behind the action of row `k` at time `t` of a problem.
+/// The standard normal that perturbs the action of row `k` at time `t` of a problem.
 fn action_noise(task: &Task, problem: usize, k: usize, t: usize) -> f64 {
     let antithetic = task.update.has(ANTITHETIC);
     let drawn = if antithetic { k / 2 } else { k };
@@ -275,7 +276,7 @@ fn score_rows_of_an_open_loop_are_precision_times_noise() {
                 f64::from(nominal[t]) + deviation * z(t)
             });
             close(cost, expected, 1e-5, &format!("the cost of row {k}"));
-            // Σ⁻¹ε, up to where the episode ended.
+            // Σ⁻¹ε, and 0 after the episode has ended.
             for t in 0..HORIZON {
                 let expected = if t < steps { z(t) / deviation } else { 0.0 };
                 close(f64::from(row[t]), expected, 1e-5, &format!("row {k}, time {t}"));
@@ -336,7 +337,7 @@ fn score_rows_of_a_network_are_its_derivatives_along_the_episode() {
     }
 }
 
-/// [`LinearFeedback`], its derivatives left to dual numbers.
+/// [`LinearFeedback`] with derivatives by dual numbers.
 #[derive(Clone, Copy)]
 struct Plain;
 
@@ -369,7 +370,7 @@ fn dual_numbers_give_the_same_score_rows() {
     }
 }
 
-/// A policy that says of itself what it is told.
+/// A policy whose declared sizes are set by the test.
 struct Claims {
     parameters: usize,
     reads: usize,
@@ -405,7 +406,7 @@ fn policies_that_cannot_be_trained_are_refused() {
 
 #[test]
 fn updates_of_a_policy_average_its_rows() {
-    // Σ w r and Σ w r² of every problem, from the rows and costs that the tiles hold.
+    // Σ w r and Σ w r² of every problem, computed from the rows and costs in the tiles.
     for (scheme, flag) in [(Scheme::Perturbed, PERTURBED), (Scheme::Scored, SCORED)] {
         let program = program(TimeVaryingFeedback { horizon: HORIZON }, scheme);
         let width = HORIZON * 3 + usize::from(flag == SCORED);
@@ -436,7 +437,7 @@ fn updates_of_a_policy_average_its_rows() {
     }
 }
 
-/// The CPU backend against the GPU backend.
+/// Compares the CPU backend with the GPU backend.
 #[cfg(feature = "gpu")]
 mod parity {
     use super::*;
@@ -470,7 +471,7 @@ mod parity {
     }
 
     fn compare(name: &str, task: &Task, policy: impl Policy<2, 1> + Clone, scheme: Scheme, updates: u32) {
-        // A machine that is busy with other tests takes its time.
+        // The machine may be busy with other tests, so the limit is generous.
         let timeout = std::time::Duration::from_secs(60);
         let options = EngineOptions { backend: Backend::Software, timeout, ..Default::default() };
         let gpu = match Engine::with(options) {
@@ -547,8 +548,8 @@ mod parity {
         compare("two layers of ReLU", &task, relu, Scheme::Scored, 1);
     }
 
-    /// Mesa's software adapters end the loops of an invocation after 65,535 turns without a word; so many steps of a network have
-    /// more.
+    /// Mesa's software adapters silently end the loops of an invocation after 65,535 iterations; this many steps of a
+    /// network take more.
     #[test]
     fn long_episodes_agree() {
         let long = |mut task: Task, horizon: u32| {
@@ -570,7 +571,7 @@ mod parity {
         let large = Mlp::<2, 1>::new(&[200, 200], Activation::Tanh).expect("valid");
         let task = Task::new(10, 1, 1, Policy::<2, 1>::parameters(&large), PERTURBED);
         let program = program(large, Scheme::Perturbed);
-        // Whatever its kernels are laid out for.
+        // For either tuning.
         for tuning in [Tuning::Auto, Tuning::Gpu] {
             let options = EngineOptions { backend: Backend::Software, tuning, ..Default::default() };
             let Ok(gpu) = Engine::with(options) else {

@@ -1,4 +1,4 @@
-//! Choosing a backend and running updates on it.
+//! Selects a backend and runs updates on it.
 
 pub(crate) mod bounds;
 mod choose;
@@ -39,11 +39,11 @@ struct Inner {
     reason: String,
 }
 
-/// The device that everything runs on. Cloning it is cheap and gives the same device.
+/// A handle to the device that all updates run on. Cloning it is cheap and gives a handle to the same device.
 ///
-/// Calls of drivers run in the default floating-point environment (round to nearest, subnormals kept) on every thread that takes
-/// part, whatever that of the calling thread is, and restore it afterwards. So results do not depend on it, on x86 and on AArch64;
-/// on other processors the crate does not change it.
+/// Calls of drivers run in the default floating-point environment (round to nearest, subnormals kept) on every
+/// participating thread, whatever the calling thread's environment is, and restore it afterwards. So results do not
+/// depend on it, on x86 and on AArch64; on other processors the crate does not change it.
 ///
 /// # Example
 ///
@@ -58,21 +58,21 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// A hardware GPU if there is one, else SIMD on the CPU. Which one, and why, is logged; see also
+    /// Opens a hardware GPU if there is one, else uses SIMD on the CPU. The choice and its reason are logged; see also
     /// [`reason`](Self::reason).
     ///
     /// # Errors
     ///
-    /// None at present: the CPU is always there.
+    /// None at present: the CPU is always available.
     pub fn new() -> Result<Self, EngineError> {
         Self::with(EngineOptions::default())
     }
 
-    /// An engine as the options say.
+    /// Opens the device that the options select.
     ///
     /// # Errors
     ///
-    /// If there is no such device, or it does not open.
+    /// If there is no such device, or it cannot be opened.
     pub fn with(options: EngineOptions) -> Result<Self, EngineError> {
         #[cfg(feature = "gpu")]
         return pollster::block_on(Self::request(options));
@@ -80,11 +80,11 @@ impl Engine {
         return Ok(Self::on(choose::device(&options)?, options));
     }
 
-    /// As [`with`](Self::with), for callers that have an executor of their own (a browser must).
+    /// An asynchronous [`with`](Self::with), for callers that have an executor of their own (as in a browser).
     ///
     /// # Errors
     ///
-    /// As [`with`](Self::with).
+    /// As for [`with`](Self::with).
     #[cfg(feature = "gpu")]
     pub async fn request(options: EngineOptions) -> Result<Self, EngineError> {
         Ok(Self::on(choose::device(&options).await?, options))
@@ -101,7 +101,8 @@ impl Engine {
         engine
     }
 
-    /// The adapters of this machine, the CPU backend not counted. Empty without the `gpu` feature, or without a driver.
+    /// The adapters of this machine, not including the CPU backend. Empty without the `gpu` feature, or without a
+    /// driver.
     pub fn adapters() -> Vec<Adapter> {
         #[cfg(feature = "gpu")]
         return pollster::block_on(gpu::adapters()).into_iter().map(|(adapter, _)| adapter).collect();
@@ -109,7 +110,7 @@ impl Engine {
         return Vec::new();
     }
 
-    /// The kind of device this is; never [`Backend::Auto`].
+    /// The kind of device; never [`Backend::Auto`].
     pub fn backend(&self) -> Backend {
         match &self.inner.device {
             Device::Cpu => Backend::Cpu,
@@ -120,7 +121,7 @@ impl Engine {
         }
     }
 
-    /// The device's name, for people.
+    /// The human-readable name of the device.
     pub fn name(&self) -> String {
         match &self.inner.device {
             Device::Cpu => {
@@ -142,8 +143,8 @@ impl Engine {
         &self.inner.options
     }
 
-    /// Gives the device up, as if it had been unplugged: every later call on it that can return an [`EngineError`] returns
-    /// [`EngineError::DeviceLost`]. The CPU is not affected.
+    /// Destroys the device, as if it had been unplugged: every later call on it that can return an [`EngineError`]
+    /// returns [`EngineError::DeviceLost`]. The CPU is not affected.
     pub fn destroy(&self) {
         #[cfg(feature = "gpu")]
         if let Device::Gpu(device) = &self.inner.device {
@@ -151,7 +152,7 @@ impl Engine {
         }
     }
 
-    /// The time an empty kernel takes, there and back: what any call costs at least.
+    /// The round-trip time of an empty kernel: a lower bound on the duration of any call.
     ///
     /// # Errors
     ///

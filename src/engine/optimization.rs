@@ -1,8 +1,8 @@
-//! Whether rollouts are compiled with optimization, and the warning if they are not.
+//! Detects whether rollouts are compiled with optimization, and warns if they are not.
 //!
-//! A rollout is generic over its model, so it is compiled in the crate that names the model, with the settings of that crate and not
-//! of this one. A crate may well be unoptimized while its dependencies are optimized. No `cfg` of this crate tells; code that is
-//! generic over the same model does.
+//! A rollout is generic over its model, so it is compiled in the crate that names the model, with the settings of that
+//! crate and not of this one. That crate may be unoptimized while its dependencies are optimized. No `cfg` of this
+//! crate reveals this; code that is generic over the same model does.
 
 use std::hint::black_box;
 use std::sync::Once;
@@ -12,8 +12,8 @@ type Filler = [u8; 512];
 
 /// Whether code that is generic over `D` is compiled without optimization, in whichever crate that is.
 ///
-/// Optimized builds give two values with disjoint lifetimes the same stack slot; unoptimized builds do not. A compiler may do
-/// otherwise, so only a warning depends on it.
+/// Optimized builds give two values with disjoint lifetimes the same stack slot; unoptimized builds do not. Compilers
+/// do not guarantee either, so only a warning depends on it.
 #[expect(clippy::extra_unused_type_parameters, reason = "it has this function compiled where the rollouts of `D` are")]
 #[inline(never)]
 pub(crate) fn is_missing_in<D: ?Sized>() -> bool {
@@ -28,7 +28,7 @@ pub(crate) fn is_missing_in<D: ?Sized>() -> bool {
     first != second
 }
 
-/// Warns once in the life of a process that the CPU backend works without optimization.
+/// Warns, once per process, that the CPU backend runs without optimization.
 pub(crate) fn warn_that_it_is_missing() {
     static WARNED: Once = Once::new();
     WARNED.call_once(|| {

@@ -1,4 +1,4 @@
-//! What an engine can be told, and what it tells of the devices there are.
+//! Options of an engine, and descriptions of the available devices.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,14 +12,14 @@ use crate::scalar::trace::Math;
 /// Which kind of device to run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Backend {
-    /// A hardware GPU if there is one, else the CPU.
+    /// A hardware GPU if available, else the CPU.
     #[default]
     Auto,
-    /// A hardware GPU, or an error.
+    /// A hardware GPU; an error if there is none.
     Gpu,
-    /// A software adapter, which runs the GPU's kernels on the CPU: for tests. Or an error.
+    /// A software adapter, which runs the GPU's kernels on the CPU, for tests; an error if there is none.
     Software,
-    /// SIMD on this CPU. Always there.
+    /// SIMD on this CPU. Always available.
     Cpu,
 }
 
@@ -44,31 +44,31 @@ impl FromStr for Backend {
     }
 }
 
-/// What a device is made of.
+/// The kind of hardware behind an adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AdapterKind {
-    /// A graphics card of its own.
+    /// A dedicated graphics card.
     Discrete,
-    /// A graphics unit that shares memory with the CPU.
+    /// A graphics processor that shares memory with the CPU.
     Integrated,
-    /// A share of a graphics card, handed to a virtual machine.
+    /// A graphics card, or a share of one, assigned to a virtual machine.
     Virtual,
     /// A driver that runs kernels on the CPU, such as lavapipe or WARP.
     Software,
-    /// The driver does not say.
+    /// The driver does not report the kind.
     Unknown,
 }
 
-/// A device that an engine could run on, besides the CPU backend. See [`Engine::adapters`](crate::Engine::adapters).
+/// An available device, other than the CPU backend. See [`Engine::adapters`](crate::Engine::adapters).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Adapter {
-    /// What to give to [`EngineOptions::adapter`].
+    /// The value to set [`EngineOptions::adapter`] to.
     pub index: usize,
-    /// The driver's name for it.
+    /// The name that the driver reports.
     pub name: String,
-    /// What it is made of.
+    /// The kind of hardware.
     pub kind: AdapterKind,
-    /// The interface it is reached through: Vulkan, Metal or DX12.
+    /// The graphics interface: Vulkan, Metal or DX12.
     pub interface: String,
     /// The driver and its version.
     pub driver: String,
@@ -80,69 +80,75 @@ impl fmt::Display for Adapter {
     }
 }
 
-/// What the CPU backend does with the rows that it draws: K × D numbers that are needed a second time, for their mean.
+/// How the CPU backend handles the rows that it draws: K × D numbers that are needed a second time, for their mean.
 ///
-/// Where λ is fixed, a row is averaged as soon as it is scored, and no memory is needed for any but the 64 of each thread. Where
-/// λ has to be found, all rows must be scored before any is averaged. A GPU never keeps rows that it draws.
+/// Where λ is fixed, a row is averaged as soon as it is scored, and only the 64 rows that each thread works on need
+/// memory. Where λ has to be solved for, all rows must be scored before any is averaged. A GPU never stores rows that
+/// it draws.
 ///
-/// The choice affects the last bits of the mean and of the statistics that are sums over rows, because it affects their order. Rows that
-/// are kept are summed in groups of 1,024, each relative to the largest log-weight of its group. Rows that are averaged at once or drawn
-/// again are added to a running sum in tiles of 64, which is scaled whenever a tile has a larger log-weight. The rows of one update,
-/// their costs and log-weights, and a λ that is found do not depend on the choice. Rows of policies, rows that the caller gives and rows
-/// of signed weights are always kept, so there it makes no difference at all.
+/// The choice affects the last bits of the mean and of the statistics that are sums over rows, because it affects their
+/// order. Stored rows are summed in groups of 1,024, each relative to the largest log-weight of its group. Rows that
+/// are averaged immediately or drawn again are added to a running sum in tiles of 64, which is rescaled whenever a tile
+/// has a larger log-weight. The rows of one update, their costs and log-weights, and the λ that is solved for do not
+/// depend on the choice. Rows of policies, rows that the caller gives and rows with signed weights are always stored,
+/// so for them the choice makes no difference.
 ///
-/// Under any one choice the bits are the same every time, on any number of threads. [`Auto`](Self::Auto) goes by the size of an update,
-/// never by the memory that is free.
+/// Under any one choice the bits are the same every time, on any number of threads. [`Auto`](Self::Auto) decides by the
+/// size of an update, never by the amount of free memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum RowMemory {
-    /// Averaged at once if they can be; else kept up to 256 MiB, and beyond that drawn again.
+    /// Averages rows immediately where possible; otherwise stores them up to 256 MiB, and draws them again beyond that.
     #[default]
     Auto,
-    /// Kept, whatever they take.
+    /// Stores rows, whatever their size.
     Stored,
-    /// Averaged at once if they can be, else drawn again: an update needs 16 bytes a row, whatever the horizon.
+    /// Averages rows immediately where possible, otherwise draws them again: an update needs 16 bytes per row, whatever
+    /// the horizon.
     Redrawn,
 }
 
-/// What the kernels of a GPU are laid out for.
+/// The target that GPU kernels are tuned for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Tuning {
-    /// What the adapter is.
+    /// The kind of the adapter: hardware or software.
     #[default]
     Auto,
-    /// A GPU: one row an invocation, large workgroups. On a software adapter this runs what a hardware GPU would run.
+    /// A GPU: one row per invocation, large workgroups. On a software adapter this runs the kernels that a hardware GPU
+    /// would run.
     Gpu,
-    /// A CPU that poses as one: four rows an invocation, small workgroups.
+    /// A software adapter: four rows per invocation, small workgroups.
     Cpu,
 }
 
-/// How to build an [`Engine`](crate::Engine).
+/// Options of an [`Engine`](crate::Engine).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineOptions {
     /// Which kind of device to run on.
     pub backend: Backend,
-    /// One particular adapter, by its index in [`Engine::adapters`](crate::Engine::adapters); overrides `backend`.
+    /// A particular adapter, by its index in [`Engine::adapters`](crate::Engine::adapters); overrides `backend`.
     pub adapter: Option<usize>,
-    /// How long to wait for a device before giving up with [`EngineError::Timeout`](crate::EngineError::Timeout). 10 s by default.
+    /// How long to wait for a device before returning [`EngineError::Timeout`](crate::EngineError::Timeout). 10 s by
+    /// default.
     ///
-    /// The limit covers the wait for one submission of work. A hardware GPU gets all updates of a call in one submission. A
-    /// software adapter gets a long list of updates in several, each with the limit for itself, so that a call may take longer as
-    /// long as it makes progress. Time spent compiling kernels does not count, for this driver or any other.
+    /// The limit applies to the wait for one submission of work. A hardware GPU gets all updates of a call in one
+    /// submission. A software adapter gets a long list of updates in several, each with its own limit, so a call may
+    /// take longer than the limit provided that it makes progress. Time spent compiling kernels does not count, for
+    /// this driver or any other.
     pub timeout: Duration,
-    /// The vector instructions of the CPU backend.
+    /// The vector instructions that the CPU backend uses.
     pub instructions: Instructions,
-    /// What the CPU backend does with the rows that it draws.
+    /// How the CPU backend handles the rows that it draws.
     pub rows: RowMemory,
-    /// Whether a GPU times the stages of every call by its own clock, for [`Timing`](crate::Timing). Off by default: it splits
-    /// a call into parts that wait for each other.
+    /// Whether a GPU times the stages of every call by its own clock, for [`Timing`](crate::Timing). Off by default: it
+    /// splits a call into passes that cannot overlap.
     pub timestamps: bool,
-    /// A folder to keep compiled kernels in from one run to the next, where the interface lets a program do so (Vulkan). Most
-    /// desktop drivers keep a cache of their own, and gain nothing. It must be a folder that nobody else writes to: what lies there
-    /// is handed to the driver. None by default.
+    /// A folder to cache compiled kernels in between runs, where the interface supports it (Vulkan). Most desktop
+    /// drivers have a cache of their own, so this gains nothing there. No one else may have write access to the folder:
+    /// its contents are passed to the driver. None by default.
     pub pipeline_cache: Option<PathBuf>,
-    /// What the kernels of a GPU are laid out for.
+    /// The target that GPU kernels are tuned for.
     pub tuning: Tuning,
-    /// Whose transcendental functions the kernels of a GPU call.
+    /// Which transcendental functions GPU kernels call.
     pub math: Math,
 }
 

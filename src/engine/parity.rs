@@ -1,4 +1,4 @@
-//! The CPU backend against the GPU backend, for what an update can say and no driver says in every combination.
+//! Compares the CPU backend with the GPU backend, for combinations of update settings that no driver uses.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::noise::philox;
 use crate::scalar::{Real, Stage};
 use crate::update::*;
 
-/// A damped double integrator that costs its distance from the origin and leaves a demonstration (reference columns).
+/// A damped double integrator. The cost is its distance from the origin; the demonstration is in the reference columns.
 struct Mass;
 
 impl Model<2, 1> for Mass {
@@ -32,12 +32,12 @@ impl Model<2, 1> for Mass {
     }
 }
 
-/// Too many for one workgroup, and so few that one does it all.
+/// Too many rows for one workgroup, and few enough that one workgroup runs the whole update.
 const ROWS: [usize; 2] = [1500, 150];
 const HORIZON: usize = 13;
 const PROBLEMS: usize = 3;
 
-/// Nominals, spreads aside, and sums after the updates.
+/// Nominals (without their standard-deviation scales) and sums after the updates.
 fn run(engine: &Engine, updates: &[Update], given: Option<&[f32]>) -> (Vec<f32>, Vec<Sums>) {
     let layout = Layout { states: 2, controls: 1, params: 0, reference_rows: 2, reference_columns: 1 };
     let inputs = [1.0, 0.5, -0.8, 0.9, 0.7, 1.0 / 0.49, 0.9, 0.6];
@@ -83,7 +83,7 @@ fn update() -> Update {
 #[test]
 fn both_backends_carry_out_every_kind_of_update_alike() {
     let cpu = Engine::with(EngineOptions { backend: Backend::Cpu, ..Default::default() }).expect("there is a CPU");
-    // It compiles kernels when it first runs them.
+    // The software adapter compiles kernels at their first dispatch.
     let timeout = std::time::Duration::from_secs(120);
     let software =
         |tuning| Engine::with(EngineOptions { backend: Backend::Software, tuning, timeout, ..Default::default() });
@@ -95,7 +95,7 @@ fn both_backends_carry_out_every_kind_of_update_alike() {
             return;
         }
     };
-    // The CPU, however it comes by its rows and whatever instructions it has, is held to the same.
+    // Every row-memory mode and instruction set of the CPU backend must meet the same tolerances.
     let rows = |rows| EngineOptions { backend: Backend::Cpu, rows, ..Default::default() };
     let slow = EngineOptions { instructions: Instructions::Scalar, ..rows(RowMemory::Auto) };
     let narrow = EngineOptions { instructions: Instructions::Avx2, ..rows(RowMemory::Redrawn) };

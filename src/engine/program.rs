@@ -1,4 +1,4 @@
-//! A model as the backends know it: a monomorphised rollout for the CPU, a piece of WGSL for the GPU.
+//! A model in the forms that the backends need: a monomorphized rollout for the CPU, WGSL source for the GPU.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::policy::{MOST_BY_DUALS, Policy};
 use crate::scalar::trace::{Expr, MAP, Math, Trace, Usage};
 use crate::scalar::{Gradient, Inputs, Sink, Source, Stage, Weights};
 
-/// How the rows are made that a policy is trained by.
+/// What the rows are from which a policy is trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scheme {
     /// Rows are perturbed parameters: [`PERTURBED`](crate::update::PERTURBED).
@@ -21,29 +21,29 @@ pub(crate) enum Scheme {
     Scored,
 }
 
-/// What scores rows.
+/// What rows are scored by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scoring {
-    /// A model that is rolled out.
+    /// The cost of a model's rollout.
     Model,
-    /// The distance of given rows from x.
+    /// The squared distance of given rows from x.
     Distance,
-    /// A model that is run under a policy.
+    /// The cost of a model's episodes under a policy.
     Policy(Scheme),
 }
 
-/// A model made ready to be rolled out, or whatever else scores rows.
+/// A model, or another scoring function, in compiled form.
 pub(crate) struct Program {
     pub(crate) scoring: Scoring,
     pub(crate) states: usize,
-    /// What the model needs from outside.
+    /// The inputs that the model requires.
     pub(crate) usage: Usage,
-    /// Operations on the tape.
+    /// The number of operations on the tape.
     pub(crate) operations: usize,
     /// The hand-written WGSL functions that the model calls.
     #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only the GPU backend reads it"))]
     pub(crate) functions: String,
-    /// The model in WGSL: everything that `shaders/rollout.wgsl` calls and that depends on the model.
+    /// The model in WGSL: every model-dependent definition that `shaders/rollout.wgsl` calls.
     pub(crate) source: String,
     pub(crate) rollout: Box<dyn Rollout>,
     /// Whether the rollout is compiled without optimization.
@@ -51,7 +51,7 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// A model under control sequences.
+    /// Compiles a model that is driven by control sequences.
     pub(crate) fn new<const N: usize, const M: usize, D: Model<N, M>>(
         model: &Arc<D>,
         math: Math,
@@ -64,7 +64,7 @@ impl Program {
         Ok(Self { scoring: Scoring::Model, states: N, usage, operations, functions, source, rollout, unoptimized })
     }
 
-    /// A model under a policy.
+    /// Compiles a model that is driven by a policy.
     pub(crate) fn for_policy<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>>(
         model: &Arc<D>,
         policy: &Arc<P>,
@@ -87,14 +87,14 @@ impl Program {
         if usage.weights > parameters {
             return Err(ModelError::NoSuchParameter { index: usage.weights - 1, parameters }.into());
         }
-        // The kernel's own loops over controls are four.
+        // The kernel itself has four loops over the controls.
         let usage = Usage { turns: usage.turns + 4 * (M as u64 + 1), ..usage };
         let rollout = Box::new(OfPolicy::<N, M, D, P>::new(Arc::clone(model), Arc::clone(policy), usage.units));
         let (scoring, unoptimized) = (Scoring::Policy(scheme), optimization::is_missing_in::<(D, P)>());
         Ok(Self { scoring, states: N, usage, operations, functions, source, rollout, unoptimized })
     }
 
-    /// Rows of a data set, scored by their squared distance from x.
+    /// Scores rows of a data set by their squared distance from x.
     pub(crate) fn distance() -> Self {
         Self {
             scoring: Scoring::Distance,
@@ -109,8 +109,8 @@ impl Program {
     }
 }
 
-/// The model in WGSL, and whether an episode can end before its horizon: unless the model says of no state that it is done.
-/// Writing to a String cannot fail, here and below.
+/// The model in WGSL, and whether an episode can end before its horizon: it cannot if the model's `done` is constant
+/// false. Writing to a String cannot fail, here and below.
 fn trace_model<const N: usize, const M: usize>(trace: &Trace, model: &impl Model<N, M>) -> (String, bool) {
     let (now, before) = (Stage::<Expr>::over(Inputs::NOW), Stage::<Expr>::over(Inputs::BEFORE));
     let (x, u): ([Expr; N], [Expr; M]) = (trace.inputs(0), trace.inputs(N));
@@ -124,7 +124,7 @@ fn trace_model<const N: usize, const M: usize>(trace: &Trace, model: &impl Model
     let mut source = format!("struct State {{\n{members}}}\n");
     source.push_str("struct Advanced {\n    x: State,\n    cost: F,\n    departure: F,\n    done: B,\n}\n");
 
-    // One tape for the cost of the step before and for the next step, so that what they share is computed once.
+    // The cost of the previous step and the next step share one tape, so that common subexpressions are computed once.
     trace.enter("cost");
     let cost = model.cost(&before, x, u_before);
     trace.enter("departure");
@@ -162,7 +162,8 @@ fn trace_model<const N: usize, const M: usize>(trace: &Trace, model: &impl Model
     (source, ends)
 }
 
-/// Whether an episode ends in a state, on its own: no derivative may be added up from there on.
+/// The function that tests whether an episode ends in a state. It is separate from the step, since no derivative may be
+/// accumulated once the episode has ended.
 fn trace_done<const N: usize, const M: usize>(trace: &Trace, model: &impl Model<N, M>) -> String {
     trace.enter("done");
     let done = model.done(&Stage::<Expr>::over(Inputs::BEFORE), trace.inputs(0));
@@ -171,7 +172,7 @@ fn trace_done<const N: usize, const M: usize>(trace: &Trace, model: &impl Model<
     format!("fn model_done(t: u32, x: State) -> B {{\n    {t_before}\n{body}    return {};\n}}\n", names[0])
 }
 
-/// The policy in WGSL: of a scheme that needs no derivatives without them.
+/// The policy in WGSL, with derivatives only for the scheme that needs them.
 fn trace_policy<const N: usize, const M: usize>(
     trace: &Trace,
     policy: &impl Policy<N, M>,
@@ -200,7 +201,7 @@ fn trace_policy<const N: usize, const M: usize>(
     Ok(format!("fn {head} -> Control {{\n{body}    return Control({});\n}}\n", names.join(", ")))
 }
 
-/// What a policy reads when it acts in plain `f32`. (Whether it could become a kernel does not matter.)
+/// The inputs that a policy reads when it acts in plain `f32`. (It need not be expressible as a kernel.)
 pub(crate) fn reads<const N: usize, const M: usize>(policy: &impl Policy<N, M>) -> Result<Usage, ModelError> {
     let trace = Trace::start(Math::Shared);
     trace.enter("act");
@@ -217,10 +218,10 @@ pub(crate) fn reads<const N: usize, const M: usize>(policy: &impl Policy<N, M>) 
 pub(crate) struct Traced {
     /// The hand-written WGSL functions that it calls.
     pub(crate) functions: String,
-    /// Its statements, and the names of its results after them.
+    /// Its statements, and the names of the variables that hold its results.
     pub(crate) body: String,
     pub(crate) names: Vec<String>,
-    /// How many fields it looks up.
+    /// The number of fields that it looks up.
     pub(crate) fields: usize,
 }
 

@@ -1,4 +1,4 @@
-//! What drivers run their updates on: the buffers of one caller on its device, whichever that is.
+//! The buffers that a driver's updates run on, for either backend.
 
 use std::time::Duration;
 
@@ -9,29 +9,30 @@ use crate::error::{BuildError, EngineError, PlanError};
 use crate::float_env;
 use crate::update::{Problem, Sums, Update};
 
-/// How long the parts of a call took.
+/// Durations of the stages of a call.
 ///
-/// The stages are those of the *last* update of the call, as far as it has stages:
+/// They are those of the *last* update of the call, where it has separate stages:
 ///
-/// - On the CPU, rows that are averaged as soon as they are scored (see [`RowMemory`](crate::RowMemory)) have none: all of it is
+/// - On the CPU, rows that are averaged as soon as they are scored (see [`RowMemory`](crate::RowMemory)) have none:
+///   everything is counted as `rollout`.
+/// - On a GPU they are `None` unless [`EngineOptions::timestamps`](crate::EngineOptions::timestamps) is on and the
+///   device has a clock. The step is part of the mean. Where one kernel does the whole update, everything is counted as
 ///   `rollout`.
-/// - On a GPU they are `None` unless [`EngineOptions::timestamps`](crate::EngineOptions::timestamps) is on and the device has a
-///   clock. The step is part of the mean. Where one kernel does the whole update, all of it is `rollout`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Timing {
     /// Drawing the rows and rolling them out.
     pub rollout: Option<Duration>,
-    /// From costs to log-weights, the search for the temperature included.
+    /// Converting costs to log-weights, including the search for the temperature.
     pub weigh: Option<Duration>,
-    /// The weighted mean.
+    /// Computing the weighted mean.
     pub mean: Option<Duration>,
     /// The step.
     pub step: Option<Duration>,
-    /// The whole call, as the caller waited for it.
+    /// Wall-clock time of the whole call.
     pub total: Duration,
 }
 
-/// What running updates gives back.
+/// The results of running updates.
 pub(crate) struct Done<'a> {
     /// The nominal of every problem after the last update, B × D.
     pub(crate) nominal: &'a [f32],
@@ -42,7 +43,7 @@ pub(crate) struct Done<'a> {
     pub(crate) timing: Timing,
 }
 
-/// The rows of the last update of one problem, fetched.
+/// The rows of the last update of one problem, copied to the host.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Fetched {
     /// In tiles; see [`Update::address`].
@@ -59,7 +60,7 @@ pub(crate) enum Workspace {
 }
 
 impl Workspace {
-    /// Makes everything ready that can fail: pipelines, and room for the updates.
+    /// Prepares everything that can fail: compiles pipelines and allocates memory for the updates.
     pub(crate) fn prepare(
         &mut self,
         program: &Program,
@@ -79,7 +80,7 @@ impl Workspace {
         })
     }
 
-    /// Compiles what [`fetch`](Self::fetch) starts for rows like those that were prepared for last.
+    /// Compiles the kernels that [`fetch`](Self::fetch) needs for rows of the shape last prepared.
     pub(crate) fn prepare_fetch(&mut self) -> Result<(), BuildError> {
         match self {
             Self::Cpu(..) => Ok(()),
@@ -88,7 +89,7 @@ impl Workspace {
         }
     }
 
-    /// Carries the updates out, one after the other.
+    /// Runs the updates in order.
     pub(crate) fn run(
         &mut self,
         program: &Program,
@@ -103,8 +104,8 @@ impl Workspace {
         })
     }
 
-    /// The rows of the last update of problem `number` with their scores and log-weights. What was not kept is worked out again from
-    /// `problem`, whose inputs must still be those of that update.
+    /// The rows of the last update of problem `number` with their scores and log-weights. Rows that were not stored are
+    /// recomputed from `problem`, whose inputs must still be those of that update.
     pub(crate) fn fetch(
         &mut self,
         program: &Program,
@@ -127,7 +128,7 @@ pub(crate) enum Averager {
 }
 
 impl Averager {
-    /// Mean, and second moment if `moments` is twice as long, of rows that stand one after the other.
+    /// Mean, and second moment if `moments` is twice as long, of rows that are stored contiguously.
     pub(crate) fn run(
         &mut self,
         update: &Update,

@@ -35,7 +35,7 @@ pub struct Bicycle {
     pub wheelbase: f32,
     /// The largest steering angle that acts (rad), below π/2. Default 0.6.
     pub max_steering: f32,
-    /// What it costs.
+    /// The cost.
     pub cost: Quadratic<4, 2>,
 }
 

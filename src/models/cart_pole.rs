@@ -5,8 +5,9 @@ use crate::scalar::{Real, Stage};
 
 /// A cart on a rail, pushed by a force, with a point mass on a massless pole that swings freely below or above it.
 ///
-/// State (x, ẋ, θ, θ̇): the cart's position (m) and speed (m/s), the pole's angle (rad) and rate (rad/s). θ = 0 hangs,
-/// θ = π stands; θ grows without wrapping. Control: the force f on the cart (N). With s = sin θ and c = cos θ,
+/// State (x, ẋ, θ, θ̇): the cart's position (m) and speed (m/s), the pole's angle (rad) and rate (rad/s). θ = 0 hangs
+/// down, θ = π is upright; θ grows without wrapping. Control: the force f on the cart (N). With s = sin θ and c = cos
+/// θ,
 ///
 /// ```text
 /// ẍ = (f + m_p s (l θ̇² + g c)) / (m_c + m_p s²)
@@ -14,7 +15,7 @@ use crate::scalar::{Real, Stage};
 /// ```
 ///
 /// There is no friction. One step is semi-implicit Euler: the speeds first, then the positions with the new speeds. The
-/// right-hand side is there as a [`Flow`] as well, for another integrator.
+/// right-hand side is also available as a [`Flow`], for other integrators.
 ///
 /// Source: R. Tedrake, *Underactuated Robotics*, chapter "Acrobots, Cart-Poles and Quadrotors".
 ///
@@ -38,7 +39,7 @@ pub struct CartPole {
     pub length: f32,
     /// Gravity, g (m/s²). Default 9.81.
     pub gravity: f32,
-    /// What it costs.
+    /// The cost.
     pub cost: SwingUp,
 }
 
@@ -82,11 +83,11 @@ impl Model<4, 1> for CartPole {
     }
 }
 
-/// Stand the pole of a [`CartPole`] up and bring the cart to rest at x = 0:
+/// Swing the pole of a [`CartPole`] up and bring the cart to rest at x = 0:
 /// `position` x² + `speed` ẋ² + `angle` (1 + cos θ) + `rate` θ̇² + `force` f².
 ///
-/// 1 + cos θ is 2 hanging and 0 upright, about half the squared angle there; it is smooth and does not care how often
-/// the pole went round. The end of the horizon costs `terminal` times the terms of the state.
+/// 1 + cos θ is 2 hanging and 0 upright, and near upright about half the squared angle; it is smooth and periodic, so
+/// full turns do not matter. The end of the horizon costs `terminal` times the terms of the state.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SwingUp {
     /// Weight of x² (1/m²).
@@ -99,7 +100,7 @@ pub struct SwingUp {
     pub rate: f32,
     /// Weight of f² (1/N²).
     pub force: f32,
-    /// What the end of the horizon counts, in time steps.
+    /// Weight of the state at the end of the horizon, relative to that of a time step.
     pub terminal: f32,
 }
 

@@ -1,4 +1,4 @@
-//! The cost that most of the models share.
+//! The quadratic cost that most of the models share.
 
 use crate::model::Cost;
 use crate::scalar::{Real, Stage};
@@ -6,7 +6,7 @@ use crate::scalar::{Real, Stage};
 /// A weighted squared distance to a state, and to a control:
 /// Σ `state`ᵢ (xᵢ − `target`ᵢ)² + Σ `control`ⱼ (uⱼ − `trim`ⱼ)², and Σ `terminal`ᵢ (xᵢ − `target`ᵢ)² at the end.
 ///
-/// The default is zero everywhere, so that only what counts needs to be written.
+/// The default is zero everywhere, so only nonzero weights need to be given.
 ///
 /// # Example
 ///
@@ -27,15 +27,15 @@ use crate::scalar::{Real, Stage};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Quadratic<const N: usize, const M: usize> {
-    /// The state that costs nothing.
+    /// The state with zero cost.
     pub target: [f32; N],
-    /// Which states are angles (in radians): for them the difference is taken the short way round.
+    /// Which states are angles (in radians): their differences are wrapped to [−π, π).
     pub angles: [bool; N],
     /// The weight of each state in the running cost.
     pub state: [f32; N],
     /// The weight of each state at the end of the horizon.
     pub terminal: [f32; N],
-    /// The control that costs nothing: the thrust that hovers, say.
+    /// The control with zero cost: for example the thrust that hovers.
     pub trim: [f32; M],
     /// The weight of each control.
     pub control: [f32; M],

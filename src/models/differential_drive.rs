@@ -36,7 +36,7 @@ pub struct DifferentialDrive {
     pub radius: f32,
     /// Distance between the wheels, L (m). Default 0.4.
     pub track: f32,
-    /// What it costs.
+    /// The cost.
     pub cost: Quadratic<3, 2>,
 }
 

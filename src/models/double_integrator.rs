@@ -20,7 +20,7 @@ use crate::scalar::{Real, Stage};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DoubleIntegrator {
-    /// What it costs.
+    /// The cost.
     pub cost: Quadratic<4, 2>,
 }
 

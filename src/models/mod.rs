@@ -1,4 +1,4 @@
-//! Systems that ship: each a complete [`Model`](crate::Model), with its equations, units and source in its docs.
+//! Ready-made systems, each a complete [`Model`](crate::Model) that documents its equations, units and source.
 //!
 //! | model | states | controls | one step |
 //! |---|---|---|---|

@@ -6,17 +6,17 @@ use crate::scalar::{Real, Stage};
 
 /// A uniform rod on a motor that is too weak to lift it in one go.
 ///
-/// State (θ, θ̇): angle (rad) and rate (rad/s). θ = 0 stands, θ = π hangs; θ grows without wrapping. Control: the
-/// torque u (N·m), of which ±`max_torque` acts. One step is semi-implicit Euler:
+/// State (θ, θ̇): angle (rad) and rate (rad/s). θ = 0 is upright, θ = π hangs down; θ grows without wrapping. Control:
+/// the torque u (N·m), clamped to ±`max_torque`. One step is semi-implicit Euler:
 ///
 /// ```text
 /// θ̇⁺ = clip(θ̇ + (3g/(2l) sin θ + 3/(m l²) u) dt, ±max_rate)
 /// θ⁺ = θ + θ̇⁺ dt
 /// ```
 ///
-/// The default cost is θ² + 0.1 θ̇² + 0.001 u², θ the short way round and u as it acts. `Pendulum-v1` charges it for
-/// the state before the step, this crate for the one after it (see [`Model::cost`]), so that a sum over a horizon
-/// differs by the state part of its two ends. The benchmark's time step is 0.05 s.
+/// The default cost is θ² + 0.1 θ̇² + 0.001 u², with θ wrapped and u clamped. `Pendulum-v1` charges it for the state
+/// before the step, this crate for the one after it (see [`Model::cost`]), so that a sum over a horizon differs by the
+/// state part of its two ends. The benchmark's time step is 0.05 s.
 ///
 /// Source: `Pendulum-v1` of Gymnasium (classic control).
 ///
@@ -40,11 +40,11 @@ pub struct Pendulum {
     pub length: f32,
     /// Gravity, g (m/s²). Default 10.
     pub gravity: f32,
-    /// The largest torque that acts (N·m). Default 2.
+    /// The largest torque (N·m); larger ones are clamped. Default 2.
     pub max_torque: f32,
     /// The largest rate (rad/s). Default 8.
     pub max_rate: f32,
-    /// What it costs.
+    /// The cost.
     pub cost: Quadratic<2, 1>,
 }
 
@@ -56,7 +56,7 @@ impl Default for Pendulum {
 }
 
 impl Pendulum {
-    /// The torque that acts.
+    /// The clamped torque.
     #[inline(always)]
     fn torque<R: Real>(&self, [u]: [R; 1]) -> R {
         u.clamp(-self.max_torque, self.max_torque)

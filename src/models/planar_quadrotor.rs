@@ -14,7 +14,7 @@ use crate::scalar::{Real, Stage};
 /// ```
 ///
 /// One step is semi-implicit Euler: the speeds first, then the positions with the new speeds. The right-hand side is
-/// there as a [`Flow`] as well, for another integrator. The default cost makes it hover at the origin.
+/// also available as a [`Flow`], for other integrators. The default cost makes it hover at the origin.
 ///
 /// Source: R. Tedrake, *Underactuated Robotics*, chapter "Acrobots, Cart-Poles and Quadrotors"; the default parameters
 /// are those of J. Steinhardt and R. Tedrake, *Finite-time regional verification of stochastic nonlinear systems*
@@ -36,11 +36,11 @@ pub struct PlanarQuadrotor {
     pub mass: f32,
     /// Moment of inertia, I (kg·m²). Default 0.00383.
     pub inertia: f32,
-    /// Distance from the centre to a rotor, r (m). Default 0.25.
+    /// Distance from the center to a rotor, r (m). Default 0.25.
     pub arm: f32,
     /// Gravity, g (m/s²). Default 9.81.
     pub gravity: f32,
-    /// What it costs. Its `trim` is the thrust that hovers with the default parameters.
+    /// The cost. Its `trim` is the thrust that hovers with the default parameters.
     pub cost: Quadratic<6, 2>,
 }
 

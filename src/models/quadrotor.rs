@@ -20,10 +20,10 @@ use crate::scalar::{Real, Stage};
 /// ṗ = v    v̇ = T/m q ⊗ e_z ⊗ q* − g e_z    q̇ = ½ q ⊗ (0, ω)    ω̇ = (ω_c − ω) / τ
 /// ```
 ///
-/// One step is second order and stable at any dt: the lag is solved exactly, and with φ = ∫ω dt the attitude becomes
-/// q ⊗ (1, ½φ), normalised (a rotation by 2 atan(½|φ|)) and with its sign such that w ≥ 0; the thrust acts along the
-/// mean of body z before and after, and the position moves with the mean velocity. The start must be a unit quaternion,
-/// of either sign.
+/// One step is second order and stable at any dt: the lag is solved exactly, and with φ = ∫ω dt the attitude becomes q
+/// ⊗ (1, ½φ), normalized (a rotation by 2 atan(½|φ|)) and with its sign such that w ≥ 0; the thrust acts along the mean
+/// of body z before and after, and the position moves with the mean velocity. The start must be a unit quaternion, of
+/// either sign.
 ///
 /// The default cost hovers at the origin, level, with yaw 0. It weighs the quaternion component by component: x, y and
 /// z are about half the rotation vector from there. With another attitude as its target, w ≥ 0 keeps the difference
@@ -50,7 +50,7 @@ pub struct Quadrotor {
     pub gravity: f32,
     /// Time constant of the body rates, τ (s), above 0. Default 0.05.
     pub lag: f32,
-    /// What it costs. Its `trim` is the thrust that hovers with the default parameters.
+    /// The cost. Its `trim` is the thrust that hovers with the default parameters.
     pub cost: Quadratic<13, 4>,
 }
 

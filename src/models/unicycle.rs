@@ -6,8 +6,8 @@ use crate::scalar::{Real, Stage};
 
 /// A pose (x, y, θ) after rolling `distance` along an arc that turns by `turn`, by the midpoint rule.
 ///
-/// The heading is exact and the chord points the right way; only its length is that of the arc, `turn`²/24 of it too
-/// long. So a circle stays a circle, driven with one sine and cosine a step.
+/// The heading is exact and the chord has the right direction; only its length is that of the arc, which exceeds the
+/// exact chord by a relative `turn`²/24. So a circle stays a circle, at the cost of one sine and cosine a step.
 #[inline(always)]
 pub(super) fn roll<R: Real>([x, y, heading]: [R; 3], distance: R, turn: R) -> [R; 3] {
     let (s, c) = turn.mul_add(0.5, heading).sin_cos();
@@ -39,7 +39,7 @@ pub(super) fn roll<R: Real>([x, y, heading]: [R; 3], distance: R, turn: R) -> [R
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Unicycle {
-    /// What it costs.
+    /// The cost.
     pub cost: Quadratic<3, 2>,
 }
 
@@ -49,7 +49,7 @@ impl Default for Unicycle {
     }
 }
 
-/// Reach the origin, facing along x.
+/// The cost of reaching the origin, facing along x.
 pub(super) fn pose<const M: usize>() -> Quadratic<3, M> {
     Quadratic {
         angles: [false, false, true],

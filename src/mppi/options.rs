@@ -1,53 +1,55 @@
-//! What an MPPI controller can be told.
+//! Options of an MPPI controller.
 
 use crate::field::Grid;
 use crate::noise::Noise;
 use crate::planner::{Limits, References, Tail};
 use crate::temperature::Temperature;
 
-/// What the exponent −J/λ sees of a rollout, with S = Σ_t q(x_{t+1}, u_t) + φ(x_T) and C = Σ_t U_tᵀ Σ⁻¹ ε_t, where ε is
-/// what is left of the perturbation after the limits.
+/// The cost J of a rollout in the exponent −J/λ, with S = Σ_t q(x_{t+1}, u_t) + φ(x_T) and C = Σ_t U_tᵀ Σ⁻¹ ε_t, where
+/// ε is the perturbation that remains after the limits.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Convention {
-    /// J = S + λ(1 − α) C: importance sampling for the base distribution N(αU, Σ). Also pytorch_mppi's.
+    /// J = S + λ(1 − α) C: importance sampling for the base distribution N(αU, Σ). This is also the convention of
+    /// pytorch_mppi.
     #[default]
     Sum,
-    /// J = (S + λ(1 − α) C) / T: everything averaged over the horizon, as in MPPI-Generic.
+    /// J = (S + λ(1 − α) C) / T: everything is averaged over the horizon, as in MPPI-Generic.
     HorizonAverage,
-    /// J = S + γ C, as in nav2; α plays no part and must be left at 1.
+    /// J = S + γ C, as in nav2; α is unused and must be 1.
     Gamma(f32),
 }
 
-/// Everything a controller can be told. `..Default::default()` fills in the rest.
+/// The options of an MPPI controller. `..Default::default()` fills in the rest.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MppiOptions<const M: usize> {
-    /// T, the time steps looked ahead; at least 1.
+    /// T, the time steps in the horizon; at least 1.
     pub horizon: usize,
     /// K, the rollouts per update; at least 1.
     pub samples: usize,
     /// Updates per call; at least 1.
     pub iterations: usize,
-    /// The length of a time step (in seconds), as the model sees it; above 0.
+    /// The length of a time step (in seconds), as passed to the model; above 0.
     pub dt: f32,
-    /// λ, or how to find it.
+    /// λ, or a criterion to solve for it.
     pub temperature: Temperature,
     /// Σ, the covariance of the perturbations.
     pub noise: Noise<M>,
     /// The box that controls are limited to, before they are rolled out and averaged. (Clipping biases the mean inwards.)
     pub limits: Option<Limits<M>>,
-    /// α in [0, 1]: the base distribution of the importance sampling is N(αU, Σ). 1 switches its term off.
+    /// α in [0, 1]: the base distribution of the importance sampling is N(αU, Σ). 1 switches the control cost off.
     pub alpha: f32,
-    /// What the exponent sees.
+    /// How the cost in the exponent is composed.
     pub convention: Convention,
     /// γ in U⁺ = U + γ (m − U); above 0, 1 for MPPI as published.
     pub step_size: f32,
-    /// What enters the plan when it is shifted.
+    /// The controls that are appended when the plan is shifted.
     pub tail: Tail,
     /// Whether the first row is the plan itself, unperturbed.
     pub nominal_first: bool,
-    /// With Some(f), f in (0, 1]: from update to update within a call, the standard deviation of the noise becomes that of the
-    /// weighted rows (by `step_size`), control by control and step by step, but no less than f times that of `noise`. With
-    /// [`Temperature::Elite`] this is the cross-entropy method; with the others, an adaptation of a diagonal covariance.
+    /// Covariance adaptation with `Some(f)`, f in (0, 1]: each update within a call moves the standard deviation of the
+    /// noise, separately for every control and time step, to that of the weighted rows (by `step_size`), but never
+    /// below f times that of `noise`. With [`Temperature::Elite`] this is the cross-entropy method; with the other
+    /// temperatures it adapts a diagonal covariance.
     pub adapt: Option<f32>,
     /// The seed of the noise.
     pub seed: u64,

@@ -1,8 +1,8 @@
-//! Counter-based noise: the same integers on every backend, whatever the order they are drawn in.
+//! Counter-based noise: the same integers on every backend, in any order of evaluation.
 //!
-//! [`philox`] turns a counter into four words, [`normal`] turns words into normal numbers. The counter says *which* draw it
-//! is (row, block of four, update, stream), the key is the seed; so nothing is stored, nothing is shared, and a row can be
-//! drawn again anywhere. The twins are `shaders/philox.wgsl` and `shaders/normal.wgsl`.
+//! [`philox`] turns a counter into four words, [`normal`] turns words into normal numbers. The counter identifies the
+//! draw (row, block of four, update, stream) and the key is the seed; so no state is stored or shared, and any row can
+//! be drawn again anywhere. The twins are `shaders/philox.wgsl` and `shaders/normal.wgsl`.
 
 pub mod normal;
 pub mod philox;

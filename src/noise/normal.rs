@@ -1,4 +1,4 @@
-//! Normal numbers from random words, by Box and Muller. Twin: `shaders/normal.wgsl`.
+//! Normal numbers from random words, by the Box–Muller transform. Twin: `shaders/normal.wgsl`.
 //!
 //! G. E. P. Box, M. E. Muller, *A note on the generation of random normal deviates*, Ann. Math. Statist. 29 (1958).
 
@@ -7,7 +7,7 @@ use std::f32::consts::FRAC_PI_2;
 use super::philox;
 use crate::scalar::math::{Vector, ln_positive, sin_cos_from};
 
-/// The top 23 bits of a word as a number in [1, 2): they become its mantissa, without a conversion.
+/// Maps the top 23 bits of a word to [1, 2): they become the mantissa, so no conversion is needed.
 #[inline(always)]
 fn in_1_2<V: Vector>(word: V::Bits) -> V {
     V::from_bits(V::bits_xor(V::bits_shr(word, 9), V::splat_bits(0x3f80_0000)))
@@ -15,26 +15,26 @@ fn in_1_2<V: Vector>(word: V::Bits) -> V {
 
 /// Two normals from two words: (r cos φ, r sin φ) with r = √(−2 ln u), u in (0, 1], so |z| ≤ 5.65.
 ///
-/// The angle φ is uniform on the circle: the top two bits of its word are the quadrant, the others the place in it. That
-/// needs no range reduction.
+/// The angle φ is uniform on the circle: the top two bits of its word select the quadrant, the others the angle within
+/// it. No range reduction is needed.
 #[inline(always)]
 fn pair<V: Vector>(a: V::Bits, b: V::Bits) -> [V; 2] {
     let u = -in_1_2::<V>(a) + 2.0;
-    // The logarithm of a number just below 1 may round to a positive one.
+    // The computed logarithm of a number just below 1 may be positive.
     let r = (ln_positive(u) * -2.0).upper(V::from(0.0)).root();
     let in_quadrant = (in_1_2::<V>(V::bits_shl(b, 2)) - 1.5) * FRAC_PI_2;
     let (s, c) = sin_cos_from(b, in_quadrant);
     [r * c, r * s]
 }
 
-/// Four normals from the four words of one Philox call: the draws of a block.
+/// Four normals from the four words of one Philox call: one block of draws.
 #[inline(always)]
 pub(crate) fn of_words<V: Vector>([a, b, c, d]: [V::Bits; 4]) -> [V; 4] {
     let ([z0, z1], [z2, z3]) = (pair(a, b), pair(c, d));
     [z0, z1, z2, z3]
 }
 
-/// The same for one counter.
+/// The four normals of one counter.
 pub(crate) fn four(counter: [u32; 4], key: [u32; 2]) -> [f32; 4] {
     of_words::<f32>(philox::philox(counter, key))
 }
@@ -46,8 +46,8 @@ pub(crate) fn one(a: u32, b: u32) -> f32 {
 
 /// Draws 4·`block` to 4·`block` + 3 of row `row`, in update `update` of the seed.
 ///
-/// This is the stream that the engine draws its rows from: coordinate d of a row (for a plan: d = t·M + m) is number
-/// d mod 4 of block d / 4.
+/// This is the stream from which the engine draws its rows: coordinate d of a row (for a plan: d = t·M + m) is number d
+/// mod 4 of block ⌊d/4⌋.
 ///
 /// # Example
 ///

@@ -1,4 +1,4 @@
-//! The shape of the noise on a control: its covariance and what follows from it.
+//! The covariance of the noise on a control, and the matrices derived from it.
 
 use crate::error::InvalidValue;
 
@@ -17,7 +17,7 @@ impl<const M: usize> Default for Noise<M> {
     }
 }
 
-/// What the kernels need of Σ: Σ = L Lᵀ with L lower triangular, and Σ⁻¹ where it exists.
+/// The matrices that the kernels need: L, lower triangular with Σ = L Lᵀ, and Σ⁻¹ where it exists.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Shape {
     /// L, row by row, M × M.

@@ -1,15 +1,16 @@
-//! [`Random`], numbers for the host: initial states, initial parameters, randomised models.
+//! [`Random`], a generator for the host: initial states, initial parameters, randomized models.
 
 use super::{normal, philox};
 
-/// The bit of the counter's last word that keeps these draws apart from those that the engine makes under the same seed.
+/// A bit of the counter's last word that separates these draws from the engine's draws under the same seed.
 const STREAM: u32 = 1 << 26;
 
-/// A random generator for the host: Philox4x32-10, the counter run through one after the other.
+/// A random generator for the host: Philox4x32-10 with an incrementing counter.
 ///
-/// The same seed and stream give the same numbers on every machine, and [`seek`](Self::seek) goes back to any
-/// [`position`](Self::position), so that what draws from it can be stopped and resumed. Word w of a stream is word w mod 4 of
-/// the counter (⌊w/4⌋ low, ⌊w/4⌋ high, stream, 2²⁶) under the key of the seed. Not for cryptography.
+/// The same seed and stream give the same numbers on every machine, and [`seek`](Self::seek) returns to any
+/// [`position`](Self::position), so that a computation that draws from it can be stopped and resumed. Word w of a
+/// stream is word w mod 4 of the counter (⌊w/4⌋ low, ⌊w/4⌋ high, stream, 2²⁶) under the key of the seed. Not for
+/// cryptography.
 ///
 /// # Example
 ///
@@ -30,7 +31,7 @@ pub struct Random {
     key: [u32; 2],
     stream: u32,
     position: u64,
-    /// The words of the block that the position is in.
+    /// The words of the block at the current position.
     words: [u32; 4],
 }
 
@@ -40,7 +41,7 @@ impl Random {
         Self::stream(seed, 0)
     }
 
-    /// One of the streams of a seed; they have nothing to do with each other.
+    /// One of the streams of a seed; streams are independent.
     pub fn stream(seed: u64, stream: u32) -> Self {
         Self { key: philox::key(seed), stream, position: 0, words: [0; 4] }
     }
@@ -71,12 +72,12 @@ impl Random {
         normal::one(a, b)
     }
 
-    /// How many words have been taken.
+    /// The number of words taken so far.
     pub fn position(&self) -> u64 {
         self.position
     }
 
-    /// Goes to where `position` words have been taken.
+    /// Moves to the position after `position` words.
     pub fn seek(&mut self, position: u64) {
         self.position = position;
         if !position.is_multiple_of(4) {
@@ -84,7 +85,7 @@ impl Random {
         }
     }
 
-    /// Computes the words of the block that the position is in.
+    /// Computes the words of the block at the current position.
     fn fill(&mut self) {
         let block = self.position / 4;
         self.words = philox::philox([block as u32, (block >> 32) as u32, self.stream, STREAM], self.key);
@@ -114,7 +115,7 @@ mod tests {
             (mean, square, cube) = (mean + z, square + z * z, cube + z * z * z);
         }
         let n = COUNT as f64;
-        // Five standard errors of each moment: those of z, z² and z³ are 1, √2 and √15.
+        // Five standard errors of each moment: the standard deviations of z, z² and z³ are 1, √2 and √15.
         let bound = 5.0 / n.sqrt();
         assert!((mean / n).abs() < bound, "{}", mean / n);
         assert!((square / n - 1.0).abs() < 2_f64.sqrt() * bound, "{}", square / n);

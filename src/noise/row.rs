@@ -1,20 +1,20 @@
-//! The rounds of Philox for the rows of several lanes. Twin: `shaders/philox.wgsl`.
+//! The rounds of Philox, for one row in each lane. Twin: `shaders/philox.wgsl`.
 
 use super::philox::{MULTIPLIERS, WEYL};
 use crate::scalar::Pair;
 use crate::scalar::math::Vector;
 
-/// What the draws of a row have in common, worked out once for all its blocks.
+/// The part of Philox that is common to all blocks of a row, computed once.
 ///
-/// A counter is (row, block, update, stream), and only the row differs from lane to lane. After the first round two words know
-/// of the row and not of the block, and two the other way round; so of the twenty products of ten rounds a block costs a lane
-/// fifteen: one in the third round and two in each of the seven after it.
+/// A counter is (row, block, update, stream), and only the row varies across lanes. After the first round two words
+/// depend on the row and not on the block, and two on the block and not on the row; so of the twenty products of ten
+/// rounds only fifteen are computed per lane and block: one in the third round and two in each of the seven after it.
 pub struct Row<V: Vector> {
     key: [u32; 2],
     /// The high half of update · multiplier in the first round.
     high: u32,
-    /// The words that go into the third round, as far as they are the row's: the first of the block is left out of the third,
-    /// and the fourth is the block's alone.
+    /// The words that enter the third round, as far as they depend on the row: the first word enters through `product`
+    /// only, the third lacks the block's contribution, and the fourth depends on the block alone.
     third: [V::Bits; 2],
     /// The (low, high) halves of the first product of the third round.
     product: [V::Bits; 2],
@@ -70,7 +70,7 @@ impl<V: Vector> Row<V> {
             V::bits_xor(high0, V::splat_bits(c3 ^ third[1])),
             low0,
         ];
-        // Written out, because a loop would move the words around and the compiler leaves it a loop.
+        // Unrolled by hand: the compiler does not unroll a loop here, and a loop moves the words between registers.
         words = round::<V>(words, key_of(self.key, 3));
         words = round::<V>(words, key_of(self.key, 4));
         words = round::<V>(words, key_of(self.key, 5));
@@ -83,7 +83,7 @@ impl<V: Vector> Row<V> {
 }
 
 impl<V: Vector> Row<Pair<V>> {
-    /// Those of the first and those of the second register.
+    /// Splits the rows into those of the first and those of the second register.
     #[inline(always)]
     pub(crate) fn split(&self) -> (Row<V>, Row<V>) {
         let Self { key, high, third: [c1, c2], product: [low, high0] } = *self;

@@ -1,4 +1,4 @@
-//! [`Algorithm`]: what makes a planner one method or another.
+//! [`Algorithm`]: the part of a planner that differs from method to method.
 
 use super::{Limits, References, Tail};
 use crate::error::{InvalidValue, finite, in_range};
@@ -15,19 +15,20 @@ mod sealed {
 /// The options of a method that improves control sequences, and how they become updates of the engine. Implemented by
 /// [`MppiOptions`](crate::MppiOptions) and [`DiffusionOptions`](crate::DiffusionOptions), and by nothing else.
 pub trait Algorithm<const M: usize>: sealed::Sealed + Clone + std::fmt::Debug {
-    /// Refuses what is out of range for this method.
+    /// Refuses options that are out of range for this method.
     #[doc(hidden)]
     fn check(&self, regular: bool) -> Result<(), InvalidValue>;
 
-    /// What every method needs.
+    /// The options that every method has.
     #[doc(hidden)]
     fn setting(&self) -> Setting<'_, M>;
 
-    /// Those parts of it that a planner changes by itself.
+    /// Mutable access to the options that a planner changes itself.
     #[doc(hidden)]
     fn parts(&mut self) -> Parts<'_>;
 
-    /// The updates of one call, given one that has sizes, seed and places filled in and steps all the way to the mean.
+    /// Appends the updates of one call to `list`. `first` has sizes, seed and buffer offsets filled in, and steps all
+    /// the way to the mean (a = 1).
     #[doc(hidden)]
     fn updates(&self, first: Update, list: &mut Vec<Update>);
 
@@ -35,7 +36,8 @@ pub trait Algorithm<const M: usize>: sealed::Sealed + Clone + std::fmt::Debug {
     #[doc(hidden)]
     fn averages(&self) -> bool;
 
-    /// The factor on the noise of the control `t` steps ahead at the beginning of a call, if it is not 1 for all.
+    /// The factor on the noise's standard deviation for the control `t` steps ahead, at the beginning of a call; `None`
+    /// if it is 1 for all controls.
     #[doc(hidden)]
     fn spread(&self, _t: usize) -> Option<f32> {
         None
@@ -48,7 +50,7 @@ pub trait Algorithm<const M: usize>: sealed::Sealed + Clone + std::fmt::Debug {
     }
 }
 
-/// What every method needs.
+/// The options that every method has.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy)]
 pub struct Setting<'a, const M: usize> {
@@ -66,7 +68,7 @@ pub struct Setting<'a, const M: usize> {
     pub(crate) fields: &'a [Grid],
 }
 
-/// What a planner changes of it by itself.
+/// The options that a planner changes itself.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Parts<'a> {
@@ -78,7 +80,7 @@ pub struct Parts<'a> {
     pub(crate) fields: &'a mut Vec<Grid>,
 }
 
-/// The two views, for options that hold all of it under the same names.
+/// Implements `setting` and `parts` for options whose fields have these names.
 macro_rules! setting {
     (|$options:ident| $chains:expr) => {
         fn setting(&self) -> $crate::planner::Setting<'_, M> {
@@ -114,7 +116,8 @@ macro_rules! setting {
 pub(crate) use setting;
 
 impl<const M: usize> Setting<'_, M> {
-    /// Refuses what no method can do with, and works out what the kernels need of the covariance.
+    /// Refuses options that are invalid for every method, and returns the factors of the covariance that the kernels
+    /// need.
     pub(super) fn check(&self) -> Result<Shape, InvalidValue> {
         let sizes = [
             ("horizon", self.horizon, MOST_NUMBERS / M.max(1)),

@@ -1,21 +1,21 @@
-//! What every planner can be told.
+//! Options that all planners share.
 
 use crate::error::{InvalidValue, finite};
 
-/// What [`shift`](crate::Planner::shift) lets in at the end of the horizon.
+/// The controls that [`shift`](crate::Planner::shift) appends at the end of the horizon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Tail {
     /// The last control, held.
     #[default]
     Hold,
-    /// The controls that left at the front: the plan is periodic, as a gait is.
+    /// The controls that were removed at the front, for periodic plans such as gaits.
     Repeat,
     /// The initial control.
     Initial,
 }
 
 impl Tail {
-    /// Moves a control sequence on by `steps` time steps.
+    /// Shifts a control sequence by `steps` time steps.
     pub(super) fn shift<const M: usize>(self, controls: &mut [[f32; M]], steps: usize, initial: [f32; M]) {
         let horizon = controls.len();
         if self == Self::Repeat {
@@ -68,9 +68,9 @@ impl<const M: usize> Limits<M> {
 /// A table that a model reads its references from, one row per time step: see [`Stage::reference`](crate::Stage::reference).
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct References {
-    /// The table, row by row. Steps beyond the last row see the last row.
+    /// The table, row by row. Steps beyond the last row read the last row.
     pub values: Vec<f32>,
-    /// How many numbers a row has.
+    /// The number of columns of the table.
     pub columns: usize,
 }
 

@@ -1,4 +1,4 @@
-//! What a call of the controller gives back: the plan, its statistics, and the rows behind it.
+//! The results of a planner's call: the plan, its statistics, and the rows behind it.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::model::Model;
 use crate::scalar::{ByHand, Inputs, Stage};
 use crate::update::{ELITE, INVALID, Layout, MASKED, Sums, TILE, Update};
 
-/// What a rollout on the host sees besides state and controls.
+/// The inputs of a rollout on the host besides state and controls.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Context<'a> {
     layout: Layout,
@@ -43,7 +43,7 @@ impl<'a> Context<'a> {
     }
 }
 
-/// One rollout in plain `f32`, from `x`: pushes the states, returns the cost S.
+/// Runs one rollout from `x` in plain `f32`: pushes the states and returns the cost S.
 #[inline(always)]
 pub(super) fn rollout<const N: usize, const M: usize, D: Model<N, M>>(
     model: &D,
@@ -67,7 +67,8 @@ pub(super) fn rollout<const N: usize, const M: usize, D: Model<N, M>>(
     (cost + f64::from(model.terminal(&at.stage(controls.len()), x))) as f32
 }
 
-/// [`rollout`] with the vector instructions switched on, for their fused multiply-add: without it `f32::mul_add` is a call.
+/// Runs [`rollout`] with vector instructions enabled, for their fused multiply-add: without it, `f32::mul_add` is a
+/// function call.
 struct Nominal<'a, const N: usize, const M: usize, D> {
     model: &'a D,
     at: &'a Context<'a>,
@@ -85,11 +86,11 @@ impl<const N: usize, const M: usize, D: Model<N, M>> WithSimd for Nominal<'_, N,
     }
 }
 
-/// The control sequence after a call, the trajectory it is expected to cause, and what the samples said about it.
+/// The control sequence after a call, the trajectory expected under it, and statistics of the samples.
 ///
-/// Costs are what the exponent sees (see [`Convention`](crate::Convention)): with
-/// [`HorizonAverage`](crate::Convention::HorizonAverage) they are averages, and with α < 1 or γ > 0 those of the samples
-/// contain their control term.
+/// Costs are reported as they enter the exponent (see [`Convention`](crate::Convention)): with
+/// [`HorizonAverage`](crate::Convention::HorizonAverage) they are averages over the horizon, and with α < 1 or γ > 0
+/// the costs of samples include their control term.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan<const N: usize, const M: usize> {
     controls: Vec<[f32; M]>,
@@ -124,13 +125,13 @@ impl<const N: usize, const M: usize> Plan<N, M> {
         }
     }
 
-    /// Makes room, so that a call allocates nothing.
+    /// Reserves memory, so that a call allocates nothing.
     pub(super) fn reserve(&mut self, horizon: usize) {
         self.controls.reserve(horizon);
         self.states.reserve(horizon + 1);
     }
 
-    /// Reads the statistics of the last update.
+    /// Computes the statistics from the sums of the last update.
     pub(super) fn record(&mut self, update: &Update, sums: &Sums, timing: Timing) {
         let (samples, lambda) = (update.rows as usize, f64::from(sums.temperature));
         let reference = f64::from(sums.reference) * f64::from(update.cost_scale);
@@ -140,7 +141,7 @@ impl<const N: usize, const M: usize> Plan<N, M> {
         self.min_cost = (reference - lambda * max) as f32;
         self.mean_cost = sums.mean_cost(update);
         if update.search == ELITE {
-            // Log-weights say who is among the elite, and no more.
+            // The log-weights only mark which rows belong to the elite.
             self.log_z = (sum / samples as f64).ln() as f32;
         }
         self.effective_samples = (sum * sum / f64::from(sums.squares)) as f32;
@@ -150,7 +151,7 @@ impl<const N: usize, const M: usize> Plan<N, M> {
         self.timing = timing;
     }
 
-    /// Rolls the new nominal out on the host: T steps, however many rows there were.
+    /// Rolls the new plan out on the host: T steps, whatever the number of rows.
     pub(super) fn roll_out<D: Model<N, M>>(
         &mut self,
         isa: Isa,
@@ -178,7 +179,8 @@ impl<const N: usize, const M: usize> Plan<N, M> {
         &self.states
     }
 
-    /// The cost of the plan itself, without any control term. Not finite if the plan leads where the model has none.
+    /// The cost of the plan itself, without any control term. Not finite if the plan reaches states in which the
+    /// model's cost is not.
     pub fn cost(&self) -> f32 {
         self.cost
     }
@@ -208,32 +210,32 @@ impl<const N: usize, const M: usize> Plan<N, M> {
         float_env::standard(|| -self.temperature * self.log_z)
     }
 
-    /// λ, as given or as found.
+    /// λ, as given or as solved for.
     pub fn temperature(&self) -> f32 {
         self.temperature
     }
 
-    /// K.
+    /// K, the number of rows.
     pub fn samples(&self) -> usize {
         self.samples
     }
 
-    /// How many rows had a cost that is not finite, and so no weight.
+    /// The number of rows whose cost was not finite; they have no weight.
     pub fn invalid_rows(&self) -> usize {
         self.invalid_rows
     }
 
-    /// The kind of device that computed it.
+    /// The kind of device that computed the plan.
     pub fn backend(&self) -> Backend {
         self.backend
     }
 
-    /// How long it took.
+    /// How long the call took.
     pub fn timing(&self) -> Timing {
         self.timing
     }
 
-    /// How long it took altogether: [`timing`](Self::timing)`().total`.
+    /// How long the whole call took: [`timing`](Self::timing)`().total`.
     pub fn elapsed(&self) -> Duration {
         self.timing.total
     }
@@ -251,22 +253,22 @@ pub struct Samples<'a, const N: usize, const M: usize, D> {
 }
 
 impl<const N: usize, const M: usize, D: Model<N, M>> Samples<'_, N, M, D> {
-    /// K.
+    /// K, the number of rows.
     pub fn len(&self) -> usize {
         self.samples
     }
 
-    /// Never: there is at least one row.
+    /// Always `false`: there is at least one row.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The log-weight of row `k`, relative to an arbitrary constant that all rows share; −∞ for a row of no weight, as an
-    /// invalid one is.
+    /// The log-weight of row `k`, relative to an arbitrary constant that all rows share; −∞ for a row without weight,
+    /// such as an invalid one.
     ///
     /// # Panics
     ///
-    /// If `k` is not below [`len`](Self::len), as all methods here.
+    /// If `k` is not below [`len`](Self::len). All methods here that take a row panic then.
     pub fn log_weight(&self, k: usize) -> f32 {
         let log_weight = self.fetched.log_weights[..self.len()][k];
         if log_weight > MASKED { log_weight } else { f32::NEG_INFINITY }
@@ -292,7 +294,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Samples<'_, N, M, D> {
         self.fetched.log_weights[..self.len()][k] > INVALID
     }
 
-    /// Where the score of row `k` stands.
+    /// The index of row `k`'s score.
     fn score(&self, k: usize) -> usize {
         assert!(k < self.len(), "row {k} of {}", self.len());
         k / TILE * 3 * TILE + k % TILE
@@ -304,7 +306,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Samples<'_, N, M, D> {
         float_env::standard(|| self.fetched.scores[at] + self.fetched.scores[at + TILE])
     }
 
-    /// The control cost C = Σ_t U_tᵀ Σ⁻¹ ε_t of row `k`; 0 unless α or γ asks for it.
+    /// The control cost C = Σ_t U_tᵀ Σ⁻¹ ε_t of row `k`; 0 unless α or γ includes it.
     pub fn control_cost(&self, k: usize) -> f32 {
         self.fetched.scores[self.score(k) + 2 * TILE]
     }

@@ -1,4 +1,4 @@
-//! Linear feedback, the same throughout or different at every time step.
+//! Linear feedback, with constant or time-varying gains.
 
 use crate::noise::Random;
 use crate::policy::Policy;
@@ -10,8 +10,8 @@ use crate::scalar::{Gradient, Real, Stage, Table, Weights};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LinearFeedback;
 
-/// Linear feedback of its own at every time step: u = K_t x + k_t. θ: time step by time step what [`LinearFeedback`] has; the
-/// last step's holds on.
+/// Linear feedback with different gains at every time step: u = K_t x + k_t. θ: for each time step, the parameters of
+/// [`LinearFeedback`]. Past the last time step, its gains are kept.
 ///
 /// It starts from zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use crate::noise::Random;
 use crate::policy::Policy;
 use crate::scalar::{Activation, Gradient, Network, Real, Stage, Weights};
 
-/// What a network sees of a state: `O` features of `N` states, written once for every interpretation of [`Real`].
+/// The inputs of a network: `O` features of `N` states, written once for every interpretation of [`Real`].
 ///
 /// # Example
 ///
@@ -13,7 +13,7 @@ use crate::scalar::{Activation, Gradient, Network, Real, Stage, Weights};
 /// use gibbs::policies::Observation;
 /// use gibbs::{Real, Stage};
 ///
-/// /// An angle by its cosine and sine, so that it has no seam; and its rate.
+/// /// The angle as cosine and sine, so that it is continuous; and its rate.
 /// struct Around;
 ///
 /// impl Observation<2, 3> for Around {
@@ -29,7 +29,7 @@ pub trait Observation<const N: usize, const O: usize>: Send + Sync + 'static {
     fn observe<R: Real>(&self, at: &Stage<R>, x: [R; N]) -> [R; O];
 }
 
-/// The state as it is.
+/// The state itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Identity;
 
@@ -40,10 +40,11 @@ impl<const N: usize> Observation<N, N> for Identity {
     }
 }
 
-/// A multi-layer perceptron: a dense [`Network`] from `O` features of the state to `M` controls. θ: its weights and biases, as
-/// they stand in a [`Network`].
+/// A multi-layer perceptron: a dense [`Network`] from `O` features of the state to `M` controls. θ: its weights and
+/// biases, in the order of a [`Network`].
 ///
-/// It has derivatives of its own, so score rows work whatever its size; and its size does not grow a GPU's kernel.
+/// It implements its own derivatives, so score rows work at any size; and its size does not affect the size of a GPU
+/// kernel.
 ///
 /// # Example
 ///
@@ -55,7 +56,7 @@ pub struct Mlp<const O: usize, const M: usize, F = Identity> {
 }
 
 impl<const O: usize, const M: usize> Mlp<O, M> {
-    /// A perceptron on the state itself, with the given numbers of hidden units and unbounded outputs.
+    /// Creates a perceptron on the state itself, with the given numbers of hidden units and unbounded outputs.
     ///
     /// # Errors
     ///
@@ -66,17 +67,17 @@ impl<const O: usize, const M: usize> Mlp<O, M> {
 }
 
 impl<const O: usize, const M: usize, F> Mlp<O, M, F> {
-    /// A perceptron on features of the state.
+    /// Creates a perceptron on features of the state.
     ///
     /// # Errors
     ///
-    /// As [`new`](Mlp::new).
+    /// As for [`new`](Mlp::new).
     pub fn observing(features: F, hidden: &[usize], activation: Activation) -> Result<Self, InvalidValue> {
         let sizes: Vec<usize> = [O].into_iter().chain(hidden.iter().copied()).chain([M]).collect();
         Ok(Self { network: Network::new(0, &sizes, activation)?, features })
     }
 
-    /// The same with control m between `low[m]` and `high[m]`, by a tanh.
+    /// Returns this perceptron with control m squashed to [`low[m]`, `high[m]`] by a tanh.
     ///
     /// # Errors
     ///
@@ -85,11 +86,11 @@ impl<const O: usize, const M: usize, F> Mlp<O, M, F> {
         Ok(Self { network: self.network.squashed(&low, &high)?, ..self })
     }
 
-    /// The same with control m clipped to [`low[m]`, `high[m]`].
+    /// Returns this perceptron with control m clipped to [`low[m]`, `high[m]`].
     ///
     /// # Errors
     ///
-    /// As [`squashed`](Self::squashed).
+    /// As for [`squashed`](Self::squashed).
     pub fn clipped(self, low: [f32; M], high: [f32; M]) -> Result<Self, InvalidValue> {
         Ok(Self { network: self.network.clipped(&low, &high)?, ..self })
     }
@@ -99,7 +100,7 @@ impl<const O: usize, const M: usize, F> Mlp<O, M, F> {
         &self.network
     }
 
-    /// What it sees of the state.
+    /// The features that the network reads.
     pub fn features(&self) -> &F {
         &self.features
     }

@@ -1,4 +1,4 @@
-//! Policies that ship: each a complete [`Policy`](crate::Policy), its parameters laid out as its docs say.
+//! Ready-made policies, each a complete [`Policy`](crate::Policy) that documents the layout of its parameters.
 //!
 //! | policy | control | parameters |
 //! |---|---|---|

@@ -4,9 +4,10 @@ use crate::noise::Random;
 use crate::policy::Policy;
 use crate::scalar::{Gradient, Real, Stage, Table, Weights};
 
-/// A control for each time step, whatever the state: θ = U, T × M, time step by time step. The last control holds on.
+/// A control for each time step, independent of the state: θ = U, T × M, time step by time step. Past the last time
+/// step, its control is kept.
 ///
-/// With Gaussian noise this is the proposal of MPPI. It starts from zero.
+/// With Gaussian noise this is the sampling distribution of MPPI. It starts from zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenLoop {
     /// T, the number of time steps. 0 makes a policy without parameters, which drivers refuse.
@@ -47,7 +48,7 @@ impl<const N: usize, const M: usize> Policy<N, M> for OpenLoop {
         self.act(at, theta, x)
     }
     fn information(&self, horizon: usize, precision: [f32; M]) -> Option<Vec<f32>> {
-        // The last control holds on; one that is never applied tells nothing.
+        // The last control applies to all later time steps; a control that is never applied has no information.
         let times = |t: usize| match t + 1 {
             last if last == self.horizon => horizon.saturating_sub(t),
             _ => usize::from(t < horizon),

@@ -1,4 +1,4 @@
-//! The policies against plain loops in f64, finite differences and dual numbers.
+//! Compares the policies with plain loops in f64, finite differences and dual numbers.
 
 use super::*;
 use crate::noise::Random;
@@ -16,7 +16,7 @@ impl Observation<2, 3> for Features {
     }
 }
 
-/// A policy by its `act` alone, so that dual numbers differentiate it.
+/// A policy reduced to its `act`, so that dual numbers differentiate it.
 struct ByDuals<P>(P);
 
 impl<const N: usize, const M: usize, P: Policy<N, M>> Policy<N, M> for ByDuals<P> {
@@ -37,7 +37,7 @@ fn numbers(count: usize, seed: u64) -> Vec<f32> {
     (0..count).map(|_| random.normal() * 0.5).collect()
 }
 
-/// (∂m/∂θ)ᵀ v and m.
+/// Returns (∂m/∂θ)ᵀ v and m.
 fn pulled<const M: usize>(policy: &impl Policy<2, M>, theta: &[f32], t: usize, v: [f32; M]) -> (Vec<f32>, [f32; M]) {
     let mut sums = vec![0.0; theta.len()];
     let at = Stage::new(t, 0.1);
@@ -45,7 +45,7 @@ fn pulled<const M: usize>(policy: &impl Policy<2, M>, theta: &[f32], t: usize, v
     (sums, u)
 }
 
-/// Holds a policy's `pull_back` against its `act`, dual numbers and central differences.
+/// Compares a policy's `pull_back` with its `act`, dual numbers and central differences.
 fn check_pull_back<const M: usize>(name: &str, policy: impl Policy<2, M>, t: usize, v: [f32; M]) {
     let theta = numbers(policy.parameters(), 5);
     let (sums, u) = pulled(&policy, &theta, t, v);

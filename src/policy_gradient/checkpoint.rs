@@ -1,7 +1,8 @@
-//! The file that a training is resumed from.
+//! Checkpoints, from which training is resumed.
 //!
-//! It may come from anywhere. So no more is read than the training that resumes has numbers, and what is read is checked to be
-//! what a training could have written: a checksum guards against damage, not against intent.
+//! A checkpoint is untrusted input. Hence no more is read than a checkpoint of the resuming training is long, and every
+//! number is checked to be one that training could have written: the checksum guards against damage, not against
+//! tampering.
 //!
 //! All numbers are little-endian; version 1 is
 //!
@@ -12,7 +13,7 @@
 //! 4 × 4  N, M, learners B, width W (parameters, and with score rows the logarithms of M standard deviations), u32 each
 //! 4      iterations so far, u32
 //! 8      seed, u64
-//! B ×    4 W: values, 4 W: first moments, 4 W: second moments, f32 each; 4: steps of the optimiser, u32
+//! B ×    4 W: values, 4 W: first moments, 4 W: second moments, f32 each; 4: steps of the optimizer, u32
 //! 8      checksum of all bytes before: FNV-1a with 64 bits
 //! ```
 
@@ -33,8 +34,8 @@ const VERSION: u32 = 1;
 /// Bound on |ln σ|: options allow σ up to 1e24 (ln = 55.3), plus a margin.
 const MOST_LOG_STD: f32 = 56.0;
 
-/// What the system said when reading or writing failed: an [`io::Error`] that can be cloned and compared. Two are equal if
-/// their kinds are and they read alike.
+/// The operating system's error when reading or writing failed: an [`io::Error`] that can be cloned and compared. Two
+/// are equal if their kinds and their messages are.
 #[derive(Debug, Clone)]
 pub struct IoFailure(Arc<io::Error>);
 
@@ -66,19 +67,19 @@ impl PartialEq for IoFailure {
 
 impl Eq for IoFailure {}
 
-/// Why a training could not be saved or resumed. Whatever it is, the training goes on as it was.
+/// The reason why training could not be saved or resumed. The training itself is unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CheckpointError {
     /// Reading or writing failed.
     #[error("the checkpoint could not be read or written: {source}")]
     Io {
-        /// What the system says.
+        /// The operating system's error.
         source: IoFailure,
     },
-    /// It does not begin as a checkpoint does.
+    /// The input does not begin with the signature of a checkpoint.
     #[error("this is not a checkpoint of a policy search: it does not begin with \"gibbs-pg\"")]
     NotACheckpoint,
-    /// It was written by another version of the format.
+    /// The checkpoint has another version of the format.
     #[error("the checkpoint is of version {found} of the format, but only version {expected} can be read")]
     Version {
         /// Its version.
@@ -86,40 +87,41 @@ pub enum CheckpointError {
         /// The version that can be read.
         expected: u32,
     },
-    /// It ends too early, or goes on after its end.
+    /// The checkpoint is truncated, or data follow its end.
     #[error("the checkpoint is {found} bytes long{}, but must be {expected}", if found > expected { " or longer" } else { "" })]
     Length {
-        /// How long it is. (Of one that is too long, no more than one byte beyond its end is read.)
+        /// Its length in bytes. (At most one byte beyond the expected end is read.)
         found: usize,
-        /// How long it should be.
+        /// The expected length in bytes.
         expected: usize,
     },
-    /// Its checksum is not that of its contents.
+    /// The checksum does not match the contents.
     #[error("the checkpoint is damaged: its checksum does not match")]
     Damaged,
-    /// It belongs to a training of other sizes.
+    /// The checkpoint belongs to a training of other sizes.
     #[error("the checkpoint has {found} {what}, but this training has {expected}")]
     Mismatch {
-        /// What differs.
+        /// The quantity that differs.
         what: &'static str,
-        /// How many the checkpoint has.
+        /// The number in the checkpoint.
         found: u32,
-        /// How many this training has.
+        /// The number in this training.
         expected: u32,
     },
-    /// It holds a number that no training leaves behind, though its checksum is right: another program wrote or changed it. Resume
-    /// from another checkpoint, or set the learners' parameters by [`set_parameters`](crate::PolicyGradient::set_parameters).
+    /// The checkpoint holds a number that training cannot have written, although its checksum is correct: another
+    /// program wrote or changed it. Resume from another checkpoint, or set the learners' parameters by
+    /// [`set_parameters`](crate::PolicyGradient::set_parameters).
     #[error("the checkpoint holds {value} as {what} {index} of learner {learner}, but must hold {expected}")]
     Number {
-        /// Which of a learner's numbers it is.
+        /// The kind of number.
         what: &'static str,
-        /// Where it stands among these, counted from 0.
+        /// Its index among the learner's numbers of this kind, counted from 0.
         index: usize,
         /// The learner, counted from 0.
         learner: usize,
         /// The number, printed.
         value: String,
-        /// What would be valid.
+        /// The valid values.
         expected: &'static str,
     },
 }
@@ -142,7 +144,7 @@ pub(super) struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// The contents of its file.
+    /// Serializes the checkpoint.
     pub(super) fn bytes(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         for word in [VERSION].iter().chain(&self.sizes).chain([&self.iteration]) {
@@ -160,12 +162,13 @@ impl Checkpoint {
         bytes
     }
 
-    /// Replaces a file by it.
+    /// Replaces a file by the serialized checkpoint.
     pub(super) fn write_to(&self, file: &Path) -> Result<(), CheckpointError> {
         Ok(replace(file, &self.bytes()).map_err(IoFailure::from)?)
     }
 
-    /// Refuses numbers that no training leaves behind, in learners of so many parameters.
+    /// Refuses numbers that training cannot have written. The first `parameters` values of a learner are θ, the others
+    /// logarithms of standard deviations.
     pub(super) fn check(&self, parameters: usize) -> Result<(), CheckpointError> {
         let width = self.sizes[3] as usize;
         for (learner, (values, optimiser)) in self.values.chunks_exact(width).zip(&self.optimisers).enumerate() {
@@ -189,7 +192,7 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Reads one that must have these sizes, and no more than that.
+    /// Reads a checkpoint, which must have these sizes, and at most one byte beyond it.
     pub(super) fn read(mut from: impl Read, sizes: [u32; 4]) -> Result<Self, CheckpointError> {
         let learner = (sizes[3] as usize).saturating_mul(12).saturating_add(4);
         let expected = (sizes[2] as usize).saturating_mul(learner).saturating_add(HEADER + 8);
@@ -252,7 +255,7 @@ impl Checkpoint {
     }
 }
 
-/// Bytes before the learners.
+/// The bytes before the learners.
 const HEADER: usize = 8 + 4 + 4 * 4 + 4 + 8;
 
 #[cfg(test)]

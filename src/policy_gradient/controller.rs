@@ -1,4 +1,4 @@
-//! A trained policy in plain `f32`: to be embedded, and to be tried.
+//! A trained policy in plain `f32`, for embedding and for evaluation.
 
 use std::sync::Arc;
 
@@ -15,11 +15,11 @@ use crate::policy::Policy;
 use crate::scalar::trace::Usage;
 use crate::scalar::{ByHand, Inputs, Stage, Weights};
 
-/// A policy with its parameters: what a training leaves behind, in plain `f32`. It knows no engine.
+/// A policy with its parameters: the result of training, evaluated in plain `f32`. It needs no engine.
 ///
 /// # Example
 ///
-/// Parameters that a training has found elsewhere, in a program that does not train.
+/// A program that does not train uses parameters that were trained elsewhere.
 ///
 /// ```
 /// use gibbs::policies::LinearFeedback;
@@ -33,8 +33,7 @@ use crate::scalar::{ByHand, Inputs, Stage, Weights};
 /// # Ok::<(), gibbs::InvalidValue>(())
 /// ```
 ///
-/// A policy that reads run-time parameters, references or fields is given them as it was in training: see
-/// [`ControllerOptions`].
+/// A policy that reads run-time parameters, references or fields needs them as in training: see [`ControllerOptions`].
 #[derive(Debug)]
 pub struct Controller<const N: usize, const M: usize, P> {
     pub(super) policy: Arc<P>,
@@ -43,7 +42,7 @@ pub struct Controller<const N: usize, const M: usize, P> {
     pub(super) params: Vec<f32>,
     pub(super) references: Option<References>,
     pub(super) fields: FieldSet,
-    /// What the policy reads of these.
+    /// The parameters, references and fields that the policy reads.
     pub(super) usage: Usage,
     pub(super) dt: f32,
     /// Calls since the start of the episode.
@@ -64,16 +63,16 @@ impl<const N: usize, const M: usize, P> Clone for Controller<N, M, P> {
     }
 }
 
-/// Everything that a [`Controller`] can be told besides its policy and parameters. `..Default::default()` fills in the rest.
+/// The options of a [`Controller`] besides its policy and parameters. `..Default::default()` fills in the rest.
 ///
 /// # Example
 ///
-/// A policy that looks into a field, rebuilt from saved parameters in a program that does not train.
+/// A program that does not train rebuilds a policy, which samples a field, from saved parameters.
 ///
 /// ```
 /// use gibbs::{Controller, ControllerOptions, Grid, Policy, Random, Real, Stage, Weights};
 ///
-/// /// Drive towards where the field is 0, in proportion to it.
+/// /// Drives towards where the field is 0, in proportion to its value.
 /// struct Descent;
 ///
 /// impl Policy<1, 1> for Descent {
@@ -95,14 +94,14 @@ impl<const N: usize, const M: usize, P> Clone for Controller<N, M, P> {
 /// let mut controller = Controller::with_options(Descent, &saved, options)?;
 /// assert_eq!(controller.act([1.5]), [-3.0]);
 ///
-/// // Without the field it is refused here, and not in the middle of a drive.
+/// // Without the field it is refused here, not in the middle of a drive.
 /// let refused = Controller::new(Descent, &saved, 0.1).err();
 /// assert_eq!(refused.map(|error| error.field), Some("fields"));
 /// # Ok::<(), gibbs::InvalidValue>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct ControllerOptions<const M: usize> {
-    /// The length of a time step (in seconds), as the policy sees it; above 0. The default is 0.02.
+    /// The length of a time step (in seconds), as passed to the policy; above 0. The default is 0.02.
     pub dt: f32,
     /// The box that controls are limited to.
     pub limits: Option<Limits<M>>,
@@ -121,7 +120,7 @@ impl<const M: usize> Default for ControllerOptions<M> {
 }
 
 impl<const M: usize> From<&TrainingOptions<M>> for ControllerOptions<M> {
-    /// What [`PolicyGradient::controller`](crate::PolicyGradient::controller) gives its controllers.
+    /// The options that [`PolicyGradient::controller`](crate::PolicyGradient::controller) gives its controllers.
     fn from(options: &TrainingOptions<M>) -> Self {
         Self {
             dt: options.dt,
@@ -133,10 +132,10 @@ impl<const M: usize> From<&TrainingOptions<M>> for ControllerOptions<M> {
     }
 }
 
-/// Who reads what a controller is given, for errors.
+/// The name of the reader of parameters, references and fields, for errors.
 const READER: &str = "the policy";
 
-/// Refuses numbers that are not the parameters of a policy that has `own` of them.
+/// Refuses `theta` unless it has `own` numbers, as many as the policy has parameters, and all are finite.
 pub(super) fn check_theta(theta: &[f32], own: usize) -> Result<(), InvalidValue> {
     if theta.len() != own {
         let value = format_args!("{} numbers", theta.len());
@@ -148,17 +147,17 @@ pub(super) fn check_theta(theta: &[f32], own: usize) -> Result<(), InvalidValue>
 /// One episode under a policy without noise.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Episode<const N: usize, const M: usize> {
-    /// The states, from the first on; one more than there are controls. They end where the episode does.
+    /// The states, from the first to the last of the episode; one more than there are controls.
     pub states: Vec<[f32; N]>,
     /// The controls applied.
     pub controls: Vec<[f32; M]>,
-    /// What it cost: its return is the negative of that.
+    /// The cost of the episode; its return is the negative of the cost.
     pub cost: f32,
 }
 
 impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
-    /// A policy with parameters `theta`, which acts every `dt` seconds and reads nothing but its state, its parameters and the
-    /// time. One that reads more is built by [`with_options`](Self::with_options).
+    /// Creates a controller from a policy with parameters `theta`, which acts every `dt` seconds and reads only the
+    /// state, θ and the time. [`with_options`](Self::with_options) accepts a policy that reads more.
     ///
     /// # Errors
     ///
@@ -168,9 +167,9 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
         Self::with_options(policy, theta, ControllerOptions { dt, ..Default::default() })
     }
 
-    /// A policy with parameters `theta`, and everything that it reads besides: what
-    /// [`PolicyGradient::parameters`](crate::PolicyGradient::parameters) gave, saved and loaded by whatever means, becomes the
-    /// same controller again, bit for bit.
+    /// Creates a controller from a policy with parameters `theta` and everything else that it reads. Parameters from
+    /// [`PolicyGradient::parameters`](crate::PolicyGradient::parameters), saved and loaded by any means, give the same
+    /// controller again, bit for bit.
     ///
     /// # Errors
     ///
@@ -207,7 +206,7 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
         })
     }
 
-    /// The same with its controls limited to a box.
+    /// Limits the controls to a box.
     ///
     /// # Errors
     ///
@@ -217,7 +216,7 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
         Ok(Self { limits: Some(limits), ..self })
     }
 
-    /// Replaces the run-time parameters that the policy sees: see [`Stage::param`].
+    /// Replaces the run-time parameters that the policy reads: see [`Stage::param`].
     ///
     /// # Errors
     ///
@@ -228,7 +227,7 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
         Ok(Self { params: params.to_vec(), ..self })
     }
 
-    /// Replaces the references that the policy sees: see [`Stage::reference`].
+    /// Replaces the references that the policy reads: see [`Stage::reference`].
     ///
     /// # Errors
     ///
@@ -239,7 +238,7 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
         Ok(Self { references: Some(references), ..self })
     }
 
-    /// Replaces the fields that the policy looks into: see [`Stage::sample`].
+    /// Replaces the fields that the policy samples: see [`Stage::sample`].
     ///
     /// # Errors
     ///
@@ -249,7 +248,7 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
         Ok(Self { fields: FieldSet::new(fields), ..self })
     }
 
-    /// The control in state `x`, within the limits, at the next time step.
+    /// Returns the control for state `x` at the next time step, within the limits.
     pub fn act(&mut self, x: [f32; N]) -> [f32; M] {
         let u = float_env::standard(|| self.at(self.time, &self.params, x));
         self.time += 1;
@@ -261,7 +260,7 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
         self.time = 0;
     }
 
-    /// θ, as plain numbers; what they mean stands with the policy.
+    /// θ, as plain numbers. The policy documents their meaning.
     pub fn parameters(&self) -> &[f32] {
         &self.theta
     }
@@ -300,7 +299,7 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
     }
 }
 
-/// An episode of a model under a controller, with the vector instructions switched on for their fused multiply-add.
+/// Runs an episode of a model under a controller, with vector instructions enabled for their fused multiply-add.
 pub(super) struct Run<'a, const N: usize, const M: usize, D, P> {
     pub(super) model: &'a D,
     pub(super) controller: &'a Controller<N, M, P>,

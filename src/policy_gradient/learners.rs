@@ -25,14 +25,13 @@ use crate::scalar::trace::Usage;
 use crate::update::Problem;
 use crate::update::{LIMITED, MOST_NUMBERS, TILE, Update, round_up};
 
-/// The stream of [`Random`] that initial parameters are drawn from, and that of evaluations; learner b's episodes have
-/// stream b.
+/// The streams of [`Random`] for initial parameters and for evaluations. The episodes of learner b use stream b.
 const INITIAL: u32 = 1 << 30;
 const EVALUATION: u32 = 1 << 31;
 
-/// Trains a policy on a model, by score rows or by perturbing its parameters.
+/// Trains a policy on a model, by score functions or by perturbing its parameters.
 ///
-/// Several learners, each with parameters and noise of its own, are trained side by side in the same launches.
+/// Several learners, each with its own parameters and noise, are trained in parallel by the same kernel launches.
 ///
 /// # Example
 ///
@@ -65,7 +64,7 @@ pub struct PolicyGradient<const N: usize, const M: usize, D, P> {
     starts: Box<dyn Start<N>>,
     pub(super) options: TrainingOptions<M>,
     program: Program,
-    /// What the policy reads when it acts.
+    /// The inputs that the policy reads in `act`.
     reads: Usage,
     workspace: Workspace,
     inputs: Packed,
@@ -79,7 +78,7 @@ pub struct PolicyGradient<const N: usize, const M: usize, D, P> {
     progress: Vec<Progress>,
 }
 
-/// What one iteration found, for one learner.
+/// The result of one iteration for one learner.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Progress {
     /// Iterations so far.
@@ -88,19 +87,19 @@ pub struct Progress {
     pub mean_return: f32,
     /// The best return of a row.
     pub best_return: f32,
-    /// The effective sample size (Σw)²/Σw², between 1 and K. (Of signed weights it says little.)
+    /// The effective sample size (Σw)²/Σw², between 1 and K. (It says little about signed weights.)
     pub effective_samples: f32,
     /// λ.
     pub temperature: f32,
-    /// The length of the direction that the step went in: the gradient, or with natural steps F⁻¹ times that.
+    /// The norm of the step's direction: of the gradient, or of F⁻¹ times the gradient for natural steps.
     pub step: f32,
-    /// Rows whose return was not finite, and which did not count.
+    /// Rows whose return was not finite; they have no weight.
     pub invalid_rows: usize,
     /// How long the parts of the iteration took, for all learners together.
     pub timing: Timing,
 }
 
-/// One of the learners.
+/// A learner, as borrowed for its step.
 pub(super) struct Learner<'a, const M: usize> {
     pub(super) options: &'a TrainingOptions<M>,
     pub(super) values: &'a mut [f32],
@@ -109,7 +108,7 @@ pub(super) struct Learner<'a, const M: usize> {
 }
 
 impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGradient<N, M, D, P> {
-    /// A training that has not begun: every learner has initial parameters of its own.
+    /// Creates a training. Every learner has its own initial parameters.
     ///
     /// # Errors
     ///
@@ -139,7 +138,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
             Rows::Perturbed { .. } => (Scheme::Perturbed, Vec::new()),
             Rows::Scored { std, .. } => (Scheme::Scored, std.map(f32::ln).to_vec()),
         };
-        // Before anything asks the policy for as many numbers. There may be second moments beside the means.
+        // Checked before anything allocates as many numbers. There may be second moments beside the means.
         let parameters = policy.parameters();
         if parameters.saturating_add(tail.len()) > MOST_NUMBERS / 2 {
             let expected = format_args!("one of at most {} parameters", MOST_NUMBERS / 2 - tail.len());
@@ -160,7 +159,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
             }
         }
         let program = Program::for_policy::<N, M, D, P>(&model, &policy, scheme, engine.options().math)?;
-        // Score rows run `pull_back`, and a controller runs `act`.
+        // Training with score rows calls `pull_back`, but a controller calls `act`.
         let reads = program::reads(&*policy)?;
         for (reader, usage) in [("the model or the policy", program.usage), ("the policy", reads)] {
             let columns = options.references.as_ref().map_or(0, |r| r.columns);
@@ -217,12 +216,12 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         Ok(training)
     }
 
-    /// Trains for `iterations` more iterations, or until `watch` says that it is enough. `watch` sees what every iteration
-    /// found, learner by learner.
+    /// Trains for `iterations` more iterations, or until `watch` breaks. `watch` is called after every iteration with
+    /// the progress of every learner.
     ///
     /// # Errors
     ///
-    /// As [`step`](Self::step). The iterations before count.
+    /// As [`step`](Self::step). The iterations before the failed one are kept.
     pub fn train(
         &mut self,
         iterations: usize,
@@ -236,7 +235,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         Ok(())
     }
 
-    /// Runs an iteration's update and lets every learner step by what it found.
+    /// Runs the update of an iteration, then steps every learner by its result.
     pub(super) fn run(
         &mut self,
         update: &Update,
@@ -248,7 +247,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         let weighed = |b: usize| done.sums[b].valid > 0 && done.sums[b].sum > 0.0;
         let worked = |b: usize| weighed(b) && done.nominal[b * width..][..width].iter().all(|m| m.is_finite());
         if !(0..options.learners).any(worked) {
-            // If a start was not finite, name that as the cause.
+            // If an initial state was not finite, name that as the cause.
             check_starts::<N>(starts, options.params.len(), options.starts(), self.iteration)?;
             let weighed = (0..options.learners).any(weighed);
             return Err(if weighed {
@@ -257,8 +256,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
                 PlanError::NoFiniteRow { rows: options.samples }
             });
         }
-        // The policy is asked for its information on the way, and may panic. So all of it comes before anything is replaced, and
-        // the learners stand as they were until then.
+        // `Policy::information` is called below and may panic. So all results are computed in copies before anything is
+        // replaced, and a panic leaves the learners unchanged.
         let (mut values, mut optimisers) = (before.clone(), remembered.clone());
         let mut progress = Vec::with_capacity(options.learners);
         for (b, (values, optimiser)) in values.chunks_exact_mut(width).zip(&mut optimisers).enumerate() {
@@ -290,7 +289,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         Ok(&self.progress)
     }
 
-    /// An update that has sizes, seed and places filled in.
+    /// Returns an update with sizes, seed and buffer offsets filled in.
     pub(super) fn blank(&self) -> Update {
         let (options, width) = (&self.options, self.width());
         let mut update = Update {
@@ -314,12 +313,13 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         self.inputs.place(update)
     }
 
-    /// W, the numbers of a learner.
+    /// W, the numbers per learner.
     fn width(&self) -> usize {
         self.values.len() / self.options.learners
     }
 
-    /// Draws where the episodes of this iteration start. It depends on seed, learner and iteration, and on nothing before.
+    /// Draws the initial states of this iteration's episodes. They depend on seed, learner and iteration only, not on
+    /// earlier draws.
     pub(super) fn draw_starts(&mut self) {
         let (options, draws, iteration) = (&self.options, &self.starts, u64::from(self.iteration));
         let pairs = matches!(options.rows, Rows::Scored { antithetic: true, .. });
@@ -341,7 +341,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         });
     }
 
-    /// What the next iteration would carry out, and on what.
+    /// Passes the program, the update and the problem of the next iteration to `see`.
     #[cfg(test)]
     pub(crate) fn work(&mut self, see: impl FnOnce(&Program, &[Update], &Problem<'_>)) {
         self.draw_starts();
@@ -349,12 +349,13 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         see(&self.program, &[update], &self.inputs.problem(&self.values, &self.fields));
     }
 
-    /// Runs fresh episodes under the policy of a learner, without noise: they start where the distribution says, from another
-    /// seed than those of the training.
+    /// Runs new episodes under the policy of a learner, without noise. Their initial states are drawn from the same
+    /// distribution as in training, but from another stream of random numbers.
     ///
     /// # Errors
     ///
-    /// If there is no such learner, there are more than 2²⁴ episodes, or one starts at something that is not finite.
+    /// If there is no such learner, there are more than 2²⁴ episodes, or an initial state or its parameters are not
+    /// finite.
     pub fn evaluate(&self, learner: usize, episodes: usize, seed: u64) -> Result<Vec<Episode<N, M>>, InvalidValue> {
         const MOST: usize = 1 << 24;
         let controller = self.controller(learner)?;
@@ -387,7 +388,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         Ok(jobs.into_iter().filter_map(|(.., episode)| episode).collect())
     }
 
-    /// One episode under the policy of a learner, without noise, from `start` and with the parameters of the options.
+    /// Runs one episode under the policy of a learner, without noise, from `start` and with the parameters of the
+    /// options.
     ///
     /// # Errors
     ///
@@ -408,7 +410,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         Run { model: &self.model, controller, params, start, horizon: self.options.horizon }
     }
 
-    /// The policy of a learner in plain `f32`, to be embedded.
+    /// Returns the policy of a learner in plain `f32`, for embedding.
     ///
     /// # Errors
     ///
@@ -428,7 +430,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         })
     }
 
-    /// θ of a learner, as plain numbers; what they mean stands with the policy.
+    /// θ of a learner, as plain numbers. The policy documents their meaning.
     ///
     /// # Errors
     ///
@@ -441,7 +443,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         Ok(&self.values[learner * self.width()..][..parameters])
     }
 
-    /// Replaces θ of a learner. What its optimiser remembers is kept.
+    /// Replaces θ of a learner. The moments of its optimizer are kept.
     ///
     /// # Errors
     ///
@@ -454,7 +456,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         Ok(())
     }
 
-    /// The standard deviations of the actions of a learner; nothing with perturbed parameters.
+    /// The standard deviations of the actions of a learner; `None` with perturbed parameters.
     ///
     /// # Errors
     ///
@@ -467,10 +469,10 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
 
     /// Writes everything that training changes, so that it can be [`resume`](Self::resume)d.
     ///
-    /// The format is little-endian: `gibbs-pg`, then as u32 the version (1), N, M, the learners B, the numbers W of a learner
-    /// and the iterations so far, then the seed as u64; for each learner 3 W numbers as f32 (parameters, and with score rows
-    /// the logarithms of the M standard deviations; first moments; second moments) and the steps of its optimiser as u32; at
-    /// the end the FNV-1a checksum of all bytes before, as u64.
+    /// The format is little-endian: `gibbs-pg`, then as u32 the version (1), N, M, the learners B, the numbers W of a
+    /// learner and the iterations so far, then the seed as u64; for each learner 3 W numbers as f32 (parameters, and
+    /// with score rows the logarithms of the M standard deviations; first moments; second moments) and the steps of its
+    /// optimizer as u32; at the end the FNV-1a checksum of all bytes before, as u64.
     ///
     /// # Errors
     ///
@@ -480,8 +482,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         Ok(written.map_err(IoFailure::from)?)
     }
 
-    /// As [`save`](Self::save), to a file, which is the old one or the new one whatever happens on the way: the new one is
-    /// written beside it, synchronised with the disk and then renamed.
+    /// As [`save`](Self::save), to a file, which is replaced atomically: the new file is written beside the old one,
+    /// synchronized to disk and then renamed.
     ///
     /// # Errors
     ///
@@ -495,15 +497,16 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         Checkpoint { sizes: self.sizes(), iteration: self.iteration, seed: self.options.seed, values, optimisers }
     }
 
-    /// Goes on from where [`save`](Self::save) was called. With the same options, the same engine and the same sequence of
-    /// calls, what follows is the same to the bit as if there had been no interruption. (The seed is part of what was saved.)
+    /// Restores a training from the output of [`save`](Self::save). With the same options, the same engine and the same
+    /// sequence of calls, it continues with the same bits as without the interruption. (The seed is part of the
+    /// checkpoint.)
     ///
-    /// No more is read than a checkpoint of this training is long, and one byte to see that it ends there.
+    /// This reads at most the length of a checkpoint of this training, and one byte more to detect data after its end.
     ///
     /// # Errors
     ///
-    /// If it cannot be read, is of another version, cut short, too long or damaged, belongs to a training of other sizes, or
-    /// holds a number that no training leaves behind. Then nothing is changed.
+    /// If it cannot be read, has another version, is truncated, too long or damaged, belongs to a training of other
+    /// sizes, or holds a number that training cannot have written. Then nothing is changed.
     pub fn resume(&mut self, from: impl Read) -> Result<(), CheckpointError> {
         let checkpoint = Checkpoint::read(from, self.sizes())?;
         checkpoint.check(self.policy.parameters())?;
@@ -551,8 +554,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     }
 }
 
-/// Sets the standard deviations of the actions as the options say for an iteration, and finds what is known of the Fisher
-/// information with them.
+/// Sets the standard deviations of the actions for an iteration, and returns the diagonal of the Fisher information
+/// with them, where it is known.
 fn annealed<const N: usize, const M: usize, P: Policy<N, M>>(
     policy: &P,
     options: &TrainingOptions<M>,
@@ -574,7 +577,8 @@ fn annealed<const N: usize, const M: usize, P: Policy<N, M>>(
             }
         }
     }
-    // With several learners, or where standard deviations are learned, it is not one for all of them.
+    // The first learner's deviations are those of all learners: where they are learned and differ, `information`
+    // returns `None`.
     let log_std = &values[width - M..width];
     let mut precision = [0.0; M];
     for m in 0..M {
@@ -587,8 +591,8 @@ fn annealed<const N: usize, const M: usize, P: Policy<N, M>>(
     })
 }
 
-/// What is known of the Fisher information about θ. Standard deviations that are learned differ from learner to learner, and
-/// nothing is known then.
+/// Returns the diagonal of the Fisher information about θ, where the policy provides it. Returns `None` where standard
+/// deviations are learned, since they differ from learner to learner.
 fn information<const N: usize, const M: usize, P: Policy<N, M>>(
     policy: &P,
     horizon: usize,
@@ -601,10 +605,10 @@ fn information<const N: usize, const M: usize, P: Policy<N, M>>(
     }
 }
 
-/// What a function of starts must be.
+/// The requirement on a distribution of initial states, for errors.
 const STARTS: &str = "one that gives finite states and parameters";
 
-/// Returns what is not finite in a start, as text for an error.
+/// Fails with the first number that is not finite in an initial state or its parameters, as text for an error.
 fn check_start(state: &[f32], params: &[f32]) -> Result<(), String> {
     for (what, numbers) in [("state", state), ("parameter", params)] {
         if let Some(i) = numbers.iter().position(|number| !number.is_finite()) {
@@ -614,7 +618,7 @@ fn check_start(state: &[f32], params: &[f32]) -> Result<(), String> {
     Ok(())
 }
 
-/// Refuses a table of starts, `episodes` of them for every learner, in which one is not finite.
+/// Refuses a table of initial states, `episodes` of them for every learner, unless all numbers are finite.
 fn check_starts<const N: usize>(
     table: &[f32],
     params: usize,
@@ -635,8 +639,8 @@ fn check_starts<const N: usize>(
     Ok(())
 }
 
-/// Everything but the table of starts, as the kernels read it. Noise is drawn for parameters and actions, not for controls, so the
-/// covariance is unused.
+/// Packs everything but the table of initial states for the kernels. Noise is drawn for parameters and actions, not for
+/// controls, so the covariance is unused.
 fn packed<const N: usize, const M: usize>(options: &TrainingOptions<M>) -> Packed {
     let Limits { low, high } = options.limits.unwrap_or(Limits::NONE);
     Packed::new(

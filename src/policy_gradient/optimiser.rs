@@ -1,4 +1,4 @@
-//! [`Optimiser`]: what is done with a direction.
+//! [`Optimiser`]: the step of a learner along a direction.
 
 use super::Step;
 
@@ -6,7 +6,7 @@ const FIRST: f32 = 0.9;
 const SECOND: f32 = 0.999;
 const EPSILON: f32 = 1e-8;
 
-/// What a learner remembers of earlier gradients. Zeros, where its step needs none.
+/// A learner's moments of earlier gradients. They are zero where its step does not use them.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Optimiser {
     pub(super) first: Vec<f32>,
@@ -24,10 +24,10 @@ impl Optimiser {
         self.first.iter().chain(&self.second).all(|moment| moment.is_finite())
     }
 
-    /// Moves `values` along `direction`, uphill: a gradient, or for [`Step::Natural`] one that Fisher's information has
-    /// already been divided out of.
+    /// Moves `values` uphill along `direction`: a gradient, which for [`Step::Natural`] has already been divided by the
+    /// Fisher information.
     pub(super) fn step(&mut self, step: &Step, rate: f32, direction: &[f32], values: &mut [f32]) {
-        // A file may say that there were as many as can be counted.
+        // Saturates, because a checkpoint may hold any count.
         self.count = self.count.saturating_add(1);
         let parts = values.iter_mut().zip(direction).zip(self.first.iter_mut().zip(&mut self.second));
         match step {
@@ -63,7 +63,8 @@ mod tests {
         let rate = Annealed::from(0.1);
         let steps =
             [Step::Plain { rate }, Step::Natural { rate }, Step::Momentum { rate, momentum: 0.5 }, Step::Adam { rate }];
-        // After two steps along a constant gradient of 2, and of −4.
+        // The distance moved by two steps along a constant gradient of 2; −4 moves twice as far the other way, except
+        // with Adam.
         let moved = [0.4, 0.4, 0.2 + 0.3, 0.2];
         for (step, moved) in steps.iter().zip(moved) {
             let mut optimiser = Optimiser::new(2);

@@ -1,4 +1,4 @@
-//! What training can be told.
+//! Options of training.
 
 use super::Progress;
 use crate::engine::Done;
@@ -9,27 +9,27 @@ use crate::planner::{Limits, References};
 use crate::temperature::Temperature;
 use crate::update::{MOST_PROBLEMS, Update};
 
-/// A positive number that changes over the iterations: geometrically from `first` to `last` over so many of them, then no
-/// more.
+/// A positive number that changes geometrically from `first` to `last` over the first `over` iterations and is constant
+/// after them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Annealed {
-    /// What it begins with; above 0.
+    /// The initial value; above 0.
     pub first: f32,
-    /// What it ends with; above 0.
+    /// The final value; above 0.
     pub last: f32,
-    /// After how many iterations; 0 for `last` throughout.
+    /// The number of iterations until `last` is reached; 0 for `last` throughout.
     pub over: usize,
 }
 
 impl From<f32> for Annealed {
-    /// The same throughout.
+    /// The same value in every iteration.
     fn from(value: f32) -> Self {
         Self { first: value, last: value, over: 0 }
     }
 }
 
 impl Annealed {
-    /// What it is in an iteration, counted from 0.
+    /// The value in an iteration, counted from 0.
     pub fn at(&self, iteration: usize) -> f32 {
         if iteration >= self.over {
             return self.last;
@@ -46,11 +46,11 @@ impl Annealed {
     }
 }
 
-/// How the rows of an iteration are made.
+/// The estimator of the gradient: how the rows of an iteration are made.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Rows<const M: usize> {
-    /// Row k is θ + σ ε_k, and its return the mean over some episodes under the policy without noise, which start alike for
-    /// all rows. Any policy will do, and any return, however discontinuous.
+    /// Row k is θ + σ ε_k. Its return is the mean over several episodes under the policy without noise, whose initial
+    /// states are the same for all rows. This works for any policy and any return, even a discontinuous one.
     Perturbed {
         /// σ, the standard deviation of the parameters.
         sigma: Annealed,
@@ -59,32 +59,33 @@ pub enum Rows<const M: usize> {
         /// E, the episodes of each row; at least 1.
         episodes: usize,
     },
-    /// Row k is the score Σ_t ∇ log π(a_t | s_t) of one episode under actions a = m_θ(s) + std·z, its return that episode's.
+    /// Row k is the score Σ_t ∇ log π(a_t | s_t) of one episode under actions a = m_θ(s) + std·z; its return is that of
+    /// the episode.
     Scored {
-        /// The standard deviations of the actions at the beginning, in the unit of each control.
+        /// The initial standard deviations of the actions, in the unit of each control.
         std: [f32; M],
-        /// What becomes of them.
+        /// How they change during training.
         exploration: Exploration,
-        /// Whether episodes 2j and 2j + 1 start alike and share their noise, with opposite signs.
+        /// Whether episodes 2j and 2j + 1 have the same initial state and share their noise, with opposite signs.
         antithetic: bool,
     },
 }
 
-/// What becomes of the standard deviations of the actions.
+/// How the standard deviations of the action noise change during training.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Exploration {
-    /// They stay as they are.
+    /// They are constant.
     Fixed,
-    /// Their logarithms are parameters like the others, but no standard deviation falls below this.
+    /// Their logarithms are trained like the other parameters, with a lower bound on the standard deviations.
     Learned {
         /// The least standard deviation, above 0.
         least: f32,
     },
-    /// They are multiplied by this.
+    /// The initial ones are multiplied by this factor.
     Annealed(Annealed),
 }
 
-/// What an episode's return is worth.
+/// How returns become weights.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Weighting {
     /// w = softmax(R/λ): the gradient of log E e^{R/λ}.
@@ -97,7 +98,7 @@ pub enum Weighting {
 }
 
 impl Weighting {
-    /// How the engine finds the λ that it divides by.
+    /// How the engine determines the λ that returns are divided by.
     pub(super) fn temperature(self) -> Temperature {
         match self {
             Self::Exponentiated(temperature) => temperature,
@@ -107,7 +108,7 @@ impl Weighting {
     }
 }
 
-/// What is done with the gradient g.
+/// The step along the gradient g.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Step {
     /// θ⁺ = θ + α g.
@@ -115,10 +116,10 @@ pub enum Step {
         /// The learning rate α.
         rate: Annealed,
     },
-    /// θ⁺ = θ + α F⁻¹ g, with F the Fisher information of the rows: exact for perturbed parameters (F⁻¹ = σ², so that α = 1
-    /// goes all the way to the weighted mean) and for policies that know theirs
-    /// ([`Policy::information`](crate::Policy::information)), else the diagonal Σ w g² of the rows, plus a thousandth of
-    /// its mean.
+    /// θ⁺ = θ + α F⁻¹ g, with F the Fisher information of the rows: exact for perturbed parameters (F⁻¹ = σ², so that α
+    /// = 1 goes all the way to the weighted mean) and for policies that provide theirs
+    /// ([`Policy::information`](crate::Policy::information)), else the diagonal Σ w g² of the rows, plus a thousandth
+    /// of its mean.
     Natural {
         /// The learning rate α.
         rate: Annealed,
@@ -145,8 +146,8 @@ impl Step {
     }
 }
 
-/// Where episodes start: a distribution of initial states and, for domain randomisation, of the model's parameters. Any
-/// function `Fn(&mut Random, &mut [f32]) -> [f32; N]` is one.
+/// A distribution of the initial states of episodes and, for domain randomization, of the model's parameters. Any
+/// function `Fn(&mut Random, &mut [f32]) -> [f32; N]` implements it.
 pub trait Start<const N: usize>: Send + Sync + 'static {
     /// Draws an initial state. `params` holds [`TrainingOptions::params`] and may be changed for this episode.
     fn draw(&self, random: &mut Random, params: &mut [f32]) -> [f32; N];
@@ -158,26 +159,26 @@ impl<const N: usize, F: Fn(&mut Random, &mut [f32]) -> [f32; N] + Send + Sync + 
     }
 }
 
-/// Everything that training can be told. `..Default::default()` fills in the rest.
+/// The options of training. `..Default::default()` fills in the rest.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainingOptions<const M: usize> {
-    /// T, the time steps of an episode that does not end before; at least 1.
+    /// T, the time steps of an episode, unless it ends before; at least 1.
     pub horizon: usize,
     /// K, the rows of an iteration and learner; at least 1.
     pub samples: usize,
-    /// B, the learners that are trained side by side, each with noise of its own; between 1 and 65,535.
+    /// B, the learners that are trained in parallel, each with its own noise; between 1 and 65,535.
     pub learners: usize,
-    /// The length of a time step (in seconds), as the model sees it; above 0.
+    /// The length of a time step (in seconds), as passed to the model; above 0.
     pub dt: f32,
     /// How the rows are made.
     pub rows: Rows<M>,
-    /// What a return is worth.
+    /// How returns become weights.
     pub weighting: Weighting,
-    /// What is done with the gradient.
+    /// The step along the gradient.
     pub step: Step,
-    /// The box that actions are limited to, after their noise. (The score is that of the action before.)
+    /// The box that actions are limited to, after their noise. (The score is that of the action before the limits.)
     pub limits: Option<Limits<M>>,
-    /// The seed of all noise, of initial parameters and of where episodes start.
+    /// The seed of all noise, of initial parameters and of initial states.
     pub seed: u64,
     /// Run-time parameters of the model, before [`Start::draw`] changes them.
     pub params: Vec<f32>,
@@ -254,7 +255,7 @@ impl<const M: usize> TrainingOptions<M> {
         Ok(())
     }
 
-    /// How many episodes start in an iteration, for each learner.
+    /// The number of initial states that an iteration draws for each learner.
     pub(super) fn starts(&self) -> usize {
         match self.rows {
             Rows::Perturbed { episodes, .. } => episodes,
@@ -262,7 +263,7 @@ impl<const M: usize> TrainingOptions<M> {
         }
     }
 
-    /// What a learner's iteration is reported as.
+    /// Summarizes an iteration of a learner.
     pub(super) fn progress(&self, update: &Update, direction: &[f32], done: &Done<'_>, learner: usize) -> Progress {
         let sums = &done.sums[learner];
         Progress {

@@ -6,7 +6,8 @@ use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssi
 use super::weights::dual_weight_at;
 use super::{Inputs, Network, Real, Sink, Source, Table, WgslFn, network, sealed};
 
-/// A number together with its slopes along `D` directions: forward-mode differentiation of anything written in [`Real`].
+/// A number together with its slopes along `D` directions: forward-mode differentiation of any code generic over
+/// [`Real`].
 ///
 /// The inner number `R` may be any `Real`; a dual of a dual carries second derivatives. The value goes through exactly
 /// the operations of `R`, so it is the same to the bit as without the slopes.
@@ -25,7 +26,7 @@ use super::{Inputs, Network, Real, Sink, Source, Table, WgslFn, network, sealed}
 /// | `floor`, `ceil`, `round`, `trunc`, `sign`, comparisons | everywhere | 0 |
 /// | `fract` | at a jump | 1, as everywhere |
 /// | `rem_euclid`, `wrap_angle` | at a jump | those to the right of it (1 by self) |
-/// | `sqrt`, `cbrt` | 0, where it is infinite | 0, as suits a distance at its own centre |
+/// | `sqrt`, `cbrt` | 0, where it is infinite | 0, as suits a distance at its own center |
 /// | `hypot` | the origin | 0 |
 /// | `powf`, by the base | 0, if the exponent is below 1 (there it is infinite) | 0; of exponent 1 it is 1 |
 /// | `powf`, by the exponent | a base that is not positive | 0 |
@@ -33,13 +34,13 @@ use super::{Inputs, Network, Real, Sink, Source, Table, WgslFn, network, sealed}
 /// | `asin`, `acos` | ±1, where it is infinite | 0 |
 /// | `atan2` | the origin | 0 |
 /// | `select` | the mask changes | those of the branch that is taken |
-/// | look-up in a field | between cells | those of the cell that was looked up |
+/// | lookup in a field | between cells | those of the cell that is read |
 ///
 /// # Precision
 ///
 /// To rounding, with two exceptions. A [`WgslFn`] is differentiated by central differences of its twin, with a step of
-/// 2⁻⁸ · max(1, |argument|): about 5 digits for a function that is smooth on that scale. And a second derivative
-/// leaves out the (mixed) curvature of a bilinear field.
+/// 2⁻⁸ · max(1, |argument|): about 5 digits for a function that is smooth on that scale. And a second derivative omits
+/// the (mixed) curvature of a bilinear field.
 ///
 /// # Example
 ///
@@ -78,7 +79,7 @@ impl<R: Real, const D: usize> Dual<R, D> {
         variable
     }
 
-    /// As many variables as there are directions, one for each.
+    /// The `D` variables, one for each direction.
     #[inline(always)]
     pub fn variables(values: [R; D]) -> [Self; D] {
         let mut variables = [Self::constant(R::from(0.0)); D];
@@ -113,7 +114,7 @@ impl<R: Real, const D: usize> Dual<R, D> {
 #[inline(always)]
 fn inverse_or_zero<R: Real>(x: R) -> R {
     let zero = x.eq(0.0);
-    // No interpretation divides by zero here: a GPU need not know what an infinity is.
+    // The divisor is never zero, since a GPU need not support infinities.
     R::select(zero, 0.0, R::from(1.0) / R::select(zero, 1.0, x))
 }
 
@@ -306,7 +307,7 @@ impl<R: Real, const D: usize> Real for Dual<R, D> {
     #[inline(always)]
     fn atan2(self, x: impl Into<Self>) -> Self {
         let x = x.into();
-        // (x dy − y dx)/(x² + y²), on the point brought to a size whose square neither overflows nor vanishes.
+        // (x dy − y dx)/(x² + y²), with the point scaled so that its square neither overflows nor underflows.
         let scale = inverse_or_zero(self.value.abs().max(x.value.abs()));
         let (b, a) = (self.value * scale, x.value * scale);
         let inverse = inverse_or_zero(a * a + b * b) * scale;
@@ -325,8 +326,8 @@ impl<R: Real, const D: usize> Real for Dual<R, D> {
         let tanh = self.value.tanh();
         self.chain(tanh, (-tanh + 1.0) * (tanh + 1.0))
     }
-    // The operations from here to `powf` are composed of others, and so would be their derivatives; but those would cancel, overflow
-    // or take longer.
+    // The operations from here to `powf` are composed of others; differentiating through these would cancel, overflow
+    // or take longer, so each has its own derivative.
     #[inline(always)]
     fn sinh(self) -> Self {
         self.chain(self.value.sinh(), self.value.cosh())
@@ -358,8 +359,8 @@ impl<R: Real, const D: usize> Real for Dual<R, D> {
         // x^y ln x, and 0 of a number that has no logarithm (at 0 the power may be infinite).
         let positive = x.gt(0.0);
         let exponent_rate = R::select(positive, R::select(positive, x, 1.0).ln() * power, 0.0);
-        // A constant has slope 0, also where the derivative by it overflows. (A finite rate stays, whose own slopes a dual of a dual
-        // needs.)
+        // A constant has slope 0, also where the derivative by it overflows. (A finite rate is kept: a dual of a dual
+        // needs its slopes.)
         let along = |slope: R, rate: R| R::select(slope.eq(0.0) & rate.abs().gt(f32::MAX), 0.0, rate);
         let mut slopes = self.slopes;
         for (slope, by_exponent) in slopes.iter_mut().zip(exponent.slopes) {
@@ -431,7 +432,7 @@ impl<R: Real, const D: usize> Real for Dual<R, D> {
             let (mut above, mut below) = (at, at);
             above[i] += step;
             below[i] -= step;
-            // The distance between the two as they were rounded.
+            // The distance between the two arguments after rounding.
             let rise = R::call(function, above) - R::call(function, below);
             let rate = rise / (above[i] - below[i]);
             for (slope, along) in result.slopes.iter_mut().zip(argument.slopes) {
@@ -551,7 +552,7 @@ mod tests {
         assert_eq!(slope(|y| Dual::from(10.0).powf(y), 60.0), f32::INFINITY);
         let [x, _] = Dual::<f32, 2>::variables([10.0, 0.0]);
         assert_eq!(x.powf(60.0).slopes, [f32::INFINITY, 0.0]);
-        // Here only the derivative by the base does: 1.1 · 10⁶³.
+        // Here only the derivative by the base overflows: 1.1 · 10⁶³.
         let by_exponent = slope(|y| Dual::from(1e-30).powf(y), -1.1);
         assert!((by_exponent / (1e33 * 1e-30_f32.ln()) - 1.0).abs() < 1e-4, "{by_exponent}");
     }
@@ -582,7 +583,7 @@ mod tests {
 
     #[test]
     fn a_dual_of_a_dual_has_second_derivatives() {
-        // x³ at 2: 8, 12, 12.
+        // x³ at 2: the value is 8, both derivatives are 12.
         let x = Dual::<Dual<f32, 1>, 1>::variable(Dual::variable(2.0, 0), 0);
         let cube = x.powi(3);
         assert_eq!((cube.value.value, cube.slopes[0].value, cube.slopes[0].slopes[0]), (8.0, 12.0, 12.0));

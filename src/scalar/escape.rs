@@ -5,8 +5,8 @@ use super::Real;
 /// The escape hatch: a scalar function written by hand in WGSL, with the same function in Rust beside it.
 ///
 /// `source` declares `fn NAME(a0: f32, …) -> f32` with `A` arguments; the GPU backend calls it, every other one calls
-/// `twin`. [`check::wgsl_fn`](crate::check::wgsl_fn) holds the two against each other. Dual numbers differentiate it by
-/// central differences of the twin.
+/// `twin`. [`check::wgsl_fn`](crate::check::wgsl_fn) compares the two. Dual numbers differentiate it by central
+/// differences of the twin.
 ///
 /// # Example
 ///
@@ -30,12 +30,12 @@ pub struct WgslFn<const A: usize> {
     pub name: &'static str,
     /// WGSL that declares the function (and may declare helpers).
     pub source: &'static str,
-    /// The same function on plain numbers.
+    /// The same function in Rust, on `f32`.
     pub twin: fn([f32; A]) -> f32,
 }
 
 impl<const A: usize> WgslFn<A> {
-    /// The function at some arguments.
+    /// Evaluates the function.
     #[inline(always)]
     pub fn call<R: Real>(&self, arguments: [R; A]) -> R {
         R::call(self, arguments)

@@ -1,4 +1,4 @@
-//! Code that depends on which vector instructions there are.
+//! Dispatch on the vector instruction set, resolved at compile time.
 
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 use std::any::TypeId;
@@ -13,8 +13,8 @@ pub(super) use std::arch::x86 as arch;
 #[cfg(target_arch = "x86_64")]
 pub(super) use std::arch::x86_64 as arch;
 
-/// Runs the first block with the instructions of AVX-512, the second with those of AVX2, the third elsewhere, as the token `$simd`
-/// says. Which one it is is known when the code is compiled. The first two return from the function that it stands in.
+/// Runs the first block with AVX-512, the second with AVX2 and the third elsewhere, selected by the type of the token
+/// `$simd`. The selection is resolved at compile time. The first two blocks return from the enclosing function.
 macro_rules! by_instructions {
     ($simd:expr, |$wide:ident| $avx512:expr, |$narrow:ident| $avx2:expr, $other:expr) => {{
         #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
@@ -31,25 +31,26 @@ macro_rules! by_instructions {
 }
 pub(super) use by_instructions;
 
-/// A token as one of type `T`, if that is its type.
+/// Returns the token as a `T` if that is its type.
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 #[inline(always)]
 pub(super) fn token_as<S: Simd, T: Simd>(simd: S) -> Option<T> {
     if TypeId::of::<S>() == TypeId::of::<T>() {
-        // SAFETY: it is of that very type, and tokens may be copied.
+        // SAFETY: the types are equal, and tokens are `Copy`.
         Some(unsafe { std::mem::transmute_copy(&simd) })
     } else {
         None
     }
 }
 
-/// The same bits as another type of register.
+/// Reinterprets a register as another register type of the same size.
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 #[inline(always)]
 pub(crate) fn cast<A: NoUninit, B: AnyBitPattern>(a: A) -> B {
-    // Known when it is compiled; not so stated, because branches for other instructions are compiled as well.
+    // The sizes are compile-time constants, but this is no `const` assertion: branches for other instruction sets are
+    // compiled too.
     assert!(size_of::<A>() == size_of::<B>(), "registers have the same width");
-    // SAFETY: they have the same size, all bits of the one are initialized, and any bits are valid for the other. (Not
-    // `bytemuck::cast`, which is not inlined where nothing is optimized.)
+    // SAFETY: the sizes are equal, all bits of `a` are initialized, and any bit pattern is a valid `B`.
+    // (`bytemuck::cast` is not inlined in unoptimized builds.)
     unsafe { std::mem::transmute_copy(&a) }
 }

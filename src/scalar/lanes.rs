@@ -11,19 +11,20 @@ use super::math::{Vector, by_top_bit, floor, index, positive};
 use super::mul_wide::mul_wide;
 use super::{Mask, sealed, squares};
 
-/// The token that proves that the instructions of `S` are there.
+/// Returns the token that proves that the instructions of `S` are available.
 ///
 /// # Safety
 ///
-/// The processor must have them.
+/// The processor must support them.
 #[inline(always)]
 unsafe fn token<S: Simd>() -> S {
     const { assert!(size_of::<S>() == 0, "SIMD tokens carry no data") };
-    // SAFETY: S has no size, so there are no bytes to be wrong; that its instructions exist is the caller's promise.
+    // SAFETY: `S` is zero-sized, so there are no bytes to be invalid; the caller guarantees that its instructions are
+    // available.
     unsafe { std::mem::transmute_copy(&()) }
 }
 
-/// Whether the processor has the instructions of `S`, as far as this crate tells them apart.
+/// Whether the processor supports the instructions of `S`, among the sets that this crate distinguishes.
 #[inline]
 fn available<S: Simd>() -> bool {
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
@@ -39,24 +40,25 @@ fn available<S: Simd>() -> bool {
     true
 }
 
-/// The lanes of the widest registers (AVX-512). Sums over rows are kept in as many partial sums on every processor.
+/// The number of lanes of the widest registers (AVX-512). On every processor, sums over rows are kept in this many
+/// partial sums.
 pub(crate) const WIDEST: usize = 16;
 
 /// One register of `S`.
 ///
-/// It is computed with only where the instructions of `S` are known to exist: in jobs that
-/// [`Isa`](crate::engine::cpu::isa::Isa) runs, which get a token of `pulp`'s. The type is private to the crate; model code, which is
-/// generic, meets it in such jobs only. So a lane need not carry its token. (Debug builds check it where lanes are loaded or counted.)
+/// It is used only where the instructions of `S` are available: in jobs run by [`Isa`](crate::engine::cpu::isa::Isa),
+/// which receive a `pulp` token. The type is private to the crate, and generic model code handles it in such jobs only,
+/// so a lane need not carry its token. (Debug builds check availability where lanes are loaded or counted.)
 pub(crate) struct Lanes<S: Simd>(pub(crate) S::f32s);
 
-/// The comparison of two [`Lanes`].
+/// The result of comparing two [`Lanes`].
 pub(crate) struct LaneMask<S: Simd>(S::m32s);
 
 impl<S: Simd> Lanes<S> {
-    /// For methods of lanes only.
+    /// Returns the token for methods of lanes; see the type for why it is available.
     #[inline(always)]
     fn token() -> S {
-        // SAFETY: lanes are computed with only where these instructions exist; see the type.
+        // SAFETY: lanes are used only where these instructions are available; see the type.
         unsafe { token() }
     }
 }
@@ -83,21 +85,21 @@ impl<S: Simd> Clone for LaneMask<S> {
 }
 impl<S: Simd> Copy for LaneMask<S> {}
 
-/// Numbers that are loaded, stored and counted together: a register of them, or several.
+/// Numbers that are loaded and stored as a unit: one register, or several.
 pub trait Register: Vector {
-    /// How many lanes there are.
+    /// The number of lanes.
     const COUNT: usize;
 
-    /// The first [`Self::COUNT`] numbers of a slice.
+    /// Loads the first [`Self::COUNT`] numbers of a slice.
     fn load(from: &[f32]) -> Self;
     fn store(self, to: &mut [f32]);
     /// first, first + 1, …
     fn counting(first: u32) -> Self::Bits;
-    /// Lane by lane both samples of pair i and both of the next, with i from `first`.
+    /// Loads, in each lane, both samples of pairs i and i + 1, where i is the lane of `first`.
     ///
     /// # Safety
     ///
-    /// All of them must be there.
+    /// All of these samples must be within `samples`.
     unsafe fn squares(samples: &[f32], first: Self::Bits) -> [Self; 4];
 }
 
@@ -107,7 +109,7 @@ impl<S: Simd> Register for Lanes<S> {
     #[inline(always)]
     fn load(from: &[f32]) -> Self {
         debug_assert!(available::<S>(), "these instructions do not exist here");
-        // Not pulp's partial loads: those jump through a table, and the registers around them go to memory and back.
+        // `pulp`'s partial loads branch through a jump table, around which registers are spilled.
         Self(bytemuck::pod_read_unaligned(bytemuck::cast_slice(&from[..Self::COUNT])))
     }
     #[inline(always)]
@@ -132,18 +134,18 @@ impl<S: Simd> Register for Lanes<S> {
     }
     #[inline(always)]
     unsafe fn squares(samples: &[f32], first: S::u32s) -> [Self; 4] {
-        // SAFETY: the caller's promise is the same.
+        // SAFETY: by the caller's guarantee.
         let [a, b, c, d] = unsafe { squares::gather(Self::token(), samples, first) };
         [Self(a), Self(b), Self(c), Self(d)]
     }
 }
 
 impl<S: Simd> Lanes<S> {
-    /// Whether the processor is known to have thirty-two registers and not sixteen: with AVX-512. (Those of NEON are as many, but of
-    /// four numbers each; on them nothing has been measured.)
+    /// Whether the processor has thirty-two registers instead of sixteen, which holds with AVX-512. (NEON has
+    /// thirty-two as well, of four lanes each, but has not been measured.)
     pub(crate) const THIRTY_TWO: bool = S::F32_LANES == WIDEST;
 
-    /// Lane `places[l]` in lane l.
+    /// Permutes the lanes: lane l of the result is lane `places[l]` of self.
     #[inline(always)]
     pub(crate) fn picked(self, places: S::u32s) -> Self {
         by_instructions!(
@@ -163,21 +165,21 @@ impl<S: Simd> Lanes<S> {
         )
     }
 
-    /// All lanes as one number, the first with the second and so on.
+    /// Folds all lanes into one number, from the first to the last.
     #[inline(always)]
     pub(crate) fn fold(self, f: impl Fn(f32, f32) -> f32) -> f32 {
         let lanes: &[f32] = bytemuck::cast_slice(std::slice::from_ref(&self.0));
         lanes[1..].iter().fold(lanes[0], |a, b| f(a, *b))
     }
 
-    /// How many registers hold [`WIDEST`] lanes.
+    /// The number of registers that hold [`WIDEST`] lanes.
     pub(crate) const PARTS: usize = {
         assert!(Self::COUNT <= WIDEST && WIDEST.is_multiple_of(Self::COUNT));
         WIDEST / Self::COUNT
     };
 
-    /// The sum of the lanes of the first [`Self::PARTS`] registers, as a tree: lane l with lane l + 8, then with lane l + 4, and so
-    /// on. It has the same bits whatever the width of a register is.
+    /// The sum of the lanes of the first [`Self::PARTS`] registers, as a tree: lane l plus lane l + 8, then plus lane l
+    /// + 4, and so on. The result has the same bits for every register width.
     #[inline(always)]
     pub(crate) fn sum(mut parts: [Self; WIDEST]) -> f32 {
         let mut n = Self::PARTS;
@@ -266,7 +268,7 @@ impl<S: Simd> Mask for LaneMask<S> {
     }
 }
 
-// SAFETY: it is one register, of which any bits are valid.
+// SAFETY: it is one register, for which any bit pattern is valid.
 unsafe impl<S: Simd> sealed::Sealed for Lanes<S> {}
 
 impl<S: Simd> Vector for Lanes<S> {
@@ -342,7 +344,7 @@ impl<S: Simd> Vector for Lanes<S> {
     #[inline(always)]
     fn positive(self) -> Self {
         let zero = Self::from(0.0);
-        // The maximum of x86 is its second operand if one of them is a NaN.
+        // The x86 maximum returns its second operand if either one is NaN.
         by_instructions!(Self::token(), |_v4| self.upper(zero), |_v3| self.upper(zero), positive(self))
     }
     #[inline(always)]
@@ -387,7 +389,7 @@ impl<S: Simd> Vector for Lanes<S> {
     fn below(self) -> Self {
         by_instructions!(
             Self::token(),
-            // Down, and no exception for a number that was not whole.
+            // Rounds down and suppresses the inexact exception.
             |v4| Self(cast(v4.avx512f._mm512_roundscale_ps::<0b1001>(cast(self.0)))),
             |v3| Self(cast(v3.avx._mm256_floor_ps(cast(self.0)))),
             floor(self)

@@ -1,9 +1,10 @@
 //! The polynomials that every interpretation of [`Real`] shares. `shaders/math.wgsl` is their twin, function by
 //! function.
 //!
-//! Reductions and coefficients follow S. Moshier's Cephes library (single precision: sinf, expf, exp2f, logf, log2f, atanf),
-//! rewritten without branches; only `tanh` is of this crate. They are written against [`Vector`], which one number and a SIMD register
-//! both are, so that `f32` and lanes give the same bits wherever the hardware has a fused multiply-add.
+//! Reductions and coefficients follow S. Moshier's Cephes library (single precision: sinf, expf, exp2f, logf, log2f,
+//! atanf), rewritten without branches; only `tanh` is original. They are written against [`Vector`], which both a
+//! single number and a SIMD register implement, so that `f32` and lanes give the same bits wherever the hardware has a
+//! fused multiply-add.
 
 use std::f32::consts::{FRAC_2_PI, FRAC_PI_2, FRAC_PI_4, LN_2, LOG2_E, PI};
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
@@ -16,7 +17,7 @@ use crate::noise::{Row, normal};
 const ROUND: f32 = 12_582_912.0;
 const SIGN: u32 = 0x8000_0000;
 
-/// Arithmetic on one number or on a register of them, down to the bits.
+/// Arithmetic on one number or on a register of them, down to the bit patterns.
 pub trait Vector:
     sealed::Sealed
     + Copy
@@ -35,14 +36,14 @@ pub trait Vector:
     + MulAssign
     + DivAssign
 {
-    /// The bits of the number, as unsigned integers.
+    /// The bit pattern of the number, as unsigned integers.
     type Bits: Copy;
     type Truth: Mask;
 
-    /// How many registers there are side by side.
+    /// The number of registers that the value occupies.
     const REGISTERS: usize = 1;
-    /// How many draw their rows side by side: one alone is a long chain, and the words of more do not fit into the registers that the
-    /// processor has.
+    /// How many registers draw their rows interleaved: a single one is a long dependency chain, and the words of more
+    /// would be spilled.
     const DRAWN: usize = 2;
 
     fn bits(self) -> Self::Bits;
@@ -56,7 +57,7 @@ pub trait Vector:
     fn bits_shl(a: Self::Bits, by: u32) -> Self::Bits;
     fn bits_shr(a: Self::Bits, by: u32) -> Self::Bits;
     fn bits_eq(a: Self::Bits, b: Self::Bits) -> Self::Truth;
-    /// Of three, which AVX-512 does at once.
+    /// `a ^ b ^ c` (one `vpternlog` on AVX-512).
     #[inline(always)]
     fn bits_xor_of(a: Self::Bits, b: Self::Bits, c: Self::Bits) -> Self::Bits {
         Self::bits_xor(Self::bits_xor(a, b), c)
@@ -64,36 +65,36 @@ pub trait Vector:
     /// The (low, high) halves of the 64-bit product.
     fn bits_mul_wide(a: Self::Bits, b: u32) -> (Self::Bits, Self::Bits);
 
-    /// The draws of a block of some rows.
+    /// The draws of one block, for each of the rows.
     #[inline(always)]
     fn normals(rows: &Row<Self>, block: u32) -> [Self; 4] {
         normal::of_words(rows.block(block))
     }
 
-    /// self < other ? self : other, so that a NaN in `other` goes through; NEON lets any NaN through.
+    /// self < other ? self : other, so that a NaN in `other` propagates; NEON propagates any NaN.
     fn lower(self, other: Self) -> Self;
-    /// self > other ? self : other, so that a NaN in `other` goes through; NEON lets any NaN through.
+    /// self > other ? self : other, so that a NaN in `other` propagates; NEON propagates any NaN.
     fn upper(self, other: Self) -> Self;
     fn fused(self, a: Self, b: Self) -> Self;
     fn root(self) -> Self;
-    /// Itself if it is above 0, and else 0: of a NaN, too.
+    /// self where it is above 0, and 0 elsewhere, including NaN.
     #[inline(always)]
     fn positive(self) -> Self {
         positive(self)
     }
-    /// A signed integer as the nearest number.
+    /// Converts a signed integer to the nearest number.
     fn of_integer(bits: Self::Bits) -> Self;
     /// `yes` where the top bit is set, and `no` where it is not.
     #[inline(always)]
     fn by_top_bit(bits: Self::Bits, yes: Self, no: Self) -> Self {
         by_top_bit(bits, yes, no)
     }
-    /// The whole part of a number in [0, 2²³), as an integer.
+    /// Converts a number in [0, 2²³) to an integer, rounding down.
     #[inline(always)]
     fn index(self) -> Self::Bits {
         index(self)
     }
-    /// The largest whole number that is not above it.
+    /// The largest whole number that is not above self.
     #[inline(always)]
     fn below(self) -> Self {
         floor(self)
@@ -102,9 +103,9 @@ pub trait Vector:
     fn is_le(self, other: Self) -> Self::Truth;
     fn is_eq(self, other: Self) -> Self::Truth;
     fn choose(mask: Self::Truth, yes: Self, no: Self) -> Self;
-    /// Whether the mask holds in any lane.
+    /// Whether the mask is true in any lane.
     fn any(mask: Self::Truth) -> bool;
-    /// A function of single numbers, lane by lane.
+    /// Applies a scalar function to each lane.
     fn map<const A: usize>(function: impl Fn([f32; A]) -> f32, arguments: [Self; A]) -> Self;
 }
 
@@ -145,7 +146,7 @@ pub(super) fn by_top_bit<V: Vector>(bits: V::Bits, yes: V, no: V) -> V {
     V::choose(V::bits_eq(V::bits_shr(bits, 31), V::splat_bits(1)), yes, no)
 }
 
-/// The whole part as the mantissa of a number in [2²³, 2²⁴): exact, and no conversion.
+/// The integer part is the mantissa of x + 2²³: exact, and no conversion instruction is needed.
 #[inline(always)]
 pub(super) fn index<V: Vector>(x: V) -> V::Bits {
     V::bits_and((x.below() + 8_388_608.0).bits(), V::splat_bits(0x7f_ffff))
@@ -160,7 +161,7 @@ pub(super) fn floor<V: Vector>(x: V) -> V {
     V::choose(size.is_lt(c(WHOLE)), below, x)
 }
 
-/// Quadrant by the three-part π/2 of Cody and Waite, then a polynomial on [−π/4, π/4].
+/// Reduces by the three-part π/2 of Cody and Waite, then evaluates a polynomial on [−π/4, π/4].
 #[inline(always)]
 pub(crate) fn sin_cos<V: Vector>(x: V) -> (V, V) {
     let shifted = x.fused(c(FRAC_2_PI), c(ROUND));
@@ -177,16 +178,16 @@ pub(crate) fn sin_cos_from<V: Vector>(quadrant: V::Bits, r: V) -> (V, V) {
     let z = r * r;
     let s = (horner(z, [-1.951_529_6e-4, 8.332_161e-3, -1.666_665_5e-1]) * z).fused(r, r);
     let k = (horner(z, [2.443_315_7e-5, -1.388_731_6e-3, 4.166_664_6e-2]) * z).fused(z, z.fused(c(-0.5), c(1.0)));
-    // In an odd quadrant they change places. The upper bit is the sign of the sine; where just one of the two is set, the cosine
-    // is negative.
+    // In an odd quadrant sine and cosine are swapped. The upper bit is the sign of the sine; the cosine is negative
+    // where exactly one of the two bits is set.
     let odd = V::bits_shl(quadrant, 1);
     let sin = flip_sign(V::by_top_bit(odd, k, s), quadrant);
     let cos = flip_sign(V::by_top_bit(odd, s, k), V::bits_xor(quadrant, odd));
     (sin, cos)
 }
 
-/// 2ⁿ·eʳ. A result below 2.4·10⁻³⁸ may be 0, and is never subnormal: to compute with such a number takes some processors a hundred times
-/// as long.
+/// 2ⁿ·eʳ. A result below 2.4·10⁻³⁸ may be 0 and is never subnormal, since some processors compute with subnormal
+/// numbers a hundred times more slowly.
 #[inline(always)]
 pub(crate) fn exp<V: Vector>(x: V) -> V {
     let x = c::<V>(-87.3).upper(c::<V>(89.0).lower(x));
@@ -196,7 +197,7 @@ pub(crate) fn exp<V: Vector>(x: V) -> V {
     let r = n.fused(c(2.121_944_4e-4), r);
     let p = horner(r, [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5]);
     let y = p.fused(r * r, r) + 1.0;
-    // 2ⁿ⁻¹, which is a number for the largest n, too; for the smallest, −126, its bits are those of 0.
+    // 2ⁿ⁻¹ is finite even for the largest n; for the smallest, n = −126, its bits are those of 0.
     let half = V::from_bits(V::bits_add(V::bits_shl(shifted.bits(), 23), V::splat_bits(126 << 23)));
     (y + y) * half
 }
@@ -256,8 +257,8 @@ pub(crate) fn ln_positive<V: Vector>(x: V) -> V {
     e.fused(c(0.693_359_4 * UNIT), f + z.fused(c(-0.5), tail))
 }
 
-/// log₂ of a positive normal number, by the same steps as its natural logarithm. The exponent is added last, so that a power of two
-/// has a whole logarithm.
+/// log₂ of a positive normal number, by the same steps as its natural logarithm. The exponent is added last, so that a
+/// power of two has a whole logarithm.
 #[inline(always)]
 fn log2_positive<V: Vector>(x: V) -> V {
     /// log₂ e − 1. Adding `f` and `tail` unscaled avoids one rounding.
@@ -283,16 +284,16 @@ fn log2<V: Vector>(x: V) -> V {
     logarithm(x, log2_positive(scaled) - V::choose(small, c(23.0), c(0.0)))
 }
 
-/// The logarithm of x in any base above 1: y, where x is an ordinary number.
+/// Handles the special cases of log x in any base above 1; y is the logarithm of an ordinary x.
 #[inline(always)]
 fn logarithm<V: Vector>(x: V, y: V) -> V {
     let y = V::choose(x.is_eq(c(0.0)), c(f32::NEG_INFINITY), y);
-    // NaN and +∞ are their own logarithms; below zero there is none.
+    // NaN and +∞ are their own logarithms; below zero the result is NaN.
     let y = V::choose(x.is_le(c(f32::MAX)), y, x);
     V::choose(x.is_lt(c(0.0)), c(f32::NAN), y)
 }
 
-/// atan of the smaller over the larger, in an octant, then unfolded.
+/// Computes atan of the smaller over the larger in one octant, then unfolds it.
 #[inline(always)]
 fn atan2<V: Vector>(y: V, x: V) -> V {
     let (ax, ay) = (abs(x), abs(y));
@@ -310,9 +311,9 @@ fn atan2<V: Vector>(y: V, x: V) -> V {
     flip_sign(angle, y.bits())
 }
 
-/// x P(x²) / Q(x²) up to 8.6, from where on tanh is 1 to within a rounding. With these coefficients the quotient differs from tanh by
-/// 5·10⁻⁸ of it; all of them are positive, so that nothing cancels. A rounding must not make it more than 1: what it squashes has
-/// limits.
+/// x P(x²) / Q(x²) up to 8.6, from where on tanh is 1 to within a rounding. With these coefficients the relative error
+/// of the quotient is 5·10⁻⁸; all of them are positive, so nothing cancels. The result is clamped to 1, so that
+/// rounding cannot push a squashed value past its limits.
 #[inline(always)]
 fn tanh<V: Vector>(x: V) -> V {
     let size = c::<V>(8.6).lower(abs(x));
@@ -329,7 +330,7 @@ pub(crate) fn finite<V: Vector>(x: V) -> V::Truth {
     !V::bits_eq(V::bits_and(x.bits(), exponent), exponent)
 }
 
-/// One and the same definition of every operation for one number and for lanes of them.
+/// Defines every operation once for single numbers and lanes.
 impl<V: Register> Real for V {
     type Mask = V::Truth;
 
@@ -441,8 +442,8 @@ impl<V: Register> Real for V {
     }
     #[inline(always)]
     fn weighted_sums<const U: usize>(source: &Source<'_>, first: usize, x: &[Self], sums: [Self; U]) -> [Self; U] {
-        // Where every lane has weights of its own, their bounds are checked before the loop: in it, the checks would take longer
-        // than the products, and keep the sums in memory.
+        // Where every lane has its own weights, their bounds are checked before the loop: inside it, the checks would
+        // take longer than the products and force the sums to be spilled.
         let (stride, count) = (source.stride, U * x.len());
         if count == 0 {
             return sums;
@@ -470,7 +471,7 @@ impl<V: Register> Real for V {
     }
     #[inline(always)]
     fn accumulate_products(sink: &mut Sink<'_>, first: usize, slope: Self, x: &[Self]) {
-        // Bounds are checked before the loop, as those of weights.
+        // Bounds are checked before the loop, as for weights.
         let stride = sink.stride;
         let sums = &mut sink.values[first * stride..][..x.len() * stride];
         for (x, sum) in x.iter().zip(sums.chunks_exact_mut(stride)) {
@@ -497,14 +498,14 @@ impl<V: Register> Real for V {
     }
 }
 
-/// Returns the index of column `j`. Drivers validate tables before they run on registers; a table read in plain `f32` may come from
-/// anywhere and is checked here.
+/// Returns the index of column `j`. Drivers validate tables before they run on registers; a table read in plain `f32`
+/// is not validated and is checked here.
 #[inline(always)]
 fn place_in<V: Register>(table: Table, inputs: &Inputs<'_>, j: usize) -> usize {
     if V::COUNT == 1 { table.checked_index(inputs.time, j) } else { table.index(inputs.time, j) }
 }
 
-/// To each of `U` sums its weights times x. Asks for weights below `U` times the length of x.
+/// Adds to each of `U` sums its weights times x. Calls `weight` with indices below `U` times the length of x.
 #[inline(always)]
 fn weighted_sums<V: Register, const U: usize>(x: &[V], mut sums: [V; U], weight: impl Fn(usize) -> V) -> [V; U] {
     for i in 0..x.len() {
@@ -515,16 +516,16 @@ fn weighted_sums<V: Register, const U: usize>(x: &[V], mut sums: [V; U], weight:
     sums
 }
 
-/// Number `i` of some that every lane has for itself, `stride` apart, or (0) that all lanes have in common.
+/// Loads number `i`: of each lane's own numbers, `stride` apart, or, if `stride` is 0, the one that all lanes share.
 #[inline(always)]
 fn read<V: Register>(values: &[f32], stride: usize, i: usize) -> V {
     if stride == 0 { c(values[i]) } else { V::load(&values[i * stride..]) }
 }
 
-// SAFETY: any bytes are a number.
+// SAFETY: any bytes are a valid `f32`.
 unsafe impl sealed::Sealed for f32 {}
 
-/// One number is a register of one lane.
+/// A single number is a register of one lane.
 impl Register for f32 {
     const COUNT: usize = 1;
 

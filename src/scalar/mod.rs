@@ -11,8 +11,8 @@
 //!
 //! Transcendental functions are the crate's own polynomials on *every* interpretation (`src/scalar/math.rs` and its
 //! twin `shaders/math.wgsl`), not the platform's: WGSL promises only 2⁻¹¹ absolute for `sin` on [−π, π] and nothing
-//! outside, `log` 2⁻²¹ near 1, `atan2` 4096 ULP, so a model's numbers would depend on a driver. The bounds below hold on
-//! every backend, against an f64 reference; `tests/operations.rs` checks them.
+//! outside, `log` 2⁻²¹ near 1, `atan2` 4096 ULP, so a model's numbers would depend on a driver. The bounds below hold
+//! on every backend, against an f64 reference; `tests/operations.rs` checks them.
 //!
 //! | operation | bound | where |
 //! |---|---|---|
@@ -71,18 +71,18 @@ pub use weights::{Gradient, Table, Weights};
 pub(crate) use weights::{Several, Sink, Source};
 
 pub(crate) mod sealed {
-    /// Keeps [`Real`](super::Real) to the four interpretations of this crate, so that it may grow.
+    /// Seals [`Real`](super::Real), so that the crate can add operations to it.
     ///
     /// # Safety
     ///
-    /// Any bytes are a valid value.
+    /// Any bytes must be a valid value.
     pub unsafe trait Sealed: Copy {}
 }
 
 /// A truth value of a [`Real`]: one `bool`, a lane mask, or a traced comparison.
 ///
-/// There is no way to branch on it, only to [`select`](Real::select): every rollout runs the same instructions. Masks combine with
-/// `&`, `|` and `!`; `&&` and `||` would branch, too.
+/// It cannot be branched on, only passed to [`select`](Real::select): every rollout runs the same instructions. Masks
+/// combine with `&`, `|` and `!`; `&&` and `||` would branch, too.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a comparison of two numbers of a model",
     label = "not a mask",
@@ -95,9 +95,10 @@ pub trait Mask: Copy + BitAnd<Output = Self> + BitOr<Output = Self> + Not<Output
 
 /// A number of a model: the operations that mean the same on every backend.
 ///
-/// **A constant stands on the right**: `x * 2.0`. `2.0 * x` and `1.0 - x` do not compile for a generic `R`, and cannot: `Mul` and
-/// `f32` are both Rust's own, so no other crate may implement one for the other and every `R`. **A choice is a
-/// [`select`](Self::select)**, not an `if`: an `R` may hold sixteen rollouts, of which some choose one branch and some the other.
+/// **A constant goes on the right**: `x * 2.0`. `2.0 * x` and `1.0 - x` do not compile for a generic `R`, and cannot:
+/// `Mul` and `f32` both belong to the standard library, so no other crate may implement one for the other and every
+/// `R`. **A choice is a [`select`](Self::select)**, not an `if`: an `R` may hold sixteen rollouts, some of which take
+/// one branch and some the other.
 ///
 /// | instead of | write | the compiler says |
 /// |---|---|---|
@@ -111,12 +112,12 @@ pub trait Mask: Copy + BitAnd<Output = Self> + BitOr<Output = Self> + Not<Output
 /// | `if x.gt(1.0) { a } else { b }` | `R::select(x.gt(1.0), a, b)` | expected `bool`, found associated type (E0308) |
 /// | `x.gt(0.0) && x.lt(1.0)` | `x.gt(0.0) & x.lt(1.0)` | expected `bool`, found associated type (E0308) |
 ///
-/// Beside these messages the compiler advises to restrict `R` by `PartialOrd`, or `<R as Real>::Mask` to `bool`, or to add
-/// `where f32: Mul<R>`. That leads nowhere: a function with such a bound cannot be called from a model. (A crate cannot change what
-/// the compiler says about `>`, `if` and `*`, which are the language's.)
+/// Besides these messages the compiler suggests bounding `R` by `PartialOrd`, or `<R as Real>::Mask` by `bool`, or
+/// adding `where f32: Mul<R>`. Do not: a function with such a bound cannot be called from a model. (A crate cannot
+/// change the compiler's messages about `>`, `if` and `*`, which belong to the language.)
 ///
-/// Every argument marked `impl Into<Self>` takes an `f32` too (`x.max(0.0)`). Loops with constant bounds are fine: they unroll.
-/// Methods have the names and the meanings of those of `f32`, unless they say otherwise.
+/// Every argument marked `impl Into<Self>` takes an `f32` too (`x.max(0.0)`). Loops with constant bounds are fine: they
+/// are unrolled. Methods have the names and the meanings of those of `f32`, unless documented otherwise.
 ///
 /// # Example
 ///
@@ -209,7 +210,7 @@ pub trait Real:
     fn min(self, other: impl Into<Self>) -> Self;
     /// The larger of the two.
     fn max(self, other: impl Into<Self>) -> Self;
-    /// self·a + b, rounded once where the hardware can.
+    /// self·a + b, rounded once where the hardware supports it.
     fn mul_add(self, a: impl Into<Self>, b: impl Into<Self>) -> Self;
     /// √self; NaN below zero on the CPU, unspecified there on a GPU.
     fn sqrt(self) -> Self;
@@ -223,7 +224,7 @@ pub trait Real:
     fn exp2(self) -> Self;
     /// The logarithm to base 2; self must be positive.
     fn log2(self) -> Self;
-    /// (sin, cos) of an angle (in radians), for little more than the price of one.
+    /// (sin, cos) of an angle (in radians), at little more than the cost of one of them.
     fn sin_cos(self) -> (Self, Self);
     /// The angle (in radians) of the point (x, y) = (`x`, self), in [−π, π].
     fn atan2(self, x: impl Into<Self>) -> Self;
@@ -245,7 +246,7 @@ pub trait Real:
     #[doc(alias = "==")]
     #[doc(alias = "PartialEq")]
     fn eq(self, other: impl Into<Self>) -> Self::Mask;
-    /// `yes` where the mask holds, `no` elsewhere: what takes the place of `if`. Both are computed.
+    /// `yes` where the mask is true, `no` elsewhere: the replacement for `if`. Both arguments are evaluated.
     #[doc(alias = "if")]
     fn select(mask: Self::Mask, yes: impl Into<Self>, no: impl Into<Self>) -> Self;
 
@@ -295,7 +296,8 @@ pub trait Real:
     fn rem_euclid(self, modulus: impl Into<Self>) -> Self {
         let modulus = modulus.into();
         let remainder = self - (self / modulus).floor() * modulus;
-        // The quotient is rounded before the floor, so the remainder may miss the interval by a rounding on either side.
+        // The quotient is rounded before the floor, so the remainder may miss the interval by a rounding on either
+        // side.
         let remainder = Self::select(remainder.lt(0.0), remainder + modulus, remainder);
         Self::select(remainder.lt(modulus), remainder, remainder - modulus)
     }
@@ -305,18 +307,19 @@ pub trait Real:
         use std::f32::consts::{FRAC_1_PI, PI, TAU};
         let turns = self.mul_add(0.5 * FRAC_1_PI, 0.5).floor();
         let rest = turns.mul_add(-TAU, self);
-        // The number of turns is rounded before the floor, so the rest may miss the interval by a rounding on either side. (Sums
-        // and not bounds: a NaN has to come through, on a GPU too.)
+        // The number of turns is rounded before the floor, so the rest may miss the interval by a rounding on either
+        // side. (It is adjusted by sums and not clamped, since NaN must propagate, on a GPU too.)
         let rest = Self::select(rest.lt(-PI), rest + TAU, rest);
         Self::select(rest.lt(PI), rest, rest - TAU)
     }
     /// self^`exponent`.
     ///
-    /// As that of `f32`: a negative number has whole powers only ((−2)³ = −8), of other exponents the power is NaN on the CPU and
-    /// unspecified on a GPU; x⁰ = 1 for every x, and 0 to a positive power is 0. A power of 0 below 0 is +∞ on the CPU.
+    /// As for `f32`: a negative number has integer powers only ((−2)³ = −8); other exponents give NaN on the CPU and
+    /// are unspecified on a GPU. x⁰ = 1 for every x, and 0 to a positive power is 0. 0 to a negative power is +∞ on the
+    /// CPU.
     ///
-    /// A constant exponent costs a logarithm and an exponential; [`powi`](Self::powi) with a small exponent costs less, and
-    /// [`sqrt`](Self::sqrt) and [`cbrt`](Self::cbrt) are cheaper and more accurate than powers of ½ and ⅓.
+    /// A constant exponent costs a logarithm and an exponential; [`powi`](Self::powi) with a small exponent costs less,
+    /// and [`sqrt`](Self::sqrt) and [`cbrt`](Self::cbrt) are cheaper and more accurate than powers of ½ and ⅓.
     #[inline(always)]
     fn powf(self, exponent: impl Into<Self>) -> Self {
         let exponent = exponent.into();
@@ -326,7 +329,8 @@ pub trait Real:
         let zero = self.eq(0.0);
         // The logarithm of a negative number is NaN, and so is the power, unless the exponent is whole.
         let base = Self::select(whole, self.abs(), self);
-        // (Nor have NaN and ±∞ a logarithm that 0 could be multiplied with.)
+        // The logarithm of NaN or ±∞ times 0 would be NaN, and 0 has no finite logarithm, so these bases are replaced
+        // by 1.
         let base = Self::select(exponent.eq(0.0) | (zero & exponent.gt(0.0)), 1.0, base);
         let power = (base.log2() * exponent).exp2();
         let power = Self::select(odd & self.lt(0.0), -power, power);
@@ -340,7 +344,7 @@ pub trait Real:
         let fixed = size.eq(0.0) | size.gt(f32::MAX);
         let size = Self::select(fixed, 1.0, size);
         let root = (size.log2() * (1.0 / 3.0)).exp2();
-        // One step of Newton's, after which no digit is lost to the logarithm.
+        // One Newton step recovers the digits lost to the logarithm.
         let root = (root + root + size / (root * root)) * (1.0 / 3.0);
         let root = Self::select(self.lt(0.0), -root, root);
         Self::select(fixed, self, root)
@@ -365,7 +369,7 @@ pub trait Real:
     fn recip(self) -> Self {
         Self::from(1.0) / self
     }
-    /// The arc tangent (in radians), in [−π/2, π/2]. That of a quotient is better asked of [`atan2`](Self::atan2).
+    /// The arc tangent (in radians), in [−π/2, π/2]. For a quotient prefer [`atan2`](Self::atan2).
     #[inline(always)]
     fn atan(self) -> Self {
         self.atan2(1.0)
@@ -373,7 +377,7 @@ pub trait Real:
     /// The hyperbolic sine. Beyond ±89.4 it overflows: to ±∞ on the CPU, to at least 10³⁸ in size on a GPU.
     #[inline(always)]
     fn sinh(self) -> Self {
-        // Near 0 the exponentials would cancel. The polynomial is that of Cephes (sinhf).
+        // Near 0 the exponentials would cancel. The polynomial is from Cephes (sinhf).
         let z = self * self;
         let p = z.mul_add(2.037_219_1e-4, 8.330_284e-3).mul_add(z, 1.666_671_6e-1);
         let near = (p * z).mul_add(self, self);
@@ -388,32 +392,31 @@ pub trait Real:
         let half = half_exp(self.abs());
         half + Self::from(0.25) / half
     }
-    /// The smallest whole number that is not below self. (That of −0.5 is −0.)
+    /// The smallest whole number that is not below self. (−0.5 gives −0.)
     #[inline(always)]
     fn ceil(self) -> Self {
         -(-self).floor()
     }
-    /// The whole part: the nearest whole number on the side of 0.
+    /// The integer part: self rounded toward 0.
     #[inline(always)]
     fn trunc(self) -> Self {
         Self::select(self.lt(0.0), self.ceil(), self.floor())
     }
-    /// The nearest whole number; of two that are equally near, the one farther from 0, as of `f32` (and not the even one, as in
-    /// WGSL).
+    /// The nearest whole number; ties round away from 0, as for `f32` (and not to even, as in WGSL).
     #[inline(always)]
     fn round(self) -> Self {
         let whole = self.trunc();
-        // The rest is exact; self + ½ would not be.
+        // The difference is exact; self + ½ would not be.
         let away = (self - whole).abs().ge(0.5);
         Self::select(away, whole + Self::select(self.lt(0.0), -1.0, 1.0), whole)
     }
-    /// The part behind the point, self − [`trunc`](Self::trunc): negative where self is, as of `f32` (and not as in WGSL, where it
-    /// is self − [`floor`](Self::floor)).
+    /// The fractional part, self − [`trunc`](Self::trunc): negative where self is, as for `f32` (and not self −
+    /// [`floor`](Self::floor), as in WGSL).
     #[inline(always)]
     fn fract(self) -> Self {
         self - self.trunc()
     }
-    /// self at `t` = 0, `other` at `t` = 1, and on the straight line through both elsewhere: self + (other − self) · t.
+    /// Linear interpolation, self + (other − self) · t: self at `t` = 0, `other` at `t` = 1, extrapolated elsewhere.
     ///
     /// Exact at 0; at 1 the result may differ from `other` by rounding.
     #[inline(always)]
@@ -422,8 +425,8 @@ pub trait Real:
     }
     /// 0 up to `edge0`, 1 from `edge1` on, and in between the cubic t² (3 − 2t) that is flat at both ends.
     ///
-    /// As in WGSL, with self in the place of its last argument. With `edge0` above `edge1` it falls from 1 to 0; with both equal it is
-    /// a jump there, to 1.
+    /// As in WGSL, with self as its last argument. With `edge0` above `edge1` it falls from 1 to 0; with both equal it
+    /// jumps to 1 there.
     #[inline(always)]
     fn smoothstep(self, edge0: impl Into<Self>, edge1: impl Into<Self>) -> Self {
         let (edge0, edge1) = (edge0.into(), edge1.into());
@@ -436,17 +439,17 @@ pub trait Real:
         let t = Self::select(t.gt(1.0), 1.0, t);
         t * t * (t * -2.0 + 3.0)
     }
-    /// An angle in degrees, of one in radians.
+    /// Converts an angle from radians to degrees.
     #[inline(always)]
     fn to_degrees(self) -> Self {
         self * (180.0 / std::f64::consts::PI) as f32
     }
-    /// An angle in radians, of one in degrees.
+    /// Converts an angle from degrees to radians.
     #[inline(always)]
     fn to_radians(self) -> Self {
         self * (std::f64::consts::PI / 180.0) as f32
     }
-    /// |self| with the sign of `sign`, where a zero counts as positive, whatever its sign is.
+    /// self| with the sign of `sign`; a zero of either sign counts as positive.
     #[inline(always)]
     fn copysign(self, sign: impl Into<Self>) -> Self {
         let size = self.abs();
@@ -477,34 +480,35 @@ pub trait Real:
     fn ne(self, other: impl Into<Self>) -> Self::Mask {
         !self.eq(other)
     }
-    /// The mask that never holds.
+    /// The mask that is false everywhere.
     #[inline(always)]
     fn never() -> Self::Mask {
         Self::Mask::splat(false)
     }
 
-    /// Parameter `i` of the stage.
+    /// Parameter `i` of the step context.
     #[doc(hidden)]
     fn param(inputs: &Inputs<'_>, i: usize) -> Self;
-    /// Column `j` of the stage's row of the reference table.
+    /// Column `j` of the context's row of the reference table.
     #[doc(hidden)]
     fn reference(inputs: &Inputs<'_>, j: usize) -> Self;
-    /// The stage's time index.
+    /// The index of the context's time step.
     #[doc(hidden)]
     fn time(inputs: &Inputs<'_>) -> Self;
-    /// The stage's time step.
+    /// The length of the context's time step (in seconds).
     #[doc(hidden)]
     fn dt(inputs: &Inputs<'_>) -> Self;
-    /// Bilinear look-up in field `field`.
+    /// The value of field `field` at (x, y), by bilinear interpolation.
     #[doc(hidden)]
     fn sample(inputs: &Inputs<'_>, field: usize, x: Self, y: Self) -> Self;
-    /// Its derivatives by x and by y.
+    /// The derivatives of [`sample`](Self::sample) by x and y.
     #[doc(hidden)]
     fn sample_gradient(inputs: &Inputs<'_>, field: usize, x: Self, y: Self) -> (Self, Self);
-    /// A hand-written function.
+    /// Evaluates a hand-written function.
     #[doc(hidden)]
     fn call<const A: usize>(function: &WgslFn<A>, arguments: [Self; A]) -> Self;
-    /// To each of `U` sums the inner product of x with as many weights, from weight `first` on, one sum after the other.
+    /// Adds to sum u, for each of `U` sums, the inner product of x with the x.len() weights from `first` + u · x.len()
+    /// on.
     #[doc(hidden)]
     #[inline(always)]
     fn weighted_sums<const U: usize>(source: &Source<'_>, first: usize, x: &[Self], mut sums: [Self; U]) -> [Self; U] {
@@ -518,13 +522,13 @@ pub trait Real:
     /// Parameter `i` of a policy.
     #[doc(hidden)]
     fn weight(source: &Source<'_>, i: usize) -> Self;
-    /// Column `j` of the stage's row of a table of parameters.
+    /// Column `j` of the context's row of a table of parameters.
     #[doc(hidden)]
     fn weight_at(source: &Source<'_>, inputs: &Inputs<'_>, table: Table, j: usize) -> Self;
     /// Adds to the derivative by parameter `i`.
     #[doc(hidden)]
     fn accumulate(sink: &mut Sink<'_>, i: usize, value: Self);
-    /// Adds `slope` times x to the derivatives by as many parameters, from parameter `first` on.
+    /// Adds `slope` times x to the derivatives by x.len() parameters, from parameter `first` on.
     #[doc(hidden)]
     #[inline(always)]
     fn accumulate_products(sink: &mut Sink<'_>, first: usize, slope: Self, x: &[Self]) {
@@ -532,11 +536,12 @@ pub trait Real:
             Self::accumulate(sink, first + i, slope * *x);
         }
     }
-    /// Adds to the derivative by column `j` of the stage's row of a table of parameters.
+    /// Adds to the derivative by column `j` of the context's row of a table of parameters.
     #[doc(hidden)]
     fn accumulate_at(sink: &mut Sink<'_>, inputs: &Inputs<'_>, table: Table, j: usize, value: Self);
-    /// Whether a network has these numbers of inputs and outputs, and can be computed from numbers each of which is as large as
-    /// `size` of these. Plain numbers panic where it has not; a trace notes an error, and the network must not be computed.
+    /// Whether a network has these numbers of inputs and outputs and fits a kernel, if each of its numbers takes the
+    /// space of `size` of these. Plain numbers panic on a mismatch; a trace records an error, and the network must not
+    /// be computed.
     #[doc(hidden)]
     #[inline(always)]
     fn fits(network: &Network, inputs: usize, outputs: usize, size: usize) -> bool {
@@ -544,7 +549,8 @@ pub trait Real:
         network.check_sizes(inputs, outputs);
         true
     }
-    /// Says, while a policy is traced, that a network is computed from numbers each of which is as large as `size` of these.
+    /// While a policy is traced, records that a network is computed whose numbers each take the space of `size` of
+    /// these.
     #[doc(hidden)]
     #[inline(always)]
     fn note(network: &Network, size: usize) {
@@ -553,7 +559,7 @@ pub trait Real:
     /// The outputs of a network.
     #[doc(hidden)]
     fn network<const I: usize, const O: usize>(source: &Source<'_>, network: &Network, x: [Self; I]) -> [Self; O];
-    /// The outputs of a network, their derivatives times `v` added to the sink.
+    /// The outputs of a network; adds (∂y/∂θ)ᵀ v to the sink.
     #[doc(hidden)]
     fn network_back<const I: usize, const O: usize>(
         source: &Source<'_>,

@@ -1,7 +1,8 @@
-//! The (low, high) halves of the products that Philox is made of. Twin: `shaders/mul_wide.wgsl`.
+//! The (low, high) halves of 32 × 32-bit products, as Philox needs them. Twin: `shaders/mul_wide.wgsl`.
 //!
-//! AVX2 and AVX-512 multiply 32 bits of every 64: the even lanes, and once more the odd ones. Each product has both its halves side
-//! by side then, and low halves go with low ones and high with high.
+//! AVX2 and AVX-512 multiply the low 32 bits of each 64-bit element, so one instruction serves the even lanes and
+//! another the odd lanes. Each 64-bit product holds both halves, and a shuffle then separates the low halves from the
+//! high halves.
 
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 use std::arch::asm;
@@ -12,7 +13,7 @@ use super::instructions::by_instructions;
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 use super::instructions::{arch::__m512i, cast};
 
-/// Lane by lane the halves of a·b.
+/// Computes the (low, high) halves of a·b in each lane.
 #[inline(always)]
 pub(crate) fn mul_wide<S: Simd>(simd: S, a: S::u32s, b: u32) -> (S::u32s, S::u32s) {
     let b = simd.splat_u32s(b);
@@ -22,7 +23,7 @@ pub(crate) fn mul_wide<S: Simd>(simd: S, a: S::u32s, b: u32) -> (S::u32s, S::u32
             let simd = v4.avx512f;
             let even = simd._mm512_mul_epu32(cast(a), cast(b));
             let odd = simd._mm512_mul_epu32(simd._mm512_srli_epi64::<32>(cast(a)), cast(b));
-            // SAFETY: the token proves that there is AVX-512.
+            // SAFETY: the token proves that AVX-512 is available.
             let [low, high] = unsafe { sorted(even, odd) };
             (cast(low), cast(high))
         },
@@ -38,17 +39,17 @@ pub(crate) fn mul_wide<S: Simd>(simd: S, a: S::u32s, b: u32) -> (S::u32s, S::u32
     )
 }
 
-/// The low halves of products of even and of odd lanes, and the high ones.
+/// Separates the low from the high halves of the products of even and odd lanes.
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 #[target_feature(enable = "avx512f")]
 #[inline]
 fn sorted(even: __m512i, odd: __m512i) -> [__m512i; 2] {
-    /// Some lanes of a register written over with their neighbours of another. In assembly, because the compiler makes two moves of one
-    /// that leaves the other lanes as they are.
+    /// Overwrites the lanes in `$lanes` with their neighbors in another register. It is written in assembly because the
+    /// compiler splits the masked move into two instructions.
     macro_rules! written_over {
         ($instruction:literal, $all:ident, $lanes:literal, $from:ident) => {{
             let mut all = $all;
-            // SAFETY: it computes with these registers and does nothing else.
+            // SAFETY: the instruction reads and writes these registers only.
             unsafe {
                 asm!(
                     concat!($instruction, " {all} {{{lanes}}}, {from}"),

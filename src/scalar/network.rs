@@ -1,14 +1,14 @@
-//! [`Network`], the dense layers that a policy may consist of: one intrinsic, whatever their sizes.
+//! [`Network`], the dense layers of a policy: an intrinsic for any layer sizes.
 //!
-//! What is here runs on numbers, lanes and dual numbers; [`wgsl`] writes the same down as loops over the weight buffer. Both
-//! add in the same order.
+//! This module evaluates them on numbers, lanes and dual numbers; [`wgsl`] prints the same computation as loops over
+//! the weight buffer. Both sum in the same order.
 
 use super::trace::{MOST_INDEX, Math};
 use super::{Real, Sink, Source};
 use crate::error::InvalidValue;
 use crate::noise::Random;
 
-/// What the hidden units of a [`Network`] do with their sum.
+/// The activation function of a [`Network`]'s hidden units, applied to their sum s.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Activation {
     /// tanh(s).
@@ -27,7 +27,7 @@ impl Activation {
         }
     }
 
-    /// The derivative, from what the unit gave.
+    /// The derivative, as a function of the unit's output.
     #[inline(always)]
     fn rate<R: Real>(self, unit: R) -> R {
         match self {
@@ -52,11 +52,11 @@ struct Bounds {
     high: Vec<f32>,
 }
 
-/// The shape of a dense (fully connected) network: layer sizes, activation, bounds of its outputs. Its weights are parameters
-/// of a policy.
+/// The shape of a dense (fully connected) network: layer sizes, activation, bounds of its outputs. Its weights are
+/// parameters of a policy.
 ///
-/// Layer after layer, the parameters are the weights (outputs × inputs, row by row) and then the biases (one an output). Every
-/// hidden unit is `activation(b + Σ w x)`; the outputs are their sums as they are, squashed or clipped.
+/// The parameters of each layer, in order, are its weights (outputs × inputs, row by row) and then its biases (one per
+/// output). Every hidden unit is `activation(b + Σ w x)`; the outputs are their sums, unchanged, squashed or clipped.
 ///
 /// # Example
 ///
@@ -78,12 +78,12 @@ pub struct Network {
 }
 
 impl Network {
-    /// A network with the given layer sizes, inputs first and outputs last, whose parameters start at number `first`. Without
-    /// hidden layers it is an affine map.
+    /// Creates a network with the given layer sizes, inputs first and outputs last, whose parameters start at index
+    /// `first`. Without hidden layers it is an affine map.
     ///
     /// # Errors
     ///
-    /// If there are fewer than two sizes, one is 0 or above 65,536, or a parameter has a number of 2³¹ or more.
+    /// If there are fewer than two sizes, one is 0 or above 65,536, or a parameter index reaches 2³¹.
     pub fn new(first: usize, sizes: &[usize], activation: Activation) -> Result<Self, InvalidValue> {
         if sizes.len() < 2 {
             let expected = "at least two: the number of inputs and that of outputs";
@@ -92,7 +92,7 @@ impl Network {
         if let Some(size) = sizes.iter().find(|size| !(1..=65_536).contains(*size)) {
             return Err(InvalidValue::new("sizes", size, "between 1 and 65536 in each layer"));
         }
-        // Places in a kernel's buffers are 32 bits wide.
+        // Offsets into a kernel's buffers are 32 bits wide.
         let counts = sizes.windows(2).map(|layer| (layer[0] as u64 + 1) * layer[1] as u64);
         let parameters = counts.fold(0, u64::saturating_add);
         if parameters > MOST_INDEX as u64 {
@@ -107,20 +107,22 @@ impl Network {
         Ok(Self { first, sizes: sizes.to_vec(), activation, bounds: None })
     }
 
-    /// The same network with outputs between `low` and `high`: output y becomes (low + high)/2 + (high − low)/2 · tanh y.
+    /// Returns this network with outputs between `low` and `high`: output y becomes (low + high)/2 + (high − low)/2 ·
+    /// tanh y.
     ///
     /// # Errors
     ///
-    /// If a low value is not below the high one, or there are not as many as outputs.
+    /// If a low value is not below the high one, a difference is not finite, or `low` or `high` does not have one value
+    /// per output.
     pub fn squashed(self, low: &[f32], high: &[f32]) -> Result<Self, InvalidValue> {
         self.bounded(Bound::Squashed, low, high)
     }
 
-    /// The same network with outputs clipped to `low` and `high`. Where they are clipped they have no derivative.
+    /// Returns this network with outputs clipped to [`low`, `high`]. Where an output is clipped its derivative is 0.
     ///
     /// # Errors
     ///
-    /// As [`squashed`](Self::squashed).
+    /// As for [`squashed`](Self::squashed).
     pub fn clipped(self, low: &[f32], high: &[f32]) -> Result<Self, InvalidValue> {
         self.bounded(Bound::Clipped, low, high)
     }
@@ -146,18 +148,18 @@ impl Network {
         &self.sizes
     }
 
-    /// The number of its first parameter.
+    /// The index of its first parameter.
     pub fn first(&self) -> usize {
         self.first
     }
 
-    /// How many parameters it has.
+    /// The number of its parameters.
     pub fn parameters(&self) -> usize {
         self.sizes.windows(2).map(|layer| (layer[0] + 1) * layer[1]).sum()
     }
 
-    /// Parameters to start from: weights from N(0, 1/inputs) (of a ReLU network 2/inputs), those of the last layer a tenth of
-    /// that, so that it starts near 0; biases 0.
+    /// Random initial parameters: weights with standard deviation 1/√inputs (√(2/inputs) for ReLU); in the last layer
+    /// 0.1/√inputs, so that the outputs start near 0; biases 0.
     pub fn initial(&self, random: &mut Random) -> Vec<f32> {
         let mut parameters = Vec::with_capacity(self.parameters());
         let last = self.sizes.len() - 2;
@@ -174,7 +176,7 @@ impl Network {
         parameters
     }
 
-    /// Its inputs and the units of all layers.
+    /// The number of its inputs plus the units of all layers.
     #[inline(always)]
     pub(crate) fn units(&self) -> usize {
         self.sizes.iter().sum()
@@ -193,7 +195,7 @@ impl Network {
         );
     }
 
-    /// Output `o` and its derivative by the sum.
+    /// Output `o` and its derivative by the unit's sum.
     #[inline(always)]
     fn output<R: Real>(&self, o: usize, sum: R) -> (R, R) {
         let Some(Bounds { bound, low, high }) = &self.bounds else { return (sum, R::from(1.0)) };
@@ -212,15 +214,15 @@ impl Network {
     }
 }
 
-/// The middle of an interval, and half its length.
+/// The midpoint of an interval, and half its length.
 fn middle(low: f32, high: f32) -> (f32, f32) {
     (low + (high - low) * 0.5, (high - low) * 0.5)
 }
 
-/// The units whose sums are formed side by side, since each waits for itself.
+/// The number of units whose sums are interleaved, to hide the latency of each chain of additions.
 const ABREAST: usize = 4;
 
-/// The sums of `U` units from `o` on, of a layer whose parameters start at `first`: b + Σ w x, each in the order of x.
+/// The sums of `U` units from `o` on, in a layer whose parameters start at `first`: b + Σ w x, each in the order of x.
 #[inline(always)]
 fn sums<R: Real, const U: usize>(
     source: &Source<'_>,
@@ -236,15 +238,16 @@ fn sums<R: Real, const U: usize>(
     R::weighted_sums(source, first + o * inputs, x, biases)
 }
 
-/// All units of all layers, inputs first; the last ones are the outputs' sums. They stand in the room that there is, or in `memory`.
+/// Computes the units of all layers, inputs first; the last ones are the sums of the outputs. They are stored in the
+/// scratch of `source` or, without it, in `memory`.
 ///
 /// # Safety
 ///
-/// Those of another network that has this room are no longer in use.
+/// The units of another network in the same scratch must no longer be in use.
 #[inline(always)]
 unsafe fn units<'a, R: Real>(source: &Source<'a>, memory: &'a mut Vec<R>, network: &Network, x: &[R]) -> &'a mut [R] {
     let units = match source.room {
-        // SAFETY: the caller's promise is the same.
+        // SAFETY: by the caller's guarantee.
         Some(room) => unsafe { room.numbers(network.units()) },
         None => {
             memory.resize(network.units(), R::from(0.0));
@@ -284,7 +287,7 @@ pub(crate) fn forward<R: Real, const I: usize, const O: usize>(
     x: [R; I],
 ) -> [R; O] {
     let mut memory = Vec::new();
-    // SAFETY: no network has another one inside, and no operation on numbers computes any.
+    // SAFETY: networks do not nest, and no operation on numbers evaluates one.
     let units = unsafe { units(source, &mut memory, network, &x) };
     let sums = &units[units.len() - O..];
     let mut outputs = [R::from(0.0); O];
@@ -294,7 +297,7 @@ pub(crate) fn forward<R: Real, const I: usize, const O: usize>(
     outputs
 }
 
-/// The outputs of a network; (∂y/∂θ)ᵀ v is added to the sink.
+/// Returns the outputs of a network, and adds (∂y/∂θ)ᵀ v to the sink.
 #[inline(always)]
 pub(crate) fn back<R: Real, const I: usize, const O: usize>(
     source: &Source<'_>,
@@ -304,7 +307,7 @@ pub(crate) fn back<R: Real, const I: usize, const O: usize>(
     v: [R; O],
 ) -> [R; O] {
     let mut memory = Vec::new();
-    // SAFETY: no network has another one inside, and no operation on numbers computes any.
+    // SAFETY: networks do not nest, and no operation on numbers evaluates one.
     let units = unsafe { units(source, &mut memory, network, &x) };
     let last = network.sizes.len() - 2;
     let mut to = units.len() - O;
@@ -312,7 +315,7 @@ pub(crate) fn back<R: Real, const I: usize, const O: usize>(
     for o in 0..O {
         let (output, rate) = network.output(o, units[to + o]);
         outputs[o] = output;
-        // From here on a layer's units give way to the derivatives by their sums.
+        // From here on, the derivatives by a layer's sums replace its units.
         units[to + o] = v[o] * rate;
     }
     let mut first = network.first + network.parameters();
@@ -340,5 +343,5 @@ pub(crate) fn back<R: Real, const I: usize, const O: usize>(
     outputs
 }
 
-/// The network in WGSL.
+/// Printing of networks as WGSL.
 mod wgsl;

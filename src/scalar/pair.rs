@@ -1,7 +1,7 @@
-//! Two registers (or two pairs of them) side by side.
+//! Two registers (or two pairs of them), computed with in lockstep.
 //!
-//! A rollout is one long chain of dependent operations, each of which takes about four cycles, while a core could start one
-//! or two every cycle. Chains that know nothing of each other fill what one leaves idle.
+//! A rollout is one long chain of dependent operations, each with a latency of about four cycles, while a core can
+//! start one or two per cycle. Independent chains fill the idle slots.
 
 use std::ops::{Add, AddAssign, BitAnd, BitOr, Div, DivAssign, Mul, MulAssign, Neg, Not, Sub, SubAssign};
 
@@ -10,11 +10,11 @@ use super::math::Vector;
 use super::{Mask, sealed};
 use crate::noise::{Row, normal};
 
-/// Two of something, on which every operation is carried out one after the other.
+/// Two values, on which every operation is carried out in turn.
 #[derive(Clone, Copy)]
 pub(crate) struct Pair<T>(pub(crate) T, pub(crate) T);
 
-/// Two side by side, or one where nothing is optimized: see `build.rs`.
+/// A pair in optimized builds, a single value otherwise: see `build.rs`.
 #[cfg(optimized)]
 pub(crate) type Abreast<T> = Pair<T>;
 #[cfg(not(optimized))]
@@ -93,10 +93,10 @@ impl<T: Mask> Mask for Pair<T> {
     }
 }
 
-// SAFETY: any bytes are two valid ones.
+// SAFETY: any bytes are a valid `V`, hence two of them are a valid pair.
 unsafe impl<V: Vector> sealed::Sealed for Pair<V> {}
 
-/// Methods that do the same to both.
+/// Defines methods that apply the same operation to both values.
 macro_rules! both {
     ($(fn $name:ident($($argument:ident: $of:ty),*) -> $to:ty;)*) => {$(
         #[inline(always)]
@@ -223,7 +223,7 @@ impl<V: Register> Register for Pair<V> {
     }
     #[inline(always)]
     unsafe fn squares(samples: &[f32], first: Self::Bits) -> [Self; 4] {
-        // SAFETY: the caller's promise is the same.
+        // SAFETY: by the caller's guarantee.
         let ([a0, b0, c0, d0], [a1, b1, c1, d1]) =
             unsafe { (V::squares(samples, first.0), V::squares(samples, first.1)) };
         [Pair(a0, a1), Pair(b0, b1), Pair(c0, c1), Pair(d0, d1)]

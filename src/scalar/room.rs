@@ -1,7 +1,7 @@
-//! Room for the units of networks, set aside before an episode, so that no step of it asks for memory.
+//! Scratch for network activations, allocated before an episode so that the step loop never allocates.
 //!
-//! A loop that calls a function, even if it hardly ever does, keeps nothing in vector registers from turn to turn: on x86 no such
-//! register survives a call.
+//! A loop that contains a function call, even one that is rarely executed, keeps no values in vector registers across
+//! iterations: on x86 all vector registers are caller-saved.
 
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -9,7 +9,7 @@ use std::ptr::NonNull;
 use super::sealed::Sealed;
 use crate::line::Line;
 
-/// Lines of the cache that networks are computed in, one after the other.
+/// Contiguous cache lines that hold the activations of one network at a time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Room<'a> {
     first: NonNull<Line>,
@@ -17,11 +17,11 @@ pub(crate) struct Room<'a> {
     borrowed: PhantomData<&'a Line>,
 }
 
-// SAFETY: a reader of parameters (`Weights`) that has room is one of the crate's own, in lanes. User code meets it in generic
-// functions only, where it cannot go to another thread: it holds a `PhantomData<R>`, and of `R: Real` nothing says that it may.
-// Readers made by hand have no room, and may go.
+// SAFETY: only parameter readers (`Weights`) that the crate creates over lanes have scratch. User code handles those in
+// generic functions only, where it cannot send them to another thread: they hold a `PhantomData<R>`, and `R: Real` does
+// not imply `Send`. Readers created by the user have no scratch and may be sent.
 unsafe impl Send for Room<'_> {}
-// SAFETY: likewise.
+// SAFETY: as for `Send`.
 unsafe impl Sync for Room<'_> {}
 
 impl<'a> Room<'a> {
@@ -30,21 +30,22 @@ impl<'a> Room<'a> {
         Self { first: NonNull::from(&mut *lines).cast(), lines: lines.len(), borrowed: PhantomData }
     }
 
-    /// So many numbers, of any values.
+    /// Returns `count` numbers with arbitrary contents.
     ///
     /// # Safety
     ///
-    /// Those that were asked for before are no longer in use.
+    /// No slice returned earlier is still in use.
     ///
     /// # Panics
     ///
-    /// If there is no room for so many: then a policy has larger networks than when it was traced.
+    /// If the scratch holds fewer than `count` numbers, which happens if a policy has larger networks than when it was
+    /// traced.
     #[inline(always)]
     pub(crate) unsafe fn numbers<R: Sealed>(self, count: usize) -> &'a mut [R] {
         const { assert!(align_of::<R>() <= align_of::<Line>(), "a line of the cache suits any number") };
         assert!(count * size_of::<R>() <= self.lines * size_of::<Line>(), "networks are those that were traced");
-        // SAFETY: the lines are borrowed as long as this is, they are large enough, and any bytes are numbers; by the caller's
-        // promise nobody else has a part of them.
+        // SAFETY: the lines are borrowed for `'a` and large enough, and any bytes are valid numbers; the caller
+        // guarantees that no other slice of them is in use.
         unsafe { std::slice::from_raw_parts_mut(self.first.as_ptr().cast(), count) }
     }
 }

@@ -1,6 +1,6 @@
-//! The four samples around a point of a grid, for every lane: one load for each, put together in registers.
+//! Gathers the 2 × 2 samples around a grid point in every lane: one 16-byte load per lane, transposed in registers.
 //!
-//! The instructions that gather take longer than the loads they stand for.
+//! The hardware's gather instructions take longer than these loads.
 
 use pulp::Simd;
 
@@ -8,11 +8,11 @@ use super::instructions::by_instructions;
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 use super::instructions::{arch, cast};
 
-/// Lane by lane the samples of pair i and of the next, with i from `first`.
+/// Loads, in each lane, the samples of pairs i and i + 1, where i is the lane of `first`.
 ///
 /// # Safety
 ///
-/// All of them must be there.
+/// All of these samples must be within `samples`.
 #[inline(always)]
 pub(crate) unsafe fn gather<S: Simd>(simd: S, samples: &[f32], first: S::u32s) -> [S::f32s; 4] {
     let first: &[u32] = bytemuck::cast_slice(std::slice::from_ref(&first));
@@ -20,7 +20,7 @@ pub(crate) unsafe fn gather<S: Simd>(simd: S, samples: &[f32], first: S::u32s) -
         simd,
         |v4| {
             let simd = v4.avx512f;
-            // SAFETY: the caller's promise is the same, and AVX-512 has sixteen lanes.
+            // SAFETY: by the caller's guarantee; AVX-512 has sixteen lanes.
             let [a, b, c, d] = unsafe {
                 [
                     sixteen(simd, samples, first, 0),
@@ -40,7 +40,7 @@ pub(crate) unsafe fn gather<S: Simd>(simd: S, samples: &[f32], first: S::u32s) -
         },
         |v3| {
             let simd = v3.avx;
-            // SAFETY: the caller's promise is the same, and AVX2 has eight lanes.
+            // SAFETY: by the caller's guarantee; AVX2 has eight lanes.
             let [a, b, c, d] = unsafe {
                 [
                     eight(simd, samples, first, 0),
@@ -71,15 +71,15 @@ pub(crate) unsafe fn gather<S: Simd>(simd: S, samples: &[f32], first: S::u32s) -
     )
 }
 
-/// Those of lanes `j`, `j` + 4, `j` + 8 and `j` + 12, side by side.
+/// Loads the samples of lanes `j`, `j` + 4, `j` + 8 and `j` + 12 into one register.
 ///
 /// # Safety
 ///
-/// As of [`square`].
+/// As for [`square`].
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 #[inline(always)]
 unsafe fn sixteen(simd: pulp::core_arch::x86::Avx512f, samples: &[f32], first: &[u32], j: usize) -> arch::__m512 {
-    // SAFETY: the caller's promise is the same.
+    // SAFETY: by the caller's guarantee.
     unsafe {
         let all = simd._mm512_castps128_ps512(square(samples, at(first, j)));
         let all = simd._mm512_insertf32x4::<1>(all, square(samples, at(first, j + 4)));
@@ -88,22 +88,22 @@ unsafe fn sixteen(simd: pulp::core_arch::x86::Avx512f, samples: &[f32], first: &
     }
 }
 
-/// Those of lanes `j` and `j` + 4.
+/// Loads the samples of lanes `j` and `j` + 4 into one register.
 ///
 /// # Safety
 ///
-/// As of [`square`].
+/// As for [`square`].
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 #[inline(always)]
 unsafe fn eight(simd: pulp::core_arch::x86::Avx, samples: &[f32], first: &[u32], j: usize) -> arch::__m256 {
-    // SAFETY: the caller's promise is the same.
+    // SAFETY: by the caller's guarantee.
     unsafe {
         let all = simd._mm256_castps128_ps256(square(samples, at(first, j)));
         simd._mm256_insertf128_ps::<1>(all, square(samples, at(first, j + 4)))
     }
 }
 
-/// The number in a lane. Two are taken out of a register at once and told apart afterwards, among ordinary numbers.
+/// Returns the number in a lane. Two lanes are extracted at once and separated in a general-purpose register.
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 #[inline(always)]
 fn at(numbers: &[u32], lane: usize) -> u32 {
@@ -112,15 +112,15 @@ fn at(numbers: &[u32], lane: usize) -> u32 {
     (two >> (32 * (lane % 2))) as u32
 }
 
-/// Both samples of a pair and of the next.
+/// Loads both samples of pair `pair` and of the next pair.
 ///
 /// # Safety
 ///
-/// They must be there.
+/// All four samples must be within `samples`.
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 #[inline(always)]
 unsafe fn square(samples: &[f32], pair: u32) -> arch::__m128 {
     debug_assert!(2 * pair as usize + 4 <= samples.len(), "pair {pair} of {} numbers", samples.len());
-    // SAFETY: the caller's promise is the same.
+    // SAFETY: by the caller's guarantee.
     unsafe { cast(samples.as_ptr().cast::<[f32; 2]>().add(pair as usize).cast::<[f32; 4]>().read()) }
 }

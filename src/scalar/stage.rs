@@ -1,16 +1,17 @@
-//! [`Stage`]: what model code sees of the outside world.
+//! [`Stage`], the context of one time step: the inputs that model code can read.
 
 use std::marker::PhantomData;
 
 use super::Real;
 use crate::field::{FieldSet, LookUps};
 
-/// What a model can see of the outside world at one time step. Users meet it as [`Stage`].
+/// The inputs that a model can read at one time step. Users access them through [`Stage`].
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy)]
 pub struct Inputs<'a> {
     pub(crate) params: &'a [f32],
-    /// From one parameter to the next if every lane has its own, which stand side by side; 0 if all have the same.
+    /// The distance between consecutive parameters if every lane has its own, adjacent in memory; 0 if all lanes share
+    /// them.
     pub(crate) param_stride: usize,
     pub(crate) reference: &'a [f32],
     pub(crate) time: f32,
@@ -19,8 +20,8 @@ pub struct Inputs<'a> {
     pub(crate) by_hand: ByHand,
 }
 
-/// Which inputs model code gave a stage itself, instead of taking the driver's. Only the tracer reads this: what was given by
-/// hand becomes constants, and what is missing there must not be read from the driver.
+/// Which inputs of a step context were set by model code instead of the driver. Only the tracer reads this: inputs set
+/// by hand become constants, and an input missing there must not be read from the driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ByHand {
     pub(crate) params: bool,
@@ -29,14 +30,15 @@ pub(crate) struct ByHand {
 }
 
 impl ByHand {
-    /// The stage of a driver.
+    /// A step context provided by a driver.
     pub(crate) const NOTHING: Self = Self { params: false, reference: false, fields: false };
-    /// A stage that was built by hand.
+    /// A step context built by hand.
     const ALL: Self = Self { params: true, reference: true, fields: true };
 }
 
 impl Inputs<'_> {
-    /// What a model is traced with: nothing is known yet, not even the time. Its negative index is a mark for the tracer.
+    /// The inputs for tracing a model: no value is available, not even the time. The negative time is a sentinel for
+    /// the tracer.
     pub(crate) const NOW: Inputs<'static> = Inputs {
         params: &[],
         param_stride: 0,
@@ -46,18 +48,18 @@ impl Inputs<'_> {
         fields: LookUps::NONE,
         by_hand: ByHand::NOTHING,
     };
-    /// The time step before that one.
+    /// The previous time step, for tracing.
     pub(crate) const BEFORE: Inputs<'static> = Inputs { time: -2.0, ..Self::NOW };
 }
 
-/// One time step as a model sees it: its index, its length, and everything that may change without recompiling.
+/// The context of one time step: its index, its length, and everything that may change without recompiling.
 ///
-/// Parameters, references and fields are set on the driver and may be replaced before every call. What a model reads from
-/// `&self`, in contrast, becomes a constant of the kernel.
+/// Parameters, references and fields are set on the driver and may be replaced before every call. Values that a model
+/// reads from `&self`, in contrast, become constants of the kernel.
 ///
 /// # Example
 ///
-/// A stage can be built by hand, to call a model in plain `f32`:
+/// A step context can be built by hand to call a model in plain `f32`:
 ///
 /// ```
 /// use gibbs::Stage;
@@ -82,30 +84,31 @@ impl<'a, R: Real> Stage<'a, R> {
         Self { inputs, scalar: PhantomData }
     }
 
-    /// The same stage with run-time parameters.
+    /// Returns this context with the given run-time parameters.
     pub fn with_params(mut self, params: &'a [f32]) -> Self {
-        // They are the same for all lanes, whatever the driver's are.
+        // All lanes share these parameters, whatever layout the driver's have.
         (self.inputs.params, self.inputs.param_stride) = (params, 0);
         self.inputs.by_hand.params = true;
         self
     }
 
-    /// The same stage with its row of the reference table.
+    /// Returns this context with the given row of the reference table.
     pub fn with_reference(mut self, row: &'a [f32]) -> Self {
         self.inputs.reference = row;
         self.inputs.by_hand.reference = true;
         self
     }
 
-    /// Returns this stage with sampled fields, for calls in plain `f32`. A model or policy cannot bring fields of its own, and a
-    /// driver refuses one that tries ([`ModelError::ByHand`](crate::ModelError::ByHand)).
+    /// Returns this context with sampled fields, for calls in plain `f32`. A model or policy cannot bring fields of its
+    /// own, and a driver refuses one that tries ([`ModelError::ByHand`](crate::ModelError::ByHand)).
     pub fn with_fields(mut self, fields: &'a FieldSet) -> Self {
         self.inputs.fields = fields.look_ups();
         self.inputs.by_hand.fields = true;
         self
     }
 
-    /// The index of the time step, counted from 0 at the start of the horizon; the terminal cost sees the horizon's length.
+    /// The index of the time step, counted from 0 at the start of the horizon. In the terminal cost it is the length of
+    /// the horizon.
     #[inline(always)]
     pub fn index(&self) -> R {
         R::time(&self.inputs)
@@ -121,27 +124,28 @@ impl<'a, R: Real> Stage<'a, R> {
     ///
     /// # Panics
     ///
-    /// In plain `f32`, on a stage built by hand with too few parameters. A driver checks this when it is built.
+    /// In plain `f32`, on a context built by hand with too few parameters. A driver checks this when it is built.
     #[inline(always)]
     pub fn param(&self, i: usize) -> R {
         R::param(&self.inputs, i)
     }
 
-    /// Column `j` of this step's row of the table given to the driver's `set_references`. The last row holds on.
+    /// Column `j` of this step's row of the table given to the driver's `set_references`. Past the end of the table the
+    /// last row applies.
     ///
     /// # Panics
     ///
-    /// In plain `f32`, on a stage built by hand with too few columns. A driver checks this when it is built.
+    /// In plain `f32`, on a context built by hand with too few columns. A driver checks this when it is built.
     #[inline(always)]
     pub fn reference(&self, j: usize) -> R {
         R::reference(&self.inputs, j)
     }
 
-    /// Bilinear look-up in field `field` at (x, y) of the world; see [`Grid`](crate::Grid).
+    /// The value of field `field` at world position (x, y), by bilinear interpolation; see [`Grid`](crate::Grid).
     ///
     /// # Panics
     ///
-    /// In plain `f32`, on a stage built by hand with too few fields. A driver checks this when it is built.
+    /// In plain `f32`, on a context built by hand with too few fields. A driver checks this when it is built.
     #[inline(always)]
     pub fn sample(&self, field: usize, x: R, y: R) -> R {
         R::sample(&self.inputs, field, x, y)

@@ -1,4 +1,4 @@
-//! Numbers that count what is done to them: how many vector instructions a piece of model code is at least.
+//! Numbers that count the operations on them: a lower bound on the vector instructions of a piece of model code.
 
 use std::cell::Cell;
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
@@ -7,10 +7,10 @@ use super::lanes::Register;
 use super::math::Vector;
 use super::sealed;
 
-/// Vector instructions of a piece of code, by what executes them.
+/// Vector instructions of a piece of code, by kind.
 ///
-/// Counted is what cannot be left out. What the instructions of AVX-512 do on the side (negating a factor, one logic operation
-/// before another) is not, nor are constants, moves and loop counters.
+/// Only indispensable instructions are counted, so the total is a lower bound. Operations that AVX-512 fuses into
+/// others (a negated factor, one logic operation before another), constants, moves and loop counters are left out.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Arithmetic {
     /// Products, fused with a sum or not.
@@ -23,9 +23,9 @@ pub struct Arithmetic {
     pub product: f64,
     /// Sums, shifts and logic of integers.
     pub integer: f64,
-    /// Choices between two numbers.
+    /// Selections between two numbers.
     pub select: f64,
-    /// Loads of single samples of a field, by whole registers: four for each look-up.
+    /// Loads of field samples, as whole registers: four for each lookup.
     pub sample: f64,
 }
 
@@ -33,13 +33,13 @@ impl Arithmetic {
     const NONE: Self =
         Self { multiply: 0.0, add: 0.0, divide: 0.0, product: 0.0, integer: 0.0, select: 0.0, sample: 0.0 };
 
-    /// All of them.
+    /// The sum over all kinds.
     pub fn total(&self) -> f64 {
         let Self { multiply, add, divide, product, integer, select, sample } = *self;
         multiply + add + divide + product + integer + select + sample
     }
 
-    /// Those of `times` such pieces of code and of `other`.
+    /// The instructions of `times` such pieces of code plus `other`.
     pub(crate) fn times_and(&self, times: f64, other: &Self) -> Self {
         Self {
             multiply: self.multiply * times + other.multiply,
@@ -63,14 +63,14 @@ fn count(what: impl Fn(&mut Arithmetic)) {
     DONE.set(done);
 }
 
-/// What some code does on this thread.
+/// Counts the instructions that `code` executes on this thread.
 pub(crate) fn of(code: impl FnOnce()) -> Arithmetic {
     DONE.set(Arithmetic::NONE);
     code();
     DONE.get()
 }
 
-/// A number that counts.
+/// A number that counts the operations on it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tally(f32);
 
@@ -85,7 +85,7 @@ impl Neg for Tally {
         Self(-self.0)
     }
 }
-// SAFETY: any bytes are a number.
+// SAFETY: any bytes are a valid number.
 unsafe impl sealed::Sealed for Tally {}
 
 macro_rules! arithmetic {
@@ -130,7 +130,7 @@ impl Vector for Tally {
     fn splat_bits(bits: u32) -> u32 {
         bits
     }
-    // One instruction does three operands' worth of logic, so an `and` goes with what it is for.
+    // A ternary logic instruction fuses the `and` into the operation that uses its result.
     fn bits_and(a: u32, b: u32) -> u32 {
         a & b
     }
@@ -167,7 +167,7 @@ impl Vector for Tally {
         count(|done| done.integer += 1.0);
         a ^ b ^ c
     }
-    // See `mul_wide`: two products, and what brings odd lanes where they are multiplied, low halves together and high ones.
+    // See `mul_wide`: two products, a shift of the odd lanes, and two shuffles that separate low from high halves.
     fn bits_mul_wide(a: u32, b: u32) -> (u32, u32) {
         count(|done| (done.product, done.integer) = (done.product + 2.0, done.integer + 3.0));
         f32::bits_mul_wide(a, b)
@@ -247,7 +247,7 @@ impl Register for Tally {
     }
     unsafe fn squares(samples: &[f32], first: u32) -> [Self; 4] {
         count(|done| done.sample += 4.0);
-        // SAFETY: the caller's promise is the same.
+        // SAFETY: by the caller's guarantee.
         unsafe { f32::squares(samples, first) }.map(Self)
     }
 }

@@ -1,8 +1,9 @@
-//! Traced expressions: the interpretation of [`Real`] that writes down what a model does, and the WGSL made from it.
+//! Traced expressions: the interpretation of [`Real`] that records what a model computes, and the WGSL generated from
+//! it.
 //!
-//! Running a model on [`Expr`] records every operation on a thread-local tape. Equal operations get one entry
-//! (hash-consing), so what two parts of a model share is computed once; operations on constants are done at once. What the
-//! results depend on is then printed as straight-line WGSL.
+//! Running a model on [`Expr`] records every operation on a thread-local tape. Equal operations share one entry
+//! (hash-consing), so a common subexpression is computed once; operations on constants are folded. The entries that the
+//! results depend on are then printed as straight-line WGSL.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -12,14 +13,15 @@ use std::ops::{Add, AddAssign, BitAnd, BitOr, Div, DivAssign, Mul, MulAssign, Ne
 use super::{Inputs, Mask, Network, Real, Sink, Source, Table, WgslFn, sealed};
 use crate::error::ModelError;
 
-/// The most operations one trace may hold. Compile time grows faster than linearly: on a software Vulkan driver 5,000
+/// Maximum number of operations in a trace. Compile time grows faster than linearly: on a software Vulkan driver 5,000
+/// statements took about a second, 20,000 fourteen.
 /// statements took about a second, 20,000 fourteen.
 pub(crate) const LIMIT: usize = 8192;
 
 /// Upper limit on indices in model code: kernel addresses are 32 bits wide.
 pub(crate) const MOST_INDEX: usize = i32::MAX as usize;
 
-/// Whose transcendental functions the kernel of a model calls.
+/// Which transcendental functions a model's kernel calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Math {
     /// The crate's polynomials, the same on every backend. See the accuracy table of [`Real`].
@@ -29,7 +31,7 @@ pub enum Math {
     Native,
 }
 
-/// What a traced model needs from outside, counted: one more than the largest index used.
+/// The inputs that a traced model needs; each count is one more than the largest index used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Usage {
     pub(crate) params: usize,
@@ -37,13 +39,13 @@ pub(crate) struct Usage {
     pub(crate) fields: usize,
     /// Parameters of a policy.
     pub(crate) weights: usize,
-    /// How many numbers the inputs and units of the largest of its networks are.
+    /// The largest number of scalars that the inputs and units of one of its networks take.
     pub(crate) units: usize,
-    /// How often the loops of its networks turn in a time step, at most.
+    /// An upper bound on the loop iterations of its networks in a time step.
     pub(crate) turns: u64,
 }
 
-/// What model code reads by number.
+/// The kind of input that model code reads by index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outside {
     Param,
@@ -95,7 +97,7 @@ enum Binary {
     Or,
 }
 
-/// Which time step a stage stands for.
+/// The time step that a step context refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Moment {
     Now,
@@ -107,7 +109,7 @@ impl Moment {
         if inputs.time == Inputs::BEFORE.time { Self::Before } else { Self::Now }
     }
 
-    /// The name of its index in the generated code.
+    /// The name of the time index in the generated code.
     fn name(self) -> &'static str {
         match self {
             Self::Now => "t",
@@ -116,7 +118,7 @@ impl Moment {
     }
 }
 
-/// One entry of the tape; numbers are indices of earlier entries.
+/// One entry of the tape; `u32` operands are indices of earlier entries.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Op {
     Number(u32),
@@ -138,9 +140,10 @@ enum Op {
     Call(&'static str, Vec<u32>),
     Weight(usize),
     WeightAt(Moment, Table, usize),
-    /// The outputs of a network, by its number, at some inputs.
+    /// The outputs of a network, given by its number, at some inputs.
     Network(usize, Vec<u32>),
-    /// The same, while derivatives are added up; the last numbers are what they are multiplied with.
+    /// The outputs of a network, accumulating derivatives; the last operands are the factors that the derivatives are
+    /// multiplied by.
     NetworkBack(usize, Vec<u32>, Vec<u32>),
     /// One output of a network.
     Output(u32, usize),
@@ -157,12 +160,12 @@ struct Tape {
     seen: HashMap<Op, u32>,
     sources: Vec<(&'static str, &'static str)>,
     networks: Vec<Network>,
-    /// Entries that do something, of the function that is being traced.
+    /// Entries with side effects, of the function that is being traced.
     effects: Vec<u32>,
     usage: Usage,
     /// The first error.
     error: Option<ModelError>,
-    /// The first error that plain `f32` would panic on.
+    /// The first error that would be a panic in plain `f32`.
     misread: Option<ModelError>,
 }
 
@@ -186,7 +189,7 @@ impl Tape {
         self.error.get_or_insert(error);
     }
 
-    /// An error that plain numbers would panic on.
+    /// Records an error that would be a panic on plain numbers.
     fn misread(&mut self, error: ModelError) {
         self.misread.get_or_insert_with(|| error.clone());
         self.fail(error);
@@ -197,7 +200,7 @@ impl Tape {
         Expr { at: 0, generation: self.generation }
     }
 
-    /// Notes that number `index` of something is read, and says whether there can be one.
+    /// Records that number `index` of a kind of input is read, and returns whether such an index can exist.
     fn reads(&mut self, what: Outside, index: usize) -> bool {
         let function = self.function;
         if index >= MOST_INDEX {
@@ -214,25 +217,25 @@ impl Tape {
         true
     }
 
-    /// An entry that reads number `index` of what a driver gives.
+    /// Adds an entry that reads number `index` of the driver's inputs.
     fn read(&mut self, what: Outside, index: usize, op: Op) -> Expr {
         if self.reads(what, index) { self.push(op) } else { self.nothing() }
     }
 
-    /// Refuses number `index` of what was given by hand, `given` long.
+    /// Rejects reading number `index` of an input that was set by hand and holds `given` values.
     fn not_given(&mut self, what: Outside, index: usize, given: usize) -> Expr {
         let (function, what) = (self.function, what.name());
         self.misread(ModelError::NotGiven { function, what, index, given });
         self.nothing()
     }
 
-    /// Refuses what model code made by hand and no kernel can hold.
+    /// Rejects an object that model code created by hand and that no kernel can hold.
     fn by_hand(&mut self, what: &'static str) -> Expr {
         self.fail(ModelError::ByHand { function: self.function, what });
         self.nothing()
     }
 
-    /// Whether a table has rows.
+    /// Whether a table has rows; records an error if not.
     fn has_rows(&mut self, table: &Table) -> bool {
         if table.rows == 0 {
             self.misread(ModelError::EmptyTable { function: self.function });
@@ -240,18 +243,18 @@ impl Tape {
         table.rows > 0
     }
 
-    /// Whether column `j` of a table can be read, at any time.
+    /// Whether column `j` of a table can be read at every time step.
     fn reads_table(&mut self, table: &Table, j: usize) -> bool {
         self.has_rows(table) && self.reads(Outside::Weight, table.last(j).unwrap_or(usize::MAX))
     }
 
-    /// The parameter of column `j` of a table at a known time.
+    /// The index of the parameter in column `j` of a table at a constant time.
     fn place_in(&mut self, table: &Table, time: f32, j: usize) -> Option<usize> {
         let place = if self.has_rows(table) { table.at(time, j).or(Some(usize::MAX)) } else { None };
         place.filter(|i| *i < MOST_INDEX || self.reads(Outside::Weight, *i))
     }
 
-    /// An entry that looks field `field` up. A plain function has no driver: its fields come from `Map::fields`.
+    /// Adds an entry that samples field `field`. A plain function has no driver: its fields come from `Map::fields`.
     fn look_up(&mut self, inputs: &Inputs<'_>, field: usize, op: Op) -> Expr {
         let given = inputs.fields.len();
         if inputs.by_hand.fields && field >= given {
@@ -263,7 +266,7 @@ impl Tape {
         self.read(Outside::Field, field, op)
     }
 
-    /// Refuses a network whose weights model code made by hand, `given` of them.
+    /// Rejects a network whose `given` weights were created by model code.
     fn network_by_hand(&mut self, network: &Network, given: usize) -> Expr {
         let end = network.first() + network.parameters();
         if end > given {
@@ -272,7 +275,7 @@ impl Tape {
         self.by_hand("the weights of a network")
     }
 
-    /// The index behind a handle; a handle of another trace is an error, and reads as entry 0.
+    /// The tape index of a handle; a handle from another trace is an error and yields entry 0.
     fn index(&mut self, of: Expr) -> u32 {
         if of.generation == self.generation {
             return of.at;
@@ -291,7 +294,7 @@ impl Tape {
         entry
     }
 
-    /// A new entry, even if there is an equal one.
+    /// Adds an entry, even if an equal one exists.
     fn append(&mut self, op: Op) -> Expr {
         let generation = self.generation;
         if self.ops.len() >= LIMIT {
@@ -302,19 +305,19 @@ impl Tape {
         Expr { at: self.ops.len() as u32 - 1, generation }
     }
 
-    /// A new entry that does something, and so must stay.
+    /// Adds an entry with a side effect, which is never eliminated.
     fn act(&mut self, op: Op) -> Expr {
         let entry = self.append(op);
         self.effects.push(entry.at);
         entry
     }
 
-    /// That a network is computed from numbers as large as `size` of these.
+    /// Records that a network is computed whose numbers each take the space of `size` of these.
     fn note(&mut self, network: &Network, size: usize) {
         self.usage.units = self.usage.units.max(network.units() * size);
     }
 
-    /// The number of a network.
+    /// Returns the number of a network, adding it if it is new.
     fn network(&mut self, network: &Network) -> usize {
         // `Network::new` keeps this below `MOST_INDEX`.
         self.usage.weights = self.usage.weights.max(network.first() + network.parameters());
@@ -417,7 +420,7 @@ fn logic(kind: Binary, a: Truth, b: Truth) -> Truth {
     TAPE.with_borrow_mut(|tape| {
         let (a, b) = (tape.index(a.0), tape.index(b.0));
         let here = |at| Expr { at, generation: tape.generation };
-        // The value that decides the operation, whatever the other one is.
+        // The value of one operand that determines the result.
         let decides = kind == Binary::Or;
         Truth(match (tape.as_truth(a), tape.as_truth(b)) {
             (Some(x), _) if x == decides => here(a),
@@ -498,7 +501,7 @@ impl Mask for Truth {
     }
 }
 
-// SAFETY: any bytes are two integers. (Whether they name an entry of the tape is checked.)
+// SAFETY: any bytes are two valid integers. (The tape checks whether they refer to one of its entries.)
 unsafe impl sealed::Sealed for Expr {}
 
 impl Real for Expr {
@@ -574,8 +577,8 @@ impl Real for Expr {
             }
         })
     }
-    // A stage built by hand has its values at hand, and they become constants; the one that a driver's model is traced
-    // with has none (see `Inputs::NOW`).
+    // The inputs of a context built by hand are available and become constants; the context that a driver's model is
+    // traced with has none (see `Inputs::NOW`).
     fn param(inputs: &Inputs<'_>, i: usize) -> Self {
         if let Some(value) = inputs.params.get(i) {
             return Self::from(*value);
@@ -630,7 +633,7 @@ impl Real for Expr {
             tape.push(Op::Call(function.name, arguments))
         })
     }
-    // Likewise parameters at hand become constants.
+    // Parameters that are available become constants, too.
     fn weight(source: &Source<'_>, i: usize) -> Self {
         if let Some(value) = source.values.get(i) {
             return Self::from(*value);
@@ -687,7 +690,7 @@ impl Real for Expr {
                 tape.misread(ModelError::NetworkSizes { function, inputs, outputs, sizes });
                 return false;
             }
-            // Dual numbers write every weight down.
+            // Dual numbers unroll the network into one entry per weight.
             if size > 1 && network.parameters() > LIMIT {
                 tape.fail(ModelError::TooLarge { operations: network.parameters(), limit: LIMIT });
                 return false;
@@ -730,10 +733,10 @@ impl Real for Expr {
     }
 }
 
-/// The name that a plain function is traced under: see [`Trace::enter`].
+/// The function name under which a plain function is traced: see [`Trace::enter`].
 pub(crate) const MAP: &str = "map";
 
-/// The outputs of a network that is on the tape.
+/// The outputs of a network that is already on the tape.
 fn outputs_of<const O: usize>(of: Expr) -> [Expr; O] {
     TAPE.with_borrow_mut(|tape| {
         let of = tape.index(of);
@@ -741,7 +744,7 @@ fn outputs_of<const O: usize>(of: Expr) -> [Expr; O] {
     })
 }
 
-/// A trace under way on this thread. Dropping it frees the tape.
+/// An active trace on this thread. Dropping it frees the tape.
 pub(crate) struct Trace {
     math: Math,
 }
@@ -750,18 +753,18 @@ impl Trace {
     pub(crate) fn start(math: Math) -> Self {
         TAPE.with_borrow_mut(|tape| {
             *tape = Tape { generation: tape.generation.wrapping_add(1), ..Tape::default() };
-            // Entry 0 stands in wherever a handle is refused.
+            // Entry 0 is the placeholder for rejected handles.
             tape.push(Op::Number(0));
         });
         Self { math }
     }
 
-    /// Names the model function that is traced next, for errors.
+    /// Sets the name of the model function that is traced next, for error messages.
     pub(crate) fn enter(&self, function: &'static str) {
         TAPE.with_borrow_mut(|tape| tape.function = function);
     }
 
-    /// Whether something is false whatever the inputs are.
+    /// Whether a truth value is the constant false.
     pub(crate) fn is_never(&self, truth: Truth) -> bool {
         TAPE.with_borrow_mut(|tape| {
             let at = tape.index(truth.0);
@@ -773,8 +776,8 @@ impl Trace {
         TAPE.with_borrow_mut(|tape| std::array::from_fn(|i| tape.push(Op::Input(first + i))))
     }
 
-    /// Prints what `outputs` depend on, and whatever does something, as statements, and returns them with the names of the
-    /// outputs. `input` names the traced inputs.
+    /// Prints the entries that `outputs` depend on and those with side effects as statements, and returns them with the
+    /// names of the outputs. `input` names the traced inputs.
     pub(crate) fn emit(
         &self,
         outputs: &[Expr],
@@ -801,17 +804,18 @@ impl Trace {
         })
     }
 
-    /// The networks that were traced, as functions.
+    /// Prints the traced networks as WGSL functions.
     pub(crate) fn networks(&self) -> String {
         TAPE.with_borrow(|tape| tape.networks.iter().enumerate().map(|(i, net)| net.wgsl(i, self.math)).collect())
     }
 
-    /// Ends a trace that need not become a kernel: what plain numbers read.
+    /// Ends a trace that need not become a kernel, and returns the inputs that plain numbers would read.
     pub(crate) fn usage(self) -> Result<Usage, ModelError> {
         TAPE.with_borrow_mut(|tape| tape.misread.take().map_or(Ok(tape.usage), Err))
     }
 
-    /// Ends the trace: the hand-written functions it calls, what it needs, and how large it was.
+    /// Ends the trace, and returns the hand-written functions it calls, the inputs it needs, and its number of
+    /// operations.
     pub(crate) fn finish(self) -> Result<(String, Usage, usize), ModelError> {
         TAPE.with_borrow_mut(|tape| {
             if let Some(error) = tape.error.take() {
@@ -837,7 +841,7 @@ struct Printer<'a> {
     input: &'a dyn Fn(usize) -> String,
 }
 
-/// A literal that WGSL reads back to the same bits.
+/// A literal that WGSL parses back to the same bits.
 struct Literal(f32);
 
 impl fmt::Display for Literal {
@@ -847,7 +851,8 @@ impl fmt::Display for Literal {
 }
 
 impl Printer<'_> {
-    /// Which entries the outputs depend on. Entries only refer to earlier ones, so one backward sweep finds them.
+    /// Marks the entries that the outputs depend on. Entries refer to earlier ones only, so one backward sweep finds
+    /// them.
     fn live(&self, ends: &[u32]) -> Vec<bool> {
         let mut live = vec![false; self.ops.len()];
         for &end in ends {
@@ -883,7 +888,7 @@ impl Printer<'_> {
         live
     }
 
-    /// Whether an entry is short enough to be written where it is used.
+    /// Whether an entry is short enough to be printed inline where it is used.
     fn is_atom(&self, at: u32) -> bool {
         matches!(
             self.ops[at as usize],
@@ -974,7 +979,7 @@ impl Printer<'_> {
     }
 }
 
-/// The number of the parameter in column `j` of a table.
+/// Prints the index of the parameter in column `j` of a table.
 fn place(moment: Moment, table: &Table, j: usize) -> String {
     let Table { first, rows, columns } = table;
     format!("{}u + min({}, {}u) * {columns}u", first + j, moment.name(), rows - 1)

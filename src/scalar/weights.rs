@@ -1,79 +1,80 @@
-//! What a policy computes with besides its state: [`Weights`] to read its parameters from, [`Gradient`] to add to.
+//! [`Weights`], from which a policy reads its parameters, and [`Gradient`], to which it adds derivatives.
 
 use std::marker::PhantomData;
 
 use super::{Dual, Inputs, Network, Real, Room, Stage};
 
-/// Where parameters are read. Users meet it as [`Weights`].
+/// A read-only view of the parameters. Users access it through [`Weights`].
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy)]
 pub struct Source<'a> {
     pub(crate) values: &'a [f32],
-    /// From one parameter to the next; 0 if they stand one after the other and every lane has the same.
+    /// The distance between consecutive parameters of a lane; 0 if they are contiguous and shared by all lanes.
     pub(crate) stride: usize,
-    /// The parameter that is the first variable of a dual number.
+    /// The index of the parameter that is the first variable of a dual number.
     pub(crate) window: Option<usize>,
-    /// Where networks are computed, if they need not ask for memory.
+    /// Scratch for networks; without it they allocate.
     pub(crate) room: Option<Room<'a>>,
 }
 
 impl Source<'_> {
-    /// What a policy is traced with: no value is known. Its stride is a mark for the tracer.
+    /// The view for tracing a policy: no value is available. Its stride is a sentinel for the tracer.
     pub(crate) const TRACED: Source<'static> = Source { values: &[], stride: usize::MAX, window: None, room: None };
 
-    /// Whether these are the parameters that a policy is traced with, and not some that model code made by hand.
+    /// Whether these are the traced parameters, and not some that model code created by hand.
     pub(crate) fn is_traced(&self) -> bool {
         self.stride == Self::TRACED.stride
     }
 }
 
-/// Where derivatives by the parameters are added up. Users meet it as [`Gradient`].
+/// The buffer that derivatives by the parameters are added to. Users access it through [`Gradient`].
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Sink<'a> {
     pub(crate) values: &'a mut [f32],
-    /// From one parameter to the next; as many numbers are written at each.
+    /// The distance between consecutive parameters; this many numbers are written for each.
     pub(crate) stride: usize,
-    /// Set by a policy that cannot differentiate itself.
+    /// Set if the policy cannot be differentiated.
     pub(crate) refused: bool,
 }
 
-/// A table among the parameters, with a row for each time step: see [`Weights::at`].
+/// A table within the parameters, with a row for each time step: see [`Weights::at`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Table {
-    /// The parameter that stands first in it.
+    /// The index of its first parameter.
     pub first: usize,
-    /// How many rows there are; the last one holds on. At least 1.
+    /// The number of rows, at least 1. Later time steps use the last one.
     pub rows: usize,
-    /// Numbers in a row, which stand side by side.
+    /// The number of columns. A row is contiguous.
     pub columns: usize,
 }
 
 impl Table {
-    /// The parameter of column `j` at a time index.
+    /// The index of the parameter in column `j` at a time index.
     #[inline(always)]
     pub(crate) fn index(&self, time: f32, j: usize) -> usize {
         self.first + (time as usize).min(self.rows - 1) * self.columns + j
     }
 
-    /// As [`index`](Self::index), for tables and columns that no driver has checked.
+    /// As [`index`](Self::index), for tables and columns that no driver has validated.
     ///
     /// # Panics
     ///
-    /// If the table has no rows, or the parameter has a number that does not exist.
+    /// If the table has no rows, or the index of the parameter overflows.
     #[inline(always)]
     pub(crate) fn checked_index(&self, time: f32, j: usize) -> usize {
         assert!(self.rows > 0, "a table of parameters has at least one row");
         self.at(time, j).unwrap_or_else(|| panic!("column {j} of {self:?} is beyond any parameter"))
     }
 
-    /// The parameter of column `j` at a time index. `None` if there are no rows, or where its number overflows.
+    /// The index of the parameter in column `j` at a time index. `None` if there are no rows, or if the index
+    /// overflows.
     #[inline(always)]
     pub(crate) fn at(&self, time: f32, j: usize) -> Option<usize> {
         self.place((time as usize).min(self.rows.checked_sub(1)?), j)
     }
 
-    /// The largest parameter that column `j` has. `None` if there are no rows, or where its number overflows.
+    /// The largest parameter index in column `j`. `None` if there are no rows, or if the index overflows.
     pub(crate) fn last(&self, j: usize) -> Option<usize> {
         self.place(self.rows.checked_sub(1)?, j)
     }
@@ -84,7 +85,7 @@ impl Table {
     }
 }
 
-/// The parameters θ of a policy, as it reads them.
+/// Read access to the parameters θ of a policy.
 ///
 /// # Example
 ///
@@ -94,7 +95,7 @@ impl Table {
 /// let theta = Weights::<f32>::new(&[1.0, 2.0, 3.0, 4.0]);
 /// assert_eq!(theta.get(2), 3.0);
 ///
-/// // Two rows of two: at time step 1 the second, and so it stays.
+/// // Two rows of two columns: from time step 1 on, the second row applies.
 /// let table = Table { first: 0, rows: 2, columns: 2 };
 /// assert_eq!(theta.at(&Stage::new(1, 0.1), table, 0), 3.0);
 /// assert_eq!(theta.at(&Stage::new(7, 0.1), table, 1), 4.0);
@@ -120,32 +121,32 @@ impl<'a, R: Real> Weights<'a, R> {
     ///
     /// # Panics
     ///
-    /// In plain `f32`, on parameters given by hand, if there are not as many. A driver checks this when it is built.
+    /// In plain `f32`, on parameters created by hand, if there are too few. A driver checks this when it is built.
     #[inline(always)]
     pub fn get(&self, i: usize) -> R {
         R::weight(&self.source, i)
     }
 
-    /// Column `j` of the row of `table` that belongs to the time step.
+    /// Column `j` of the row of `table` for the time step.
     ///
     /// # Panics
     ///
-    /// As [`get`](Self::get), and in plain `f32` if the table has no rows.
+    /// As for [`get`](Self::get), and in plain `f32` if the table has no rows.
     #[inline(always)]
     pub fn at(&self, at: &Stage<'_, R>, table: Table, j: usize) -> R {
         R::weight_at(&self.source, &at.inputs, table, j)
     }
 
-    /// The outputs of a dense network whose weights are among the parameters. On a GPU this is a loop over the weights, so
-    /// the size of a kernel does not depend on the sizes of the layers.
+    /// The outputs of a dense network whose weights are among the parameters. On a GPU this is a loop over the weights,
+    /// so the size of a kernel does not depend on the sizes of the layers.
     ///
-    /// The weights must be those that a policy is given: a driver refuses a model or policy that computes a network from weights
-    /// of its own ([`ModelError::ByHand`](crate::ModelError::ByHand)).
+    /// The weights must be those passed to the policy: a driver refuses a model or policy that evaluates a network with
+    /// weights of its own ([`ModelError::ByHand`](crate::ModelError::ByHand)).
     ///
     /// # Panics
     ///
-    /// In plain `f32`, if the network has other numbers of inputs or outputs; and as [`get`](Self::get). A driver checks this
-    /// when it is built.
+    /// In plain `f32`, if the network has different numbers of inputs or outputs; and as for [`get`](Self::get). A
+    /// driver checks this when it is built.
     #[inline(always)]
     pub fn network<const I: usize, const O: usize>(&self, network: &Network, x: [R; I]) -> [R; O] {
         if !R::fits(network, I, O, 1) {
@@ -155,7 +156,7 @@ impl<'a, R: Real> Weights<'a, R> {
     }
 }
 
-/// The sum of derivatives by the parameters of a policy, as it adds to it.
+/// Write access to the sum of derivatives by the parameters of a policy.
 ///
 /// # Example
 ///
@@ -175,7 +176,7 @@ pub struct Gradient<'a, R> {
 }
 
 impl<'a> Gradient<'a, f32> {
-    /// A gradient that adds to `sums`, one number for each parameter.
+    /// Returns a gradient that adds to `sums`, one number for each parameter.
     pub fn new(sums: &'a mut [f32]) -> Self {
         Self::over(Sink { values: sums, stride: 1, refused: false })
     }
@@ -187,31 +188,31 @@ impl<'a, R: Real> Gradient<'a, R> {
         Self { sink, scalar: PhantomData }
     }
 
-    /// Adds to the derivative by parameter `i`. (Of a dual number the value, without its slopes.)
+    /// Adds to the derivative by parameter `i`. (For a dual number, its value without the slopes.)
     ///
     /// # Panics
     ///
-    /// In plain `f32`, on a gradient made by hand, if it has not as many parameters.
+    /// In plain `f32`, on a gradient created by hand, if it has too few parameters.
     #[inline(always)]
     pub fn add(&mut self, i: usize, value: R) {
         R::accumulate(&mut self.sink, i, value);
     }
 
-    /// Adds to the derivative by column `j` of the row of `table` that belongs to the time step.
+    /// Adds to the derivative by column `j` of the row of `table` for the time step.
     ///
     /// # Panics
     ///
-    /// As [`add`](Self::add), and in plain `f32` if the table has no rows.
+    /// As for [`add`](Self::add), and in plain `f32` if the table has no rows.
     #[inline(always)]
     pub fn add_at(&mut self, at: &Stage<'_, R>, table: Table, j: usize, value: R) {
         R::accumulate_at(&mut self.sink, &at.inputs, table, j, value);
     }
 
-    /// Adds (∂y/∂θ)ᵀ v for the outputs y of a network at `x`, and returns y. (Derivatives by `x` are not to be had.)
+    /// Adds (∂y/∂θ)ᵀ v for the outputs y of a network at `x`, and returns y. (Derivatives by `x` are not computed.)
     ///
     /// # Panics
     ///
-    /// As [`Weights::network`] and [`add`](Self::add).
+    /// As for [`Weights::network`] and [`add`](Self::add).
     #[inline(always)]
     pub fn network<const I: usize, const O: usize>(
         &mut self,
@@ -227,10 +228,10 @@ impl<'a, R: Real> Gradient<'a, R> {
     }
 }
 
-/// Parameters that dual numbers differentiate by at a time.
+/// A dual number over eight parameters, the number differentiated by at a time.
 pub(crate) type Several<R> = Dual<R, 8>;
 
-/// Column `j` of a table as a dual number, whose variables may be any of its rows.
+/// Column `j` of a table as a dual number, whose variables may be in any row.
 #[inline(always)]
 pub(crate) fn dual_weight_at<R: Real, const D: usize>(
     source: &Source<'_>,
@@ -240,8 +241,8 @@ pub(crate) fn dual_weight_at<R: Real, const D: usize>(
 ) -> Dual<R, D> {
     let mut dual = Dual::constant(R::weight_at(&Source { window: None, ..*source }, inputs, table, j));
     if let Some(first) = source.window {
-        // The time may be a traced number, so which parameter this is need not be known here. (A table that is refused is none of
-        // those that dual numbers differentiate by, and must not overflow.)
+        // The time may be a traced number, so the index of the parameter is not a constant here. (A table that a driver
+        // refuses contains no variable, and its index must not overflow.)
         let row = R::time(inputs).min(table.rows.saturating_sub(1) as f32);
         let index = row.mul_add(table.columns as f32, table.first.saturating_add(j) as f32);
         for (d, slope) in dual.slopes.iter_mut().enumerate() {

@@ -17,9 +17,9 @@ pub fn cpu() -> Engine {
     engine(Backend::Cpu).expect("the CPU backend is always there")
 }
 
-/// A GPU, a software one if there is no other.
+/// Returns a GPU, a software one if there is no other.
 ///
-/// Without either, the test that asks for one is skipped, and says so; or fails, if GIBBS_REQUIRE_GPU is 1.
+/// Without either, the calling test is skipped with a message, or fails if GIBBS_REQUIRE_GPU is 1.
 pub fn gpu() -> Option<Engine> {
     let found = engine(Backend::Gpu).or_else(|| engine(Backend::Software));
     if found.is_none() {
@@ -28,7 +28,7 @@ pub fn gpu() -> Option<Engine> {
     found
 }
 
-/// Every engine of this machine: the CPU, a software GPU and a hardware GPU, as far as there are any.
+/// Returns all engines of this machine: the CPU, and a software and a hardware GPU where available.
 pub fn engines() -> Vec<Engine> {
     let gpus: Vec<Engine> = [Backend::Software, Backend::Gpu].into_iter().filter_map(engine).collect();
     if gpus.is_empty() {

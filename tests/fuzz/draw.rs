@@ -6,10 +6,10 @@ use gibbs::{
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-/// A source of choices.
+/// A source of random choices.
 pub struct Draw {
     rng: StdRng,
-    /// How often a number is one that nobody would choose.
+    /// The probability of an awkward number.
     awkward: f64,
 }
 
@@ -20,7 +20,7 @@ impl Draw {
         draw
     }
 
-    /// Decides whether the next choices may be awkward. Of options with many numbers, none would be valid otherwise.
+    /// Decides whether the next choices may be awkward. Otherwise options with many numbers would never be valid.
     pub fn change_mood(&mut self) {
         self.awkward = if self.chance(0.6) { 0.0 } else { 0.03 };
     }
@@ -47,7 +47,7 @@ impl Draw {
         if self.chance(self.awkward) {
             return self.one_of(&[0, 1 << 40, usize::MAX / 2, usize::MAX]);
         }
-        // Small and large sizes alike, and those around whole tiles.
+        // Small and large sizes, and sizes near multiples of a tile.
         match self.index(4) {
             0 => self.rng.random_range(1..=most.min(4)),
             1 => (64 * self.rng.random_range(1..=9) + self.index(3)).saturating_sub(1).clamp(1, most),
@@ -55,7 +55,7 @@ impl Draw {
         }
     }
 
-    /// A number between `low` and `high`; sometimes one that is wrong nearly everywhere.
+    /// A number between `low` and `high`; sometimes one that is invalid nearly everywhere.
     pub fn number(&mut self, low: f32, high: f32) -> f32 {
         if self.chance(self.awkward) { self.awkward() } else { self.rng.random_range(low..=high) }
     }
@@ -93,7 +93,7 @@ impl Draw {
     }
 
     pub fn temperature(&mut self) -> Temperature {
-        // A variant that is added is to be drawn below.
+        // New variants must be drawn below.
         let _listed = |temperature: Temperature| match temperature {
             Temperature::Fixed(_)
             | Temperature::EffectiveSamples(_)

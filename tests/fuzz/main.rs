@@ -4,8 +4,8 @@
 //! panicked, that no result contains a NaN, that results stay within the limits, that weights sum to 1, that an error
 //! changed nothing, and that a twin (the same calls, on the CPU with other vector instructions) gives the same bits.
 //!
-//! Options are built without `..Default::default()`, and enums are drawn next to a `match` that lists their variants, so
-//! an option or a variant that is added does not compile here until it is covered.
+//! Options are built without `..Default::default()`, and enums are drawn next to a `match` that lists their variants,
+//! so a new option or variant does not compile here until it is covered.
 //!
 //! `cargo test` runs a fixed number of cases. To search for longer, or to repeat a case whose seed a failure printed:
 //!
@@ -42,8 +42,8 @@ impl Drop for Report<'_> {
     }
 }
 
-/// Runs `cases` cases of a target, or as many as fit into GIBBS_FUZZ_SECONDS, or the one of GIBBS_FUZZ_SEED. A case says
-/// whether its options were accepted; at least a quarter must be, or the target tests little.
+/// Runs `cases` cases of a target, or as many as fit into GIBBS_FUZZ_SECONDS, or the one of GIBBS_FUZZ_SEED. A case
+/// returns whether its options were accepted; at least a quarter must be, or the target tests little.
 fn fuzz(target: &str, cases: u64, case: impl Fn(&mut Draw) -> bool) {
     let number = |name| std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|e| panic!("{name}: {e}")));
     let run = |seed: u64| {
@@ -87,7 +87,7 @@ fn agreed<T: PartialEq + std::fmt::Debug, E: std::fmt::Display>(both: [Result<T,
     a
 }
 
-/// Makes the same call of both twins.
+/// Makes the same call on both twins.
 #[track_caller]
 fn both<T, E: std::fmt::Display>(
     [a, b]: &mut [T; 2],

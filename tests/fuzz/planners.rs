@@ -9,7 +9,7 @@ use gibbs::{
 use crate::draw::{Draw, Probe};
 use crate::{agreed, bits, both, cpus, fuzz, gpus};
 
-/// What the checks have to know of the options, whichever method they are for.
+/// The properties of the options that the checks need, for either method.
 struct Shape {
     horizon: usize,
     samples: usize,
@@ -17,7 +17,7 @@ struct Shape {
     limits: Option<Limits<2>>,
 }
 
-/// Options that the target can draw.
+/// Options that can be drawn at random.
 trait Options: Algorithm<2> + PartialEq + Debug {
     fn draw(draw: &mut Draw) -> Self;
     fn shape(&self) -> Shape;
@@ -93,13 +93,13 @@ impl Options for DiffusionOptions<2> {
 
 type Probed<A> = Planner<3, 2, Probe, A>;
 
-/// All that a caller can see of a planner between calls.
+/// The observable state of a planner between calls.
 fn seen<A: Options>(planner: &Probed<A>) -> (String, Vec<u32>) {
     let chains: Vec<u32> = planner.chains().flat_map(|chain| bits(chain.as_flattened())).collect();
     (format!("{:?}", planner.options()), [bits(planner.controls().as_flattened()), chains].concat())
 }
 
-/// Checks a plan and gives the bits of its numbers.
+/// Checks a plan and returns the bits of its numbers.
 fn checked(plan: Result<&gibbs::Plan<3, 2>, PlanError>, shape: &Shape) -> Result<Vec<u32>, PlanError> {
     let plan = plan?;
     let controls = plan.controls().as_flattened();
@@ -119,11 +119,11 @@ fn checked(plan: Result<&gibbs::Plan<3, 2>, PlanError>, shape: &Shape) -> Result
     assert!((0.999..=1.001 * shape.samples as f32).contains(&effective), "{effective} effective samples");
     let sums = [effective, plan.min_cost(), plan.mean_cost(), plan.log_z(), plan.temperature(), plan.free_energy()];
     assert!(sums.iter().all(|v| !v.is_nan()), "{sums:?}");
-    // The plan may lead where the model has no cost; its documentation says so.
+    // The cost of a plan may be infinite or NaN, as documented.
     Ok(bits(&[controls, &sums, &[plan.cost()]].concat()))
 }
 
-/// Checks the rows of the last plan and gives their weights and some of their numbers.
+/// Checks the rows of the last plan and returns their weights and some of their numbers.
 fn samples<A: Options>(planner: &mut Probed<A>) -> Result<Vec<u32>, PlanError> {
     let shape = planner.options().shape();
     let samples = planner.samples()?;
@@ -164,7 +164,7 @@ fn case<A: Options>(draw: &mut Draw, engines: &[Engine; 2]) -> bool {
         draw.change_mood();
         let before = seen(&twins[0]);
         let x = draw.array(-2.0, 2.0);
-        // Whether an error leaves the planner as it was; the numbers of a call that gives some.
+        // Whether an error must leave the planner unchanged, and the numbers that the call returned.
         let outcome: Result<Vec<u32>, String> = match draw.index(15) {
             0..=3 => both(&mut twins, |planner| {
                 let shape = planner.options().shape();
@@ -263,7 +263,7 @@ fn planners_on_an_adapter() {
     });
 }
 
-/// The two planners are one type with different options; this holds them to it.
+/// Checks that both planners are one type with different options.
 #[expect(dead_code, reason = "it only has to compile")]
 fn same_type(
     mppi: Mppi<3, 2, Probe>,

@@ -1,4 +1,4 @@
-//! `PolicyGradient`, its checkpoints and the controllers that come out of it.
+//! `PolicyGradient`, its checkpoints and its controllers.
 
 use gibbs::policies::LinearFeedback;
 use gibbs::{
@@ -20,7 +20,7 @@ fn annealed(draw: &mut Draw, low: f32, high: f32) -> Annealed {
 }
 
 fn options(draw: &mut Draw) -> TrainingOptions<2> {
-    // A variant that is added is to be drawn below.
+    // New variants must be drawn below.
     let _listed = |rows: Rows<2>, weighting: Weighting, step: Step| {
         match rows {
             Rows::Perturbed { .. } => (),
@@ -76,7 +76,7 @@ fn options(draw: &mut Draw) -> TrainingOptions<2> {
     }
 }
 
-/// All that a caller can see between calls.
+/// The observable state between calls.
 fn seen(training: &Training) -> (String, usize, Vec<u32>) {
     let learners = training.options().learners;
     let numbers = (0..learners).flat_map(|b| {

@@ -1,6 +1,6 @@
 //! Standard normals for many rows at once. Twin: `normals` in `shaders/normal.wgsl`.
 //!
-//! It knows of no model and is compiled once, with the crate.
+//! Independent of any model, so it is compiled once, with this crate.
 
 use pulp::{Simd, WithSimd};
 
@@ -9,22 +9,22 @@ use crate::noise::Row;
 use crate::scalar::{Abreast, Lanes, Pair, Register};
 use crate::update::{ANTITHETIC, TILE, Update};
 
-/// The rows of a tile that are drawn side by side: four registers, which on AVX-512 are all of it.
+/// The rows of a tile that are drawn in parallel: four registers, which on AVX-512 are a whole tile.
 type Side<S> = Abreast<Abreast<Lanes<S>>>;
 
 type Two<S> = Pair<Lanes<S>>;
 
-/// Whole blocks of four draws, of neighbouring rows.
+/// Draws whole blocks of four normals for consecutive rows.
 pub(crate) struct Draw<'a> {
     pub(crate) update: &'a Update,
     pub(crate) stream: u32,
     /// The first row.
     pub(crate) row: usize,
-    /// Whether a pair of registers is all the rows there are; else a tile.
+    /// Whether only a pair of registers of rows is drawn; else a tile.
     pub(crate) pair: bool,
     /// The first block.
     pub(crate) block: usize,
-    /// Draw after draw, each as wide as a tile: four draws for every block, but for the last.
+    /// The output, draw after draw, each as wide as a tile: four draws per block, possibly fewer for the last.
     pub(crate) into: &'a mut [f32],
 }
 
@@ -61,17 +61,17 @@ impl WithSimd for Draw<'_> {
     }
 }
 
-/// Which draw each row takes, from row `first` on.
+/// The draw that each row uses, from row `first` on.
 #[inline(always)]
 fn drawn<V: Register>(update: &Update, first: usize) -> V::Bits {
     let row = V::counting(first as u32);
     if update.has(ANTITHETIC) { V::bits_shr(row, 1) } else { row }
 }
 
-/// Whether each row takes it mirrored.
+/// Whether each row uses its draw with the sign flipped.
 #[inline(always)]
 pub(super) fn mirrored<V: Register>(update: &Update, first: usize) -> V::Truth {
-    // Bit by bit, so that no row does where none is to.
+    // Branch-free: the mask is 0 if no row is mirrored.
     let odd = V::splat_bits(u32::from(update.has(ANTITHETIC)));
     let rest = V::bits_and(V::counting(first as u32), odd);
     V::bits_eq(rest, V::splat_bits(1))

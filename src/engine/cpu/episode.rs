@@ -1,7 +1,7 @@
-//! Draw and score the rows of a policy: one lane is one row. Twin: `shaders/episode.wgsl`.
+//! Draw and score the rows of a policy, one row per lane. Twin: `shaders/episode.wgsl`.
 //!
-//! A row of perturbed parameters is scored by several episodes, all of them from starts that every row sees. A row of scores
-//! is one episode: what it adds up on the way is the row.
+//! A row of perturbed parameters is scored by several episodes, whose starts are shared by all rows. A row of scores is
+//! one episode: the row accumulates over its time steps.
 
 use std::sync::Arc;
 
@@ -19,17 +19,17 @@ use crate::scalar::{
 };
 use crate::update::{LIMITED, NOMINAL_FIRST, SCORED, SPREAD, TILE, Update};
 
-/// The bit of the counter's last word that keeps the noise on actions apart from that of rows and steps.
+/// Bit of the last counter word that separates the action noise from the noise of rows and steps.
 const STREAM: u32 = 1 << 25;
 
-/// The rows that are computed side by side.
+/// The rows that are computed in parallel: two registers.
 type Flight<S> = Pair<Lanes<S>>;
 
-/// The model of `N` states and `M` controls under a policy.
+/// A model of `N` states and `M` controls, driven by a policy.
 pub(crate) struct OfPolicy<const N: usize, const M: usize, D, P> {
     model: Arc<D>,
     policy: Arc<P>,
-    /// How many numbers the inputs and units of its largest network are.
+    /// The scratch size of the policy's largest network, inputs and units, in numbers per row.
     units: usize,
 }
 
@@ -41,7 +41,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> OfPolicy<N
 
 impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> Rollout for OfPolicy<N, M, D, P> {
     fn spare(&self, update: &Update) -> usize {
-        // As many as the widest registers need.
+        // Enough for the widest registers.
         Spare::lines(update, self.units, 2 * WIDEST).iter().sum()
     }
 
@@ -56,7 +56,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> Rollout fo
     }
 }
 
-/// Draws the rows of a tile: parameters around the nominal.
+/// Draws the rows of a tile: parameters perturbed around the nominal.
 fn perturb(isa: Isa, tile: &mut Tile<'_>) {
     let Tile { update, number, first, .. } = *tile;
     let into = &mut tile.rows[..update.width as usize * TILE];
@@ -64,7 +64,7 @@ fn perturb(isa: Isa, tile: &mut Tile<'_>) {
     isa.run(Around { tile });
 }
 
-/// Puts noise around the nominal.
+/// Adds noise to the nominal.
 struct Around<'a, 'b> {
     tile: &'a mut Tile<'b>,
 }
@@ -90,7 +90,7 @@ impl WithSimd for Around<'_, '_> {
     }
 }
 
-/// The rows of a tile that episodes are computed for: scores, or parameters, which have been drawn.
+/// The episodes of a tile, whose rows are scores to accumulate, or parameters that have been drawn already.
 struct Job<'a, const N: usize, const M: usize, const SCORES: bool, D, P> {
     isa: Isa,
     model: &'a D,
@@ -120,19 +120,19 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
     }
 }
 
-/// What a flight computes in.
+/// Scratch for one register group of rows.
 struct Spare<'a> {
-    /// What every step reads or adds to, for the rows of the flight and no others: close together it takes no more of the nearest
-    /// cache than it must.
+    /// Parameters or scores of these rows only, which every step reads or adds to: a compact copy occupies less of the
+    /// L1 cache.
     near: &'a mut [f32],
-    /// Where networks are computed.
+    /// Scratch for network activations.
     room: Room<'a>,
-    /// The draws of [`HELD`] coordinates of time, each as wide as a tile; nothing where actions have no noise.
+    /// Cached draws of [`HELD`] consecutive coordinates, each as wide as a tile; empty where actions have no noise.
     held: &'a mut [f32],
 }
 
 impl<'a> Spare<'a> {
-    /// How many lines each of them takes, for a flight of `count` rows and networks of so many numbers.
+    /// The cache lines that each part takes, for `count` rows at once and networks of `units` numbers.
     fn lines(update: &Update, units: usize, count: usize) -> [usize; 3] {
         let held = if update.has(SCORED) { HELD * TILE } else { 0 };
         [update.width as usize * count, units * count, held].map(Line::holding)
@@ -150,16 +150,16 @@ impl<'a> Spare<'a> {
     }
 }
 
-/// What the episodes of a flight share.
+/// Values that the episodes of one register group share.
 struct Setting<'a, V: Register, const M: usize> {
     tile: &'a Tile<'a>,
-    /// The rows that there are: the last tile may have fewer than lanes.
+    /// The lanes that hold rows: the last tile may be partial.
     present: V::Truth,
     low: [f32; M],
     high: [f32; M],
 }
 
-/// Where an episode starts, and its parameters: one after the other, each for every lane or (stride 0) for all of them.
+/// The initial state of an episode, then its parameters; each value is per lane or (stride 0) the same for all lanes.
 #[derive(Clone, Copy)]
 struct Start<'a> {
     values: &'a [f32],
@@ -175,15 +175,15 @@ struct Exploration<'a, V: Register, const M: usize> {
     row: usize,
     mirrored: V::Truth,
     deviation: [V; M],
-    /// See [`Spare`].
+    /// The cached draws; see [`Spare`].
     held: &'a mut [f32],
 }
 
-/// Coordinates whose draws are worked out at a time: whole blocks.
+/// Coordinates whose draws are computed at once: a whole number of Philox blocks.
 const HELD: usize = 64;
 
 impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Policy<N, M>> Job<'_, N, M, SCORES, D, P> {
-    /// The rows from `lane` on: the mean of their episodes is their cost.
+    /// Runs the rows from `lane` on: the cost of a row is the mean cost of its episodes.
     #[inline(always)]
     fn perturbed<V: Register>(&mut self, lane: usize, Spare { near, room, .. }: Spare<'_>) {
         let (update, problem) = (self.tile.update, self.tile.problem);
@@ -207,14 +207,14 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
         (-lost * scale).store(&mut self.tile.scores[TILE + lane..]);
     }
 
-    /// The rows from `lane` on: the scores of one episode each.
+    /// Runs the rows from `lane` on: each is the scores of one episode.
     #[inline(always)]
     fn scored<V: Register>(&mut self, lane: usize, Spare { near, room, held }: Spare<'_>) {
         let (update, problem) = (self.tile.update, self.tile.problem);
         let (parameters, deviations) = problem.nominal.split_at(problem.nominal.len() - M);
         let zero = V::from(0.0);
 
-        // The starts of the rows side by side.
+        // The starts of the rows, transposed so that consecutive rows are consecutive in memory.
         let (rows, entry) = (update.rows as usize, N + problem.layout.params);
         let starts = &problem.inputs[update.starts as usize + self.tile.number as usize * rows * entry..];
         let mut columns = vec![0.0; entry * V::COUNT];
@@ -263,7 +263,8 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
         Setting { tile: &self.tile, present: V::load(&present[lane..]).gt(0.0), low, high }
     }
 
-    /// One episode of every lane: its cost, and what rounding took from it. With noise its scores are added to the sink.
+    /// Runs one episode per lane; returns its cost and the Kahan compensation. With action noise, adds its scores to
+    /// the sink.
     #[inline(always)]
     fn episode<V: Register>(
         &self,
@@ -301,9 +302,10 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
         let mut sum = [zero; 2];
         for t in 0..horizon {
             let (at, arrived) = (stage(t), stage(t.max(1) - 1));
-            // The cost of the step before stands here, beside the next step, so that what they share is computed once.
+            // The cost of the previous step is evaluated here, together with the next step, so that common
+            // subexpressions are computed once.
             let cost = self.model.cost(&arrived, x, before);
-            // The sum of a row that has ended stays as it is, to the bit, however long the rows beside it go on.
+            // The sum of a finished row stays bit-identical, however long the rows in other lanes run on.
             let (counts, more) = (running & Mask::splat(t > 0), added(sum, cost));
             sum = [V::choose(counts, more[0], sum[0]), V::choose(counts, more[1], sum[1])];
             running = running & !self.model.done(&arrived, x);
@@ -319,7 +321,7 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
                         v[m] = V::choose(running, z[m] / noise.deviation[m], zero);
                         g.add(setting.tile.problem.nominal.len() - M + m, V::choose(running, z[m] * z[m] - 1.0, zero));
                     }
-                    // What has ended may stand at something whose product with 0 is not 0.
+                    // The state of a finished row may be non-finite, and its product with 0 is then not 0.
                     let mut seen = x;
                     for i in 0..N {
                         seen[i] = V::choose(running, x[i], zero);

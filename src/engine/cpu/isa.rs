@@ -1,4 +1,4 @@
-//! Which vector instructions the CPU backend uses, chosen at run time.
+//! Selection of the CPU backend's vector instructions at run time.
 
 use std::fmt;
 
@@ -6,10 +6,10 @@ use pulp::{Arch, Simd, WithSimd};
 
 use crate::float_env;
 
-/// Vector instructions to use at most.
+/// The vector instructions that the CPU backend may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Instructions {
-    /// The widest that the processor has: AVX-512, AVX2 with FMA, NEON, or none.
+    /// The widest set available: AVX-512, AVX2 with FMA, NEON, or scalar code.
     #[default]
     Best,
     /// AVX2 with FMA at most (on x86), for comparison.
@@ -18,7 +18,7 @@ pub enum Instructions {
     Scalar,
 }
 
-/// The choice made, once per engine.
+/// The selected instruction set; chosen once per engine.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Isa(Arch);
 
@@ -38,27 +38,27 @@ impl Isa {
         })
     }
 
-    /// Runs a job with these instructions switched on. Call it inside of [`float_env::standard`].
+    /// Runs a job compiled for these instructions. Must be called inside [`float_env::standard`].
     #[inline(always)]
     pub(crate) fn run<W: WithSimd>(self, job: W) -> W::Output {
         debug_assert!(float_env::is_standard(), "results must not depend on who computes them");
         self.0.dispatch(job)
     }
 
-    /// The same for a job with a model.
+    /// Runs a job that computes with a model.
     #[inline(always)]
     pub(crate) fn run_with<D, W: WithModel<D>>(self, job: W, model: &D, inputs: &[f32]) -> W::Output {
         debug_assert!(float_env::is_standard(), "results must not depend on who computes them");
         match self.0 {
-            // SAFETY: that there is one of `pulp`'s tokens proves that the processor has its instructions.
+            // SAFETY: a token of `pulp` proves that the processor has its instructions.
             #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
             Arch::V4(simd) => unsafe { with_avx512(job, simd, model, inputs) },
-            // SAFETY: likewise.
+            // SAFETY: as above.
             #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
             Arch::V3(simd) => unsafe { with_avx2(job, simd, model, inputs) },
             #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
             _ => with(job, pulp::Scalar, model, inputs),
-            // What vector instructions there are (NEON) are part of what is compiled for anyway.
+            // The vector instructions of other targets (NEON) are part of the baseline.
             #[cfg(not(any(target_arch = "x86", target_arch = "x86_64")))]
             any => any.dispatch(Whichever { job, model, inputs }),
         }
@@ -67,15 +67,16 @@ impl Isa {
 
 /// A job that computes with a model.
 ///
-/// Model and inputs are arguments, and not part of the job as with [`WithSimd`]: what an argument refers to the compiler knows to
-/// stay as it is, and works out once what follows from it for all steps of a loop. So the functions below are functions, too.
+/// Model and inputs are arguments, and not fields of the job as with [`WithSimd`]: `&` arguments are `noalias` and
+/// `readonly`, so LLVM hoists loop-invariant work out of the time loop. Hence the functions below are separate and
+/// never inlined.
 pub(crate) trait WithModel<D> {
     type Output;
 
     fn with_simd<S: Simd>(self, simd: S, model: &D, inputs: &[f32]) -> Self::Output;
 }
 
-/// With the instructions of `pulp`'s V4.
+/// Runs the job with the instructions of `pulp`'s V4.
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 #[inline(never)]
 #[target_feature(enable = "sse,sse2,fxsr,sse3,ssse3,sse4.1,sse4.2,popcnt,avx,avx2,bmi1,bmi2,fma,lzcnt")]
@@ -84,7 +85,7 @@ fn with_avx512<D, W: WithModel<D>>(job: W, simd: pulp::x86::V4, model: &D, input
     job.with_simd(simd, model, inputs)
 }
 
-/// With the instructions of `pulp`'s V3.
+/// Runs the job with the instructions of `pulp`'s V3.
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 #[inline(never)]
 #[target_feature(enable = "sse,sse2,fxsr,sse3,ssse3,sse4.1,sse4.2,popcnt,avx,avx2,bmi1,bmi2,fma,lzcnt")]
@@ -116,7 +117,7 @@ impl<D, W: WithModel<D>> WithSimd for Whichever<'_, D, W> {
 
 impl fmt::Display for Isa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // An architecture may have sets that this crate has no name for.
+        // An architecture may have instruction sets that are not named here.
         #[allow(unreachable_patterns, reason = "the set of variants depends on the architecture")]
         f.write_str(match self.0 {
             #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
@@ -136,7 +137,7 @@ mod tests {
 
     use pulp::x86::{V3, V4};
 
-    /// The sets of instructions that a function of this file is compiled with.
+    /// The instruction sets that a function of this file is compiled with.
     fn enabled(function: &str) -> BTreeSet<String> {
         let source = include_str!("isa.rs");
         let function = source.find(&format!("\nfn {function}<")).expect("it is in this file");
@@ -148,7 +149,7 @@ mod tests {
         lists.flat_map(|list| list.split(',')).map(str::to_owned).collect()
     }
 
-    /// The sets of instructions that a token of `pulp`'s stands for. It does not compile unless all of them are named here.
+    /// The instruction sets that a token of `pulp` guarantees. Fails to compile unless all of them are named here.
     macro_rules! sets {
         ($Token:ident: $($set:ident)*) => {{
             fn _all($Token { $($set: _),* }: $Token) {}

@@ -1,4 +1,4 @@
-//! The CPU backend: SIMD lanes within a thread, rayon across threads. It carries out a list of updates.
+//! The CPU backend: SIMD lanes within a thread, rayon across threads. It runs lists of updates.
 
 mod distance;
 mod draw;
@@ -29,26 +29,26 @@ use crate::update::{
     DEMONSTRATED, FIXED, GIVEN, GROUP, Problem, SCORED, SECOND_MOMENT, SIGNED, Sums, TILE, Update, round_up,
 };
 
-/// Everything the updates of one driver write to; allocated once and kept.
+/// Buffers that the updates of one driver write to; allocated once and reused.
 #[derive(Default)]
 pub(crate) struct Workspace {
-    /// One for each thread that works on a problem of its own.
+    /// One per thread; each thread runs a share of the problems.
     benches: Vec<Bench>,
     /// B × D each.
     nominal: Vec<f32>,
     spread: Vec<f32>,
-    /// Nothing if no second moment is wanted.
+    /// Empty if no second moment is requested.
     second: Vec<f32>,
     sums: Vec<Sums>,
-    /// The nominals and spreads before the last update, for all problems, so that `fetch` can repeat that update for any of them.
-    /// Empty if there is one problem, because its bench has them.
+    /// The nominals and standard-deviation scales before the last update, for all problems, so that `fetch` can repeat
+    /// that update for any of them. Empty if there is one problem, whose scratch holds them.
     before: [Vec<f32>; 2],
 }
 
-/// What the updates of one problem write to besides its result.
+/// Scratch for the updates of one problem.
 #[derive(Default)]
 struct Bench {
-    /// As the last update that kept its rows left them.
+    /// The rows of the last update that stored them.
     rows: Vec<Line>,
     scores: Vec<f32>,
     extremes: Vec<rollout::Extremes>,
@@ -56,17 +56,17 @@ struct Bench {
     groups: Vec<Sums>,
     partials: Vec<f32>,
     mean: Vec<f32>,
-    /// Where rows that are not kept are drawn: one for each thread that works on the problem.
+    /// Scratch for rows that are not stored: one for each thread that works on the problem.
     desks: Vec<tiles::Desk>,
     last: Last,
-    /// Of scoring, weighing and averaging.
+    /// Duration estimates for scoring, weighing and averaging.
     paces: [threads::Pace; 3],
 }
 
-/// What rows that were not kept can be drawn again from.
+/// The inputs from which rows that were not stored can be drawn again.
 #[derive(Default)]
 struct Last {
-    /// The problem whose rows the bench holds; `None` while updates run or after an error.
+    /// The problem whose rows are in this scratch; `None` while updates run or after an error.
     number: Option<u32>,
     update: Option<(Update, Plan)>,
     found: Option<weigh::Found>,
@@ -74,21 +74,21 @@ struct Last {
     spread: Vec<f32>,
 }
 
-/// What becomes of the rows of an update.
+/// How the rows of an update are handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Plan {
     /// They are averaged as soon as they are scored.
     AtOnce,
     /// They are drawn again to be averaged.
     Redrawn,
-    /// They are kept until they are averaged.
+    /// They are stored until they are averaged.
     Stored,
 }
 
 impl Plan {
     fn of(update: &Update, rollout: &dyn Rollout, rows: RowMemory) -> Self {
-        /// Rows that take more than this are drawn again, unless told otherwise (bytes): reading them back from memory would
-        /// take as long.
+        /// Rows of more than this many bytes are drawn again, unless the options say otherwise: reloading them from
+        /// memory would take as long.
         const MOST: usize = 1 << 28;
         let bytes = round_up(update.rows as usize, TILE) * update.width as usize * size_of::<f32>();
         let simple = update.search == FIXED && !update.has(DEMONSTRATED);
@@ -101,7 +101,7 @@ impl Plan {
     }
 }
 
-/// What a list of updates leaves behind of one problem.
+/// The results of a list of updates for one problem.
 struct Outcome<'a> {
     number: u32,
     nominal: &'a mut [f32],
@@ -113,7 +113,7 @@ struct Outcome<'a> {
 }
 
 impl Workspace {
-    /// Makes room for an update. Does nothing if the room is right already.
+    /// Allocates memory for an update. Does nothing if the sizes are unchanged.
     pub(crate) fn fit(&mut self, rollout: &dyn Rollout, rows: RowMemory, update: &Update) -> Result<(), EngineError> {
         let problems = update.problems as usize;
         self.benches.resize_with(problems.clamp(1, threads::count()), Bench::default);
@@ -122,12 +122,12 @@ impl Workspace {
         self.benches.iter_mut().try_for_each(|bench| bench.fit(update, plan, team, rollout.spare(update)))
     }
 
-    /// Who works on a problem: all threads if there is one only.
+    /// How a problem is parallelized: over all threads if it is the only one.
     fn team(&self) -> Team {
         if self.sums.len() == 1 { Team::All } else { Team::Alone }
     }
 
-    /// Carries the updates out, one after the other.
+    /// Runs the updates in order.
     pub(crate) fn run(
         &mut self,
         isa: Isa,
@@ -142,7 +142,7 @@ impl Workspace {
         }
         let worker = Worker { team: self.team(), isa, rollout, rows, problem };
         if let (Some(given), Some(update)) = (problem.rows, updates.first()) {
-            // Limiting them, which a rollout does in place, is the same the second time.
+            // Rollouts clamp rows in place, which is idempotent.
             self.benches.iter_mut().for_each(|bench| update.tile(given, Line::numbers_mut(&mut bench.rows)));
         }
         self.nominal.clear();
@@ -162,7 +162,7 @@ impl Workspace {
             let outcome = Outcome { number: 0, nominal, spread, second: &mut self.second, sums, before };
             timing = bench.run(&worker, updates, outcome)?;
         } else {
-            // Each thread takes some problems and carries all updates of one out before the next, so that a problem's rows
+            // Each thread takes some problems and runs all updates of one before the next, so that a problem's rows
             // stay in its caches.
             let each = self.sums.len().div_ceil(self.benches.len());
             let mut shares = Vec::with_capacity(self.benches.len());
@@ -184,8 +184,8 @@ impl Workspace {
         Ok(Done { nominal: &self.nominal, second: &self.second, sums: &self.sums, timing })
     }
 
-    /// Returns the rows of the last update of problem `number`. If the bench holds the rows of another problem, the update is
-    /// repeated from its saved start.
+    /// Returns the rows of the last update of problem `number`. If the scratch holds the rows of another problem, the
+    /// update is repeated from its saved start.
     pub(crate) fn fetch(
         &mut self,
         isa: Isa,
@@ -199,7 +199,7 @@ impl Workspace {
         if let (Some((update, _)), true) = (bench.last.update, bench.last.number != Some(number as u32)) {
             let width = update.width as usize;
             let [mut nominal, mut spread] = [0, 1].map(|i| {
-                // Without a spread there is none to copy.
+                // The buffer is empty if there is no standard-deviation scale.
                 let all = &self.before[i];
                 all.get(number * width..).map_or_else(Vec::new, |rest| rest[..width.min(rest.len())].to_vec())
             });
@@ -212,7 +212,7 @@ impl Workspace {
     }
 }
 
-/// Who carries the updates of a problem out, and on what.
+/// The execution context of a problem's updates.
 struct Worker<'a> {
     team: Team,
     isa: Isa,
@@ -221,14 +221,14 @@ struct Worker<'a> {
     problem: &'a Problem<'a>,
 }
 
-/// The parts of the results that belong to each problem.
+/// Splits the results by problem.
 fn outcomes<'a>(
     width: usize,
     nominal: &'a mut [f32],
     mut parts: [&'a mut [f32]; 4],
     sums: &'a mut [Sums],
 ) -> Vec<Outcome<'a>> {
-    /// Takes the first problem's part, if there are parts at all.
+    /// Splits off the first problem's part; empty if the buffer is.
     fn part<'a>(all: &mut &'a mut [f32], width: usize) -> &'a mut [f32] {
         let whole = std::mem::take(all);
         let (here, rest) = whole.split_at_mut(width.min(whole.len()));
@@ -275,7 +275,7 @@ impl Bench {
         Ok(())
     }
 
-    /// All updates of one problem.
+    /// Runs all updates of one problem.
     fn run(&mut self, worker: &Worker<'_>, updates: &[Update], out: Outcome<'_>) -> Result<Timing, EngineError> {
         let mut timing = Timing::default();
         self.last.number = None;
@@ -309,7 +309,7 @@ impl Bench {
         Ok(timing)
     }
 
-    /// An update that keeps its rows: all are drawn and scored, then weighed, then averaged.
+    /// Runs an update that stores its rows: draws and scores all of them, then weighs, then averages.
     fn stored(&mut self, worker: &Worker<'_>, update: &Update, number: u32, timing: &mut Timing) -> Sums {
         let Worker { team, isa, rollout, problem, .. } = *worker;
         let clock = Instant::now();
@@ -332,7 +332,7 @@ impl Bench {
         timing.weigh = Some(clock.elapsed());
 
         let clock = Instant::now();
-        // Scores of a policy are not drawn around its parameters.
+        // Scores of a policy are not perturbations of its parameters, so their second moment is about 0.
         let about = if update.has(SCORED) { &[] } else { problem.nominal };
         let (rows, log_weights) = (Line::numbers(&self.rows), &self.log_weights);
         let pace = &self.paces[2];
@@ -342,7 +342,7 @@ impl Bench {
         found.record(sums)
     }
 
-    /// An update that does not.
+    /// Runs an update that does not store its rows.
     fn in_tiles(&mut self, worker: &Worker<'_>, plan: Plan, update: &Update, number: u32, timing: &mut Timing) -> Sums {
         let Worker { team, isa, rollout, problem, .. } = *worker;
         let tiles = tiles::Tiles { team, isa, rollout, update, problem, number };
@@ -354,7 +354,7 @@ impl Bench {
             timing.rollout = Some(clock.elapsed());
             let found = weigh::Weigh { team, pace, isa, update, known: rollout::together(extremes) }.plain();
             last.found = Some(found);
-            // Sums are relative to the best cost of the rows that count, which the best of all may not be one of.
+            // Sums are relative to the best cost of the rows of nonzero weight, which may exclude the best of all rows.
             let reference = if sums.valid > 0 { sums.reference } else { found.reference };
             return Sums { reference, ..found.record(sums) };
         }
@@ -373,7 +373,7 @@ impl Bench {
         found.record(sums)
     }
 
-    /// Log-weights of all rows.
+    /// Computes the log-weights of all rows.
     fn weigh(&mut self, worker: &Worker<'_>, update: &Update) -> weigh::Found {
         let known = rollout::together(&self.extremes);
         let (team, isa, pace) = (worker.team, worker.isa, &self.paces[1]);
@@ -384,7 +384,7 @@ impl Bench {
         found
     }
 
-    /// The rows of the last update with their scores and log-weights; what was not kept is worked out again.
+    /// The rows of the last update with their scores and log-weights; rows that were not stored are recomputed.
     fn fetch(&self, isa: Isa, rollout: &dyn Rollout, problem: &Problem<'_>, number: u32) -> Fetched {
         let (Some((update, plan)), Some(found)) = (&self.last.update, self.last.found) else {
             return Fetched::default();
@@ -432,7 +432,7 @@ impl Last {
     }
 }
 
-/// The weighted mean of rows that stand one after the other, read where they are.
+/// The weighted mean of rows that are stored contiguously, read in place.
 pub(crate) fn average(
     isa: Isa,
     update: &Update,
@@ -448,7 +448,7 @@ pub(crate) fn average(
     Ok(mean.run(partials, moments))
 }
 
-/// Resizes a vector, or says that there is no memory for it.
+/// Resizes a vector; returns an error if there is not enough memory.
 fn resize<T: Copy>(vector: &mut Vec<T>, len: usize, fill: T, what: &'static str) -> Result<(), EngineError> {
     let more = len.saturating_sub(vector.len());
     let bytes = (len * size_of::<T>()) as u64;

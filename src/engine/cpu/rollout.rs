@@ -1,4 +1,4 @@
-//! Draw and score: one lane is one rollout. Twin: `shaders/rollout.wgsl`.
+//! Draw and score, one rollout per lane. Twin: `shaders/rollout.wgsl`.
 
 use std::sync::Arc;
 
@@ -14,23 +14,23 @@ use crate::update::{
     ANTITHETIC, CONTROL_COST, DEMONSTRATED, GIVEN, LIMITED, NOMINAL_FIRST, Problem, SPREAD, TILE, Update,
 };
 
-/// Numbers per tile of scores: for each of its rows the cost, what rounding took from it, and the second score: the control
-/// cost or the departure from a demonstration.
+/// Numbers in a tile of scores: for each of its rows the cost, its Kahan compensation, and the second score (the
+/// control cost or the demonstration cost).
 pub(crate) const SCORES: usize = 3 * TILE;
 
 /// The smallest and the largest finite cost, and the smallest finite second score; +∞, −∞ and +∞ if there is none.
 pub(crate) type Extremes = [f32; 3];
 
-/// Those of no rows.
+/// The bounds of no rows: the identity of the reduction.
 pub(crate) const NO_EXTREMES: Extremes = [f32::INFINITY, f32::NEG_INFINITY, f32::INFINITY];
 
-/// Those of all tiles together.
+/// The bounds over all tiles.
 pub(crate) fn together(tiles: &[Extremes]) -> Extremes {
     let wider = |[a, b, c]: Extremes, [d, e, f]: &Extremes| [a.min(*d), b.max(*e), c.min(*f)];
     tiles.iter().fold(NO_EXTREMES, wider)
 }
 
-/// Those of a tile of scores, the first `rows` of which are real.
+/// The bounds of a tile of scores, the first `rows` of which hold rows.
 #[inline(always)]
 pub(crate) fn extremes<S: Simd>(scores: &[f32], rows: usize) -> Extremes {
     let number = Lanes::<S>::from;
@@ -46,43 +46,44 @@ pub(crate) fn extremes<S: Simd>(scores: &[f32], rows: usize) -> Extremes {
     [all[0].fold(f32::min), all[1].fold(f32::max), all[2].fold(f32::min)]
 }
 
-/// The rollouts whose steps are written side by side: two registers of them.
+/// The rollouts that one step computes: two registers.
 ///
-/// A step is a long chain of dependent operations, and a core looks only so many instructions ahead for something else to do. Of
-/// two chains side by side it sees half as far along each, so that less of what it sees has to wait.
+/// A step is a long chain of dependent operations, and a core's out-of-order window is limited. Two independent chains
+/// hide latency: half as much of the window waits for earlier results.
 type Rolled<S> = Abreast<Lanes<S>>;
 
-/// Whether one register of rollouts is better than two: its states stay in registers and those of two do not. (Where there are only
-/// sixteen, some are in memory in any case.)
+/// Whether one register of rollouts is faster than two: its states stay in registers, while those of two spill. (With
+/// only sixteen registers, some spill in either case.)
 const fn single<S: Simd>(states: usize) -> bool {
     Lanes::<S>::THIRTY_TWO && states > 8
 }
 
-/// How many of them take turns, at most. The next steps of the others fill what each still leaves idle.
+/// The maximum number of such groups that are interleaved. The next steps of the others fill the remaining stalls of
+/// each.
 const FLIGHTS: usize = 4;
 
 /// One tile of rows to draw and score.
 pub(crate) struct Tile<'a> {
     pub(crate) update: &'a Update,
     pub(crate) problem: &'a Problem<'a>,
-    /// Which problem it is.
+    /// The problem index.
     pub(crate) number: u32,
-    /// The row that the tile starts with.
+    /// The first row of the tile.
     pub(crate) first: usize,
     /// Its rows, D × TILE.
     pub(crate) rows: &'a mut [f32],
     /// Its scores, 3 × TILE.
     pub(crate) scores: &'a mut [f32],
-    /// Lines to compute in, as many as [`Rollout::spare`] says.
+    /// Scratch, as many lines as [`Rollout::spare`] returns.
     pub(crate) spare: &'a mut [Line],
 }
 
-/// A model behind a pointer, so that the backend need not know its type.
+/// A type-erased model, so that the backend is not generic over it.
 pub(crate) trait Rollout: Send + Sync {
     /// Draws the rows of a tile and scores them.
     fn tile(&self, isa: Isa, tile: Tile<'_>) -> Extremes;
 
-    /// How many lines of memory a tile needs besides its rows and scores.
+    /// The lines of scratch that a tile needs besides its rows and scores.
     fn spare(&self, _update: &Update) -> usize {
         0
     }
@@ -92,13 +93,13 @@ pub(crate) trait Rollout: Send + Sync {
         false
     }
 
-    /// Draws the rows of a tile, as [`tile`](Self::tile) does, and leaves it at that if it can.
+    /// Draws the rows of a tile as [`tile`](Self::tile) does, without scoring them where that is possible.
     fn draw(&self, isa: Isa, tile: Tile<'_>) {
         self.tile(isa, tile);
     }
 }
 
-/// The model of `N` states and `M` controls that a [`Rollout`] runs.
+/// A model of `N` states and `M` controls as a [`Rollout`].
 pub(crate) struct OfModel<const N: usize, const M: usize, D> {
     model: Arc<D>,
     /// Whether an episode can end before its horizon.
@@ -127,8 +128,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Rollout for OfModel<N, M, D
     }
 }
 
-/// The rows of a tile: drawn, or given. All of it before any rollout, whose loop over time then has the registers to itself; what
-/// it reads back is in the nearest caches.
+/// Draws the rows of a tile or takes them as given. The whole tile is done before any rollout, so that the time loop
+/// has the registers to itself; the rows that it reloads are in L1 or L2.
 fn controls<const M: usize>(isa: Isa, tile: &mut Tile<'_>) {
     let update = tile.update;
     if !update.has(GIVEN) {
@@ -138,7 +139,7 @@ fn controls<const M: usize>(isa: Isa, tile: &mut Tile<'_>) {
     isa.run(Shape::<M> { tile });
 }
 
-/// Shapes the noise of a tile, or takes what is given; limits it, and adds its control cost up.
+/// Shapes the noise of a tile or takes the given rows, clamps the result to the limits, and sums its control cost.
 struct Shape<'a, 'b, const M: usize> {
     tile: &'a mut Tile<'b>,
 }
@@ -154,10 +155,10 @@ impl<const M: usize> WithSimd for Shape<'_, '_, M> {
     }
 }
 
-/// The rows that are shaped side by side.
+/// The rows that are shaped in parallel: four registers.
 type Shaped<S> = Pair<Pair<Lanes<S>>>;
 
-/// The rollouts of a tile whose rows are there.
+/// The rollouts of a tile whose rows have been computed.
 struct Roll<'a, const N: usize, const M: usize> {
     ends: bool,
     tile: Tile<'a>,
@@ -178,7 +179,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>> WithModel<D> for Roll<'_, N
 }
 
 impl<const N: usize, const M: usize> Roll<'_, N, M> {
-    /// The rollouts of the tile, as many at a time as take turns.
+    /// Runs the rollouts of the tile, one interleaved set after the other.
     #[inline(always)]
     fn rollouts<V: Register, D: Model<N, M>>(&mut self, model: &D, inputs: &[f32]) {
         for lane in (0..TILE).step_by(flights::<V>() * V::COUNT) {
@@ -186,13 +187,13 @@ impl<const N: usize, const M: usize> Roll<'_, N, M> {
         }
     }
 
-    /// Those from row `lane` on.
+    /// Runs one interleaved set of rollouts, from row `lane` on.
     #[inline(always)]
     fn rollouts_from<V: Register, D: Model<N, M>>(&mut self, model: &D, inputs: &[f32], lane: usize) {
         let Self { ends, ref mut tile } = *self;
         let (update, layout) = (tile.update, tile.problem.layout);
         let horizon = update.horizon as usize;
-        // What does not change from step to step is found before the loop, where its bounds are checked once.
+        // Loop-invariant slices are taken before the loop, so that their bounds are checked once.
         let params = &inputs[layout.params_at()..][..layout.params];
         let references = &inputs[layout.references()..];
         let (columns, last_row) = (layout.reference_columns, layout.reference_rows.max(1) - 1);
@@ -207,18 +208,20 @@ impl<const N: usize, const M: usize> Roll<'_, N, M> {
             by_hand: ByHand::NOTHING,
         };
 
-        // They take turns in a loop: written side by side, all of them, more values would be alive than there are registers.
+        // The groups are interleaved by a loop: unrolling all of them would make more values live than there are
+        // registers.
         let demonstrated = update.has(DEMONSTRATED);
         let mut all = [Flight::<V, N>::new(&inputs[..N]); FLIGHTS];
         let flights = &mut all[..flights::<V>()];
         let controls = &tile.rows[..horizon * M * TILE];
-        // Read again where the step before is paid for, instead of being carried along.
+        // Reloaded when the previous step's cost is added; keeping it live would cost registers.
         let mut before = &controls[..M * TILE];
         for (t, now) in controls.chunks_exact(M * TILE).enumerate() {
             let (arrived, at) = (stage(t.max(1) - 1), stage(t));
             for (f, flight) in flights.iter_mut().enumerate() {
                 let lane = lane + f * V::COUNT;
-                // The cost of the step before stands here, beside the next step, so that what they share is computed once.
+                // The cost of the previous step is evaluated here, together with the next step, so that common
+                // subexpressions are computed once.
                 flight.pay(model, arrived, controls_of::<V, M>(before, lane), t > 0, ends, demonstrated);
                 flight.step(model, at, controls_of::<V, M>(now, lane), ends);
             }
@@ -232,7 +235,7 @@ impl<const N: usize, const M: usize> Roll<'_, N, M> {
     }
 }
 
-/// How many `V` take turns: [`FLIGHTS`], or as many as are a tile.
+/// The number of `V` that are interleaved: [`FLIGHTS`], or as many as fill a tile.
 #[inline(always)]
 fn flights<V: Register>() -> usize {
     FLIGHTS.min(TILE / V::COUNT)
@@ -250,7 +253,7 @@ fn shape<V: Register, const M: usize>(tile: &mut Tile<'_>, lane: usize) {
     }
     let diagonal = (0..M).all(|i| factor[i][..i].iter().all(|l| *l == 0.0));
     let flags = update.flags & (GIVEN | SPREAD | ANTITHETIC | NOMINAL_FIRST | LIMITED | CONTROL_COST);
-    // The plainest noise by itself, in a loop that has nothing to ask.
+    // The most common case is specialized: its loop has no branches.
     if (flags, diagonal) == (LIMITED, true) {
         shape_as::<V, M>(tile, lane, factor, LIMITED, true);
     } else {
@@ -258,7 +261,7 @@ fn shape<V: Register, const M: usize>(tile: &mut Tile<'_>, lane: usize) {
     }
 }
 
-/// Shapes them as these flags say, with this factor of the covariance, which may be `diagonal`.
+/// Shapes rows as these flags specify, with this covariance factor, which may be `diagonal`.
 #[inline(always)]
 fn shape_as<V: Register, const M: usize>(
     tile: &mut Tile<'_>,
@@ -324,16 +327,16 @@ fn shape_as<V: Register, const M: usize>(
     cost.store(&mut tile.scores[2 * TILE + lane..]);
 }
 
-/// Rollouts on their way, a register of them. In lines of the cache, since its numbers go to memory and back in every step.
+/// The state of one register of rollouts. It is aligned to cache lines, since it is loaded and stored in every step.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 struct Flight<V: Register, const N: usize> {
     x: [V; N],
-    /// Those whose model has not said that it is done.
+    /// The lanes whose episode has not ended.
     running: V::Truth,
-    /// What the steps have cost so far, and what rounding has taken from that.
+    /// The accumulated cost and its Kahan compensation.
     cost: [V; 2],
-    /// How far they are from a demonstration, if there is one.
+    /// The accumulated demonstration cost, if there is a demonstration.
     departure: V,
 }
 
@@ -348,7 +351,7 @@ impl<V: Register, const N: usize> Flight<V, N> {
         Self { x, running: Mask::splat(true), cost: [zero; 2], departure: zero }
     }
 
-    /// Adds the cost of a step that has led here, if there was one, and stops what is done, if anything ever `ends`.
+    /// Adds the cost of the previous step, if there was one, and ends episodes that are done, if any can end.
     #[inline(always)]
     fn pay<const M: usize, D: Model<N, M>>(
         &mut self,
@@ -384,7 +387,7 @@ impl<V: Register, const N: usize> Flight<V, N> {
         self.x = next;
     }
 
-    /// Adds the cost of where it ends, and writes the scores down.
+    /// Adds the terminal cost and stores the scores.
     #[inline(always)]
     fn end<const M: usize, D: Model<N, M>>(
         &self,
@@ -406,7 +409,7 @@ impl<V: Register, const N: usize> Flight<V, N> {
 /// The controls of a time step.
 #[inline(always)]
 fn controls_of<V: Register, const M: usize>(columns: &[f32], lane: usize) -> [V; M] {
-    // The compiler then sees that it is within a column.
+    // The mask makes it provable that the access is within a column.
     let lane = lane & (TILE - V::COUNT);
     let mut u = [V::from(0.0); M];
     for m in 0..M {
@@ -415,7 +418,7 @@ fn controls_of<V: Register, const M: usize>(columns: &[f32], lane: usize) -> [V;
     u
 }
 
-/// Kahan's summation: a sum, and what it has rounded away so far.
+/// Kahan summation: the pair of a sum and its compensation.
 #[inline(always)]
 pub(super) fn added<R: Real>([sum, lost]: [R; 2], value: R) -> [R; 2] {
     let y = value - lost;

@@ -1,64 +1,64 @@
-//! Where a temperature is looked for that makes the weights as even as they should be. Twin: `shaders/search.wgsl`.
+//! Root finding for the temperature that makes the weights as uniform as requested. Twin: `shaders/search.wgsl`.
 //!
-//! Each look is a pass over all rows, so there should be few: about eight, where bisection alone takes 28. On the logarithm of λ the
-//! search walks from a guess, each stride twice the last, until it has crossed. Then it goes on by Chandrupatla's method: inverse
-//! quadratic interpolation where the last three looks allow it, bisection where they do not. (T. R. Chandrupatla, *A new hybrid
-//! quadratic/bisection algorithm for finding the zero of a nonlinear function without using derivatives*, Advances in Engineering
-//! Software 28 (1997).)
+//! Each sample is a pass over all rows, so few are wanted: about eight are needed, where bisection alone takes 28. In
+//! ln λ, the search expands from an initial guess, doubling its step, until the root is bracketed. Then it refines the
+//! bracket by Chandrupatla's method: inverse quadratic interpolation where the last three samples allow it, bisection
+//! where they do not. (T. R. Chandrupatla, *A new hybrid quadratic/bisection algorithm for finding the zero of a
+//! nonlinear function without using derivatives*, Advances in Engineering Software 28 (1997).)
 
 use crate::scalar::Real;
 use crate::scalar::math::exp;
 use crate::update::MOST_LOOKS;
 
-/// ln 10³⁰. λ is looked for wherever it may be at all, since the costs that matter may be very much closer together than the worst
-/// one is away: a single rollout that hits a wall must not decide how far down the search goes.
+/// ln 10³⁰, the bound on |ln λ|. It covers every plausible λ, since the costs that matter may be much closer together
+/// than the cost range suggests: a single rollout that hits a wall must not bound the search from below.
 const EDGE: f32 = 69.077_55;
-/// The first look is at this part of the costs' range, as a logarithm: more often than not, λ is near.
+/// The first sample is at this fraction of the cost range, as a logarithm: λ is usually near it.
 const GUESS: f32 = -2.0;
-/// The first stride.
+/// The first expansion step.
 const STRIDE: f32 = 2.0;
-/// An excess that is none any more: what is wanted is met to this part of it.
+/// The residual that counts as 0: the target is met to this relative accuracy.
 const ENOUGH: f32 = 1e-6;
-/// How well ln λ is known, if neither the excess vanishes before nor the looks run out. (Where λ is very large or very small, only as
-/// well as a number tells it.)
+/// The accuracy of ln λ, unless the residual vanishes or the number of samples runs out first. (Where |ln λ| is very
+/// large, the accuracy is limited to that of an `f32`.)
 const TOLERANCE: f32 = 1e-6;
 
-/// A look at one temperature: its logarithm, and how much more even the weights are under it than they should be.
+/// A sample: ln λ, and the residual there, positive where the weights are more uniform than the target.
 #[derive(Debug, Clone, Copy)]
 struct Look {
     at: f32,
     excess: f32,
 }
 
-/// A search for the temperature at which an increasing function of it, the excess, is 0.
+/// A search for the λ at which the residual, an increasing function of λ, is 0.
 #[derive(Debug)]
 pub(crate) struct Search {
-    /// The logarithm of the temperature to look at; of the one that was looked for, once the search is over.
+    /// ln λ of the next sample; of the solution once the search is over.
     next: f32,
-    /// How far the last stride went; 0 once the root has been crossed.
+    /// The last expansion step; 0 once the root is bracketed.
     stride: f32,
     looks: u32,
     latest: Look,
-    /// On the other side of the root, once it has been crossed.
+    /// The other end of the bracket, once there is one.
     across: Look,
-    /// The look that the latest one replaced.
+    /// The sample that `latest` replaced.
     before: Look,
 }
 
 impl Search {
-    /// Among costs that are so far apart, at most.
+    /// Starts a search for costs that span `range`.
     pub(crate) fn new(range: f32) -> Self {
         let none = Look { at: 0.0, excess: 0.0 };
         let next = (Real::ln(range) + GUESS).clamp(-EDGE, EDGE);
         Self { next, stride: 0.0, looks: 0, latest: none, across: none, before: none }
     }
 
-    /// The temperature to look at; the one that was looked for, once there is nothing more to learn.
+    /// The temperature of the next sample; the solution once the search is over.
     pub(crate) fn temperature(&self) -> f32 {
         exp(self.next)
     }
 
-    /// Takes note of the excess at that temperature, and says whether to look again.
+    /// Takes the residual at that temperature and returns whether another sample is needed.
     pub(crate) fn learn(&mut self, excess: f32) -> bool {
         let look = Look { at: self.next, excess };
         let even = excess > 0.0;
@@ -74,7 +74,7 @@ impl Search {
             (self.before, self.latest) = (self.latest, look);
             return if self.stride != 0.0 { self.walk(2.0 * self.stride) } else { self.within() };
         }
-        // Crossed. If for the first time, then on foot, and the look before the last is where it was.
+        // The root is now bracketed. If this ends the expansion phase, the previous sample becomes the other end.
         if self.stride == 0.0 {
             self.before = self.across;
         }
@@ -82,14 +82,15 @@ impl Search {
         self.within()
     }
 
-    /// Goes on in the same direction.
+    /// Expands in the same direction.
     fn walk(&mut self, stride: f32) -> bool {
         (self.stride, self.next) = (stride, (self.latest.at + stride).clamp(-EDGE, EDGE));
-        // There is nothing beyond the edge.
+        // The search ends at the bound.
         self.next != self.latest.at
     }
 
-    /// The next look between the two that the root lies between, or the better of them if they are as good as one.
+    /// Refines the bracket: chooses the next sample within it, or the better of its two ends if they agree to within
+    /// the tolerance.
     fn within(&mut self) -> bool {
         let (a, b) = (self.latest, self.across);
         let least = TOLERANCE / (b.at - a.at).abs();
@@ -103,14 +104,14 @@ impl Search {
         true
     }
 
-    /// How far the root is from the latest look, as a share of the way across.
+    /// The position of the next sample, as a fraction of the bracket from `latest`.
     fn share(&self) -> f32 {
         let (a, b, c) = (self.latest, self.across, self.before);
-        // Without a third look there is nothing to interpolate.
+        // Interpolation needs a third, distinct sample.
         if c.at == b.at || c.excess == b.excess {
             return 0.5;
         }
-        // Where it is and what it saw, between the others.
+        // Position and residual of `latest`, relative to the other two samples.
         let (place, seen) = ((a.at - b.at) / (c.at - b.at), (a.excess - b.excess) / (c.excess - b.excess));
         if seen * seen < place && (1.0 - seen) * (1.0 - seen) < 1.0 - place {
             a.excess / (b.excess - a.excess) * c.excess / (b.excess - c.excess)
@@ -125,7 +126,7 @@ impl Search {
 mod tests {
     use super::*;
 
-    /// Searches for the root of a function of ln λ that rises there: where it is found to be, and after how many looks.
+    /// Finds the root of an increasing function of ln λ; returns the root and the number of samples.
     fn find(range: f32, excess: impl Fn(f32) -> f32) -> (f32, u32) {
         let mut search = Search::new(range);
         while search.learn(excess(search.next)) {}
@@ -136,7 +137,7 @@ mod tests {
     fn roots_are_found_wherever_they_are() {
         for root in [-60.0, -21.0, -3.3, 0.0, 0.7, 4.0, 9.5, 33.0_f32] {
             for slope in [0.1, 1.0, 3.0] {
-                // As the logarithm of an effective sample size: flat on both sides.
+                // Shaped like the logarithm of an effective sample size: flat at both ends.
                 let (found, looks) =
                     find(1.0, |at| (slope * (at - root)).tanh() + 0.3 * (slope * (at - root)).sin().min(0.0));
                 assert!((found - root).abs() < 2e-5 * root.abs().max(1.0), "{found} is not {root}, slope {slope}");

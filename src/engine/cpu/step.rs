@@ -1,9 +1,9 @@
-//! The step: x⁺ = a·m + b·x + c·L z, within the limits. Twin: `shaders/step.wgsl`.
+//! The step: x⁺ = a·m + b·x + c·L z, clamped to the limits. Twin: `shaders/step.wgsl`.
 
 use crate::noise::normal;
 use crate::update::{ADAPT, CLAMPED, Layout, SPREAD, Update};
 
-/// The bit of the counter's last word that keeps the noise of the step apart from that of the rows.
+/// Bit of the last counter word that separates the noise of the step from that of the rows.
 pub(crate) const STREAM: u32 = 1 << 24;
 
 /// The step of one problem.
@@ -11,13 +11,13 @@ pub(crate) struct Step<'a> {
     pub(crate) update: &'a Update,
     pub(crate) layout: Layout,
     pub(crate) inputs: &'a [f32],
-    /// Which problem it is.
+    /// The problem index.
     pub(crate) number: u32,
 }
 
 impl Step<'_> {
-    /// Moves `x` to the next point, given the moments of the rows: their mean, and behind it the second moment about
-    /// `x`, if the spread is to follow it.
+    /// Moves `x` to the next point, given the moments of the rows: their mean, followed by the second moment about `x`
+    /// if the standard-deviation scale is adapted.
     pub(crate) fn run(&self, moments: &[f32], x: &mut [f32], spread: &mut [f32]) {
         let Self { update, layout, inputs, .. } = self;
         let (mean, second) = moments.split_at(x.len());
@@ -43,7 +43,7 @@ impl Step<'_> {
         }
     }
 
-    /// Coordinate `d` of L z: noise shaped as that of the rows.
+    /// Coordinate `d` of L z: noise with the same covariance factor as the rows.
     fn noise(&self, d: usize, control: usize) -> f32 {
         let Self { update, layout, inputs, number } = self;
         let mut shaped = 0.0;

@@ -1,4 +1,4 @@
-//! Jobs shared out among threads: all cores with the `rayon` feature, the calling one without.
+//! Distributes jobs over threads: all cores with the `rayon` feature, else the calling thread only.
 
 use std::sync::atomic::AtomicU64;
 #[cfg(feature = "rayon")]
@@ -7,12 +7,12 @@ use std::sync::atomic::Ordering;
 #[cfg(feature = "rayon")]
 use crate::float_env;
 
-/// What waking other threads takes, about: work that is done sooner is not shared.
+/// The approximate latency of waking other threads; shorter work is not distributed.
 #[cfg(feature = "rayon")]
 const WAKING: std::time::Duration = std::time::Duration::from_micros(60);
 
-/// How long a job of some list took last time, but at most twice the time before, in nanoseconds; 0 if there was none. It decides
-/// who works, never what comes of it.
+/// The last duration of a job of some list, in nanoseconds, capped at twice the one before; 0 if there was none.
+/// Affects scheduling only, never results.
 #[derive(Debug, Default)]
 pub(crate) struct Pace(
     #[cfg_attr(not(feature = "rayon"), expect(dead_code, reason = "one thread needs no pace"))] AtomicU64,
@@ -20,8 +20,8 @@ pub(crate) struct Pace(
 
 #[cfg(feature = "rayon")]
 impl Pace {
-    /// Does a job and remembers how long it took. A thread may lose its core in the midst of a short job, and others need not be
-    /// woken for that; so not all of a sudden rise is believed.
+    /// Runs a job and records its duration. Preemption can make a short job appear long, which should not cause other
+    /// threads to be woken; hence the cap on any increase.
     fn time(&self, job: impl FnOnce()) {
         let clock = std::time::Instant::now();
         job();
@@ -37,7 +37,7 @@ impl Pace {
     }
 }
 
-/// How many threads may work at once.
+/// The number of threads that may run at once.
 pub(crate) fn count() -> usize {
     #[cfg(feature = "rayon")]
     return rayon::current_num_threads();
@@ -45,22 +45,22 @@ pub(crate) fn count() -> usize {
     return 1;
 }
 
-/// Who works on a list of jobs.
+/// How a list of jobs is parallelized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Team {
-    /// The calling thread; the others have problems of their own.
+    /// On the calling thread only; the others run other problems.
     Alone,
-    /// Every thread there is.
+    /// On all threads.
     All,
 }
 
 impl Team {
-    /// How many threads it has.
+    /// The number of threads.
     pub(crate) fn size(self) -> usize {
         if self == Self::All { count() } else { 1 }
     }
 
-    /// Calls `job` for every item of a list. What a job does may not depend on the order of jobs.
+    /// Calls `job` for every item of a list. Results must not depend on the order of the calls.
     pub(crate) fn share<T: Send>(
         self,
         pace: &Pace,
@@ -70,15 +70,15 @@ impl Team {
         self.share_with(pace, &mut vec![(); self.size()], items, |(), item| job(item));
     }
 
-    /// The same for jobs each of which is work enough for a thread.
+    /// [`share`](Self::share) for jobs that are each long enough for a thread.
     pub(crate) fn share_long<T: Send>(self, items: impl ExactSizeIterator<Item = T> + Send, job: impl Fn(T) + Sync) {
         self.together(&Pace::default(), &mut vec![(); self.size()], items, |(), item| job(item));
     }
 
-    /// The same, with something that each thread has for itself: one for every member of the team.
+    /// [`share`](Self::share) with per-thread scratch: `own` has one entry for every thread.
     ///
-    /// Other threads are woken if the jobs take long enough, by the pace of the last time; the first time, by that of the first
-    /// job, which the calling thread does alone.
+    /// Other threads are woken if the jobs are estimated to take long enough. The estimate is that of the last call; in
+    /// the first call, it is the duration of the first job, which the calling thread runs alone.
     pub(crate) fn share_with<S: Send, T: Send>(
         self,
         pace: &Pace,
@@ -102,9 +102,9 @@ impl Team {
         self.together(pace, own, items, job);
     }
 
-    /// The calling thread begins at once, and the others join in as they wake up. (A parallel iterator would put the caller to
-    /// sleep and have strangers do its work.) Pool threads have arbitrary floating-point environments, so each sets the standard
-    /// one; the caller has already set its own.
+    /// The calling thread begins immediately, and the others join as they wake up. (A parallel iterator would block the
+    /// caller while pool threads do its work.) Pool threads have arbitrary floating-point environments, so each sets
+    /// the standard one; the caller has already set its own.
     fn together<S: Send, T: Send>(
         self,
         pace: &Pace,
@@ -137,7 +137,7 @@ impl Team {
     }
 }
 
-/// The next item of a list that several threads take from.
+/// Takes the next item of a list that threads share.
 #[cfg(feature = "rayon")]
 fn next<T>(items: &std::sync::Mutex<impl Iterator<Item = T>>) -> Option<T> {
     items.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next()
@@ -153,7 +153,7 @@ mod tests {
         for (round, length) in [0, 1, 2, 3, 50, 1000].into_iter().cycle().take(30).enumerate() {
             let mut done = vec![0; length];
             let job = |(i, count): (usize, &mut usize)| {
-                // Now quick, now slow enough that others are woken the next time.
+                // Alternates between short jobs and jobs long enough that other threads are woken the next time.
                 let turns = if round % 2 == 0 { 10_000 } else { 1 };
                 *count += 1 + std::hint::black_box((0..turns).map(|t| (t * i) % 2).sum::<usize>()) * 2;
             };

@@ -1,9 +1,9 @@
-//! Draw, score, weigh and average tile by tile: rows never leave the nearest cache and need no memory of their own, and threads
-//! meet once for an update.
+//! Draw, score, weigh and average tile by tile: rows stay in the innermost caches and need no storage of their own, and
+//! threads synchronize once per update.
 //!
-//! Where λ is given, a tile can be weighed as soon as it is scored, relative to its own best cost; what it adds to the average is
-//! joined to the others' afterwards. Where λ has to be found first, the scores of all rows are needed before any can be weighed:
-//! then the rows that count are drawn again for the average, as on a GPU.
+//! Where λ is given, a tile can be weighed as soon as it is scored, relative to its own best cost, and its partial
+//! average is merged with the others afterwards. Where λ has to be solved for first, the scores of all rows are needed
+//! before any can be weighed; the rows of nonzero weight are then drawn again for the average, as on a GPU.
 
 use super::isa::Isa;
 use super::rollout::{Extremes, Rollout, SCORES, Tile};
@@ -13,28 +13,28 @@ use super::weighted_mean::{Add, join_all, join_tile};
 use crate::line::Line;
 use crate::update::{INVALID, Problem, Sums, TILE, Update};
 
-/// Tiles whose average is formed at a stretch. No more than there is work for in many threads, and no fewer than keep the parts
-/// small beside the rows; the same for every number of threads, so that no result depends on it.
+/// The number of tiles per partial average: small enough to keep many threads busy, and large enough that partial
+/// results are small compared with the rows. It does not depend on the number of threads, so that no result does.
 fn stretch(tiles: usize) -> usize {
     (tiles / 64).clamp(1, 16)
 }
 
-/// How many partial results the rows of an update have.
+/// The number of partial results of an update.
 pub(crate) fn parts(update: &Update) -> usize {
     let tiles = (update.rows as usize).div_ceil(TILE);
     tiles.div_ceil(stretch(tiles))
 }
 
-/// What a thread has for itself: the rows of the tile that it works on, and room for scores that nobody asked for.
+/// The scratch of a thread: the rows of the current tile, and storage for scores that are discarded.
 #[derive(Default)]
 pub(crate) struct Desk {
     pub(crate) rows: Vec<Line>,
     pub(crate) scores: Vec<f32>,
-    /// What a [`Rollout`] asked for.
+    /// The scratch that the [`Rollout`] requested.
     pub(crate) spare: Vec<Line>,
 }
 
-/// An update whose rows are not kept.
+/// An update whose rows are not stored.
 pub(crate) struct Tiles<'a> {
     pub(crate) team: Team,
     pub(crate) isa: Isa,
@@ -44,7 +44,7 @@ pub(crate) struct Tiles<'a> {
     pub(crate) number: u32,
 }
 
-/// Where partial results go, and what they become.
+/// Storage for partial results and for the merged mean, with the scratch of each thread.
 pub(crate) struct Parts<'a> {
     pub(crate) pace: &'a Pace,
     pub(crate) desks: &'a mut [Desk],
@@ -66,7 +66,7 @@ impl Tiles<'_> {
         Tile { update, problem, number, first: index * TILE, rows: Line::numbers_mut(rows), scores, spare }
     }
 
-    /// The scores of all rows.
+    /// Scores all rows.
     pub(crate) fn score(&self, (pace, desks): (&Pace, &mut [Desk]), scores: &mut [f32], extremes: &mut [Extremes]) {
         let tiles = scores.chunks_mut(SCORES).zip(extremes).enumerate();
         self.team.share_with(pace, desks, tiles, |Desk { rows, spare, .. }, (i, (scores, extremes))| {
@@ -74,7 +74,7 @@ impl Tiles<'_> {
         });
     }
 
-    /// The scores of all rows, and their average under the λ that is given.
+    /// Scores all rows and averages them under the given λ.
     pub(crate) fn score_and_average(&self, scores: &mut [f32], extremes: &mut [Extremes], parts: Parts<'_>) -> Sums {
         let Parts { pace, desks, sums, moments, mean } = parts;
         let tiles = stretch(extremes.len());
@@ -104,7 +104,7 @@ impl Tiles<'_> {
         join_all(self.update, sums, moments, mean)
     }
 
-    /// The average of rows that have been weighed; those that count are drawn again.
+    /// Averages rows that have been weighed; rows of nonzero weight are drawn again.
     pub(crate) fn average(&self, found: Found, log_weights: &[f32], parts: Parts<'_>) -> Sums {
         let Parts { pace, desks, sums, moments, mean } = parts;
         let tiles = stretch(log_weights.len() / TILE);
@@ -130,7 +130,7 @@ impl Tiles<'_> {
         join_all(self.update, sums, moments, mean)
     }
 
-    /// Adds the rows of a tile to the moments, if they count beside what is there.
+    /// Adds the rows of a tile to the moments, unless their weights are negligible.
     fn add(&self, scales: [f32; 2], weights: &mut [f32; TILE], rows: &[Line], moments: &mut [f32]) {
         if scales[1] > 0.0 {
             let (about, rows) = (self.problem.nominal, Line::numbers(rows));

@@ -1,5 +1,5 @@
-//! Weigh: costs become log-weights, and the temperature is found that an update asks for. Twins: `shaders/weigh.wgsl`,
-//! `shaders/temperature.wgsl`.
+//! Weigh: converts costs to log-weights and solves for the temperature that an update requests. Twins:
+//! `shaders/weigh.wgsl`, `shaders/temperature.wgsl`.
 
 use pulp::{Simd, WithSimd};
 
@@ -14,11 +14,11 @@ use crate::update::{
     DEMONSTRATED, DIVERGENCE, EFFECTIVE, ELITE, FIXED, GROUP, INVALID, MASKED, SIGNED, STANDARDISED, Sums, TILE, Update,
 };
 
-/// A standard deviation below this counts as 1: the costs are as good as equal. (J. Pan et al., *Model-based diffusion*,
-/// arXiv 2407.01573, in its published code.)
+/// A standard deviation below this is replaced by 1: the costs are practically equal. (J. Pan et al., *Model-based
+/// diffusion*, arXiv 2407.01573, in its published code.)
 const NO_DEVIATION: f32 = 1e-4;
 
-/// What is known of the rows of a problem, and how they are to be weighed.
+/// The cost statistics of a problem's rows, and how the rows are to be weighed.
 pub(crate) struct Weigh<'a> {
     pub(crate) team: Team,
     pub(crate) pace: &'a Pace,
@@ -27,26 +27,27 @@ pub(crate) struct Weigh<'a> {
     pub(crate) known: Extremes,
 }
 
-/// What turned costs J, relative to `reference`, into log-weights: ℓ = −(J − shift)/λ, or 0 up to a threshold.
+/// The parameters that map costs J, relative to `reference`, to log-weights: ℓ = −(J − shift)/λ, or 0 up to a
+/// threshold.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Found {
     pub(crate) reference: f32,
     pub(crate) temperature: f32,
-    /// The mean of J, where it was needed.
+    /// The mean of J, where it was computed.
     pub(crate) mean: f32,
     shift: f32,
     threshold: f32,
 }
 
 impl Found {
-    /// The sums of an update, with what its weighing found.
+    /// Adds these parameters to the sums of an update.
     pub(crate) fn record(&self, sums: Sums) -> Sums {
         Sums { temperature: self.temperature, reference: self.reference, mean: self.mean, ..sums }
     }
 }
 
 impl Weigh<'_> {
-    /// Log-weights of all rows.
+    /// Computes the log-weights of all rows.
     pub(crate) fn run(&self, scores: &[f32], log_weights: &mut [f32], sums: &mut [Sums]) -> Found {
         let found = self.find(scores, log_weights, sums);
         self.weigh(found, self.update.control_fixed, scores, log_weights);
@@ -61,39 +62,39 @@ impl Weigh<'_> {
         });
     }
 
-    /// Log-weights of some rows from row `first` on, whole tiles of them.
+    /// Computes the log-weights of whole tiles of rows, from row `first` on.
     pub(crate) fn rows(&self, found: Found, first: usize, scores: &[f32], out: &mut [f32]) {
         self.isa.run(Job { weigh: self, found, fixed: self.update.control_fixed, first, scores, out });
     }
 
-    /// With the temperature of the update.
+    /// The parameters for the temperature given in the update.
     pub(crate) fn plain(&self) -> Found {
         let (reference, temperature) = (self.known[0], self.update.temperature);
         Found { reference, temperature, mean: 0.0, shift: 0.0, threshold: f32::MAX }
     }
 
-    /// The temperature of an update: as given, or found for what is wanted of the weights.
+    /// Returns the given temperature, or solves for the one that meets the update's target.
     fn find(&self, scores: &[f32], log_weights: &mut [f32], sums: &mut [Sums]) -> Found {
         let (update, [best, worst, _]) = (self.update, self.known);
         let plain = self.plain();
         match update.search {
             FIXED if !update.has(SIGNED) => plain,
-            // All costs equal (or none finite): any temperature does.
+            // If all costs are equal (or none is finite), any temperature will do.
             EFFECTIVE | DIVERGENCE if worst <= best => plain,
             EFFECTIVE | DIVERGENCE => Found { temperature: self.search(plain, scores, log_weights, sums), ..plain },
             _ => {
                 self.weigh(Found { temperature: 1.0, ..plain }, update.control_fixed, scores, log_weights);
-                // Signed weights are not exponentiated, so `weigh` must not be asked for a shift yet.
+                // Signed weights are not exponentiated, so the shift must not be applied yet.
                 self.by_moments(plain, log_weights)
             }
         }
     }
 
-    /// Looks for the temperature: both the effective sample size and the nearness to equal weights grow with λ.
+    /// Solves for λ; both the effective sample size and the similarity to uniform weights increase with λ.
     fn search(&self, plain: Found, scores: &[f32], log_weights: &mut [f32], sums: &mut [Sums]) -> f32 {
         let (update, [best, worst, _]) = (self.update, self.known);
         let second = if update.search == DIVERGENCE { Second::Logs } else { Second::Squares };
-        // −J of all rows, which no look changes.
+        // −J of all rows, which does not depend on λ.
         self.weigh(Found { temperature: 1.0, ..plain }, 0.0, scores, log_weights);
         let groups = || log_weights.chunks(GROUP).zip(scores.chunks(3 * GROUP));
         let fixed = update.control_fixed;
@@ -109,7 +110,7 @@ impl Weigh<'_> {
             let all = weighted_mean::merge(sums, second);
             let valid = all.valid as f32;
             let excess = match second {
-                // If nothing weighs anything, λ is too small.
+                // If all weights underflow to 0, λ is too small.
                 _ if all.sum <= 0.0 => -1.0,
                 Second::Squares => Real::ln(all.sum * all.sum / (all.squares * update.target * valid)),
                 Second::Logs => 1.0 - (all.squares / all.sum - Real::ln(all.sum / valid)) / update.target,
@@ -120,7 +121,8 @@ impl Weigh<'_> {
         }
     }
 
-    /// What follows from mean and standard deviation of J, or from its order: `log_weights` holds −J of every row.
+    /// Parameters that follow from the mean and standard deviation of J, or from its order. `log_weights` holds −J of
+    /// every row.
     fn by_moments(&self, plain: Found, log_weights: &mut [f32]) -> Found {
         let update = self.update;
         let valid = || log_weights.iter().filter(|l| **l > INVALID).map(|l| -f64::from(*l));
@@ -136,7 +138,7 @@ impl Weigh<'_> {
             }
             ELITE => {
                 let wanted = elites(update.target, count);
-                // Invalid rows come last.
+                // Invalid rows sort last.
                 let (_, last, _) = log_weights.select_nth_unstable_by(wanted - 1, |a, b| b.total_cmp(a));
                 Found { threshold: -*last, ..found }
             }
@@ -145,18 +147,18 @@ impl Weigh<'_> {
     }
 }
 
-/// How many of `valid` rows are the best `fraction` of them: at least one.
+/// The number of rows in the best `fraction` of `valid` rows: at least one.
 fn elites(fraction: f32, valid: usize) -> usize {
     ((fraction * valid as f32).ceil() as usize).clamp(1, valid)
 }
 
-/// The scores of some rows, and what turns them into log-weights.
+/// The scores of some rows, and the parameters that convert them to log-weights.
 struct Job<'a> {
     weigh: &'a Weigh<'a>,
     found: Found,
-    /// What the second score is multiplied with that no temperature divides.
+    /// The factor on the second score that is not divided by λ.
     fixed: f32,
-    /// The row that they start with, and their scores, tile by tile.
+    /// The first row, and the scores from there on, tile by tile.
     first: usize,
     scores: &'a [f32],
     out: &'a mut [f32],
@@ -169,7 +171,8 @@ impl WithSimd for Job<'_> {
     fn with_simd<S: Simd>(self, _: S) {
         let Found { reference, temperature, shift, threshold, .. } = self.found;
         let (update, number) = (self.weigh.update, Lanes::<S>::from);
-        // Both scores relative to the best cost; the best departure counts as what the demonstration costs.
+        // Both scores are relative to the best cost. The smallest demonstration cost is mapped to the cost of the
+        // demonstration itself.
         let nearest = if finite(self.weigh.known[2]) { self.weigh.known[2] } else { 0.0 };
         let demonstrated = update.demonstrated - reference * update.cost_scale;
         for (scores, out) in self.scores.chunks(SCORES).zip(self.out.chunks_mut(TILE)) {
@@ -186,7 +189,7 @@ impl WithSimd for Job<'_> {
                     let all = scaled + second * self.fixed;
                     log_weight = Lanes::choose(all.is_le(number(threshold)), number(0.0), number(MASKED));
                 }
-                // Not below `MASKED`, where a valid row would look like an invalid one.
+                // Clamped to `MASKED`: below it, a valid row could be taken for an invalid one.
                 let log_weight = log_weight.max(MASKED);
                 let valid = finite(cost) & finite(lost) & finite(second);
                 Lanes::choose(valid, log_weight, number(INVALID)).store(&mut out[lane..]);
@@ -197,7 +200,7 @@ impl WithSimd for Job<'_> {
     }
 }
 
-/// Log-weights of some rows under a temperature, from their −J.
+/// Computes log-weights of some rows under a temperature from their −J.
 struct Under<'a> {
     temperature: f32,
     fixed: f32,

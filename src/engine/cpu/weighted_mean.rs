@@ -1,5 +1,5 @@
-//! The weighted mean: one pass over the rows in groups, each relative to its own largest log-weight, then a merge in fixed
-//! order. Twins: `shaders/group.wgsl`, `mean_of_rows.wgsl`, `mean_of_draws.wgsl` and `merge.wgsl`.
+//! The weighted mean: one pass over the rows in groups, each relative to its own largest log-weight, then a merge in a
+//! fixed order. Twins: `shaders/group.wgsl`, `mean_of_rows.wgsl`, `mean_of_draws.wgsl` and `merge.wgsl`.
 
 use std::f32::consts::LN_2;
 use std::ops::Range;
@@ -12,19 +12,20 @@ use crate::scalar::math::{Vector, exp, finite};
 use crate::scalar::{Lanes, Real, Register, WIDEST};
 use crate::update::{GROUP, INVALID, MASKED, SIGNED, Sums, TILE, Update};
 
-/// What weighs less than this part of the heaviest row of its group or tile, or of those before it, weighs nothing: all rows that
-/// there can be, 2²⁵, would change the mean by less than rounding does. (And what it adds, or its square, could be subnormal: some
-/// processors take a hundred times as long for that.) Twin: `shaders/reduce.wgsl`.
+/// Weights below this fraction of the largest weight (of the group, of the tile, or of the rows before it) count as
+/// zero: even the maximum number of rows, 2²⁵, would together change the mean by less than rounding does. This also
+/// keeps products and squares from becoming subnormal, which makes arithmetic a hundred times slower on some
+/// processors. Twin: `shaders/reduce.wgsl`.
 const NEGLIGIBLE: f32 = 1.0 / (1_u64 << 48) as f32;
 const LN_NEGLIGIBLE: f32 = -48.0 * LN_2;
 
-/// The weight of something of this log-weight, relative to another of `max`.
+/// exp(log_weight − max), or 0 if masked or negligible.
 fn relative(log_weight: f32, max: f32) -> f32 {
     let below = log_weight - max;
     if log_weight > MASKED && below > LN_NEGLIGIBLE { exp(below) } else { 0.0 }
 }
 
-/// Numbers that a partial result starts with: its [`Sums`].
+/// Numbers in the header of a partial result: its [`Sums`].
 pub(crate) const HEADER: usize = size_of::<Sums>() / size_of::<f32>();
 
 /// Numbers in a partial result of `width` coordinates.
@@ -32,16 +33,16 @@ pub(crate) fn partial_len(update: &Update) -> usize {
     HEADER + (update.width * update.moments()) as usize
 }
 
-/// What the second of a group's sums is.
+/// The second sum that is computed for a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Second {
     /// Σ e^{2(ℓ − max)}.
     Squares,
-    /// Σ e^{ℓ − max} (ℓ − max), for the divergence of the weights from equal ones.
+    /// Σ e^{ℓ − max} (ℓ − max), for the divergence of the weights from uniform ones.
     Logs,
 }
 
-/// Log-weights of one group (or of a tile), which become weights relative to their maximum.
+/// Log-weights of one group (or tile), which are converted in place to weights relative to the maximum.
 pub(crate) struct Group<'a> {
     pub(crate) second: Second,
     pub(crate) log_weights: &'a mut [f32],
@@ -86,7 +87,7 @@ impl WithSimd for Group<'_> {
     }
 }
 
-/// Weights of one group that are signed and come as they are; what is invalid weighs nothing.
+/// Sums of one group of signed weights, which are used unchanged; invalid rows get weight 0.
 fn signed(weights: &mut [f32; GROUP]) -> Sums {
     let mut sums = Sums::NONE;
     for weight in weights {
@@ -94,14 +95,14 @@ fn signed(weights: &mut [f32; GROUP]) -> Sums {
             *weight = 0.0;
             continue;
         }
-        // The mean is taken over the valid rows, so that is what their sum counts as.
+        // The mean divides by the number of valid rows, so that number is stored as the sum of the weights.
         (sums.max, sums.sum, sums.valid) = (0.0, sums.sum + 1.0, sums.valid + 1);
         sums.squares += *weight * *weight;
     }
     sums
 }
 
-/// The sums of several groups as one.
+/// Merges the sums of several groups.
 pub(crate) fn merge(groups: &[Sums], second: Second) -> Sums {
     let max = groups.iter().fold(MASKED, |max, group| max.max(group.max));
     let mut all = Sums { max, ..Sums::NONE };
@@ -110,7 +111,7 @@ pub(crate) fn merge(groups: &[Sums], second: Second) -> Sums {
         all.sum += scale * group.sum;
         all.squares += match second {
             Second::Squares => scale * scale * group.squares,
-            // Where a group has no weight, its maximum says nothing.
+            // The maximum of a group without weight is meaningless.
             Second::Logs if scale == 0.0 => 0.0,
             Second::Logs => scale * (group.squares + (group.max - max) * group.sum),
         };
@@ -120,10 +121,10 @@ pub(crate) fn merge(groups: &[Sums], second: Second) -> Sums {
     all
 }
 
-/// One group of rows: their log-weights and where they stand.
+/// One group of rows: their log-weights and their storage.
 struct Average<'a> {
     update: &'a Update,
-    /// What second moments are taken about, by coordinate; nothing if about 0.
+    /// The point that second moments are taken about, by coordinate; empty for 0.
     about: &'a [f32],
     first: usize,
     log_weights: &'a [f32],
@@ -136,7 +137,8 @@ impl WithSimd for Average<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        // What does not count is one of two finite numbers from here on. (The engine's own mark of an invalid row is finite, too.)
+        // Rows of zero weight and invalid rows are mapped to two finite sentinels. (The engine's own sentinel of an
+        // invalid row is finite, too.)
         let number = Lanes::<S>::from;
         let (masked, invalid) = (number(MASKED), number(INVALID));
         let mut weights = [INVALID; GROUP];
@@ -174,7 +176,7 @@ struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// Rows in tiles: along the lanes, one coordinate after the other.
+    /// Rows in tiles: vectorized over rows, one coordinate after the other.
     #[inline(always)]
     fn in_tiles<S: Simd>(&self, weights: &[f32; GROUP], mean: &mut [f32], second: &mut [f32]) {
         let width = self.update.width as usize;
@@ -184,10 +186,10 @@ impl Rows<'_> {
         }
     }
 
-    /// Row after row: along the coordinates. A row of no weight is not read.
+    /// Row after row: vectorized over coordinates. A row of zero weight is not read.
     #[inline(always)]
     fn one_by_one<S: Simd>(&self, weights: &[f32], mean: &mut [f32], second: &mut [f32]) {
-        /// Rows whose sums stay in registers before they go back to memory.
+        /// Rows that are accumulated in registers before the sums are stored.
         const ROWS: usize = 16;
         let width = self.update.width as usize;
         let rows = &self.rows[self.first * width..];
@@ -207,16 +209,16 @@ impl Rows<'_> {
     }
 }
 
-/// Adds the rows of a tile times their weights to the mean, and their squares about something to the second moment if there
-/// is one. A row of no weight may hold anything.
+/// Adds the weighted rows of a tile to the mean and, if there is one, their weighted squared deviations from `about` to
+/// the second moment. A row of zero weight may contain NaN or ∞.
 #[inline(always)]
 fn add_tile<S: Simd>(weights: &[f32; TILE], tile: &[f32], about: &[f32], mean: &mut [f32], second: &mut [f32]) {
     let counts = |row: &usize| weights[*row..][..WIDEST].iter().any(|w| *w != 0.0);
-    // From the first rows that count to the last.
+    // Only the range from the first to the last vector with a nonzero weight is processed.
     let Some(first) = (0..TILE).step_by(WIDEST).find(counts) else { return };
     let last = (first..TILE).step_by(WIDEST).rfind(counts).unwrap_or(first);
     let rows = first..last + WIDEST;
-    // Bounds that are known when it is compiled need not be checked for every coordinate.
+    // With constant bounds, the compiler removes the checks in the loop over coordinates.
     if rows == (0..TILE) {
         add_rows::<S>(weights, 0..TILE, tile, about, mean, second);
     } else {
@@ -224,7 +226,7 @@ fn add_tile<S: Simd>(weights: &[f32; TILE], tile: &[f32], about: &[f32], mean: &
     }
 }
 
-/// The same for the rows that count.
+/// `add_tile` for a range of rows.
 #[inline(always)]
 fn add_rows<S: Simd>(
     weights: &[f32; TILE],
@@ -257,10 +259,10 @@ fn add_rows<S: Simd>(
     }
 }
 
-/// Adds rows times their weights to the mean, and their squares to the second moment if there is one.
+/// Adds weighted rows to the mean and, if there is one, their weighted squares to the second moment.
 #[inline(always)]
 fn add<S: Simd>(weights: &[f32], rows: &[f32], mean: &mut [f32], second: &mut [f32]) {
-    /// Registers side by side, so that a row is read in long pieces.
+    /// Registers processed at once, so that a row is read in long contiguous runs.
     const REGISTERS: usize = 4;
     let (width, count) = (mean.len(), Lanes::<S>::COUNT);
     let mut d = 0;
@@ -282,7 +284,7 @@ fn add<S: Simd>(weights: &[f32], rows: &[f32], mean: &mut [f32], second: &mut [f
     }
 }
 
-/// The same for `R` registers of coordinates from `d` on.
+/// `add` for `R` registers of coordinates from `d` on.
 #[inline(always)]
 fn columns<S: Simd, const R: usize>(weights: &[f32], rows: &[f32], d: usize, mean: &mut [f32], second: &mut [f32]) {
     let (width, count) = (mean.len(), Lanes::<S>::COUNT);
@@ -312,20 +314,21 @@ fn columns<S: Simd, const R: usize>(weights: &[f32], rows: &[f32], d: usize, mea
     }
 }
 
-/// a·b + c as registers compute it.
+/// a·b + c with the same rounding as in vector registers.
 #[inline(always)]
 fn fused<S: Simd>(a: f32, b: f32, c: f32) -> f32 {
     Lanes::<S>::from(a).mul_add(b, c).fold(|first, _| first)
 }
 
-/// As [`add`], for rows of fewer than [`WIDEST`] coordinates: that many rows fill as many stretches of lanes as they have coordinates,
-/// and what a lane of each stretch is for is the same for all rows. A row of no weight may hold anything.
+/// [`add`] for rows of fewer than [`WIDEST`] coordinates. [`WIDEST`] rows of `width` coordinates fill exactly `width`
+/// blocks of [`WIDEST`] lanes, so the lane → (row, column) map repeats every [`WIDEST`] rows. A row of zero weight may
+/// contain NaN or ∞.
 #[inline(always)]
 fn add_short<S: Simd>(weights: &[f32], rows: &[f32], mean: &mut [f32], second: &mut [f32]) {
     const MOST: usize = WIDEST * WIDEST;
     let (zero, lanes, width) = (Lanes::<S>::from(0.0), Lanes::<S>::COUNT, mean.len());
     let numbers = WIDEST * width;
-    // Whose weight each lane takes: of a register's rows the first, and how far behind it.
+    // The row whose weight each lane takes: the first row of its register, and the offset from that.
     let (mut first, mut behind) = ([0; MOST], [0_u32; MOST]);
     for (row, places) in behind[..numbers].chunks_exact_mut(width).enumerate() {
         places.fill(row as u32);
@@ -335,7 +338,7 @@ fn add_short<S: Simd>(weights: &[f32], rows: &[f32], mean: &mut [f32], second: &
         places.iter_mut().for_each(|row| *row -= *first as u32);
     }
     let (mut sums, mut squares) = ([0.0; MOST], [0.0; MOST]);
-    // As many weights as a register has lanes, from any row on.
+    // Padded so that a full register of weights can be loaded from any row on.
     let mut padded = [0.0; GROUP + WIDEST];
     padded[..weights.len()].copy_from_slice(weights);
     let whole = weights.len() / WIDEST * WIDEST;
@@ -362,8 +365,8 @@ fn add_short<S: Simd>(weights: &[f32], rows: &[f32], mean: &mut [f32], second: &
     }
 }
 
-/// Turns the log-weights of a tile, relative to `reference`, into weights, and joins their sums to others. Says by how much the
-/// moments of both are to be scaled.
+/// Converts the log-weights of a tile, relative to `reference`, to weights and merges their sums into `all`. Returns
+/// the factors by which the moments of both must be scaled.
 pub(crate) fn join_tile(
     isa: Isa,
     update: &Update,
@@ -375,7 +378,7 @@ pub(crate) fn join_tile(
     join(update, all, &Sums { reference, ..sums })
 }
 
-/// Joins the sums of some rows to others and says by how much the moments of both are to be scaled.
+/// Merges the sums of some rows into `all`, and returns the factors by which the moments of both must be scaled.
 fn join(update: &Update, all: &mut Sums, more: &Sums) -> [f32; 2] {
     if more.valid == 0 {
         return [1.0, 0.0];
@@ -385,12 +388,12 @@ fn join(update: &Update, all: &mut Sums, more: &Sums) -> [f32; 2] {
         return [0.0, 1.0];
     }
     let reference = all.reference.min(more.reference);
-    // Log-weights under the common reference are lower by this much.
+    // The amount by which the common reference lowers log-weights.
     let lower = |sums: &Sums| (sums.reference - reference) * update.cost_scale / update.temperature;
     let max_of = |sums: &Sums| if sums.max > MASKED { (sums.max - lower(sums)).max(MASKED) } else { MASKED };
     let max = max_of(all).max(max_of(more));
     let [old, new] = [relative(max_of(all), max), relative(max_of(more), max)];
-    // Rows below `MASKED` are left out of it.
+    // Sums whose maximum is `MASKED` are left out.
     let logs = |sums: &Sums| {
         if max_of(sums) > MASKED { sums.logs - lower(sums) * sums.valid as f32 } else { 0.0 }
     };
@@ -406,10 +409,10 @@ fn join(update: &Update, all: &mut Sums, more: &Sums) -> [f32; 2] {
     [old, new]
 }
 
-/// The rows of a tile, added to moments that are scaled first.
+/// Scales moments, then adds the rows of a tile.
 pub(crate) struct Add<'a> {
     pub(crate) update: &'a Update,
-    /// What second moments are taken about.
+    /// The point that second moments are taken about.
     pub(crate) about: &'a [f32],
     pub(crate) weights: &'a mut [f32; TILE],
     pub(crate) rows: &'a [f32],
@@ -437,7 +440,7 @@ impl WithSimd for Add<'_> {
     }
 }
 
-/// The averages of consecutive rows as one, in their order: its sums, and the moments in `mean`.
+/// Merges the averages of consecutive rows, in order: returns the sums, and leaves the moments in `mean`.
 pub(crate) fn join_all(update: &Update, sums: &[Sums], partials: &[f32], mean: &mut [f32]) -> Sums {
     let mut all = Sums::NONE;
     mean.fill(0.0);
@@ -461,14 +464,15 @@ pub(crate) struct WeightedMean<'a> {
     pub(crate) pace: &'a Pace,
     pub(crate) isa: Isa,
     pub(crate) update: &'a Update,
-    /// What second moments are taken about; nothing if about 0.
+    /// The point that second moments are taken about; empty for 0.
     pub(crate) about: &'a [f32],
     pub(crate) log_weights: &'a [f32],
     pub(crate) rows: &'a [f32],
 }
 
 impl WeightedMean<'_> {
-    /// `partials` has room for every group; mean (and second moment) end up in `mean`, which is D or 2 D long.
+    /// Computes the mean (and second moment) into `mean`, of length D or 2 D. `partials` must have space for every
+    /// group.
     pub(crate) fn run(&self, partials: &mut [f32], mean: &mut [f32]) -> Sums {
         let Self { update, about, log_weights, rows, .. } = *self;
         let len = partial_len(update);
@@ -504,7 +508,7 @@ mod tests {
     use crate::noise::Random;
     use crate::update::SECOND_MOMENT;
 
-    /// Sixteen sums as one.
+    /// Adds sixteen sums as a tree.
     fn tree(mut sums: [f32; WIDEST]) -> f32 {
         let mut n = WIDEST;
         while n > 1 {
@@ -526,7 +530,7 @@ mod tests {
         }
     }
 
-    /// The order of all sums is written down here, and has nothing to do with how many lanes this processor has.
+    /// Checks every sum against an explicit order that is independent of the vector width.
     #[test]
     fn sums_have_the_same_bits_whatever_the_width_of_a_register() {
         for instructions in [Instructions::Best, Instructions::Avx2] {
@@ -543,7 +547,7 @@ mod tests {
         let mut random = Random::new(3);
         let mut numbers = |count: usize| (0..count).map(|_| random.normal()).collect::<Vec<_>>();
         for width in [1, 3, 5, 15] {
-            // With a second moment or without, and of all rows or of some in the middle.
+            // With and without a second moment; all rows, or a range in the middle.
             for (flags, part) in [(0, 0..TILE), (0, 16..48), (SECOND_MOMENT, 0..TILE), (SECOND_MOMENT, 32..48)] {
                 let (rows, about, mut weights) = (numbers(TILE * width), numbers(width), [0.0; TILE]);
                 weights[part.clone()].copy_from_slice(&numbers(part.len()));

@@ -1,4 +1,4 @@
-//! The weighted mean on its own, for rows that come from the host.
+//! The weighted mean by itself, for rows that the host provides.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::error::{BuildError, EngineError, PlanError};
 use crate::update::{Sums, Update};
 
 struct Buffers {
-    /// The shape they were made for: K, D and whether there is a second moment.
+    /// The sizes that they were allocated for: K, D and whether there is a second moment.
     shape: (u32, u32, u32),
     updates: wgpu::Buffer,
     rows: wgpu::Buffer,
@@ -61,9 +61,9 @@ impl Kernels {
 }
 
 impl Averager {
-    /// Compiles everything that a call starts.
+    /// Compiles all kernels that a call runs.
     pub(crate) fn new(device: Arc<Device>) -> Self {
-        // An error is not lost: the first call tries again and returns what it finds.
+        // On an error the first call compiles again, and returns the error if it persists.
         let kernels = Kernels::new(&device).inspect_err(|error| log::warn!("the weighted mean: {error}")).ok();
         Self { device, kernels, buffers: None, pending: None }
     }

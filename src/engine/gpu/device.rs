@@ -1,4 +1,4 @@
-//! A device: how it is found and opened, how its errors become ours, and how it is waited for.
+//! A GPU device: finding and opening it, converting its errors, and waiting for it.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -13,14 +13,15 @@ use crate::engine::{Adapter, AdapterKind, EngineOptions, Tuning};
 use crate::error::{BuildError, EngineError};
 use crate::replace::replace;
 
-/// The adapters of this machine, in the driver's order. None if there is no driver at all.
+/// The adapters of this machine, in the driver's order. Empty if there is no driver.
 pub(crate) async fn adapters() -> Vec<(Adapter, wgpu::Adapter)> {
     let backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
         backends,
-        // The same for every build: without names for the driver's objects. When one is named, Vulkan's loader goes through all devices
-        // of the process without a lock, and crashes if another thread closes a device meanwhile (seen with 1.4.309). Who wants
-        // names, or the validation layers, asks for them: WGPU_DEBUG=1, WGPU_VALIDATION=1.
+        // The same for debug and release builds: no labels on driver objects. When an object is labeled, Vulkan's
+        // loader iterates over all devices of the process without a lock, and crashes if another thread closes a device
+        // meanwhile (observed with 1.4.309). Labels and validation layers can be enabled with WGPU_DEBUG=1 and
+        // WGPU_VALIDATION=1.
         flags: wgpu::InstanceFlags::VALIDATION_INDIRECT_CALL.with_env(),
         ..wgpu::InstanceDescriptor::new_without_display_handle()
     });
@@ -39,10 +40,10 @@ pub(crate) async fn adapters() -> Vec<(Adapter, wgpu::Adapter)> {
     instance.enumerate_adapters(backends).await.into_iter().enumerate().map(describe).collect()
 }
 
-/// How many sources' kernels a device remembers.
+/// The number of sources whose kernels a device caches.
 const MOST_KERNELS: usize = 128;
 
-/// What the driver has said behind our back.
+/// Errors that the driver reported asynchronously.
 #[derive(Debug, Default)]
 struct Complaints {
     lost: Option<String>,
@@ -59,13 +60,13 @@ pub(crate) struct Device {
     /// Nanoseconds per tick of the device's clock, if it has one.
     pub(crate) tick: Option<f64>,
     tuning: Tuning,
-    /// Whether stages are to be timed by it.
+    /// Whether stages are timed with that clock.
     pub(crate) timestamps: bool,
     pub(crate) limits: wgpu::Limits,
     /// Whether kernels may use 64-bit integers.
     pub(crate) int64: bool,
     kernels: Mutex<HashMap<String, Arc<Kernels>>>,
-    /// What the driver has compiled, and the file that it is kept in from one run to the next.
+    /// The driver's pipeline cache, and the file that persists it between runs.
     pub(crate) cache: Option<(wgpu::PipelineCache, PathBuf)>,
     pub(crate) warm_ups: WarmUps,
     complaints: Arc<Mutex<Complaints>>,
@@ -77,22 +78,22 @@ impl std::fmt::Debug for Device {
     }
 }
 
-/// The data of a mutex; whoever panicked while holding it has left nothing half done here.
+/// Locks a mutex. Poisoning is ignored, since no critical section here can leave its data inconsistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Bytes of the checksum that a kept cache begins with.
+/// The size of the checksum at the start of a cache file, in bytes.
 const SUM: usize = size_of::<u64>();
 
-/// The pipeline cache in a folder, if the device has such a thing.
+/// Opens the pipeline cache in a folder, if the device supports one.
 fn open_cache(device: &wgpu::Device, handle: &wgpu::Adapter, folder: &Path) -> Option<(wgpu::PipelineCache, PathBuf)> {
     if !device.features().contains(wgpu::Features::PIPELINE_CACHE) {
         log::debug!("{} has no pipeline cache", handle.get_info().name);
         return None;
     }
     let file = folder.join(wgpu::util::pipeline_cache_key(&handle.get_info())?);
-    // What does not carry its checksum is not ours, or only a part of it.
+    // Data without a matching checksum was not written by this crate, or is truncated.
     let data = std::fs::read(&file).ok().filter(|bytes| bytes.len() > SUM);
     let data = data.as_deref().map(|bytes| bytes.split_at(SUM));
     let data = data.and_then(|(sum, data)| (sum == checksum(data).to_le_bytes()).then_some(data));
@@ -100,14 +101,15 @@ fn open_cache(device: &wgpu::Device, handle: &wgpu::Adapter, folder: &Path) -> O
         let scopes = [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Internal]
             .map(|filter| device.push_error_scope(filter));
         let descriptor = wgpu::PipelineCacheDescriptor { label: Some("gibbs"), data, fallback: true };
-        // SAFETY: the data is what `get_data` gave to `keep_cache`, whole, as its checksum says: the folder is the user's own (see
-        // `EngineOptions::pipeline_cache`). The library checks that it was written for this device and this driver.
+        // SAFETY: the data is what `get_data` returned to `keep_cache`, complete, as its checksum confirms, and the
+        // folder is the user's own (see `EngineOptions::pipeline_cache`). wgpu checks that it was written for this
+        // device and this driver.
         let cache = unsafe { device.create_pipeline_cache(&descriptor) };
         let errors = scopes.into_iter().rev().filter_map(|scope| pollster::block_on(scope.pop()));
-        // All of them are taken before one is returned.
+        // Every scope is popped before an error is returned.
         errors.last().map_or(Ok(cache), Err)
     };
-    // The library falls back to an empty cache by itself where a driver is newer, but not where the file is another device's.
+    // wgpu itself falls back to an empty cache where a driver is newer, but not where the file is another device's.
     let cache = match open(data) {
         Err(error) if data.is_some() => {
             log::warn!("the pipeline cache {} is not used, and will be replaced: {error}", file.display());
@@ -118,7 +120,7 @@ fn open_cache(device: &wgpu::Device, handle: &wgpu::Adapter, folder: &Path) -> O
     match cache {
         Ok(cache) => Some((cache, file)),
         Err(error) => {
-            log::warn!("there is no pipeline cache: {error}");
+            log::warn!("the pipeline cache cannot be created: {error}");
             None
         }
     }
@@ -182,12 +184,12 @@ impl Device {
         })
     }
 
-    /// Whether the driver may end loops before their time: see [`MOST_TURNS`](super::kernels::MOST_TURNS).
+    /// Whether the driver may end loops early: see [`MOST_TURNS`](super::kernels::MOST_TURNS).
     pub(crate) fn limits_turns(&self) -> bool {
         self.adapter.kind == AdapterKind::Software
     }
 
-    /// Whether kernels are laid out for a CPU that poses as a GPU.
+    /// Whether kernels are tuned for a software adapter.
     pub(crate) fn software(&self) -> bool {
         match self.tuning {
             Tuning::Auto => self.adapter.kind == AdapterKind::Software,
@@ -196,7 +198,7 @@ impl Device {
         }
     }
 
-    /// What has gone wrong since the last look. A lost device stays lost.
+    /// Returns an error that was reported since the last check. A lost device stays lost.
     pub(crate) fn check(&self) -> Result<(), EngineError> {
         let mut complaints = lock(&self.complaints);
         if let Some(message) = &complaints.lost {
@@ -210,15 +212,15 @@ impl Device {
         lock(&self.complaints).lost.get_or_insert("it was destroyed on request".into());
     }
 
-    /// Waits for a submission, no longer than the timeout. The time in which the device makes machine code does not count,
-    /// whichever thread's kernels those are: a device takes one submission after the other.
+    /// Waits for a submission, for at most the timeout. The time in which the device generates machine code does not
+    /// count, whichever thread's kernels it is for: a device runs one submission after the other.
     pub(crate) fn wait(&self, submission: &wgpu::SubmissionIndex) -> Result<(), EngineError> {
         let mut limit = self.timeout;
         loop {
             let [begun, ended] = self.warm_ups.count();
             match self.wait_at_most(submission, limit) {
                 Err(EngineError::Timeout { .. }) if begun > ended || self.warm_ups.count() != [begun, ended] => {
-                    // Not too short, or this loop would spin.
+                    // The lower bound keeps this loop from spinning.
                     limit = self.timeout.max(Duration::from_millis(10));
                 }
                 Err(EngineError::Timeout { .. }) => return Err(EngineError::Timeout { after: self.timeout }),
@@ -227,7 +229,7 @@ impl Device {
         }
     }
 
-    /// Waits for a submission, no longer than a limit.
+    /// Waits for a submission, for at most `limit`.
     pub(crate) fn wait_at_most(&self, submission: &wgpu::SubmissionIndex, limit: Duration) -> Result<(), EngineError> {
         let wait = wgpu::PollType::Wait { submission_index: Some(submission.clone()), timeout: Some(limit) };
         match self.device.poll(wait) {
@@ -243,7 +245,7 @@ impl Device {
         }
     }
 
-    /// A buffer, or the reason why there is none.
+    /// Allocates a buffer.
     pub(crate) fn buffer(
         &self,
         what: &'static str,
@@ -251,7 +253,7 @@ impl Device {
         usage: wgpu::BufferUsages,
     ) -> Result<wgpu::Buffer, EngineError> {
         self.check()?;
-        // Bindings must not be empty, and copies come in fours.
+        // Bindings must not be empty, and copies must be a multiple of four bytes.
         let size = bytes.max(16).next_multiple_of(16);
         let mut limit = self.limits.max_buffer_size;
         if usage.contains(wgpu::BufferUsages::STORAGE) {
@@ -275,7 +277,7 @@ impl Device {
         Ok(buffer)
     }
 
-    /// The kernels of a source, compiled at its first use. `compile` gives them their first dispatch, too.
+    /// The kernels of a source, compiled at first use. `compile` also runs their first dispatch.
     pub(crate) fn kernels(
         &self,
         source: &str,
@@ -286,7 +288,7 @@ impl Device {
         }
         let kernels = Arc::new(compile()?);
         let mut known = lock(&self.kernels);
-        // A program that keeps changing the constants of its models must not keep all of their kernels. Those in use stay.
+        // Bounds the cache for programs that keep changing the constants of their models. Kernels in use stay alive.
         if known.len() >= MOST_KERNELS {
             known.clear();
         }
@@ -296,18 +298,18 @@ impl Device {
         Ok(kernels)
     }
 
-    /// Writes down what the driver has compiled. A cache that cannot be written is a nuisance, not an error.
+    /// Writes the pipeline cache to its file. Failure is logged and not returned: the cache is only an optimization.
     fn keep_cache(&self) {
         let Some((cache, file)) = &self.cache else { return };
         let Some(data) = cache.get_data() else { return };
         let data = [&checksum(&data).to_le_bytes()[..], &data].concat();
         let kept = std::fs::create_dir_all(file.parent().unwrap_or(file)).and_then(|()| replace(file, &data));
         if let Err(error) = kept {
-            log::warn!("the pipeline cache {} cannot be kept: {error}", file.display());
+            log::warn!("the pipeline cache {} cannot be written: {error}", file.display());
         }
     }
 
-    /// Waits for a submission and copies a mapped buffer out.
+    /// Waits for a submission and copies the contents of a mapped buffer.
     pub(crate) fn read(
         &self,
         submission: &wgpu::SubmissionIndex,

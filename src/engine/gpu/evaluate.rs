@@ -1,4 +1,4 @@
-//! A traced function at many points, for `check::evaluate`.
+//! Evaluation of a traced function at many points, for `check::evaluate`.
 
 use wgpu::BufferUsages as Usage;
 
@@ -12,7 +12,7 @@ use crate::error::BuildError;
 use crate::update::Update;
 
 impl Device {
-    /// Runs the function of `width` numbers on every row of `inputs` and writes its results to `outputs`.
+    /// Evaluates a function of `width` numbers on every row of `inputs` and stores its results in `outputs`.
     pub(crate) fn evaluate(
         &self,
         function: &Traced,

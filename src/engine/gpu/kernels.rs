@@ -15,7 +15,7 @@ pub(crate) struct Layouts {
 
 /// The bindings that kernels only read.
 const READ_ONLY: [u32; 2] = [1, 2];
-/// How many bindings there are; number 0 is the update.
+/// The number of bindings; binding 0 is the update.
 pub(crate) const BINDINGS: u32 = 9;
 
 impl Layouts {
@@ -45,78 +45,81 @@ impl Layouts {
     }
 }
 
-/// How often an invocation goes through loops, all of them together: Mesa's software adapters end every loop of a kernel after
-/// 65,535 turns and say nothing.
+/// The maximum number of loop iterations of an invocation, over all loops: Mesa's software adapters silently end every
+/// loop of a kernel after 65,535 iterations.
 pub(crate) const MOST_TURNS: u64 = 60_000;
 
-/// How many bytes of an update a kernel sees.
+/// The size of the update in the uniform binding, in bytes.
 pub(crate) const UPDATE_SIZE: wgpu::BufferSize = match wgpu::BufferSize::new(size_of::<Update>() as u64) {
     Some(size) => size,
     None => panic!("an update is not empty"),
 };
 
-/// Whether a source needs the driver's run-time checks (of indices, of endless loops).
+/// Whether a source needs run-time checks (of indices, of endless loops).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trust {
-    /// It holds nothing but the crate's own code and what was traced.
+    /// The source consists of the crate's own code and traced functions.
     Ours,
-    /// It holds a user's hand-written WGSL.
+    /// The source contains a user's hand-written WGSL.
     Checked,
 }
 
 /// The pipelines of one source text, in the order of its entry points.
 pub(crate) struct Kernels(pub(crate) Vec<wgpu::ComputePipeline>);
 
-/// What draws and scores rows.
+/// The kernels that draw and score rows.
 pub(crate) enum Score {
     /// One dispatch over all rows.
     Rollout(wgpu::ComputePipeline),
-    /// Parameters of a policy are drawn (if they are), run in episodes, and the episodes of a row gathered.
+    /// The parameters of a policy are drawn (where rows are parameters), run in episodes, and the episodes of a row are
+    /// gathered.
     Episodes { perturb: Option<wgpu::ComputePipeline>, episode: wgpu::ComputePipeline, gather: wgpu::ComputePipeline },
 }
 
-/// Everything that one model's updates run through.
+/// All kernels of one model's updates.
 pub(crate) enum Kernel {
-    /// One dispatch does it all.
+    /// One dispatch runs the whole update.
     Whole(wgpu::ComputePipeline),
-    /// One stage after the other.
+    /// A dispatch for each stage.
     Stages(Chain),
 }
 
 /// The stages of an update.
 pub(crate) struct Chain {
     pub(crate) score: Score,
-    /// Where it has to be found.
+    /// Present if λ has to be solved for.
     pub(crate) temperature: Option<wgpu::ComputePipeline>,
-    /// Where rows are not weighed by `group_mean`.
+    /// Present if `group_mean` does not compute the weights itself.
     pub(crate) weigh: Option<wgpu::ComputePipeline>,
     pub(crate) group_mean: wgpu::ComputePipeline,
-    /// And the step.
+    /// Merges the groups and steps.
     pub(crate) merge: wgpu::ComputePipeline,
-    /// Time steps that a workgroup of `group_mean` takes at a stretch; none if it takes 16 coordinates.
+    /// Time steps that an invocation of `group_mean` processes at once; `None` if a workgroup processes 16 coordinates
+    /// instead.
     steps: Option<u32>,
-    /// Workgroups that are enough to keep the device busy.
+    /// The number of workgroups that keeps the device busy.
     enough: u32,
 }
 
 impl Chain {
-    /// Workgroups that share out the coordinates of one group of rows. Where they take time steps, as many as they are given:
-    /// each has to work the group's weights out first, so no more of them than the device needs.
+    /// The number of workgroups that split the coordinates of one group of rows. Where they split time steps, the
+    /// number is free: each workgroup has to compute the group's weights first, so there are no more than the device
+    /// needs.
     pub(crate) fn parts(&self, update: &Update) -> u32 {
         let Some(steps) = self.steps else { return update.width.div_ceil(16) };
         let groups = (update.rows.div_ceil(GROUP as u32)).saturating_mul(update.problems);
         let stretches = update.horizon.div_ceil(steps);
-        // No workgroup takes so many that a software adapter would end its loops: see `MOST_TURNS`.
+        // Bounds the loop iterations of a workgroup for software adapters: see `MOST_TURNS`.
         self.enough.div_ceil(groups).max(stretches.div_ceil(2048)).clamp(1, stretches)
     }
 }
 
-/// Whether any of some updates has to know something of all rows before it weighs one.
+/// Whether any of the updates needs a pass over all rows before weighing any of them.
 pub(crate) fn searches(updates: &[Update]) -> bool {
     updates.iter().any(|update| update.search != FIXED || update.has(SIGNED))
 }
 
-/// Two things at a time, where there are threads.
+/// Runs two closures in parallel, where there are threads.
 fn both<A: Send, B: Send>(
     a: impl FnOnce() -> Result<A, BuildError> + Send,
     b: impl FnOnce() -> Result<B, BuildError> + Send,
@@ -129,8 +132,8 @@ fn both<A: Send, B: Send>(
 }
 
 impl Device {
-    /// The pipelines of some entry points of a source, compiled and dispatched for the first time once per device. Every pipeline is
-    /// made here, so that no call meets one that the driver has not finished.
+    /// The pipelines of some entry points of a source, compiled and dispatched for the first time once per device.
+    /// Every pipeline is created here, so that no call meets one that the driver has yet to compile.
     pub(crate) fn compile<const E: usize>(
         &self,
         source: &str,
@@ -147,12 +150,12 @@ impl Device {
             };
             let module = match trust {
                 Trust::Checked => self.device.create_shader_module(descriptor),
-                // SAFETY: the crate's own kernels index within the sizes that their buffers were made for, which
-                // `bounds::within` makes sure of before every call, and all their
-                // loops end: see the addresses in shaders/*.wgsl, and `choose` there for the list of rows, which has no more
-                // entries than a group has rows. A traced model or policy indexes nothing by data but
-                // fields, whose look-up clamps its indices, and has no loops but those over the layers of a network, within
-                // the parameters that the policy was checked to have.
+                // SAFETY: the crate's own kernels index within the sizes that their buffers were allocated for, which
+                // `bounds::within` checks before every call, and all their loops end: see the address computations in
+                // shaders/*.wgsl, and `choose` there for the list of rows, which has no more entries than a group has
+                // rows. A traced model or policy uses data as indices only to look up fields, where the indices are
+                // clamped, and has no loops but those over the layers of a network, within the parameters that the
+                // policy was checked to have.
                 Trust::Ours => unsafe {
                     let unchecked = wgpu::ShaderRuntimeChecks::unchecked();
                     self.device.create_shader_module_trusted(descriptor, unchecked)
@@ -188,17 +191,18 @@ impl Device {
         all.map_err(|_| EngineError::Driver { message: "a pipeline is missing".into() }.into())
     }
 
-    /// Whether one workgroup had better do all of an update: rows so few that it has one for each invocation, or problems enough
-    /// to keep the device busy.
+    /// Whether one workgroup should run a whole update: where the rows are so few that there is one per invocation, or
+    /// the problems so many that they keep the device busy.
     pub(crate) fn does_whole(&self, program: &Program, updates: &[Update]) -> bool {
         let many = if self.software() { 2 } else { 64 };
         let turns = |u: &Update| u64::from(u.rows) * u64::from(u.horizon + u.width) / 32;
         let small = |u: &Update| u.rows <= if u.problems >= many { GROUP as u32 } else { 256 } && turns(u) < MOST_TURNS;
-        // A user's own WGSL has fewer names to avoid in the kernels of the stages.
+        // In the kernels of separate stages, a user's own WGSL has fewer names to avoid.
         program.scoring == Scoring::Model && program.functions.is_empty() && updates.iter().all(small)
     }
 
-    /// The kernels of a model. `whole` and `searched`: as [`does_whole`](Self::does_whole) and [`searches`] say.
+    /// The kernels of a model. `whole` and `searched`: the results of [`does_whole`](Self::does_whole) and
+    /// [`searches`].
     pub(crate) fn kernel(
         &self,
         program: &Program,
@@ -213,9 +217,10 @@ impl Device {
         Ok(Kernel::Stages(self.chain(program, shape, searched)?))
     }
 
-    /// Compiled side by side, and first what takes lavapipe longest.
+    /// The kernels of separate stages. They are compiled in parallel, starting with those that take lavapipe longest.
     fn chain(&self, program: &Program, shape: Shape, searched: bool) -> Result<Chain, BuildError> {
-        // Rows of a policy are in memory, and weighed by themselves. Others are drawn again, and weighed on the way.
+        // Rows of a policy are in memory, and a separate kernel weighs them. Other rows are drawn again and weighed in
+        // `group_mean`.
         let drawn = !matches!(program.scoring, Scoring::Policy(_));
         let mean = || if drawn { self.mean_of_draws(shape) } else { self.mean_of_rows() };
         let ours = |source: String, entry| self.compile(&source, Trust::Ours, [entry], Idle::NOTHING);
@@ -231,7 +236,7 @@ impl Device {
         Ok(Chain { score, temperature, weigh, group_mean, merge, steps, enough })
     }
 
-    /// The kernels that know of the model.
+    /// The kernels that depend on the model.
     fn score(&self, program: &Program, shape: Shape) -> Result<Score, BuildError> {
         let trust = if program.functions.is_empty() { Trust::Ours } else { Trust::Checked };
         if let Scoring::Policy(scheme) = program.scoring {
@@ -252,20 +257,20 @@ impl Device {
         Ok(group_mean)
     }
 
-    /// The kernel of the weighted mean of rows that stand one after the other.
+    /// The kernel of the weighted mean of rows that are in memory.
     pub(crate) fn mean_of_rows(&self) -> Result<wgpu::ComputePipeline, BuildError> {
         let source = source::mean_of_rows(self.software());
         let [group_mean] = self.compile(&source, Trust::Ours, ["group_mean"], Idle::NOTHING)?;
         Ok(group_mean)
     }
 
-    /// The kernel that makes one result of those of all groups.
+    /// The kernel that merges the results of all groups.
     pub(crate) fn merge(&self) -> Result<wgpu::ComputePipeline, BuildError> {
         let [merge] = self.compile(&source::merge(self.software()), Trust::Ours, ["merge"], Idle::NOTHING)?;
         Ok(merge)
     }
 
-    /// The kernel that writes the rows of an update down.
+    /// The kernel that stores the rows of an update.
     pub(crate) fn draw(&self, shape: Shape) -> Result<wgpu::ComputePipeline, BuildError> {
         let [draw] = self.compile(&source::draw(shape), Trust::Ours, ["draw"], Idle::NOTHING)?;
         Ok(draw)

@@ -1,4 +1,4 @@
-//! The GPU backend: WGSL kernels on Vulkan, Metal or DX12 through wgpu. It carries a list of updates out in one submission.
+//! The GPU backend: WGSL kernels on Vulkan, Metal or DX12 through wgpu. It runs a list of updates in one submission.
 
 mod averager;
 mod device;

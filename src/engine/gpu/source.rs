@@ -1,5 +1,5 @@
-//! The WGSL of the kernels, put together: hand-written files from `shaders/`, and around the model's own source what depends
-//! on its sizes.
+//! Assembles the WGSL of the kernels: hand-written files from `shaders/`, the model's own source, and generated code
+//! that depends on the model's dimensions.
 
 use std::fmt::Write;
 
@@ -38,16 +38,16 @@ const STEP: &str = include_str!("../../../shaders/step.wgsl");
 const WHOLE: &str = include_str!("../../../shaders/whole.wgsl");
 const MAP: &str = include_str!("../../../shaders/map.wgsl");
 
-/// The product that Philox multiplies with: a device with 64-bit integers does in one instruction what takes ten without.
+/// The widening product of Philox: a device with 64-bit integers computes it in one instruction instead of ten.
 fn mul_wide(int64: bool, four: bool) -> String {
     match int64 {
-        // Named here, because a device without them refuses the name.
+        // `L` is defined here, because a device without 64-bit integers rejects the type.
         true => format!("alias L = {};\n{MUL_WIDE_INT64}", if four { "vec4<u64>" } else { "u64" }),
         false => MUL_WIDE.into(),
     }
 }
 
-/// The flags of an update that choose between pieces of code, by their names there.
+/// The flags of an update that select code, with the names of their constants in WGSL.
 const SPECIALISED: [(&str, u32); 9] = [
     ("GIVEN", GIVEN),
     ("NOMINAL_FIRST", NOMINAL_FIRST),
@@ -60,34 +60,34 @@ const SPECIALISED: [(&str, u32); 9] = [
     ("SCORED", SCORED),
 ];
 
-/// Those of an update's flags that a kernel is specialised to.
+/// The subset of an update's flags that a kernel is specialized to.
 pub(crate) fn specialised(flags: u32) -> u32 {
     flags & SPECIALISED.iter().fold(0, |all, (_, flag)| all | flag)
 }
 
-/// What a rollout kernel is specialised to, besides its model.
+/// The parameters that a rollout kernel is specialized to, besides its model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shape {
     pub(crate) layout: Layout,
-    /// Those of the update's flags that choose between pieces of code.
+    /// The flags of the update that select code.
     pub(crate) flags: u32,
     /// Whether the covariance is diagonal.
     pub(crate) diagonal: bool,
     /// Whether the device has 64-bit integers.
     pub(crate) int64: bool,
-    /// Whether kernels are laid out for a CPU.
+    /// Whether kernels are tuned for a software adapter.
     pub(crate) software: bool,
     /// Whether the driver unrolls loops whenever it can.
     pub(crate) unrolls: bool,
 }
 
-/// How many rows an invocation has, side by side: the definitions that kernels and models are written in.
+/// The definitions for one or four rows per invocation, in terms of which kernels and models are written.
 fn width(four: bool) -> &'static str {
     if four { WIDE_FOUR } else { WIDE_ONE }
 }
 
 impl Shape {
-    /// Over how many time steps the normals of whole Philox blocks last.
+    /// The number of time steps whose controls consume a whole number of Philox blocks.
     pub(crate) fn steps(&self) -> usize {
         match self.layout.controls % 4 {
             0 => 1,
@@ -97,7 +97,7 @@ impl Shape {
     }
 }
 
-/// The kernel that draws and scores rows of a model, or scores those of a data set.
+/// The kernel that draws and scores rows of a model, or that scores the rows of a data set.
 pub(crate) fn rollout(program: &Program, shape: Shape) -> String {
     if program.scoring == Scoring::Distance {
         return [UPDATE, WIDE_ONE, MATH, KEYS, DISTANCE].join("\n");
@@ -142,7 +142,7 @@ pub(crate) fn episodes(program: &Program, shape: Shape) -> String {
     );
     let several = if shape.unrolls { "count + update.zero" } else { "count" };
     let _ = writeln!(code, "fn several(count: u32) -> u32 {{\n    return {several};\n}}");
-    // Only one of the two is ever called, but both must be there.
+    // Only one of the two is called, but WGSL requires both to be defined.
     code.push_str(if shape.flags & SCORED != 0 {
         "fn policy_act(t: u32, x: State) -> Control {\n    return Control();\n}\n"
     } else {
@@ -153,13 +153,13 @@ pub(crate) fn episodes(program: &Program, shape: Shape) -> String {
     [&drawing(shape, false), &code, &model, KEYS, ADDED, EPISODE].join("\n")
 }
 
-/// The numbers of an episode that another dispatch goes on with: its state and last control, its cost and what rounding took
-/// from that, and whether it is not over.
+/// The size of an unfinished episode's saved state: its state and last control, its cost with its Kahan compensation,
+/// and whether it is still running.
 pub(crate) fn kept(layout: Layout) -> usize {
     layout.states + layout.controls + 3
 }
 
-/// The weighted mean of a group of rows that are drawn again, and weighed on the way.
+/// The weighted mean of a group of rows that are drawn again, with their weights computed in the same kernel.
 pub(crate) fn mean_of_draws(shape: Shape) -> String {
     let (sums, four) = (weighed(shape, true), true);
     let lanes = lanes(8, shape.software);
@@ -167,10 +167,10 @@ pub(crate) fn mean_of_draws(shape: Shape) -> String {
     [&drawing(shape, four), &proposal(shape), &sums, &lanes, &weigh, MEAN_OF_DRAWS].join("\n")
 }
 
-/// The kernel that carries a whole update of a few rows out.
+/// The kernel that runs a whole update of few rows.
 pub(crate) fn whole(program: &Program, shape: Shape, searched: bool) -> String {
     let four = shape.software;
-    // What is never called need not be compiled, but its name must be there.
+    // The search is left out where it is never called, but WGSL requires the name to be defined.
     let find = if searched { [SEARCH, TEMPERATURE].join("\n") } else { "fn find_temperature(lane: u32) {}".into() };
     let temperature = format!("const SEARCHED = {searched};\n{find}");
     let lanes = lanes(16, shape.software);
@@ -178,12 +178,13 @@ pub(crate) fn whole(program: &Program, shape: Shape, searched: bool) -> String {
     [&rollout(program, shape), &weighed(shape, four), &reduce, STEP, &temperature, WHOLE].join("\n")
 }
 
-/// Side by side on a CPU only; functions that are written by hand know of one number.
+/// Whether an invocation computes four rows: on a software adapter only, and not with hand-written functions, which are
+/// scalar.
 fn side_by_side(program: &Program, shape: Shape) -> bool {
     shape.software && program.functions.is_empty()
 }
 
-/// The kernel that writes the rows down.
+/// The kernel that stores the rows.
 pub(crate) fn draw(shape: Shape) -> String {
     let stores: String =
         (0..shape.layout.controls).map(|m| format!("    rows[address(k, t * CONTROLS + {m}u)] = u.u{m};\n")).collect();
@@ -191,7 +192,7 @@ pub(crate) fn draw(shape: Shape) -> String {
     [&drawing(shape, false), &proposal(shape), &stored, DRAW].join("\n")
 }
 
-/// The look-ups of `fields` fields.
+/// The look-up functions for `fields` fields.
 fn look_ups(fields: usize, four: bool) -> String {
     match fields {
         0 => "fn read_fields() {\n}\n".into(),
@@ -199,7 +200,7 @@ fn look_ups(fields: usize, four: bool) -> String {
     }
 }
 
-/// Everything that draws normals.
+/// The sources that draw normals.
 fn drawing(shape: Shape, four: bool) -> String {
     [UPDATE, width(four), MATH, &mul_wide(shape.int64, four), PHILOX, NORMAL].join("\n")
 }
@@ -209,19 +210,19 @@ pub(crate) fn weigh() -> String {
     [UPDATE, WIDE_ONE, MATH, WEIGH].join("\n")
 }
 
-/// The kernel that finds out what has to be known of all rows before any is weighed.
+/// The kernel that computes what weighing needs from all rows: see `find_temperature`.
 pub(crate) fn temperature(software: bool) -> String {
-    // Not too few lanes on a software adapter: how often a lane may go through a loop is limited there.
+    // At least 64 lanes on a software adapter, since it limits the loop iterations per lane.
     let lanes = lanes(if software { 8 } else { 16 }, false);
     [UPDATE, WIDE_ONE, MATH, &lanes, REDUCE, WEIGH, SEARCH, TEMPERATURE].join("\n")
 }
 
-/// The weighted mean of a group of rows that stand one after the other.
+/// The weighted mean of a group of rows that are in memory.
 pub(crate) fn mean_of_rows(software: bool) -> String {
     [UPDATE, WIDE_FOUR, MATH, &lanes(16, software), REDUCE, WEIGHED_BEFORE, GROUP, MEAN_OF_ROWS].join("\n")
 }
 
-/// All groups as one.
+/// The kernel that merges the partial results of all groups.
 pub(crate) fn merge(software: bool) -> String {
     let finish = "fn finish(d: u32, mean: f32, second: f32, there: bool) {\n    if there {\n        \
                   put_moments(d, mean, second);\n    }\n}\nfn finish_all() {}\n";
@@ -229,8 +230,8 @@ pub(crate) fn merge(software: bool) -> String {
     [&head, REDUCE, WEIGHED_BEFORE, GROUP, MOMENTS, finish, MERGE].join("\n")
 }
 
-/// All groups as one, and the step to their mean. It knows of the model only where the limits stand. The second moment is kept
-/// where the host wants it.
+/// The kernel that merges the partial results of all groups and steps toward the mean. Of the model it depends only on
+/// the offsets of the limits. The second moment is stored where the host requests it.
 pub(crate) fn merge_and_step(layout: Layout, software: bool) -> String {
     let finish = "fn finish(d: u32, mean: f32, second: f32, there: bool) {\n    if there && has(FLAG_SECOND_MOMENT) {\n        \
                   put_moments(d, mean, second);\n    }\n    step_nominal(d, mean, second, there);\n}\n\
@@ -239,19 +240,19 @@ pub(crate) fn merge_and_step(layout: Layout, software: bool) -> String {
     [&head, REDUCE, WEIGHED_BEFORE, GROUP, MOMENTS, finish, STEP, MERGE].join("\n")
 }
 
-/// Log-weights as they stand in memory.
+/// Log-weights that are loaded from memory.
 const WEIGHED_BEFORE: &str = "const WEIGHS = false;
 fn log_weight_of(k: u32) -> f32 {
     return log_weights[log_weight_address(k)];
 }";
 
-/// Log-weights worked out from the scores.
+/// Log-weights that are computed from the scores.
 const WEIGHED: &str = "const WEIGHS = true;
 fn log_weight_of(k: u32) -> f32 {
     return weighed_row(k);
 }";
 
-/// A traced function of `inputs` numbers, for every row of a buffer.
+/// A kernel that evaluates a traced function of `inputs` numbers for every row of a buffer.
 pub(crate) fn map(Traced { functions, body, names, fields }: &Traced, inputs: usize) -> String {
     let read: String = (0..inputs).map(|i| format!("    let x{i} = inputs[k * {inputs}u + {i}u];\n")).collect();
     let write: String =
@@ -261,7 +262,7 @@ pub(crate) fn map(Traced { functions, body, names, fields }: &Traced, inputs: us
     [UPDATE, WIDE_ONE, MATH, &look_ups(*fields, false), &mapped, MAP].join("\n")
 }
 
-/// Where things stand in the inputs.
+/// The offsets of the sections of the inputs, as constants.
 fn places(layout: Layout) -> String {
     let places = [
         ("CONTROLS", layout.controls),
@@ -274,8 +275,8 @@ fn places(layout: Layout) -> String {
     places.iter().map(|(name, at)| format!("const {name} = {at}u;\n")).collect()
 }
 
-/// The size of a workgroup that reduces, by its root. On a software adapter, where a barrier costs as much as there are
-/// invocations, as few as fill its registers.
+/// The size of a workgroup that reduces, given its square root. On a software adapter the cost of a barrier is
+/// proportional to the number of invocations, so there are only as many as fill its vector registers.
 fn lanes(root: u32, software: bool) -> String {
     let root = if software { 4 } else { root };
     format!("const LANES = {}u;\nconst ROOT = {root}u;\n", root * root)
@@ -286,12 +287,12 @@ fn list(n: usize, item: impl Fn(usize) -> String) -> String {
     (0..n).map(item).collect::<Vec<_>>().join(", ")
 }
 
-/// The row of the reference table of a time step.
+/// The offset of a time step's row in the reference table.
 const REFERENCE: &str = "fn reference_at(t: u32) -> u32 {
     return update.references + min(t, max(update.reference_rows, 1u) - 1u) * update.reference_columns;
 }";
 
-/// What `shaders/rollout.wgsl` does with a state, unrolled so that all of it stays in registers.
+/// The operations of `shaders/rollout.wgsl` on a state, unrolled so that all of it stays in registers.
 fn state(states: usize) -> String {
     format!(
         "fn param(i: u32) -> f32 {{\n    return inputs[PARAMS + i];\n}}\n\
@@ -302,7 +303,7 @@ fn state(states: usize) -> String {
     )
 }
 
-/// Those of an update's flags that kernels are specialised to, as constants.
+/// The flags that kernels are specialized to, as constants.
 fn flags(flags: u32) -> String {
     SPECIALISED.iter().map(|(name, flag)| format!("const {name} = {};\n", flags & flag != 0)).collect()
 }
@@ -312,7 +313,7 @@ fn control(controls: usize) -> String {
     format!("struct Control {{\n{}}}\n", (0..controls).map(|m| format!("    u{m}: F,\n")).collect::<String>())
 }
 
-/// How the control of a row is drawn, limited and weighed, unrolled over the controls likewise.
+/// The functions that draw, clamp and weigh the controls of a row, likewise unrolled over the controls.
 fn proposal(shape: Shape) -> String {
     let (layout, controls) = (shape.layout, shape.layout.controls);
     let mut code = places(layout);
@@ -322,7 +323,7 @@ fn proposal(shape: Shape) -> String {
 
     add(control(controls));
 
-    // What the time loop needs of the inputs, read once: a driver cannot know that writing rows leaves them alone.
+    // Inputs that the time loop reads, loaded once: the driver has to assume that storing rows may alias the inputs.
     let mut members = String::new();
     let mut values = Vec::new();
     let mut keep = |name: String, value: String| {
@@ -343,13 +344,13 @@ fn proposal(shape: Shape) -> String {
     add(format!("struct Proposal {{\n{members}}}\n"));
     add(format!("fn proposal() -> Proposal {{\n    return Proposal({});\n}}\n", values.join(", ")));
 
-    // A stretch: the controls of as many time steps as use up whole Philox blocks, since these give four normals at a time.
-    // Drawn: standard normals, shaped by the factor of the covariance, around the nominal. (Drawing under an `if` inside the
-    // time loop would do on a GPU, but a software adapter computes both branches of it, always.)
+    // `Stretch`: the controls of as many time steps as consume whole Philox blocks, since these give four normals at a
+    // time. They are drawn as standard normals, shaped by the factor of the covariance, around the nominal. (Drawing
+    // under an `if` inside the time loop would suffice on a GPU, but a software adapter always computes both branches.)
     let held = shape.steps() * controls;
     add(format!("struct Stretch {{\n{}}}\n", (0..held).map(|i| format!("    v{i}: F,\n")).collect::<String>()));
     let time = |i: usize| format!("min(start + {}u, update.horizon - 1u)", i / controls);
-    // Where they are drawn around, and the factor on the noise of each.
+    // The center that they are drawn around, and the factor on the noise of each.
     add("struct Draw {\n    centre: Stretch,\n    factors: Stretch,\n}\n".into());
     let block = |i: usize| format!("{} * CONTROLS + {}u", time(i), i % controls);
     add(format!(
@@ -375,7 +376,7 @@ fn proposal(shape: Shape) -> String {
         let spread = if shape.flags & SPREAD != 0 { format!("({noise}) * d.factors.v{i}") } else { noise };
         if shape.flags & ANTITHETIC != 0 { format!("draws.sign * ({spread})") } else { spread }
     };
-    // Some rows: which draws they take, the sign they take them with, and whether they are the nominal itself.
+    // `Draws`: for some rows, the draws that they use, the sign of these, and whether the row is the nominal itself.
     add("struct Draws {\n    k: U,\n    row: Row,\n    sign: F,\n    still: B,\n}\n\
          fn draws_of(k: U) -> Draws {\n    \
          let row = row_of(select(k, k >> U(1u), ANTITHETIC), problem);\n    \
@@ -402,7 +403,8 @@ fn proposal(shape: Shape) -> String {
         (list(controls, |m| format!("c.v{m}")), list(held, |i| format!("c.v{}", (i + controls) % held)));
     add(format!("fn first_of(c: Stretch) -> Control {{\n    return Control({first});\n}}\n"));
     add(format!("fn rest_of(c: Stretch) -> Stretch {{\n    return Stretch({rest});\n}}\n"));
-    // Uᵀ Σ⁻¹ ε of one time step, with U the control that was drawn around and ε what the limits have left of the perturbation.
+    // Uᵀ Σ⁻¹ ε of one time step, with U the control that was drawn around and ε the perturbation after clamping to the
+    // limits.
     let mut body = String::from("    var sum = F(0.0);\n");
     for (i, j) in pairs(controls, shape.diagonal) {
         let weight = format!("about.u{i} * p.precision{}", i * controls + j);
@@ -412,7 +414,7 @@ fn proposal(shape: Shape) -> String {
     code
 }
 
-/// How the rows of a stretch are added up by their weights, and how what they add up to is one number each.
+/// The functions that accumulate weighted controls, and that sum the rows of an invocation to one number each.
 fn weighed(shape: Shape, four: bool) -> String {
     let controls = shape.layout.controls;
     let each = |of: &str, what: fn(&str) -> String| match four {
@@ -445,7 +447,7 @@ fn weighed(shape: Shape, four: bool) -> String {
     code
 }
 
-/// The entries of an M × M matrix that may be other than 0.
+/// The indices of the entries of an M × M matrix that may be nonzero.
 fn pairs(controls: usize, diagonal: bool) -> impl Iterator<Item = (usize, usize)> {
     let all = (0..controls * controls).map(move |at| (at / controls, at % controls));
     all.filter(move |(i, j)| i == j || !diagonal)
@@ -464,7 +466,7 @@ mod tests {
     use crate::scalar::trace::Math;
     use crate::update::PERTURBED;
 
-    /// Parses and validates as every driver will, without one.
+    /// Parses and validates a kernel with naga, which needs no driver.
     fn validate(name: &str, source: &str) -> (naga::Module, naga::valid::ModuleInfo) {
         let module = match naga::front::wgsl::parse_str(source) {
             Ok(module) => module,
@@ -478,7 +480,7 @@ mod tests {
         }
     }
 
-    /// The same for what a GPU runs, which is translated for Vulkan, Metal and DX12 as well.
+    /// Validates a kernel for GPUs, and translates it for Vulkan, Metal and DX12 as well.
     fn translate(name: &str, source: &str, int64: bool) {
         use naga::back::{hlsl, msl, spv};
 
@@ -486,7 +488,7 @@ mod tests {
         if let Err(error) = spv::write_vec(&module, &info, &spv::Options::default(), None) {
             panic!("{name} in SPIR-V: {error}");
         }
-        // The oldest versions that will do: those that have integers of 64 bits, where there are any.
+        // The oldest sufficient versions: those with 64-bit integers, where these are used.
         let options = msl::Options { lang_version: if int64 { (2, 3) } else { (2, 0) }, ..Default::default() };
         if let Err(error) = msl::write_string(&module, &info, &options, &msl::PipelineOptions::default()) {
             panic!("{name} in Metal's language: {error}");
@@ -499,7 +501,7 @@ mod tests {
         }
     }
 
-    /// What a software adapter runs is Vulkan's in any case, and its own driver's in other tests.
+    /// Kernels for software adapters run on Vulkan only, and other tests run them on an actual driver.
     fn check(shape: Shape, name: &str, source: &str) {
         if shape.software {
             validate(name, source);
@@ -523,7 +525,7 @@ mod tests {
                     let shape = Shape { layout, flags, diagonal, int64, software, unrolls: software };
                     check(shape, name, &rollout(&program, shape));
                     check(shape, name, &mean_of_draws(shape));
-                    // A model that calls hand-written functions is never made a whole update of.
+                    // Models that call hand-written functions are never compiled to a whole-update kernel.
                     if program.functions.is_empty() {
                         check(shape, name, &whole(&program, shape, int64));
                     }
@@ -616,7 +618,7 @@ mod tests {
         validate_model("quadrotor", Quadrotor::default());
     }
 
-    /// One of every operation that a model can use, so that no kernel meets an operation for the first time at a user's.
+    /// Covers every operation that a model can use, so that a user's model never is the first to emit one.
     #[test]
     fn every_operation_becomes_valid_wgsl() {
         use crate::scalar::{Mask, Real, Stage, WgslFn};

@@ -1,5 +1,6 @@
-//! The first dispatch of a kernel. Some drivers make its machine code only then (Mesa's software driver takes 0.1 to 20 s), so that
-//! dispatch is part of compiling: it has no rows to work on, and no call's time limit counts it.
+//! The first dispatch of a kernel. Some drivers generate machine code only then (Mesa's software driver takes 0.1 to 20
+//! s), so that dispatch is part of compilation: it has no rows to work on, and does not count against any call's time
+//! limit.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,19 +14,20 @@ use super::workspace::{aligned, bind};
 use crate::error::EngineError;
 use crate::update::{Layout, Update};
 
-/// How long a first dispatch may take before the device counts as hung.
+/// The duration of a first dispatch after which the device counts as hung.
 const LONGEST: Duration = Duration::from_secs(600);
 
-/// Floats of a buffer that kernels write to: more than an update of one row and one coordinate reaches.
+/// The size of each buffer that kernels write to, in floats: more than an update of one row and one coordinate
+/// addresses.
 const REACH: u64 = 256;
 
-/// The sizes of a kernel's first dispatch. With no rows a kernel does no work, but some read inputs and nominals first; problems,
-/// coordinates and time steps are 1 each, so all addresses lie within [`REACH`].
+/// The sizes of a kernel's first dispatch. With no rows a kernel does no work, but some read inputs and nominals first;
+/// problems, coordinates and time steps are 1 each, so all addresses lie within [`REACH`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Idle {
-    /// Numbers of the inputs that are read before the first row.
+    /// The inputs that are read before the first row.
     inputs: usize,
-    /// Coordinates of the nominal that are read before the first row.
+    /// The coordinates of the nominal that are read before the first row.
     nominal: usize,
     rows: u32,
 }
@@ -34,8 +36,8 @@ impl Idle {
     /// For kernels that read nothing before the first row.
     pub(crate) const NOTHING: Self = Self { inputs: 0, nominal: 0, rows: 0 };
 
-    /// For kernels that run episodes. They divide by the number of tiles, so there must be one row; with no episodes it does no
-    /// work.
+    /// For kernels that run episodes. They divide by the number of tiles, so there must be one row; with no episodes it
+    /// does no work.
     pub(crate) const NO_EPISODES: Self = Self { rows: 1, ..Self::NOTHING };
 
     /// For kernels that draw controls: they read limits and noise shape, and the nominal of one time step.
@@ -44,7 +46,7 @@ impl Idle {
     }
 }
 
-/// First dispatches that have begun and that have ended, on all threads.
+/// Counters of the first dispatches that have begun and ended, on all threads.
 #[derive(Debug, Default)]
 pub(crate) struct WarmUps {
     begun: AtomicU64,
@@ -52,21 +54,21 @@ pub(crate) struct WarmUps {
 }
 
 impl WarmUps {
-    /// How many have begun and ended so far.
+    /// The numbers of first dispatches begun and ended so far.
     pub(crate) fn count(&self) -> [u64; 2] {
-        // In this order, so that one that ends meanwhile counts as under way.
+        // Loaded in this order, so that a dispatch that ends in between counts as running.
         let ended = self.ended.load(Ordering::SeqCst);
         [self.begun.load(Ordering::SeqCst), ended]
     }
 
-    /// Counts one as under way until what is returned is dropped, also by a panic.
+    /// Counts a first dispatch as running until the guard is dropped, also during unwinding.
     fn begin(&self) -> UnderWay<'_> {
         self.begun.fetch_add(1, Ordering::SeqCst);
         UnderWay(self)
     }
 }
 
-/// A first dispatch that has begun.
+/// A guard for a first dispatch that is running.
 struct UnderWay<'a>(&'a WarmUps);
 
 impl Drop for UnderWay<'_> {
@@ -76,7 +78,7 @@ impl Drop for UnderWay<'_> {
 }
 
 impl Device {
-    /// Dispatches each pipeline once, with nothing to do and on buffers of its own.
+    /// Dispatches each pipeline once, with no work and on temporary buffers.
     pub(crate) fn warm_up(&self, pipelines: &[wgpu::ComputePipeline], idle: Idle) -> Result<(), EngineError> {
         let inputs_at = aligned(UPDATE_SIZE.get());
         let inputs = 4 * REACH.max(idle.inputs as u64);
@@ -141,7 +143,8 @@ mod tests {
         }
     }
 
-    /// Each pipeline is made, and dispatched for the first time, in a warm-up; so this counts the pipelines that calls find unfinished.
+    /// Every pipeline is created and dispatched for the first time in a warm-up, so this counts the pipelines that a
+    /// call compiles.
     fn compiled_by(engine: &Engine, what: &str, expected: bool, call: impl FnOnce()) {
         let count = || engine.gpu().expect("it was asked for").warm_ups.count();
         let before = count();
@@ -169,7 +172,7 @@ mod tests {
         let under_way = warm_ups.begin();
         mppi.plan(&[1.0]).expect("it waits for as long as something is compiled");
         drop(under_way);
-        // A thread that loses its core before it waits finds the work done.
+        // A thread that is preempted before it waits may find the work done, hence several attempts.
         let late = Err(PlanError::Engine(EngineError::Timeout { after: Duration::from_nanos(1) }));
         assert!((0..100).any(|_| mppi.plan(&[1.0]).map(drop) == late));
     }

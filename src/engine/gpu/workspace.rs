@@ -1,4 +1,4 @@
-//! The buffers of one driver on its device, and the submission that carries its updates out.
+//! The buffers of one driver on its device, and the submission that runs its updates.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -19,29 +19,30 @@ use crate::update::{
     Sums, TILE, Update, round_up,
 };
 
-/// Bytes of the summary of a problem (`shaders/update.wgsl`): sums, then the keys of the best and the worst cost and of the
-/// smallest second score, then what the search for the temperature found.
+/// The size of a problem's summary (`shaders/update.wgsl`), in bytes: sums, then the keys of the best and the worst
+/// cost and of the smallest second score, then the parameters found by `find_temperature`.
 pub(crate) const SUMMARY: u64 = 64;
-/// A summary before any row has been seen.
+/// The summary of no rows.
 const NO_ROWS: [u32; 16] = [0, 0, 0, 0, 0, 0, 0, 0, u32::MAX, 0, u32::MAX, 0, 0, 0, 0, 0];
-/// Blocks in the buffer of nominals: the nominal and the spread, each as it is and as it was before the last step.
+/// Blocks in the buffer of nominals: the nominal and the standard-deviation scale, each as it is and as it was before
+/// the last step.
 const BLOCKS: u64 = 4;
-/// Two ticks for each of the three stages.
+/// Two timestamps for each of the three stages.
 const TICKS: u32 = 6;
 
-/// Floats in the partial results of all groups of one problem, and in the mean behind them.
+/// Floats in the partial results of all groups of one problem and in the merged mean that follows them.
 pub(crate) fn partials_len(update: &Update) -> u64 {
     let groups = u64::from(update.rows).div_ceil(GROUP as u64);
     (groups + 1) * (8 + u64::from(update.width) * u64::from(update.moments()))
 }
 
-/// Workgroups in two dimensions, since one holds no more than 65,535.
+/// Splits a number of workgroups over two dimensions, since one dimension is limited to 65,535.
 pub(crate) fn spread(workgroups: u32) -> (u32, u32) {
     const MOST: u32 = 65_535;
     if workgroups <= MOST { (workgroups, 1) } else { (MOST, workgroups.div_ceil(MOST)) }
 }
 
-/// Sizes that the buffers were made for (in bytes).
+/// Sizes that the buffers were allocated for, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sizes {
     updates: u64,
@@ -54,24 +55,24 @@ pub(crate) struct Sizes {
     /// One block of the buffer of nominals.
     nominal: u64,
     summaries: u64,
-    /// Second moments that are wanted back.
+    /// Second moments that are returned.
     second: u64,
 }
 
 struct Buffers {
     sizes: Sizes,
-    /// Updates, summary, inputs and nominal on their way to the device; mapped between calls.
+    /// Staging buffer to the device for updates, summary, inputs and nominal; mapped between calls.
     upload: wgpu::Buffer,
-    /// What a call is given: updates, and behind them the inputs.
+    /// Read-only data of a call: updates, followed by the inputs.
     given: wgpu::Buffer,
     fields: wgpu::Buffer,
     rows: wgpu::Buffer,
     scores: wgpu::Buffer,
     log_weights: wgpu::Buffer,
     partials: wgpu::Buffer,
-    /// What a call changes: the summary, and behind it the blocks of the nominal.
+    /// Data that a call modifies: the summary, followed by the blocks of the nominal.
     state: wgpu::Buffer,
-    /// Summary, nominal and ticks on their way back.
+    /// Staging buffer from the device for summary, nominal and timestamps.
     back: wgpu::Buffer,
     ticks: Option<(wgpu::QuerySet, wgpu::Buffer)>,
     group: wgpu::BindGroup,
@@ -82,18 +83,18 @@ pub(crate) struct Workspace {
     device: Arc<Device>,
     kernel: Option<(Shape, [bool; 2], Kernel)>,
     buffers: Option<Buffers>,
-    /// The submissions of a call that have not been waited for to the end, because of a time-out.
+    /// Submissions that are still to be waited for after a call has timed out.
     pending: VecDeque<wgpu::SubmissionIndex>,
-    /// The mean duration of a piece in the last call with each kernel; emptied when buffers change.
+    /// The mean duration of a chunk in the last call with each kernel; cleared when buffers change.
     paces: Vec<(Shape, [bool; 2], Duration)>,
     nominal: Vec<f32>,
     second: Vec<f32>,
     sums: Vec<Sums>,
-    /// Given rows in tiles, on their way to the device.
+    /// Given rows, converted to tiles for the upload.
     tiled: Vec<f32>,
-    /// The updates of a call as the device gets them.
+    /// The chunks of updates that are uploaded for a call.
     pieces: Vec<Update>,
-    /// The last update that was carried out, and where it stands among the others.
+    /// The last update that was run, and its offset among the uploaded ones.
     last: Option<(Update, u32)>,
 }
 
@@ -104,13 +105,13 @@ impl Sizes {
         let most = |f: &dyn Fn(&Update) -> u64| updates.iter().map(f).max().unwrap_or(0);
         let problems = most(&|u| u64::from(u.problems));
         let rows = |u: &Update| match u {
-            // Those of a policy are drawn once and read in every step, or added up.
+            // Rows of a policy are drawn once and read in every step, or accumulated.
             _ if of_policy(u) => u64::from(u.problems) * padded(u) * u64::from(u.width),
             _ if u.has(GIVEN) => padded(u) * u64::from(u.width),
-            // Others that are drawn need no memory: see shaders/mean_of_draws.wgsl.
+            // Other drawn rows need no memory: see shaders/mean_of_draws.wgsl.
             _ => 0,
         };
-        // Behind the scores of rows stand those of episodes, and behind those the episodes themselves, if they are run in pieces.
+        // The scores of rows are followed by those of episodes and, if episodes run in chunks, by their saved states.
         let kept = source::kept(problem.layout) as u64;
         let each = |u: &Update| 2 + if u.end < u.horizon { kept } else { 0 };
         let scores = |u: &Update| (if of_policy(u) { 3 + each(u) * u64::from(u.episodes) } else { 3 }) * padded(u);
@@ -130,7 +131,8 @@ impl Sizes {
 }
 
 impl Sizes {
-    /// Returns these sizes, but no smaller than `made` for rows, inputs and fields, which may shrink and grow between calls.
+    /// Returns these sizes, but no smaller than `made` for rows, inputs and fields, which may shrink and grow between
+    /// calls.
     pub(crate) fn keeping(self, made: &Self) -> Self {
         Self {
             rows: self.rows.max(made.rows),
@@ -140,7 +142,7 @@ impl Sizes {
         }
     }
 
-    /// As many numbers as each buffer holds.
+    /// The capacity of each buffer, in numbers.
     pub(crate) fn capacity(&self) -> Capacity {
         let Self { inputs, fields, rows, scores, log_weights, partials, nominal, summaries, .. } = *self;
         let [inputs, fields, rows, scores] = [inputs, fields, rows, scores].map(|bytes| bytes / 4);
@@ -149,18 +151,18 @@ impl Sizes {
         Capacity { inputs, fields, rows, scores, log_weights, partials, nominal, summaries }
     }
 
-    /// What a call sends.
+    /// The size of a call's upload.
     fn upload(&self) -> u64 {
         self.updates + self.inputs + self.summaries + BLOCKS * self.nominal
     }
 
-    /// What comes back: ticks (first, for their alignment), summaries, nominals, second moments.
+    /// The size of the read-back: timestamps (first, for their alignment), summaries, nominals, second moments.
     fn back(&self) -> u64 {
         8 * u64::from(TICKS) + self.summaries + self.nominal + self.second
     }
 }
 
-/// The updates as a device gets them: one whose episodes are run in pieces stands there once for each piece.
+/// Splits updates into the chunks that are uploaded: an update whose episodes run in chunks is repeated once for each.
 fn in_pieces(device: &Device, program: &Program, updates: &[Update], all: &mut Vec<Update>) -> Result<(), EngineError> {
     all.clear();
     for update in updates {
@@ -176,18 +178,18 @@ fn in_pieces(device: &Device, program: &Program, updates: &[Update], all: &mut V
     Ok(())
 }
 
-/// How many time steps of an episode one dispatch takes: a multiple of 4, or all there are.
+/// The number of time steps of an episode per dispatch: a multiple of 4, or the whole horizon.
 fn steps_of_piece(device: &Device, program: &Program, update: &Update) -> Result<u32, EngineError> {
     if !device.limits_turns() || !of_policy(update) {
         return Ok(update.horizon);
     }
-    // The loop over time steps, and those within.
+    // One for the loop over time steps itself, plus its inner loops.
     let turns = 1 + program.usage.turns;
-    // Rows of scores are cleared first.
+    // Rows of scores are cleared first, in a loop over coordinates.
     let left = MOST_TURNS.saturating_sub(u64::from(update.width));
     match left / turns / 4 * 4 {
         0 => Err(EngineError::OverLimit {
-            what: "turns of the loops of a policy in four time steps, on a software adapter",
+            what: "loop iterations of a policy in four time steps, on a software adapter",
             requested: 4 * turns + u64::from(update.width),
             limit: MOST_TURNS,
         }),
@@ -195,12 +197,12 @@ fn steps_of_piece(device: &Device, program: &Program, update: &Update) -> Result
     }
 }
 
-/// Whether the rows of an update are those of a policy.
+/// Whether an update trains a policy.
 fn of_policy(update: &Update) -> bool {
     update.has(PERTURBED | SCORED)
 }
 
-/// Whether an update's second moments are for the driver.
+/// Whether an update's second moments are returned to the driver.
 fn returns_second(update: &Update) -> bool {
     update.has(SECOND_MOMENT) && of_policy(update)
 }
@@ -209,12 +211,13 @@ fn bytes(floats: u64) -> u64 {
     (floats * 4).max(16).next_multiple_of(16)
 }
 
-/// Where another binding may start in the same buffer: at multiples of the most that any device asks for.
+/// Rounds up to an offset at which another binding may start in the same buffer: the largest alignment that any device
+/// requires.
 pub(crate) fn aligned(bytes: u64) -> u64 {
     bytes.next_multiple_of(256)
 }
 
-/// Bytes from one update to the next in their buffer.
+/// The stride between updates in their buffer, in bytes.
 fn stride(device: &Device) -> u64 {
     UPDATE_SIZE.get().next_multiple_of(u64::from(device.limits.min_uniform_buffer_offset_alignment))
 }
@@ -265,7 +268,7 @@ impl Buffers {
         })
     }
 
-    /// The same bindings with another buffer for the rows.
+    /// A bind group with a different buffer for the rows.
     fn bind_with(&self, device: &Device, rows: &wgpu::Buffer) -> wgpu::BindGroup {
         let Self { sizes, given, fields, scores, log_weights, partials, state, .. } = self;
         Parts { sizes: *sizes, given, fields, rows, scores }.bind(device, log_weights, partials, state)
@@ -327,7 +330,8 @@ impl Workspace {
         }
     }
 
-    /// Compiles what is not compiled and allocates what is not large enough. The second time it does nothing.
+    /// Compiles missing kernels and allocates buffers that are too small. Does nothing if called again for the same
+    /// sizes.
     pub(crate) fn prepare(
         &mut self,
         program: &Program,
@@ -339,16 +343,17 @@ impl Workspace {
         let shape = shape(&self.device, updates, problem);
         let kind = [self.device.does_whole(program, updates), searches(updates)];
         if self.kernel.as_ref().is_none_or(|(made, of, _)| (*made, *of) != (shape, kind)) {
-            // The first dispatch of a kernel waits for whatever was submitted before, and has no time limit to speak of.
+            // The first dispatch of a kernel waits for earlier submissions, and is not subject to the time limit of a
+            // call.
             self.finish()?;
             self.kernel = Some((shape, kind, self.device.kernel(program, shape, kind)?));
         }
         let sizes = Sizes::of(stride(&self.device), &self.pieces, problem);
         let sizes = self.buffers.as_ref().map_or(sizes, |buffers| sizes.keeping(&buffers.sizes));
-        // The kernels are compiled without checks of their own.
+        // The kernels are compiled without bounds checks.
         bounds::within(program, &self.pieces, problem, &sizes.capacity())?;
         if self.buffers.as_ref().is_none_or(|buffers| buffers.sizes != sizes) {
-            // The old ones go first, so that both need not fit.
+            // The old buffers are freed first, so that both need not fit in memory at once.
             self.finish()?;
             self.paces.clear();
             self.buffers = None;
@@ -357,17 +362,17 @@ impl Workspace {
         Ok(())
     }
 
-    /// Compiles what [`fetch`](Self::fetch) starts for rows like those that were prepared for last.
+    /// Compiles the kernels that [`fetch`](Self::fetch) needs for rows of the shape last prepared.
     pub(crate) fn prepare_fetch(&self) -> Result<(), BuildError> {
         let Some((shape, ..)) = &self.kernel else { return Ok(()) };
         self.device.draw(*shape).map(drop)
     }
 
-    /// Waits for whatever an earlier call left behind when it timed out.
+    /// Waits for submissions of an earlier call that timed out.
     fn finish(&mut self) -> Result<(), EngineError> {
         while let Some(submission) = self.pending.front() {
             self.device.wait(submission)?;
-            // The last one maps the read-back.
+            // The last submission maps the read-back buffer.
             if let (1, Some(buffers)) = (self.pending.len(), &self.buffers) {
                 buffers.back.unmap();
             }
@@ -404,7 +409,7 @@ impl Workspace {
             device.queue.write_buffer(&buffers.rows, 0, bytemuck::cast_slice(&self.tiled));
         }
         if fresh {
-            // From now on each submission maps it again for the next.
+            // Each submission maps it again for the next.
             buffers.upload.map_async(wgpu::MapMode::Write, .., |_| ());
             device.device.poll(wgpu::PollType::Poll).ok();
         }
@@ -434,7 +439,7 @@ impl Workspace {
         }
         encoder.copy_buffer_to_buffer(&buffers.state, 0, &buffers.back, ticks, sizes.summaries + sizes.nominal);
         if let Some(update) = updates.last().filter(|update| returns_second(update)) {
-            // It stands behind the mean, at the end of each problem's partial results.
+            // The second moment follows the mean, at the end of each problem's partial results.
             let (each, all) = (4 * u64::from(update.width), 4 * partials_len(update));
             for problem in 0..u64::from(update.problems) {
                 let to = ticks + sizes.summaries + sizes.nominal + problem * each;
@@ -447,7 +452,7 @@ impl Workspace {
 
         let mut timing = Timing::default();
         self.pending.push_back(submission.clone());
-        // Each has the time limit for itself.
+        // The time limit applies to each submission separately.
         while let (Some(first), true) = (self.pending.front(), self.pending.len() > 1) {
             device.wait(first)?;
             self.pending.pop_front();
@@ -514,7 +519,7 @@ impl Workspace {
         } else {
             self.device.buffer("rows", size, Usage::STORAGE | Usage::COPY_SRC)?
         };
-        // Rows of a policy are in memory as they are.
+        // Rows of a policy are already in memory.
         if !of_policy(update) {
             let draw = self.device.draw(*shape).map_err(BuildError::into_engine)?;
             let group = buffers.bind_with(&self.device, &rows);
@@ -539,14 +544,14 @@ impl Workspace {
     }
 }
 
-/// Refuses an update whose loops a software adapter would end before their time.
+/// Rejects an update whose loops a software adapter would end early.
 fn within_turns(device: &Device, update: &Update) -> Result<(), EngineError> {
     if !device.limits_turns() {
         return Ok(());
     }
     let (rows, horizon) = (u64::from(update.rows), u64::from(update.horizon));
-    // Passes over the rows of each of 64 lanes, four at a time: one notes their costs, and then come at most two for each look, or one
-    // for each of 32 bits.
+    // Passes over the rows, of which each of 64 lanes takes vectors of four: one pass stores their costs, then there
+    // are at most two for each sample of the root finder, or one for each of 32 bits.
     let passes = match update.search {
         EFFECTIVE | DIVERGENCE => 1 + 2 * u64::from(MOST_LOOKS),
         ELITE => 1 + 32,
@@ -554,9 +559,9 @@ fn within_turns(device: &Device, update: &Update) -> Result<(), EngineError> {
         _ => 2,
     };
     for (what, requested, limit) in [
-        // One turn for each step and, at most, one for the stretch that it is in.
+        // One iteration for each step and at most one for its time block.
         ("time steps on a software adapter", horizon, MOST_TURNS / 2),
-        ("turns of the search for a temperature on a software adapter", rows * passes / 256, MOST_TURNS),
+        ("loop iterations of the temperature search on a software adapter", rows * passes / 256, MOST_TURNS),
     ] {
         if requested > limit {
             return Err(EngineError::OverLimit { what, requested, limit });
@@ -565,16 +570,16 @@ fn within_turns(device: &Device, update: &Update) -> Result<(), EngineError> {
     Ok(())
 }
 
-/// What the rollout kernel must be specialised to.
+/// The parameters that the rollout kernel must be specialized to.
 fn shape(device: &Device, updates: &[Update], problem: &Problem<'_>) -> Shape {
     let mut layout = problem.layout;
     let factor = &problem.inputs[layout.factor()..][..layout.controls * layout.controls];
     let off_diagonal = |(i, l): (usize, &f32)| i / layout.controls != i % layout.controls && *l != 0.0;
     let diagonal = !factor.iter().enumerate().any(off_diagonal);
     let flags = updates.first().map_or(0, |update| source::specialised(update.flags));
-    // Where references start, and how many there are, is run-time data.
+    // The offset and the number of the references are run-time data.
     (layout.reference_rows, layout.reference_columns) = (0, 0);
-    // So is where parameters end, except in the starts of a policy's episodes.
+    // So is the end of the parameters, except in the starts of a policy's episodes.
     if !updates.first().is_some_and(of_policy) {
         layout.params = 0;
     }
@@ -582,7 +587,7 @@ fn shape(device: &Device, updates: &[Update], problem: &Problem<'_>) -> Shape {
     Shape { layout, flags, diagonal, int64, software, unrolls: device.limits_turns() }
 }
 
-/// Writes updates, an empty summary, inputs and nominal where the device will fetch them.
+/// Writes updates, an empty summary, inputs and nominal to the upload buffer.
 fn fill_upload(
     device: &Device,
     buffers: &Buffers,
@@ -612,11 +617,11 @@ fn fill_upload(
     Ok(())
 }
 
-/// How many pieces a submission has at most.
+/// The maximum number of chunks in a submission.
 ///
-/// A software adapter can take longer for a long list than a call may, and still be at work. There each submission has its own time
-/// limit and is sized to use a sixteenth of it, by the pace of the last call. The first call submits pieces one at a time. Other
-/// devices get all in one.
+/// A software adapter can take longer for a long list than the time limit of a call while still making progress. There
+/// each submission has its own time limit and is sized to use a sixteenth of it, given the durations of the last call.
+/// The first call submits chunks one at a time. Other devices get all chunks in one submission.
 fn pieces_of_submission(device: &Device, pace: Option<Duration>) -> usize {
     if device.adapter.kind != AdapterKind::Software {
         return usize::MAX;
@@ -625,13 +630,14 @@ fn pieces_of_submission(device: &Device, pace: Option<Duration>) -> usize {
     (device.timeout.as_nanos() / 16 / pace.as_nanos().max(1)).clamp(1, usize::MAX as u128) as usize
 }
 
-/// The first piece of the update whose stages are timed; if none is, how many there are.
+/// The first chunk of the update whose stages are timed; the number of chunks if none is.
 fn first_timed(buffers: &Buffers, pieces: &[Update]) -> usize {
     let timed = if buffers.ticks.is_some() { pieces.iter().rposition(|piece| piece.begin == 0) } else { None };
     timed.unwrap_or(pieces.len())
 }
 
-/// All dispatches of some pieces, in one pass. Where stages are timed, those of the last update are passes of their own.
+/// Records all dispatches of some chunks, in one pass. Where stages are timed, each stage of the last update is a pass
+/// of its own.
 fn record(
     device: &Device,
     encoder: &mut wgpu::CommandEncoder,
@@ -698,7 +704,7 @@ fn rollout(pass: &mut wgpu::ComputePass<'_>, kernel: &Kernel, update: &Update) {
     }
 }
 
-/// Whether all rows of an update have been scored after this piece of it.
+/// Whether this chunk completes the scoring of its update.
 fn is_over(piece: &Update) -> bool {
     piece.end == piece.horizon
 }
@@ -721,7 +727,7 @@ fn mean(pass: &mut wgpu::ComputePass<'_>, kernel: &Kernel, update: &Update) {
     weighted_mean(pass, &chain.group_mean, &chain.merge, update, chain.parts(update));
 }
 
-/// The two dispatches of a weighted mean. A group's coordinates are shared out to `parts` workgroups.
+/// Records the two dispatches of a weighted mean. The coordinates of a group are split over `parts` workgroups.
 pub(crate) fn weighted_mean(
     pass: &mut wgpu::ComputePass<'_>,
     group_mean: &wgpu::ComputePipeline,
@@ -753,14 +759,15 @@ mod tests {
         };
         let options = MppiOptions { horizon: 3, samples: 100, iterations: 4, ..Default::default() };
         let mut mppi = Mppi::new(&engine, Pendulum::default(), options).expect("valid");
-        // How many pieces the next submission with the kernel of the last call has, and for how many kernels that is known.
+        // The number of chunks in the next submission with the kernel of the last call, and the number of kernels with
+        // a recorded duration.
         let known = |mppi: &Mppi<2, 1, Pendulum>| {
             let Any::Gpu(workspace) = mppi.workspace() else { panic!("it is a software adapter") };
             let (shape, kind, _) = workspace.kernel.as_ref().expect("it has run");
             let pace = workspace.paces.iter().find(|(of, with, _)| (of, with) == (shape, kind)).map(|pace| pace.2);
             (pieces_of_submission(&workspace.device, pace) > 1, workspace.paces.len())
         };
-        // The first call with rows changes the buffers.
+        // The first call with given rows reallocates the buffers.
         mppi.plan_rows(&[1.0, 0.0], &[0.1; 300]).expect("it runs");
         assert_eq!(known(&mppi), (true, 1));
         for _ in 0..2 {

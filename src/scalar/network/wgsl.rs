@@ -1,9 +1,10 @@
-//! The twin of the loops in the parent module: loops over the weight buffer, so that the sizes of layers are numbers in the
-//! code and not its length.
+//! The twin of the parent module in WGSL: loops over the weight buffer, so that the length of the code does not depend
+//! on the sizes of the layers.
 //!
-//! The code calls `weight(i)` and `accumulate(i, value)`, which `shaders/episode.wgsl` has, and `several(n)`, which is n and comes
-//! from `src/engine/gpu/source.rs`. Hidden units live in arrays of one invocation. Without derivatives the first hidden layer needs
-//! none: each of its units is added to the sums of the next layer as soon as it is known.
+//! The code calls `weight(i)` and `accumulate(i, value)`, defined in `shaders/episode.wgsl`, and `several(n)`, which
+//! returns n and is defined in `src/engine/gpu/source.rs`. Hidden units are stored in per-invocation arrays. Without
+//! derivatives the first hidden layer needs no array: each of its units is added to the sums of the next layer as soon
+//! as it is computed.
 
 use std::fmt::Write;
 
@@ -34,8 +35,8 @@ impl Network {
         self.sizes.windows(2).map(layer).collect()
     }
 
-    /// How often the loops of one call turn, at most: of the function below that gives the outputs, and of the one that adds
-    /// derivatives up.
+    /// Upper bounds on the loop iterations of one call: of the function below that returns the outputs, and of the one
+    /// that also accumulates derivatives.
     pub(crate) fn turns(&self) -> [u64; 2] {
         let layers = self.sizes.windows(2).map(|sizes| [sizes[0] as u64 + 2, sizes[1] as u64 + 2]);
         let forward = layers.clone().map(|[inputs, outputs]| inputs * outputs).sum();
@@ -43,7 +44,8 @@ impl Network {
         [forward, back]
     }
 
-    /// Two functions: the outputs of network `number`, and the same while the derivatives of its outputs times `v` are added up.
+    /// Prints two functions: one returns the outputs of network `number`, the other also accumulates the derivatives of
+    /// its outputs times `v`.
     pub(crate) fn wgsl(&self, number: usize, math: Math) -> String {
         let (inputs, outputs) = (self.sizes[0], self.outputs());
         let tanh = if math == Math::Shared { "gibbs_tanh" } else { "tanh" };
@@ -65,7 +67,8 @@ impl Network {
         }
     }
 
-    /// Statements that bound `y[o]`, the sum of output o; its derivative goes to `rates[o]` if they are wanted.
+    /// Prints statements that bound `y[o]`, the sum of output o; if `rates` is set, its derivative is stored in
+    /// `rates[o]`.
     fn bound(&self, code: &mut String, tanh: &str, rates: bool) {
         for (o, (bound, low, high)) in self.bounds().enumerate() {
             let (value, rate) = match bound {
@@ -92,7 +95,8 @@ impl Network {
         self.bounds.as_ref().map(all).unwrap_or_default().into_iter()
     }
 
-    /// Writes the sums of all units of a layer to `to`, computed from `from`, each sent through `finish`.
+    /// Prints a loop that computes the sums of a layer's units from `from`, applies `finish` and stores the results in
+    /// `to`.
     fn pull(code: &mut String, layer: Layer, from: &str, to: &str, finish: impl Fn(&str) -> String) {
         let Layer { first, inputs, outputs } = layer;
         let _ = write!(
@@ -114,7 +118,7 @@ impl Network {
             let _ = writeln!(code, "    var y: array<f32, {outputs}>;");
             Self::pull(code, only, "inputs_0", "y", str::to_owned);
         }
-        // Each hidden layer's units are added to the sums of the layer above one by one.
+        // Each hidden unit is added to the sums of the next layer as soon as it is computed.
         for (l, pair) in layers.windows(2).enumerate() {
             let [here, above] = [pair[0], pair[1]];
             let sums = if l + 2 == layers.len() { "y".to_owned() } else { format!("sums_{}", l + 1) };
@@ -203,8 +207,9 @@ impl Network {
     }
 }
 
-/// How often a loop turns in which another turns `each` times. Where that is often altogether, a driver that unrolls loops whenever
-/// it can (Mesa's software adapters do, up to 32 turns) would compile for minutes: `several` keeps the number from it.
+/// Prints the trip count of a loop whose inner loop has `each` iterations. Some drivers unroll every loop that they can
+/// (Mesa's software adapters unroll up to 32 iterations) and would compile for minutes; `several` hides a large count
+/// from them.
 fn turns(count: usize, each: usize) -> String {
     const MOST: usize = 64;
     if count * each > MOST { format!("several({count}u)") } else { format!("{count}u") }
