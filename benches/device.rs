@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::{Parser, ValueEnum};
 use common::{Plan, cart_pole, median};
-use gibbs::check::Arithmetic;
+use gibbs::check::OpCount;
 use gibbs::models::{
     Bicycle, CartPole, DifferentialDrive, DoubleIntegrator, Pendulum, PlanarQuadrotor, Quadrotor, Unicycle,
 };
@@ -317,7 +317,7 @@ fn start(engine: &Engine) -> Result<()> {
         let (mut opened, mut built) = (Vec::new(), Vec::new());
         let mut open = || -> Result<Engine> {
             let clock = Instant::now();
-            let fresh = Engine::with(engine.options().clone())?;
+            let fresh = Engine::with_options(engine.options().clone())?;
             opened.push(clock.elapsed());
             Ok(fresh)
         };
@@ -362,7 +362,7 @@ impl Core {
     }
 
     /// A lower bound on the time of a step.
-    fn least(&self, step: &Arithmetic) -> f64 {
+    fn least(&self, step: &OpCount) -> f64 {
         (step.total() * self.any).max((step.multiply + step.product) * self.product)
     }
 }
@@ -450,7 +450,7 @@ fn floor(engine: &Engine) -> Result<()> {
     let core = Core::measure();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
     let mut rows = Vec::new();
-    for (task, step) in common::TASKS.iter().zip(common::arithmetic()) {
+    for (task, step) in common::TASKS.iter().zip(common::op_count()) {
         // A minimum as well.
         let whole = pool.install(|| {
             let mut plan = (task.on)(engine, K, T);

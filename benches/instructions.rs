@@ -23,9 +23,9 @@ use anyhow::{Context, Result, bail, ensure};
 use gibbs::models::CartPole;
 use gibbs::policies::{Activation, Mlp};
 use gibbs::{
-    Diffusion, DiffusionOptions, DiffusionPlanner, Energy, Engine, Exploration, Limits, Model, MppiOptions, Noise,
-    PolicyGradient, Process, Random, Real, Rows, SamplingOptions, Schedule, Stage, Temperature, TrainingOptions,
-    WeightedMean,
+    ActionNoise, DiffusionOptions, DiffusionPlanner, DiffusionSampler, DiffusionSamplerOptions, Energy, Engine,
+    Estimator, Limits, Model, MppiOptions, Noise, PolicyGradient, PolicyGradientOptions, Random, Real, ReverseProcess,
+    Schedule, StepContext, Temperature, WeightedMean,
 };
 
 /// The factor by which a count may grow.
@@ -74,11 +74,11 @@ struct Nothing;
 
 impl Model<1, 1> for Nothing {
     #[inline(always)]
-    fn step<R: Real>(&self, _: &Stage<R>, x: [R; 1], _: [R; 1]) -> [R; 1] {
+    fn step<R: Real>(&self, _: &StepContext<R>, x: [R; 1], _: [R; 1]) -> [R; 1] {
         x
     }
     #[inline(always)]
-    fn cost<R: Real>(&self, _: &Stage<R>, _: [R; 1], _: [R; 1]) -> R {
+    fn cost<R: Real>(&self, _: &StepContext<R>, _: [R; 1], _: [R; 1]) -> R {
         R::from(0.0)
     }
 }
@@ -96,29 +96,34 @@ fn mean(cpu: &Engine) -> Call {
 }
 
 fn perturbed(cpu: &Engine) -> Call {
-    train(cpu, TrainingOptions::default().rows)
+    train(cpu, PolicyGradientOptions::default().estimator)
 }
 
 fn scored(cpu: &Engine) -> Call {
-    train(cpu, Rows::Scored { std: [1.0], exploration: Exploration::Learned { least: 0.1 }, antithetic: false })
+    train(
+        cpu,
+        Estimator::ScoreFunction { std: [1.0], action_noise: ActionNoise::Learned { least: 0.1 }, antithetic: false },
+    )
 }
 
 /// An iteration of a perceptron with 32 hidden units, 256 rows of episodes of 100 steps.
-fn train(cpu: &Engine, rows: Rows<1>) -> Call {
+fn train(cpu: &Engine, rows: Estimator<1>) -> Call {
     let rows = match rows {
-        Rows::Perturbed { sigma, antithetic, .. } => Rows::Perturbed { sigma, antithetic, episodes: 1 },
+        Estimator::ParameterSpace { sigma, antithetic, .. } => {
+            Estimator::ParameterSpace { sigma, antithetic, episodes: 1 }
+        }
         scored => scored,
     };
     let policy = Mlp::<4, 1>::new(&[32], Activation::Tanh).expect("a layer of 32 units");
-    let options = TrainingOptions { rows, samples: 256, horizon: 100, ..Default::default() };
+    let options = PolicyGradientOptions { estimator: rows, samples: 256, horizon: 100, ..Default::default() };
     let start = |random: &mut Random, _: &mut [f32]| [0.0, 0.0, random.between(2.0, 4.0), 0.0];
     let training = PolicyGradient::new(cpu, CartPole::default(), policy, start, options);
     let mut training = training.expect("these options are valid");
     Box::new(move || _ = black_box(training.step().expect("a finite return")))
 }
 
-fn process() -> Process {
-    Process {
+fn process() -> ReverseProcess {
+    ReverseProcess {
         schedule: Schedule::Geometric { levels: LEVELS as usize, smallest: 0.1, largest: 1.0 },
         ..Default::default()
     }
@@ -141,22 +146,22 @@ struct Ring;
 
 impl Energy<2> for Ring {
     #[inline(always)]
-    fn energy<R: Real>(&self, _: &Stage<R>, [x, y]: [R; 2]) -> R {
+    fn energy<R: Real>(&self, _: &StepContext<R>, [x, y]: [R; 2]) -> R {
         ((x.square() + y.square()).sqrt() - 1.0).square() * 50.0
     }
 }
 
 fn energy(cpu: &Engine) -> Call {
-    let options = SamplingOptions { chains: 16, samples: 256, process: process(), ..Default::default() };
-    let mut chains = Diffusion::of_energy(cpu, Ring, options).expect("these options are valid");
+    let options = DiffusionSamplerOptions { chains: 16, samples: 256, process: process(), ..Default::default() };
+    let mut chains = DiffusionSampler::of_energy(cpu, Ring, options).expect("these options are valid");
     Box::new(move || _ = black_box(chains.sample().expect("rows of finite energy")))
 }
 
 fn data(cpu: &Engine) -> Call {
     let mut random = Random::new(7);
     let rows: Vec<f32> = (0..1000 * 8).map(|_| random.normal()).collect();
-    let options = SamplingOptions { chains: 16, process: process(), ..Default::default() };
-    let mut chains = Diffusion::of_data(cpu, &rows, 8, options).expect("these options are valid");
+    let options = DiffusionSamplerOptions { chains: 16, process: process(), ..Default::default() };
+    let mut chains = DiffusionSampler::of_data(cpu, &rows, 8, options).expect("these options are valid");
     Box::new(move || _ = black_box(chains.sample().expect("rows of finite distance")))
 }
 

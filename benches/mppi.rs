@@ -20,8 +20,8 @@ use gibbs::{Backend, Engine, Timing};
 const SAMPLES: [usize; 5] = [128, 1024, 8192, 65536, 1 << 20];
 const HORIZONS: [usize; 4] = [16, 50, 100, 200];
 
-type Stage = fn(Timing) -> Option<Duration>;
-const STAGES: [(&str, Stage); 4] = [
+type StepContext = fn(Timing) -> Option<Duration>;
+const STAGES: [(&str, StepContext); 4] = [
     ("rollout", |timing| timing.rollout),
     ("weigh", |timing| timing.weigh),
     ("mean", |timing| timing.mean),

@@ -15,8 +15,8 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use clap::Parser;
 use gibbs::{
-    Backend, DiffusionOptions, DiffusionPlanner, Engine, EngineOptions, Limits, Model, Mppi, MppiOptions, Noise,
-    Process, Proposal, Real, References, Sampler, Schedule, Stage, Temperature,
+    Backend, DiffusionOptions, DiffusionPlanner, Engine, EngineOptions, Limits, Model, Mppi, MppiOptions, Noise, Real,
+    References, ReverseProcess, SampleWidth, Sampler, Schedule, StepContext, Temperature,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -58,7 +58,7 @@ struct OfMany(Function);
 
 impl OfMany {
     #[inline(always)]
-    fn variable<R: Real>(self, at: &Stage<R>, u: R) -> R {
+    fn variable<R: Real>(self, at: &StepContext<R>, u: R) -> R {
         let width = match self.0 {
             Function::Ackley => 32.768,
             Function::Rastrigin => 5.12,
@@ -70,7 +70,7 @@ impl OfMany {
 
 impl Model<2, 1> for OfMany {
     #[inline(always)]
-    fn step<R: Real>(&self, at: &Stage<R>, [squares, waves]: [R; 2], [u]: [R; 1]) -> [R; 2] {
+    fn step<R: Real>(&self, at: &StepContext<R>, [squares, waves]: [R; 2], [u]: [R; 1]) -> [R; 2] {
         if self.0 != Function::Ackley {
             return [squares, waves];
         }
@@ -80,7 +80,7 @@ impl Model<2, 1> for OfMany {
 
     /// The term of this step's variable, if the function is a sum.
     #[inline(always)]
-    fn cost<R: Real>(&self, at: &Stage<R>, _: [R; 2], [u]: [R; 1]) -> R {
+    fn cost<R: Real>(&self, at: &StepContext<R>, _: [R; 2], [u]: [R; 1]) -> R {
         use std::f32::consts::{PI, TAU};
         let x = self.variable(at, u);
         match self.0 {
@@ -89,7 +89,7 @@ impl Model<2, 1> for OfMany {
             Function::Levy => {
                 // 1 + (x' − 1)/4, with x' = x + 1 so that the least value is at x = 0 as well.
                 let w = x * 0.25 + 1.0;
-                let first = R::select(at.index().eq(0.0), (w * PI).sin().square(), 0.0);
+                let first = R::select(at.index().cmp_eq(0.0), (w * PI).sin().square(), 0.0);
                 let off = (w - 1.0).square();
                 let inner = off * ((w * PI + 1.0).sin().square() * 10.0 + 1.0);
                 let last = off * ((w * TAU).sin().square() + 1.0);
@@ -99,7 +99,7 @@ impl Model<2, 1> for OfMany {
     }
 
     #[inline(always)]
-    fn terminal<R: Real>(&self, at: &Stage<R>, [squares, waves]: [R; 2]) -> R {
+    fn terminal<R: Real>(&self, at: &StepContext<R>, [squares, waves]: [R; 2]) -> R {
         if self.0 != Function::Ackley {
             return R::from(0.0);
         }
@@ -115,7 +115,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let engine = Engine::with(EngineOptions { backend: arguments.backend, ..Default::default() })?;
+    let engine = Engine::with_options(EngineOptions { backend: arguments.backend, ..Default::default() })?;
     let updates = arguments.updates.unwrap_or(if arguments.quick { 200 } else { 400 });
     say!("{} evaluations × {updates} updates on {}", arguments.samples, engine.name())?;
     say!("{:<10} {:>4} {:>11} {:>11} {:>11} {:>11} {:>8}", "function", "D", "random", "MPPI", "CEM", "MBD", "s (MBD)")?;
@@ -182,14 +182,14 @@ impl Task<'_> {
         Ok(best)
     }
 
-    fn mppi(&self, adapt: bool) -> Result<f32> {
+    fn mppi(&self, covariance_adaptation: bool) -> Result<f32> {
         let options = MppiOptions {
             horizon: self.least.len(),
             samples: self.samples,
             iterations: self.updates,
-            temperature: if adapt { Temperature::Elite(0.1) } else { Temperature::Standardised(0.1) },
-            noise: Noise::Diagonal([if adapt { 0.5 } else { 0.1 }]),
-            adapt: adapt.then_some(1e-4),
+            temperature: if covariance_adaptation { Temperature::Elite(0.1) } else { Temperature::Standardized(0.1) },
+            noise: Noise::Diagonal([if covariance_adaptation { 0.5 } else { 0.1 }]),
+            covariance_adaptation: covariance_adaptation.then_some(1e-4),
             limits: Some(LIMITS),
             params: self.params(),
             references: self.references(),
@@ -203,10 +203,10 @@ impl Task<'_> {
         let options = DiffusionOptions {
             horizon: self.least.len(),
             samples: self.samples,
-            process: Process {
+            process: ReverseProcess {
                 schedule: Schedule::Geometric { levels: self.updates, smallest: 1e-3, largest: 0.5 },
                 sampler: Sampler::ScoreAscent,
-                proposal: Proposal::Posterior,
+                width: SampleWidth::Posterior,
             },
             temperature: Temperature::EffectiveSamples(0.2),
             horizon_average: false,

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use gibbs::models::CartPole;
-use gibbs::{Backend, Engine, EngineOptions, Limits, Model, Mppi, MppiOptions, Noise, Real, Stage, Temperature};
+use gibbs::{Backend, Engine, EngineOptions, Limits, Model, Mppi, MppiOptions, Noise, Real, StepContext, Temperature};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
@@ -86,7 +86,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let engine = Engine::with(EngineOptions { backend: arguments.backend, ..Default::default() })?;
+    let engine = Engine::with_options(EngineOptions { backend: arguments.backend, ..Default::default() })?;
     let run = drive(&engine, arguments)?;
     std::fs::create_dir_all(&arguments.out).with_context(|| format!("cannot make {}", arguments.out.display()))?;
     let picture = arguments.out.join("cartpole.png");
@@ -125,7 +125,7 @@ fn drive(engine: &Engine, arguments: &Arguments) -> Result<Vec<Moment>> {
             took: plan.elapsed(),
         });
         mppi.shift(1);
-        state = mppi.model().step(&Stage::new(0, DT), state, [force]);
+        state = mppi.model().step(&StepContext::new(0, DT), state, [force]);
     }
     Ok(run)
 }
@@ -164,7 +164,7 @@ const PLAN: RGBColor = RGBColor(90, 90, 100);
 struct Panel<'a> {
     title: &'a str,
     unit: &'a str,
-    colour: RGBColor,
+    color: RGBColor,
     value: fn(&Moment) -> f32,
     /// Horizontal lines with their names.
     guides: &'a [(f32, &'static str)],
@@ -190,7 +190,7 @@ fn draw(run: &[Moment], path: &Path) -> Result<()> {
         Panel {
             title: "Angle of the pole",
             unit: "rad",
-            colour: ANGLE,
+            color: ANGLE,
             value: |moment| moment.angle,
             guides: &[(upright, "upright"), (0.0, "hanging")],
             shows: upright.min(0.0)..upright.max(0.0),
@@ -199,7 +199,7 @@ fn draw(run: &[Moment], path: &Path) -> Result<()> {
         Panel {
             title: "Position of the cart",
             unit: "m",
-            colour: POSITION,
+            color: POSITION,
             value: |moment| moment.position,
             guides: &[(TRACK, "end of track"), (-TRACK, "end of track")],
             shows: -TRACK..TRACK,
@@ -208,7 +208,7 @@ fn draw(run: &[Moment], path: &Path) -> Result<()> {
         Panel {
             title: "Force on the cart",
             unit: "N",
-            colour: CONTROL,
+            color: CONTROL,
             value: |moment| moment.force,
             guides: &[(FORCE, "limit"), (-FORCE, "limit")],
             shows: -FORCE..FORCE,
@@ -217,7 +217,7 @@ fn draw(run: &[Moment], path: &Path) -> Result<()> {
         Panel {
             title: "Cost of the plan",
             unit: "",
-            colour: PLAN,
+            color: PLAN,
             value: |moment| moment.cost,
             guides: &[],
             shows: 1.0..100.0,
@@ -226,7 +226,7 @@ fn draw(run: &[Moment], path: &Path) -> Result<()> {
         Panel {
             title: "Effective sample size",
             unit: "% of the rollouts",
-            colour: PLAN,
+            color: PLAN,
             value: |moment| moment.effective,
             guides: &[],
             shows: 0.0..5.0,
@@ -281,7 +281,7 @@ impl Panel<'_> {
             Kind::Steps => values.iter().flat_map(|&(time, value)| [(time, value), (time + DT, value)]).collect(),
             _ => values,
         };
-        chart.draw_series(LineSeries::new(line, self.colour.stroke_width(2)))?;
+        chart.draw_series(LineSeries::new(line, self.color.stroke_width(2)))?;
         Ok(())
     }
 }

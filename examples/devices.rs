@@ -14,8 +14,8 @@ use anyhow::{Context, Result};
 use gibbs::models::CartPole;
 use gibbs::noise::normal::normals;
 use gibbs::{
-    Backend, Engine, EngineOptions, Grid, Limits, Model, Mppi, MppiOptions, Noise, Real, References, RowMemory, Stage,
-    Temperature, WeightedMean,
+    Backend, Engine, EngineOptions, Grid, Limits, Model, Mppi, MppiOptions, Noise, Real, References, RowMemory,
+    StepContext, Temperature, WeightedMean,
 };
 
 use end::say;
@@ -44,7 +44,7 @@ fn run() -> Result<bool> {
     for options in std::iter::once(cpu.clone()).chain(each) {
         let label = options.adapter.map_or("[cpu]".into(), |index| format!("[{index}]"));
         say!()?;
-        match examine(&label, options, &Engine::with(cpu.clone())?) {
+        match examine(&label, options, &Engine::with_options(cpu.clone())?) {
             Ok(0) => {}
             Ok(failed) => failures.push(format!("{label} {failed} failed")),
             Err(error) => {
@@ -67,7 +67,7 @@ fn count(n: usize, what: &str) -> String {
 
 /// Tests and times one device; returns how many checks failed.
 fn examine(label: &str, options: EngineOptions, cpu: &Engine) -> Result<usize> {
-    let engine = Engine::with(options)?;
+    let engine = Engine::with_options(options)?;
     say!("{label} {}", engine.name())?;
     say!("    {:24}{:>12}{:>12}", "self-test", "difference", "allowed")?;
     let mut checks = plan_checks(&engine)?;
@@ -113,20 +113,20 @@ struct Buoy;
 
 impl Model<3, 2> for Buoy {
     #[inline(always)]
-    fn step<R: Real>(&self, at: &Stage<R>, [x, y, heading]: [R; 3], [push, turn]: [R; 2]) -> [R; 3] {
+    fn step<R: Real>(&self, at: &StepContext<R>, [x, y, heading]: [R; 3], [push, turn]: [R; 2]) -> [R; 3] {
         let (sin, cos) = heading.sin_cos();
         let current = at.sample(0, x, y) * at.param(0);
         [x + (push * cos + current) * at.dt(), y + push * sin * at.dt(), heading + turn * at.dt()]
     }
     #[inline(always)]
-    fn cost<R: Real>(&self, at: &Stage<R>, [x, y, heading]: [R; 3], [push, turn]: [R; 2]) -> R {
+    fn cost<R: Real>(&self, at: &StepContext<R>, [x, y, heading]: [R; 3], [push, turn]: [R; 2]) -> R {
         let (dx, dy) = (x - at.reference(0), y - at.reference(1));
         (dx.square() + dy.square() + 0.01).sqrt()
             + heading.wrap_angle().square() * 0.1
             + (push * turn).abs() * at.param(1)
     }
     #[inline(always)]
-    fn terminal<R: Real>(&self, _at: &Stage<R>, [x, y, _]: [R; 3]) -> R {
+    fn terminal<R: Real>(&self, _at: &StepContext<R>, [x, y, _]: [R; 3]) -> R {
         (x.square() + y.square()) * 0.5
     }
 }
@@ -316,7 +316,7 @@ fn time(engine: &Engine) -> Result<()> {
         say!("    round trip of an empty kernel: {} ms", milliseconds(median(&mut trips)))?;
     }
     let in_stages =
-        Engine::with(EngineOptions { rows: RowMemory::Stored, timestamps: true, ..engine.options().clone() })?;
+        Engine::with_options(EngineOptions { rows: RowMemory::Stored, timestamps: true, ..engine.options().clone() })?;
     say!("    {:24}{:>9}{:>9}{:>9}{:>9}", "cart-pole, median in ms", "rollout", "weigh", "mean", "plan")?;
     for (samples, horizon) in [(128, 20), (1024, 50), (8192, 100)] {
         let options = MppiOptions { samples, horizon, temperature: Temperature::Fixed(10.0), ..Default::default() };

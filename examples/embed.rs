@@ -4,20 +4,20 @@
 
 use std::io::Write;
 
-use gibbs::{Engine, Limits, Model, Mppi, MppiOptions, Real, Stage, Temperature};
+use gibbs::{Engine, Limits, Model, Mppi, MppiOptions, Real, StepContext, Temperature};
 
 /// Position x, y (m), heading (rad) and speed (m/s), with drag; driven by thrust (m/s²) and rudder (rad/m).
 struct Boat;
 
 impl Model<4, 2> for Boat {
     #[inline(always)]
-    fn step<R: Real>(&self, at: &Stage<R>, [x, y, heading, speed]: [R; 4], [thrust, rudder]: [R; 2]) -> [R; 4] {
+    fn step<R: Real>(&self, at: &StepContext<R>, [x, y, heading, speed]: [R; 4], [thrust, rudder]: [R; 2]) -> [R; 4] {
         let (sin, cos) = heading.sin_cos();
         let (travel, drag) = (speed * at.dt(), speed * 0.3);
         [x + travel * cos, y + travel * sin, heading + travel * rudder, speed + (thrust - drag) * at.dt()]
     }
     #[inline(always)]
-    fn cost<R: Real>(&self, _at: &Stage<R>, [x, y, _, speed]: [R; 4], _u: [R; 2]) -> R {
+    fn cost<R: Real>(&self, _at: &StepContext<R>, [x, y, _, speed]: [R; 4], _u: [R; 2]) -> R {
         x.square() + y.square() + speed.square()
     }
 }
@@ -35,7 +35,7 @@ fn main() -> anyhow::Result<()> {
     for _ in 0..300 {
         let control = mppi.plan(&state)?.controls()[0];
         mppi.shift(1);
-        state = Boat.step(&Stage::new(0, 0.1), state, control); // your boat goes here
+        state = Boat.step(&StepContext::new(0, 0.1), state, control); // your boat goes here
     }
     let [x, y, _, speed] = state;
     writeln!(std::io::stdout(), "{:.2} m from the jetty at {:.2} m/s, on {}", x.hypot(y), speed.abs(), engine.name())?;

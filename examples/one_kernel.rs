@@ -14,8 +14,9 @@ use anyhow::{Result, ensure};
 use gibbs::models::CartPole;
 use gibbs::policies::OpenLoop;
 use gibbs::{
-    Backend, DiffusionOptions, DiffusionPlanner, Engine, EngineOptions, Mppi, MppiOptions, Noise, PolicyGradient,
-    Process, Proposal, Random, Rows, Sampler, Schedule, Step, Temperature, TrainingOptions, Weighting,
+    Backend, DiffusionOptions, DiffusionPlanner, Engine, EngineOptions, Estimator, Mppi, MppiOptions, Noise,
+    PolicyGradient, PolicyGradientOptions, Random, ReverseProcess, SampleWidth, Sampler, Schedule, Step, Temperature,
+    Weighting,
 };
 
 use end::say;
@@ -41,7 +42,7 @@ fn run() -> Result<()> {
     say!("One update of {HORIZON} forces from {SAMPLES} rows, θ⁺ = x⁺ = u⁺ = Σ w_k (u + ε_k), w = softmax(−S/λ).")?;
     let mut worst = 0.0_f32;
     for backend in [Backend::Cpu, Backend::Gpu, Backend::Software] {
-        let Ok(engine) = Engine::with(EngineOptions { backend, ..Default::default() }) else { continue };
+        let Ok(engine) = Engine::with_options(EngineOptions { backend, ..Default::default() }) else { continue };
         let columns = [mppi(&engine)?, policy_gradient(&engine)?, diffusion(&engine)?];
         say!("\n{}", engine.name())?;
         say!("{:>4}{:>14}{:>18}{:>14}", "t", "MPPI", "policy gradient", "diffusion")?;
@@ -82,11 +83,11 @@ fn mppi(engine: &Engine) -> Result<Vec<f32>> {
 
 /// The exponentiated policy gradient: one natural step on the forces of an open-loop policy.
 fn policy_gradient(engine: &Engine) -> Result<Vec<f32>> {
-    let options = TrainingOptions {
+    let options = PolicyGradientOptions {
         horizon: HORIZON,
         samples: SAMPLES,
         dt: DT,
-        rows: Rows::Perturbed { sigma: SIGMA.into(), antithetic: false, episodes: 1 },
+        estimator: Estimator::ParameterSpace { sigma: SIGMA.into(), antithetic: false, episodes: 1 },
         weighting: Weighting::Exponentiated(Temperature::Fixed(LAMBDA)),
         step: Step::Natural { rate: 1.0.into() },
         seed: SEED,
@@ -105,10 +106,10 @@ fn diffusion(engine: &Engine) -> Result<Vec<f32>> {
         horizon: HORIZON,
         samples: SAMPLES,
         dt: DT,
-        process: Process {
+        process: ReverseProcess {
             schedule: Schedule::Geometric { levels: 1, smallest: 1.0, largest: 1.0 },
             sampler: Sampler::Euler,
-            proposal: Proposal::Posterior,
+            width: SampleWidth::Posterior,
         },
         temperature: Temperature::Fixed(LAMBDA),
         noise: Noise::Diagonal([SIGMA]),

@@ -22,7 +22,8 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use gibbs::policies::{Activation, Mlp};
 use gibbs::{
-    Annealed, Backend, Engine, EngineOptions, PolicyGradient, Random, Rows, Start, Step, TrainingOptions, Weighting,
+    Anneal, Backend, Engine, EngineOptions, Estimator, InitialStates, PolicyGradient, PolicyGradientOptions, Random,
+    Step, Weighting,
 };
 
 use end::say;
@@ -73,7 +74,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let engine = Engine::with(EngineOptions { backend: arguments.backend, ..Default::default() })?;
+    let engine = Engine::with_options(EngineOptions { backend: arguments.backend, ..Default::default() })?;
     if let Some(folder) = &arguments.dump {
         dump(&engine, arguments, folder)?;
     }
@@ -102,18 +103,22 @@ type Perceptron = Mlp<5, 1, OfEvoJax>;
 
 fn training(
     engine: &Engine,
-    starts: impl Start<4>,
+    starts: impl InitialStates<4>,
     arguments: &Arguments,
     rows: usize,
     sigma: f32,
 ) -> Result<PolicyGradient<4, 1, EvoJax, Perceptron>> {
-    let options = TrainingOptions {
+    let options = PolicyGradientOptions {
         horizon: arguments.steps,
         samples: rows,
         dt: 0.01,
-        rows: Rows::Perturbed { sigma: Annealed::from(sigma), antithetic: true, episodes: arguments.episodes },
-        weighting: Weighting::Signed { standardised: true },
-        step: Step::Adam { rate: Annealed::from(RATE) },
+        estimator: Estimator::ParameterSpace {
+            sigma: Anneal::from(sigma),
+            antithetic: true,
+            episodes: arguments.episodes,
+        },
+        weighting: Weighting::Signed { standardized: true },
+        step: Step::Adam { rate: Anneal::from(RATE) },
         seed: arguments.seed,
         ..Default::default()
     };

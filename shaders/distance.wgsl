@@ -13,15 +13,15 @@ fn rollout(
     var second = 0.0;
     if k < padded_rows() {
         let x = block_at(NOMINAL);
-        for (var d = 0u; d < update.width; d++) {
+        for (var d = 0u; d < uniforms.width; d++) {
             let off = rows[address(k, d)] - nominal[x + d];
             cost = fma(off, off, cost);
         }
-        second = inputs[update.starts + min(k, update.rows - 1u)];
+        second = inputs[uniforms.starts + min(k, uniforms.rows - 1u)];
         let at = score_address(k);
         scores[at] = cost;
         scores[at + TILE] = 0.0;
         scores[at + 2u * TILE] = second;
     }
-    enter(lane, keys_of(k < update.rows, cost, second));
+    enter(lane, keys_of(k < uniforms.rows, cost, second));
 }

@@ -45,13 +45,13 @@ fn accumulate(i: u32, value: f32) {
 
 // The address of the cost of an episode of row k: after the scores, and followed by its Kahan compensation.
 fn cost_address(episode: u32, k: u32) -> u32 {
-    return 3u * padded_rows() * update.problems + (problem * update.episodes + episode) * 2u * padded_rows() + k;
+    return 3u * padded_rows() * uniforms.problems + (problem * uniforms.episodes + episode) * 2u * padded_rows() + k;
 }
 
 // The address at which an unfinished episode of row k is saved for the next dispatch: after the costs of all episodes.
 // Consecutive numbers of an episode are padded_rows() apart.
-fn kept_address(episode: u32, k: u32) -> u32 {
-    let before = (3u + 2u * update.episodes) * update.problems + (problem * update.episodes + episode) * KEPT;
+fn saved_address(episode: u32, k: u32) -> u32 {
+    let before = (3u + 2u * uniforms.episodes) * uniforms.problems + (problem * uniforms.episodes + episode) * KEPT;
     return before * padded_rows() + k;
 }
 
@@ -76,15 +76,15 @@ fn perturb(
     @builtin(local_invocation_index) lane: u32,
 ) {
     problem = workgroup.z;
-    for (var tile = workgroup.x; tile * TILE < update.rows; tile += workgroups.x) {
+    for (var tile = workgroup.x; tile * TILE < uniforms.rows; tile += workgroups.x) {
         let k = tile * TILE + lane;
-        for (var block = workgroup.y; 4u * block < update.width; block += workgroups.y) {
+        for (var block = workgroup.y; 4u * block < uniforms.width; block += workgroups.y) {
             let z = four_of(normals(row_of(draw_of(k), problem), block));
-            let end = min(4u * block + 4u, update.width);
+            let end = min(4u * block + 4u, uniforms.width);
             for (var d = 4u * block; d < end; d++) {
-                var factor = update.scale;
-                if SPREAD {
-                    factor = update.scale * nominal[block_at(FACTORS) + d];
+                var factor = uniforms.scale;
+                if STD_SCALE {
+                    factor = uniforms.scale * nominal[block_at(FACTORS) + d];
                 }
                 let noise = select(sign_of(k) * (z[d % 4u] * factor), 0.0, NOMINAL_FIRST && k == 0u);
                 rows[address(k, d)] = nominal[block_at(NOMINAL) + d] + noise;
@@ -107,14 +107,14 @@ fn episode(
     let index = workgroup.y * workgroups.x + workgroup.x;
     let number = index / tiles;
     let k = (index % tiles) * TILE + lane;
-    if number >= update.episodes || k >= update.rows {
+    if number >= uniforms.episodes || k >= uniforms.rows {
         return;
     }
-    let entry = select(problem * update.episodes + number, problem * update.rows + k, SCORED);
-    start_at = update.starts + entry * ENTRY;
+    let entry = select(problem * uniforms.episodes + number, problem * uniforms.rows + k, SCORED);
+    start_at = uniforms.starts + entry * ENTRY;
     row_at = address(k, 0u);
-    if SCORED && update.begin == 0u {
-        for (var d = 0u; d < update.width; d++) {
+    if SCORED && uniforms.begin == 0u {
+        for (var d = 0u; d < uniforms.width; d++) {
             rows[row_at + d * TILE] = 0.0;
         }
     }
@@ -124,21 +124,21 @@ fn episode(
     var before = Control();
     var running = true;
     var sum = Two();
-    let kept = kept_address(number, k);
-    if update.begin > 0u {
-        x = kept_state(kept);
-        before = kept_control(kept);
-        let rest = kept + (STATES + CONTROLS) * padded_rows();
+    let saved = saved_address(number, k);
+    if uniforms.begin > 0u {
+        x = saved_state(saved);
+        before = saved_control(saved);
+        let rest = saved + (STATES + CONTROLS) * padded_rows();
         sum = Two(scores[rest], scores[rest + padded_rows()]);
         running = scores[rest + 2u * padded_rows()] > 0.0;
     }
     let draws = row_of(draw_of(k), ACTIONS | problem);
     // Action noise is drawn four normals at a time.
     var held = vec4<f32>();
-    for (var t = update.begin; t < update.end && running; t++) {
+    for (var t = uniforms.begin; t < uniforms.end && running; t++) {
         if model_done(t, x) {
             if t > 0u {
-                sum = added(sum, model_cost(t - 1u, x, before));
+                sum = kahan_add(sum, model_cost(t - 1u, x, before));
             }
             running = false;
             break;
@@ -147,7 +147,7 @@ fn episode(
         if SCORED {
             // The action is a = m(x) + σ z; its score is Jᵀ z / σ with respect to the parameters, and z² − 1 with
             // respect to ln σ.
-            let deviations = update.width - CONTROLS;
+            let deviations = uniforms.width - CONTROLS;
             var v: array<f32, CONTROLS>;
             for (var m = 0u; m < CONTROLS; m++) {
                 let d = t * CONTROLS + m;
@@ -160,7 +160,7 @@ fn episode(
                 u[m] = z * deviation;
                 accumulate(deviations + m, z * z - 1.0);
             }
-            let mean = values_of(policy_pull_back(t, x, control_of(v)));
+            let mean = values_of(policy_vjp(t, x, control_of(v)));
             for (var m = 0u; m < CONTROLS; m++) {
                 u[m] += mean[m];
             }
@@ -174,22 +174,22 @@ fn episode(
         }
         let control = control_of(u);
         let next = model_advance(t, x, before, control);
-        sum = added(sum, select(0.0, next.cost, t > 0u));
+        sum = kahan_add(sum, select(0.0, next.cost, t > 0u));
         x = next.x;
         before = control;
     }
-    if update.end < update.horizon {
-        keep(kept, x, before);
-        let rest = kept + (STATES + CONTROLS) * padded_rows();
+    if uniforms.end < uniforms.horizon {
+        keep(saved, x, before);
+        let rest = saved + (STATES + CONTROLS) * padded_rows();
         scores[rest] = sum.x;
         scores[rest + padded_rows()] = sum.y;
         scores[rest + 2u * padded_rows()] = select(0.0, 1.0, running);
         return;
     }
     if running {
-        sum = added(sum, model_cost(update.horizon - 1u, x, before));
+        sum = kahan_add(sum, model_cost(uniforms.horizon - 1u, x, before));
     }
-    sum = added(sum, model_terminal(update.horizon, x));
+    sum = kahan_add(sum, model_terminal(uniforms.horizon, x));
     let at = cost_address(number, k);
     scores[at] = sum.x;
     scores[at + padded_rows()] = -sum.y;
@@ -205,18 +205,18 @@ fn gather(
     problem = workgroup.z;
     let k = (workgroup.y * workgroups.x + workgroup.x) * TILE + lane;
     var cost = 0.0;
-    if k < update.rows {
+    if k < uniforms.rows {
         var sum = Two();
-        for (var number = 0u; number < update.episodes; number++) {
+        for (var number = 0u; number < uniforms.episodes; number++) {
             let at = cost_address(number, k);
-            sum = added(added(sum, scores[at]), scores[at + padded_rows()]);
+            sum = kahan_add(kahan_add(sum, scores[at]), scores[at + padded_rows()]);
         }
-        let share = 1.0 / f32(update.episodes);
+        let share = 1.0 / f32(uniforms.episodes);
         cost = sum.x * share;
         let at = score_address(k);
         scores[at] = cost;
         scores[at + TILE] = -sum.y * share;
         scores[at + 2u * TILE] = 0.0;
     }
-    enter(lane, keys_of(k < update.rows, cost, 0.0));
+    enter(lane, keys_of(k < uniforms.rows, cost, 0.0));
 }

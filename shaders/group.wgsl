@@ -11,11 +11,11 @@ fn moments() -> u32 {
 }
 
 fn partial_len() -> u32 {
-    return HEADER_LEN + update.width * moments();
+    return HEADER_LEN + uniforms.width * moments();
 }
 
 fn group_total() -> u32 {
-    return (update.rows + GROUP - 1u) / GROUP;
+    return (uniforms.rows + GROUP - 1u) / GROUP;
 }
 
 // The offset of a group's partial result. The merged result of all groups follows that of the last group.
@@ -25,7 +25,7 @@ fn partial_at(group: u32) -> u32 {
 
 // The log-weight of row k of a group of `count` rows, with rows of zero weight and invalid rows mapped to two finite
 // sentinels. `log_weight_of` is prepended by src/engine/gpu/source.rs.
-fn sanitised(first: u32, k: u32, count: u32) -> f32 {
+fn sanitized(first: u32, k: u32, count: u32) -> f32 {
     let log_weight = log_weight_of(first + min(k, count - 1u));
     let bits = bitcast<u32>(log_weight);
     // −∞ is a legitimate weight of zero; NaN and +∞ are invalid, and so is the engine's own finite sentinel.
@@ -41,7 +41,7 @@ fn weight(k: u32) -> f32 {
 
 // The number of rows in a group; the last group may be partial.
 fn group_count(group: u32) -> u32 {
-    return min(update.rows - group * GROUP, GROUP);
+    return min(uniforms.rows - group * GROUP, GROUP);
 }
 
 // Computes the weights of a group. If `records`, stores its sums as the header of its partial result, and its
@@ -53,7 +53,7 @@ fn find_weights(group: u32, lane: u32, records: bool) {
     for (var at = lane; 4u * at < count; at += LANES) {
         var l: vec4<f32>;
         for (var i = 0u; i < 4u; i++) {
-            l[i] = sanitised(first, at * 4u + i, count);
+            l[i] = sanitized(first, at * 4u + i, count);
             if WEIGHS && records && at * 4u + i < count {
                 log_weights[log_weight_address(first + at * 4u + i)] = l[i];
             }

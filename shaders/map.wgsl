@@ -4,7 +4,7 @@
 @compute @workgroup_size(64)
 fn map(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
     let k = id.y * workgroups.x * 64u + id.x;
-    if k < update.rows {
+    if k < uniforms.rows {
         mapped(k);
     }
 }

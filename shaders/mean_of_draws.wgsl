@@ -72,7 +72,7 @@ fn mean_of_group(group: u32, which: u32, workgroups: u32, lane: u32) {
     find_weights(group, lane, which == 0u);
     let count = choose(group, lane);
     let p = proposal();
-    let stretches = (update.horizon + STEPS - 1u) / STEPS;
+    let stretches = (uniforms.horizon + STEPS - 1u) / STEPS;
     // Number of time blocks that a workgroup processes at once, one per invocation. If there are fewer blocks than
     // invocations, the rows of one block are split over as many invocations as fit.
     let taken = min((stretches + workgroups - 1u) / workgroups, LANES);
@@ -80,10 +80,10 @@ fn mean_of_group(group: u32, which: u32, workgroups: u32, lane: u32) {
     let part = lane / taken;
     for (var first = which * taken; first < stretches; first += workgroups * taken) {
         let start = (first + lane % taken) * STEPS;
-        let d = centred(start, NOMINAL, FACTORS);
-        var sum = Stretch();
-        var squares = Stretch();
-        if start < update.horizon && part < parts {
+        let d = centered(start, NOMINAL, FACTORS);
+        var sum = Block();
+        var squares = Block();
+        if start < uniforms.horizon && part < parts {
             for (var at = part * WIDE; at < count; at += parts * WIDE) {
                 // Indices beyond the last row are clamped to it, and get weight 0.
                 let last = U(count - 1u);
@@ -106,10 +106,10 @@ fn mean_of_group(group: u32, which: u32, workgroups: u32, lane: u32) {
             }
             if part == 0u {
                 // The last time block may extend beyond the horizon.
-                for (var j = 0u; j < 4u && start * CONTROLS + i + j < update.width; j++) {
+                for (var j = 0u; j < 4u && start * CONTROLS + i + j < uniforms.width; j++) {
                     partials[at + i + j] = mean[j];
                     if SECOND_MOMENT {
-                        partials[at + update.width + i + j] = second[j];
+                        partials[at + uniforms.width + i + j] = second[j];
                     }
                 }
             }

@@ -18,7 +18,7 @@ fn group_mean(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invoca
     let part = lane / COORDINATES;
     let d = workgroup.y * COORDINATES + coordinate;
     var moment = vec2<f32>();
-    if d < update.width {
+    if d < uniforms.width {
         // The point that second moments are taken about: the nominal for perturbed parameters, else 0.
         var about = 0.0;
         if has(FLAG_PERTURBED) {
@@ -35,7 +35,7 @@ fn group_mean(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invoca
     of_lanes[coordinate * PARTS + part] = vec4<f32>(moment, 0.0, 0.0);
     workgroupBarrier();
     let here = workgroup.y * COORDINATES + lane;
-    if lane < COORDINATES && here < update.width {
+    if lane < COORDINATES && here < uniforms.width {
         var all = of_lanes[lane * PARTS];
         for (var i = 1u; i < PARTS; i++) {
             all += of_lanes[lane * PARTS + i];
@@ -43,7 +43,7 @@ fn group_mean(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invoca
         let at = partial_at(group) + HEADER_LEN;
         partials[at + here] = all.x;
         if has(FLAG_SECOND_MOMENT) {
-            partials[at + update.width + here] = all.y;
+            partials[at + uniforms.width + here] = all.y;
         }
     }
 }

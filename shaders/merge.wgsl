@@ -39,20 +39,20 @@ fn merge(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_
     let part = lane / COORDINATES;
     let d = workgroup.x * COORDINATES + coordinate;
     var moment = vec2<f32>();
-    if d < update.width {
+    if d < uniforms.width {
         for (var g = part; g < groups; g += PARTS) {
             let at = base + g * len;
             let scale = relative(partials[at], all_max);
             moment.x = fma(scale, partials[at + HEADER_LEN + d], moment.x);
             if has(FLAG_SECOND_MOMENT) {
-                moment.y = fma(scale, partials[at + HEADER_LEN + update.width + d], moment.y);
+                moment.y = fma(scale, partials[at + HEADER_LEN + uniforms.width + d], moment.y);
             }
         }
     }
     of_lanes[coordinate * PARTS + part] = vec4<f32>(moment, 0.0, 0.0);
     workgroupBarrier();
     let here = workgroup.x * COORDINATES + lane;
-    if lane < COORDINATES && here < update.width {
+    if lane < COORDINATES && here < uniforms.width {
         var all = vec2<f32>();
         for (var i = 0u; i < PARTS; i++) {
             all += of_lanes[lane * PARTS + i].xy;

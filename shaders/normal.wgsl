@@ -24,7 +24,7 @@ fn normal_pair(a: U, b: U) -> Two {
 }
 
 // Four normals from the four words of one Philox call: one block of a row's draws.
-fn normals(row: Row, block: u32) -> Normals {
+fn normals(row: PhiloxRow, block: u32) -> Normals {
     let words = philox(row, block);
     let first = normal_pair(words.x, words.y);
     let second = normal_pair(words.z, words.w);

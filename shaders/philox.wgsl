@@ -1,4 +1,4 @@
-// Philox4x32-10. Twin: src/noise/row.rs. `mul_wide` is in mul_wide.wgsl or, where the device has 64-bit integers, in
+// Philox4x32-10. Twin: src/noise/philox_row.rs. `mul_wide` is in mul_wide.wgsl or, where the device has 64-bit integers, in
 // mul_wide_int64.wgsl.
 
 struct Product {
@@ -15,7 +15,7 @@ struct Words {
 
 // The part of Philox that all draws of a row share, computed once per row: this leaves fifteen of the twenty products
 // for each block.
-struct Row {
+struct PhiloxRow {
     // The high half of update · multiplier in the first round.
     high: u32,
     // The per-row part of the words that enter the third round.
@@ -37,20 +37,20 @@ fn mul_high(a: u32, b: u32) -> u32 {
 
 // The key of a round.
 fn philox_key(round: u32) -> vec2<u32> {
-    return update.seed + round * vec2<u32>(0x9E3779B9u, 0xBB67AE85u);
+    return uniforms.seed + round * vec2<u32>(0x9E3779B9u, 0xBB67AE85u);
 }
 
 // The Philox state of rows of the current update, in one stream.
-fn row_of(row: U, stream: u32) -> Row {
+fn row_of(row: U, stream: u32) -> PhiloxRow {
     let by_row = mul_wide(row, PHILOX_0);
-    let second = mul_wide(by_row.high ^ U(stream ^ update.seed.y), PHILOX_1);
-    let third = mul_wide(second.high ^ U((update.number * PHILOX_1) ^ philox_key(1u).x), PHILOX_0);
-    return Row(mul_high(update.number, PHILOX_1), second.low, by_row.low, third);
+    let second = mul_wide(by_row.high ^ U(stream ^ uniforms.seed.y), PHILOX_1);
+    let third = mul_wide(second.high ^ U((uniforms.number * PHILOX_1) ^ philox_key(1u).x), PHILOX_0);
+    return PhiloxRow(mul_high(uniforms.number, PHILOX_1), second.low, by_row.low, third);
 }
 
 // The four words of a block of a row.
-fn philox(row: Row, block: u32) -> Words {
-    let of_block = row.high ^ block ^ update.seed.x;
+fn philox(row: PhiloxRow, block: u32) -> Words {
+    let of_block = row.high ^ block ^ uniforms.seed.x;
     let q = mul_wide(row.third_z ^ U(mul_high(of_block, PHILOX_0) ^ philox_key(1u).y), PHILOX_1);
     var key = philox_key(2u);
     var words = Words(q.high ^ row.third_y ^ U(key.x), q.low, row.product.high ^ U((of_block * PHILOX_0) ^ key.y), row.product.low);

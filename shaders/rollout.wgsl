@@ -1,13 +1,13 @@
-// Draw and score: one invocation runs one rollout (or WIDE of them, see wide_four.wgsl). The time loop is inside it,
+// Draw and score: one invocation runs one rollout (or WIDE of them, see vec4.wgsl). The time loop is inside it,
 // the state stays in registers. Twin: src/engine/cpu/rollout.rs.
 //
 // The model is generated (src/engine/gpu/source.rs) and prepended to this file:
 //     struct State, struct Control, initial_state(), frozen(moves, before, after)
 //     model_advance(t, x, before, u): the cost of having arrived in x by `before`, its demonstration cost, whether x
 //         ends the rollout, and the next state under u
-//     model_cost(t, x, u), model_departure(t, x), model_terminal(t, x)
+//     model_cost(t, x, u), model_demonstration_cost(t, x), model_terminal(t, x)
 //     struct Proposal, proposal()
-//     struct Stretch, struct Draw, centred(start, nominal, factors), controls_from(p, d, rows, start),
+//     struct Stretch, struct Draw, centered(start, nominal, factors), controls_from(p, d, rows, start),
 //         first_of(c), rest_of(c): the controls of some rows over the next STEPS time steps, drawn or given, clamped to
 //         the limits
 //     read_fields(): called before the model
@@ -24,11 +24,11 @@ fn roll(k: u32) -> vec3<u32> {
     var sum = Two();
     var second = F();
     let draws = draws_of(rows_from(k));
-    for (var start = 0u; start < update.horizon; start += STEPS) {
-        let centre = centred(start, NOMINAL, FACTORS);
-        var about = centre.centre;
-        var controls = controls_from(p, centre, draws, start);
-        let end = min(start + STEPS, update.horizon);
+    for (var start = 0u; start < uniforms.horizon; start += STEPS) {
+        let center = centered(start, NOMINAL, FACTORS);
+        var about = center.center;
+        var controls = controls_from(p, center, draws, start);
+        let end = min(start + STEPS, uniforms.horizon);
         for (var t = start; t < end; t++) {
             let u = first_of(controls);
             controls = rest_of(controls);
@@ -39,29 +39,29 @@ fn roll(k: u32) -> vec3<u32> {
             // The cost of the previous step is evaluated here, together with the next step, so that common
             // subexpressions are computed once.
             let next = model_advance(t, x, before, u);
-            sum = added(sum, select(F(0.0), next.cost, running & B(t > 0u)));
+            sum = kahan_add(sum, select(F(0.0), next.cost, running & B(t > 0u)));
             if DEMONSTRATED {
-                second += select(F(0.0), next.departure, running & B(t > 0u));
+                second += select(F(0.0), next.demonstration_cost, running & B(t > 0u));
             }
             running = running & !next.done;
             x = frozen(running, x, next.x);
             before = u;
         }
     }
-    sum = added(sum, select(F(0.0), model_cost(update.horizon - 1u, x, before), running));
-    sum = added(sum, model_terminal(update.horizon, x));
+    sum = kahan_add(sum, select(F(0.0), model_cost(uniforms.horizon - 1u, x, before), running));
+    sum = kahan_add(sum, model_terminal(uniforms.horizon, x));
     if DEMONSTRATED {
-        second += select(F(0.0), model_departure(update.horizon - 1u, x), running);
+        second += select(F(0.0), model_demonstration_cost(uniforms.horizon - 1u, x), running);
     }
 
     let at = score_address(k);
-    var keys = NO_KEYS;
+    var keys = EMPTY_KEYS;
     for (var i = 0u; i < WIDE; i++) {
         let cost = component(sum.x, i);
         scores[at + i] = cost;
         scores[at + TILE + i] = -component(sum.y, i);
         scores[at + 2u * TILE + i] = component(second, i);
-        keys = wider(keys, keys_of(k + i < update.rows, cost, component(second, i)));
+        keys = merge_keys(keys, keys_of(k + i < uniforms.rows, cost, component(second, i)));
     }
     return keys;
 }
@@ -74,9 +74,9 @@ fn rollout(
 ) {
     problem = workgroup.z;
     let tile = workgroup.y * workgroups.x + workgroup.x;
-    var keys = NO_KEYS;
+    var keys = EMPTY_KEYS;
     // A workgroup beyond the last tile has no work; the condition is uniform over the workgroup.
-    if tile * TILE < update.rows {
+    if tile * TILE < uniforms.rows {
         keys = roll(tile * TILE + lane * WIDE);
     }
     enter(lane, keys);

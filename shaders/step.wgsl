@@ -21,13 +21,13 @@ fn step_nominal(d: u32, mean: f32, second: f32, there: bool) {
             let l = inputs[FACTOR + control * CONTROLS + j];
             variance += l * l;
         }
-        let unit = sqrt(variance) * update.scale;
-        let found = max(deviation / unit, update.floor);
-        nominal[block_at(FACTORS) + d] = fma(1.0 - update.a, factor, update.a * found);
+        let unit = sqrt(variance) * uniforms.scale;
+        let found = max(deviation / unit, uniforms.floor);
+        nominal[block_at(FACTORS) + d] = fma(1.0 - uniforms.a, factor, uniforms.a * found);
     }
-    var next = fma(update.b, x, update.a * mean);
-    if update.c != 0.0 {
-        next = fma(update.c, noise(d, control) * select(1.0, factor, has(FLAG_SPREAD)), next);
+    var next = fma(uniforms.b, x, uniforms.a * mean);
+    if uniforms.c != 0.0 {
+        next = fma(uniforms.c, noise(d, control) * select(1.0, factor, has(FLAG_SPREAD)), next);
     }
     if has(FLAG_CLAMPED) {
         next = clamp(next, inputs[LOW + control], inputs[HIGH + control]);
@@ -37,7 +37,7 @@ fn step_nominal(d: u32, mean: f32, second: f32, there: bool) {
 
 // Copies the results of the update into its sums, then resets the atomics for the next update.
 fn close_summary() {
-    summary[problem].sums.temperature = select(summary[problem].temperature, update.temperature, simple());
+    summary[problem].sums.temperature = select(summary[problem].temperature, uniforms.temperature, simple());
     summary[problem].sums.mean = select(summary[problem].mean, 0.0, simple());
     summary[problem].sums.reference = from_ordered(atomicLoad(&summary[problem].best));
     atomicStore(&summary[problem].best, 0xffffffffu);

@@ -12,22 +12,22 @@ fn temperature(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invoc
 
 // Computes, one workgroup per problem, everything that depends on all rows and is needed before any row can be weighed.
 fn find_temperature(lane: u32) {
-    var found = update.temperature;
+    var found = uniforms.temperature;
     var shift = 0.0;
     var threshold = NO_THRESHOLD;
     var mean = 0.0;
-    if update.search == EFFECTIVE || update.search == DIVERGENCE {
+    if uniforms.search == EFFECTIVE || uniforms.search == DIVERGENCE {
         let best_key = atomicLoad(&summary[problem].best);
         let worst_key = atomicLoad(&summary[problem].worst);
         // If all costs are equal (or none is finite), any temperature will do. All invocations search nevertheless, to
         // keep control flow uniform.
         let differ = best_key < worst_key;
         let range = select(0.0, from_ordered(worst_key) - from_ordered(best_key), differ);
-        found = select(update.temperature, search_temperature(lane, range), differ);
+        found = select(uniforms.temperature, search_temperature(lane, range), differ);
     } else {
         // Log-weights under λ = 1 are −J.
         var sums = vec4<f32>();
-        for (var at = lane; 4u * at < update.rows; at += LANES) {
+        for (var at = lane; 4u * at < uniforms.rows; at += LANES) {
             let costs = note_costs(at, true);
             let counts = select(vec4<f32>(), vec4<f32>(1.0), costs > vec4<f32>(INVALID));
             sums += vec4<f32>(-dot(costs, counts), dot(counts, counts), 0.0, 0.0);
@@ -39,10 +39,10 @@ fn find_temperature(lane: u32) {
         if has(FLAG_SIGNED) {
             shift = mean;
         }
-        if update.search == STANDARDISED {
-            found = update.target_value * deviation(lane, mean, count);
-        } else if update.search == ELITE {
-            threshold = elite_threshold(lane, clamp(ceil(update.target_value * count), 1.0, count));
+        if uniforms.search == STANDARDISED {
+            found = uniforms.target_value * deviation(lane, mean, count);
+        } else if uniforms.search == ELITE {
+            threshold = elite_threshold(lane, clamp(ceil(uniforms.target_value * count), 1.0, count));
         }
     }
     if lane == 0u {
@@ -60,40 +60,40 @@ var<workgroup> looks_again: u32;
 // costs.
 fn search_temperature(lane: u32, range: f32) -> f32 {
     var max_here = MASKED;
-    for (var at = lane; 4u * at < update.rows; at += LANES) {
+    for (var at = lane; 4u * at < uniforms.rows; at += LANES) {
         max_here = max(max_here, largest_of(note_costs(at, false)));
     }
     let most = largest(lane, max_here);
-    var search = search_among(range * update.cost_scale);
+    var search = root_finder_within(range * uniforms.cost_scale);
     loop {
         let temperature = exp_of(search.next);
         var max_all = max(most / temperature, MASKED);
-        if update.control_fixed != 0.0 {
+        if uniforms.control_fixed != 0.0 {
             // The best row depends on λ.
             max_here = MASKED;
-            for (var at = lane; 4u * at < update.rows; at += LANES) {
+            for (var at = lane; 4u * at < uniforms.rows; at += LANES) {
                 max_here = max(max_here, largest_of(log_weights_under(at, temperature)));
             }
             max_all = largest(lane, max_here);
         }
         // (Σ w, Σ w² or Σ w ln w, valid rows), with w relative to the largest.
         var sums = vec4<f32>();
-        for (var at = lane; 4u * at < update.rows; at += LANES) {
+        for (var at = lane; 4u * at < uniforms.rows; at += LANES) {
             let l = log_weights_under(at, temperature);
             let w = four_relative(l, max_all);
             let valid = select(vec4<f32>(), vec4<f32>(1.0), l > vec4<f32>(INVALID));
             let below = max(l - max_all, vec4<f32>(LN_NEGLIGIBLE));
-            let second = dot(w, select(w, below, update.search == DIVERGENCE));
+            let second = dot(w, select(w, below, uniforms.search == DIVERGENCE));
             sums += vec4<f32>(dot(w, vec4<f32>(1.0)), second, dot(valid, valid), 0.0);
         }
         let all = add_up(lane, sums);
-        var excess = ln_of(all.x * all.x / (all.y * update.target_value * all.z));
-        if update.search == DIVERGENCE {
-            excess = 1.0 - (all.y / all.x - ln_of(all.x / all.z)) / update.target_value;
+        var residual = ln_of(all.x * all.x / (all.y * uniforms.target_value * all.z));
+        if uniforms.search == DIVERGENCE {
+            residual = 1.0 - (all.y / all.x - ln_of(all.x / all.z)) / uniforms.target_value;
         }
         // If all weights underflow to 0, λ is too small.
-        excess = select(-1.0, excess, all.x > 0.0);
-        search = learned(search, excess);
+        residual = select(-1.0, residual, all.x > 0.0);
+        search = updated(search, residual);
         if lane == 0u {
             looks_again = u32(!search.over);
         }
@@ -119,9 +119,9 @@ fn note_costs(at: u32, with_fixed: bool) -> vec4<f32> {
 }
 
 fn note_cost(k: u32, with_fixed: bool) -> f32 {
-    let row = scaled(min(k, update.rows - 1u));
+    let row = scaled(min(k, uniforms.rows - 1u));
     let cost = -row.cost - select(0.0, row.fixed, with_fixed);
-    let noted = select(INVALID, max(cost, MASKED), row.valid && k < update.rows);
+    let noted = select(INVALID, max(cost, MASKED), row.valid && k < uniforms.rows);
     log_weights[log_weight_address(k)] = noted;
     return noted;
 }
@@ -135,16 +135,16 @@ fn read_costs(at: u32) -> vec4<f32> {
 fn log_weights_under(at: u32, temperature: f32) -> vec4<f32> {
     let costs = read_costs(at);
     var l = costs / temperature;
-    if update.control_fixed != 0.0 {
+    if uniforms.control_fixed != 0.0 {
         let k = score_address(4u * at) + 2u * TILE;
-        l -= vec4<f32>(scores[k], scores[k + 1u], scores[k + 2u], scores[k + 3u]) * update.control_fixed;
+        l -= vec4<f32>(scores[k], scores[k + 1u], scores[k + 2u], scores[k + 3u]) * uniforms.control_fixed;
     }
     return select(vec4<f32>(INVALID), max(l, vec4<f32>(MASKED)), costs > vec4<f32>(INVALID));
 }
 
 fn deviation(lane: u32, mean: f32, count: f32) -> f32 {
     var sum = vec4<f32>();
-    for (var at = lane; 4u * at < update.rows; at += LANES) {
+    for (var at = lane; 4u * at < uniforms.rows; at += LANES) {
         let costs = read_costs(at);
         let off = select(vec4<f32>(), costs + mean, costs > vec4<f32>(INVALID));
         sum.x += dot(off, off);
@@ -159,7 +159,7 @@ fn elite_threshold(lane: u32, wanted: f32) -> f32 {
     for (var bit = 0x80000000u; bit > 0u; bit >>= 1u) {
         // The key is at least key + bit if fewer than `wanted` rows lie below that.
         var below = vec4<f32>();
-        for (var at = lane; 4u * at < update.rows; at += LANES) {
+        for (var at = lane; 4u * at < uniforms.rows; at += LANES) {
             let costs = read_costs(at);
             below += vec4<f32>(
                 lies_below(costs.x, key + bit),

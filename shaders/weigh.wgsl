@@ -15,14 +15,14 @@ fn scaled(k: u32) -> Scaled {
     // Both scores are relative to the best cost. The smallest demonstration cost is mapped to the cost of the
     // demonstration itself.
     let reference = from_ordered(atomicLoad(&summary[problem].best));
-    var j = ((cost - reference) + lost) * update.cost_scale + second * update.control_scaled;
+    var j = ((cost - reference) + lost) * uniforms.cost_scale + second * uniforms.control_scaled;
     if has(FLAG_DEMONSTRATED) {
         let key = atomicLoad(&summary[problem].nearest);
         let nearest = select(from_ordered(key), 0.0, key == 0xffffffffu);
-        let demonstrated = update.demonstrated - reference * update.cost_scale;
-        j = min(j, (second - nearest) * update.cost_scale + demonstrated);
+        let demonstrated = uniforms.demonstrated - reference * uniforms.cost_scale;
+        j = min(j, (second - nearest) * uniforms.cost_scale + demonstrated);
     }
-    return Scaled(j, second * update.control_fixed, finite(cost) && finite(lost) && finite(second));
+    return Scaled(j, second * uniforms.control_fixed, finite(cost) && finite(lost) && finite(second));
 }
 
 // The log-weight of row k, after `find_temperature` has stored its parameters. Drivers inline everything called here at
@@ -31,11 +31,11 @@ fn weighed_row(k: u32) -> f32 {
     let row = scaled(k);
     let given = simple();
     let shift = select(summary[problem].shift, 0.0, given);
-    let temperature = select(summary[problem].temperature, update.temperature, given);
+    let temperature = select(summary[problem].temperature, uniforms.temperature, given);
     // Clamped to MASKED: below it, a valid row could be taken for an invalid one.
     let weight = max(-(row.cost - shift) / temperature - row.fixed, MASKED);
     let elite = row.cost + row.fixed <= summary[problem].threshold;
-    return select(INVALID, select(weight, select(MASKED, 0.0, elite), update.search == ELITE), row.valid);
+    return select(INVALID, select(weight, select(MASKED, 0.0, elite), uniforms.search == ELITE), row.valid);
 }
 
 @compute @workgroup_size(256)
@@ -46,7 +46,7 @@ fn weigh(
 ) {
     problem = workgroup.z;
     let k = (workgroup.y * workgroups.x + workgroup.x) * 256u + lane;
-    if k < update.rows {
+    if k < uniforms.rows {
         log_weights[log_weight_address(k)] = weighed_row(k);
     }
 }

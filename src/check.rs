@@ -9,11 +9,11 @@ use crate::error::{BuildError, InvalidValue, read_by};
 use crate::float_env;
 pub use crate::model::Map;
 use crate::model::Model;
-use crate::noise::Row;
+use crate::noise::PhiloxRow;
 use crate::scalar::math::Vector;
-pub use crate::scalar::tally::Arithmetic;
-use crate::scalar::tally::{self, Tally};
-use crate::scalar::{Inputs, Lanes, Real, Register, Stage, WgslFn};
+pub use crate::scalar::op_count::OpCount;
+use crate::scalar::op_count::{self, OpCounter};
+use crate::scalar::{Inputs, Lanes, Real, Register, StepContext, WgslFn};
 
 /// Evaluates a function at many points on the device of an engine: on SIMD lanes, or traced to WGSL and run as a
 /// kernel.
@@ -136,16 +136,16 @@ pub fn wgsl_fn<const A: usize>(engine: &Engine, function: &WgslFn<A>, points: &[
 ///
 /// ```
 /// use gibbs::models::CartPole;
-/// use gibbs::{Engine, Stage, check};
+/// use gibbs::{Engine, StepContext, check};
 ///
-/// let share = check::vectorised(&Engine::new()?, &CartPole::default(), &Stage::new(0, 0.02), [0.0; 4]);
+/// let share = check::vectorized(&Engine::new()?, &CartPole::default(), &StepContext::new(0, 0.02), [0.0; 4]);
 /// assert!(share > 0.0);
 /// # Ok::<(), gibbs::EngineError>(())
 /// ```
-pub fn vectorised<const N: usize, const M: usize>(
+pub fn vectorized<const N: usize, const M: usize>(
     engine: &Engine,
     model: &impl Model<N, M>,
-    at: &Stage<f32>,
+    at: &StepContext<f32>,
     x: [f32; N],
 ) -> f32 {
     struct Steps<'a, const N: usize, D>(&'a D, [f32; N], Inputs<'a>);
@@ -163,7 +163,7 @@ pub fn vectorised<const N: usize, const M: usize>(
             }
             let (start, mut sum) = (x, R::from(0.0));
             for t in 0..STEPS {
-                let at = Stage::<R>::over(self.2);
+                let at = StepContext::<R>::over(self.2);
                 let u = [R::from(0.0); M];
                 let next = self.0.step(&at, if t % 50 == 0 { start } else { x }, u);
                 sum += self.0.cost(&at, next, u);
@@ -213,23 +213,23 @@ pub fn vectorised<const N: usize, const M: usize>(
 ///
 /// ```
 /// use gibbs::models::CartPole;
-/// use gibbs::{Stage, check};
+/// use gibbs::{StepContext, check};
 ///
-/// let step = check::arithmetic(&CartPole::default(), &Stage::new(0, 0.02), [0.1; 4]);
+/// let step = check::op_count(&CartPole::default(), &StepContext::new(0, 0.02), [0.1; 4]);
 /// assert!((50.0..200.0).contains(&step.total()), "{step:?}");
 /// ```
-pub fn arithmetic<const N: usize, const M: usize>(
+pub fn op_count<const N: usize, const M: usize>(
     model: &impl Model<N, M>,
-    at: &Stage<f32>,
+    at: &StepContext<f32>,
     x: [f32; N],
-) -> Arithmetic {
-    let at = Stage::<Tally>::over(at.inputs);
-    let number = Tally::from;
-    let row = Row::<Tally>::new(0, 0, 0, [1, 2]);
-    let noise = tally::of(|| {
-        std::hint::black_box(Tally::normals(&row, 3));
+) -> OpCount {
+    let at = StepContext::<OpCounter>::over(at.inputs);
+    let number = OpCounter::from;
+    let row = PhiloxRow::<OpCounter>::new(0, 0, 0, [1, 2]);
+    let noise = op_count::of(|| {
+        std::hint::black_box(OpCounter::normals(&row, 3));
     });
-    let step = tally::of(|| {
+    let step = op_count::of(|| {
         let mut u = [number(0.5); M];
         for u in &mut u {
             // The noise is scaled, shifted by the mean and clamped to the limits.

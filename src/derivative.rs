@@ -1,7 +1,7 @@
 //! Derivatives of whole models, by [`Dual`] numbers: exact to rounding, no step size to choose.
 
 use crate::model::Model;
-use crate::scalar::{Dual, Stage};
+use crate::scalar::{Dual, StepContext};
 
 /// The linearization of a model's step about (`x`, `u`): A = ∂step/∂x (`N` × `N`) and B = ∂step/∂u (`N` × `M`).
 ///
@@ -12,34 +12,34 @@ use crate::scalar::{Dual, Stage};
 ///
 /// ```
 /// use gibbs::derivative::jacobian;
-/// use gibbs::{Model, Real, Stage};
+/// use gibbs::{Model, Real, StepContext};
 ///
 /// /// A pendulum (state: angle from hanging, in radians, and rate; control: torque) of unit mass and length.
 /// struct Pendulum;
 ///
 /// impl Model<2, 1> for Pendulum {
 ///     #[inline(always)]
-///     fn step<R: Real>(&self, at: &Stage<R>, [q, w]: [R; 2], [u]: [R; 1]) -> [R; 2] {
+///     fn step<R: Real>(&self, at: &StepContext<R>, [q, w]: [R; 2], [u]: [R; 1]) -> [R; 2] {
 ///         [q + w * at.dt(), w + (u - q.sin() * 9.81) * at.dt()]
 ///     }
 ///     #[inline(always)]
-///     fn cost<R: Real>(&self, _at: &Stage<R>, [q, _]: [R; 2], [u]: [R; 1]) -> R {
+///     fn cost<R: Real>(&self, _at: &StepContext<R>, [q, _]: [R; 2], [u]: [R; 1]) -> R {
 ///         q.square() + u.square() * 0.1
 ///     }
 /// }
 ///
-/// let (a, b) = jacobian(&Pendulum, &Stage::new(0, 0.5), [0.0, 0.0], [0.0]);
+/// let (a, b) = jacobian(&Pendulum, &StepContext::new(0, 0.5), [0.0, 0.0], [0.0]);
 /// assert_eq!(a, [[1.0, 0.5], [-4.905, 1.0]]);
 /// assert_eq!(b, [[0.0], [0.5]]);
 /// ```
 pub fn jacobian<const N: usize, const M: usize>(
     model: &impl Model<N, M>,
-    at: &Stage<f32>,
+    at: &StepContext<f32>,
     x: [f32; N],
     u: [f32; M],
 ) -> ([[f32; N]; N], [[f32; M]; N]) {
-    let by_x = model.step(&Stage::over(at.inputs), Dual::variables(x), u.map(Dual::constant));
-    let by_u = model.step(&Stage::over(at.inputs), x.map(Dual::constant), Dual::variables(u));
+    let by_x = model.step(&StepContext::over(at.inputs), Dual::variables(x), u.map(Dual::constant));
+    let by_u = model.step(&StepContext::over(at.inputs), x.map(Dual::constant), Dual::variables(u));
     (by_x.map(|next| next.slopes), by_u.map(|next| next.slopes))
 }
 
@@ -49,27 +49,27 @@ pub fn jacobian<const N: usize, const M: usize>(
 ///
 /// ```
 /// use gibbs::derivative::cost_gradient;
-/// # use gibbs::{Model, Real, Stage};
+/// # use gibbs::{Model, Real, StepContext};
 /// # struct Cart;
 /// # impl Model<2, 1> for Cart {
-/// #     fn step<R: Real>(&self, _at: &Stage<R>, x: [R; 2], _u: [R; 1]) -> [R; 2] { x }
-/// #     fn cost<R: Real>(&self, _at: &Stage<R>, [p, v]: [R; 2], [a]: [R; 1]) -> R {
+/// #     fn step<R: Real>(&self, _at: &StepContext<R>, x: [R; 2], _u: [R; 1]) -> [R; 2] { x }
+/// #     fn cost<R: Real>(&self, _at: &StepContext<R>, [p, v]: [R; 2], [a]: [R; 1]) -> R {
 /// #         (p - 1.0).square() + v.square() * 0.5 + a.square() * 0.25
 /// #     }
 /// # }
 ///
 /// // (p − 1)² + v²/2 + a²/4
-/// let (by_x, by_u) = cost_gradient(&Cart, &Stage::new(0, 0.1), [3.0, 2.0], [6.0]);
+/// let (by_x, by_u) = cost_gradient(&Cart, &StepContext::new(0, 0.1), [3.0, 2.0], [6.0]);
 /// assert_eq!((by_x, by_u), ([4.0, 2.0], [3.0]));
 /// ```
 pub fn cost_gradient<const N: usize, const M: usize>(
     model: &impl Model<N, M>,
-    at: &Stage<f32>,
+    at: &StepContext<f32>,
     x: [f32; N],
     u: [f32; M],
 ) -> ([f32; N], [f32; M]) {
-    let by_x = model.cost(&Stage::over(at.inputs), Dual::variables(x), u.map(Dual::constant));
-    let by_u = model.cost(&Stage::over(at.inputs), x.map(Dual::constant), Dual::variables(u));
+    let by_x = model.cost(&StepContext::over(at.inputs), Dual::variables(x), u.map(Dual::constant));
+    let by_u = model.cost(&StepContext::over(at.inputs), x.map(Dual::constant), Dual::variables(u));
     (by_x.slopes, by_u.slopes)
 }
 
@@ -83,12 +83,12 @@ mod tests {
 
     impl Model<2, 1> for Mixed {
         #[inline(always)]
-        fn step<R: Real>(&self, at: &Stage<R>, [a, b]: [R; 2], [u]: [R; 1]) -> [R; 2] {
+        fn step<R: Real>(&self, at: &StepContext<R>, [a, b]: [R; 2], [u]: [R; 1]) -> [R; 2] {
             let gain = at.param(0) + at.reference(0) * at.index();
             [(a * b).sin() + u * gain * at.dt(), (a - u).atan2(b) * at.param(1) + u.exp()]
         }
         #[inline(always)]
-        fn cost<R: Real>(&self, at: &Stage<R>, [a, b]: [R; 2], [u]: [R; 1]) -> R {
+        fn cost<R: Real>(&self, at: &StepContext<R>, [a, b]: [R; 2], [u]: [R; 1]) -> R {
             (a.square() + b.square()).sqrt() * at.param(0) + (u * b).tanh()
         }
     }
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn derivatives_of_a_model_are_those_of_differences() {
-        let at = Stage::new(3, 0.25).with_params(&[1.5, 0.5]).with_reference(&[0.25]);
+        let at = StepContext::new(3, 0.25).with_params(&[1.5, 0.5]).with_reference(&[0.25]);
         let (x, u) = ([0.8, 1.3], [0.4]);
         let (a, b) = jacobian(&Mixed, &at, x, u);
         let (cost_x, cost_u) = cost_gradient(&Mixed, &at, x, u);

@@ -22,14 +22,14 @@ mod options;
 mod sampler;
 mod schedule;
 
-pub use ensemble::{Chains, Diffusion, Energy, SamplingOptions};
+pub use ensemble::{Chains, DiffusionSampler, DiffusionSamplerOptions, Energy};
 pub use options::DiffusionOptions;
 pub use sampler::Sampler;
 pub use schedule::Schedule;
 
 use crate::error::InvalidValue;
+use crate::pass::{CLAMPED, DEMONSTRATED, LIMITED, NOMINAL_FIRST, Pass};
 use crate::planner::{Algorithm, Planner, setting};
-use crate::update::{CLAMPED, DEMONSTRATED, LIMITED, NOMINAL_FIRST, Update};
 
 /// A [`Planner`] that improves its plan by a reverse diffusion process: model-based diffusion, from one long anneal to a few
 /// levels per control step with a warm start. (H. Xue et al., *Full-order sampling-based MPC for torque-level locomotion
@@ -38,18 +38,18 @@ pub type DiffusionPlanner<const N: usize, const M: usize, D> = Planner<N, M, D, 
 
 /// A reverse process: a noise schedule, and the sampler that steps from one level to the next.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Process {
+pub struct ReverseProcess {
     /// The noise levels.
     pub schedule: Schedule,
     /// The step from one level to the next.
     pub sampler: Sampler,
     /// The standard deviation of the rows of a level.
-    pub proposal: Proposal,
+    pub width: SampleWidth,
 }
 
 /// The standard deviation of the rows of level i around the current x, in units of that of the noise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Proposal {
+pub enum SampleWidth {
     /// σ_i = √(1/ᾱ_i − 1): the factor N(x, σ_i²) of the posterior itself, as in the paper on model-based diffusion.
     #[default]
     Posterior,
@@ -57,18 +57,18 @@ pub enum Proposal {
     Published,
 }
 
-impl Process {
+impl ReverseProcess {
     /// Appends every level as an update, the noisiest first.
-    pub(crate) fn updates(&self, first: Update, list: &mut Vec<Update>) {
+    pub(crate) fn passes(&self, first: Pass, list: &mut Vec<Pass>) {
         let sigmas = self.schedule.sigmas();
         let below = |i: usize| if i == 0 { 0.0 } else { sigmas[i - 1] };
         for (i, &sigma) in sigmas.iter().enumerate().rev().filter(|(_, sigma)| **sigma > 0.0) {
             let [a, b, c] = self.sampler.step(sigma, below(i)).map(|v| v as f32);
-            let scale = match self.proposal {
-                Proposal::Posterior => sigma,
-                Proposal::Published => (sigma * sigma / (1.0 + sigma * sigma)).sqrt(),
+            let scale = match self.width {
+                SampleWidth::Posterior => sigma,
+                SampleWidth::Published => (sigma * sigma / (1.0 + sigma * sigma)).sqrt(),
             };
-            let level = Update { scale: scale as f32, a, b, c, ..first };
+            let level = Pass { scale: scale as f32, a, b, c, ..first };
             list.extend(std::iter::repeat_n(level, self.sampler.steps()));
         }
         // Between levels x may leave the limits of the rows; the last level clamps it to them.
@@ -81,9 +81,9 @@ impl Process {
     pub(crate) fn check(&self) -> Result<(), InvalidValue> {
         self.schedule.check()?;
         self.sampler.check()?;
-        let updates = self.schedule.levels().saturating_mul(self.sampler.steps());
-        if updates > schedule::MOST {
-            let value = format_args!("{updates} steps over all levels");
+        let passes = self.schedule.levels().saturating_mul(self.sampler.steps());
+        if passes > schedule::MOST {
+            let value = format_args!("{passes} steps over all levels");
             return Err(InvalidValue::new("steps", value, format_args!("at most {} over all levels", schedule::MOST)));
         }
         Ok(())
@@ -98,14 +98,14 @@ impl Process {
 
 impl<const M: usize> Algorithm<M> for DiffusionOptions<M> {
     /// Rows around the control sequence of each chain, rollout costs, e^{−J/λ}, their mean, the step of the sampler.
-    fn updates(&self, mut first: Update, list: &mut Vec<Update>) {
+    fn passes(&self, mut first: Pass, list: &mut Vec<Pass>) {
         first.set(NOMINAL_FIRST, self.nominal_first);
         if let Some(cost) = self.demonstration {
             first.set(DEMONSTRATED, true);
             first.demonstrated = cost;
         }
         self.temperature.set(&mut first);
-        self.process.updates(first, list);
+        self.process.passes(first, list);
     }
 
     fn check(&self, _regular: bool) -> Result<(), InvalidValue> {
@@ -116,7 +116,7 @@ impl<const M: usize> Algorithm<M> for DiffusionOptions<M> {
         self.horizon_average
     }
 
-    fn spread(&self, t: usize) -> Option<f32> {
+    fn std_scale(&self, t: usize) -> Option<f32> {
         self.horizon_annealing.map(|beta| (-((self.horizon - t) as f32) / (2.0 * beta * self.horizon as f32)).exp())
     }
 

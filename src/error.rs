@@ -168,7 +168,7 @@ pub enum ModelError {
         "the policy has {parameters} parameters, but dual numbers give the derivatives by at most {limit}; \
          implement `pull_back`, or train it by perturbation"
     )]
-    NoPullBack {
+    NoVjp {
         /// The number of parameters.
         parameters: usize,
         /// The largest number for which dual numbers are used.
@@ -207,7 +207,7 @@ pub enum EngineError {
         /// The driver's message.
         message: String,
     },
-    /// The device was lost. Build a new [`Engine`](crate::Engine), then [`rebuild`](crate::Planner::rebuild) the
+    /// The device was lost. Build a new [`Engine`](crate::Engine), then [`move_to`](crate::Planner::move_to) the
     /// planner on it, which keeps its plan; a training is continued on a new one by
     /// [`save`](crate::PolicyGradient::save) and [`resume`](crate::PolicyGradient::resume).
     #[error("the device was lost: {message}")]

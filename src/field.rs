@@ -9,7 +9,7 @@ use crate::scalar::math::abs;
 const MOST: usize = 1 << 23;
 
 /// Maximum number of samples of a grid: up to this size, 32-bit indices suffice.
-const MOST_IN_ALL: usize = 1 << 30;
+const MAX_IN_ALL: usize = 1 << 30;
 
 /// The size of a field's header in the packed buffer, in numbers.
 pub(crate) const HEADER: usize = 12;
@@ -27,7 +27,7 @@ pub(crate) const HEADER: usize = 12;
 /// cells, to whole cells.
 ///
 /// Fields are given to a driver, which keeps them on its device (`set_field`), and read by index through
-/// [`Stage::sample`](crate::Stage::sample). Replacing a field does not recompile the kernels.
+/// [`StepContext::sample`](crate::StepContext::sample). Replacing a field does not recompile the kernels.
 ///
 /// # Example
 ///
@@ -70,7 +70,7 @@ impl Grid {
     ) -> Result<Self, InvalidValue> {
         Self::check_size(width, height)?;
         if !(resolution.is_finite() && resolution > 0.0) {
-            return Err(InvalidValue::new("resolution", resolution, "finite and above 0 (metres a cell)"));
+            return Err(InvalidValue::new("resolution", resolution, "finite and above 0 (meters a cell)"));
         }
         if !origin.iter().all(|v| v.is_finite()) {
             return Err(InvalidValue::new("origin", format_args!("{origin:?}"), "finite"));
@@ -114,9 +114,9 @@ impl Grid {
                 return Err(InvalidValue::new(field, size, format_args!("between 1 and {MOST}")));
             }
         }
-        if width * height > MOST_IN_ALL {
+        if width * height > MAX_IN_ALL {
             let size = format_args!("{width} × {height}");
-            return Err(InvalidValue::new("width × height", size, format_args!("at most {MOST_IN_ALL}")));
+            return Err(InvalidValue::new("width × height", size, format_args!("at most {MAX_IN_ALL}")));
         }
         Ok(())
     }
@@ -269,13 +269,13 @@ struct Place<V: Register> {
 /// a x + b y + c.
 #[inline(always)]
 fn affine<V: Register>([a, b, c]: [f32; 3], x: V, y: V) -> V {
-    V::from(a).fused(x, V::from(b).fused(y, V::from(c)))
+    V::from(a).fma(x, V::from(b).fma(y, V::from(c)))
 }
 
 /// Clamps a grid coordinate to the samples; NaN becomes 0.
 #[inline(always)]
 fn held<V: Register>(g: V, last: f32) -> V {
-    g.positive().lower(V::from(last))
+    g.relu().simd_min(V::from(last))
 }
 
 #[inline(always)]
@@ -285,10 +285,10 @@ fn place<V: Register>(header: &Header, x: V, y: V) -> Place<V> {
     let half = V::from(0.5);
     Place {
         // A NaN is outside.
-        inside: abs(gx - cx).is_le(half) & abs(gy - cy).is_le(half),
-        between: [gx.is_eq(cx), gy.is_eq(cy)],
+        inside: abs(gx - cx).simd_le(half) & abs(gy - cy).simd_le(half),
+        between: [gx.simd_eq(cx), gy.simd_eq(cy)],
         cell: [cx.index(), cy.index()],
-        part: [cx - cx.below(), cy - cy.below()],
+        part: [cx - cx.simd_floor(), cy - cy.simd_floor()],
     }
 }
 
@@ -296,19 +296,19 @@ fn place<V: Register>(header: &Header, x: V, y: V) -> Place<V> {
 #[inline(always)]
 fn bilinear<V: Register>(header: &Header, place: &Place<V>, [v00, v01, v10, v11]: [V; 4]) -> V {
     let [fx, fy] = place.part;
-    let low = fx.fused(v10 - v00, v00);
-    let high = fx.fused(v11 - v01, v01);
-    V::choose(place.inside, fy.fused(high - low, low), V::from(header.outside))
+    let low = fx.fma(v10 - v00, v00);
+    let high = fx.fma(v11 - v01, v01);
+    V::simd_select(place.inside, fy.fma(high - low, low), V::from(header.outside))
 }
 
 /// The derivatives of [`bilinear`] by x and y.
 #[inline(always)]
 fn slope<V: Register>(header: &Header, place: &Place<V>, [v00, v01, v10, v11]: [V; 4]) -> (V, V) {
     let ([fx, fy], zero) = (place.part, V::from(0.0));
-    let gx = fy.fused((v11 - v01) - (v10 - v00), v10 - v00);
-    let gy = fx.fused((v11 - v10) - (v01 - v00), v01 - v00);
-    let gx = V::choose(place.inside & place.between[0], gx, zero);
-    let gy = V::choose(place.inside & place.between[1], gy, zero);
+    let gx = fy.fma((v11 - v01) - (v10 - v00), v10 - v00);
+    let gy = fx.fma((v11 - v10) - (v01 - v00), v01 - v00);
+    let gx = V::simd_select(place.inside & place.between[0], gx, zero);
+    let gy = V::simd_select(place.inside & place.between[1], gy, zero);
     let [[a, b, _], [d, e, _]] = header.axes;
     (gx * a + gy * d, gx * b + gy * e)
 }
@@ -359,11 +359,11 @@ impl FieldSet {
     /// Returns the view that lookups read.
     #[inline(always)]
     pub(crate) fn look_ups(&self) -> LookUps<'_> {
-        let mut near = LookUps::NONE.near;
-        for (near, header) in near.iter_mut().zip(&self.headers) {
-            *near = (*header, header.samples(&self.packed));
+        let mut local = LookUps::NONE.local;
+        for (local, header) in local.iter_mut().zip(&self.headers) {
+            *local = (*header, header.samples(&self.packed));
         }
-        LookUps { near, headers: &self.headers, packed: &self.packed }
+        LookUps { local, headers: &self.headers, packed: &self.packed }
     }
 }
 
@@ -374,14 +374,14 @@ const NEAR: usize = 4;
 /// hoist their arithmetic out of the loop over time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LookUps<'a> {
-    near: [(Header, &'a [f32]); NEAR],
+    local: [(Header, &'a [f32]); NEAR],
     headers: &'a [Header],
     packed: &'a [f32],
 }
 
 impl<'a> LookUps<'a> {
     /// The view without fields, for models that read none.
-    pub(crate) const NONE: Self = Self { near: [(Header::NOWHERE, &[]); NEAR], headers: &[], packed: &[] };
+    pub(crate) const NONE: Self = Self { local: [(Header::NOWHERE, &[]); NEAR], headers: &[], packed: &[] };
 
     /// The number of fields.
     pub(crate) fn len(&self) -> usize {
@@ -393,7 +393,7 @@ impl<'a> LookUps<'a> {
     fn find(&self, field: usize) -> (Header, &'a [f32]) {
         assert!(field < self.headers.len(), "field {field} of {}", self.headers.len());
         if field < NEAR {
-            return self.near[field];
+            return self.local[field];
         }
         let header = self.headers[field];
         (header, header.samples(self.packed))
@@ -422,5 +422,5 @@ fn corners<V: Register>(header: &Header, samples: &[f32], place: &Place<V>) -> [
     let first = V::bits_add(V::bits_mul(j, V::splat_bits(header.size[0] as u32 + 1)), i);
     // SAFETY: `held` clamps coordinates to [0, last], even for NaN; so the first pair belongs to a sample, and every
     // such pair is followed by another.
-    unsafe { V::squares(samples, first) }
+    unsafe { V::gather_2x2(samples, first) }
 }

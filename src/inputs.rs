@@ -2,8 +2,8 @@
 //! and passes its offsets to kernels, so the two cannot disagree.
 
 use crate::field::FieldSet;
+use crate::pass::{Layout, Pass, Problem};
 use crate::planner::References;
-use crate::update::{Layout, Problem, Update};
 
 /// The sections that change rarely. The state precedes them and is set by every call; the driver's own table follows
 /// them.
@@ -90,13 +90,13 @@ impl Packed {
     }
 
     /// Returns the update with the offsets of these inputs filled in.
-    pub(crate) fn place(&self, update: Update) -> Update {
-        Update {
+    pub(crate) fn place(&self, pass: Pass) -> Pass {
+        Pass {
             references: self.layout.references() as u32,
             reference_rows: self.layout.reference_rows as u32,
             reference_columns: self.layout.reference_columns as u32,
             starts: self.layout.table() as u32,
-            ..update
+            ..pass
         }
     }
 
@@ -104,7 +104,7 @@ impl Packed {
     /// caller.
     pub(crate) fn problem<'a>(&'a self, nominal: &'a [f32], fields: &'a FieldSet) -> Problem<'a> {
         let Self { layout, ref values } = *self;
-        Problem { layout, inputs: values, nominal, spread: &[], fields, fields_version: 0, rows: None }
+        Problem { layout, inputs: values, nominal, std_scale: &[], fields, fields_version: 0, rows: None }
     }
 
     pub(crate) fn layout(&self) -> Layout {
@@ -149,10 +149,10 @@ mod tests {
         sections.params = &[11.0, 12.0, 13.0, 14.0];
         sections.references = None;
         packed.write(&sections);
-        let (layout, update) = (packed.layout(), packed.place(bytemuck::Zeroable::zeroed()));
+        let (layout, pass) = (packed.layout(), packed.place(bytemuck::Zeroable::zeroed()));
         assert_eq!(packed.values()[..3], [0.0; 3], "a state goes with the sections of its time");
         assert_eq!(packed.values()[layout.params_at()..], [11.0, 12.0, 13.0, 14.0]);
-        assert_eq!((update.references, update.starts), (layout.references() as u32, layout.table() as u32));
-        assert_eq!((update.reference_rows, update.reference_columns), (0, 0));
+        assert_eq!((pass.references, pass.starts), (layout.references() as u32, layout.table() as u32));
+        assert_eq!((pass.reference_rows, pass.reference_columns), (0, 0));
     }
 }

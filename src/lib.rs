@@ -9,14 +9,14 @@
 //! | [`Mppi`] | the next controls, by model predictive path integral control; with [`MppiOptions::adapt`] by cross-entropy |
 //! | [`DiffusionPlanner`] | the next controls, by a reverse diffusion process |
 //! | [`PolicyGradient`] | a [`Policy`], by the exponentiated policy gradient |
-//! | [`Diffusion`] | samples of an [`Energy`] or of a data set |
+//! | [`DiffusionSampler`] | samples of an [`Energy`] or of a data set |
 //!
 //! # A system
 //!
 //! A [`Model`] is two functions over [`Real`], the scalar language: where a state goes, and what it costs to arrive.
 //!
 //! ```
-//! use gibbs::{Model, Real, Stage};
+//! use gibbs::{Model, Real, StepContext};
 //!
 //! /// A puck on ice (state: position and velocity in the plane; control: force) that should come to rest at a point.
 //! struct Puck {
@@ -25,20 +25,20 @@
 //!
 //! impl Model<4, 2> for Puck {
 //!     #[inline(always)]
-//!     fn step<R: Real>(&self, at: &Stage<R>, [x, y, vx, vy]: [R; 4], [fx, fy]: [R; 2]) -> [R; 4] {
+//!     fn step<R: Real>(&self, at: &StepContext<R>, [x, y, vx, vy]: [R; 4], [fx, fy]: [R; 2]) -> [R; 4] {
 //!         let (vx, vy) = (vx + fx / self.mass * at.dt(), vy + fy / self.mass * at.dt());
 //!         [x + vx * at.dt(), y + vy * at.dt(), vx, vy]
 //!     }
 //!
 //!     #[inline(always)]
-//!     fn cost<R: Real>(&self, at: &Stage<R>, [x, y, vx, vy]: [R; 4], _force: [R; 2]) -> R {
+//!     fn cost<R: Real>(&self, at: &StepContext<R>, [x, y, vx, vy]: [R; 4], _force: [R; 2]) -> R {
 //!         let (gx, gy) = (at.param(0), at.param(1)); // run-time parameters: the goal
 //!         (x - gx).square() + (y - gy).square() + (vx.square() + vy.square()) * 0.1
 //!     }
 //! }
 //!
 //! // With R = f32 it is ordinary code, to be tested as such.
-//! let at = Stage::new(0, 0.5);
+//! let at = StepContext::new(0, 0.5);
 //! assert_eq!(Puck { mass: 2.0 }.step(&at, [0.0; 4], [2.0, 0.0]), [0.25, 0.0, 0.5, 0.0]);
 //! ```
 //!
@@ -47,14 +47,14 @@
 //! An [`Engine`] is a device; [`Mppi`] keeps a plan on it and improves it.
 //!
 //! ```
-//! # use gibbs::{Model, Real, Stage};
+//! # use gibbs::{Model, Real, StepContext};
 //! # struct Puck { mass: f32 }
 //! # impl Model<4, 2> for Puck {
-//! #     fn step<R: Real>(&self, at: &Stage<R>, [x, y, vx, vy]: [R; 4], [fx, fy]: [R; 2]) -> [R; 4] {
+//! #     fn step<R: Real>(&self, at: &StepContext<R>, [x, y, vx, vy]: [R; 4], [fx, fy]: [R; 2]) -> [R; 4] {
 //! #         let (vx, vy) = (vx + fx / self.mass * at.dt(), vy + fy / self.mass * at.dt());
 //! #         [x + vx * at.dt(), y + vy * at.dt(), vx, vy]
 //! #     }
-//! #     fn cost<R: Real>(&self, at: &Stage<R>, [x, y, vx, vy]: [R; 4], _force: [R; 2]) -> R {
+//! #     fn cost<R: Real>(&self, at: &StepContext<R>, [x, y, vx, vy]: [R; 4], _force: [R; 2]) -> R {
 //! #         let (gx, gy) = (at.param(0), at.param(1));
 //! #         (x - gx).square() + (y - gy).square() + (vx.square() + vy.square()) * 0.1
 //! #     }
@@ -94,13 +94,13 @@
 //!
 //! ```
 //! use gibbs::models::DoubleIntegrator;
-//! use gibbs::{DiffusionOptions, DiffusionPlanner, Engine, Process, Schedule};
+//! use gibbs::{DiffusionOptions, DiffusionPlanner, Engine, ReverseProcess, Schedule};
 //!
 //! let options = DiffusionOptions {
 //!     horizon: 30,
 //!     samples: 256,
 //!     dt: 0.1,
-//!     process: Process { schedule: Schedule::annealed(4, 0.5), ..Default::default() },
+//!     process: ReverseProcess { schedule: Schedule::annealed(4, 0.5), ..Default::default() },
 //!     horizon_annealing: Some(0.5),
 //!     ..Default::default()
 //! };
@@ -123,12 +123,12 @@
 //!
 //! # Samples instead of one answer
 //!
-//! [`Diffusion`] runs thousands of chains at once, all levels in one submission: samples of e^{−E/λ} for any [`Energy`], or of
+//! [`DiffusionSampler`] runs thousands of chains at once, all levels in one submission: samples of e^{−E/λ} for any [`Energy`], or of
 //! a data set by the ideal denoiser, guided by rewards if you like. Its example stands with it.
 //!
 //! # What may change at run time
 //!
-//! What a model reads from `&self` becomes a constant of the kernel. What comes through [`Stage`] may change before every
+//! What a model reads from `&self` becomes a constant of the kernel. What comes through [`StepContext`] may change before every
 //! call, and nothing is recompiled: parameters ([`Mppi::set_params`]), references over the horizon
 //! ([`Mppi::set_references`]), and sampled fields such as a costmap ([`Grid`], [`Mppi::set_field`]).
 //!
@@ -160,7 +160,7 @@
 //! # When something goes wrong
 //!
 //! Every error is typed and names the field, the value and what would be valid. Whatever a call returns, the previous plan
-//! stands. After [`EngineError::DeviceLost`], build an engine anew (or one on the CPU) and hand it to [`Mppi::rebuild`]:
+//! stands. After [`EngineError::DeviceLost`], build an engine anew (or one on the CPU) and hand it to [`Mppi::move_to`]:
 //!
 //! ```
 //! use gibbs::models::Pendulum;
@@ -169,7 +169,7 @@
 //! let mut mppi = Mppi::new(&Engine::new()?, Pendulum::default(), MppiOptions::default())?;
 //! let state = [1.0, 0.0];
 //! if let Err(PlanError::Engine(EngineError::DeviceLost { .. })) = mppi.plan(&state) {
-//!     mppi.rebuild(&Engine::with(EngineOptions { backend: Backend::Cpu, ..Default::default() })?)?;
+//!     mppi.move_to(&Engine::with_options(EngineOptions { backend: Backend::Cpu, ..Default::default() })?)?;
 //!     mppi.plan(&state)?; // goes on from the same plan
 //! }
 //! # Ok::<(), gibbs::Error>(())
@@ -184,6 +184,7 @@
 
 #![warn(missing_docs, unreachable_pub)]
 
+mod cache_line;
 pub mod check;
 mod checksum;
 pub mod derivative;
@@ -193,11 +194,11 @@ mod error;
 mod field;
 mod float_env;
 mod inputs;
-mod line;
 mod model;
 pub mod models;
 mod mppi;
 pub mod noise;
+mod pass;
 mod planner;
 pub mod policies;
 mod policy;
@@ -205,26 +206,25 @@ mod policy_gradient;
 mod replace;
 mod scalar;
 mod temperature;
-mod update;
 mod weighted_mean;
 
 pub use diffusion::{
-    Chains, Diffusion, DiffusionOptions, DiffusionPlanner, Energy, Process, Proposal, Sampler, SamplingOptions,
-    Schedule,
+    Chains, DiffusionOptions, DiffusionPlanner, DiffusionSampler, DiffusionSamplerOptions, Energy, ReverseProcess,
+    SampleWidth, Sampler, Schedule,
 };
 pub use engine::{Adapter, AdapterKind, Backend, Engine, EngineOptions, Instructions, RowMemory, Timing, Tuning};
 pub use error::{BuildError, EngineError, Error, InvalidValue, ModelError, PlanError};
 pub use field::{FieldSet, Grid};
-pub use model::{Cost, Flow, Model, WithCost, euler, rk4, semi_implicit_euler};
-pub use mppi::{Convention, Mppi, MppiOptions};
+pub use model::{Cost, Dynamics, Model, WithCost, euler, rk4, semi_implicit_euler};
+pub use mppi::{CostNormalization, Mppi, MppiOptions};
 pub use noise::{Noise, Random};
-pub use planner::{Algorithm, Limits, Plan, Planner, References, Samples, Tail};
+pub use planner::{Algorithm, Limits, Plan, Planner, References, Samples, ShiftFill};
 pub use policy::Policy;
 pub use policy_gradient::{
-    Annealed, CheckpointError, Controller, ControllerOptions, Episode, Exploration, IoFailure, PolicyGradient,
-    Progress, Rows, Start, Step, TrainingOptions, Weighting,
+    ActionNoise, Anneal, CheckpointError, Controller, ControllerOptions, Episode, Estimator, InitialStates, IoFailure,
+    PolicyGradient, PolicyGradientOptions, Progress, Step, Weighting,
 };
 pub use scalar::trace::Math;
-pub use scalar::{Dual, Gradient, Mask, Real, Stage, Table, Weights, WgslFn};
+pub use scalar::{Dual, GradientAccumulator, Mask, Params, Real, StepContext, Table, WgslFn};
 pub use temperature::Temperature;
 pub use weighted_mean::{Average, WeightedMean};

@@ -9,28 +9,28 @@
 
 mod options;
 
-pub use options::{Convention, MppiOptions};
+pub use options::{CostNormalization, MppiOptions};
 
 use crate::error::{InvalidValue, in_range};
+use crate::pass::{ADAPT, CONTROL_COST, NOMINAL_FIRST, Pass, SECOND_MOMENT};
 use crate::planner::{Algorithm, Planner, setting};
-use crate::update::{ADAPT, CONTROL_COST, NOMINAL_FIRST, SECOND_MOMENT, Update};
 
 /// A [`Planner`] that improves its plan by model predictive path integral control.
 pub type Mppi<const N: usize, const M: usize, D> = Planner<N, M, D, MppiOptions<M>>;
 
 impl<const M: usize> Algorithm<M> for MppiOptions<M> {
     /// The five verbs of MPPI: rows from N(U, Σ), rollout costs, e^{−J/λ}, their mean, U⁺ = U + γ (m − U).
-    fn updates(&self, mut first: Update, list: &mut Vec<Update>) {
+    fn passes(&self, mut first: Pass, list: &mut Vec<Pass>) {
         first.set(NOMINAL_FIRST, self.nominal_first);
-        (first.control_scaled, first.control_fixed) = match self.convention {
-            Convention::Sum => (0.0, 1.0 - self.alpha),
-            Convention::HorizonAverage => (0.0, (1.0 - self.alpha) * first.cost_scale),
-            Convention::Gamma(gamma) => (gamma, 0.0),
+        (first.control_scaled, first.control_fixed) = match self.cost_normalization {
+            CostNormalization::Sum => (0.0, 1.0 - self.alpha),
+            CostNormalization::HorizonAverage => (0.0, (1.0 - self.alpha) * first.cost_scale),
+            CostNormalization::Gamma(gamma) => (gamma, 0.0),
         };
         first.set(CONTROL_COST, self.weighs_controls());
         self.temperature.set(&mut first);
         (first.a, first.b) = (self.step_size, 1.0 - self.step_size);
-        if let Some(floor) = self.adapt {
+        if let Some(floor) = self.covariance_adaptation {
             first.set(ADAPT | SECOND_MOMENT, true);
             first.floor = floor;
         }
@@ -44,23 +44,23 @@ impl<const M: usize> Algorithm<M> for MppiOptions<M> {
         self.temperature.check()?;
         in_range("step_size", self.step_size, self.step_size > 0.0, "finite and above 0")?;
         in_range("alpha", self.alpha, (0.0..=1.0).contains(&self.alpha), "between 0 and 1")?;
-        if let Convention::Gamma(gamma) = self.convention {
+        if let CostNormalization::Gamma(gamma) = self.cost_normalization {
             in_range("gamma", gamma, gamma >= 0.0, "finite and at least 0")?;
             in_range("alpha", self.alpha, self.alpha == 1.0, "1 in the γ form, which has no α")?;
         }
-        if let Some(floor) = self.adapt {
+        if let Some(floor) = self.covariance_adaptation {
             in_range("adapt", floor, floor > 0.0 && floor <= 1.0, "a fraction of the noise in (0, 1]")?;
             let most = self.step_size;
             in_range("step_size", most, most <= 1.0, "at most 1 where the noise adapts: a spread must stay positive")?;
         }
         if self.weighs_controls() && self.temperature.is_elite() {
             const NO_LAMBDA: &str = "with an elite, which has no λ for the control cost to be weighed by";
-            return Err(match self.convention {
-                Convention::Gamma(gamma) => InvalidValue::new("gamma", gamma, format_args!("0 {NO_LAMBDA}")),
+            return Err(match self.cost_normalization {
+                CostNormalization::Gamma(gamma) => InvalidValue::new("gamma", gamma, format_args!("0 {NO_LAMBDA}")),
                 _ => InvalidValue::new("alpha", self.alpha, format_args!("1 {NO_LAMBDA}")),
             });
         }
-        if (self.weighs_controls() || self.adapt.is_some()) && !regular {
+        if (self.weighs_controls() || self.covariance_adaptation.is_some()) && !regular {
             let expected = "above 0 for every control, since the control cost (α below 1, or γ above 0) and adaptation \
                             divide by it";
             return Err(InvalidValue::new("noise", "a standard deviation of 0", expected));
@@ -69,11 +69,11 @@ impl<const M: usize> Algorithm<M> for MppiOptions<M> {
     }
 
     fn averages(&self) -> bool {
-        self.convention == Convention::HorizonAverage
+        self.cost_normalization == CostNormalization::HorizonAverage
     }
 
-    fn spread(&self, _t: usize) -> Option<f32> {
-        self.adapt.map(|_| 1.0)
+    fn std_scale(&self, _t: usize) -> Option<f32> {
+        self.covariance_adaptation.map(|_| 1.0)
     }
 
     setting!(|_options| 1);
@@ -82,9 +82,9 @@ impl<const M: usize> Algorithm<M> for MppiOptions<M> {
 impl<const M: usize> MppiOptions<M> {
     /// Whether the control cost Σ uᵀ Σ⁻¹ ε enters the weights.
     fn weighs_controls(&self) -> bool {
-        match self.convention {
-            Convention::Sum | Convention::HorizonAverage => self.alpha != 1.0,
-            Convention::Gamma(gamma) => gamma != 0.0,
+        match self.cost_normalization {
+            CostNormalization::Sum | CostNormalization::HorizonAverage => self.alpha != 1.0,
+            CostNormalization::Gamma(gamma) => gamma != 0.0,
         }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 pub use algorithm::Algorithm;
 pub(crate) use algorithm::{Parts, Setting, setting};
-pub use options::{Limits, References, Tail};
+pub use options::{Limits, References, ShiftFill};
 pub use plan::{Plan, Samples};
 
 use crate::engine::program::Program;
@@ -19,9 +19,9 @@ use crate::field::{FieldSet, Grid};
 use crate::float_env;
 use crate::inputs::{Packed, Sections, Square};
 use crate::model::Model;
-use crate::noise::{Shape, normal, philox};
-use crate::scalar::trace::Usage;
-use crate::update::{CLAMPED, GIVEN, LIMITED, Problem, SPREAD, Sums, TILE, Update, round_up};
+use crate::noise::{CovarianceFactors, normal, philox};
+use crate::pass::{CLAMPED, GIVEN, LIMITED, Pass, Problem, STD_SCALE, Sums, TILE, round_up};
+use crate::scalar::trace::Requirements;
 use plan::{Context, rollout};
 
 /// High bits of the counter's last word. They separate the noise that scatters chains from all other noise.
@@ -36,7 +36,7 @@ const STREAM: u32 = 3 << 24;
 /// use gibbs::models::Pendulum;
 /// use gibbs::{Backend, Engine, EngineOptions, Mppi, MppiOptions};
 ///
-/// let engine = Engine::with(EngineOptions { backend: Backend::Cpu, ..Default::default() })?;
+/// let engine = Engine::with_options(EngineOptions { backend: Backend::Cpu, ..Default::default() })?;
 /// let options = MppiOptions { horizon: 20, samples: 256, dt: 0.05, ..Default::default() };
 /// let mut mppi = Mppi::new(&engine, Pendulum::default(), options)?;
 ///
@@ -52,17 +52,17 @@ pub struct Planner<const N: usize, const M: usize, D, A> {
     program: Program,
     workspace: Workspace,
     options: A,
-    shape: Shape,
+    shape: CovarianceFactors,
     inputs: Packed,
     /// The control sequences of all chains, B × T × M.
     nominal: Vec<f32>,
     /// The factors on the standard deviation of their noise, B × T × M; empty if the method has none.
-    spread: Vec<f32>,
+    std_scale: Vec<f32>,
     /// The index of the chain that is the plan.
     best: usize,
     fields: FieldSet,
     fields_version: u64,
-    updates: Vec<Update>,
+    passes: Vec<Pass>,
     /// Counts the updates so far. It is part of the noise counters, so that every update draws new rows.
     number: u32,
     plan: Plan<N, M>,
@@ -97,12 +97,12 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             program,
             workspace: engine.workspace(),
             nominal: setting.initial.repeat(setting.horizon * setting.chains),
-            spread: Vec::new(),
+            std_scale: Vec::new(),
             best: 0,
             fields: FieldSet::new(setting.fields),
             fields_version: 0,
             inputs: Packed::new(N, &sections(&setting, &setting.limits.unwrap_or(Limits::NONE), &shape)),
-            updates: Vec::new(),
+            passes: Vec::new(),
             number: 0,
             plan: Plan::empty(engine.backend()),
             next: Plan::empty(engine.backend()),
@@ -111,7 +111,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             shape,
             options,
         };
-        check_usage(planner.program.usage, &planner.options.setting())?;
+        check_requirements(planner.program.requirements, &planner.options.setting())?;
         planner.prepare()?;
         Ok(planner)
     }
@@ -128,14 +128,14 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         self.run(x, None, usize::MAX)
     }
 
-    /// As [`plan`](Self::plan), but runs at most the first `updates` updates (at least one), to show the progress of a
+    /// As [`plan`](Self::plan), but runs at most the first `passes` updates (at least one), to show the progress of a
     /// method. After the same [`reset`](Self::reset), a call with fewer updates computes a prefix of a call with more.
     ///
     /// # Errors
     ///
     /// As [`plan`](Self::plan).
-    pub fn plan_first(&mut self, x: &[f32; N], updates: usize) -> Result<&Plan<N, M>, PlanError> {
-        self.run(x, None, updates.max(1))
+    pub fn plan_first(&mut self, x: &[f32; N], passes: usize) -> Result<&Plan<N, M>, PlanError> {
+        self.run(x, None, passes.max(1))
     }
 
     /// As [`plan`](Self::plan), but weighs rows supplied by the caller instead of drawn ones, so that any proposal can
@@ -164,7 +164,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
 
     /// Compiles and allocates what [`plan_rows`](Self::plan_rows) and the [`samples`](Self::samples) after it need, so
     /// that the first such call takes as long as the second. From then on [`set_options`](Self::set_options),
-    /// [`resize`](Self::resize) and [`rebuild`](Self::rebuild) do so, too. The plan is kept, but the samples of the
+    /// [`resize`](Self::resize) and [`move_to`](Self::move_to) do so, too. The plan is kept, but the samples of the
     /// last call are gone.
     ///
     /// # Errors
@@ -185,10 +185,10 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         let started = std::time::Instant::now();
         self.inputs.set_state(x);
         self.fill_updates(rows.is_some());
-        if most < self.updates.len() {
-            self.updates.truncate(most);
+        if most < self.passes.len() {
+            self.passes.truncate(most);
             // The last update ends at the plan, which must be within the limits.
-            if let Some(last) = self.updates.last_mut() {
+            if let Some(last) = self.passes.last_mut() {
                 last.set(CLAMPED, last.has(LIMITED));
             }
         }
@@ -196,12 +196,12 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         let (samples, width) = (setting.samples, setting.horizon * M);
         let scattered = scattered(&self.options, &self.shape, &self.nominal, self.number);
         let nominal = scattered.as_deref().unwrap_or(&self.nominal);
-        let problem = problem(&self.inputs, nominal, &self.spread, &self.fields, self.fields_version);
+        let problem = problem(&self.inputs, nominal, &self.std_scale, &self.fields, self.fields_version);
         let problem = Problem { rows, ..problem };
         self.sampled = None;
         // A failed call consumes its noise too; the next one draws other rows.
-        self.number = self.number.wrapping_add(self.updates.len() as u32);
-        let done = self.workspace.run(&self.program, &self.updates, &problem)?;
+        self.number = self.number.wrapping_add(self.passes.len() as u32);
+        let done = self.workspace.run(&self.program, &self.passes, &problem)?;
 
         // A chain that failed keeps its control sequence; the chain of least cost becomes the plan.
         let worked = |sums: &Sums| sums.valid > 0 && sums.sum > 0.0;
@@ -213,7 +213,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         let results = || chains().filter(|(_, result)| usable(*result));
         // The model runs on the host here and may panic. Nothing is committed before it is done, so the old plan survives.
         let at = Context::new(&self.inputs, self.fields.look_ups(), setting.dt);
-        let last = &self.updates[self.updates.len() - 1];
+        let last = &self.passes[self.passes.len() - 1];
         let isa = self.engine.isa();
         let mut best: Option<(f32, usize, &[f32])> = None;
         for (chain, (_, nominal)) in results() {
@@ -240,12 +240,12 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         Ok(&self.plan)
     }
 
-    /// Shifts the plan by `steps` time steps, after that many controls have been applied. [`Tail`] selects the controls
+    /// Shifts the plan by `steps` time steps, after that many controls have been applied. [`ShiftFill`] selects the controls
     /// that are appended at the end.
     pub fn shift(&mut self, steps: usize) {
         let setting = self.options.setting();
         for chain in self.nominal.chunks_exact_mut(setting.horizon * M) {
-            setting.tail.shift(chain.as_chunks_mut().0, steps, setting.initial);
+            setting.shift_fill.shift(chain.as_chunks_mut().0, steps, setting.initial);
         }
     }
 
@@ -303,7 +303,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// If they are fewer than the model uses, or not finite.
     pub fn set_params(&mut self, params: &[f32]) -> Result<(), InvalidValue> {
         finite("params", params)?;
-        at_least("params", params.len(), self.program.usage.params)?;
+        at_least("params", params.len(), self.program.requirements.params)?;
         let own = self.options.parts().params;
         own.clear();
         own.extend_from_slice(params);
@@ -318,7 +318,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// If it is empty or ragged, has fewer columns than the model uses, or is not finite.
     pub fn set_references(&mut self, values: &[f32], columns: usize) -> Result<(), InvalidValue> {
-        columns_read_by("the model", columns, self.program.usage.columns)?;
+        columns_read_by("the model", columns, self.program.requirements.columns)?;
         References::check(values, columns)?;
         let references = self.options.parts().references.get_or_insert_default();
         references.values.clear();
@@ -361,7 +361,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         let (horizon, samples) = (setting.horizon, setting.samples);
         let parts = options.parts();
         (*parts.horizon, *parts.samples) = (horizon, samples);
-        check_usage(self.program.usage, &options.setting())?;
+        check_requirements(self.program.requirements, &options.setting())?;
         let nominal = match options.setting().chains {
             chains if chains == setting.chains => self.nominal.clone(),
             chains => self.controls().as_flattened().repeat(chains),
@@ -387,7 +387,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         self.pack();
     }
 
-    /// Changes the horizon and the number of samples. The plan is truncated, or extended as [`Tail`] says. A GPU
+    /// Changes the horizon and the number of samples. The plan is truncated, or extended as [`ShiftFill`] says. A GPU
     /// compiles another kernel when the number of samples crosses 256 (1,024 with many chains), up to which a single
     /// kernel does the whole update.
     ///
@@ -403,7 +403,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         let setting = options.setting();
         let mut nominal = Vec::with_capacity(setting.chains * horizon * M);
         for chain in self.chains() {
-            let at = |t: usize| setting.tail.beyond(chain, t, setting.initial);
+            let at = |t: usize| setting.shift_fill.beyond(chain, t, setting.initial);
             nominal.extend((0..horizon).flat_map(at));
         }
         let previous = (std::mem::replace(&mut self.options, options), std::mem::replace(&mut self.nominal, nominal));
@@ -416,9 +416,9 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// # Errors
     ///
     /// As [`new`](Self::new). Then nothing is changed, but the samples of the last call may be gone.
-    pub fn rebuild(&mut self, engine: &Engine) -> Result<(), BuildError> {
+    pub fn move_to(&mut self, engine: &Engine) -> Result<(), BuildError> {
         let program = Program::new::<N, M, D>(&self.model, engine.options().math)?;
-        check_usage(program.usage, &self.options.setting())?;
+        check_requirements(program.requirements, &self.options.setting())?;
         let previous = (
             std::mem::replace(&mut self.engine, engine.clone()),
             std::mem::replace(&mut self.program, program),
@@ -438,8 +438,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         let Some((state, chain)) = self.sampled else {
             return Err(InvalidValue::new("samples", "not there", "preceded by a call of plan that succeeded").into());
         };
-        let Self { inputs, nominal, spread, fields, fields_version, .. } = self;
-        let problem = problem(inputs, nominal, spread, fields, *fields_version);
+        let Self { inputs, nominal, std_scale, fields, fields_version, .. } = self;
+        let problem = problem(inputs, nominal, std_scale, fields, *fields_version);
         let fetched = self.workspace.fetch(&self.program, &problem, chain)?;
         let setting = self.options.setting();
         let at = Context::new(&self.inputs, self.fields.look_ups(), setting.dt);
@@ -477,7 +477,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// Lists the updates of one call.
     fn fill_updates(&mut self, given: bool) {
         let setting = self.options.setting();
-        let mut first = Update {
+        let mut first = Pass {
             seed: philox::key(setting.seed),
             number: self.number,
             rows: setting.samples as u32,
@@ -495,17 +495,17 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         first = self.inputs.place(first);
         first.set(GIVEN, given);
         first.set(LIMITED | CLAMPED, setting.limits.is_some());
-        self.spread.clear();
-        if self.options.spread(0).is_some() {
-            first.set(SPREAD, true);
+        self.std_scale.clear();
+        if self.options.std_scale(0).is_some() {
+            first.set(STD_SCALE, true);
             for _ in 0..setting.chains {
-                self.spread.extend((0..setting.horizon).flat_map(|t| [self.options.spread(t).unwrap_or(1.0); M]));
+                self.std_scale.extend((0..setting.horizon).flat_map(|t| [self.options.std_scale(t).unwrap_or(1.0); M]));
             }
         }
-        self.updates.clear();
-        self.options.updates(first, &mut self.updates);
-        for (i, update) in self.updates.iter_mut().enumerate() {
-            update.number = self.number.wrapping_add(i as u32);
+        self.passes.clear();
+        self.options.passes(first, &mut self.passes);
+        for (i, pass) in self.passes.iter_mut().enumerate() {
+            pass.number = self.number.wrapping_add(i as u32);
         }
     }
 
@@ -517,11 +517,11 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
 
     /// Passes the program, the updates and the problem of the next call to `see`.
     #[cfg(test)]
-    pub(crate) fn work(&mut self, given: bool, see: impl FnOnce(&Program, &[Update], &Problem<'_>)) {
+    pub(crate) fn work(&mut self, given: bool, see: impl FnOnce(&Program, &[Pass], &Problem<'_>)) {
         self.fill_updates(given);
-        let Self { inputs, nominal, spread, fields, fields_version, .. } = self;
-        let problem = problem(inputs, nominal, spread, fields, *fields_version);
-        see(&self.program, &self.updates, &problem);
+        let Self { inputs, nominal, std_scale, fields, fields_version, .. } = self;
+        let problem = problem(inputs, nominal, std_scale, fields, *fields_version);
+        see(&self.program, &self.passes, &problem);
     }
 
     /// Compiles and allocates everything that the next call may need.
@@ -545,9 +545,9 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// Prepares for a call with given rows, or for one without.
     fn prepare_for(&mut self, given: bool) -> Result<(), BuildError> {
         float_env::standard(|| self.fill_updates(given));
-        let Self { inputs, nominal, spread, fields, fields_version, .. } = self;
-        let problem = problem(inputs, nominal, spread, fields, *fields_version);
-        self.workspace.prepare(&self.program, &self.updates, &problem)?;
+        let Self { inputs, nominal, std_scale, fields, fields_version, .. } = self;
+        let problem = problem(inputs, nominal, std_scale, fields, *fields_version);
+        self.workspace.prepare(&self.program, &self.passes, &problem)?;
         self.workspace.prepare_fetch()
     }
 
@@ -572,25 +572,32 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
 }
 
 /// Checks that the options provide everything that the model reads.
-fn check_usage<const M: usize>(usage: Usage, setting: &Setting<'_, M>) -> Result<(), InvalidValue> {
-    at_least("params", setting.params.len(), usage.params)?;
-    columns_read_by("the model", setting.references.map_or(0, |r| r.columns), usage.columns)?;
-    at_least("fields", setting.fields.len(), usage.fields)
+fn check_requirements<const M: usize>(
+    requirements: Requirements,
+    setting: &Setting<'_, M>,
+) -> Result<(), InvalidValue> {
+    at_least("params", setting.params.len(), requirements.params)?;
+    columns_read_by("the model", setting.references.map_or(0, |r| r.columns), requirements.columns)?;
+    at_least("fields", setting.fields.len(), requirements.fields)
 }
 
 /// Assembles the problem of a call without given rows.
 fn problem<'a>(
     inputs: &'a Packed,
     nominal: &'a [f32],
-    spread: &'a [f32],
+    std_scale: &'a [f32],
     fields: &'a FieldSet,
     fields_version: u64,
 ) -> Problem<'a> {
-    Problem { spread, fields_version, ..inputs.problem(nominal, fields) }
+    Problem { std_scale, fields_version, ..inputs.problem(nominal, fields) }
 }
 
 /// Returns the sections that are packed for the kernels, besides the state.
-fn sections<'a, const M: usize>(setting: &Setting<'a, M>, limits: &'a Limits<M>, shape: &'a Shape) -> Sections<'a> {
+fn sections<'a, const M: usize>(
+    setting: &Setting<'a, M>,
+    limits: &'a Limits<M>,
+    shape: &'a CovarianceFactors,
+) -> Sections<'a> {
     Sections {
         low: &limits.low,
         high: &limits.high,
@@ -602,7 +609,7 @@ fn sections<'a, const M: usize>(setting: &Setting<'a, M>, limits: &'a Limits<M>,
 }
 
 /// Checks everything that does not depend on the model.
-fn check<const M: usize>(options: &impl Algorithm<M>) -> Result<Shape, InvalidValue> {
+fn check<const M: usize>(options: &impl Algorithm<M>) -> Result<CovarianceFactors, InvalidValue> {
     float_env::standard(|| {
         let shape = options.setting().check()?;
         options.check(shape.regular)?;
@@ -613,7 +620,7 @@ fn check<const M: usize>(options: &impl Algorithm<M>) -> Result<Shape, InvalidVa
 /// Returns the chains with noise added to each, or `None` if the method does not scatter them.
 fn scattered<const M: usize>(
     options: &impl Algorithm<M>,
-    shape: &Shape,
+    shape: &CovarianceFactors,
     nominal: &[f32],
     number: u32,
 ) -> Option<Vec<f32>> {
@@ -626,12 +633,12 @@ fn scattered<const M: usize>(
     for (chain, nominal) in scattered.chunks_exact_mut(width).enumerate() {
         let z = |d: usize| {
             let counter = [0, (d / 4) as u32, number, STREAM | chain as u32];
-            normal::four(counter, key)[d % 4]
+            normal::box_muller_at(counter, key)[d % 4]
         };
         for (t, u) in nominal.as_chunks_mut::<M>().0.iter_mut().enumerate() {
             for (m, u) in u.iter_mut().enumerate() {
                 let shaped: f32 = (0..=m).map(|j| shape.factor[m * M + j] * z(t * M + j)).sum();
-                *u += scatter * options.spread(t).unwrap_or(1.0) * shaped;
+                *u += scatter * options.std_scale(t).unwrap_or(1.0) * shaped;
             }
         }
     }

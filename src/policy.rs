@@ -1,10 +1,10 @@
 //! [`Policy`], which maps a state to a control, with parameters to be optimized.
 
 use crate::noise::Random;
-use crate::scalar::{Dual, Gradient, Real, Several, Source, Stage, Weights};
+use crate::scalar::{Dual, GradientAccumulator, ParamView, Params, Real, Several, StepContext};
 
-/// Maximum number of parameters for which [`Policy::pull_back`] falls back to dual numbers.
-pub(crate) const MOST_BY_DUALS: usize = 64;
+/// Maximum number of parameters for which [`Policy::vjp`] falls back to dual numbers.
+pub(crate) const MAX_BY_DUALS: usize = 64;
 
 /// A deterministic map m_θ from a state (`N` numbers) to a control (`M` numbers), with parameters θ. The driver adds
 /// the noise.
@@ -15,7 +15,7 @@ pub(crate) const MOST_BY_DUALS: usize = 64;
 /// # Example
 ///
 /// ```
-/// use gibbs::{Policy, Random, Real, Stage, Weights};
+/// use gibbs::{Policy, Random, Real, StepContext, Params};
 ///
 /// /// Push against the position and the speed, never harder than 2.
 /// struct Damper;
@@ -25,7 +25,7 @@ pub(crate) const MOST_BY_DUALS: usize = 64;
 ///         2
 ///     }
 ///     #[inline(always)]
-///     fn act<R: Real>(&self, _at: &Stage<R>, theta: &Weights<R>, [p, v]: [R; 2]) -> [R; 1] {
+///     fn act<R: Real>(&self, _at: &StepContext<R>, theta: &Params<R>, [p, v]: [R; 2]) -> [R; 1] {
 ///         [(-(theta.get(0) * p) - theta.get(1) * v).clamp(-2.0, 2.0)]
 ///     }
 ///     fn initial(&self, _random: &mut Random) -> Vec<f32> {
@@ -33,7 +33,7 @@ pub(crate) const MOST_BY_DUALS: usize = 64;
 ///     }
 /// }
 ///
-/// let u = Damper.act(&Stage::new(0, 0.1), &Weights::<f32>::new(&[1.0, 0.5]), [1.0, 1.0]);
+/// let u = Damper.act(&StepContext::new(0, 0.1), &Params::<f32>::new(&[1.0, 0.5]), [1.0, 1.0]);
 /// assert_eq!(u, [-1.5]);
 /// ```
 pub trait Policy<const N: usize, const M: usize>: Send + Sync + 'static {
@@ -41,22 +41,22 @@ pub trait Policy<const N: usize, const M: usize>: Send + Sync + 'static {
     fn parameters(&self) -> usize;
 
     /// m_θ(x), the control in state `x`.
-    fn act<R: Real>(&self, at: &Stage<R>, theta: &Weights<R>, x: [R; N]) -> [R; M];
+    fn act<R: Real>(&self, at: &StepContext<R>, theta: &Params<R>, x: [R; N]) -> [R; M];
 
     /// Adds (∂m/∂θ)ᵀ v to `g`, and returns m_θ(x), the same as [`act`](Self::act) does: the vector–Jacobian product
     /// from which score rows are computed. `v` does not depend on m.
     ///
     /// By default dual numbers compute it, for policies of up to 64 parameters. For larger policies a driver refuses
-    /// score rows ([`ModelError::NoPullBack`](crate::ModelError::NoPullBack)) unless the policy implements `pull_back`;
+    /// score rows ([`ModelError::NoVjp`](crate::ModelError::NoVjp)) unless the policy implements `vjp`;
     /// perturbation does not need it.
     #[inline(always)]
-    fn pull_back<R: Real>(
+    fn vjp<R: Real>(
         &self,
-        at: &Stage<R>,
-        theta: &Weights<R>,
+        at: &StepContext<R>,
+        theta: &Params<R>,
         x: [R; N],
         v: [R; M],
-        g: &mut Gradient<R>,
+        g: &mut GradientAccumulator<R>,
     ) -> [R; M] {
         by_duals(self, at, theta, x, v, g)
     }
@@ -73,19 +73,19 @@ pub trait Policy<const N: usize, const M: usize>: Send + Sync + 'static {
     fn initial(&self, random: &mut Random) -> Vec<f32>;
 }
 
-/// The default of [`Policy::pull_back`]: differentiates by several parameters at a time, as the variables of dual
+/// The default of [`Policy::vjp`]: differentiates by several parameters at a time, as the variables of dual
 /// numbers.
 #[inline(always)]
 fn by_duals<const N: usize, const M: usize, R: Real, P: Policy<N, M> + ?Sized>(
     policy: &P,
-    at: &Stage<R>,
-    theta: &Weights<R>,
+    at: &StepContext<R>,
+    theta: &Params<R>,
     x: [R; N],
     v: [R; M],
-    g: &mut Gradient<R>,
+    g: &mut GradientAccumulator<R>,
 ) -> [R; M] {
     let parameters = policy.parameters();
-    if parameters > MOST_BY_DUALS {
+    if parameters > MAX_BY_DUALS {
         g.sink.refused = true;
         return policy.act(at, theta, x);
     }
@@ -93,11 +93,11 @@ fn by_duals<const N: usize, const M: usize, R: Real, P: Policy<N, M> + ?Sized>(
     for i in 0..N {
         state[i] = Several::constant(x[i]);
     }
-    let at = Stage::<Several<R>>::over(at.inputs);
+    let at = StepContext::<Several<R>>::over(at.inputs);
     let mut control = [R::from(0.0); M];
     let mut first = 0;
     while first < parameters {
-        let theta = Weights::over(Source { window: Some(first), ..theta.source });
+        let theta = Params::over(ParamView { window: Some(first), ..theta.source });
         let u: [Dual<R, _>; M] = policy.act(&at, &theta, state);
         for (d, i) in (first..parameters).take(u[0].slopes.len()).enumerate() {
             let mut sum = R::from(0.0);

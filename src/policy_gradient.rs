@@ -18,20 +18,20 @@
 mod checkpoint;
 mod controller;
 mod learners;
-mod optimiser;
+mod optimizer;
 mod options;
 
 pub use checkpoint::{CheckpointError, IoFailure};
 pub use controller::{Controller, ControllerOptions, Episode};
 pub use learners::{PolicyGradient, Progress};
-pub use options::{Annealed, Exploration, Rows, Start, Step, TrainingOptions, Weighting};
+pub use options::{ActionNoise, Anneal, Estimator, InitialStates, PolicyGradientOptions, Step, Weighting};
 
 use crate::engine::Done;
 use crate::error::PlanError;
 use crate::float_env;
 use crate::model::Model;
+use crate::pass::{ANTITHETIC, PERTURBED, Pass, SCORED, SECOND_MOMENT, SIGNED};
 use crate::policy::Policy;
-use crate::update::{ANTITHETIC, PERTURBED, SCORED, SECOND_MOMENT, SIGNED, Update};
 
 /// Damping that is added to an estimate of the Fisher information, as a fraction of its mean over θ. Without it,
 /// parameters that hardly affect the rows would take huge steps.
@@ -53,53 +53,53 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
 
     fn iterate(&mut self) -> Result<&[Progress], PlanError> {
         self.draw_starts();
-        let update = self.options.update(self.blank());
+        let pass = self.options.pass(self.blank());
         let (step, rate) = (self.options.step, self.options.step.rate().at(self.iteration as usize));
-        self.run(&update, |learner, done, b| {
-            let direction = learner.options.direction(&update, done, b, learner.values, learner.information);
-            learner.optimiser.step(&step, rate, &direction, learner.values);
-            learner.options.progress(&update, &direction, done, b)
+        self.run(&pass, |learner, done, b| {
+            let direction = learner.options.direction(&pass, done, b, learner.values, learner.information);
+            learner.optimizer.step(&step, rate, &direction, learner.values);
+            learner.options.progress(&pass, &direction, done, b)
         })
     }
 }
 
-impl<const M: usize> TrainingOptions<M> {
+impl<const M: usize> PolicyGradientOptions<M> {
     /// Completes the update of an iteration with how rows are drawn, scored and weighed. Its result is the plain mean
     /// of the rows.
-    fn update(&self, blank: Update) -> Update {
-        let mut update = blank;
-        match self.rows {
-            Rows::Perturbed { sigma, antithetic, episodes } => {
-                update.set(PERTURBED, true);
-                update.set(ANTITHETIC, antithetic);
-                update.scale = sigma.at(update.number as usize);
-                update.episodes = episodes as u32;
+    fn pass(&self, blank: Pass) -> Pass {
+        let mut pass = blank;
+        match self.estimator {
+            Estimator::ParameterSpace { sigma, antithetic, episodes } => {
+                pass.set(PERTURBED, true);
+                pass.set(ANTITHETIC, antithetic);
+                pass.scale = sigma.at(pass.number as usize);
+                pass.episodes = episodes as u32;
             }
-            Rows::Scored { antithetic, .. } => {
-                update.set(SCORED, true);
-                update.set(ANTITHETIC, antithetic);
-                update.set(SECOND_MOMENT, matches!(self.step, Step::Natural { .. }));
+            Estimator::ScoreFunction { antithetic, .. } => {
+                pass.set(SCORED, true);
+                pass.set(ANTITHETIC, antithetic);
+                pass.set(SECOND_MOMENT, matches!(self.step, Step::Natural { .. }));
             }
         }
-        update.set(SIGNED, matches!(self.weighting, Weighting::Signed { .. }));
-        self.weighting.temperature().set(&mut update);
-        update
+        pass.set(SIGNED, matches!(self.weighting, Weighting::Signed { .. }));
+        self.weighting.temperature().set(&mut pass);
+        pass
     }
 
     /// Returns the direction of learner `b`'s step, given the mean of its rows: the gradient, or F⁻¹ times the gradient
     /// for natural steps.
-    fn direction(&self, update: &Update, done: &Done<'_>, b: usize, values: &[f32], known: Option<&[f32]>) -> Vec<f32> {
+    fn direction(&self, pass: &Pass, done: &Done<'_>, b: usize, values: &[f32], known: Option<&[f32]>) -> Vec<f32> {
         let width = values.len();
         let mean = &done.nominal[b * width..][..width];
         let natural = matches!(self.step, Step::Natural { .. });
-        let mut direction: Vec<f32> = match self.rows {
+        let mut direction: Vec<f32> = match self.estimator {
             // m − θ = σ² g. Signed weights sum to 0, so that under them the mean of θ + σε is σ² g already.
-            Rows::Perturbed { .. } => {
-                let unit = if natural { 1.0 } else { update.scale * update.scale };
-                let from = |theta: &f32| if update.has(SIGNED) { 0.0 } else { *theta };
+            Estimator::ParameterSpace { .. } => {
+                let unit = if natural { 1.0 } else { pass.scale * pass.scale };
+                let from = |theta: &f32| if pass.has(SIGNED) { 0.0 } else { *theta };
                 mean.iter().zip(values).map(|(m, theta)| (m - from(theta)) / unit).collect()
             }
-            Rows::Scored { .. } if natural => {
+            Estimator::ScoreFunction { .. } if natural => {
                 let estimate = &done.second[b * width..][..width];
                 let damping = DAMPING * estimate[..width - M].iter().sum::<f32>() / (width - M) as f32;
                 let (diagonal, damping) = known.map_or((estimate, damping), |known| (known, 0.0));
@@ -107,9 +107,11 @@ impl<const M: usize> TrainingOptions<M> {
                 let natural = |(g, f): (&f32, &f32)| if f + damping > 0.0 { g / (f + damping) } else { 0.0 };
                 mean.iter().zip(diagonal).map(natural).collect()
             }
-            Rows::Scored { .. } => mean.to_vec(),
+            Estimator::ScoreFunction { .. } => mean.to_vec(),
         };
-        if let Rows::Scored { exploration: Exploration::Fixed | Exploration::Annealed(_), .. } = self.rows {
+        if let Estimator::ScoreFunction { action_noise: ActionNoise::Fixed | ActionNoise::Anneal(_), .. } =
+            self.estimator
+        {
             direction[width - M..].fill(0.0);
         }
         direction

@@ -1,7 +1,7 @@
 //! [`Temperature`]: how sharply weights single out the cheapest rows.
 
 use crate::error::InvalidValue;
-use crate::update::{DIVERGENCE, EFFECTIVE, ELITE, FIXED, STANDARDISED, Update};
+use crate::pass::{DIVERGENCE, EFFECTIVE, ELITE, FIXED, Pass, STANDARDISED};
 
 /// The temperature λ: how sharply the weights e^{−J/λ} single out the cheapest rows.
 ///
@@ -25,7 +25,7 @@ pub enum Temperature {
     /// A standard
     /// deviation below 10⁻⁴ counts as 1. (C. Pan et al., *Model-based diffusion for trajectory optimization*, arXiv
     /// 2407.01573, where τ = 0.1.)
-    Standardised(f32),
+    Standardized(f32),
     /// No λ: the best fraction of the rows, in (0, 1], have equal weights and all others none, as in the cross-entropy
     /// method. (R. Rubinstein, *The cross-entropy method for combinatorial and continuous optimization*, 1999.)
     Elite(f32),
@@ -41,7 +41,7 @@ impl Temperature {
                 (fraction, fraction > 0.0 && fraction <= 1.0, "a fraction of the rows in (0, 1]")
             }
             Self::Divergence(nats) => (nats, nats > 0.0 && nats.is_finite(), "finite and above 0 (nats)"),
-            Self::Standardised(factor) => {
+            Self::Standardized(factor) => {
                 (factor, (1e-6..=1e6).contains(&factor), "between 1e-6 and 1e6 standard deviations of the cost")
             }
         };
@@ -49,12 +49,12 @@ impl Temperature {
     }
 
     /// Writes the temperature to the update that the kernels read.
-    pub(crate) fn set(self, update: &mut Update) {
-        (update.temperature, update.search, update.target) = match self {
+    pub(crate) fn set(self, pass: &mut Pass) {
+        (pass.temperature, pass.search, pass.target) = match self {
             Self::Fixed(lambda) => (lambda, FIXED, 0.0),
             Self::EffectiveSamples(fraction) => (1.0, EFFECTIVE, fraction),
             Self::Divergence(nats) => (1.0, DIVERGENCE, nats),
-            Self::Standardised(factor) => (1.0, STANDARDISED, factor),
+            Self::Standardized(factor) => (1.0, STANDARDISED, factor),
             Self::Elite(fraction) => (1.0, ELITE, fraction),
         };
     }

@@ -3,7 +3,7 @@
 use crate::engine::{Averager, Engine};
 use crate::error::{InvalidValue, PlanError};
 use crate::float_env;
-use crate::update::{INVALID, SECOND_MOMENT, Sums, Update};
+use crate::pass::{INVALID, Pass, SECOND_MOMENT, Sums};
 
 /// Averages rows under their log-weights: m = Σ_k w_k r_k with w = softmax(ℓ).
 ///
@@ -75,7 +75,7 @@ impl WeightedMean {
             return Err(InvalidValue::new("rows", format_args!("{} numbers", rows.len()), expected).into());
         }
         let width = rows.len() / count;
-        let update = Update {
+        let pass = Pass {
             rows: count as u32,
             width: width as u32,
             coordinate_stride: 1,
@@ -87,7 +87,7 @@ impl WeightedMean {
         let average = &mut self.average;
         average.moments.resize(width * if self.second_moment { 2 } else { 1 }, 0.0);
         (average.width, average.rows) = (width, count);
-        average.sums = self.averager.run(&update, rows, log_weights, &mut average.moments)?;
+        average.sums = self.averager.run(&pass, rows, log_weights, &mut average.moments)?;
         // Kernels mark excluded rows by log-weights near `f32::MIN`. If all finite ones are that small, shift them and run again;
         // otherwise they weigh nothing anyway.
         if average.sums.sum <= 0.0 {
@@ -97,7 +97,7 @@ impl WeightedMean {
             };
             let shift = |l: &f32| if l.is_finite() { l - most } else { *l };
             let shifted: Vec<f32> = float_env::standard(|| log_weights.iter().map(shift).collect());
-            average.sums = self.averager.run(&update, rows, &shifted, &mut average.moments)?;
+            average.sums = self.averager.run(&pass, rows, &shifted, &mut average.moments)?;
             average.sums.max = most;
         } else if (average.sums.valid as usize) < count {
             average.sums.valid += log_weights.iter().filter(|l| **l == INVALID).count() as u32;

@@ -10,8 +10,8 @@ use common::{cpu, gpu};
 use gibbs::models::CartPole;
 use gibbs::policies::{Activation, Mlp};
 use gibbs::{
-    Annealed, Engine, Exploration, Mppi, MppiOptions, PolicyGradient, Random, Rows, Temperature, TrainingOptions,
-    WeightedMean,
+    ActionNoise, Anneal, Engine, Estimator, Mppi, MppiOptions, PolicyGradient, PolicyGradientOptions, Random,
+    Temperature, WeightedMean,
 };
 
 struct Counting;
@@ -106,10 +106,10 @@ fn on_the_cpu() -> [Allocated; 2] {
 }
 
 /// Measures three iterations of training a network on the CPU, over episodes of `horizon` steps.
-fn training(horizon: usize, rows: &Rows<1>) -> Allocated {
+fn training(horizon: usize, rows: &Estimator<1>) -> Allocated {
     let policy = Mlp::new(&[16, 8], Activation::Tanh).unwrap();
     let starts = |random: &mut Random, _: &mut [f32]| [random.normal(), 0.0, 0.0, 0.0];
-    let options = TrainingOptions { horizon, samples: 128, rows: *rows, ..Default::default() };
+    let options = PolicyGradientOptions { horizon, samples: 128, estimator: *rows, ..Default::default() };
     let mut training = PolicyGradient::<4, 1, _, _>::new(&cpu(), CartPole::default(), policy, starts, options).unwrap();
     let mut iterations = || (0..3).for_each(|_| assert_eq!(training.step().unwrap().len(), 1));
     iterations();
@@ -124,8 +124,8 @@ fn a_call_allocates_nothing_after_the_first() {
     }
 
     // The steps of an episode never allocate, however long the episode is.
-    let perturbed = Rows::Perturbed { sigma: Annealed::from(0.1), antithetic: false, episodes: 2 };
-    let scored = Rows::Scored { std: [0.5], exploration: Exploration::Fixed, antithetic: false };
+    let perturbed = Estimator::ParameterSpace { sigma: Anneal::from(0.1), antithetic: false, episodes: 2 };
+    let scored = Estimator::ScoreFunction { std: [0.5], action_noise: ActionNoise::Fixed, antithetic: false };
     for rows in [perturbed, scored] {
         let [short, long] = [20, 200].map(|horizon| alone.install(|| training(horizon, &rows)));
         assert_eq!(short.count, long.count, "{rows:?}: {short:?} and {long:?}");

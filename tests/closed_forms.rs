@@ -7,7 +7,9 @@ use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
 use common::engines;
 use gibbs::noise::normal::normals;
-use gibbs::{Average, Engine, Limits, Model, Mppi, MppiOptions, Noise, Plan, Real, Stage, Temperature, WeightedMean};
+use gibbs::{
+    Average, Engine, Limits, Model, Mppi, MppiOptions, Noise, Plan, Real, StepContext, Temperature, WeightedMean,
+};
 
 /// The number of rows. Odd, so that the last tile, group and workgroup are not full.
 const K: usize = (1 << 17) + 77;
@@ -326,11 +328,11 @@ enum Kind {
 
 impl Model<1, 2> for Energy {
     #[inline(always)]
-    fn step<R: Real>(&self, _at: &Stage<R>, x: [R; 1], _u: [R; 2]) -> [R; 1] {
+    fn step<R: Real>(&self, _at: &StepContext<R>, x: [R; 1], _u: [R; 2]) -> [R; 1] {
         x
     }
     #[inline(always)]
-    fn cost<R: Real>(&self, _at: &Stage<R>, _x: [R; 1], [p, q]: [R; 2]) -> R {
+    fn cost<R: Real>(&self, _at: &StepContext<R>, _x: [R; 1], [p, q]: [R; 2]) -> R {
         let f = |v: f64| v as f32;
         let linear = p * f(SLOPE[0]) + q * f(SLOPE[1]);
         match self.0 {
@@ -495,13 +497,13 @@ fn a_controller_finds_the_temperature_of_a_wanted_divergence() {
 }
 
 #[test]
-fn a_controller_standardises_its_costs() {
+fn a_controller_standardizes_its_costs() {
     let deviation = dot(SLOPE, times(SIGMA, SLOPE)).sqrt();
     for engine in engines() {
-        let options = MppiOptions { temperature: Temperature::Standardised(0.5), ..Default::default() };
+        let options = MppiOptions { temperature: Temperature::Standardized(0.5), ..Default::default() };
         let (plan, ..) = plan(energy(&engine, Kind::Linear, options));
         agrees("λ", &engine, plan.temperature(), 0.5 * deviation, 0.5 * deviation / (2.0 * K as f64).sqrt());
-        let options = MppiOptions { temperature: Temperature::Standardised(0.5), ..Default::default() };
+        let options = MppiOptions { temperature: Temperature::Standardized(0.5), ..Default::default() };
         let (plan, ..) = self::plan(energy(&engine, Kind::Nothing, options));
         agrees("λ of equal costs", &engine, plan.temperature(), 0.5, 0.0);
     }
@@ -517,7 +519,7 @@ fn the_cross_entropy_method_takes_the_mean_and_the_spread_of_its_elite() {
             noise: Noise::Diagonal(sigma.map(|s| s as f32)),
             initial: MU.map(|v| v as f32),
             temperature: Temperature::Elite(0.1),
-            adapt: Some(0.01),
+            covariance_adaptation: Some(0.01),
             ..Default::default()
         };
         let mut mppi = Mppi::new(&engine, Energy(Kind::Linear), options.clone()).expect("good options");
@@ -564,11 +566,11 @@ const GAIN: f64 = 0.5;
 
 impl Model<1, 1> for Linear {
     #[inline(always)]
-    fn step<R: Real>(&self, _at: &Stage<R>, [x]: [R; 1], [u]: [R; 1]) -> [R; 1] {
+    fn step<R: Real>(&self, _at: &StepContext<R>, [x]: [R; 1], [u]: [R; 1]) -> [R; 1] {
         [x * GROWTH as f32 + u * GAIN as f32]
     }
     #[inline(always)]
-    fn cost<R: Real>(&self, _at: &Stage<R>, [x]: [R; 1], [u]: [R; 1]) -> R {
+    fn cost<R: Real>(&self, _at: &StepContext<R>, [x]: [R; 1], [u]: [R; 1]) -> R {
         x.square() * (0.5 * self.q) + u.square() * (0.5 * self.r)
     }
 }

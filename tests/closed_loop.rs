@@ -7,7 +7,7 @@ use std::f32::consts::{FRAC_PI_2, PI};
 
 use common::{cpu, engines, gpu};
 use gibbs::models::{CartPole, DoubleIntegrator, Pendulum, PlanarQuadrotor, Quadrotor, Unicycle};
-use gibbs::{Engine, Grid, Limits, Model, Mppi, MppiOptions, Noise, Real, Stage, Temperature};
+use gibbs::{Engine, Grid, Limits, Model, Mppi, MppiOptions, Noise, Real, StepContext, Temperature};
 
 /// Returns the states of a closed-loop run, beginning with the initial state.
 fn drive<const N: usize, const M: usize, D: Model<N, M> + Clone>(
@@ -23,7 +23,7 @@ fn drive<const N: usize, const M: usize, D: Model<N, M> + Clone>(
     for _ in 0..steps {
         let x = path[path.len() - 1];
         let u = mppi.plan(&x).unwrap().controls()[0];
-        path.push(model.step(&Stage::new(0, dt), x, u));
+        path.push(model.step(&StepContext::new(0, dt), x, u));
         mppi.shift(1);
     }
     path
@@ -37,7 +37,7 @@ fn idle<const N: usize, const M: usize>(
     start: [f32; N],
     steps: usize,
 ) -> Vec<[f32; N]> {
-    let next = |x: &[f32; N]| Some(model.step(&Stage::new(0, dt), *x, u));
+    let next = |x: &[f32; N]| Some(model.step(&StepContext::new(0, dt), *x, u));
     std::iter::successors(Some(start), next).take(steps + 1).collect()
 }
 

@@ -30,7 +30,7 @@ fn one_warning_is_logged_without_optimization_and_none_with_it() {
     log::set_logger(&WARNINGS).unwrap();
     log::set_max_level(LevelFilter::Trace);
     for _ in 0..2 {
-        let engine = Engine::with(EngineOptions { backend: Backend::Cpu, ..Default::default() }).unwrap();
+        let engine = Engine::with_options(EngineOptions { backend: Backend::Cpu, ..Default::default() }).unwrap();
         for _ in 0..2 {
             Mppi::new(&engine, DoubleIntegrator::default(), MppiOptions::default()).unwrap();
         }

@@ -8,18 +8,18 @@ use std::f32::consts::PI;
 use common::{cpu, engines};
 use gibbs::models::{CartPole, DoubleIntegrator};
 use gibbs::{
-    Diffusion, DiffusionOptions, DiffusionPlanner, Energy, Engine, Limits, Model, Mppi, MppiOptions, Noise, PlanError,
-    Process, Proposal, Real, Sampler, SamplingOptions, Schedule, Stage, Temperature,
+    DiffusionOptions, DiffusionPlanner, DiffusionSampler, DiffusionSamplerOptions, Energy, Engine, Limits, Model, Mppi,
+    MppiOptions, Noise, PlanError, Real, ReverseProcess, SampleWidth, Sampler, Schedule, StepContext, Temperature,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 /// One level of width σ, all the way to x̂₀.
-fn denoised(sigma: f32) -> Process {
-    Process {
+fn denoised(sigma: f32) -> ReverseProcess {
+    ReverseProcess {
         schedule: Schedule::Geometric { levels: 1, smallest: sigma, largest: sigma },
         sampler: Sampler::ScoreAscent,
-        proposal: Proposal::Posterior,
+        width: SampleWidth::Posterior,
     }
 }
 
@@ -32,7 +32,7 @@ const DEVIATION: f64 = 0.4;
 
 impl Energy<2> for Mixture {
     #[inline(always)]
-    fn energy<R: Real>(&self, _at: &Stage<R>, [x, y]: [R; 2]) -> R {
+    fn energy<R: Real>(&self, _at: &StepContext<R>, [x, y]: [R; 2]) -> R {
         let mut density = R::from(0.0);
         for (weight, mean) in WEIGHTS.iter().zip(MEANS) {
             let square = (x - mean[0] as f32).square() + (y - mean[1] as f32).square();
@@ -50,9 +50,9 @@ impl Mixture {
             |mean: [f64; 2]| (-((x[0] - mean[0]).powi(2) + (x[1] - mean[1]).powi(2)) / (2.0 * total)).exp();
         let parts = [0, 1].map(|k| WEIGHTS[k] * likelihood(MEANS[k]));
         let share = parts.map(|p| p / (parts[0] + parts[1]));
-        let centre = |k: usize, d: usize| MEANS[k][d] + s / total * (x[d] - MEANS[k][d]);
-        let mean = [0, 1].map(|d| share[0] * centre(0, d) + share[1] * centre(1, d));
-        let apart = (centre(0, 0) - centre(1, 0)).abs().max((centre(0, 1) - centre(1, 1)).abs());
+        let center = |k: usize, d: usize| MEANS[k][d] + s / total * (x[d] - MEANS[k][d]);
+        let mean = [0, 1].map(|d| share[0] * center(0, d) + share[1] * center(1, d));
+        let apart = (center(0, 0) - center(1, 0)).abs().max((center(0, 1) - center(1, 1)).abs());
         (mean, s * sigma * sigma / total + share[0] * share[1] * apart * apart)
     }
 
@@ -80,9 +80,10 @@ fn grid() -> Vec<f32> {
 fn energies_and_data_meet_in_the_denoised_mean_of_a_mixture() {
     for engine in engines() {
         for sigma in [0.3_f32, 1.0] {
-            let options = SamplingOptions { chains: 81, samples: 8192, process: denoised(sigma), ..Default::default() };
-            let energy = Diffusion::of_energy(&engine, Mixture, options.clone()).expect("good options");
-            let data = Diffusion::of_data(&engine, &Mixture::data(20_000), 2, options).expect("good options");
+            let options =
+                DiffusionSamplerOptions { chains: 81, samples: 8192, process: denoised(sigma), ..Default::default() };
+            let energy = DiffusionSampler::of_energy(&engine, Mixture, options.clone()).expect("good options");
+            let data = DiffusionSampler::of_data(&engine, &Mixture::data(20_000), 2, options).expect("good options");
             for (what, mut diffusion) in [("energy", energy), ("data", data)] {
                 let start = grid();
                 let chains = diffusion.sample_from(&start).expect("finite energies");
@@ -114,8 +115,9 @@ fn two_points_are_told_apart_by_a_tanh() {
     for engine in engines() {
         for sigma in [0.25_f32, 0.7, 2.0] {
             let start: Vec<f32> = (0..41).map(|i| (i as f32 - 20.0) * 0.1).collect();
-            let options = SamplingOptions { chains: start.len(), process: denoised(sigma), ..Default::default() };
-            let mut diffusion = Diffusion::of_data(&engine, &[1.0, -1.0], 1, options).expect("good options");
+            let options =
+                DiffusionSamplerOptions { chains: start.len(), process: denoised(sigma), ..Default::default() };
+            let mut diffusion = DiffusionSampler::of_data(&engine, &[1.0, -1.0], 1, options).expect("good options");
             let chains = diffusion.sample_from(&start).expect("finite");
             for (x, from) in chains.iter().zip(&start) {
                 let truth = (from / (sigma * sigma)).tanh();
@@ -129,13 +131,13 @@ fn two_points_are_told_apart_by_a_tanh() {
 fn rewards_guide_the_chains_of_a_data_set() {
     for engine in engines() {
         // Two points, one of which is rewarded: x̂₀ = tanh(x/σ² + (R₁ − R₂)/(2λ)).
-        let options = SamplingOptions {
+        let options = DiffusionSamplerOptions {
             chains: 1,
             process: denoised(1.0),
             temperature: Temperature::Fixed(0.5),
             ..Default::default()
         };
-        let mut diffusion = Diffusion::of_data(&engine, &[1.0, -1.0], 1, options).expect("good options");
+        let mut diffusion = DiffusionSampler::of_data(&engine, &[1.0, -1.0], 1, options).expect("good options");
         for (rewards, start) in [([0.0, 0.0], 0.3), ([1.0, 0.0], 0.3), ([-0.5, 0.5], -0.2)] {
             diffusion.guide(&rewards).expect("one for each");
             let x = diffusion.sample_from(&[start]).expect("finite").values()[0];
@@ -149,12 +151,12 @@ fn rewards_guide_the_chains_of_a_data_set() {
 struct Gaussian;
 
 const MEAN: f64 = 0.5;
-const SPREAD: f64 = 0.75;
+const STD_SCALE: f64 = 0.75;
 
 impl Energy<1> for Gaussian {
     #[inline(always)]
-    fn energy<R: Real>(&self, _at: &Stage<R>, [x]: [R; 1]) -> R {
-        (x - MEAN as f32).square() * (0.5 / (SPREAD * SPREAD)) as f32
+    fn energy<R: Real>(&self, _at: &StepContext<R>, [x]: [R; 1]) -> R {
+        (x - MEAN as f32).square() * (0.5 / (STD_SCALE * STD_SCALE)) as f32
     }
 }
 
@@ -178,7 +180,7 @@ fn every_sampler_follows_its_affine_recursion_on_gaussian_data() {
             let (mut mean, mut variance) = (0.0, 1.0 + sigmas[7] * sigmas[7]);
             for (i, sigma) in sigmas.iter().enumerate().rev() {
                 let below = if i == 0 { 0.0 } else { sigmas[i - 1] };
-                let gain = SPREAD * SPREAD / (SPREAD * SPREAD + sigma * sigma);
+                let gain = STD_SCALE * STD_SCALE / (STD_SCALE * STD_SCALE + sigma * sigma);
                 let eta = match sampler {
                     Sampler::Ddpm => 1.0,
                     Sampler::Ddim { eta } => f64::from(eta),
@@ -201,14 +203,15 @@ fn every_sampler_follows_its_affine_recursion_on_gaussian_data() {
                     variance = (a * gain + b).powi(2) * variance + c * c;
                 }
             }
-            let process = Process { schedule: schedule.clone(), sampler, proposal: Proposal::Posterior };
-            let options = SamplingOptions { chains: CHAINS, samples: 1024, process, seed: 3, ..Default::default() };
-            let mut diffusion = Diffusion::of_energy(&engine, Gaussian, options).expect("good options");
+            let process = ReverseProcess { schedule: schedule.clone(), sampler, width: SampleWidth::Posterior };
+            let options =
+                DiffusionSamplerOptions { chains: CHAINS, samples: 1024, process, seed: 3, ..Default::default() };
+            let mut diffusion = DiffusionSampler::of_energy(&engine, Gaussian, options).expect("good options");
             let values: Vec<f64> = diffusion.sample().expect("finite").iter().map(|x| f64::from(x[0])).collect();
             let found = values.iter().sum::<f64>() / CHAINS as f64;
             let spread = values.iter().map(|x| (x - found).powi(2)).sum::<f64>() / (CHAINS - 1) as f64;
             // The mean over K rows is an estimate, whose variance adds to that of the chains.
-            let rows = 10.0 * SPREAD * SPREAD / 1024.0;
+            let rows = 10.0 * STD_SCALE * STD_SCALE / 1024.0;
             let error = ((variance + rows) / CHAINS as f64).sqrt();
             assert!((found - mean).abs() < 5.0 * error, "{sampler:?} on {}: {found}, not {mean}", engine.name());
             let error = (variance + rows) * (2.0 / CHAINS as f64).sqrt();
@@ -238,17 +241,17 @@ fn chains_are_a_sample_of_the_density() {
     };
     let exact = points(&Mixture::data(1500));
     for engine in engines() {
-        let options = SamplingOptions {
+        let options = DiffusionSamplerOptions {
             chains: 1500,
             samples: 512,
-            process: Process {
+            process: ReverseProcess {
                 schedule: Schedule::Geometric { levels: 30, smallest: 0.02, largest: 2.5 },
                 sampler: Sampler::Ddpm,
                 ..Default::default()
             },
             ..Default::default()
         };
-        let mut diffusion = Diffusion::of_energy(&engine, Mixture, options.clone()).expect("good options");
+        let mut diffusion = DiffusionSampler::of_energy(&engine, Mixture, options.clone()).expect("good options");
         let first = points(diffusion.sample().expect("finite").values());
         let second = points(diffusion.sample().expect("finite").values());
         assert_ne!(first, second, "each call has noise of its own");
@@ -257,9 +260,9 @@ fn chains_are_a_sample_of_the_density() {
         let distance = energy_distance(&first, &exact);
         assert!(distance < 0.01, "{}: {distance}", engine.name());
         // Trivial samplers fail this criterion: noise as wide as the prior, and the modes without noise.
-        let process = Process { sampler: Sampler::ScoreAscent, ..options.process.clone() };
-        let options = SamplingOptions { process, ..options };
-        let mut modes = Diffusion::of_energy(&engine, Mixture, options).expect("good options");
+        let process = ReverseProcess { sampler: Sampler::ScoreAscent, ..options.process.clone() };
+        let options = DiffusionSamplerOptions { process, ..options };
+        let mut modes = DiffusionSampler::of_energy(&engine, Mixture, options).expect("good options");
         let modes = points(modes.sample().expect("finite").values());
         assert!(energy_distance(&modes, &exact) > 0.03, "{}", engine.name());
         let noise: Vec<[f64; 2]> = first.iter().map(|[x, y]| [2.7 * x, 2.7 * y]).collect();
@@ -295,7 +298,7 @@ fn one_step<const N: usize, const M: usize, D: Model<N, M> + Clone>(
         limits,
         seed: 11,
         horizon_average: false,
-        process: Process { sampler, ..denoised(1.0) },
+        process: ReverseProcess { sampler, ..denoised(1.0) },
         ..Default::default()
     };
     let mut mppi = Mppi::new(engine, model.clone(), mppi).expect("good options");
@@ -321,7 +324,7 @@ fn reach() -> (DoubleIntegrator, DiffusionOptions<2>) {
         samples: 512,
         dt: 0.1,
         limits: Some(Limits { low: [-2.0; 2], high: [2.0; 2] }),
-        process: Process {
+        process: ReverseProcess {
             schedule: Schedule::Geometric { levels: 30, smallest: 0.05, largest: 1.5 },
             ..Default::default()
         },
@@ -336,7 +339,7 @@ fn chains_of_a_planner_differ_and_the_best_is_the_plan() {
     let start = [-1.0, 0.5, 0.0, 0.0];
     for engine in engines() {
         for sampler in [Sampler::ScoreAscent, Sampler::Ddpm, Sampler::Ddim { eta: 0.0 }] {
-            let process = Process { sampler, ..options.process.clone() };
+            let process = ReverseProcess { sampler, ..options.process.clone() };
             let options = DiffusionOptions { chains: 4, scatter: true, process, ..options.clone() };
             let mut planner = DiffusionPlanner::new(&engine, model, options).expect("good options");
             let idle = planner.simulate(&start, &[[0.0; 2]; 40]).expect("finite").1;
@@ -372,7 +375,7 @@ fn fewer_updates_are_the_beginning_of_more() {
 
 /// Returns the mean angle of a cart-pole from upright over the last second of four, in closed loop with a planner.
 fn balanced(mut next: impl FnMut([f32; 4]) -> f32) -> f32 {
-    let (model, at) = (CartPole::default(), Stage::new(0, 0.02));
+    let (model, at) = (CartPole::default(), StepContext::new(0, 0.02));
     let mut x = [0.0, 0.0, PI + 0.25, 0.0];
     let mut off = 0.0;
     for t in 0..200 {
@@ -393,7 +396,7 @@ fn a_warm_start_and_three_levels_per_step_balance_a_pole() {
             dt: 0.02,
             noise: Noise::Diagonal([6.0]),
             limits: Some(Limits { low: [-10.0], high: [10.0] }),
-            process: Process { schedule: Schedule::annealed(3, 0.5), ..Default::default() },
+            process: ReverseProcess { schedule: Schedule::annealed(3, 0.5), ..Default::default() },
             horizon_annealing: Some(0.8),
             ..Default::default()
         };
@@ -414,16 +417,16 @@ struct Shown;
 
 impl Model<1, 1> for Shown {
     #[inline(always)]
-    fn step<R: Real>(&self, at: &Stage<R>, [x]: [R; 1], [u]: [R; 1]) -> [R; 1] {
+    fn step<R: Real>(&self, at: &StepContext<R>, [x]: [R; 1], [u]: [R; 1]) -> [R; 1] {
         [x + u * at.dt()]
     }
     #[inline(always)]
-    fn cost<R: Real>(&self, _at: &Stage<R>, [x]: [R; 1], _u: [R; 1]) -> R {
+    fn cost<R: Real>(&self, _at: &StepContext<R>, [x]: [R; 1], _u: [R; 1]) -> R {
         let near = (x - 3.0).abs().min(0.2) * 5.0;
         near.square()
     }
     #[inline(always)]
-    fn departure<R: Real>(&self, at: &Stage<R>, [x]: [R; 1]) -> R {
+    fn demonstration_cost<R: Real>(&self, at: &StepContext<R>, [x]: [R; 1]) -> R {
         (x - at.reference(0)).square()
     }
 }
@@ -457,7 +460,7 @@ struct Following;
 
 impl Energy<1> for Following {
     #[inline(always)]
-    fn energy<R: Real>(&self, at: &Stage<R>, [x]: [R; 1]) -> R {
+    fn energy<R: Real>(&self, at: &StepContext<R>, [x]: [R; 1]) -> R {
         (x - at.reference(1)).square()
     }
 }
@@ -465,45 +468,63 @@ impl Energy<1> for Following {
 #[test]
 fn what_makes_no_sense_is_refused() {
     let engine = cpu();
-    let refused = |result: Result<Diffusion, gibbs::BuildError>, hint: &str| {
+    let refused = |result: Result<DiffusionSampler, gibbs::BuildError>, hint: &str| {
         let error = result.expect_err(hint).to_string();
         assert!(error.contains(hint), "{error} does not mention {hint}");
     };
-    let good = SamplingOptions { chains: 2, samples: 8, ..Default::default() };
-    refused(Diffusion::of_data(&engine, &[], 2, good.clone()), "rows");
-    refused(Diffusion::of_data(&engine, &[1.0, 2.0, 3.0], 2, good.clone()), "whole rows");
-    refused(Diffusion::of_data(&engine, &[1.0, 2.0], 0, good.clone()), "whole rows");
-    refused(Diffusion::of_data(&engine, &[1.0, f32::NAN], 1, good.clone()), "NaN at index 1");
-    let warm = SamplingOptions { temperature: Temperature::EffectiveSamples(0.5), ..good.clone() };
-    refused(Diffusion::of_data(&engine, &[1.0], 1, warm), "temperature");
-    let boxed = SamplingOptions { limits: Some([-1.0, 1.0]), ..good.clone() };
-    refused(Diffusion::of_data(&engine, &[1.0], 1, boxed), "limits");
-    let with = |process: Process| SamplingOptions { process, ..good.clone() };
-    let narrower = with(Process { proposal: Proposal::Published, ..Default::default() });
-    refused(Diffusion::of_data(&engine, &[1.0], 1, narrower), "proposal");
+    let good = DiffusionSamplerOptions { chains: 2, samples: 8, ..Default::default() };
+    refused(DiffusionSampler::of_data(&engine, &[], 2, good.clone()), "rows");
+    refused(DiffusionSampler::of_data(&engine, &[1.0, 2.0, 3.0], 2, good.clone()), "whole rows");
+    refused(DiffusionSampler::of_data(&engine, &[1.0, 2.0], 0, good.clone()), "whole rows");
+    refused(DiffusionSampler::of_data(&engine, &[1.0, f32::NAN], 1, good.clone()), "NaN at index 1");
+    let warm = DiffusionSamplerOptions { temperature: Temperature::EffectiveSamples(0.5), ..good.clone() };
+    refused(DiffusionSampler::of_data(&engine, &[1.0], 1, warm), "temperature");
+    let boxed = DiffusionSamplerOptions { limits: Some([-1.0, 1.0]), ..good.clone() };
+    refused(DiffusionSampler::of_data(&engine, &[1.0], 1, boxed), "limits");
+    let with = |process: ReverseProcess| DiffusionSamplerOptions { process, ..good.clone() };
+    let narrower = with(ReverseProcess { width: SampleWidth::Published, ..Default::default() });
+    refused(DiffusionSampler::of_data(&engine, &[1.0], 1, narrower), "proposal");
     let still = Schedule::Linear { levels: 5, first: 1e-17, last: 1e-17 };
     refused(
-        Diffusion::of_data(&engine, &[1.0], 1, with(Process { schedule: still, ..Default::default() })),
+        DiffusionSampler::of_data(&engine, &[1.0], 1, with(ReverseProcess { schedule: still, ..Default::default() })),
         "noisiest",
     );
-    let endless = Process { sampler: Sampler::Langevin { steps: 10_000, rate: 0.1 }, ..Default::default() };
-    refused(Diffusion::of_energy(&engine, Gaussian, with(endless)), "steps");
-    let scheduled = |schedule| with(Process { schedule, ..Default::default() });
-    refused(Diffusion::of_energy(&engine, Gaussian, scheduled(Schedule::Table(vec![0.5, 0.9]))), "falls");
-    refused(Diffusion::of_energy(&engine, Gaussian, scheduled(Schedule::Table(vec![1.5]))), "(0, 1]");
-    refused(Diffusion::of_energy(&engine, Gaussian, scheduled(Schedule::Table(vec![]))), "levels");
-    let sampled = |sampler| with(Process { sampler, ..Default::default() });
-    refused(Diffusion::of_energy(&engine, Gaussian, sampled(Sampler::Ddim { eta: 1.5 })), "eta");
-    refused(Diffusion::of_energy(&engine, Gaussian, sampled(Sampler::Langevin { steps: 0, rate: 0.1 })), "steps");
-    refused(Diffusion::of_energy(&engine, Gaussian, sampled(Sampler::Langevin { steps: 1, rate: f32::NAN })), "rate");
-    refused(Diffusion::of_energy(&engine, Gaussian, SamplingOptions { chains: 0, ..good.clone() }), "chains");
-    refused(Diffusion::of_energy(&engine, Gaussian, SamplingOptions { samples: 0, ..good.clone() }), "samples");
+    let endless = ReverseProcess { sampler: Sampler::Langevin { steps: 10_000, rate: 0.1 }, ..Default::default() };
+    refused(DiffusionSampler::of_energy(&engine, Gaussian, with(endless)), "steps");
+    let scheduled = |schedule| with(ReverseProcess { schedule, ..Default::default() });
+    refused(DiffusionSampler::of_energy(&engine, Gaussian, scheduled(Schedule::Table(vec![0.5, 0.9]))), "falls");
+    refused(DiffusionSampler::of_energy(&engine, Gaussian, scheduled(Schedule::Table(vec![1.5]))), "(0, 1]");
+    refused(DiffusionSampler::of_energy(&engine, Gaussian, scheduled(Schedule::Table(vec![]))), "levels");
+    let sampled = |sampler| with(ReverseProcess { sampler, ..Default::default() });
+    refused(DiffusionSampler::of_energy(&engine, Gaussian, sampled(Sampler::Ddim { eta: 1.5 })), "eta");
+    refused(
+        DiffusionSampler::of_energy(&engine, Gaussian, sampled(Sampler::Langevin { steps: 0, rate: 0.1 })),
+        "steps",
+    );
+    refused(
+        DiffusionSampler::of_energy(&engine, Gaussian, sampled(Sampler::Langevin { steps: 1, rate: f32::NAN })),
+        "rate",
+    );
+    refused(
+        DiffusionSampler::of_energy(&engine, Gaussian, DiffusionSamplerOptions { chains: 0, ..good.clone() }),
+        "chains",
+    );
+    refused(
+        DiffusionSampler::of_energy(&engine, Gaussian, DiffusionSamplerOptions { samples: 0, ..good.clone() }),
+        "samples",
+    );
     let limits = Some([1.0, -1.0]);
-    refused(Diffusion::of_energy(&engine, Gaussian, SamplingOptions { limits, ..good.clone() }), "limits");
+    refused(
+        DiffusionSampler::of_energy(&engine, Gaussian, DiffusionSamplerOptions { limits, ..good.clone() }),
+        "limits",
+    );
     // A rollout would lack the references, and on an adapter read other data.
-    refused(Diffusion::of_energy(&engine, Following, good.clone()), "`energy` is one that reads reference column 1");
+    refused(
+        DiffusionSampler::of_energy(&engine, Following, good.clone()),
+        "`energy` is one that reads reference column 1",
+    );
 
-    let mut diffusion = Diffusion::of_data(&engine, &[1.0, -1.0], 1, good.clone()).expect("good options");
+    let mut diffusion = DiffusionSampler::of_data(&engine, &[1.0, -1.0], 1, good.clone()).expect("good options");
     assert!(diffusion.guide(&[1.0]).expect_err("one is missing").to_string().contains("rewards"));
     assert!(diffusion.guide(&[1.0, f32::INFINITY]).is_err());
     assert!(diffusion.sample_from(&[0.0]).expect_err("one is missing").to_string().contains("start"));
@@ -523,7 +544,7 @@ fn what_makes_no_sense_is_refused() {
         (DiffusionOptions { chains: 0, ..options.clone() }, "chains"),
         (DiffusionOptions { horizon_annealing: Some(0.0), ..options.clone() }, "horizon_annealing"),
         (DiffusionOptions { demonstration: Some(f32::NAN), ..options.clone() }, "demonstration"),
-        (DiffusionOptions { temperature: Temperature::Standardised(0.0), ..options.clone() }, "temperature"),
+        (DiffusionOptions { temperature: Temperature::Standardized(0.0), ..options.clone() }, "temperature"),
         (DiffusionOptions { temperature: Temperature::Divergence(-1.0), ..options }, "temperature"),
     ] {
         let error = DiffusionPlanner::new(&engine, model, options).expect_err(hint).to_string();
@@ -536,7 +557,7 @@ struct Broken;
 
 impl Energy<1> for Broken {
     #[inline(always)]
-    fn energy<R: Real>(&self, at: &Stage<R>, [x]: [R; 1]) -> R {
+    fn energy<R: Real>(&self, at: &StepContext<R>, [x]: [R; 1]) -> R {
         let huge = (x.square() + 1.0) * 3e38;
         R::select(x.gt(0.0) & at.param(0).lt(0.5), x.square(), huge * 3e38)
     }
@@ -545,14 +566,14 @@ impl Energy<1> for Broken {
 #[test]
 fn rows_without_energy_weigh_nothing_and_chains_without_rows_are_told() {
     for engine in engines() {
-        let options = SamplingOptions {
+        let options = DiffusionSamplerOptions {
             chains: 2,
             samples: 256,
             params: vec![0.0],
             process: denoised(0.1),
             ..Default::default()
         };
-        let mut diffusion = Diffusion::of_energy(&engine, Broken, options).expect("good options");
+        let mut diffusion = DiffusionSampler::of_energy(&engine, Broken, options).expect("good options");
         let chains = diffusion.sample_from(&[0.05, -5.0]).expect("one of them works");
         assert_eq!(chains.failed(), 1);
         assert!(chains.values()[0] > 0.05, "only what is right of 0 counts");

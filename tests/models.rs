@@ -5,7 +5,7 @@ use std::f32::consts::PI;
 use std::f64::consts::FRAC_PI_2;
 
 use gibbs::models::*;
-use gibbs::{Cost, Flow, Model, Real, Stage, rk4};
+use gibbs::{Cost, Dynamics, Model, Real, StepContext, rk4};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -31,7 +31,7 @@ fn run<const N: usize, const M: usize>(
     steps: usize,
 ) -> [f32; N] {
     for i in 0..steps {
-        x = model.step(&Stage::new(i, duration / steps as f32), x, u);
+        x = model.step(&StepContext::new(i, duration / steps as f32), x, u);
     }
     x
 }
@@ -106,7 +106,7 @@ fn cart_pole_takes_its_speeds_first() {
         let (rate, dt) = (cart_pole(&model, wide(x), f64::from(u[0])), 0.02);
         let [p, v, angle, w] = wide(x);
         let (v, w) = (v + dt * rate[1], w + dt * rate[3]);
-        let next = model.step(&Stage::new(0, dt as f32), x, u);
+        let next = model.step(&StepContext::new(0, dt as f32), x, u);
         assert!(largest(wide(next), [p + dt * v, v, angle + dt * w, w]) < 1e-5, "{x:?} {u:?}");
     }
 }
@@ -114,11 +114,11 @@ fn cart_pole_takes_its_speeds_first() {
 /// A model whose step is a Runge–Kutta step.
 struct Rk4<F>(F);
 
-impl<const N: usize, const M: usize, F: Flow<N, M> + Send + Sync + 'static> Model<N, M> for Rk4<F> {
-    fn step<R: Real>(&self, at: &Stage<R>, x: [R; N], u: [R; M]) -> [R; N] {
+impl<const N: usize, const M: usize, F: Dynamics<N, M> + Send + Sync + 'static> Model<N, M> for Rk4<F> {
+    fn step<R: Real>(&self, at: &StepContext<R>, x: [R; N], u: [R; M]) -> [R; N] {
         rk4(&self.0, at, x, u)
     }
-    fn cost<R: Real>(&self, _at: &Stage<R>, _x: [R; N], _u: [R; M]) -> R {
+    fn cost<R: Real>(&self, _at: &StepContext<R>, _x: [R; N], _u: [R; M]) -> R {
         R::from(0.0)
     }
 }
@@ -175,7 +175,7 @@ fn pendulum_swings_as_a_rod_does() {
 
 #[test]
 fn pendulum_is_that_of_gymnasium() {
-    let (model, at, mut rng) = (Pendulum::default(), Stage::new(0, 0.05), StdRng::seed_from_u64(3));
+    let (model, at, mut rng) = (Pendulum::default(), StepContext::new(0, 0.05), StdRng::seed_from_u64(3));
     for _ in 0..1000 {
         let (x, u) = (draw(&mut rng, [20.0, 8.0]), draw(&mut rng, [4.0]));
         let ([angle, rate], torque) = (wide(x), f64::from(u[0]).clamp(-2.0, 2.0));
@@ -269,7 +269,7 @@ fn bicycle_drives_a_circle_of_radius_wheelbase_over_tangent() {
         let [x, y, ..] = run(&model, [0.0, 0.0, 0.0, 2.0], [0.0, steering], 0.05 * steps as f32, steps);
         assert!((x.hypot(y - radius) / radius - 1.0).abs() < 1e-4, "after {steps} steps");
     }
-    let at = Stage::new(0, 0.1);
+    let at = StepContext::new(0, 0.1);
     let stop = model.step(&at, [0.0, 0.0, 0.0, 2.0], [0.0, model.max_steering]);
     assert_eq!(model.step(&at, [0.0, 0.0, 0.0, 2.0], [0.0, 1.5]), stop, "the steering has a stop");
 }
@@ -348,7 +348,7 @@ fn quadrotor_attitude_stays_a_rotation() {
     for _ in 0..100 {
         let mut x = quadrotor_state(&mut rng);
         for i in 0..100 {
-            x = model.step(&Stage::new(i, 0.05), x, draw(&mut rng, [20.0, 20.0, 20.0, 20.0]));
+            x = model.step(&StepContext::new(i, 0.05), x, draw(&mut rng, [20.0, 20.0, 20.0, 20.0]));
             let norm = x[6..10].iter().map(|q| q * q).sum::<f32>();
             assert!((norm - 1.0).abs() < 1e-6 && x[6] >= 0.0, "{x:?}");
         }
@@ -357,7 +357,7 @@ fn quadrotor_attitude_stays_a_rotation() {
 
 #[test]
 fn quadrotor_does_not_care_about_the_sign_of_its_quaternion() {
-    let (model, at, mut rng) = (Quadrotor::default(), Stage::new(0, 0.05), StdRng::seed_from_u64(6));
+    let (model, at, mut rng) = (Quadrotor::default(), StepContext::new(0, 0.05), StdRng::seed_from_u64(6));
     for _ in 0..100 {
         let (x, u) = (quadrotor_state(&mut rng), draw(&mut rng, [3.0; 4]));
         let mut flipped = x;
@@ -370,7 +370,7 @@ fn quadrotor_does_not_care_about_the_sign_of_its_quaternion() {
 fn quadrotor_rates_follow_exactly_whatever_the_step() {
     // Ten time constants in one step leave e⁻¹⁰ of the difference, and nothing overshoots.
     let model = Quadrotor::default();
-    let next = model.step(&Stage::new(0, 10.0 * model.lag), Quadrotor::LEVEL, [1.0, -2.0, 3.0, 0.0]);
+    let next = model.step(&StepContext::new(0, 10.0 * model.lag), Quadrotor::LEVEL, [1.0, -2.0, 3.0, 0.0]);
     assert!(
         largest(wide([next[10], next[11], next[12]]), [1.0, -2.0, 3.0].map(|c| c * (1.0 - (-10_f64).exp()))) < 1e-6
     );
@@ -378,7 +378,7 @@ fn quadrotor_rates_follow_exactly_whatever_the_step() {
 
 /// Asserts that the model stays in a state, and that its default cost is 0 there.
 fn rests<const N: usize, const M: usize>(model: &impl Model<N, M>, x: [f32; N], u: [f32; M]) {
-    let at = Stage::new(0, 0.05);
+    let at = StepContext::new(0, 0.05);
     let next = model.step(&at, x, u);
     assert!(largest(wide(next), wide(x)) < 1e-5, "{x:?} became {next:?}");
     assert!(model.cost(&at, next, u).abs() < 1e-6 && model.terminal(&at, next).abs() < 1e-6, "{next:?}");
@@ -408,7 +408,7 @@ fn every_default_task_ends_at_an_equilibrium() {
 
 #[test]
 fn hanging_is_an_equilibrium_that_costs() {
-    let at = Stage::new(0, 0.05);
+    let at = StepContext::new(0, 0.05);
     let cart = CartPole::default();
     assert_eq!(cart.step(&at, [0.0; 4], [0.0]), [0.0; 4]);
     assert_eq!(cart.cost(&at, [0.0; 4], [0.0]), 2.0 * cart.cost.angle);
@@ -428,7 +428,7 @@ fn quadratic_is_the_weighted_sum_of_squares() {
         trim: [4.0],
         control: [0.25],
     };
-    let (at, x) = (Stage::new(0, 0.1), [3.0_f32, 3.0 + 2.0 * PI - 0.5]);
+    let (at, x) = (StepContext::new(0, 0.1), [3.0_f32, 3.0 + 2.0 * PI - 0.5]);
     assert!((cost.cost(&at, x, [6.0]) - (2.0 * 4.0 + 0.5 * 0.25 + 0.25 * 4.0)).abs() < 1e-5);
     assert!((cost.terminal(&at, x) - (20.0 * 4.0 + 5.0 * 0.25)).abs() < 1e-5);
 }
@@ -438,17 +438,17 @@ fn with_cost_swaps_the_cost_and_nothing_else() {
     /// Run right, until x = 5.
     struct Race;
     impl Cost<4, 1> for Race {
-        fn cost<R: Real>(&self, _at: &Stage<R>, [x, ..]: [R; 4], _u: [R; 1]) -> R {
+        fn cost<R: Real>(&self, _at: &StepContext<R>, [x, ..]: [R; 4], _u: [R; 1]) -> R {
             -x
         }
-        fn terminal<R: Real>(&self, _at: &Stage<R>, [_, speed, ..]: [R; 4]) -> R {
+        fn terminal<R: Real>(&self, _at: &StepContext<R>, [_, speed, ..]: [R; 4]) -> R {
             speed.abs()
         }
-        fn done<R: Real>(&self, _at: &Stage<R>, [x, ..]: [R; 4]) -> R::Mask {
+        fn done<R: Real>(&self, _at: &StepContext<R>, [x, ..]: [R; 4]) -> R::Mask {
             x.gt(5.0)
         }
     }
-    let (model, at, mut rng) = (CartPole::default(), Stage::new(0, 0.02), StdRng::seed_from_u64(9));
+    let (model, at, mut rng) = (CartPole::default(), StepContext::new(0, 0.02), StdRng::seed_from_u64(9));
     let race = model.with_cost(Race);
     for _ in 0..100 {
         let (x, u) = (draw(&mut rng, [10.0, 3.0, 3.0, 3.0]), draw(&mut rng, [5.0]));

@@ -93,13 +93,13 @@ macro_rules! table {
 }
 
 fn visit_all(visitor: &mut impl Visitor) {
-    arithmetic(visitor);
+    op_count(visitor);
     comparisons(visitor);
     transcendental(visitor);
     composed(visitor);
 }
 
-fn arithmetic(v: &mut impl Visitor) {
+fn op_count(v: &mut impl Visitor) {
     table! { v:
         "a + b"         [a, b]    a + b,                          a + b,             rounded, everywhere;
         "a − b"         [a, b]    a - b,                          a - b,             rounded, everywhere;
@@ -145,7 +145,7 @@ fn comparisons(v: &mut impl Visitor) {
         "≤"             [a, b]    R::select(a.le(b), 1.0, 0.0),   number(a <= b),    exact,   everywhere;
         ">"             [a, b]    R::select(a.gt(b), 1.0, 0.0),   number(a > b),     exact,   everywhere;
         "≥"             [a, b]    R::select(a.ge(b), 1.0, 0.0),   number(a >= b),    exact,   everywhere;
-        "="             [a, b]    R::select(a.eq(b), 1.0, 0.0),   number(a == b),    exact,   everywhere;
+        "="             [a, b]    R::select(a.cmp_eq(b), 1.0, 0.0),   number(a == b),    exact,   everywhere;
         "≠"             [a, b]    R::select(a.ne(b), 1.0, 0.0),   number(a != b),    exact,   everywhere;
         "< number"      [a]       R::select(a.lt(1.0), 1.0, 0.0), number(a < 1.0),   exact,   everywhere;
         "select"        [a, b, c] R::select(a.lt(0.5), b, c),     if a < 0.5 { b } else { c }, exact, everywhere;

@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 
 use common::{cpu, engines};
 use gibbs::{
-    Backend, Diffusion, DiffusionOptions, DiffusionPlanner, Energy, Engine, EngineOptions, Exploration, Limits, Model,
-    Mppi, MppiOptions, Policy, PolicyGradient, Process, Random, Real, RowMemory, Rows, SamplingOptions, Schedule,
-    Stage, Step, Temperature, TrainingOptions, Weights,
+    ActionNoise, Backend, DiffusionOptions, DiffusionPlanner, DiffusionSampler, DiffusionSamplerOptions, Energy,
+    Engine, EngineOptions, Estimator, Limits, Model, Mppi, MppiOptions, Params, Policy, PolicyGradient,
+    PolicyGradientOptions, Random, Real, ReverseProcess, RowMemory, Schedule, Step, StepContext, Temperature,
 };
 
 /// A mass that panics: in CPU lanes if it is set to, and on the host after a number of steps.
@@ -42,19 +42,19 @@ impl Fuse {
 
 impl Model<1, 1> for Fuse {
     #[inline(always)]
-    fn step<R: Real>(&self, at: &Stage<R>, [x]: [R; 1], [u]: [R; 1]) -> [R; 1] {
+    fn step<R: Real>(&self, at: &StepContext<R>, [x]: [R; 1], [u]: [R; 1]) -> [R; 1] {
         self.burn::<R>();
         [x + u * at.dt()]
     }
     #[inline(always)]
-    fn cost<R: Real>(&self, _: &Stage<R>, [x]: [R; 1], [u]: [R; 1]) -> R {
+    fn cost<R: Real>(&self, _: &StepContext<R>, [x]: [R; 1], [u]: [R; 1]) -> R {
         (x - 1.0).square() + u.square() * 0.01
     }
 }
 
 impl Energy<1> for Fuse {
     #[inline(always)]
-    fn energy<R: Real>(&self, _: &Stage<R>, [x]: [R; 1]) -> R {
+    fn energy<R: Real>(&self, _: &StepContext<R>, [x]: [R; 1]) -> R {
         self.burn::<R>();
         x.square()
     }
@@ -70,7 +70,7 @@ impl Policy<1, 1> for Gain {
         1
     }
     #[inline(always)]
-    fn act<R: Real>(&self, _: &Stage<R>, theta: &Weights<R>, [x]: [R; 1]) -> [R; 1] {
+    fn act<R: Real>(&self, _: &StepContext<R>, theta: &Params<R>, [x]: [R; 1]) -> [R; 1] {
         [theta.get(0) * (x - 1.0)]
     }
     fn information(&self, horizon: usize, [precision]: [f32; 1]) -> Option<Vec<f32>> {
@@ -93,7 +93,7 @@ fn mppi_options() -> MppiOptions<1> {
 
 fn chains(chains: usize) -> DiffusionOptions<1> {
     let schedule = Schedule::Geometric { levels: 3, smallest: 0.3, largest: 1.0 };
-    let process = Process { schedule, ..Default::default() };
+    let process = ReverseProcess { schedule, ..Default::default() };
     let limits = Some(Limits { low: [-3.0], high: [2.0] });
     DiffusionOptions { horizon: 5, samples: 150, chains, scatter: true, dt: 0.1, process, limits, ..Default::default() }
 }
@@ -132,8 +132,8 @@ fn a_panic_in_a_thread_of_the_cpu_is_over_with_the_call() {
     let fuse = Fuse::new();
     let mut mppi = Mppi::new(&engine, fuse.clone(), mppi_options()).unwrap();
     let mut planner = DiffusionPlanner::new(&engine, fuse.clone(), chains(5)).unwrap();
-    let options = SamplingOptions { chains: 100, samples: 100, ..Default::default() };
-    let mut diffusion = Diffusion::of_energy(&engine, fuse.clone(), options).unwrap();
+    let options = DiffusionSamplerOptions { chains: 100, samples: 100, ..Default::default() };
+    let mut diffusion = DiffusionSampler::of_energy(&engine, fuse.clone(), options).unwrap();
     let expected = {
         let (plan, chains) = (mppi.plan(&[0.1]).unwrap().controls().to_vec(), diffusion.sample().unwrap());
         (plan, planner.plan(&[0.1]).unwrap().controls().to_vec(), chains.values().to_vec())
@@ -159,12 +159,12 @@ fn a_panic_in_a_thread_of_the_cpu_is_over_with_the_call() {
 fn an_iteration_of_training_is_made_whole_or_not_at_all() {
     for engine in engines() {
         let (fuse, unknown, astray) = (Fuse::new(), Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let options = TrainingOptions {
+        let options = PolicyGradientOptions {
             horizon: 8,
             samples: 100,
             learners: 2,
             dt: 0.1,
-            rows: Rows::Scored { std: [0.5], exploration: Exploration::Fixed, antithetic: false },
+            estimator: Estimator::ScoreFunction { std: [0.5], action_noise: ActionNoise::Fixed, antithetic: false },
             step: Step::Natural { rate: 0.1.into() },
             ..Default::default()
         };
@@ -210,7 +210,8 @@ fn an_iteration_of_training_is_made_whole_or_not_at_all() {
 /// All engines, and the CPU with every [`RowMemory`].
 fn all_engines() -> Vec<Engine> {
     let rows = [RowMemory::Stored, RowMemory::Redrawn];
-    let with = |rows| Engine::with(EngineOptions { backend: Backend::Cpu, rows, ..Default::default() }).unwrap();
+    let with =
+        |rows| Engine::with_options(EngineOptions { backend: Backend::Cpu, rows, ..Default::default() }).unwrap();
     engines().into_iter().chain(rows.map(with)).collect()
 }
 
@@ -261,11 +262,11 @@ struct Edge;
 
 impl Model<1, 1> for Edge {
     #[inline(always)]
-    fn step<R: Real>(&self, _: &Stage<R>, [x]: [R; 1], [u]: [R; 1]) -> [R; 1] {
+    fn step<R: Real>(&self, _: &StepContext<R>, [x]: [R; 1], [u]: [R; 1]) -> [R; 1] {
         [x + u]
     }
     #[inline(always)]
-    fn cost<R: Real>(&self, _: &Stage<R>, [x]: [R; 1], _: [R; 1]) -> R {
+    fn cost<R: Real>(&self, _: &StepContext<R>, [x]: [R; 1], _: [R; 1]) -> R {
         R::select(x.gt(4.0), 1.0, R::from(3e38) * (x.abs() + 10.0))
     }
 }
@@ -276,7 +277,7 @@ fn samples_have_weights_even_if_the_first_chain_failed() {
         let (mut good, seeds) = (0, if engine.backend() == Backend::Cpu { 300 } else { 60 });
         for seed in 0..seeds {
             let schedule = Schedule::Geometric { levels: 2, smallest: 1.0, largest: 4.0 };
-            let process = Process { schedule, ..Default::default() };
+            let process = ReverseProcess { schedule, ..Default::default() };
             let options = DiffusionOptions {
                 horizon: 1,
                 samples: 2,

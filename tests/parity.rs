@@ -10,8 +10,8 @@ use gibbs::check::{Map, evaluate};
 use gibbs::models::*;
 use gibbs::noise::normal::normals;
 use gibbs::{
-    Backend, BuildError, Convention, Dual, Engine, EngineOptions, FieldSet, Grid, Instructions, Limits, Math, Model,
-    ModelError, Mppi, MppiOptions, Noise, Random, Real, References, Stage, Temperature, WeightedMean,
+    Backend, BuildError, CostNormalization, Dual, Engine, EngineOptions, FieldSet, Grid, Instructions, Limits, Math,
+    Model, ModelError, Mppi, MppiOptions, Noise, Random, Real, References, StepContext, Temperature, WeightedMean,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -39,17 +39,17 @@ struct Craft;
 
 impl Model<3, 2> for Craft {
     #[inline(always)]
-    fn step<R: Real>(&self, at: &Stage<R>, [x, y, a]: [R; 3], [v, w]: [R; 2]) -> [R; 3] {
+    fn step<R: Real>(&self, at: &StepContext<R>, [x, y, a]: [R; 3], [v, w]: [R; 2]) -> [R; 3] {
         let (s, c) = a.sin_cos();
         [x + v * c * at.dt(), y + v * s * at.dt(), a + w * at.dt()]
     }
     #[inline(always)]
-    fn cost<R: Real>(&self, at: &Stage<R>, [x, y, _]: [R; 3], [v, w]: [R; 2]) -> R {
+    fn cost<R: Real>(&self, at: &StepContext<R>, [x, y, _]: [R; 3], [v, w]: [R; 2]) -> R {
         let late = at.index() * 0.1 + 1.0;
         (x - at.reference(0)).square() * late + (y - at.param(0)).square() + (v.square() + w.square()) * 0.05
     }
     #[inline(always)]
-    fn terminal<R: Real>(&self, at: &Stage<R>, [x, y, _]: [R; 3]) -> R {
+    fn terminal<R: Real>(&self, at: &StepContext<R>, [x, y, _]: [R; 3]) -> R {
         ((x - at.reference(1)).square() + (y - at.param(1)).square()) * at.index() * 0.5
     }
 }
@@ -180,10 +180,10 @@ fn reference(
         let control_costs: Vec<f64> = rows.iter().map(control_cost).collect();
         let alpha = f64::from(options.alpha);
         let exponent = |lambda: f64| -> Vec<f64> {
-            let energy = |(s, c): (&f64, &f64)| match options.convention {
-                Convention::Sum => s + lambda * (1.0 - alpha) * c,
-                Convention::HorizonAverage => (s + lambda * (1.0 - alpha) * c) / horizon as f64,
-                Convention::Gamma(gamma) => s + f64::from(gamma) * c,
+            let energy = |(s, c): (&f64, &f64)| match options.cost_normalization {
+                CostNormalization::Sum => s + lambda * (1.0 - alpha) * c,
+                CostNormalization::HorizonAverage => (s + lambda * (1.0 - alpha) * c) / horizon as f64,
+                CostNormalization::Gamma(gamma) => s + f64::from(gamma) * c,
             };
             costs.iter().zip(&control_costs).map(energy).map(|j| -j / lambda).collect()
         };
@@ -261,13 +261,13 @@ fn craft_cases() -> Vec<(&'static str, MppiOptions<2>)> {
         (
             "horizon average",
             MppiOptions {
-                convention: Convention::HorizonAverage,
+                cost_normalization: CostNormalization::HorizonAverage,
                 alpha: 0.4,
                 temperature: Temperature::Fixed(0.7),
                 ..plain()
             },
         ),
-        ("γ form", MppiOptions { convention: Convention::Gamma(2.5), noise: skewed, ..plain() }),
+        ("γ form", MppiOptions { cost_normalization: CostNormalization::Gamma(2.5), noise: skewed, ..plain() }),
         ("effective samples", MppiOptions { temperature: Temperature::EffectiveSamples(0.2), ..plain() }),
         (
             "effective samples with α",
@@ -280,7 +280,7 @@ fn craft_cases() -> Vec<(&'static str, MppiOptions<2>)> {
             "effective samples, averaged over the horizon",
             MppiOptions {
                 temperature: Temperature::EffectiveSamples(0.3),
-                convention: Convention::HorizonAverage,
+                cost_normalization: CostNormalization::HorizonAverage,
                 ..plain()
             },
         ),
@@ -453,7 +453,7 @@ fn every_set_of_instructions_gives_the_same_plan() {
         let expected = reference(&options, START, &initial(&options), 0, None);
         for instructions in sets {
             let engine = EngineOptions { backend: Backend::Cpu, instructions, ..Default::default() };
-            let mut mppi = Mppi::new(&Engine::with(engine).unwrap(), Craft, options.clone()).unwrap();
+            let mut mppi = Mppi::new(&Engine::with_options(engine).unwrap(), Craft, options.clone()).unwrap();
             compare(&format!("{case} with {instructions:?}"), &mut mppi, START, None, &expected);
         }
     }
@@ -464,7 +464,7 @@ fn every_set_of_instructions_gives_the_same_plan() {
 #[test]
 fn registers_of_every_width_give_the_same_bits() {
     let engine = |instructions| {
-        Engine::with(EngineOptions { backend: Backend::Cpu, instructions, ..Default::default() }).unwrap()
+        Engine::with_options(EngineOptions { backend: Backend::Cpu, instructions, ..Default::default() }).unwrap()
     };
     let [best, narrow] = [Instructions::Best, Instructions::Avx2].map(engine);
     if best.name() == narrow.name() {
@@ -497,7 +497,7 @@ fn the_functions_of_a_driver_change_costs_a_little_and_rows_not_at_all() {
     let engine = EngineOptions { backend: gpu.backend(), math: Math::Native, ..Default::default() };
     let options = craft_options();
     let expected = reference(&options, START, &initial(&options), 0, None);
-    let mut mppi = Mppi::new(&Engine::with(engine).unwrap(), Craft, options).unwrap();
+    let mut mppi = Mppi::new(&Engine::with_options(engine).unwrap(), Craft, options).unwrap();
     mppi.plan(&START).unwrap();
     let samples = mppi.samples().unwrap();
     for k in 0..samples.len() {
@@ -521,7 +521,7 @@ fn a_closed_loop_stays_together_on_cpu_and_gpu() {
         for m in 0..2 {
             close(&format!("control {m} at step {step}"), f64::from(a[m]), f64::from(b[m]), 1e-3);
         }
-        x = Craft.step(&Stage::new(step, 0.1), x, a);
+        x = Craft.step(&StepContext::new(step, 0.1), x, a);
         ours.shift(1);
         theirs.shift(1);
     }
@@ -534,19 +534,19 @@ struct Hops;
 
 impl Model<1, 1> for Hops {
     #[inline(always)]
-    fn step<R: Real>(&self, _at: &Stage<R>, [x]: [R; 1], [u]: [R; 1]) -> [R; 1] {
+    fn step<R: Real>(&self, _at: &StepContext<R>, [x]: [R; 1], [u]: [R; 1]) -> [R; 1] {
         [x + u]
     }
     #[inline(always)]
-    fn cost<R: Real>(&self, _at: &Stage<R>, [x]: [R; 1], _u: [R; 1]) -> R {
+    fn cost<R: Real>(&self, _at: &StepContext<R>, [x]: [R; 1], _u: [R; 1]) -> R {
         x
     }
     #[inline(always)]
-    fn terminal<R: Real>(&self, _at: &Stage<R>, [x]: [R; 1]) -> R {
+    fn terminal<R: Real>(&self, _at: &StepContext<R>, [x]: [R; 1]) -> R {
         x * 100.0
     }
     #[inline(always)]
-    fn done<R: Real>(&self, _at: &Stage<R>, [x]: [R; 1]) -> R::Mask {
+    fn done<R: Real>(&self, _at: &StepContext<R>, [x]: [R; 1]) -> R::Mask {
         x.gt(2.0)
     }
 }
@@ -592,11 +592,11 @@ struct Toll;
 
 impl Model<1, 1> for Toll {
     #[inline(always)]
-    fn step<R: Real>(&self, _at: &Stage<R>, _x: [R; 1], u: [R; 1]) -> [R; 1] {
+    fn step<R: Real>(&self, _at: &StepContext<R>, _x: [R; 1], u: [R; 1]) -> [R; 1] {
         u
     }
     #[inline(always)]
-    fn cost<R: Real>(&self, _at: &Stage<R>, _x: [R; 1], [u]: [R; 1]) -> R {
+    fn cost<R: Real>(&self, _at: &StepContext<R>, _x: [R; 1], [u]: [R; 1]) -> R {
         u.square() + 10.0
     }
 }
@@ -639,19 +639,19 @@ struct Hills;
 
 impl Model<2, 2> for Hills {
     #[inline(always)]
-    fn step<R: Real>(&self, at: &Stage<R>, [x, y]: [R; 2], [u, v]: [R; 2]) -> [R; 2] {
+    fn step<R: Real>(&self, at: &StepContext<R>, [x, y]: [R; 2], [u, v]: [R; 2]) -> [R; 2] {
         [x + u * at.dt(), y + v * at.dt()]
     }
     #[inline(always)]
-    fn cost<R: Real>(&self, at: &Stage<R>, [x, y]: [R; 2], _u: [R; 2]) -> R {
+    fn cost<R: Real>(&self, at: &StepContext<R>, [x, y]: [R; 2], _u: [R; 2]) -> R {
         at.sample(0, x, y) + at.sample(1, y, x) * 0.5
     }
 }
 
-fn bowl(cells: usize, centre: f32, yaw: f32) -> Grid {
+fn bowl(cells: usize, center: f32, yaw: f32) -> Grid {
     let side = cells as f32 * 0.25;
     let grid =
-        Grid::from_fn(cells, cells, 0.25, [-side / 2.0; 2], |x, y| (x - centre).powi(2) + 0.5 * (y + centre).powi(2));
+        Grid::from_fn(cells, cells, 0.25, [-side / 2.0; 2], |x, y| (x - center).powi(2) + 0.5 * (y + center).powi(2));
     grid.unwrap().with_yaw(yaw).unwrap().with_outside(7.0).unwrap()
 }
 
@@ -698,7 +698,7 @@ struct Look(FieldSet, usize);
 impl Map<2, 3> for Look {
     #[inline(always)]
     fn map<R: Real>(&self, [x, y]: [R; 2]) -> [R; 3] {
-        let at = Stage::<Dual<R, 2>>::new(0, 0.1).with_fields(&self.0);
+        let at = StepContext::<Dual<R, 2>>::new(0, 0.1).with_fields(&self.0);
         let [x, y] = Dual::variables([x, y]);
         let seen = at.sample(self.1, x, y);
         [seen.value, seen.slopes[0], seen.slopes[1]]
@@ -761,7 +761,7 @@ struct Whole<const N: usize, const M: usize, D>(D);
 impl<const N: usize, const M: usize, const I: usize, const O: usize, D: Model<N, M>> Map<I, O> for Whole<N, M, D> {
     #[inline(always)]
     fn map<R: Real>(&self, input: [R; I]) -> [R; O] {
-        let at = Stage::<R>::new(2, 0.04);
+        let at = StepContext::<R>::new(2, 0.04);
         let (mut x, mut u, mut output) = ([R::from(0.0); N], [R::from(0.0); M], [R::from(0.0); O]);
         x.copy_from_slice(&input[..N]);
         u.copy_from_slice(&input[N..]);

@@ -12,19 +12,20 @@ use common::{cpu, engines};
 use gibbs::models::{CartPole, DoubleIntegrator, Pendulum};
 use gibbs::policies::{Activation, LinearFeedback, Mlp, Network, OpenLoop, TimeVaryingFeedback};
 use gibbs::{
-    Annealed, BuildError, CheckpointError, Controller, ControllerOptions, Engine, Exploration, Gradient, Grid, Limits,
-    Model, ModelError, Mppi, MppiOptions, Noise, PlanError, Policy, PolicyGradient, Random, Real, References, Rows,
-    Stage, Start, Step, Table, Temperature, TrainingOptions, Weighting, Weights,
+    ActionNoise, Anneal, BuildError, CheckpointError, Controller, ControllerOptions, Engine, Estimator,
+    GradientAccumulator, Grid, InitialStates, Limits, Model, ModelError, Mppi, MppiOptions, Noise, Params, PlanError,
+    Policy, PolicyGradient, PolicyGradientOptions, Random, Real, References, Step, StepContext, Table, Temperature,
+    Weighting,
 };
 
 /// Perturbed parameters, one episode per row.
-fn perturbed<const M: usize>(sigma: f32) -> Rows<M> {
-    Rows::Perturbed { sigma: sigma.into(), antithetic: false, episodes: 1 }
+fn perturbed<const M: usize>(sigma: f32) -> Estimator<M> {
+    Estimator::ParameterSpace { sigma: sigma.into(), antithetic: false, episodes: 1 }
 }
 
 /// Score rows with a learned standard deviation.
-fn scored(std: f32) -> Rows<1> {
-    Rows::Scored { std: [std], exploration: Exploration::Learned { least: 1e-6 }, antithetic: false }
+fn scored(std: f32) -> Estimator<1> {
+    Estimator::ScoreFunction { std: [std], action_noise: ActionNoise::Learned { least: 1e-6 }, antithetic: false }
 }
 
 fn exponentiated(lambda: f32) -> Weighting {
@@ -40,8 +41,8 @@ fn plain() -> Step {
 fn moved<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>>(
     engine: &Engine,
     (model, policy): (D, P),
-    starts: impl Start<N>,
-    options: TrainingOptions<M>,
+    starts: impl InitialStates<N>,
+    options: PolicyGradientOptions<M>,
     theta: &[f32],
 ) -> Vec<f64> {
     let exponentiated = matches!(options.weighting, Weighting::Exponentiated(_));
@@ -49,7 +50,7 @@ fn moved<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>>(
     training.set_parameters(0, theta).expect("as many as there are");
     let values = |training: &PolicyGradient<N, M, D, P>| {
         let mut values: Vec<f64> = training.parameters(0).expect("a learner").iter().map(|v| f64::from(*v)).collect();
-        let deviations = training.exploration(0).expect("a learner");
+        let deviations = training.action_noise(0).expect("a learner");
         values.extend(deviations.iter().flatten().map(|std| f64::from(*std).ln()));
         values
     };
@@ -104,11 +105,11 @@ const STIFFNESS: f32 = 1.5;
 
 impl Model<1, 1> for Bandit {
     #[inline(always)]
-    fn step<R: Real>(&self, _: &Stage<R>, x: [R; 1], _: [R; 1]) -> [R; 1] {
+    fn step<R: Real>(&self, _: &StepContext<R>, x: [R; 1], _: [R; 1]) -> [R; 1] {
         x
     }
     #[inline(always)]
-    fn cost<R: Real>(&self, at: &Stage<R>, _: [R; 1], [a]: [R; 1]) -> R {
+    fn cost<R: Real>(&self, at: &StepContext<R>, _: [R; 1], [a]: [R; 1]) -> R {
         (a - at.param(0)).square() * (0.5 * STIFFNESS)
     }
 }
@@ -116,11 +117,11 @@ impl Model<1, 1> for Bandit {
 const ONE: OpenLoop = OpenLoop { horizon: 1 };
 const BANDIT_ROWS: usize = 1 << 16;
 
-fn bandit(lambda: f32, rows: Rows<1>, c: f32) -> TrainingOptions<1> {
-    TrainingOptions {
+fn bandit(lambda: f32, rows: Estimator<1>, c: f32) -> PolicyGradientOptions<1> {
+    PolicyGradientOptions {
         horizon: 1,
         samples: BANDIT_ROWS,
-        rows,
+        estimator: rows,
         weighting: exponentiated(lambda),
         step: plain(),
         params: vec![c],
@@ -157,7 +158,7 @@ fn the_gradient_of_a_bandit_is_the_closed_form() {
 }
 
 #[test]
-fn domain_randomisation_widens_what_the_exponent_sees() {
+fn domain_randomization_widens_what_the_exponent_sees() {
     // With c ~ N(1.2, 0.5²) in every episode, a − c has both variances.
     let (theta, c, sigma, tau, lambda, k) = (0.3, 1.2, 0.6, 0.5, 1.0, f64::from(STIFFNESS));
     let truth = k * (c - theta) / (lambda + k * (sigma * sigma + tau * tau));
@@ -188,15 +189,15 @@ const LINE: [f64; 5] = [0.9, 0.5, 0.8, 0.3, 2.0];
 
 impl Model<1, 1> for Line {
     #[inline(always)]
-    fn step<R: Real>(&self, _: &Stage<R>, [x]: [R; 1], [u]: [R; 1]) -> [R; 1] {
+    fn step<R: Real>(&self, _: &StepContext<R>, [x]: [R; 1], [u]: [R; 1]) -> [R; 1] {
         [x * LINE[0] as f32 + u * LINE[1] as f32]
     }
     #[inline(always)]
-    fn cost<R: Real>(&self, _: &Stage<R>, [x]: [R; 1], [u]: [R; 1]) -> R {
+    fn cost<R: Real>(&self, _: &StepContext<R>, [x]: [R; 1], [u]: [R; 1]) -> R {
         x.square() * (0.5 * LINE[2] as f32) + u.square() * (0.5 * LINE[3] as f32)
     }
     #[inline(always)]
-    fn terminal<R: Real>(&self, _: &Stage<R>, [x]: [R; 1]) -> R {
+    fn terminal<R: Real>(&self, _: &StepContext<R>, [x]: [R; 1]) -> R {
         x.square() * (0.5 * LINE[4] as f32)
     }
 }
@@ -272,10 +273,10 @@ fn score_rows_of_a_linear_policy_differentiate_the_backward_recursion() {
             .collect();
         let errors = standard_errors(&sample, lambda);
         for engine in engines() {
-            let options = TrainingOptions {
+            let options = PolicyGradientOptions {
                 horizon: LINE_STEPS,
                 samples: ROWS,
-                rows: scored(std as f32),
+                estimator: scored(std as f32),
                 weighting: exponentiated(lambda as f32),
                 step: plain(),
                 ..Default::default()
@@ -309,10 +310,10 @@ fn perturbed_gains_of_a_linear_policy_follow_the_integral_over_them() {
         })
         .collect();
     for engine in engines() {
-        let options = TrainingOptions {
+        let options = PolicyGradientOptions {
             horizon: LINE_STEPS,
             samples: ROWS,
-            rows: perturbed(sigma as f32),
+            estimator: perturbed(sigma as f32),
             weighting: exponentiated(lambda as f32),
             step: plain(),
             ..Default::default()
@@ -340,13 +341,13 @@ fn score_rows_of_a_network_are_the_finite_difference_of_log_e_to_the_return() {
     let episode = |theta: &[f32], noise: &[f32], mut score: Option<&mut Vec<f32>>| {
         let (mut x, mut cost) = (start, 0.0);
         for (t, z) in noise.iter().enumerate() {
-            let at = Stage::<f32>::new(t, DT);
+            let at = StepContext::<f32>::new(t, DT);
             let [mean] = match &mut score {
                 Some(sum) => {
-                    let mut g = Gradient::new(sum);
-                    policy().pull_back(&at, &Weights::new(theta), x, [z / STD], &mut g)
+                    let mut g = GradientAccumulator::new(sum);
+                    policy().vjp(&at, &Params::new(theta), x, [z / STD], &mut g)
                 }
-                None => policy().act(&at, &Weights::new(theta), x),
+                None => policy().act(&at, &Params::new(theta), x),
             };
             let u = [mean + STD * z];
             x = pendulum.step(&at, x, u);
@@ -364,11 +365,11 @@ fn score_rows_of_a_network_are_the_finite_difference_of_log_e_to_the_return() {
         })
         .collect();
     for engine in engines() {
-        let options = TrainingOptions {
+        let options = PolicyGradientOptions {
             horizon: STEPS,
             samples: ROWS,
             dt: DT,
-            rows: scored(STD),
+            estimator: scored(STD),
             weighting: exponentiated(lambda as f32),
             step: plain(),
             ..Default::default()
@@ -429,11 +430,11 @@ fn the_natural_open_loop_step_is_mppis_plan() {
                 seed: 9,
                 ..Default::default()
             };
-            let training = TrainingOptions {
+            let training = PolicyGradientOptions {
                 horizon: STEPS,
                 samples: 500,
                 dt: 0.1,
-                rows: perturbed(0.4),
+                estimator: perturbed(0.4),
                 weighting: Weighting::Exponentiated(temperature),
                 step: Step::Natural { rate: rate.into() },
                 seed: 9,
@@ -471,11 +472,11 @@ fn the_natural_open_loop_step_is_mppis_plan() {
 #[test]
 fn a_natural_step_divides_by_the_information() {
     let sigma = 0.6_f32;
-    let fixed = Rows::Scored { std: [sigma], exploration: Exploration::Fixed, antithetic: false };
+    let fixed = Estimator::ScoreFunction { std: [sigma], action_noise: ActionNoise::Fixed, antithetic: false };
     let natural = Step::Natural { rate: 1.0.into() };
     for engine in engines() {
         let step = |rows, step| {
-            let options = TrainingOptions { samples: 4096, step, ..bandit(1.0, rows, 1.2) };
+            let options = PolicyGradientOptions { samples: 4096, step, ..bandit(1.0, rows, 1.2) };
             moved(&engine, (Bandit, ONE), still, options, &[0.3])
         };
         // Exact where it is known: σ² g.
@@ -487,11 +488,11 @@ fn a_natural_step_divides_by_the_information() {
         let (g, d) = (step(scored(sigma), plain()), step(scored(sigma), natural));
         let k = f64::from(STIFFNESS);
         let narrower = 1.0 / (1.0 + k * f64::from(sigma * sigma));
-        let centre = narrower * k * f64::from(sigma) * 0.9; // of z under the weights
-        let second = (centre * centre + narrower) / f64::from(sigma * sigma);
+        let center = narrower * k * f64::from(sigma) * 0.9; // of z under the weights
+        let second = (center * center + narrower) / f64::from(sigma * sigma);
         assert!((g[0] / d[0] - second).abs() < 0.1 * second, "{} but {second}, {}", g[0] / d[0], engine.name());
-        let fourth = centre.powi(4) + 6.0 * centre * centre * narrower + 3.0 * narrower * narrower;
-        let square = centre * centre + narrower;
+        let fourth = center.powi(4) + 6.0 * center * center * narrower + 3.0 * narrower * narrower;
+        let square = center * center + narrower;
         let second = fourth - 2.0 * square + 1.0;
         assert!((g[1] / d[1] - second).abs() < 0.1 * second, "{} but {second}, {}", g[1] / d[1], engine.name());
     }
@@ -500,15 +501,15 @@ fn a_natural_step_divides_by_the_information() {
 #[test]
 fn reinforce_is_the_limit_of_high_temperatures() {
     // The scores of antithetic pairs sum to zero, which leaves only the covariance.
-    let by_score = Rows::Scored { std: [0.5], exploration: Exploration::Fixed, antithetic: true };
-    let by_perturbation = Rows::Perturbed { sigma: 0.25.into(), antithetic: true, episodes: 1 };
+    let by_score = Estimator::ScoreFunction { std: [0.5], action_noise: ActionNoise::Fixed, antithetic: true };
+    let by_perturbation = Estimator::ParameterSpace { sigma: 0.25.into(), antithetic: true, episodes: 1 };
     for engine in engines() {
         for rows in [by_score, by_perturbation] {
             let gradient = |weighting| {
-                let options = TrainingOptions {
+                let options = PolicyGradientOptions {
                     horizon: LINE_STEPS,
                     samples: 512,
-                    rows,
+                    estimator: rows,
                     weighting,
                     step: plain(),
                     ..Default::default()
@@ -518,10 +519,10 @@ fn reinforce_is_the_limit_of_high_temperatures() {
             };
             let lambda = 1000.0;
             let exponentiated = gradient(exponentiated(lambda));
-            let signed = gradient(Weighting::Signed { standardised: false });
-            let standardised = gradient(Weighting::Signed { standardised: true });
+            let signed = gradient(Weighting::Signed { standardized: false });
+            let standardized = gradient(Weighting::Signed { standardized: true });
             let length = |g: &[f64]| g.iter().map(|g| g * g).sum::<f64>().sqrt();
-            let ratio = length(&standardised) / length(&signed);
+            let ratio = length(&standardized) / length(&signed);
             assert!(length(&signed) > 0.1, "{signed:?}");
             for d in 0..LINE_STEPS {
                 let limit = f64::from(lambda) * exponentiated[d];
@@ -532,7 +533,7 @@ fn reinforce_is_the_limit_of_high_temperatures() {
                     engine.name(),
                     signed[d]
                 );
-                assert!((standardised[d] - ratio * signed[d]).abs() < 1e-4, "the same direction");
+                assert!((standardized[d] - ratio * signed[d]).abs() < 1e-4, "the same direction");
             }
         }
     }
@@ -545,11 +546,11 @@ const STEEPNESS: f32 = 3.0;
 
 impl Model<1, 1> for Slope {
     #[inline(always)]
-    fn step<R: Real>(&self, _: &Stage<R>, x: [R; 1], _: [R; 1]) -> [R; 1] {
+    fn step<R: Real>(&self, _: &StepContext<R>, x: [R; 1], _: [R; 1]) -> [R; 1] {
         x
     }
     #[inline(always)]
-    fn cost<R: Real>(&self, _: &Stage<R>, _: [R; 1], [a]: [R; 1]) -> R {
+    fn cost<R: Real>(&self, _: &StepContext<R>, _: [R; 1], [a]: [R; 1]) -> R {
         a * STEEPNESS
     }
 }
@@ -559,11 +560,11 @@ fn the_temperature_of_a_divergence_bound_is_that_of_reps() {
     const LEARNERS: usize = 16;
     for engine in engines() {
         for nats in [0.05_f64, 0.5] {
-            let options = TrainingOptions {
+            let options = PolicyGradientOptions {
                 horizon: 1,
                 samples: 16_384,
                 learners: LEARNERS,
-                rows: perturbed(1.0),
+                estimator: perturbed(1.0),
                 weighting: Weighting::Exponentiated(Temperature::Divergence(nats as f32)),
                 step: Step::Natural { rate: 1.0.into() },
                 ..Default::default()
@@ -586,13 +587,13 @@ fn the_temperature_of_a_divergence_bound_is_that_of_reps() {
 }
 
 /// A few seconds of a pendulum under linear feedback.
-fn swing(rows: Rows<1>, step: Step, learners: usize) -> TrainingOptions<1> {
-    TrainingOptions {
+fn swing(rows: Estimator<1>, step: Step, learners: usize) -> PolicyGradientOptions<1> {
+    PolicyGradientOptions {
         horizon: 30,
         samples: 100,
         learners,
         dt: 0.05,
-        rows,
+        estimator: rows,
         weighting: Weighting::Exponentiated(Temperature::EffectiveSamples(0.3)),
         step,
         limits: Some(Limits { low: [-2.0], high: [2.0] }),
@@ -605,7 +606,7 @@ fn somewhere(random: &mut Random, _: &mut [f32]) -> [f32; 2] {
     [PI + random.normal(), random.between(-1.0, 1.0)]
 }
 
-fn pendulum(engine: &Engine, options: TrainingOptions<1>) -> PolicyGradient<2, 1, Pendulum, LinearFeedback> {
+fn pendulum(engine: &Engine, options: PolicyGradientOptions<1>) -> PolicyGradient<2, 1, Pendulum, LinearFeedback> {
     PolicyGradient::new(engine, Pendulum::default(), LinearFeedback, somewhere, options).expect("good options")
 }
 
@@ -628,15 +629,19 @@ fn steps<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>>(
 
 #[test]
 fn a_resumed_training_ends_with_the_same_bits() {
-    let annealed = |first: f32, last: f32| Annealed { first, last, over: 5 };
+    let annealed = |first: f32, last: f32| Anneal { first, last, over: 5 };
     let cases = [
         (
-            Rows::Perturbed { sigma: annealed(0.5, 0.1), antithetic: true, episodes: 3 },
+            Estimator::ParameterSpace { sigma: annealed(0.5, 0.1), antithetic: true, episodes: 3 },
             Step::Adam { rate: annealed(0.1, 0.01) },
         ),
         (scored(0.5), Step::Momentum { rate: 0.01.into(), momentum: 0.9 }),
         (
-            Rows::Scored { std: [0.5], exploration: Exploration::Annealed(annealed(1.0, 0.2)), antithetic: true },
+            Estimator::ScoreFunction {
+                std: [0.5],
+                action_noise: ActionNoise::Anneal(annealed(1.0, 0.2)),
+                antithetic: true,
+            },
             Step::Natural { rate: 0.1.into() },
         ),
     ];
@@ -648,7 +653,7 @@ fn a_resumed_training_ends_with_the_same_bits() {
             steps(&mut whole, 4);
 
             // Resuming replaces the seed by that of the checkpoint.
-            let mut resumed = pendulum(&engine, TrainingOptions { seed: 77, ..swing(rows, step, 2) });
+            let mut resumed = pendulum(&engine, PolicyGradientOptions { seed: 77, ..swing(rows, step, 2) });
             steps(&mut resumed, 1);
             resumed.resume(&half[..]).expect("it was just written");
             assert_eq!(resumed.iteration(), 3);
@@ -879,7 +884,8 @@ fn episodes_that_are_not_finite_do_not_count() {
             true => [f32::NAN, 0.0],
             false => [random.normal(), 0.0],
         };
-        let options = TrainingOptions { samples: 400, ..swing(scored(0.5), Step::Natural { rate: 0.1.into() }, 1) };
+        let options =
+            PolicyGradientOptions { samples: 400, ..swing(scored(0.5), Step::Natural { rate: 0.1.into() }, 1) };
         let mut training =
             PolicyGradient::new(&engine, Pendulum::default(), LinearFeedback, starts, options).expect("good options");
         let progress = training.step().expect("most are finite")[0];
@@ -897,7 +903,7 @@ impl Policy<2, 1> for Copies {
         3 * self.0
     }
     #[inline(always)]
-    fn act<R: Real>(&self, _: &Stage<R>, theta: &Weights<R>, [p, v]: [R; 2]) -> [R; 1] {
+    fn act<R: Real>(&self, _: &StepContext<R>, theta: &Params<R>, [p, v]: [R; 2]) -> [R; 1] {
         let mut sum = R::from(0.0);
         for i in 0..self.0 {
             sum += theta.get(3 * i) * p + theta.get(3 * i + 1) * v + theta.get(3 * i + 2);
@@ -923,7 +929,7 @@ fn a_policy_of_ones_own_is_trained_by_dual_numbers_or_by_perturbation() {
             assert!((a - b).abs() < 1e-4 * (1.0 + b.abs()), "{a} but {b}, {}", engine.name());
         }
         let refused = own(22, options()).err();
-        let expected = ModelError::NoPullBack { parameters: 66, limit: 64 };
+        let expected = ModelError::NoVjp { parameters: 66, limit: 64 };
         assert_eq!(refused, Some(BuildError::Model(expected)), "{}", engine.name());
         let mut many = own(22, swing(perturbed(0.1), plain(), 1)).expect("perturbation needs no derivatives");
         steps(&mut many, 1);
@@ -938,7 +944,7 @@ impl Policy<2, 1> for Undifferentiated {
         self.0.parameters()
     }
     #[inline(always)]
-    fn act<R: Real>(&self, at: &Stage<R>, theta: &Weights<R>, x: [R; 2]) -> [R; 1] {
+    fn act<R: Real>(&self, at: &StepContext<R>, theta: &Params<R>, x: [R; 2]) -> [R; 1] {
         self.0.act(at, theta, x)
     }
     fn initial(&self, random: &mut Random) -> Vec<f32> {
@@ -994,7 +1000,7 @@ impl Policy<2, 1> for Odd {
         self.parameters
     }
     #[inline(always)]
-    fn act<R: Real>(&self, at: &Stage<R>, theta: &Weights<R>, [p, v]: [R; 2]) -> [R; 1] {
+    fn act<R: Real>(&self, at: &StepContext<R>, theta: &Params<R>, [p, v]: [R; 2]) -> [R; 1] {
         match self.reads {
             Reads::Weight(i) => [theta.get(i)],
             Reads::Table(table) => [theta.at(at, table, 0)],
@@ -1010,13 +1016,13 @@ impl Policy<2, 1> for Odd {
         }
     }
     #[inline(always)]
-    fn pull_back<R: Real>(
+    fn vjp<R: Real>(
         &self,
-        at: &Stage<R>,
-        theta: &Weights<R>,
+        at: &StepContext<R>,
+        theta: &Params<R>,
         x: [R; 2],
         [v]: [R; 1],
-        g: &mut Gradient<R>,
+        g: &mut GradientAccumulator<R>,
     ) -> [R; 1] {
         let slope = match self.reads {
             Reads::Field(0) => at.sample(0, x[0], x[1]),
@@ -1035,30 +1041,31 @@ impl Policy<2, 1> for Odd {
 #[test]
 fn every_option_out_of_range_is_named() {
     let base = || swing(perturbed(0.5), plain(), 1);
-    let rows = |rows| TrainingOptions { rows, ..base() };
-    let step = |step| TrainingOptions { step, ..base() };
-    let weighting = |temperature| TrainingOptions { weighting: Weighting::Exponentiated(temperature), ..base() };
+    let rows = |rows| PolicyGradientOptions { estimator: rows, ..base() };
+    let step = |step| PolicyGradientOptions { step, ..base() };
+    let weighting = |temperature| PolicyGradientOptions { weighting: Weighting::Exponentiated(temperature), ..base() };
     let sigma = |first, last| {
-        rows(Rows::Perturbed { sigma: Annealed { first, last, over: 3 }, antithetic: false, episodes: 1 })
+        rows(Estimator::ParameterSpace { sigma: Anneal { first, last, over: 3 }, antithetic: false, episodes: 1 })
     };
-    let std = |std, exploration| rows(Rows::Scored { std: [std], exploration, antithetic: false });
-    let references = |values, columns| TrainingOptions { references: Some(References { values, columns }), ..base() };
+    let std = |std, action_noise| rows(Estimator::ScoreFunction { std: [std], action_noise, antithetic: false });
+    let references =
+        |values, columns| PolicyGradientOptions { references: Some(References { values, columns }), ..base() };
     let cases = [
-        ("horizon", TrainingOptions { horizon: 0, ..base() }),
-        ("samples", TrainingOptions { samples: 0, ..base() }),
-        ("samples", TrainingOptions { samples: usize::MAX, ..base() }),
-        ("learners", TrainingOptions { learners: 0, ..base() }),
-        ("learners", TrainingOptions { learners: 65_536, ..base() }),
-        ("samples", TrainingOptions { samples: 1 << 20, learners: 60_000, ..base() }),
-        ("dt", TrainingOptions { dt: 0.0, ..base() }),
-        ("dt", TrainingOptions { dt: f32::NAN, ..base() }),
+        ("horizon", PolicyGradientOptions { horizon: 0, ..base() }),
+        ("samples", PolicyGradientOptions { samples: 0, ..base() }),
+        ("samples", PolicyGradientOptions { samples: usize::MAX, ..base() }),
+        ("learners", PolicyGradientOptions { learners: 0, ..base() }),
+        ("learners", PolicyGradientOptions { learners: 65_536, ..base() }),
+        ("samples", PolicyGradientOptions { samples: 1 << 20, learners: 60_000, ..base() }),
+        ("dt", PolicyGradientOptions { dt: 0.0, ..base() }),
+        ("dt", PolicyGradientOptions { dt: f32::NAN, ..base() }),
         ("sigma", sigma(0.0, 1.0)),
         ("sigma", sigma(1.0, f32::INFINITY)),
-        ("episodes", rows(Rows::Perturbed { sigma: 1.0.into(), antithetic: false, episodes: 0 })),
-        ("std", std(-1.0, Exploration::Fixed)),
-        ("std", std(f32::NAN, Exploration::Fixed)),
-        ("least", std(1.0, Exploration::Learned { least: 0.0 })),
-        ("exploration", std(1.0, Exploration::Annealed(Annealed { first: 1.0, last: 0.0, over: 9 }))),
+        ("episodes", rows(Estimator::ParameterSpace { sigma: 1.0.into(), antithetic: false, episodes: 0 })),
+        ("std", std(-1.0, ActionNoise::Fixed)),
+        ("std", std(f32::NAN, ActionNoise::Fixed)),
+        ("least", std(1.0, ActionNoise::Learned { least: 0.0 })),
+        ("action_noise", std(1.0, ActionNoise::Anneal(Anneal { first: 1.0, last: 0.0, over: 9 }))),
         ("rate", step(Step::Plain { rate: 0.0.into() })),
         ("rate", step(Step::Natural { rate: f32::NAN.into() })),
         ("rate", step(Step::Adam { rate: (-1.0).into() })),
@@ -1067,8 +1074,8 @@ fn every_option_out_of_range_is_named() {
         ("temperature", weighting(Temperature::Fixed(0.0))),
         ("temperature", weighting(Temperature::EffectiveSamples(1.5))),
         ("temperature", weighting(Temperature::Divergence(-1.0))),
-        ("limits", TrainingOptions { limits: Some(Limits { low: [1.0], high: [0.0] }), ..base() }),
-        ("params", TrainingOptions { params: vec![f32::NAN], ..base() }),
+        ("limits", PolicyGradientOptions { limits: Some(Limits { low: [1.0], high: [0.0] }), ..base() }),
+        ("params", PolicyGradientOptions { params: vec![f32::NAN], ..base() }),
         ("references", references(vec![], 1)),
         ("references", references(vec![1.0; 3], 2)),
     ];
@@ -1081,10 +1088,10 @@ fn every_option_out_of_range_is_named() {
     }
 
     // Signed weights give no estimate of the Fisher information, which is not needed where it is known.
-    let signed = TrainingOptions {
-        weighting: Weighting::Signed { standardised: true },
+    let signed = PolicyGradientOptions {
+        weighting: Weighting::Signed { standardized: true },
         ..swing(
-            Rows::Scored { std: [0.5], exploration: Exploration::Fixed, antithetic: false },
+            Estimator::ScoreFunction { std: [0.5], action_noise: ActionNoise::Fixed, antithetic: false },
             Step::Natural { rate: 1.0.into() },
             1,
         )
@@ -1096,7 +1103,7 @@ fn every_option_out_of_range_is_named() {
     PolicyGradient::new(&cpu(), Pendulum::default(), OpenLoop { horizon: 30 }, somewhere, signed).expect("it is known");
 
     // The model reads parameters that the options lack.
-    match PolicyGradient::new(&cpu(), Bandit, ONE, still, TrainingOptions::default()) {
+    match PolicyGradient::new(&cpu(), Bandit, ONE, still, PolicyGradientOptions::default()) {
         Err(BuildError::Invalid(error)) => assert_eq!(error.field, "params", "{error}"),
         other => panic!("{other:?}"),
     }
@@ -1188,7 +1195,7 @@ fn a_policy_that_reads_what_there_is_not_is_refused() {
     for (reads, name) in [(Reads::Param(1), "params"), (Reads::Reference(1), "references"), (Reads::Field(1), "fields")]
     {
         for given in [0, 1] {
-            let options = TrainingOptions {
+            let options = PolicyGradientOptions {
                 params: vec![0.0; given],
                 references: (given > 0).then(|| references(given)),
                 fields: vec![field(); given],
@@ -1231,7 +1238,7 @@ fn parameters_that_a_policy_gives_its_stage_are_its_own() {
     for engine in engines() {
         for rows in [perturbed(0.5), scored(0.5)] {
             let after = |by_hand| {
-                let options = TrainingOptions { params: vec![7.0], ..swing(rows, plain(), 1) };
+                let options = PolicyGradientOptions { params: vec![7.0], ..swing(rows, plain(), 1) };
                 let policy = reading(Reads::Twice { by_hand });
                 let mut training =
                     PolicyGradient::new(&engine, Pendulum::default(), policy, somewhere, options).expect("valid");
@@ -1248,7 +1255,7 @@ fn a_policy_that_looks_into_a_field_is_rebuilt_from_what_was_saved() {
     let field = Grid::from_fn(16, 4, 1.0, [-8.0, -2.0], |x, y| x + 0.25 * y).expect("a slope");
     for engine in engines() {
         for rows in [perturbed(0.5), scored(0.5)] {
-            let options = TrainingOptions {
+            let options = PolicyGradientOptions {
                 fields: vec![field.clone()],
                 limits: Some(Limits { low: [-2.0], high: [2.0] }),
                 ..swing(rows, Step::Adam { rate: 0.1.into() }, 1)
@@ -1260,7 +1267,7 @@ fn a_policy_that_looks_into_a_field_is_rebuilt_from_what_was_saved() {
             let mut training = build();
             steps(&mut training, 3);
             let mut trained = training.controller(0).expect("a learner");
-            assert_ne!(trained.parameters(), [0.5], "it has learned something");
+            assert_ne!(trained.parameters(), [0.5], "it has updated something");
 
             // Rebuilt from plain numbers, without a training.
             let file: Vec<u8> = trained.parameters().iter().flat_map(|theta| theta.to_le_bytes()).collect();
@@ -1298,8 +1305,10 @@ fn the_information_of_an_open_loop_policy_counts_how_often_a_control_is_applied(
 
 #[test]
 fn a_controller_from_numbers_is_that_of_the_training() {
-    let options =
-        TrainingOptions { limits: Some(Limits { low: [-0.5], high: [0.5] }), ..swing(perturbed(0.5), plain(), 1) };
+    let options = PolicyGradientOptions {
+        limits: Some(Limits { low: [-0.5], high: [0.5] }),
+        ..swing(perturbed(0.5), plain(), 1)
+    };
     let mut training = pendulum(&cpu(), options.clone());
     steps(&mut training, 3);
     let mut trained = training.controller(0).expect("a learner");
@@ -1324,7 +1333,7 @@ fn arguments_out_of_range_are_named() {
     let mut training = pendulum(&cpu(), swing(perturbed(0.5), plain(), 2));
     let before = saved(&training);
     assert_eq!(training.parameters(2).expect_err("two learners").field, "learner");
-    assert_eq!(training.exploration(2).expect_err("two learners").field, "learner");
+    assert_eq!(training.action_noise(2).expect_err("two learners").field, "learner");
     assert_eq!(training.controller(9).expect_err("two learners").field, "learner");
     assert_eq!(training.evaluate(2, 1, 0).expect_err("two learners").field, "learner");
     assert_eq!(training.set_parameters(2, &[0.0; 3]).expect_err("two learners").field, "learner");
@@ -1354,11 +1363,11 @@ fn a_learner_learns_the_same_alone_and_among_others() {
 fn engines_agree_on_what_is_learned() {
     let reference = cpu();
     for engine in engines().iter().skip(1) {
-        for rows in [scored(0.5), Rows::Perturbed { sigma: 0.5.into(), antithetic: true, episodes: 4 }] {
+        for rows in [scored(0.5), Estimator::ParameterSpace { sigma: 0.5.into(), antithetic: true, episodes: 4 }] {
             let policy = || Mlp::<2, 1>::new(&[8], Activation::Tanh).expect("valid");
             let train = |engine| {
                 let weighting = exponentiated(20.0);
-                let options = TrainingOptions { weighting, ..swing(rows, Step::Natural { rate: 0.1.into() }, 2) };
+                let options = PolicyGradientOptions { weighting, ..swing(rows, Step::Natural { rate: 0.1.into() }, 2) };
                 let mut training = PolicyGradient::new(engine, Pendulum::default(), policy(), somewhere, options)
                     .expect("good options");
                 steps(&mut training, 3);
@@ -1382,23 +1391,23 @@ fn engines_agree_on_what_is_learned() {
 
 #[test]
 fn exploration_is_fixed_annealed_or_learned() {
-    let run = |exploration, iterations| {
-        let rows = Rows::Scored { std: [0.5], exploration, antithetic: false };
+    let run = |action_noise, iterations| {
+        let rows = Estimator::ScoreFunction { std: [0.5], action_noise, antithetic: false };
         let mut training = pendulum(&cpu(), swing(rows, Step::Plain { rate: 0.05.into() }, 1));
         steps(&mut training, iterations);
-        training.exploration(0).expect("a learner").expect("score rows")[0]
+        training.action_noise(0).expect("a learner").expect("score rows")[0]
     };
     let close = |a: f32, b: f32| assert!((a - b).abs() < 1e-6, "{a} but {b}");
-    close(run(Exploration::Fixed, 5), 0.5);
-    let halved = Exploration::Annealed(Annealed { first: 1.0, last: 0.25, over: 4 });
+    close(run(ActionNoise::Fixed, 5), 0.5);
+    let halved = ActionNoise::Anneal(Anneal { first: 1.0, last: 0.25, over: 4 });
     close(run(halved, 0), 0.5);
     close(run(halved, 2), 0.25);
     close(run(halved, 9), 0.125);
-    assert!((run(Exploration::Learned { least: 1e-3 }, 5) - 0.5).abs() > 1e-3);
-    close(run(Exploration::Learned { least: 0.45 }, 0), 0.5);
-    assert!(run(Exploration::Learned { least: 0.45 }, 60) > 0.45 - 1e-6);
+    assert!((run(ActionNoise::Learned { least: 1e-3 }, 5) - 0.5).abs() > 1e-3);
+    close(run(ActionNoise::Learned { least: 0.45 }, 0), 0.5);
+    assert!(run(ActionNoise::Learned { least: 0.45 }, 60) > 0.45 - 1e-6);
     let none = pendulum(&cpu(), swing(perturbed(0.5), plain(), 1));
-    assert_eq!(none.exploration(0).expect("a learner"), None);
+    assert_eq!(none.action_noise(0).expect("a learner"), None);
 }
 
 #[test]
@@ -1448,16 +1457,16 @@ struct Balance(CartPole);
 
 impl Model<4, 1> for Balance {
     #[inline(always)]
-    fn step<R: Real>(&self, at: &Stage<R>, x: [R; 4], u: [R; 1]) -> [R; 4] {
+    fn step<R: Real>(&self, at: &StepContext<R>, x: [R; 4], u: [R; 1]) -> [R; 4] {
         self.0.step(at, x, u)
     }
     #[inline(always)]
-    fn cost<R: Real>(&self, _: &Stage<R>, [x, _, angle, _]: [R; 4], [u]: [R; 1]) -> R {
+    fn cost<R: Real>(&self, _: &StepContext<R>, [x, _, angle, _]: [R; 4], [u]: [R; 1]) -> R {
         // A step with the pole up earns one; the other terms keep the cart in the middle.
         (angle.cos() + 1.0) * 10.0 + x.square() * 0.1 + u.square() * 0.001 - 1.0
     }
     #[inline(always)]
-    fn done<R: Real>(&self, _: &Stage<R>, [x, _, angle, _]: [R; 4]) -> R::Mask {
+    fn done<R: Real>(&self, _: &StepContext<R>, [x, _, angle, _]: [R; 4]) -> R::Mask {
         (angle - PI).abs().gt(0.8) | x.abs().gt(2.4)
     }
 }
@@ -1477,19 +1486,19 @@ fn a_cart_pole_learns_to_balance() {
         let mut u = || random.between(-0.2, 0.2);
         [u(), u(), PI + u(), u()]
     };
-    let by_perturbation = Rows::Perturbed { sigma: 4.0.into(), antithetic: true, episodes: 8 };
-    let by_score = Rows::Scored { std: [4.0], exploration: Exploration::Fixed, antithetic: true };
+    let by_perturbation = Estimator::ParameterSpace { sigma: 4.0.into(), antithetic: true, episodes: 8 };
+    let by_score = Estimator::ScoreFunction { std: [4.0], action_noise: ActionNoise::Fixed, antithetic: true };
     for engine in engines() {
         for (rows, step, effective, iterations) in [
             (by_perturbation, Step::Natural { rate: 1.0.into() }, 0.2, 60),
             // The result depends on every bit. With these settings all of twelve seeds succeed; with 1,000 iterations
             // at 0.7, seven do.
-            (by_score, Step::Adam { rate: Annealed { first: 1.0, last: 0.1, over: 1500 } }, 0.3, 1500),
+            (by_score, Step::Adam { rate: Anneal { first: 1.0, last: 0.1, over: 1500 } }, 0.3, 1500),
         ] {
-            let options = TrainingOptions {
+            let options = PolicyGradientOptions {
                 horizon: 250,
                 samples: 256,
-                rows,
+                estimator: rows,
                 weighting: Weighting::Exponentiated(Temperature::EffectiveSamples(effective)),
                 step,
                 limits: Some(Limits { low: [-10.0], high: [10.0] }),

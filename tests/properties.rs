@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use common::{cpu, engines, gpu};
 use gibbs::models::{CartPole, Unicycle};
-use gibbs::{Average, Engine, Mppi, MppiOptions, Noise, Tail, Temperature, WeightedMean};
+use gibbs::{Average, Engine, Mppi, MppiOptions, Noise, ShiftFill, Temperature, WeightedMean};
 use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -133,18 +133,18 @@ proptest! {
     fn a_shift_moves_the_plan(
         plan in prop::collection::vec(-1.0_f32..1.0, 1..20),
         steps in 0..45_usize,
-        tail in prop_oneof![Just(Tail::Hold), Just(Tail::Repeat), Just(Tail::Initial)],
+        shift_fill in prop_oneof![Just(ShiftFill::Hold), Just(ShiftFill::Repeat), Just(ShiftFill::Initial)],
     ) {
-        let options = MppiOptions { horizon: plan.len(), samples: 1, initial: [7.0], tail, ..Default::default() };
+        let options = MppiOptions { horizon: plan.len(), samples: 1, initial: [7.0], shift_fill, ..Default::default() };
         let mut mppi = Mppi::new(&cpu(), CartPole::default(), options).unwrap();
         let controls: Vec<[f32; 1]> = plan.iter().map(|u| [*u]).collect();
         mppi.set_controls(&controls).unwrap();
         mppi.shift(steps);
         let last = controls[controls.len() - 1];
-        let at = |t: usize| controls.get(t + steps).copied().unwrap_or(match tail {
-            Tail::Hold => last,
-            Tail::Repeat => controls[(t + steps) % controls.len()],
-            Tail::Initial => [7.0],
+        let at = |t: usize| controls.get(t + steps).copied().unwrap_or(match shift_fill {
+            ShiftFill::Hold => last,
+            ShiftFill::Repeat => controls[(t + steps) % controls.len()],
+            ShiftFill::Initial => [7.0],
         });
         let expected: Vec<[f32; 1]> = (0..controls.len()).map(at).collect();
         prop_assert_eq!(mppi.controls(), expected);
@@ -155,17 +155,17 @@ proptest! {
         plan in prop::collection::vec(-1.0_f32..1.0, 1..20),
         horizon in 1..40_usize,
         samples in 1..200_usize,
-        tail in prop_oneof![Just(Tail::Hold), Just(Tail::Repeat), Just(Tail::Initial)],
+        shift_fill in prop_oneof![Just(ShiftFill::Hold), Just(ShiftFill::Repeat), Just(ShiftFill::Initial)],
     ) {
-        let options = MppiOptions { horizon: plan.len(), samples: 10, initial: [7.0], tail, ..Default::default() };
+        let options = MppiOptions { horizon: plan.len(), samples: 10, initial: [7.0], shift_fill, ..Default::default() };
         let mut mppi = Mppi::new(&cpu(), CartPole::default(), options).unwrap();
         let controls: Vec<[f32; 1]> = plan.iter().map(|u| [*u]).collect();
         mppi.set_controls(&controls).unwrap();
         mppi.resize(horizon, samples).unwrap();
-        let at = |t: usize| controls.get(t).copied().unwrap_or(match tail {
-            Tail::Hold => controls[controls.len() - 1],
-            Tail::Repeat => controls[t % controls.len()],
-            Tail::Initial => [7.0],
+        let at = |t: usize| controls.get(t).copied().unwrap_or(match shift_fill {
+            ShiftFill::Hold => controls[controls.len() - 1],
+            ShiftFill::Repeat => controls[t % controls.len()],
+            ShiftFill::Initial => [7.0],
         });
         let expected: Vec<[f32; 1]> = (0..horizon).map(at).collect();
         prop_assert_eq!(mppi.controls(), expected);

@@ -5,7 +5,8 @@ mod common;
 use common::engines;
 use gibbs::check::{Map, evaluate};
 use gibbs::{
-    Backend, Dual, FieldSet, Grid, InvalidValue, Limits, Model, Mppi, MppiOptions, PlanError, Real, Stage, Temperature,
+    Backend, Dual, FieldSet, Grid, InvalidValue, Limits, Model, Mppi, MppiOptions, PlanError, Real, StepContext,
+    Temperature,
 };
 
 /// The controls are the cost, on top of a base cost that is the same for all rows.
@@ -15,12 +16,12 @@ struct Toll {
 
 impl Model<1, 1> for Toll {
     #[inline(always)]
-    fn step<R: Real>(&self, _at: &Stage<R>, x: [R; 1], _u: [R; 1]) -> [R; 1] {
+    fn step<R: Real>(&self, _at: &StepContext<R>, x: [R; 1], _u: [R; 1]) -> [R; 1] {
         x
     }
     #[inline(always)]
-    fn cost<R: Real>(&self, at: &Stage<R>, _x: [R; 1], [u]: [R; 1]) -> R {
-        R::select(at.index().eq(0.0), self.base, u)
+    fn cost<R: Real>(&self, at: &StepContext<R>, _x: [R; 1], [u]: [R; 1]) -> R {
+        R::select(at.index().cmp_eq(0.0), self.base, u)
     }
 }
 
@@ -73,7 +74,7 @@ fn a_field_has_no_slope_where_its_border_is_held() {
     impl Map<2, 3> for Slope {
         fn map<R: Real>(&self, x: [R; 2]) -> [R; 3] {
             let [x, y] = Dual::<R, 2>::variables(x);
-            let f = Stage::<Dual<R, 2>>::new(0, 0.0).with_fields(&self.0).sample(1, x, y);
+            let f = StepContext::<Dual<R, 2>>::new(0, 0.0).with_fields(&self.0).sample(1, x, y);
             [f.value, f.slopes[0], f.slopes[1]]
         }
         fn fields(&self) -> FieldSet {
@@ -126,11 +127,11 @@ fn a_reference_table_may_change_its_length_between_calls() {
     struct Follow;
     impl Model<1, 1> for Follow {
         #[inline(always)]
-        fn step<R: Real>(&self, at: &Stage<R>, [x]: [R; 1], [u]: [R; 1]) -> [R; 1] {
+        fn step<R: Real>(&self, at: &StepContext<R>, [x]: [R; 1], [u]: [R; 1]) -> [R; 1] {
             [x + u * at.dt()]
         }
         #[inline(always)]
-        fn cost<R: Real>(&self, at: &Stage<R>, [x]: [R; 1], _u: [R; 1]) -> R {
+        fn cost<R: Real>(&self, at: &StepContext<R>, [x]: [R; 1], _u: [R; 1]) -> R {
             (x - at.reference(0)).square()
         }
     }
@@ -163,11 +164,11 @@ fn an_update_without_a_finite_row_is_an_error_only_if_it_is_the_last() {
     struct Narrow;
     impl Model<1, 1> for Narrow {
         #[inline(always)]
-        fn step<R: Real>(&self, _at: &Stage<R>, x: [R; 1], _u: [R; 1]) -> [R; 1] {
+        fn step<R: Real>(&self, _at: &StepContext<R>, x: [R; 1], _u: [R; 1]) -> [R; 1] {
             x
         }
         #[inline(always)]
-        fn cost<R: Real>(&self, at: &Stage<R>, _x: [R; 1], [u]: [R; 1]) -> R {
+        fn cost<R: Real>(&self, at: &StepContext<R>, _x: [R; 1], [u]: [R; 1]) -> R {
             R::select(u.gt(at.param(0)), u, (u - at.param(0)) * 3e38 * 3e38)
         }
     }

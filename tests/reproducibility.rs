@@ -11,9 +11,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use common::cpu;
 use gibbs::policies::LinearFeedback;
 use gibbs::{
-    Backend, Controller, Diffusion, DiffusionOptions, DiffusionPlanner, Energy, Engine, EngineOptions, Grid, Model,
-    Mppi, MppiOptions, PolicyGradient, Process, Random, Real, RowMemory, Rows, SamplingOptions, Schedule, Stage, Step,
-    Temperature, TrainingOptions, WeightedMean,
+    Backend, Controller, DiffusionOptions, DiffusionPlanner, DiffusionSampler, DiffusionSamplerOptions, Energy, Engine,
+    EngineOptions, Estimator, Grid, Model, Mppi, MppiOptions, PolicyGradient, PolicyGradientOptions, Random, Real,
+    ReverseProcess, RowMemory, Schedule, Step, StepContext, Temperature, WeightedMean,
 };
 
 /// A control word: MXCSR, or FPCR.
@@ -84,11 +84,11 @@ struct Point;
 
 impl Model<2, 1> for Point {
     #[inline(always)]
-    fn step<R: Real>(&self, at: &Stage<R>, [x, _]: [R; 2], [u]: [R; 1]) -> [R; 2] {
+    fn step<R: Real>(&self, at: &StepContext<R>, [x, _]: [R; 2], [u]: [R; 1]) -> [R; 2] {
         [x + u * at.dt(), u * 1e-39]
     }
     #[inline(always)]
-    fn cost<R: Real>(&self, at: &Stage<R>, [x, small]: [R; 2], [u]: [R; 1]) -> R {
+    fn cost<R: Real>(&self, at: &StepContext<R>, [x, small]: [R; 2], [u]: [R; 1]) -> R {
         // The model code itself divides 1 by 3; the result is a constant of the trace.
         (x - 1.0).square() + small * 1e38 + at.sample(0, x, u) / (1.0 / 3.0)
     }
@@ -99,11 +99,11 @@ struct Bomb;
 
 impl Model<1, 1> for Bomb {
     #[inline(always)]
-    fn step<R: Real>(&self, at: &Stage<R>, x: [R; 1], [u]: [R; 1]) -> [R; 1] {
+    fn step<R: Real>(&self, at: &StepContext<R>, x: [R; 1], [u]: [R; 1]) -> [R; 1] {
         [x[0] + u * at.param(0)]
     }
     #[inline(always)]
-    fn cost<R: Real>(&self, _: &Stage<R>, [x]: [R; 1], _: [R; 1]) -> R {
+    fn cost<R: Real>(&self, _: &StepContext<R>, [x]: [R; 1], _: [R; 1]) -> R {
         if std::any::type_name::<R>() == "f32" && ARMED.load(std::sync::atomic::Ordering::Relaxed) {
             // Without a message on the terminal.
             std::panic::resume_unwind(Box::new("a model that panics"));
@@ -118,7 +118,7 @@ struct Ring;
 
 impl Energy<2> for Ring {
     #[inline(always)]
-    fn energy<R: Real>(&self, _: &Stage<R>, [x, y]: [R; 2]) -> R {
+    fn energy<R: Real>(&self, _: &StepContext<R>, [x, y]: [R; 2]) -> R {
         ((x * x + y * y).sqrt() - 1.0).square() * 5.0
     }
 }
@@ -155,8 +155,10 @@ fn plans() -> Vec<u32> {
         bits(&mut out, states.as_flattened());
         bits(&mut out, &[cost]);
     }
-    let process =
-        Process { schedule: Schedule::Geometric { levels: 5, smallest: 0.1, largest: 1.0 }, ..Default::default() };
+    let process = ReverseProcess {
+        schedule: Schedule::Geometric { levels: 5, smallest: 0.1, largest: 1.0 },
+        ..Default::default()
+    };
     let options = DiffusionOptions {
         samples: 256,
         horizon: 12,
@@ -175,11 +177,17 @@ fn plans() -> Vec<u32> {
 
 fn training() -> Vec<u32> {
     let (engine, mut out) = (cpu(), Vec::new());
-    let scored = TrainingOptions::<1>::default().rows;
-    for rows in [scored, Rows::Perturbed { sigma: 0.1.into(), antithetic: true, episodes: 2 }] {
+    let scored = PolicyGradientOptions::<1>::default().estimator;
+    for rows in [scored, Estimator::ParameterSpace { sigma: 0.1.into(), antithetic: true, episodes: 2 }] {
         let step = Step::Adam { rate: 0.01.into() };
-        let options =
-            TrainingOptions { horizon: 8, samples: 256, rows, step, fields: vec![field()], ..Default::default() };
+        let options = PolicyGradientOptions {
+            horizon: 8,
+            samples: 256,
+            estimator: rows,
+            step,
+            fields: vec![field()],
+            ..Default::default()
+        };
         let anywhere = |random: &mut Random, _: &mut [f32]| [random.normal(), 0.0];
         let mut training = PolicyGradient::new(&engine, Point, LinearFeedback, anywhere, options).expect("it builds");
         for _ in 0..3 {
@@ -187,7 +195,7 @@ fn training() -> Vec<u32> {
             bits(&mut out, &[progress[0].mean_return, progress[0].step]);
         }
         bits(&mut out, training.parameters(0).expect("there is one"));
-        bits(&mut out, training.exploration(0).expect("there is one").iter().flatten());
+        bits(&mut out, training.action_noise(0).expect("there is one").iter().flatten());
         for episode in training.evaluate(0, 9, 1).expect("there is one") {
             bits(&mut out, episode.states.as_flattened());
             bits(&mut out, &[episode.cost]);
@@ -201,15 +209,15 @@ fn training() -> Vec<u32> {
 fn sampling() -> Vec<u32> {
     let (engine, mut out) = (cpu(), Vec::new());
     let schedule = Schedule::Geometric { levels: 4, smallest: 0.1, largest: 1.0 };
-    let process = Process { schedule, ..SamplingOptions::default().process };
-    let options = SamplingOptions { chains: 8, samples: 128, process, ..Default::default() };
-    let mut diffusion = Diffusion::of_energy(&engine, Ring, options.clone()).expect("it builds");
+    let process = ReverseProcess { schedule, ..DiffusionSamplerOptions::default().process };
+    let options = DiffusionSamplerOptions { chains: 8, samples: 128, process, ..Default::default() };
+    let mut diffusion = DiffusionSampler::of_energy(&engine, Ring, options.clone()).expect("it builds");
     let chains = diffusion.sample().expect("it samples");
     bits(&mut out, chains.values());
     bits(&mut out, &[chains.effective_samples(0)]);
     // Exact: this very function runs in the other environments.
     let rows: Vec<f32> = (0..100).map(|i| (i * 37 % 100) as f32 * 0.125).collect();
-    let mut diffusion = Diffusion::of_data(&engine, &rows, 2, options).expect("it builds");
+    let mut diffusion = DiffusionSampler::of_data(&engine, &rows, 2, options).expect("it builds");
     bits(&mut out, diffusion.sample().expect("it samples").values());
 
     let log_weights: Vec<f32> = (0..5000).map(|i| (i * 7919 % 5000) as f32 / 512.0).collect();
@@ -276,7 +284,8 @@ fn results_have_the_same_bits_on_any_number_of_threads() {
 #[test]
 fn the_memory_of_rows_changes_the_order_of_sums_and_nothing_else() {
     let run = |rows, temperature| {
-        let engine = Engine::with(EngineOptions { backend: Backend::Cpu, rows, ..Default::default() }).expect("a CPU");
+        let engine =
+            Engine::with_options(EngineOptions { backend: Backend::Cpu, rows, ..Default::default() }).expect("a CPU");
         let options =
             MppiOptions { samples: 3000, horizon: 12, temperature, fields: vec![field()], ..Default::default() };
         let mut mppi = Mppi::new(&engine, Point, options).expect("it builds");
@@ -293,7 +302,7 @@ fn the_memory_of_rows_changes_the_order_of_sums_and_nothing_else() {
             [RowMemory::Auto, RowMemory::Stored, RowMemory::Redrawn].map(|rows| run(rows, temperature));
         assert!(auto.1 == stored.1 && auto.1 == redrawn.1, "{temperature:?}");
         let same = if matches!(temperature, Temperature::Fixed(_)) { &redrawn } else { &stored };
-        assert_eq!(auto.0.controls(), same.0.controls(), "{temperature:?}: so few rows are kept if they must be");
+        assert_eq!(auto.0.controls(), same.0.controls(), "{temperature:?}: so few rows are saved if they must be");
         for other in [&stored, &redrawn] {
             for ([a], [b]) in auto.0.controls().iter().zip(other.0.controls()) {
                 assert!((a - b).abs() < 1e-5, "{temperature:?}: {a} and {b}");

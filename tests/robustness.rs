@@ -8,9 +8,9 @@ use common::{cpu, engines, gpu};
 use gibbs::models::{Pendulum, Unicycle};
 use gibbs::policies::{Activation, Network};
 use gibbs::{
-    Backend, BuildError, Convention, Engine, EngineError, EngineOptions, FieldSet, Grid, InvalidValue, Limits, Model,
-    ModelError, Mppi, MppiOptions, Noise, PlanError, Real, References, Stage, Table, Tail, Temperature, WeightedMean,
-    Weights, WgslFn, check,
+    Backend, BuildError, CostNormalization, Engine, EngineError, EngineOptions, FieldSet, Grid, InvalidValue, Limits,
+    Model, ModelError, Mppi, MppiOptions, Noise, Params, PlanError, Real, References, ShiftFill, StepContext, Table,
+    Temperature, WeightedMean, WgslFn, check,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -42,12 +42,12 @@ const FALLS: [Fall; 7] =
 
 impl Model<1, 1> for Cliff {
     #[inline(always)]
-    fn step<R: Real>(&self, _at: &Stage<R>, [x]: [R; 1], [u]: [R; 1]) -> [R; 1] {
+    fn step<R: Real>(&self, _at: &StepContext<R>, [x]: [R; 1], [u]: [R; 1]) -> [R; 1] {
         let next = x + u;
         [if self.0 == Fall::State { R::select(next.gt(1.0), next * 3e38 * 3e38, next) } else { next }]
     }
     #[inline(always)]
-    fn cost<R: Real>(&self, at: &Stage<R>, [x]: [R; 1], _u: [R; 1]) -> R {
+    fn cost<R: Real>(&self, at: &StepContext<R>, [x]: [R; 1], _u: [R; 1]) -> R {
         let nothing = at.param(0);
         let huge = x * 3e38 * 3e38;
         let bad = match self.0 {
@@ -62,7 +62,7 @@ impl Model<1, 1> for Cliff {
         R::select(x.gt(1.0), bad, x.square())
     }
     #[inline(always)]
-    fn terminal<R: Real>(&self, _at: &Stage<R>, [x]: [R; 1]) -> R {
+    fn terminal<R: Real>(&self, _at: &StepContext<R>, [x]: [R; 1]) -> R {
         if self.0 == Fall::Terminal { R::select(x.gt(1.0), x * 3e38 * 3e38, 0.0) } else { R::from(0.0) }
     }
 }
@@ -161,11 +161,11 @@ struct Needy;
 
 impl Model<2, 2> for Needy {
     #[inline(always)]
-    fn step<R: Real>(&self, at: &Stage<R>, [x, y]: [R; 2], [u, v]: [R; 2]) -> [R; 2] {
+    fn step<R: Real>(&self, at: &StepContext<R>, [x, y]: [R; 2], [u, v]: [R; 2]) -> [R; 2] {
         [x + u * at.dt(), y + v * at.dt() + at.param(1)]
     }
     #[inline(always)]
-    fn cost<R: Real>(&self, at: &Stage<R>, [x, y]: [R; 2], _u: [R; 2]) -> R {
+    fn cost<R: Real>(&self, at: &StepContext<R>, [x, y]: [R; 2], _u: [R; 2]) -> R {
         (x - at.reference(2)).square() + at.sample(0, x, y)
     }
 }
@@ -213,9 +213,9 @@ fn bad_options() -> Vec<(&'static str, MppiOptions<2>)> {
         bad.push(("alpha", MppiOptions { alpha, ..needy() }));
     }
     for gamma in [-0.01, NAN, INF] {
-        bad.push(("gamma", MppiOptions { convention: Convention::Gamma(gamma), ..needy() }));
+        bad.push(("gamma", MppiOptions { cost_normalization: CostNormalization::Gamma(gamma), ..needy() }));
     }
-    bad.push(("alpha", MppiOptions { convention: Convention::Gamma(1.0), alpha: 0.5, ..needy() }));
+    bad.push(("alpha", MppiOptions { cost_normalization: CostNormalization::Gamma(1.0), alpha: 0.5, ..needy() }));
     for sigma in [-1.0, NAN, INF, 1e-19, 1e19] {
         bad.push(("noise", MppiOptions { noise: Noise::Diagonal([1.0, sigma]), ..needy() }));
     }
@@ -232,7 +232,7 @@ fn bad_options() -> Vec<(&'static str, MppiOptions<2>)> {
     }
     let still = Noise::Diagonal([1.0, 0.0]);
     bad.push(("noise", MppiOptions { noise: still, alpha: 0.5, ..needy() }));
-    bad.push(("noise", MppiOptions { noise: still, convention: Convention::Gamma(1.0), ..needy() }));
+    bad.push(("noise", MppiOptions { noise: still, cost_normalization: CostNormalization::Gamma(1.0), ..needy() }));
     for (low, high) in [(1.0, -1.0), (NAN, 1.0), (-1.0, NAN), (INF, INF), (-INF, -INF)] {
         bad.push(("limits", MppiOptions { limits: limits(low, high), ..needy() }));
     }
@@ -387,7 +387,7 @@ fn an_unknown_backend_and_a_missing_adapter_are_named() {
     for backend in [Backend::Auto, Backend::Gpu, Backend::Software, Backend::Cpu] {
         assert_eq!(backend.to_string().parse(), Ok(backend));
     }
-    let result = Engine::with(EngineOptions { adapter: Some(usize::MAX), ..Default::default() });
+    let result = Engine::with_options(EngineOptions { adapter: Some(usize::MAX), ..Default::default() });
     assert!(matches!(result, Err(EngineError::NoAdapter { .. } | EngineError::NotCompiled { .. })), "{result:?}");
 }
 
@@ -547,9 +547,9 @@ enum Hand {
 
 /// Computes a function of `x` from hand-made inputs.
 #[inline(always)]
-fn by_hand<R: Real>(hand: Hand, at: &Stage<R>, x: R) -> R {
-    let stage = Stage::<R>::new(3, 0.1);
-    let theta = Weights::<R>::new(&[0.5, 0.25]);
+fn by_hand<R: Real>(hand: Hand, at: &StepContext<R>, x: R) -> R {
+    let stage = StepContext::<R>::new(3, 0.1);
+    let theta = Params::<R>::new(&[0.5, 0.25]);
     let network = || Network::new(0, &[1, 1], Activation::Tanh).unwrap();
     let table = |rows, columns| Table { first: 0, rows, columns };
     match hand {
@@ -571,7 +571,7 @@ fn by_hand<R: Real>(hand: Hand, at: &Stage<R>, x: R) -> R {
         Hand::EmptyTable => theta.at(&stage, table(0, 1), 0),
         Hand::HugeTable => theta.at(&stage, table(9, usize::MAX), 0),
         Hand::Network => theta.network::<1, 1>(&network(), [x])[0],
-        Hand::ShortNetwork => Weights::<R>::new(&[1.0]).network::<1, 1>(&network(), [x])[0],
+        Hand::ShortNetwork => Params::<R>::new(&[1.0]).network::<1, 1>(&network(), [x])[0],
         Hand::OtherNetwork => theta.network::<2, 1>(&network(), [x, x])[0],
     }
 }
@@ -586,7 +586,7 @@ const RESERVED: WgslFn<1> = WgslFn { name: "philox", source: "fn philox(x: f32) 
 
 impl Model<1, 1> for Odd {
     #[inline(always)]
-    fn step<R: Real>(&self, at: &Stage<R>, [x]: [R; 1], [u]: [R; 1]) -> [R; 1] {
+    fn step<R: Real>(&self, at: &StepContext<R>, [x]: [R; 1], [u]: [R; 1]) -> [R; 1] {
         let mut next = x + u;
         match self.0 {
             Flaw::Param(i) => next += at.param(i),
@@ -609,15 +609,15 @@ impl Model<1, 1> for Odd {
         [next]
     }
     #[inline(always)]
-    fn cost<R: Real>(&self, _at: &Stage<R>, [x]: [R; 1], _u: [R; 1]) -> R {
+    fn cost<R: Real>(&self, _at: &StepContext<R>, [x]: [R; 1], _u: [R; 1]) -> R {
         if self.0 == Flaw::InfiniteCost { x.min(f32::INFINITY) } else { x.square() }
     }
     #[inline(always)]
-    fn terminal<R: Real>(&self, _at: &Stage<R>, [x]: [R; 1]) -> R {
+    fn terminal<R: Real>(&self, _at: &StepContext<R>, [x]: [R; 1]) -> R {
         if self.0 == Flaw::NanTerminal { x + f32::NAN } else { x }
     }
     #[inline(always)]
-    fn done<R: Real>(&self, _at: &Stage<R>, [x]: [R; 1]) -> R::Mask {
+    fn done<R: Real>(&self, _at: &StepContext<R>, [x]: [R; 1]) -> R::Mask {
         if self.0 == Flaw::InfiniteDone { x.gt(f32::INFINITY) } else { R::never() }
     }
 }
@@ -767,7 +767,7 @@ impl check::Map<1, 1> for Double {
 fn a_lost_device_keeps_the_plan_and_the_cpu_takes_over() {
     let Some(engine) = gpu() else { return };
     // A separate device, since it is going to be lost.
-    let engine = Engine::with(EngineOptions { backend: engine.backend(), ..Default::default() }).unwrap();
+    let engine = Engine::with_options(EngineOptions { backend: engine.backend(), ..Default::default() }).unwrap();
     let options = MppiOptions { horizon: 12, samples: 200, ..Default::default() };
     let mut mppi = Mppi::new(&engine, Pendulum::default(), options.clone()).unwrap();
     let mut average = WeightedMean::new(&engine);
@@ -805,18 +805,18 @@ fn a_lost_device_keeps_the_plan_and_the_cpu_takes_over() {
     assert!(matches!(error, PlanError::Engine(EngineError::DeviceLost { .. })), "{error:?}");
     let error = Mppi::new(&engine, Pendulum::default(), options.clone()).map(drop).unwrap_err();
     assert!(matches!(error, BuildError::Engine(EngineError::DeviceLost { .. })), "{error:?}");
-    assert!(mppi.rebuild(&engine).is_err(), "the device is still lost");
+    assert!(mppi.move_to(&engine).is_err(), "the device is still lost");
     assert_eq!(mppi.controls(), before);
 
     mppi.shift(1);
-    mppi.rebuild(&cpu()).unwrap();
+    mppi.move_to(&cpu()).unwrap();
     assert_eq!(mppi.controls()[..11], before[1..], "the plan came along");
     let plan = mppi.plan(&state).unwrap();
     assert_eq!(plan.backend(), Backend::Cpu);
     assert!(plan.cost().is_finite());
 
-    let again = Engine::with(engine.options().clone()).unwrap();
-    mppi.rebuild(&again).unwrap();
+    let again = Engine::with_options(engine.options().clone()).unwrap();
+    mppi.move_to(&again).unwrap();
     assert_eq!(mppi.plan(&state).unwrap().backend(), again.backend());
 }
 
@@ -830,7 +830,8 @@ fn a_time_out_is_an_error_and_not_the_end() {
     let usual = (0..5).map(|_| patient.plan(&state).unwrap().timing().total).min().unwrap();
     let (mut answered, mut late) = (0, 0);
     for timeout in [Duration::from_nanos(1), usual / 2, usual, usual * 2, usual * 100] {
-        let hasty = Engine::with(EngineOptions { backend: engine.backend(), timeout, ..Default::default() }).unwrap();
+        let hasty =
+            Engine::with_options(EngineOptions { backend: engine.backend(), timeout, ..Default::default() }).unwrap();
         let (mut mppi, mut patient) = (new(&hasty), new(&engine));
         for call in 0..30 {
             let before = mppi.controls().to_vec();
@@ -859,7 +860,7 @@ fn a_time_out_is_an_error_and_not_the_end() {
                 }
             }
         }
-        mppi.rebuild(&engine).unwrap();
+        mppi.move_to(&engine).unwrap();
         mppi.plan(&state).expect("with time enough it works");
     }
     println!("{answered} calls were answered in time, {late} were not");
@@ -875,7 +876,8 @@ fn a_weighted_mean_that_is_late_is_never_an_older_one() {
     for timeout in
         [Duration::from_nanos(1), Duration::from_micros(300), Duration::from_millis(1), Duration::from_secs(10)]
     {
-        let hasty = Engine::with(EngineOptions { backend: engine.backend(), timeout, ..Default::default() }).unwrap();
+        let hasty =
+            Engine::with_options(EngineOptions { backend: engine.backend(), timeout, ..Default::default() }).unwrap();
         let mut average = WeightedMean::new(&hasty);
         for call in 0..15 {
             match average.compute(&rows(call), &log_weights) {
@@ -962,7 +964,8 @@ fn soak(engine: &Engine, calls: usize, seed: u64) {
                 }
                 4 => {
                     let mut options = mppi.options().clone();
-                    options.tail = [Tail::Hold, Tail::Repeat, Tail::Initial][rng.random_range(0..3)];
+                    options.shift_fill =
+                        [ShiftFill::Hold, ShiftFill::Repeat, ShiftFill::Initial][rng.random_range(0..3)];
                     options.iterations = rng.random_range(1..4);
                     options.alpha = [1.0, 0.5][rng.random_range(0..2)];
                     options.temperature = match rng.random_range(0..2) {
@@ -1021,7 +1024,7 @@ fn compiled_kernels_are_kept_in_a_folder_that_may_hold_anything() {
     let folder = std::env::temp_dir().join(format!("gibbs-pipelines-{}", std::process::id()));
     let options = EngineOptions { pipeline_cache: Some(folder.clone()), ..found.options().clone() };
     let plan = || {
-        let engine = Engine::with(options.clone()).unwrap();
+        let engine = Engine::with_options(options.clone()).unwrap();
         let mut mppi = Mppi::new(&engine, Pendulum::default(), MppiOptions::default()).unwrap();
         mppi.plan(&[1.0, 0.0]).unwrap().controls().to_vec()
     };
@@ -1055,7 +1058,7 @@ fn compiled_kernels_are_kept_in_a_folder_that_may_hold_anything() {
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(&blocked, b"").unwrap();
     let options = EngineOptions { pipeline_cache: Some(blocked), ..options.clone() };
-    let engine = Engine::with(options).unwrap();
+    let engine = Engine::with_options(options).unwrap();
     let mut mppi = Mppi::new(&engine, Pendulum::default(), MppiOptions::default()).unwrap();
     assert_eq!(mppi.plan(&[1.0, 0.0]).unwrap().controls(), first);
     std::fs::remove_dir_all(folder).unwrap();

@@ -10,9 +10,9 @@ use common::gpu;
 use gibbs::check::{Map, evaluate};
 use gibbs::policies::LinearFeedback;
 use gibbs::{
-    Annealed, Backend, Diffusion, Energy, Engine, EngineOptions, Exploration, Model, Mppi, MppiOptions, PolicyGradient,
-    Process, Proposal, Random, Real, Rows, Sampler, SamplingOptions, Schedule, Stage, Temperature, TrainingOptions,
-    WeightedMean,
+    ActionNoise, Anneal, Backend, DiffusionSampler, DiffusionSamplerOptions, Energy, Engine, EngineOptions, Estimator,
+    Model, Mppi, MppiOptions, PolicyGradient, PolicyGradientOptions, Random, Real, ReverseProcess, SampleWidth,
+    Sampler, Schedule, StepContext, Temperature, WeightedMean,
 };
 
 /// A mass on a spring.
@@ -20,11 +20,11 @@ struct Spring;
 
 impl Model<2, 1> for Spring {
     #[inline(always)]
-    fn step<R: Real>(&self, at: &Stage<R>, [p, v]: [R; 2], [u]: [R; 1]) -> [R; 2] {
+    fn step<R: Real>(&self, at: &StepContext<R>, [p, v]: [R; 2], [u]: [R; 1]) -> [R; 2] {
         [p + v * at.dt(), v + (u - p.sin()) * at.dt()]
     }
     #[inline(always)]
-    fn cost<R: Real>(&self, _: &Stage<R>, [p, v]: [R; 2], [u]: [R; 1]) -> R {
+    fn cost<R: Real>(&self, _: &StepContext<R>, [p, v]: [R; 2], [u]: [R; 1]) -> R {
         p.square() + v.square() * 0.1 + u.square() * 0.01
     }
 }
@@ -34,7 +34,7 @@ struct Ring;
 
 impl Energy<2> for Ring {
     #[inline(always)]
-    fn energy<R: Real>(&self, _at: &Stage<R>, [x, y]: [R; 2]) -> R {
+    fn energy<R: Real>(&self, _at: &StepContext<R>, [x, y]: [R; 2]) -> R {
         ((x.square() + y.square()).sqrt() - 1.0).square() * 50.0
     }
 }
@@ -52,7 +52,7 @@ fn options(samples: usize) -> MppiOptions<1> {
 }
 
 fn with_timeout(engine: &Engine, timeout: Duration) -> Engine {
-    Engine::with(EngineOptions { timeout, ..engine.options().clone() }).unwrap()
+    Engine::with_options(EngineOptions { timeout, ..engine.options().clone() }).unwrap()
 }
 
 /// Measures how long a build takes on an engine with a long time limit, then builds on an engine whose time limit is a
@@ -119,24 +119,24 @@ fn first_calls() {
         mppi.set_options(MppiOptions { temperature, nominal_first: true, ..options(300) }).unwrap();
         mppi.plan(&[1.0, 0.0]).unwrap();
     });
-    let chains = SamplingOptions { chains: 4, samples: 64, process: process(5), ..Default::default() };
+    let chains = DiffusionSamplerOptions { chains: 4, samples: 64, process: process(5), ..Default::default() };
     in_a_hurry(
         "energy",
         &engine,
-        |engine| Diffusion::of_energy(engine, Ring, chains.clone()).unwrap(),
+        |engine| DiffusionSampler::of_energy(engine, Ring, chains.clone()).unwrap(),
         |diffusion| {
             diffusion.sample().unwrap();
         },
     );
     let data: Vec<f32> = (0..80).map(|i| (i as f32).sin()).collect();
-    let of_data = |engine: &Engine| Diffusion::of_data(engine, &data, 2, chains.clone()).unwrap();
+    let of_data = |engine: &Engine| DiffusionSampler::of_data(engine, &data, 2, chains.clone()).unwrap();
     in_a_hurry("data", &engine, of_data, |diffusion| {
         diffusion.sample().unwrap();
     });
-    let scored = Rows::Scored { std: [0.3], antithetic: false, exploration: Exploration::Fixed };
-    for rows in [Rows::Perturbed { sigma: Annealed::from(0.1), antithetic: true, episodes: 2 }, scored] {
+    let scored = Estimator::ScoreFunction { std: [0.3], antithetic: false, action_noise: ActionNoise::Fixed };
+    for rows in [Estimator::ParameterSpace { sigma: Anneal::from(0.1), antithetic: true, episodes: 2 }, scored] {
         let training = |engine: &Engine| {
-            let options = TrainingOptions { horizon: 20, samples: 64, rows, ..Default::default() };
+            let options = PolicyGradientOptions { horizon: 20, samples: 64, estimator: rows, ..Default::default() };
             let anywhere = |random: &mut Random, _: &mut [f32]| [random.normal(), random.normal()];
             PolicyGradient::new(engine, Spring, LinearFeedback, anywhere, options).unwrap()
         };
@@ -153,33 +153,34 @@ fn first_calls() {
     });
 }
 
-fn process(levels: usize) -> Process {
-    Process {
+fn process(levels: usize) -> ReverseProcess {
+    ReverseProcess {
         schedule: Schedule::Geometric { levels, smallest: 0.01, largest: 3.0 },
         sampler: Sampler::Ddpm,
-        proposal: Proposal::Posterior,
+        width: SampleWidth::Posterior,
     }
 }
 
 #[test]
 fn a_long_list_of_updates_may_take_longer_than_the_limit_on_a_software_adapter() {
     let timeout = Duration::from_secs(120);
-    let engine = Engine::with(EngineOptions { backend: Backend::Software, timeout, ..Default::default() });
+    let engine = Engine::with_options(EngineOptions { backend: Backend::Software, timeout, ..Default::default() });
     let Ok(engine) = engine else {
         assert!(std::env::var_os("GIBBS_REQUIRE_GPU").is_none(), "no software adapter");
         eprintln!("SKIPPED: no software adapter");
         return;
     };
     let levels = 100;
-    let options = SamplingOptions { chains: 64, samples: 2048, process: process(levels), ..Default::default() };
-    let mut patient = Diffusion::of_energy(&engine, Ring, options.clone()).unwrap();
+    let options = DiffusionSamplerOptions { chains: 64, samples: 2048, process: process(levels), ..Default::default() };
+    let mut patient = DiffusionSampler::of_energy(&engine, Ring, options.clone()).unwrap();
     let first = patient.sample().unwrap().values().to_vec();
     let second = patient.sample().unwrap();
     let (second, total) = (second.values().to_vec(), second.timing().total);
     // A level takes a hundredth of the whole; the last limit is long enough for several of them in one submission.
     for (timeout, timestamps) in [(total / 5, false), (total / 5, true), (total * 2, false)] {
         let hasty = EngineOptions { timeout, timestamps, ..engine.options().clone() };
-        let mut hasty = Diffusion::of_energy(&Engine::with(hasty).unwrap(), Ring, options.clone()).unwrap();
+        let mut hasty =
+            DiffusionSampler::of_energy(&Engine::with_options(hasty).unwrap(), Ring, options.clone()).unwrap();
         for expected in [&first, &second] {
             let chains = hasty.sample().unwrap_or_else(|error| panic!("{total:?} within {timeout:?}: {error}"));
             assert!(chains.values() == &expected[..], "the same numbers, however many submissions");

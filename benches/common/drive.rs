@@ -3,7 +3,7 @@
 //! benchmarks and the `peer` example share it.
 
 use gibbs::models::{DifferentialDrive, Quadratic};
-use gibbs::{Cost, Grid, InvalidValue, Limits, Model, MppiOptions, Noise, Real, Stage, Temperature, WithCost};
+use gibbs::{Cost, Grid, InvalidValue, Limits, Model, MppiOptions, Noise, Real, StepContext, Temperature, WithCost};
 
 /// The initial state (x, y, ψ).
 pub const START: [f32; 3] = [0.0, 0.0, 0.0];
@@ -32,7 +32,7 @@ pub struct DriveCost {
 
 impl Cost<3, 2> for DriveCost {
     #[inline(always)]
-    fn cost<R: Real>(&self, at: &Stage<R>, pose: [R; 3], u: [R; 2]) -> R {
+    fn cost<R: Real>(&self, at: &StepContext<R>, pose: [R; 3], u: [R; 2]) -> R {
         // Samples the field last; otherwise its values would occupy registers while the rest is computed.
         let away = self.pose.cost(at, pose, u);
         at.sample(0, pose[0], pose[1]).mul_add(self.map, away)

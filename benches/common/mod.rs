@@ -6,11 +6,11 @@ pub mod drive;
 
 use std::time::Duration;
 
-use gibbs::check::{self, Arithmetic};
+use gibbs::check::{self, OpCount};
 use gibbs::models::{CartPole, Quadrotor};
 use gibbs::{
-    Backend, Engine, EngineError, EngineOptions, FieldSet, Limits, Model, Mppi, MppiOptions, Noise, RowMemory, Stage,
-    Temperature, Timing,
+    Backend, Engine, EngineError, EngineOptions, FieldSet, Limits, Model, Mppi, MppiOptions, Noise, RowMemory,
+    StepContext, Temperature, Timing,
 };
 
 /// Runs one update and returns the durations of its stages.
@@ -98,24 +98,24 @@ pub fn plan<const N: usize, const M: usize, D: Model<N, M>>(
 }
 
 /// Counts the operations per step of each task: a lower bound.
-pub fn arithmetic() -> [Arithmetic; 3] {
+pub fn op_count() -> [OpCount; 3] {
     let fields = FieldSet::new(&[drive::map().expect("the numbers are finite")]);
     let mut away = Quadrotor::LEVEL;
     away[..3].copy_from_slice(&AWAY);
     [
-        check::arithmetic::<4, 1>(&CartPole::default(), &Stage::new(0, 0.02), SWINGING),
-        check::arithmetic::<3, 2>(&drive::robot(), &Stage::new(0, 0.02).with_fields(&fields), drive::START),
-        check::arithmetic::<13, 4>(&Quadrotor::default(), &Stage::new(0, 0.02), away),
+        check::op_count::<4, 1>(&CartPole::default(), &StepContext::new(0, 0.02), SWINGING),
+        check::op_count::<3, 2>(&drive::robot(), &StepContext::new(0, 0.02).with_fields(&fields), drive::START),
+        check::op_count::<13, 4>(&Quadrotor::default(), &StepContext::new(0, 0.02), away),
     ]
 }
 
 /// Returns an engine on the same device that separates the stages of a call and times them by the device's clock.
 pub fn in_stages(engine: &Engine) -> Result<Engine, EngineError> {
-    Engine::with(EngineOptions { rows: RowMemory::Stored, timestamps: true, ..engine.options().clone() })
+    Engine::with_options(EngineOptions { rows: RowMemory::Stored, timestamps: true, ..engine.options().clone() })
 }
 
 pub fn engine(backend: Backend) -> Result<Engine, EngineError> {
-    Engine::with(EngineOptions { backend, ..Default::default() })
+    Engine::with_options(EngineOptions { backend, ..Default::default() })
 }
 
 /// Returns the best adapter: a hardware GPU, else a software one.

@@ -1,7 +1,7 @@
 //! The published 2-D car and its U-shaped wall, and the cost that it is planned with. (C. Pan et al., *Model-based diffusion
 //! for trajectory optimization*, arXiv 2407.01573, and the code published with it.)
 
-use gibbs::{Flow, Model, Real, Stage, rk4};
+use gibbs::{Dynamics, Model, Real, StepContext, rk4};
 
 /// The time step (in seconds), and the number of steps planned.
 pub const DT: f32 = 0.1;
@@ -36,9 +36,9 @@ pub struct Car {
     pub way: f32,
 }
 
-impl Flow<3, 2> for Car {
+impl Dynamics<3, 2> for Car {
     #[inline(always)]
-    fn derivative<R: Real>(&self, _at: &Stage<R>, [_, _, heading]: [R; 3], [turn, speed]: [R; 2]) -> [R; 3] {
+    fn derivative<R: Real>(&self, _at: &StepContext<R>, [_, _, heading]: [R; 3], [turn, speed]: [R; 2]) -> [R; 3] {
         let (s, c) = heading.sin_cos();
         [speed * s * 3.0, speed * c * 3.0, turn * (2.0 * std::f32::consts::FRAC_PI_3)]
     }
@@ -46,7 +46,7 @@ impl Flow<3, 2> for Car {
 
 impl Model<3, 2> for Car {
     #[inline(always)]
-    fn step<R: Real>(&self, at: &Stage<R>, x: [R; 3], u: [R; 2]) -> [R; 3] {
+    fn step<R: Real>(&self, at: &StepContext<R>, x: [R; 3], u: [R; 2]) -> [R; 3] {
         let next = rk4(self, at, x, u);
         // The square of the distance to the nearest disc's center.
         let mut nearest = R::from(f32::MAX);
@@ -63,7 +63,7 @@ impl Model<3, 2> for Car {
 
     /// The negative reward, 1 − (min(d, 0.2)/0.2)², and the cost of the remaining way.
     #[inline(always)]
-    fn cost<R: Real>(&self, at: &Stage<R>, [x, y, _]: [R; 3], _u: [R; 2]) -> R {
+    fn cost<R: Real>(&self, at: &StepContext<R>, [x, y, _]: [R; 3], _u: [R; 2]) -> R {
         let distance = ((x - GOAL[0]).square() + (y - GOAL[1]).square()).sqrt();
         let reward = -(distance.min(NEAR) * (1.0 / NEAR)).square() + 1.0;
         if self.way > 0.0 { at.sample(0, x, y) * self.way - reward } else { -reward }
@@ -71,7 +71,7 @@ impl Model<3, 2> for Car {
 
     /// The distance from the demonstration at this time step (the references).
     #[inline(always)]
-    fn departure<R: Real>(&self, at: &Stage<R>, [x, y, _]: [R; 3]) -> R {
+    fn demonstration_cost<R: Real>(&self, at: &StepContext<R>, [x, y, _]: [R; 3]) -> R {
         let square = (x - at.reference(0)).square() + (y - at.reference(1)).square();
         // As in the published code: distances beyond half a meter are all the same.
         square.min(0.25) * 4.0

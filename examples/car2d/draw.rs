@@ -38,26 +38,26 @@ fn panel(area: &Area<'_>, title: &str, demo: Option<&[[f32; 2]]>, run: &Run) -> 
         };
         (0..60).map(point).collect()
     };
-    chart.draw_series(DISCS.map(|centre| Polygon::new(disc(centre, RADIUS), WALL.filled())))?;
+    chart.draw_series(DISCS.map(|center| Polygon::new(disc(center, RADIUS), WALL.filled())))?;
     chart.draw_series([Polygon::new(disc(GOAL, NEAR), TARGET.mix(0.3).filled())])?;
     // Colors go from pale to dark as the noise decreases.
     let count = run.annealing.len();
     for (i, states) in run.annealing.iter().enumerate() {
         let share = (i + 1) as f64 / count as f64;
         let fade = |dark: f64| (255.0 - (255.0 - dark) * (0.2 + 0.8 * share)) as u8;
-        let colour = RGBColor(fade(20.0), fade(50.0), fade(200.0));
+        let color = RGBColor(fade(20.0), fade(50.0), fade(200.0));
         let width = if i + 1 == count { 4 } else { 2 };
         // Drawn segment by segment, because a thick polyline that turns back on itself would have spikes at its joints.
         let piece = |pair: &[[f32; 3]]| {
-            PathElement::new(vec![(pair[0][0], pair[0][1]), (pair[1][0], pair[1][1])], colour.stroke_width(width))
+            PathElement::new(vec![(pair[0][0], pair[0][1]), (pair[1][0], pair[1][1])], color.stroke_width(width))
         };
         chart.draw_series(states.windows(2).map(piece))?;
     }
     if let Some(demo) = demo {
         chart.draw_series(demo.iter().map(|[x, y]| Circle::new((*x, *y), 3, SHOWN.filled())))?;
     }
-    let mut label = |at: (f32, f32), text: &'static str, colour: RGBColor| -> Result<()> {
-        let style = (FONT, 15).into_font().color(&colour).pos(Pos::new(HPos::Left, VPos::Center));
+    let mut label = |at: (f32, f32), text: &'static str, color: RGBColor| -> Result<()> {
+        let style = (FONT, 15).into_font().color(&color).pos(Pos::new(HPos::Left, VPos::Center));
         chart.draw_series([EmptyElement::at(at) + Text::new(text, (0, 0), style)])?;
         Ok(())
     };

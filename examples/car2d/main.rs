@@ -25,8 +25,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use gibbs::{
-    Backend, Convention, DiffusionOptions, DiffusionPlanner, Engine, EngineOptions, Grid, Limits, Mppi, MppiOptions,
-    Noise, Process, References, Sampler, Schedule, Temperature,
+    Backend, CostNormalization, DiffusionOptions, DiffusionPlanner, Engine, EngineOptions, Grid, Limits, Mppi,
+    MppiOptions, Noise, References, ReverseProcess, Sampler, Schedule, Temperature,
 };
 
 use car::{Car, DT, HORIZON, START, reward};
@@ -117,7 +117,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let engine = Engine::with(EngineOptions { backend: arguments.backend, ..Default::default() })?;
+    let engine = Engine::with_options(EngineOptions { backend: arguments.backend, ..Default::default() })?;
     let demo = match &arguments.demo {
         None => demonstration::parse(DEMO).context("the demonstration that comes with it")?,
         Some(path) => demonstration::read(path)?,
@@ -172,7 +172,7 @@ impl Setting {
         // far away.
         let temperature = match task {
             _ if by_way => Temperature::EffectiveSamples(0.02),
-            _ => Temperature::Standardised(0.1),
+            _ => Temperature::Standardized(0.1),
         };
         let schedule = match task {
             _ if by_way => Schedule::Geometric { levels: self.levels, smallest: 0.02, largest: 1.0 },
@@ -188,8 +188,8 @@ impl Setting {
                     dt: DT,
                     temperature: if cem { Temperature::Elite(0.05) } else { temperature },
                     noise: Noise::Diagonal([if cem { 0.8 } else { 0.3 }; 2]),
-                    adapt: cem.then_some(0.1),
-                    convention: Convention::HorizonAverage,
+                    covariance_adaptation: cem.then_some(0.1),
+                    cost_normalization: CostNormalization::HorizonAverage,
                     limits,
                     references,
                     fields,
@@ -209,7 +209,7 @@ impl Setting {
             horizon: HORIZON,
             samples: self.samples,
             dt: DT,
-            process: Process { schedule, sampler, ..Default::default() },
+            process: ReverseProcess { schedule, sampler, ..Default::default() },
             temperature,
             demonstration: (task == Task::Demonstrated).then(|| -demonstration::worth(&self.demo)),
             limits,

@@ -48,13 +48,13 @@ fn sweep(time: &mut [f32], n: usize, cell: f32, fixed: &dyn Fn(usize, usize) -> 
                     if fixed(i, j) {
                         continue;
                     }
-                    let neighbour = |i: Option<usize>, j: Option<usize>| match (i, j) {
+                    let neighbor = |i: Option<usize>, j: Option<usize>| match (i, j) {
                         (Some(i), Some(j)) if i < n && j < n => time[j * n + i],
                         _ => f32::MAX,
                     };
                     let (x, y) = (
-                        neighbour(i.checked_sub(1), Some(j)).min(neighbour(Some(i + 1), Some(j))),
-                        neighbour(Some(i), j.checked_sub(1)).min(neighbour(Some(i), Some(j + 1))),
+                        neighbor(i.checked_sub(1), Some(j)).min(neighbor(Some(i + 1), Some(j))),
+                        neighbor(Some(i), j.checked_sub(1)).min(neighbor(Some(i), Some(j + 1))),
                     );
                     let apart = (x - y).abs();
                     let next = if apart >= cell {

@@ -25,17 +25,17 @@ pub fn samples(path: &Path, all: &[Drawn]) -> Result<()> {
         let areas = root.margin(4, 4, 4, 4).split_evenly((all.len(), COLUMNS.len()));
         for (drawn, areas) in all.iter().zip(areas.chunks_exact(COLUMNS.len())) {
             let rows = [&drawn.data.rows, &drawn.unguided, &drawn.guided];
-            for ((rows, (title, colour)), area) in rows.into_iter().zip(COLUMNS).zip(areas) {
+            for ((rows, (title, color)), area) in rows.into_iter().zip(COLUMNS).zip(areas) {
                 let title = format!("{}: {title}", drawn.data.name);
                 let area = area.titled(&title, (FONT, 18).into_font().color(&INK))?;
-                if drawn.data.width == 2 { points(&area, rows, colour)? } else { pictures(&area, rows, colour)? }
+                if drawn.data.width == 2 { points(&area, rows, color)? } else { pictures(&area, rows, color)? }
             }
         }
         Ok(())
     })
 }
 
-fn points(area: &Area<'_>, rows: &[f32], colour: RGBColor) -> Result<()> {
+fn points(area: &Area<'_>, rows: &[f32], color: RGBColor) -> Result<()> {
     let mut chart = ChartBuilder::on(area)
         .margin(6)
         .x_label_area_size(24)
@@ -45,11 +45,11 @@ fn points(area: &Area<'_>, rows: &[f32], colour: RGBColor) -> Result<()> {
     let mut mesh = axes(&mut chart);
     mesh.disable_mesh().x_labels(5).y_labels(5).x_label_formatter(&whole).y_label_formatter(&whole).draw()?;
     let points = rows.as_chunks::<2>().0.iter().take(2000);
-    chart.draw_series(points.map(|[x, y]| Circle::new((*x, *y), 1, colour.mix(0.6).filled())))?;
+    chart.draw_series(points.map(|[x, y]| Circle::new((*x, *y), 1, color.mix(0.6).filled())))?;
     Ok(())
 }
 
-fn pictures(area: &Area<'_>, rows: &[f32], colour: RGBColor) -> Result<()> {
+fn pictures(area: &Area<'_>, rows: &[f32], color: RGBColor) -> Result<()> {
     // Leaves a gap of one pixel between pictures.
     let cells = (SHOWN * (SIDE + 1)) as f32;
     let mut chart = ChartBuilder::on(area).margin(6).build_cartesian_2d(0.0..cells, 0.0..cells)?;
@@ -59,7 +59,7 @@ fn pictures(area: &Area<'_>, rows: &[f32], colour: RGBColor) -> Result<()> {
         let corner = [(k % SHOWN * (SIDE + 1)) as f32, (k / SHOWN * (SIDE + 1)) as f32];
         picture.iter().enumerate().map(move |(pixel, v)| {
             let (x, y) = (corner[0] + (pixel % SIDE) as f32, corner[1] + (pixel / SIDE) as f32);
-            let fill = RGBColor(shade(*v, colour.0), shade(*v, colour.1), shade(*v, colour.2));
+            let fill = RGBColor(shade(*v, color.0), shade(*v, color.1), shade(*v, color.2));
             Rectangle::new([(x, y), (x + 1.0, y + 1.0)], fill.filled())
         })
     });

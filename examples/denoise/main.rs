@@ -23,7 +23,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use gibbs::{
-    Backend, Diffusion, Engine, EngineOptions, Process, Proposal, Sampler, SamplingOptions, Schedule, Temperature,
+    Backend, DiffusionSampler, DiffusionSamplerOptions, Engine, EngineOptions, ReverseProcess, SampleWidth, Sampler,
+    Schedule, Temperature,
 };
 
 use data::DataSet;
@@ -72,7 +73,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<()> {
     // All levels of all chains are one submission, which takes long on a software adapter.
     let timeout = Duration::from_secs(600);
-    let engine = Engine::with(EngineOptions { backend: arguments.backend, timeout, ..Default::default() })?;
+    let engine = Engine::with_options(EngineOptions { backend: arguments.backend, timeout, ..Default::default() })?;
     let (rows, chains) = if arguments.quick { (1000, 500) } else { (arguments.rows, arguments.chains) };
     ensure!(chains >= 500, "--chains must be at least 500: fewer do not tell guided samples from others");
     say!("{rows} rows, {chains} chains, {} levels, on {}", arguments.levels, engine.name())?;
@@ -92,19 +93,19 @@ fn run(arguments: &Arguments) -> Result<()> {
 /// Samples a data set, unguided and guided, and compares both with the mean rewards of the rows and of the weighted
 /// rows.
 fn denoise(engine: &Engine, arguments: &Arguments, chains: usize, data: DataSet) -> Result<Drawn> {
-    let options = SamplingOptions {
+    let options = DiffusionSamplerOptions {
         chains,
-        process: Process {
+        process: ReverseProcess {
             schedule: Schedule::Geometric { levels: arguments.levels, smallest: data.apart, largest: data.wide },
             sampler: Sampler::Ddpm,
-            proposal: Proposal::Posterior,
+            width: SampleWidth::Posterior,
         },
         // λ, which divides the rewards.
         temperature: Temperature::Fixed(1.0),
         seed: arguments.seed,
         ..Default::default()
     };
-    let mut diffusion = Diffusion::of_data(engine, &data.rows, data.width, options)?;
+    let mut diffusion = DiffusionSampler::of_data(engine, &data.rows, data.width, options)?;
     let unguided = diffusion.sample()?.values().to_vec();
     let rewards: Vec<f32> = data.rows.chunks_exact(data.width).map(|row| (data.reward)(row)).collect();
     diffusion.guide(&rewards)?;

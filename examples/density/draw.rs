@@ -34,9 +34,9 @@ pub fn densities(path: &Path, all: &[Sampled]) -> Result<()> {
             let (step, half) = (5, 2.5 * 2.0 * REACH / CELLS as f32);
             let cell = |i: usize, j: usize| {
                 let shade = 1.0 - 0.55 * sampled.density[j * CELLS + i].sqrt();
-                let colour = RGBColor((255.0 * shade) as u8, (255.0 * shade) as u8, (160.0 + 95.0 * shade) as u8);
+                let color = RGBColor((255.0 * shade) as u8, (255.0 * shade) as u8, (160.0 + 95.0 * shade) as u8);
                 let (x, y) = (middle(i), middle(j));
-                Rectangle::new([(x - half, y - half), (x + half, y + half)], colour.filled())
+                Rectangle::new([(x - half, y - half), (x + half, y + half)], color.filled())
             };
             let places = (2..CELLS).step_by(step).flat_map(|j| (2..CELLS).step_by(step).map(move |i| (i, j)));
             chart

@@ -3,7 +3,7 @@
 
 use std::f32::consts::{PI, TAU};
 
-use gibbs::{Energy, Real, Stage};
+use gibbs::{Energy, Real, StepContext};
 
 /// A place for your own energy: write any function of x and y, and run with `--energy own`. Low energies are likely; a
 /// difference of 1 is a factor of e. Most of the density should lie within [−3, 3]².
@@ -11,7 +11,7 @@ pub struct Own;
 
 impl Energy<2> for Own {
     #[inline(always)]
-    fn energy<R: Real>(&self, _at: &Stage<R>, [x, y]: [R; 2]) -> R {
+    fn energy<R: Real>(&self, _at: &StepContext<R>, [x, y]: [R; 2]) -> R {
         // A winding valley.
         let off = y - (x * 2.0).sin() * 1.2;
         off.square() * 8.0 + x.square() * 0.5
@@ -23,7 +23,7 @@ pub struct Mixture;
 
 impl Energy<2> for Mixture {
     #[inline(always)]
-    fn energy<R: Real>(&self, _at: &Stage<R>, [x, y]: [R; 2]) -> R {
+    fn energy<R: Real>(&self, _at: &StepContext<R>, [x, y]: [R; 2]) -> R {
         let mut density = R::from(1e-30);
         for k in 0..5 {
             let (s, c) = (0.5 * PI + TAU * k as f32 / 5.0).sin_cos();
@@ -41,7 +41,7 @@ pub struct Ring;
 
 impl Energy<2> for Ring {
     #[inline(always)]
-    fn energy<R: Real>(&self, _at: &Stage<R>, [x, y]: [R; 2]) -> R {
+    fn energy<R: Real>(&self, _at: &StepContext<R>, [x, y]: [R; 2]) -> R {
         let radius = (x.square() + y.square() + 1e-12).sqrt();
         let off = (radius - 2.0) * (1.0 / 0.15);
         off.square() * 0.5 - x / (radius + 0.01) * 0.35
@@ -55,7 +55,7 @@ pub struct MuellerBrown;
 
 impl Energy<2> for MuellerBrown {
     #[inline(always)]
-    fn energy<R: Real>(&self, _at: &Stage<R>, [x, y]: [R; 2]) -> R {
+    fn energy<R: Real>(&self, _at: &StepContext<R>, [x, y]: [R; 2]) -> R {
         const WELLS: [[f32; 6]; 4] = [
             // A, a, b, c, x₀, y₀
             [-200.0, -1.0, 0.0, -10.0, 1.0, 0.0],

@@ -19,7 +19,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, ValueEnum};
 use gibbs::{
-    Backend, Diffusion, Energy, Engine, EngineOptions, Process, Proposal, Sampler, SamplingOptions, Schedule, Stage,
+    Backend, DiffusionSampler, DiffusionSamplerOptions, Energy, Engine, EngineOptions, ReverseProcess, SampleWidth,
+    Sampler, Schedule, StepContext,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -94,7 +95,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     ensure!(arguments.chains >= 100, "--chains must be at least 100");
     // All levels of all chains are one submission, which takes long on a software adapter.
     let timeout = Duration::from_secs(600);
-    let engine = Engine::with(EngineOptions { backend: arguments.backend, timeout, ..Default::default() })?;
+    let engine = Engine::with_options(EngineOptions { backend: arguments.backend, timeout, ..Default::default() })?;
     std::fs::create_dir_all(&arguments.out).with_context(|| format!("cannot make {}", arguments.out.display()))?;
     let counts: &[usize] = if arguments.quick { &[4, 16, 64] } else { &[4, 16, 64, 256, 1024] };
     say!("{} chains, {} levels, on {}", arguments.chains, arguments.levels, engine.name())?;
@@ -139,18 +140,18 @@ impl Sample<'_> {
         let mut distances = Vec::new();
         let mut samples = Vec::new();
         for &count in self.counts {
-            let options = SamplingOptions {
+            let options = DiffusionSamplerOptions {
                 chains: self.arguments.chains,
                 samples: count,
-                process: Process {
+                process: ReverseProcess {
                     schedule: Schedule::Geometric { levels: self.arguments.levels, smallest: 0.01, largest: WIDE },
                     sampler: Sampler::Ddpm,
-                    proposal: Proposal::Posterior,
+                    width: SampleWidth::Posterior,
                 },
                 seed: self.arguments.seed,
                 ..Default::default()
             };
-            let mut diffusion = Diffusion::of_energy(self.engine, energy(), options)?;
+            let mut diffusion = DiffusionSampler::of_energy(self.engine, energy(), options)?;
             samples = diffusion.sample()?.iter().map(|x| [x[0], x[1]]).collect();
             distances.push(distance(&samples, &exact));
         }
@@ -176,7 +177,7 @@ fn middle(cell: usize) -> f32 {
 
 /// Evaluates e^{−E} on a grid over the square, relative to the densest cell.
 fn density(energy: &impl Energy<2>) -> Vec<f64> {
-    let at = Stage::<f32>::new(0, 1.0);
+    let at = StepContext::<f32>::new(0, 1.0);
     let cell = |i: usize| f64::from(energy.energy(&at, [middle(i % CELLS), middle(i / CELLS)]));
     let energies: Vec<f64> = (0..CELLS * CELLS).map(cell).collect();
     let least = energies.iter().copied().fold(f64::INFINITY, f64::min);

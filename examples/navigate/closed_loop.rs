@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use gibbs::{Engine, EngineOptions, Mppi, MppiOptions, Stage, Temperature, WithCost};
+use gibbs::{Engine, EngineOptions, Mppi, MppiOptions, StepContext, Temperature, WithCost};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::Task;
@@ -59,7 +59,7 @@ struct Run {
 /// Runs the closed loop, writes the table and pictures, and returns the summary line.
 pub fn drive<D: Robot>(task: &Task, robot: D) -> Result<String> {
     let args = task.args;
-    let engine = Engine::with(EngineOptions { backend: args.backend, ..Default::default() })?;
+    let engine = Engine::with_options(EngineOptions { backend: args.backend, ..Default::default() })?;
     log::info!("{}: {}", engine.name(), engine.reason());
     let position = [task.start[0].into(), task.start[1].into()];
     let travel = f64::from(robot::SPEED * DT) * args.horizon.max(maneuver::FORESIGHT) as f64;
@@ -225,7 +225,7 @@ fn closed_loop<D: Robot>(
             maneuver_time,
         };
         for _ in 0..PIECES {
-            let next = robot.step(&Stage::<f32>::new(step, DT / PIECES as f32), state, controls);
+            let next = robot.step(&StepContext::<f32>::new(step, DT / PIECES as f32), state, controls);
             let length = apart(place(state), place(next));
             let next_room = task.clearance.at(place(next));
             // The distance is 1-Lipschitz in position, which gives a lower bound between two points.

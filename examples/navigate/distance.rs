@@ -598,8 +598,8 @@ mod tests {
                 assert!((clearance.at(point) - brute(&map, point)).abs() < 1e-9);
             }
             for at in 0..map.cells.len() {
-                let centre = map.to_world([(at % 37) as f64 + 0.5, (at / 37) as f64 + 0.5]);
-                assert!((clearance.of_cell(at) - brute(&map, centre)).abs() < 1e-9);
+                let center = map.to_world([(at % 37) as f64 + 0.5, (at / 37) as f64 + 0.5]);
+                assert!((clearance.of_cell(at) - brute(&map, center)).abs() < 1e-9);
             }
             assert_eq!(clearance.at([1e3, 0.0]), 0.0);
         }

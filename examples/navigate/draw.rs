@@ -12,21 +12,21 @@ use crate::maneuver::Goal;
 use crate::map::{Cell, Map};
 use crate::robot::SPEED;
 
-type Colour = [u8; 3];
+type Color = [u8; 3];
 
-const FREE: Colour = [252, 252, 250];
-const OCCUPIED: Colour = [45, 48, 56];
-const UNKNOWN: Colour = [196, 198, 202];
-const CONTOUR: Colour = [150, 185, 175];
-const NEAR_GOAL: Colour = [214, 240, 226];
-const LIGHT_SAMPLE: Colour = [190, 205, 235];
-const HEAVY_SAMPLE: Colour = [25, 60, 205];
-const SLOW: Colour = [120, 10, 110];
-const FAST: Colour = [255, 140, 20];
-const START: Colour = [90, 90, 100];
-const GOAL: Colour = [0, 140, 80];
-const ROBOT: Colour = [225, 60, 40];
-const INK: Colour = [45, 48, 56];
+const FREE: Color = [252, 252, 250];
+const OCCUPIED: Color = [45, 48, 56];
+const UNKNOWN: Color = [196, 198, 202];
+const CONTOUR: Color = [150, 185, 175];
+const NEAR_GOAL: Color = [214, 240, 226];
+const LIGHT_SAMPLE: Color = [190, 205, 235];
+const HEAVY_SAMPLE: Color = [25, 60, 205];
+const SLOW: Color = [120, 10, 110];
+const FAST: Color = [255, 140, 20];
+const START: Color = [90, 90, 100];
+const GOAL: Color = [0, 140, 80];
+const ROBOT: Color = [225, 60, 40];
+const INK: Color = [45, 48, 56];
 
 /// The longest side that a picture should have (in pixels); small maps are enlarged by whole numbers up to it, and maps of
 /// more than twice as many cells are reduced by whole numbers.
@@ -81,30 +81,30 @@ impl<'a> Picture<'a> {
             cells.max().unwrap_or(Cell::Unknown)
         };
         let dot = (width.max(height) / 480).min(width / 60).max(1);
-        let colour = |px: u32, py: u32| {
+        let color = |px: u32, py: u32| {
             if py >= picture.bottom {
                 return FREE;
             }
-            let mut colour = match shown(picture.cells_at(px, py)) {
+            let mut color = match shown(picture.cells_at(px, py)) {
                 Cell::Free => FREE,
                 Cell::Occupied => OCCUPIED,
                 Cell::Unknown => UNKNOWN,
             };
             if let Some(here) = value(px, py) {
-                colour = mix(NEAR_GOAL, colour, (here / most).sqrt());
+                color = mix(NEAR_GOAL, color, (here / most).sqrt());
                 let band = |v: f64| (v / spacing).floor();
                 let crossed = |v: Option<f64>| v.is_some_and(|v| band(v) != band(here));
                 if crossed(value((px + 1).min(width as u32 - 1), py))
                     || crossed(value(px, (py + 1).min(height as u32 - 1)))
                 {
-                    colour = mix(colour, CONTOUR, 0.6);
+                    color = mix(color, CONTOUR, 0.6);
                 }
             }
-            colour
+            color
         };
         let mut image = RgbImage::new(width as u32, (height + 9 * dot) as u32);
         let rows: Vec<_> = image.enumerate_rows_mut().collect();
-        rows.into_par_iter().for_each(|(py, row)| row.for_each(|(px, _, pixel)| *pixel = Rgb(colour(px, py))));
+        rows.into_par_iter().for_each(|(py, row)| row.for_each(|(px, _, pixel)| *pixel = Rgb(color(px, py))));
         picture.image = image;
         picture.scale_bar(dot);
         picture
@@ -147,9 +147,9 @@ impl<'a> Picture<'a> {
         let mut order: Vec<_> = samples.iter().collect();
         order.sort_by(|a, b| a.weight.total_cmp(&b.weight));
         for sample in order {
-            let colour = mix(LIGHT_SAMPLE, HEAVY_SAMPLE, f64::from(sample.weight).sqrt());
+            let color = mix(LIGHT_SAMPLE, HEAVY_SAMPLE, f64::from(sample.weight).sqrt());
             for pair in sample.poses.windows(2) {
-                let darker = |under: Colour| std::array::from_fn(|i| under[i].min(colour[i]));
+                let darker = |under: Color| std::array::from_fn(|i| under[i].min(color[i]));
                 self.stroke(pair[0], pair[1], 0.35 * self.pen, darker);
             }
         }
@@ -158,8 +158,8 @@ impl<'a> Picture<'a> {
     /// Draws the driven path, colored by speed, given poses and the speed (in m/s) from each to the next.
     pub fn path(&mut self, poses: &[[f32; 3]], speeds: &[f32]) {
         for (pair, speed) in poses.windows(2).zip(speeds) {
-            let colour = mix(SLOW, FAST, f64::from(speed.abs() / SPEED));
-            self.line(pair[0], pair[1], self.pen, colour);
+            let color = mix(SLOW, FAST, f64::from(speed.abs() / SPEED));
+            self.line(pair[0], pair[1], self.pen, color);
         }
     }
 
@@ -204,12 +204,12 @@ impl<'a> Picture<'a> {
     }
 
     /// Draws the robot's outline at an earlier pose.
-    pub fn outline(&mut self, pose: [f32; 3], radius: f64, colour: Colour) {
+    pub fn outline(&mut self, pose: [f32; 3], radius: f64, color: Color) {
         let [px, py] = self.pixel(pose);
         let radius = radius / self.map.resolution * self.scale;
         let (pen, reach) = (self.pen, radius + self.pen);
         let ring = |x: f64, y: f64| ((x - px).hypot(y - py) - radius).abs() - 0.5 * pen;
-        self.fill([px - reach, py - reach], [px + reach, py + reach], |_| colour, ring);
+        self.fill([px - reach, py - reach], [px + reach, py + reach], |_| color, ring);
     }
 
     /// Marks the pose of the robot at a fan.
@@ -237,12 +237,12 @@ impl<'a> Picture<'a> {
     }
 
     /// Draws a straight stroke with round ends.
-    fn line(&mut self, from: [f32; 3], to: [f32; 3], half: f64, colour: Colour) {
-        self.stroke(from, to, half, |_| colour);
+    fn line(&mut self, from: [f32; 3], to: [f32; 3], half: f64, color: Color) {
+        self.stroke(from, to, half, |_| color);
     }
 
     /// Draws a stroke whose color depends on the pixel below.
-    fn stroke(&mut self, from: [f32; 3], to: [f32; 3], half: f64, ink: impl Fn(Colour) -> Colour) {
+    fn stroke(&mut self, from: [f32; 3], to: [f32; 3], half: f64, ink: impl Fn(Color) -> Color) {
         let ([ax, ay], [bx, by]) = (self.pixel(from), self.pixel(to));
         let (dx, dy) = (bx - ax, by - ay);
         let square = (dx * dx + dy * dy).max(1e-9);
@@ -255,7 +255,7 @@ impl<'a> Picture<'a> {
     }
 
     /// Fills a shape given by its signed distance (in pixels, negative inside) in a box, with a smooth edge.
-    fn fill(&mut self, low: [f64; 2], high: [f64; 2], ink: impl Fn(Colour) -> Colour, shape: impl Fn(f64, f64) -> f64) {
+    fn fill(&mut self, low: [f64; 2], high: [f64; 2], ink: impl Fn(Color) -> Color, shape: impl Fn(f64, f64) -> f64) {
         let columns = low[0].max(0.0) as u32..(high[0].max(0.0).ceil() as u32).min(self.image.width());
         for py in low[1].max(0.0) as u32..(high[1].max(0.0).ceil() as u32).min(self.bottom) {
             for px in columns.clone() {
@@ -291,7 +291,7 @@ fn glyph(letter: char) -> [&'static str; 5] {
 }
 
 /// Interpolates from `a` to `b` as `t` goes from 0 to 1.
-fn mix(a: Colour, b: Colour, t: f64) -> Colour {
+fn mix(a: Color, b: Color, t: f64) -> Color {
     let t = t.clamp(0.0, 1.0);
     std::array::from_fn(|i| (f64::from(a[i]) * (1.0 - t) + f64::from(b[i]) * t).round() as u8)
 }

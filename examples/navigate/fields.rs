@@ -49,7 +49,7 @@ impl<'a> Fields<'a> {
         if map.cells.len() > most {
             let side = map.width.max(map.height);
             // At most the whole map: the reach of a plan may exceed any number of cells.
-            let cells = |metres: f64| ((metres / map.resolution).ceil() as usize).min(side);
+            let cells = |meters: f64| ((meters / map.resolution).ceil() as usize).min(side);
             let drift = cells(DRIFT * reach).max(1);
             // A window is cut to whole cells of the fields, and half a cell along its border is not interpolated.
             let half = |step: usize| (cells(reach) + drift + 2 * step).min(side);

@@ -28,10 +28,10 @@ impl Folder {
         resolution: f64,
         origin: [f64; 3],
         [width, height]: [u32; 2],
-        grey: impl Fn(u32, u32) -> u8,
+        gray: impl Fn(u32, u32) -> u8,
     ) -> Self {
         let folder = Self::new();
-        let image = image::GrayImage::from_fn(width, height, |x, y| image::Luma([grey(x, height - 1 - y)]));
+        let image = image::GrayImage::from_fn(width, height, |x, y| image::Luma([gray(x, height - 1 - y)]));
         image.save(folder.path("map.pgm")).unwrap();
         let yaml = format!(
             "image: map.pgm\nresolution: {resolution}\norigin: {origin:?}\nnegate: 0\noccupied_thresh: 0.65\n\

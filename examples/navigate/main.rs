@@ -163,7 +163,7 @@ fn run(args: &Args) -> Result<String> {
 /// Runs with fields of a limited number of cells; if the map has more, the fields cover a window of it.
 fn run_with(args: &Args, most_cells: usize) -> Result<String> {
     for (name, value) in [("--radius", args.radius), ("--tolerance", args.tolerance)] {
-        ensure!(value.is_finite() && value > 0.0, "{name} is {value}, but must be above 0 (metres)");
+        ensure!(value.is_finite() && value > 0.0, "{name} is {value}, but must be above 0 (meters)");
     }
     let (path, (position, yaw), (goal, goal_yaw)) = match &args.map {
         Some(path) => {
@@ -243,10 +243,10 @@ mod tests {
 
     /// A room 3 m by 2 m, with a closed cell in its corner and something unknown at the end.
     fn room() -> Folder {
-        Folder::with_map(0.05, [-1.0, -1.0, 0.5], [60, 40], grey)
+        Folder::with_map(0.05, [-1.0, -1.0, 0.5], [60, 40], gray)
     }
 
-    fn grey(x: u32, y: u32) -> u8 {
+    fn gray(x: u32, y: u32) -> u8 {
         match (x, y) {
             (50.., _) => 205,
             (0 | 49, _) | (_, 0 | 39) => 0,
@@ -322,7 +322,7 @@ mod tests {
         for (beside, below) in [(0, 0), (30, 25)] {
             let inside = |x: u32, y: u32| Some((x.checked_sub(beside)?, y.checked_sub(below)?)).filter(|at| at.1 < 40);
             let folder = Folder::with_map(0.05, [0.0; 3], [60 + 2 * beside, 40 + 2 * below], |x, y| {
-                inside(x, y).map_or(205, |(x, y)| grey(x, y))
+                inside(x, y).map_or(205, |(x, y)| gray(x, y))
             });
             let yaml = std::fs::read_to_string(folder.path("map.yaml")).unwrap();
             let [dx, dy] = [beside, below].map(|cells| 0.05 * f64::from(cells));
@@ -369,8 +369,8 @@ mod tests {
         const SIDE: u32 = 2100;
         let border = |v: u32| v == 0 || v == SIDE - 1;
         let wall = |x: u32, y: u32| border(x) || border(y) || (x == 60 && y < 80);
-        let grey = |x: u32, y: u32| if wall(x, y) { 0 } else { 254 };
-        let folder = Folder::with_map(0.05, [-1.0, -1.0, 0.5], [SIDE; 2], grey);
+        let gray = |x: u32, y: u32| if wall(x, y) { 0 } else { 254 };
+        let folder = Folder::with_map(0.05, [-1.0, -1.0, 0.5], [SIDE; 2], gray);
         let line = folder.run(&folder.at(1.0, 1.0), &folder.at(5.5, 1.0), &["--samples", "256"]).unwrap();
         assert!(line.starts_with("reached the goal: ") && line.contains(" 0 collisions"), "{line}");
         let picture = image::image_dimensions(folder.path("out/navigate.png")).unwrap();
@@ -384,8 +384,8 @@ mod tests {
         // resolution.
         let (width, height) = (2400, 200);
         let hall = |x: u32, y: u32| (2..width - 2).contains(&x) && (2..height - 2).contains(&y);
-        let grey = |x: u32, y: u32| if hall(x, y) && !((1200..1220).contains(&x) && y < 100) { 254 } else { 0 };
-        let folder = Folder::with_map(0.01, [3.0, -2.0, 0.0], [width, height], grey);
+        let gray = |x: u32, y: u32| if hall(x, y) && !((1200..1220).contains(&x) && y < 100) { 254 } else { 0 };
+        let folder = Folder::with_map(0.01, [3.0, -2.0, 0.0], [width, height], gray);
         let more = ["--samples", "256", "--frames", "3"];
         let line = folder.run_with(&folder.at(1.0, 1.0), &folder.at(21.0, 0.6), &more, 50_000).unwrap();
         assert!(line.starts_with("reached the goal: ") && line.contains(" 0 collisions"), "{line}");

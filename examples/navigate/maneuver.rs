@@ -4,7 +4,7 @@
 //! although turning is cheaper. So a few maneuvers are rolled out beside every plan under the same cost, and one that is
 //! clearly better replaces the plan.
 
-use gibbs::{Grid, InvalidValue, Limits, Stage};
+use gibbs::{Grid, InvalidValue, Limits, StepContext};
 
 use crate::closed_loop::{DT, Planner};
 use crate::robot::{self, Robot};
@@ -119,7 +119,7 @@ fn follow<D: Robot>(
             (speed, EAGERNESS * aside / DT)
         };
         let controls = controls(robot, limits, [speed, turn.clamp(-robot::TURN, robot::TURN)]);
-        state = robot.step(&Stage::<f32>::new(t, DT), state, controls);
+        state = robot.step(&StepContext::<f32>::new(t, DT), state, controls);
         controls
     };
     (0..horizon).map(advance).collect()

@@ -36,7 +36,7 @@ pub struct Map {
 pub struct Loaded {
     pub map: Map,
     /// The number of free cells with the gray that map savers write for unknown ones.
-    pub grey: usize,
+    pub gray: usize,
     /// Whether the file swaps black and white.
     negate: bool,
 }
@@ -44,21 +44,21 @@ pub struct Loaded {
 impl Loaded {
     /// Warnings to show before a drive through the map.
     pub fn warning(&self) -> Option<String> {
-        let Self { grey, negate, .. } = *self;
+        let Self { gray, negate, .. } = *self;
         let advice = match negate {
             true => "",
             false => "; with the usual free_thresh of 0.196 they would be unknown",
         };
-        (grey > 0).then(|| {
+        (gray > 0).then(|| {
             format!(
-                "free_thresh makes {grey} cells free whose grey ({UNKNOWN_GREY}) map savers write for unknown{advice}"
+                "free_thresh makes {gray} cells free whose gray ({UNKNOWN_GRAY}) map savers write for unknown{advice}"
             )
         })
     }
 }
 
 /// The gray level that map savers write for an unknown cell in the modes `trinary` and `scale`.
-const UNKNOWN_GREY: u8 = 205;
+const UNKNOWN_GRAY: u8 = 205;
 
 /// The rectangle of cells from `low` to below `high`, along each axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,11 +123,11 @@ impl Map {
                 }
             });
         }
-        let grey_is_free = meta.mode != Mode::Raw && classes[3 * usize::from(UNKNOWN_GREY)] == Cell::Free;
-        let grey = if grey_is_free { count_grey(image) } else { 0 };
+        let gray_is_free = meta.mode != Mode::Raw && classes[3 * usize::from(UNKNOWN_GRAY)] == Cell::Free;
+        let gray = if gray_is_free { count_gray(image) } else { 0 };
         let [x, y, yaw] = meta.origin;
         let map = Self { width, height, resolution: meta.resolution, origin: [x, y], yaw, cells };
-        Loaded { map, grey, negate: meta.negate }
+        Loaded { map, gray, negate: meta.negate }
     }
 
     /// Returns the bounds of the free cells that are connected with `from`, not counting diagonals, and whether `to` is
@@ -230,10 +230,10 @@ fn classify(meta: &Meta, level: f64) -> Cell {
 }
 
 /// Counts the pixels with the gray of unknown cells.
-fn count_grey(image: &DynamicImage) -> usize {
+fn count_gray(image: &DynamicImage) -> usize {
     match image {
-        DynamicImage::ImageLuma8(image) => image.as_raw().par_iter().filter(|level| **level == UNKNOWN_GREY).count(),
-        _ => image.pixels().filter(|(_, _, pixel)| pixel.0 == [UNKNOWN_GREY, UNKNOWN_GREY, UNKNOWN_GREY, 255]).count(),
+        DynamicImage::ImageLuma8(image) => image.as_raw().par_iter().filter(|level| **level == UNKNOWN_GRAY).count(),
+        _ => image.pixels().filter(|(_, _, pixel)| pixel.0 == [UNKNOWN_GRAY, UNKNOWN_GRAY, UNKNOWN_GRAY, 255]).count(),
     }
 }
 
@@ -261,10 +261,10 @@ pub mod tests {
             let v = levels[x as usize];
             image::Rgba([v, v, v, 255])
         });
-        let grey = image::GrayImage::from_raw(levels.len() as u32, 1, levels.to_vec()).unwrap();
+        let gray = image::GrayImage::from_raw(levels.len() as u32, 1, levels.to_vec()).unwrap();
         let meta = Meta::parse(yaml).unwrap();
-        let [a, b] = [image.into(), grey.into()].map(|image: DynamicImage| Map::from_image(&meta, &image));
-        assert!(a.map.cells == b.map.cells && a.grey == b.grey, "grey and coloured pixels differ");
+        let [a, b] = [image.into(), gray.into()].map(|image: DynamicImage| Map::from_image(&meta, &image));
+        assert!(a.map.cells == b.map.cells && a.gray == b.gray, "gray and colored pixels differ");
         a
     }
 
@@ -277,7 +277,7 @@ pub mod tests {
         use Cell::*;
         let yaml = format!("{HEAD}negate: 0\noccupied_thresh: 0.65\nfree_thresh: 0.196\n");
         assert_eq!(classes(&yaml, &[0, 89, 90, 205, 206, 255]), [Occupied, Occupied, Unknown, Unknown, Free, Free]);
-        assert_eq!(loaded(&yaml, &[205, 255]).grey, 0);
+        assert_eq!(loaded(&yaml, &[205, 255]).gray, 0);
     }
 
     #[test]
@@ -307,8 +307,8 @@ pub mod tests {
     #[test]
     fn the_warning_counts_and_advises() {
         let warning = |thresholds: &str, levels: &[u8]| loaded(&format!("{HEAD}{thresholds}\n"), levels).warning();
-        let grey = warning("negate: 0\noccupied_thresh: 0.65\nfree_thresh: 0.25", &[205, 0, 205]).unwrap();
-        assert!(grey.starts_with("free_thresh makes 2 cells free ") && grey.ends_with(" would be unknown"), "{grey}");
+        let gray = warning("negate: 0\noccupied_thresh: 0.65\nfree_thresh: 0.25", &[205, 0, 205]).unwrap();
+        assert!(gray.starts_with("free_thresh makes 2 cells free ") && gray.ends_with(" would be unknown"), "{gray}");
         // The advice of the warning works: at the usual threshold there is no warning.
         assert_eq!(warning("negate: 0\noccupied_thresh: 0.65\nfree_thresh: 0.196", &[205, 0, 205]), None);
         // With black and white swapped, no usual threshold separates the gray from obstacles.
@@ -317,16 +317,16 @@ pub mod tests {
     }
 
     #[test]
-    fn free_cells_of_the_grey_of_unknown_ones_are_counted() {
+    fn free_cells_of_the_gray_of_unknown_ones_are_counted() {
         use Cell::*;
         // 50/255 < 0.25, so the gray is free.
         for mode in ["trinary", "scale"] {
             let yaml = format!("{HEAD}negate: 0\noccupied_thresh: 0.65\nfree_thresh: 0.25\nmode: {mode}\n");
             let loaded = loaded(&yaml, &[205, 0, 205, 254]);
-            assert_eq!((loaded.map.cells, loaded.grey), (vec![Free, Occupied, Free, Free], 2));
+            assert_eq!((loaded.map.cells, loaded.gray), (vec![Free, Occupied, Free, Free], 2));
         }
         let raw = format!("{HEAD}negate: 0\noccupied_thresh: 0.65\nfree_thresh: 0.25\nmode: raw\n");
-        assert_eq!(loaded(&raw, &[205]).grey, 0);
+        assert_eq!(loaded(&raw, &[205]).gray, 0);
     }
 
     #[test]

@@ -62,7 +62,7 @@ fn decode(path: &Path) -> Result<DynamicImage> {
     );
     ensure!(
         bytes <= MOST_BYTES,
-        "its {width} × {height} pixels take {} MiB, but may take at most {}: save it in 8-bit grey",
+        "its {width} × {height} pixels take {} MiB, but may take at most {}: save it in 8-bit gray",
         bytes >> 20,
         MOST_BYTES >> 20
     );

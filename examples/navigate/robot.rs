@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 use gibbs::models::{DifferentialDrive, Unicycle};
-use gibbs::{Cost, Limits, Model, Noise, Real, Stage};
+use gibbs::{Cost, Limits, Model, Noise, Real, StepContext};
 
 use crate::maneuver::Goal;
 
@@ -15,7 +15,7 @@ pub const TURN: f32 = 1.5;
 /// The deceleration of the robot at the goal (in m/s²).
 pub const BRAKE: f32 = 2.0;
 /// Standard deviations of the perturbations of speed (in m/s) and turn rate (in rad/s) per step.
-const SPREAD: [f32; 2] = [0.4, 1.0];
+const STD_SCALE: [f32; 2] = [0.4, 1.0];
 
 /// The model of the robot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -43,8 +43,9 @@ pub trait Robot: Model<3, 2> + Copy {
         let scale = pace / (a * d - b * c);
         // Controls = inverse · twist, so their covariance is inverse · diag(spread²) · inverseᵀ (the pace is in the inverse).
         let inverse = [[d * scale, -b * scale], [-c * scale, a * scale]];
-        let covariance =
-            |i: usize, j: usize| (0..2).map(|k| inverse[i][k] * SPREAD[k] * SPREAD[k] * inverse[j][k]).sum::<f32>();
+        let covariance = |i: usize, j: usize| {
+            (0..2).map(|k| inverse[i][k] * STD_SCALE[k] * STD_SCALE[k] * inverse[j][k]).sum::<f32>()
+        };
         Noise::Covariance([[covariance(0, 0), covariance(0, 1)], [covariance(1, 0), covariance(1, 1)]])
     }
 }
@@ -117,14 +118,14 @@ impl NavigateCost {
 
     /// The straight distance to the goal (in meters).
     #[inline(always)]
-    fn left<R: Real>(at: &Stage<R>, x: R, y: R) -> R {
+    fn left<R: Real>(at: &StepContext<R>, x: R, y: R) -> R {
         let (dx, dy) = (x - at.param(0), y - at.param(1));
         (dx.square() + dy.square()).sqrt()
     }
 
     /// The cost of a heading, given by its cosine and sine, at a distance from the goal.
     #[inline(always)]
-    fn turned<R: Real>(at: &Stage<R>, left: R, cos: R, sin: R) -> R {
+    fn turned<R: Real>(at: &StepContext<R>, left: R, cos: R, sin: R) -> R {
         let near = (-left * (1.0 / TURN_WITHIN) + 1.0).max(0.0);
         near * (at.param(2) - cos * at.param(3) - sin * at.param(4))
     }
@@ -132,7 +133,7 @@ impl NavigateCost {
 
 impl Cost<3, 2> for NavigateCost {
     #[inline(always)]
-    fn cost<R: Real>(&self, at: &Stage<R>, [x, y, heading]: [R; 3], [u0, u1]: [R; 2]) -> R {
+    fn cost<R: Real>(&self, at: &StepContext<R>, [x, y, heading]: [R; 3], [u0, u1]: [R; 2]) -> R {
         // Sampled ahead of the robot, so that turning towards the way lowers the cost at once.
         let (s, c) = heading.sin_cos();
         let left = Self::left(at, x, y);
@@ -154,7 +155,7 @@ impl Cost<3, 2> for NavigateCost {
     }
 
     #[inline(always)]
-    fn terminal<R: Real>(&self, at: &Stage<R>, [x, y, heading]: [R; 3]) -> R {
+    fn terminal<R: Real>(&self, at: &StepContext<R>, [x, y, heading]: [R; 3]) -> R {
         let (s, c) = heading.sin_cos();
         (at.sample(COST_TO_GO, x, y) + Self::turned(at, Self::left(at, x, y), c, s)) * 5.0
     }
@@ -172,7 +173,7 @@ mod tests {
         for i in 0..2 {
             for j in 0..2 {
                 let spread: f32 = (0..4).map(|k| twist[i][k / 2] * wheels[k / 2][k % 2] * twist[j][k % 2]).sum();
-                let expected = if i == j { SPREAD[i].powi(2) } else { 0.0 };
+                let expected = if i == j { STD_SCALE[i].powi(2) } else { 0.0 };
                 assert!((spread - expected).abs() < 1e-5, "{spread} for {expected}");
             }
         }
@@ -185,7 +186,7 @@ mod tests {
         let at = |clearance: f32| {
             let fields = gibbs::FieldSet::new(&[far(clearance), far(30.0)]);
             let params = NavigateCost::params(Goal { at: [30.0, 0.0], yaw: None, tolerance: 0.1 });
-            cost.cost(&Stage::<f32>::new(0, 0.1).with_fields(&fields).with_params(&params), [0.0; 3], [0.0; 2])
+            cost.cost(&StepContext::<f32>::new(0, 0.1).with_fields(&fields).with_params(&params), [0.0; 3], [0.0; 2])
         };
         let to_go = 30.0 + SETTLE_WITHIN;
         assert_eq!(at(0.25), to_go);
@@ -201,7 +202,7 @@ mod tests {
         let fields = gibbs::FieldSet::new(&[distance, to_go]);
         let cost = NavigateCost { radius: 0.2, slack: 0.01, look_ahead: 0.2, twist: Unicycle::default().twist() };
         let params = NavigateCost::params(Goal { at: goal, yaw: Some(0.5), tolerance: 0.1 });
-        let stage = Stage::<f32>::new(0, 0.1).with_fields(&fields).with_params(&params);
+        let stage = StepContext::<f32>::new(0, 0.1).with_fields(&fields).with_params(&params);
         let at = |x: f32, y: f32, heading: f32, speed: f32| cost.cost(&stage, [x, y, heading], [speed, 0.0]);
         let best = at(1.0, 2.0, 0.5, 0.0);
         for (x, y, heading, speed) in [

@@ -99,7 +99,7 @@ impl Meta {
         let Self { resolution, free_thresh, occupied_thresh, .. } = meta;
         ensure!(
             RESOLUTIONS.contains(&resolution),
-            "resolution is {resolution}, but must be between {} and {} (metres a pixel)",
+            "resolution is {resolution}, but must be between {} and {} (meters a pixel)",
             RESOLUTIONS.start(),
             RESOLUTIONS.end()
         );

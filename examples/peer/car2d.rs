@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use gibbs::{DiffusionOptions, DiffusionPlanner, Engine, Limits, Process, References, Schedule, Temperature};
+use gibbs::{DiffusionOptions, DiffusionPlanner, Engine, Limits, References, ReverseProcess, Schedule, Temperature};
 
 use crate::car::{Car, DT, HORIZON, START, reward};
 use crate::demonstration;
@@ -25,11 +25,11 @@ pub fn task(engine: &Engine, Size { samples, horizon }: Size, demo: Option<Vec<[
         horizon: HORIZON,
         samples,
         dt: DT,
-        process: Process {
+        process: ReverseProcess {
             schedule: Schedule::Linear { levels: horizon, first: 1e-4, last: 1e-2 },
             ..Default::default()
         },
-        temperature: Temperature::Standardised(0.1),
+        temperature: Temperature::Standardized(0.1),
         demonstration: demonstrated,
         limits: Some(Limits { low: [-1.0; 2], high: [1.0; 2] }),
         references: Some(References { values, columns: 2 }),

@@ -107,7 +107,8 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<()> {
     let instructions = if arguments.avx2 { Instructions::Avx2 } else { Instructions::Best };
-    let engine = Engine::with(EngineOptions { backend: arguments.backend, instructions, ..Default::default() })?;
+    let engine =
+        Engine::with_options(EngineOptions { backend: arguments.backend, instructions, ..Default::default() })?;
     if arguments.serve {
         return serve(&engine, &arguments.demo);
     }

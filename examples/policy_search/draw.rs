@@ -59,21 +59,21 @@ fn curves(area: &Area<'_>, task: Task, outcomes: &[&Outcome]) -> Result<()> {
     let whole = |v: &f32| format!("{v:.0}");
     let mut mesh = axes(&mut chart);
     mesh.x_desc("iteration").x_labels(6).y_labels(5).x_label_formatter(&whole).y_label_formatter(&whole).draw()?;
-    let anchored = |colour: RGBColor| (FONT, 15).into_font().color(&colour).pos(Pos::new(HPos::Right, VPos::Bottom));
+    let anchored = |color: RGBColor| (FONT, 15).into_font().color(&color).pos(Pos::new(HPos::Right, VPos::Bottom));
     if let Some(best) = task.published() {
         chart.draw_series(DashedLineSeries::new([(0.0, best), (last, best)], 8, 6, GUIDE.stroke_width(1)))?;
         let label = EmptyElement::at((last, low)) + Text::new("- - published best", (-6, -6), anchored(GUIDE));
         chart.draw_series([label])?;
     }
-    for (i, (outcome, colour)) in outcomes.iter().zip(CURVES).enumerate() {
+    for (i, (outcome, color)) in outcomes.iter().zip(CURVES).enumerate() {
         for curve in &outcome.curves {
             let line = curve.windows(SMOOTH.min(curve.len().max(1))).map(|window| {
                 let mean = window.iter().map(|(_, mean_return)| mean_return).sum::<f32>() / window.len() as f32;
                 (window[window.len() - 1].0 as f32, mean)
             });
-            chart.draw_series(LineSeries::new(line, colour.stroke_width(1)))?;
+            chart.draw_series(LineSeries::new(line, color.stroke_width(1)))?;
         }
-        let text = Text::new(outcome.rows, (-6, -24 - 18 * i as i32), anchored(colour));
+        let text = Text::new(outcome.rows, (-6, -24 - 18 * i as i32), anchored(color));
         chart.draw_series([EmptyElement::at((last, low)) + text])?;
     }
     Ok(())

@@ -28,8 +28,8 @@ use clap::{Parser, ValueEnum};
 use gibbs::models::{CartPole, Pendulum};
 use gibbs::policies::{Activation, LinearFeedback, Mlp};
 use gibbs::{
-    Annealed, Backend, Engine, EngineOptions, Episode, Exploration, Limits, Model, Policy, PolicyGradient, Progress,
-    Rows, Step, Temperature, TrainingOptions, Weighting,
+    ActionNoise, Anneal, Backend, Engine, EngineOptions, Episode, Estimator, Limits, Model, Policy, PolicyGradient,
+    PolicyGradientOptions, Progress, Step, Temperature, Weighting,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -118,7 +118,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let engine = Engine::with(EngineOptions { backend: arguments.backend, ..Default::default() })?;
+    let engine = Engine::with_options(EngineOptions { backend: arguments.backend, ..Default::default() })?;
     std::fs::create_dir_all(&arguments.out).with_context(|| format!("cannot make {}", arguments.out.display()))?;
     say!("on {}", engine.name())?;
     let tasks = if arguments.task.is_empty() { Task::value_variants() } else { &arguments.task };
@@ -180,21 +180,21 @@ impl Outcome {
 
 /// Trains a linear policy to balance the cart-pole.
 fn balance(engine: &Engine, arguments: &Arguments) -> Result<Vec<Outcome>> {
-    let sigma = Annealed { first: 4.0, last: 1.0, over: 300 };
-    let perturbed = Rows::Perturbed { sigma, antithetic: true, episodes: 8 };
-    let scored = Rows::Scored { std: [4.0], exploration: Exploration::Fixed, antithetic: true };
+    let sigma = Anneal { first: 4.0, last: 1.0, over: 300 };
+    let perturbed = Estimator::ParameterSpace { sigma, antithetic: true, episodes: 8 };
+    let scored = Estimator::ScoreFunction { std: [4.0], action_noise: ActionNoise::Fixed, antithetic: true };
     // Every score row has its own initial state, so with concentrated weights most would go to rows that start well.
-    let patient = Step::Adam { rate: Annealed { first: 1.0, last: 0.1, over: 1500 } };
+    let patient = Step::Adam { rate: Anneal { first: 1.0, last: 0.1, over: 1500 } };
     let recipes = [
         ("perturbed parameters", perturbed, 0.2, Step::Natural { rate: 1.0.into() }, 300),
         ("score rows", scored, 0.3, patient, 1500),
     ];
     let train = |(rows, scheme, effective, step, iterations)| {
-        let options = TrainingOptions {
+        let options = PolicyGradientOptions {
             horizon: 400,
             samples: 512,
             dt: 0.02,
-            rows: scheme,
+            estimator: scheme,
             weighting: Weighting::Exponentiated(Temperature::EffectiveSamples(effective)),
             step,
             limits: Some(Limits { low: [-10.0], high: [10.0] }),
@@ -218,23 +218,23 @@ fn balance(engine: &Engine, arguments: &Arguments) -> Result<Vec<Outcome>> {
 
 /// Trains a perceptron to swing the pendulum up.
 fn swing_up(engine: &Engine, arguments: &Arguments) -> Result<Vec<Outcome>> {
-    let sigma = Annealed { first: 0.5, last: 0.1, over: 200 };
-    let perturbed = Rows::Perturbed { sigma, antithetic: true, episodes: 16 };
-    let exploration = Exploration::Annealed(Annealed { first: 1.0, last: 0.3, over: 500 });
-    let scored = Rows::Scored { std: [1.0], exploration, antithetic: false };
-    let patient = Step::Adam { rate: Annealed { first: 0.02, last: 0.001, over: 500 } };
+    let sigma = Anneal { first: 0.5, last: 0.1, over: 200 };
+    let perturbed = Estimator::ParameterSpace { sigma, antithetic: true, episodes: 16 };
+    let action_noise = ActionNoise::Anneal(Anneal { first: 1.0, last: 0.3, over: 500 });
+    let scored = Estimator::ScoreFunction { std: [1.0], action_noise, antithetic: false };
+    let patient = Step::Adam { rate: Anneal { first: 0.02, last: 0.001, over: 500 } };
     let recipes = [
         ("perturbed parameters", perturbed, Step::Natural { rate: 1.0.into() }, 256, 200),
         ("score rows", scored, patient, 1024, 500),
     ];
     let train = |(rows, scheme, step, samples, iterations)| {
-        let options = TrainingOptions {
+        let options = PolicyGradientOptions {
             horizon: 200,
             samples,
             // Not every learner finds how to swing up from both sides.
             learners: 4,
             dt: 0.05,
-            rows: scheme,
+            estimator: scheme,
             weighting: Weighting::Exponentiated(Temperature::EffectiveSamples(0.5)),
             step,
             seed: arguments.seed,
@@ -259,13 +259,13 @@ fn swing_up(engine: &Engine, arguments: &Arguments) -> Result<Vec<Outcome>> {
 /// EvoJAX's perceptron of 64 hidden units.
 fn evojax(task: Task, engine: &Engine, arguments: &Arguments) -> Result<Outcome> {
     let iterations = if arguments.quick { 100 } else { 1000 };
-    let sigma = Annealed { first: 0.5, last: 0.05, over: iterations };
-    let rate = Annealed { first: 0.1, last: 0.01, over: iterations };
-    let options = TrainingOptions {
+    let sigma = Anneal { first: 0.5, last: 0.05, over: iterations };
+    let rate = Anneal { first: 0.1, last: 0.01, over: iterations };
+    let options = PolicyGradientOptions {
         horizon: 1000,
         samples: 256,
         dt: 0.01,
-        rows: Rows::Perturbed { sigma, antithetic: true, episodes: 16 },
+        estimator: Estimator::ParameterSpace { sigma, antithetic: true, episodes: 16 },
         weighting: Weighting::Exponentiated(Temperature::EffectiveSamples(0.5)),
         step: Step::Adam { rate },
         seed: arguments.seed,

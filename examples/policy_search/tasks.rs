@@ -4,7 +4,7 @@ use std::f32::consts::PI;
 
 use gibbs::models::{CartPole, Pendulum};
 use gibbs::policies::Observation;
-use gibbs::{Cost, Model, Random, Real, Stage};
+use gibbs::{Cost, Model, Random, Real, StepContext};
 
 /// Half the length of the carts' tracks, which are centered at x = 0 (in meters).
 pub const TRACK: f32 = 2.4;
@@ -15,16 +15,16 @@ pub struct Balance(pub CartPole);
 
 impl Model<4, 1> for Balance {
     #[inline(always)]
-    fn step<R: Real>(&self, at: &Stage<R>, x: [R; 4], u: [R; 1]) -> [R; 4] {
+    fn step<R: Real>(&self, at: &StepContext<R>, x: [R; 4], u: [R; 1]) -> [R; 4] {
         self.0.step(at, x, u)
     }
     #[inline(always)]
-    fn cost<R: Real>(&self, _at: &Stage<R>, [x, _, angle, _]: [R; 4], [force]: [R; 1]) -> R {
+    fn cost<R: Real>(&self, _at: &StepContext<R>, [x, _, angle, _]: [R; 4], [force]: [R; 1]) -> R {
         // A step with the pole up earns one.
         (angle.cos() + 1.0) * 10.0 + x.square() * 0.1 + force.square() * 0.001 - 1.0
     }
     #[inline(always)]
-    fn done<R: Real>(&self, _at: &Stage<R>, [x, _, angle, _]: [R; 4]) -> R::Mask {
+    fn done<R: Real>(&self, _at: &StepContext<R>, [x, _, angle, _]: [R; 4]) -> R::Mask {
         (angle - PI).abs().gt(0.8) | x.abs().gt(TRACK)
     }
 }
@@ -40,11 +40,11 @@ pub struct SwingUp(pub Pendulum);
 
 impl Model<2, 1> for SwingUp {
     #[inline(always)]
-    fn step<R: Real>(&self, at: &Stage<R>, x: [R; 2], u: [R; 1]) -> [R; 2] {
+    fn step<R: Real>(&self, at: &StepContext<R>, x: [R; 2], u: [R; 1]) -> [R; 2] {
         self.0.step(at, x, u)
     }
     #[inline(always)]
-    fn cost<R: Real>(&self, at: &Stage<R>, x: [R; 2], u: [R; 1]) -> R {
+    fn cost<R: Real>(&self, at: &StepContext<R>, x: [R; 2], u: [R; 1]) -> R {
         self.0.cost.cost(at, x, u) * 0.01
     }
 }
@@ -59,7 +59,7 @@ pub struct OfPendulum;
 
 impl Observation<2, 3> for OfPendulum {
     #[inline(always)]
-    fn observe<R: Real>(&self, _at: &Stage<R>, [angle, rate]: [R; 2]) -> [R; 3] {
+    fn observe<R: Real>(&self, _at: &StepContext<R>, [angle, rate]: [R; 2]) -> [R; 3] {
         let (s, c) = angle.sin_cos();
         [c, s, rate]
     }
@@ -87,7 +87,7 @@ const FORCE: f32 = 10.0;
 
 impl Model<4, 1> for EvoJax {
     #[inline(always)]
-    fn step<R: Real>(&self, at: &Stage<R>, [x, speed, angle, rate]: [R; 4], [a]: [R; 1]) -> [R; 4] {
+    fn step<R: Real>(&self, at: &StepContext<R>, [x, speed, angle, rate]: [R; 4], [a]: [R; 1]) -> [R; 4] {
         let (s, c) = angle.sin_cos();
         let push = a.clamp(-1.0, 1.0) * FORCE - speed * FRICTION;
         let swing = rate.square() * s;
@@ -99,11 +99,11 @@ impl Model<4, 1> for EvoJax {
         [speed.mul_add(dt, x), acceleration.mul_add(dt, speed), rate.mul_add(dt, angle), swing.mul_add(dt, rate)]
     }
     #[inline(always)]
-    fn cost<R: Real>(&self, _at: &Stage<R>, [x, _, angle, _]: [R; 4], _: [R; 1]) -> R {
+    fn cost<R: Real>(&self, _at: &StepContext<R>, [x, _, angle, _]: [R; 4], _: [R; 1]) -> R {
         (angle.cos() + 1.0) * (x * (PI / (2.0 * TRACK))).cos() * -0.5
     }
     #[inline(always)]
-    fn done<R: Real>(&self, _at: &Stage<R>, [x, ..]: [R; 4]) -> R::Mask {
+    fn done<R: Real>(&self, _at: &StepContext<R>, [x, ..]: [R; 4]) -> R::Mask {
         x.abs().gt(TRACK)
     }
 }
@@ -113,7 +113,7 @@ pub struct OfEvoJax;
 
 impl Observation<4, 5> for OfEvoJax {
     #[inline(always)]
-    fn observe<R: Real>(&self, _at: &Stage<R>, [x, speed, angle, rate]: [R; 4]) -> [R; 5] {
+    fn observe<R: Real>(&self, _at: &StepContext<R>, [x, speed, angle, rate]: [R; 4]) -> [R; 5] {
         let (s, c) = angle.sin_cos();
         [x, speed, c, s, rate]
     }
@@ -137,7 +137,7 @@ pub fn far_from_hanging(random: &mut Random, _: &mut [f32]) -> [f32; 4] {
 /// = 0.15 from it.
 pub fn cannot_be_held([x, speed, angle, rate]: &[f32; 4]) -> bool {
     let arm = 0.5 * POLE * LENGTH / MASS;
-    let (centre, v) = (x - arm * angle.sin(), speed - arm * rate * angle.cos());
+    let (center, v) = (x - arm * angle.sin(), speed - arm * rate * angle.cos());
     let v_left = (v.abs() - FRICTION * 2.0 * TRACK / MASS).max(0.0);
-    centre * v.signum() + v_left * v_left / (2.0 * FORCE / MASS) - arm > TRACK
+    center * v.signum() + v_left * v_left / (2.0 * FORCE / MASS) - arm > TRACK
 }

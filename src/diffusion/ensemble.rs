@@ -1,9 +1,9 @@
-//! [`Diffusion`]: runs many chains of a reverse process at once, so that the result samples the distribution instead of
+//! [`DiffusionSampler`]: runs many chains of a reverse process at once, so that the result samples the distribution instead of
 //! only finding its mode.
 
 use std::sync::Arc;
 
-use super::{Process, Proposal};
+use super::{ReverseProcess, SampleWidth};
 use crate::engine::program::Program;
 use crate::engine::{Engine, Timing, Workspace};
 use crate::error::{BuildError, InvalidValue, PlanError, finite, read_by};
@@ -12,9 +12,9 @@ use crate::float_env;
 use crate::inputs::{Packed, Sections, Square};
 use crate::model::Model;
 use crate::noise::{normal, philox};
-use crate::scalar::{Real, Stage};
+use crate::pass::{CLAMPED, GIVEN, LIMITED, MAX_NUMBERS, MAX_PROBLEMS, Pass, Problem, Sums, TILE, round_up};
+use crate::scalar::{Real, StepContext};
 use crate::temperature::Temperature;
-use crate::update::{CLAMPED, GIVEN, LIMITED, MOST_NUMBERS, MOST_PROBLEMS, Problem, Sums, TILE, Update, round_up};
 
 /// High bits of the counter's last word. They separate the initial noise of chains from all other noise.
 const STREAM: u32 = 3 << 24;
@@ -24,21 +24,21 @@ const STREAM: u32 = 3 << 24;
 /// # Example
 ///
 /// ```
-/// use gibbs::{Energy, Real, Stage};
+/// use gibbs::{Energy, Real, StepContext};
 ///
 /// /// A ring of radius 1.
 /// struct Ring;
 ///
 /// impl Energy<2> for Ring {
 ///     #[inline(always)]
-///     fn energy<R: Real>(&self, _at: &Stage<R>, [x, y]: [R; 2]) -> R {
+///     fn energy<R: Real>(&self, _at: &StepContext<R>, [x, y]: [R; 2]) -> R {
 ///         ((x.square() + y.square()).sqrt() - 1.0).square() * 50.0
 ///     }
 /// }
 /// ```
 pub trait Energy<const D: usize>: Send + Sync + 'static {
     /// Returns E(x). `at` provides parameters and fields; the time step is 1 and its index 0.
-    fn energy<R: Real>(&self, at: &Stage<R>, x: [R; D]) -> R;
+    fn energy<R: Real>(&self, at: &StepContext<R>, x: [R; D]) -> R;
 }
 
 /// Wraps an energy as a system whose controls are x.
@@ -46,45 +46,45 @@ struct OfEnergy<E>(E);
 
 impl<const D: usize, E: Energy<D>> Model<1, D> for OfEnergy<E> {
     #[inline(always)]
-    fn step<R: Real>(&self, _at: &Stage<R>, state: [R; 1], _x: [R; D]) -> [R; 1] {
+    fn step<R: Real>(&self, _at: &StepContext<R>, state: [R; 1], _x: [R; D]) -> [R; 1] {
         state
     }
     #[inline(always)]
-    fn cost<R: Real>(&self, at: &Stage<R>, _state: [R; 1], x: [R; D]) -> R {
+    fn cost<R: Real>(&self, at: &StepContext<R>, _state: [R; 1], x: [R; D]) -> R {
         self.0.energy(at, x)
     }
 }
 
-/// The options of [`Diffusion`]. `..Default::default()` fills in the rest.
+/// The options of [`DiffusionSampler`]. `..Default::default()` fills in the rest.
 #[derive(Debug, Clone, PartialEq)]
-pub struct SamplingOptions {
+pub struct DiffusionSamplerOptions {
     /// B, the chains; between 1 and 65,535.
     pub chains: usize,
     /// K, the rows per level and chain; at least 1. (A data set uses all of its rows.)
     pub samples: usize,
     /// Levels and sampler, in the unit of x. The noisiest level should be as wide as the distribution.
-    pub process: Process,
+    pub process: ReverseProcess,
     /// λ, or a criterion to solve for it. For a data set it divides the rewards, and must be [`Temperature::Fixed`].
     pub temperature: Temperature,
     /// The least and the greatest value of every coordinate of a row. Must be `None` for a data set.
     pub limits: Option<[f32; 2]>,
     /// The seed of the noise.
     pub seed: u64,
-    /// Run-time parameters of an energy: see [`Stage::param`].
+    /// Run-time parameters of an energy: see [`StepContext::param`].
     pub params: Vec<f32>,
-    /// Sampled fields of an energy: see [`Stage::sample`].
+    /// Sampled fields of an energy: see [`StepContext::sample`].
     pub fields: Vec<Grid>,
 }
 
-impl Default for SamplingOptions {
+impl Default for DiffusionSamplerOptions {
     fn default() -> Self {
         Self {
             chains: 1024,
             samples: 256,
-            process: Process {
+            process: ReverseProcess {
                 schedule: super::Schedule::Geometric { levels: 50, smallest: 0.01, largest: 3.0 },
                 sampler: super::Sampler::Ddpm,
-                proposal: Proposal::Posterior,
+                width: SampleWidth::Posterior,
             },
             temperature: Temperature::Fixed(1.0),
             limits: None,
@@ -111,34 +111,34 @@ enum Target {
 /// # Example
 ///
 /// ```
-/// use gibbs::{Diffusion, Energy, Engine, Real, SamplingOptions, Stage};
+/// use gibbs::{DiffusionSampler, Energy, Engine, Real, DiffusionSamplerOptions, StepContext};
 ///
 /// /// Two wells, at ±1.
 /// struct Wells;
 ///
 /// impl Energy<1> for Wells {
 ///     #[inline(always)]
-///     fn energy<R: Real>(&self, _at: &Stage<R>, [x]: [R; 1]) -> R {
+///     fn energy<R: Real>(&self, _at: &StepContext<R>, [x]: [R; 1]) -> R {
 ///         (x.square() - 1.0).square() * 20.0
 ///     }
 /// }
 ///
-/// let mut diffusion = Diffusion::of_energy(&Engine::new()?, Wells, SamplingOptions::default())?;
+/// let mut diffusion = DiffusionSampler::of_energy(&Engine::new()?, Wells, DiffusionSamplerOptions::default())?;
 /// let chains = diffusion.sample()?;
 /// let left = chains.iter().filter(|x| x[0] < 0.0).count();
 /// assert!((400..624).contains(&left), "about half of 1,024");
 /// # Ok::<(), gibbs::Error>(())
 /// ```
-pub struct Diffusion {
+pub struct DiffusionSampler {
     engine: Engine,
     program: Program,
     workspace: Workspace,
     target: Target,
     width: usize,
-    options: SamplingOptions,
+    options: DiffusionSamplerOptions,
     inputs: Packed,
     fields: FieldSet,
-    updates: Vec<Update>,
+    passes: Vec<Pass>,
     /// Updates carried out so far.
     number: u32,
     values: Vec<f32>,
@@ -154,7 +154,7 @@ pub struct Chains<'a> {
     timing: Timing,
 }
 
-impl Diffusion {
+impl DiffusionSampler {
     /// Creates chains that sample an energy: rows are drawn around x and weighed by e^{−E/λ}.
     ///
     /// # Errors
@@ -164,19 +164,20 @@ impl Diffusion {
     pub fn of_energy<const D: usize, E: Energy<D>>(
         engine: &Engine,
         energy: E,
-        options: SamplingOptions,
+        options: DiffusionSamplerOptions,
     ) -> Result<Self, BuildError> {
         const { assert!(D > 0, "an energy has variables") };
         options.temperature.check()?;
         let program = Program::new::<1, D, _>(&Arc::new(OfEnergy(energy)), engine.options().math)?;
-        let usage = program.usage;
-        for (field, given, used) in
-            [("params", options.params.len(), usage.params), ("fields", options.fields.len(), usage.fields)]
-        {
+        let requirements = program.requirements;
+        for (field, given, used) in [
+            ("params", options.params.len(), requirements.params),
+            ("fields", options.fields.len(), requirements.fields),
+        ] {
             read_by("the energy", field, given, used)?;
         }
-        if usage.columns > 0 {
-            let value = format_args!("one that reads reference column {}", usage.columns - 1);
+        if requirements.columns > 0 {
+            let value = format_args!("one that reads reference column {}", requirements.columns - 1);
             return Err(InvalidValue::new("energy", value, "one that reads no references: sampling has none").into());
         }
         Self::new(engine, program, Target::Energy, D, options)
@@ -188,7 +189,12 @@ impl Diffusion {
     /// # Errors
     ///
     /// If the rows are empty, ragged or not finite, an option is out of range, or the device fails.
-    pub fn of_data(engine: &Engine, rows: &[f32], width: usize, options: SamplingOptions) -> Result<Self, BuildError> {
+    pub fn of_data(
+        engine: &Engine,
+        rows: &[f32],
+        width: usize,
+        options: DiffusionSamplerOptions,
+    ) -> Result<Self, BuildError> {
         if rows.is_empty() || width == 0 || !rows.len().is_multiple_of(width) {
             let value = format_args!("{} numbers in rows of {width}", rows.len());
             return Err(InvalidValue::new("rows", value, "one or more whole rows of one or more numbers").into());
@@ -202,8 +208,8 @@ impl Diffusion {
         if options.limits.is_some() {
             return Err(InvalidValue::new("limits", "given for a data set", "None: its rows are as they are").into());
         }
-        if options.process.proposal != Proposal::Posterior {
-            let value = format_args!("{:?}", options.process.proposal);
+        if options.process.width != SampleWidth::Posterior {
+            let value = format_args!("{:?}", options.process.width);
             return Err(InvalidValue::new("proposal", value, "Posterior for a data set, which is not drawn").into());
         }
         let count = rows.len() / width;
@@ -216,7 +222,7 @@ impl Diffusion {
             rewards: vec![0.0; count],
             mean: float_env::standard(|| mean.collect()),
         };
-        let options = SamplingOptions { samples: count, ..options };
+        let options = DiffusionSamplerOptions { samples: count, ..options };
         Self::new(engine, Program::distance(), target, width, options)
     }
 
@@ -245,7 +251,7 @@ impl Diffusion {
         program: Program,
         target: Target,
         width: usize,
-        options: SamplingOptions,
+        options: DiffusionSamplerOptions,
     ) -> Result<Self, BuildError> {
         float_env::standard(|| options.check(width))?;
         let mut diffusion = Self {
@@ -257,15 +263,15 @@ impl Diffusion {
             width,
             fields: FieldSet::new(&options.fields),
             options,
-            updates: Vec::new(),
+            passes: Vec::new(),
             number: 0,
             values: Vec::new(),
             sums: Vec::new(),
         };
         float_env::standard(|| diffusion.fill_updates());
         let start = diffusion.start();
-        let Self { program, workspace, target, inputs, fields, updates, .. } = &mut diffusion;
-        workspace.prepare(program, updates, &problem(target, inputs, fields, &start))?;
+        let Self { program, workspace, target, inputs, fields, passes, .. } = &mut diffusion;
+        workspace.prepare(program, passes, &problem(target, inputs, fields, &start))?;
         Ok(diffusion)
     }
 
@@ -298,9 +304,9 @@ impl Diffusion {
 
     fn run(&mut self, start: &[f32]) -> Result<Chains<'_>, PlanError> {
         float_env::standard(|| self.fill_updates());
-        let Self { program, workspace, target, inputs, fields, updates, values, sums, .. } = self;
-        let done = workspace.run(program, updates, &problem(target, inputs, fields, start))?;
-        self.number = self.number.wrapping_add(updates.len() as u32);
+        let Self { program, workspace, target, inputs, fields, passes, values, sums, .. } = self;
+        let done = workspace.run(program, passes, &problem(target, inputs, fields, start))?;
+        self.number = self.number.wrapping_add(passes.len() as u32);
         values.clear();
         values.extend_from_slice(done.nominal);
         sums.clear();
@@ -329,14 +335,14 @@ impl Diffusion {
             return Err(InvalidValue::new("params", "given for a data set", expected));
         }
         finite("params", params)?;
-        read_by("the energy", "params", params.len(), self.program.usage.params)?;
+        read_by("the energy", "params", params.len(), self.program.requirements.params)?;
         self.options.params = params.to_vec();
         self.inputs = packed(&self.target, self.width, &self.options);
         Ok(())
     }
 
     /// The options in use.
-    pub fn options(&self) -> &SamplingOptions {
+    pub fn options(&self) -> &DiffusionSamplerOptions {
         &self.options
     }
 
@@ -350,7 +356,7 @@ impl Diffusion {
     fn fill_updates(&mut self) {
         let options = &self.options;
         let data = matches!(self.target, Target::Data { .. });
-        let mut first = Update {
+        let mut first = Pass {
             seed: philox::key(options.seed),
             rows: options.samples as u32,
             horizon: (self.width / self.inputs.layout().controls) as u32,
@@ -366,9 +372,9 @@ impl Diffusion {
         first.set(GIVEN, data);
         first.set(LIMITED | CLAMPED, options.limits.is_some());
         options.temperature.set(&mut first);
-        self.updates.clear();
-        options.process.updates(first, &mut self.updates);
-        for (i, level) in self.updates.iter_mut().enumerate() {
+        self.passes.clear();
+        options.process.passes(first, &mut self.passes);
+        for (i, level) in self.passes.iter_mut().enumerate() {
             level.number = self.number.wrapping_add(i as u32);
             if data {
                 // ℓ = −‖x − x_k‖²/(2σ²) + R_k/λ, and the second score is −R_k.
@@ -390,7 +396,7 @@ impl Diffusion {
         for chain in 0..self.options.chains {
             for d in 0..self.width {
                 let counter = [0, (d / 4) as u32, self.number, STREAM | chain as u32];
-                values.push(self.target.centre(d) + deviation * normal::four(counter, key)[d % 4]);
+                values.push(self.target.center(d) + deviation * normal::box_muller_at(counter, key)[d % 4]);
             }
         }
         values
@@ -398,15 +404,15 @@ impl Diffusion {
 
     /// Passes the program, the updates and the problem of the next call to `see`.
     #[cfg(test)]
-    pub(crate) fn work(&mut self, see: impl FnOnce(&Program, &[Update], &Problem<'_>)) {
+    pub(crate) fn work(&mut self, see: impl FnOnce(&Program, &[Pass], &Problem<'_>)) {
         self.fill_updates();
-        see(&self.program, &self.updates, &problem(&self.target, &self.inputs, &self.fields, &self.start()));
+        see(&self.program, &self.passes, &problem(&self.target, &self.inputs, &self.fields, &self.start()));
     }
 }
 
 /// Packs everything but the chains for the kernels. The rows of a data set are not controls: each coordinate is stored
 /// as a time step with one control.
-fn packed(target: &Target, width: usize, options: &SamplingOptions) -> Packed {
+fn packed(target: &Target, width: usize, options: &DiffusionSamplerOptions) -> Packed {
     let controls = if matches!(target, Target::Data { .. }) { 1 } else { width };
     let [low, high] = options.limits.unwrap_or([f32::MIN, f32::MAX]).map(|limit| vec![limit; controls]);
     let params = if matches!(target, Target::Data { .. }) { &[][..] } else { &options.params };
@@ -433,7 +439,7 @@ impl Target {
     }
 
     /// The mean of the prior in coordinate `d`.
-    fn centre(&self, d: usize) -> f32 {
+    fn center(&self, d: usize) -> f32 {
         match self {
             Self::Energy => 0.0,
             Self::Data { mean, .. } => mean[d],
@@ -441,9 +447,9 @@ impl Target {
     }
 }
 
-impl SamplingOptions {
+impl DiffusionSamplerOptions {
     fn check(&self, width: usize) -> Result<(), InvalidValue> {
-        let sizes = [("chains", self.chains, MOST_PROBLEMS), ("samples", self.samples, 1 << 25)];
+        let sizes = [("chains", self.chains, MAX_PROBLEMS), ("samples", self.samples, 1 << 25)];
         for (field, size, most) in sizes {
             if size == 0 || size > most {
                 return Err(InvalidValue::new(field, size, format_args!("between 1 and {most}")));
@@ -458,8 +464,8 @@ impl SamplingOptions {
                 format_args!("so few that all chains have at most {} numbers", i32::MAX),
             ));
         }
-        if width > MOST_NUMBERS {
-            return Err(InvalidValue::new("width", width, format_args!("at most {MOST_NUMBERS}")));
+        if width > MAX_NUMBERS {
+            return Err(InvalidValue::new("width", width, format_args!("at most {MAX_NUMBERS}")));
         }
         if let Some([low, high]) = self.limits
             && !(low <= high && low.is_finite() && high.is_finite())
@@ -528,7 +534,7 @@ impl<'a> IntoIterator for Chains<'a> {
     }
 }
 
-impl std::fmt::Debug for Diffusion {
+impl std::fmt::Debug for DiffusionSampler {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Diffusion")
             .field("engine", &self.engine)

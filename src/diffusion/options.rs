@@ -1,10 +1,10 @@
 //! Options of a diffusion planner.
 
-use super::Process;
+use super::ReverseProcess;
 use crate::error::{InvalidValue, in_range};
 use crate::field::Grid;
 use crate::noise::Noise;
-use crate::planner::{Limits, References, Tail};
+use crate::planner::{Limits, References, ShiftFill};
 use crate::temperature::Temperature;
 
 /// The options of a diffusion planner. `..Default::default()` fills in the rest: model-based diffusion with the
@@ -21,7 +21,7 @@ pub struct DiffusionOptions<const M: usize> {
     /// The length of a time step (in seconds), as passed to the model; above 0.
     pub dt: f32,
     /// Levels and sampler. A level σ means σ standard deviations of `noise`.
-    pub process: Process,
+    pub process: ReverseProcess,
     /// λ, or a criterion to solve for it.
     pub temperature: Temperature,
     /// Σ, the covariance of the noise at σ = 1.
@@ -29,13 +29,13 @@ pub struct DiffusionOptions<const M: usize> {
     /// The box that controls are limited to, before they are rolled out and averaged. (Clipping biases the mean inwards.)
     pub limits: Option<Limits<M>>,
     /// Whether costs are averaged over the horizon, as published. This determines the unit of a fixed λ, of
-    /// `demonstration`, and of the least standard deviation that [`Temperature::Standardised`] divides by.
+    /// `demonstration`, and of the least standard deviation that [`Temperature::Standardized`] divides by.
     pub horizon_average: bool,
     /// With `Some(β)`, above 0, the noise of the control at step t is scaled by e^{−(T − t)/(2βT)}. Controls that are
     /// applied sooner get less noise, since warm starts have already improved them. (DIAL-MPC, arXiv 2409.15610.)
     pub horizon_annealing: Option<f32>,
     /// With `Some(cost)`, rows are also weighed by their distance from a demonstration, if that lowers their cost. The
-    /// nearest row is assigned this cost, and the others more, by their [`departure`](crate::Model::departure): J =
+    /// nearest row is assigned this cost, and the others more, by their [`demonstration_cost`](crate::Model::demonstration_cost): J =
     /// min(S, cost + departure − least departure).
     pub demonstration: Option<f32>,
     /// Whether every call starts from noise added to the plan (the prior of the noisiest level) instead of the plan
@@ -44,16 +44,16 @@ pub struct DiffusionOptions<const M: usize> {
     /// Whether the first row of a chain is its current x, unperturbed.
     pub nominal_first: bool,
     /// The controls that are appended when the plan is shifted.
-    pub tail: Tail,
+    pub shift_fill: ShiftFill,
     /// The seed of the noise.
     pub seed: u64,
     /// The control that a new or reset plan consists of; within the limits.
     pub initial: [f32; M],
-    /// Run-time parameters: see [`Stage::param`](crate::Stage::param).
+    /// Run-time parameters: see [`StepContext::param`](crate::StepContext::param).
     pub params: Vec<f32>,
-    /// References over the horizon: see [`Stage::reference`](crate::Stage::reference).
+    /// References over the horizon: see [`StepContext::reference`](crate::StepContext::reference).
     pub references: Option<References>,
-    /// Sampled fields: see [`Stage::sample`](crate::Stage::sample).
+    /// Sampled fields: see [`StepContext::sample`](crate::StepContext::sample).
     pub fields: Vec<Grid>,
 }
 
@@ -64,8 +64,8 @@ impl<const M: usize> Default for DiffusionOptions<M> {
             samples: 2048,
             chains: 1,
             dt: 0.02,
-            process: Process::default(),
-            temperature: Temperature::Standardised(0.1),
+            process: ReverseProcess::default(),
+            temperature: Temperature::Standardized(0.1),
             noise: Noise::default(),
             limits: None,
             horizon_average: true,
@@ -73,7 +73,7 @@ impl<const M: usize> Default for DiffusionOptions<M> {
             demonstration: None,
             scatter: false,
             nominal_first: false,
-            tail: Tail::Hold,
+            shift_fill: ShiftFill::Hold,
             seed: 0,
             initial: [0.0; M],
             params: Vec::new(),

@@ -5,8 +5,8 @@
 use super::program::{Program, Scoring};
 use crate::error::EngineError;
 #[cfg(feature = "gpu")]
-use crate::update::{GIVEN, GROUP, round_up};
-use crate::update::{Layout, Problem, SCORED, SPREAD, TILE, Update};
+use crate::pass::{GIVEN, GROUP, round_up};
+use crate::pass::{Layout, Pass, Problem, SCORED, STD_SCALE, TILE};
 
 /// The capacity of each device buffer, in `f32`s (`summaries`: in summaries).
 #[cfg(feature = "gpu")]
@@ -40,13 +40,13 @@ fn holds(what: &str, there: u64, reached: u64) -> Result<(), EngineError> {
 
 /// The length of the table after the other sections of the inputs: rewards of rows, or starts of episodes, each a state
 /// followed by the model's parameters.
-fn table_len(program: &Program, update: &Update, layout: Layout) -> u64 {
-    let [rows, problems, episodes] = [update.rows, update.problems, update.episodes].map(u64::from);
+fn table_len(program: &Program, pass: &Pass, layout: Layout) -> u64 {
+    let [rows, problems, episodes] = [pass.rows, pass.problems, pass.episodes].map(u64::from);
     match program.scoring {
         Scoring::Model => 0,
         Scoring::Distance => rows,
         Scoring::Policy(_) => {
-            let starts = if update.has(SCORED) { rows } else { episodes };
+            let starts = if pass.has(SCORED) { rows } else { episodes };
             problems * starts * (layout.states + layout.params) as u64
         }
     }
@@ -54,20 +54,20 @@ fn table_len(program: &Program, update: &Update, layout: Layout) -> u64 {
 
 /// Checks that the offsets in the updates match the layout of the inputs, and that every section has the size that the
 /// updates state.
-pub(crate) fn places(program: &Program, updates: &[Update], problem: &Problem<'_>) -> Result<(), EngineError> {
-    let (layout, usage) = (problem.layout, program.usage);
+pub(crate) fn places(program: &Program, passes: &[Pass], problem: &Problem<'_>) -> Result<(), EngineError> {
+    let (layout, requirements) = (problem.layout, program.requirements);
     same("states", layout.states as u64, program.states as u64)?;
-    holds("parameters", layout.params as u64, usage.params as u64)?;
-    holds("columns of the references", layout.reference_columns as u64, usage.columns as u64)?;
-    holds("fields", problem.fields.len() as u64, usage.fields as u64)?;
+    holds("parameters", layout.params as u64, requirements.params as u64)?;
+    holds("columns of the references", layout.reference_columns as u64, requirements.columns as u64)?;
+    holds("fields", problem.fields.len() as u64, requirements.fields as u64)?;
     holds("samples of fields", problem.fields.packed.len() as u64, problem.fields.reach() as u64)?;
-    let Some(first) = updates.first() else { return Ok(()) };
+    let Some(first) = passes.first() else { return Ok(()) };
     let [rows, width, problems] = [first.rows, first.width, first.problems].map(u64::from);
     let table = layout.table() as u64 + table_len(program, first, layout);
     same("inputs", problem.inputs.len() as u64, table)?;
     same("the nominal", problem.nominal.len() as u64, problems * width)?;
-    if first.has(SPREAD) {
-        same("the spread", problem.spread.len() as u64, problems * width)?;
+    if first.has(STD_SCALE) {
+        same("the spread", problem.std_scale.len() as u64, problems * width)?;
     }
     if let Some(given) = problem.rows {
         same("given rows", given.len() as u64, rows * width)?;
@@ -75,22 +75,22 @@ pub(crate) fn places(program: &Program, updates: &[Update], problem: &Problem<'_
     match program.scoring {
         Scoring::Policy(_) => {
             let deviations = if first.has(SCORED) { layout.controls } else { 0 };
-            holds("parameters of the policy", width, (usage.weights + deviations) as u64)?;
+            holds("parameters of the policy", width, (requirements.weights + deviations) as u64)?;
         }
         Scoring::Model | Scoring::Distance => {
             same("coordinates", width, u64::from(first.horizon) * layout.controls as u64)?;
         }
     }
-    for update in updates {
-        same("the place of references", update.references.into(), layout.references() as u64)?;
-        same("rows of references", update.reference_rows.into(), layout.reference_rows as u64)?;
-        same("columns of references", update.reference_columns.into(), layout.reference_columns as u64)?;
+    for pass in passes {
+        same("the place of references", pass.references.into(), layout.references() as u64)?;
+        same("rows of references", pass.reference_rows.into(), layout.reference_rows as u64)?;
+        same("columns of references", pass.reference_columns.into(), layout.reference_columns as u64)?;
         if program.scoring != Scoring::Model {
-            same("the place of the table", update.starts.into(), layout.table() as u64)?;
+            same("the place of the table", pass.starts.into(), layout.table() as u64)?;
         }
         // All updates of a call share one buffer layout, so their sizes must agree.
-        let sizes = |update: &Update| [update.rows, update.width, update.horizon, update.problems, update.episodes];
-        if sizes(update) != sizes(first) || update.coordinate_stride != TILE as u32 || update.row_stride != 1 {
+        let sizes = |pass: &Pass| [pass.rows, pass.width, pass.horizon, pass.problems, pass.episodes];
+        if sizes(pass) != sizes(first) || pass.coordinate_stride != TILE as u32 || pass.row_stride != 1 {
             return Err(EngineError::Driver { message: "updates of one call differ in their sizes".into() });
         }
     }
@@ -98,51 +98,51 @@ pub(crate) fn places(program: &Program, updates: &[Update], problem: &Problem<'_
 }
 
 /// Checks that every address formed by the kernels of a device lies within its buffers; see the address computations in
-/// `shaders/*.wgsl`. `pieces` are the chunks of updates that are uploaded.
+/// `shaders/*.wgsl`. `chunks` are the chunks of updates that are uploaded.
 #[cfg(feature = "gpu")]
 pub(crate) fn within(
     program: &Program,
-    pieces: &[Update],
+    chunks: &[Pass],
     problem: &Problem<'_>,
     capacity: &Capacity,
 ) -> Result<(), EngineError> {
     let policy = matches!(program.scoring, Scoring::Policy(_));
     let layout = problem.layout;
-    let flags = pieces.first().map_or(0, |piece| super::gpu::specialised(piece.flags));
+    let flags = chunks.first().map_or(0, |chunk| super::gpu::specialized(chunk.flags));
     holds("the buffer of inputs", capacity.inputs, problem.inputs.len() as u64)?;
     holds("the buffer of fields", capacity.fields, problem.fields.packed.len() as u64)?;
-    for piece in pieces {
+    for chunk in chunks {
         let [rows, width, problems, episodes] =
-            [piece.rows, piece.width, piece.problems, piece.episodes].map(u64::from);
-        let padded = round_up(piece.rows as usize, TILE) as u64;
+            [chunk.rows, chunk.width, chunk.problems, chunk.episodes].map(u64::from);
+        let padded = round_up(chunk.rows as usize, TILE) as u64;
         // References: up to the last row of the table.
-        let last = u64::from(piece.reference_rows.max(1) - 1) * u64::from(piece.reference_columns);
-        let references = u64::from(piece.references) + last + program.usage.columns as u64;
-        let table = u64::from(piece.starts) + table_len(program, piece, layout);
-        let params = (layout.params_at() + program.usage.params) as u64;
+        let last = u64::from(chunk.reference_rows.max(1) - 1) * u64::from(chunk.reference_columns);
+        let references = u64::from(chunk.references) + last + program.requirements.columns as u64;
+        let table = u64::from(chunk.starts) + table_len(program, chunk, layout);
+        let params = (layout.params_at() + program.requirements.params) as u64;
         holds("inputs", problem.inputs.len() as u64, params.max(references).max(table))?;
 
-        if policy || piece.has(GIVEN) {
-            // Twin: `address` in shaders/update.wgsl.
-            let of_problem = (problems - 1) * u64::from(piece.rows_stride);
+        if policy || chunk.has(GIVEN) {
+            // Twin: `address` in shaders/pass.wgsl.
+            let of_problem = (problems - 1) * u64::from(chunk.rows_stride);
             let tiles = (padded - TILE as u64) * width;
-            let lane = (TILE as u64 - 1) * u64::from(piece.row_stride);
-            let coordinate = (width - 1) * u64::from(piece.coordinate_stride);
+            let lane = (TILE as u64 - 1) * u64::from(chunk.row_stride);
+            let coordinate = (width - 1) * u64::from(chunk.coordinate_stride);
             holds("the buffer of rows", capacity.rows, of_problem + tiles + lane + coordinate + 1)?;
         }
         // Three scores per row, then two per row and episode, then the saved state of unfinished episodes.
-        let kept = if piece.begin > 0 || piece.end < piece.horizon { super::gpu::kept(layout) as u64 } else { 0 };
-        let of_row = if policy { 3 + (2 + kept) * episodes } else { 3 };
+        let saved = if chunk.begin > 0 || chunk.end < chunk.horizon { super::gpu::saved(layout) as u64 } else { 0 };
+        let of_row = if policy { 3 + (2 + saved) * episodes } else { 3 };
         holds("the buffer of scores", capacity.scores, problems * of_row * padded)?;
         holds("the buffer of log-weights", capacity.log_weights, problems * padded)?;
         // One partial result per group, followed by the merged mean.
-        let partial = 8 + width * u64::from(piece.moments());
+        let partial = 8 + width * u64::from(chunk.moments());
         let groups = rows.div_ceil(GROUP as u64);
         holds("the buffer of partial means", capacity.partials, problems * (groups + 1) * partial)?;
         holds("the buffer of nominals", capacity.nominal, 4 * problems * width)?;
         holds("the buffer of summaries", capacity.summaries, problems)?;
         // Kernels are specialized to the flags of the first update.
-        same("flags of updates", super::gpu::specialised(piece.flags).into(), flags.into())?;
+        same("flags of updates", super::gpu::specialized(chunk.flags).into(), flags.into())?;
     }
     // Kernels compute addresses in 32 bits.
     let Capacity { rows, scores, log_weights, partials, nominal, inputs, fields, .. } = *capacity;
@@ -158,7 +158,7 @@ mod tests {
     use crate::engine::gpu::Sizes;
     use crate::engine::{Backend, Engine, EngineOptions};
     use crate::policies::LinearFeedback;
-    use crate::scalar::{Real, Stage};
+    use crate::scalar::{Real, StepContext};
     use crate::*;
 
     /// Reads two parameters, two references and two fields.
@@ -166,11 +166,11 @@ mod tests {
 
     impl Model<1, 2> for Needy {
         #[inline(always)]
-        fn step<R: Real>(&self, at: &Stage<R>, [x]: [R; 1], [u, v]: [R; 2]) -> [R; 1] {
+        fn step<R: Real>(&self, at: &StepContext<R>, [x]: [R; 1], [u, v]: [R; 2]) -> [R; 1] {
             [x + (u * at.param(1) + v) * at.dt()]
         }
         #[inline(always)]
-        fn cost<R: Real>(&self, at: &Stage<R>, [x]: [R; 1], [u, v]: [R; 2]) -> R {
+        fn cost<R: Real>(&self, at: &StepContext<R>, [x]: [R; 1], [u, v]: [R; 2]) -> R {
             (x - at.reference(1)).square() + at.sample(1, x, u) + v.square() * at.param(0)
         }
     }
@@ -180,7 +180,7 @@ mod tests {
 
     impl Energy<2> for Hill {
         #[inline(always)]
-        fn energy<R: Real>(&self, at: &Stage<R>, [x, y]: [R; 2]) -> R {
+        fn energy<R: Real>(&self, at: &StepContext<R>, [x, y]: [R; 2]) -> R {
             (x - at.param(1)).square() + y.square() + at.sample(0, x, y)
         }
     }
@@ -233,7 +233,7 @@ mod tests {
                 temperature: self.temperature(),
                 noise: if self.chance() { Noise::default() } else { Noise::Covariance([[1.0, 0.3], [0.3, 0.5]]) },
                 limits: self.limits(),
-                adapt: self.chance().then_some(0.1),
+                covariance_adaptation: self.chance().then_some(0.1),
                 nominal_first: self.chance(),
                 params: {
                     let count = self.below(5);
@@ -263,7 +263,7 @@ mod tests {
                 scatter: self.chance(),
                 demonstration: self.chance().then_some(1.0),
                 horizon_annealing: self.chance().then_some(0.7),
-                process: Process { schedule, ..Default::default() },
+                process: ReverseProcess { schedule, ..Default::default() },
                 ..Default::default()
             }
         }
@@ -275,42 +275,42 @@ mod tests {
 
     impl Buffers {
         /// Asserts that every address of the kernels of a call lies within its buffers.
-        fn hold(&mut self, what: &str, program: &Program, updates: &[Update], problem: &Problem<'_>) {
-            places(program, updates, problem).unwrap_or_else(|error| panic!("{what}: {error}"));
+        fn hold(&mut self, what: &str, program: &Program, passes: &[Pass], problem: &Problem<'_>) {
+            places(program, passes, problem).unwrap_or_else(|error| panic!("{what}: {error}"));
             // Runs whole episodes per dispatch, and chunks of eight time steps as a software adapter may.
             for most in [u32::MAX, 8] {
-                let mut pieces = Vec::new();
+                let mut chunks = Vec::new();
                 let most = if matches!(program.scoring, Scoring::Policy(_)) { most } else { u32::MAX };
-                for update in updates {
-                    for begin in (0..update.horizon).step_by(most as usize) {
-                        pieces.push(Update { begin, end: update.horizon.min(begin.saturating_add(most)), ..*update });
+                for pass in passes {
+                    for begin in (0..pass.horizon).step_by(most as usize) {
+                        chunks.push(Pass { begin, end: pass.horizon.min(begin.saturating_add(most)), ..*pass });
                     }
                 }
-                let sizes = Sizes::of(256, &pieces, problem);
+                let sizes = Sizes::of(256, &chunks, problem);
                 let sizes = self.0.map_or(sizes, |made| sizes.keeping(&made));
                 let capacity = sizes.capacity();
-                within(program, &pieces, problem, &capacity).unwrap_or_else(|error| panic!("{what}: {error}"));
+                within(program, &chunks, problem, &capacity).unwrap_or_else(|error| panic!("{what}: {error}"));
                 self.0 = Some(sizes);
-                refuses_less(program, &pieces, problem, &capacity);
+                refuses_less(program, &chunks, problem, &capacity);
             }
         }
     }
 
     /// Asserts that the check fails if any buffer that is addressed is empty.
-    fn refuses_less(program: &Program, pieces: &[Update], problem: &Problem<'_>, capacity: &Capacity) {
-        let refused = |capacity: Capacity| within(program, pieces, problem, &capacity).is_err();
+    fn refuses_less(program: &Program, chunks: &[Pass], problem: &Problem<'_>, capacity: &Capacity) {
+        let refused = |capacity: Capacity| within(program, chunks, problem, &capacity).is_err();
         assert!(refused(Capacity { inputs: 0, ..*capacity }));
         assert!(refused(Capacity { scores: 0, ..*capacity }) && refused(Capacity { log_weights: 0, ..*capacity }));
         assert!(refused(Capacity { partials: 0, ..*capacity }) && refused(Capacity { nominal: 0, ..*capacity }));
         assert!(refused(Capacity { summaries: 0, ..*capacity }));
         assert_eq!(refused(Capacity { fields: 0, ..*capacity }), problem.fields.len() > 0);
-        let kept = pieces[0].has(GIVEN) || matches!(program.scoring, Scoring::Policy(_));
-        assert_eq!(refused(Capacity { rows: 0, ..*capacity }), kept);
+        let saved = chunks[0].has(GIVEN) || matches!(program.scoring, Scoring::Policy(_));
+        assert_eq!(refused(Capacity { rows: 0, ..*capacity }), saved);
     }
 
     fn engines() -> Vec<Engine> {
         let rows = [RowMemory::Auto, RowMemory::Stored, RowMemory::Redrawn];
-        let on = |rows| Engine::with(EngineOptions { backend: Backend::Cpu, rows, ..Default::default() });
+        let on = |rows| Engine::with_options(EngineOptions { backend: Backend::Cpu, rows, ..Default::default() });
         rows.map(|rows| on(rows).expect("there is a CPU")).into()
     }
 
@@ -347,7 +347,7 @@ mod tests {
                 5 => planner.resize(dice.below(14), dice.below(150)).is_err(),
                 6 => {
                     buffers = Buffers::default();
-                    planner.rebuild(&engines[dice.below(3)]).is_err()
+                    planner.move_to(&engines[dice.below(3)]).is_err()
                 }
                 7 => planner.set_controls(&vec![[0.1, -0.1]; dice.below(14)]).is_err(),
                 8 => {
@@ -363,7 +363,7 @@ mod tests {
                 assert!(*planner.options() == before, "{what} was refused and changed something");
             }
             for given in [false, true] {
-                planner.work(given, |program, updates, problem| buffers.hold(&what, program, updates, problem));
+                planner.work(given, |program, passes, problem| buffers.hold(&what, program, passes, problem));
             }
             if !refused && choice >= 9 {
                 plans += 1;
@@ -394,19 +394,19 @@ mod tests {
         for seed in 0..12 {
             let (mut dice, engines) = (Dice(Random::new(seed)), engines());
             let schedule = Schedule::Geometric { levels: 2 + dice.below(3), smallest: 0.2, largest: 1.0 };
-            let options = SamplingOptions {
+            let options = DiffusionSamplerOptions {
                 chains: 1 + dice.below(5),
                 samples: 1 + dice.below(150),
-                process: Process { schedule, ..Default::default() },
+                process: ReverseProcess { schedule, ..Default::default() },
                 params: dice.numbers(2),
                 fields: dice.grids(),
                 ..Default::default()
             };
             let (width, rows) = (1 + dice.below(4), 1 + dice.below(150));
             let data = dice.numbers(rows * width);
-            let chains = |data: &Option<Vec<f32>>, options: SamplingOptions| match data {
-                Some(data) => Diffusion::of_data(&engines[0], data, width, options),
-                None => Diffusion::of_energy(&engines[0], Hill, options),
+            let chains = |data: &Option<Vec<f32>>, options: DiffusionSamplerOptions| match data {
+                Some(data) => DiffusionSampler::of_data(&engines[0], data, width, options),
+                None => DiffusionSampler::of_energy(&engines[0], Hill, options),
             };
             for data in [None, Some(data)] {
                 let mut diffusion = chains(&data, options.clone()).expect("good options");
@@ -440,7 +440,7 @@ mod tests {
                         }
                         _ => diffusion.sample().map(drop).expect("finite energies"),
                     }
-                    diffusion.work(|program, updates, problem| buffers.hold(&what, program, updates, problem));
+                    diffusion.work(|program, passes, problem| buffers.hold(&what, program, passes, problem));
                 }
                 let mut twin = chains(&data, diffusion.options().clone()).expect("good options");
                 if let Some(rewards) = guide {
@@ -460,16 +460,16 @@ mod tests {
             let (mut dice, engines) = (Dice(Random::new(seed)), engines());
             let rows = if dice.chance() {
                 let episodes = 1 + dice.below(3);
-                Rows::Perturbed { sigma: Annealed::from(0.1), antithetic: dice.chance(), episodes }
+                Estimator::ParameterSpace { sigma: Anneal::from(0.1), antithetic: dice.chance(), episodes }
             } else {
-                let exploration = [Exploration::Fixed, Exploration::Learned { least: 0.1 }][dice.below(2)];
-                Rows::Scored { std: [0.5], exploration, antithetic: dice.chance() }
+                let action_noise = [ActionNoise::Fixed, ActionNoise::Learned { least: 0.1 }][dice.below(2)];
+                Estimator::ScoreFunction { std: [0.5], action_noise, antithetic: dice.chance() }
             };
-            let options = TrainingOptions {
+            let options = PolicyGradientOptions {
                 horizon: 1 + dice.below(20),
                 samples: 1 + dice.below(150),
                 learners: 1 + dice.below(3),
-                rows,
+                estimator: rows,
                 limits: dice.limits(),
                 params: {
                     let count = 2 + dice.below(3);
@@ -506,7 +506,7 @@ mod tests {
                     // With few rows the mean may be invalid, so errors are ignored.
                     _ => drop(training.step().map(drop)),
                 }
-                training.work(|program, updates, problem| buffers.hold(&what, program, updates, problem));
+                training.work(|program, passes, problem| buffers.hold(&what, program, passes, problem));
             }
             training
                 .save({
@@ -521,23 +521,23 @@ mod tests {
         }
     }
 
-    /// Regression test: `Diffusion::set_params` once moved the inputs of a data set's chains.
+    /// Regression test: `DiffusionSampler::set_params` once moved the inputs of a data set's chains.
     #[test]
     fn inputs_that_have_moved_are_refused() {
-        let options = SamplingOptions { chains: 2, ..Default::default() };
-        let mut diffusion = Diffusion::of_data(&engines()[0], &[-1.0, 0.0, 1.0], 1, options).expect("good options");
-        diffusion.work(|program, updates, problem| {
-            assert_eq!(places(program, updates, problem), Ok(()));
+        let options = DiffusionSamplerOptions { chains: 2, ..Default::default() };
+        let mut diffusion =
+            DiffusionSampler::of_data(&engines()[0], &[-1.0, 0.0, 1.0], 1, options).expect("good options");
+        diffusion.work(|program, passes, problem| {
+            assert_eq!(places(program, passes, problem), Ok(()));
             let layout = Layout { params: 1, ..problem.layout };
             let moved = Problem { layout, ..*problem };
-            assert!(places(program, updates, &moved).is_err());
+            assert!(places(program, passes, &moved).is_err());
             let starts = layout.table() as u32;
-            let updates: Vec<_> =
-                updates.iter().map(|update| Update { starts, references: starts, ..*update }).collect();
-            assert!(places(program, &updates, problem).is_err());
-            assert!(places(program, &updates, &moved).is_err(), "the rewards end where they did");
-            let capacity = Sizes::of(256, &updates, &moved).capacity();
-            assert!(within(program, &updates, &moved, &capacity).is_err(), "the last one is beyond the buffer");
+            let passes: Vec<_> = passes.iter().map(|pass| Pass { starts, references: starts, ..*pass }).collect();
+            assert!(places(program, &passes, problem).is_err());
+            assert!(places(program, &passes, &moved).is_err(), "the rewards end where they did");
+            let capacity = Sizes::of(256, &passes, &moved).capacity();
+            assert!(within(program, &passes, &moved, &capacity).is_err(), "the last one is beyond the buffer");
         });
     }
 }

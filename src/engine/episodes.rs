@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use super::program::{Program, Scheme};
+use super::program::{PolicyRows, Program};
 use super::{Backend, Engine, EngineOptions};
+use crate::cache_line::CacheLine;
 use crate::error::{BuildError, ModelError};
 use crate::field::FieldSet;
-use crate::line::Line;
 use crate::model::Model;
 use crate::noise::philox;
+use crate::pass::*;
 use crate::policies::{Activation, LinearFeedback, Mlp, Observation, OpenLoop, TimeVaryingFeedback};
 use crate::policy::Policy;
-use crate::scalar::{Real, Stage, Weights};
-use crate::update::*;
+use crate::scalar::{Params, Real, StepContext};
 
 /// A mass on a spring. Parameters of an episode: damping and stiffness. The episode ends at a distance of 2 from the
 /// origin.
@@ -20,20 +20,20 @@ pub(super) struct Mass;
 
 impl Model<2, 1> for Mass {
     #[inline(always)]
-    fn step<R: Real>(&self, at: &Stage<R>, [p, v]: [R; 2], [u]: [R; 1]) -> [R; 2] {
+    fn step<R: Real>(&self, at: &StepContext<R>, [p, v]: [R; 2], [u]: [R; 1]) -> [R; 2] {
         let force = u - v * at.param(0) - p * at.param(1);
         [p + v * at.dt(), v + force * at.dt()]
     }
     #[inline(always)]
-    fn cost<R: Real>(&self, at: &Stage<R>, [p, v]: [R; 2], [u]: [R; 1]) -> R {
+    fn cost<R: Real>(&self, at: &StepContext<R>, [p, v]: [R; 2], [u]: [R; 1]) -> R {
         (p - at.reference(0)).square() + v.square() * 0.1 + u.square() * 0.01
     }
     #[inline(always)]
-    fn terminal<R: Real>(&self, _: &Stage<R>, [p, v]: [R; 2]) -> R {
+    fn terminal<R: Real>(&self, _: &StepContext<R>, [p, v]: [R; 2]) -> R {
         (p.square() + v.square()) * 3.0
     }
     #[inline(always)]
-    fn done<R: Real>(&self, _: &Stage<R>, [p, _]: [R; 2]) -> R::Mask {
+    fn done<R: Real>(&self, _: &StepContext<R>, [p, _]: [R; 2]) -> R::Mask {
         p.abs().gt(2.0)
     }
 }
@@ -43,7 +43,7 @@ struct Features;
 
 impl Observation<2, 5> for Features {
     #[inline(always)]
-    fn observe<R: Real>(&self, _: &Stage<R>, [p, v]: [R; 2]) -> [R; 5] {
+    fn observe<R: Real>(&self, _: &StepContext<R>, [p, v]: [R; 2]) -> [R; 5] {
         let (s, c) = p.sin_cos();
         [p, v, s, c, p * v]
     }
@@ -58,10 +58,10 @@ const ENTRY: usize = 4;
 
 /// A task with a table of starts.
 struct Task {
-    update: Update,
+    pass: Pass,
     inputs: Vec<f32>,
     nominal: Vec<f32>,
-    spread: Vec<f32>,
+    std_scale: Vec<f32>,
 }
 
 impl Task {
@@ -80,7 +80,7 @@ impl Task {
                 1.0 + (i * 0.7).cos(),
             ]);
         }
-        let update = Update {
+        let pass = Pass {
             seed: philox::key(5),
             number: 3,
             rows: rows as u32,
@@ -104,8 +104,8 @@ impl Task {
             ..bytemuck::Zeroable::zeroed()
         };
         let nominal = (0..problems * width).map(|i| (i as f32 * 1.3).sin() * 0.4 - 0.3).collect();
-        let spread = (0..problems * width).map(|i| 0.5 + (i % 5) as f32 * 0.2).collect();
-        Self { update, inputs, nominal, spread }
+        let std_scale = (0..problems * width).map(|i| 0.5 + (i % 5) as f32 * 0.2).collect();
+        Self { pass, inputs, nominal, std_scale }
     }
 
     fn on<T>(&self, run: impl FnOnce(&Problem<'_>) -> T) -> T {
@@ -114,7 +114,7 @@ impl Task {
             layout,
             inputs: &self.inputs,
             nominal: &self.nominal,
-            spread: if self.update.has(SPREAD) { &self.spread } else { &[] },
+            std_scale: if self.pass.has(STD_SCALE) { &self.std_scale } else { &[] },
             fields: &FieldSet::new(&[]),
             fields_version: 0,
             rows: None,
@@ -122,12 +122,12 @@ impl Task {
     }
 
     fn width(&self) -> usize {
-        self.update.width as usize
+        self.pass.width as usize
     }
 
     /// Entry `e` of a problem's table of starts, whose tables have `of` entries.
     fn start(&self, problem: usize, of: usize, e: usize) -> &[f32] {
-        &self.inputs[self.update.starts as usize + (problem * of + e) * ENTRY..][..ENTRY]
+        &self.inputs[self.pass.starts as usize + (problem * of + e) * ENTRY..][..ENTRY]
     }
 
     /// Rows and costs of a problem on the CPU, untiled: one row after the other.
@@ -137,23 +137,23 @@ impl Task {
         let (mut rows, mut costs) = (Vec::new(), Vec::new());
         self.on(|of| {
             let nominal = &of.nominal[problem * width..][..width];
-            let spread = if of.spread.is_empty() { &[] } else { &of.spread[problem * width..][..width] };
-            let of = Problem { nominal, spread, ..*of };
-            for first in (0..self.update.rows as usize).step_by(TILE) {
+            let std_scale = if of.std_scale.is_empty() { &[] } else { &of.std_scale[problem * width..][..width] };
+            let of = Problem { nominal, std_scale, ..*of };
+            for first in (0..self.pass.rows as usize).step_by(TILE) {
                 let (mut tile, mut scores) = (vec![f32::NAN; TILE * width], vec![f32::NAN; 3 * TILE]);
                 program.rollout.tile(
                     engine.isa(),
                     super::cpu::Tile {
-                        update: &self.update,
+                        pass: &self.pass,
                         problem: &of,
                         number: problem as u32,
                         first,
                         rows: &mut tile,
                         scores: &mut scores,
-                        spare: &mut vec![Line::ZERO; program.rollout.spare(&self.update)],
+                        scratch: &mut vec![CacheLine::ZERO; program.rollout.scratch(&self.pass)],
                     },
                 );
-                for lane in 0..TILE.min(self.update.rows as usize - first) {
+                for lane in 0..TILE.min(self.pass.rows as usize - first) {
                     rows.push((0..width).map(|d| tile[d * TILE + lane]).collect());
                     costs.push(f64::from(scores[lane]) + f64::from(scores[TILE + lane]));
                 }
@@ -164,10 +164,10 @@ impl Task {
 }
 
 fn cpu() -> Engine {
-    Engine::with(EngineOptions { backend: Backend::Cpu, ..Default::default() }).expect("there is a CPU")
+    Engine::with_options(EngineOptions { backend: Backend::Cpu, ..Default::default() }).expect("there is a CPU")
 }
 
-fn program(policy: impl Policy<2, 1>, scheme: Scheme) -> Program {
+fn program(policy: impl Policy<2, 1>, scheme: PolicyRows) -> Program {
     Program::for_policy::<2, 1, _, _>(&Arc::new(Mass), &Arc::new(policy), scheme, Default::default())
         .expect("it traces")
 }
@@ -200,7 +200,7 @@ fn linear(row: &[f32]) -> impl Fn(usize, [f64; 2]) -> f64 {
 
 #[test]
 fn a_linear_policy_on_a_linear_system_is_a_plain_rollout() {
-    let program = program(LinearFeedback, Scheme::Perturbed);
+    let program = program(LinearFeedback, PolicyRows::ParameterSpace);
     for (flags, episodes) in [(0, 1), (0, 5), (LIMITED, 3)] {
         let task = Task::new(100, 3, episodes, 3, PERTURBED | flags);
         for problem in 0..3 {
@@ -217,20 +217,20 @@ fn a_linear_policy_on_a_linear_system_is_a_plain_rollout() {
 
 #[test]
 fn parameters_are_drawn_around_the_nominal_as_rows_of_a_plan_are() {
-    let program = program(LinearFeedback, Scheme::Perturbed);
-    for flags in [0, SPREAD, ANTITHETIC, NOMINAL_FIRST | SPREAD] {
+    let program = program(LinearFeedback, PolicyRows::ParameterSpace);
+    for flags in [0, STD_SCALE, ANTITHETIC, NOMINAL_FIRST | STD_SCALE] {
         let task = Task::new(70, 2, 1, 3, PERTURBED | flags);
         let (rows, _) = task.rows(&program, 1);
         for (k, row) in rows.iter().enumerate() {
-            let antithetic = task.update.has(ANTITHETIC);
+            let antithetic = task.pass.has(ANTITHETIC);
             let drawn = if antithetic { k / 2 } else { k };
-            let words = [drawn as u32, 0, task.update.number, 1];
-            let z = crate::noise::normal::four(words, task.update.seed);
+            let words = [drawn as u32, 0, task.pass.number, 1];
+            let z = crate::noise::normal::box_muller_at(words, task.pass.seed);
             for d in 0..3 {
-                let spread = if task.update.has(SPREAD) { task.spread[3 + d] } else { 1.0 };
+                let std_scale = if task.pass.has(STD_SCALE) { task.std_scale[3 + d] } else { 1.0 };
                 let sign = if antithetic && k % 2 == 1 { -1.0 } else { 1.0 };
-                let still = task.update.has(NOMINAL_FIRST) && k == 0;
-                let noise = if still { 0.0 } else { sign * task.update.scale * spread * z[d] };
+                let still = task.pass.has(NOMINAL_FIRST) && k == 0;
+                let noise = if still { 0.0 } else { sign * task.pass.scale * std_scale * z[d] };
                 close(f64::from(row[d]), f64::from(task.nominal[3 + d] + noise), 1e-6, &format!("row {k}"));
             }
         }
@@ -239,7 +239,7 @@ fn parameters_are_drawn_around_the_nominal_as_rows_of_a_plan_are() {
 
 #[test]
 fn antithetic_rows_mirror_each_other() {
-    let program = program(LinearFeedback, Scheme::Perturbed);
+    let program = program(LinearFeedback, PolicyRows::ParameterSpace);
     let task = Task::new(66, 1, 1, 3, PERTURBED | ANTITHETIC);
     let (rows, _) = task.rows(&program, 0);
     for pair in rows.chunks_exact(2) {
@@ -252,16 +252,16 @@ fn antithetic_rows_mirror_each_other() {
 
 /// The standard normal that perturbs the action of row `k` at time `t` of a problem.
 fn action_noise(task: &Task, problem: usize, k: usize, t: usize) -> f64 {
-    let antithetic = task.update.has(ANTITHETIC);
+    let antithetic = task.pass.has(ANTITHETIC);
     let drawn = if antithetic { k / 2 } else { k };
-    let counter = [drawn as u32, (t / 4) as u32, task.update.number, (1 << 25) | problem as u32];
-    let z = crate::noise::normal::four(counter, task.update.seed)[t % 4];
+    let counter = [drawn as u32, (t / 4) as u32, task.pass.number, (1 << 25) | problem as u32];
+    let z = crate::noise::normal::box_muller_at(counter, task.pass.seed)[t % 4];
     f64::from(if antithetic && k % 2 == 1 { -z } else { z })
 }
 
 #[test]
 fn score_rows_of_an_open_loop_are_precision_times_noise() {
-    let program = program(OpenLoop { horizon: HORIZON }, Scheme::Scored);
+    let program = program(OpenLoop { horizon: HORIZON }, PolicyRows::ScoreFunction);
     for flags in [0, ANTITHETIC, LIMITED] {
         let task = Task::new(90, 2, 1, HORIZON + 1, SCORED | flags);
         let (rows, costs) = task.rows(&program, 1);
@@ -290,7 +290,7 @@ fn score_rows_of_an_open_loop_are_precision_times_noise() {
 
 #[test]
 fn score_rows_of_feedback_are_the_derivative_of_the_likelihood() {
-    let program = program(LinearFeedback, Scheme::Scored);
+    let program = program(LinearFeedback, PolicyRows::ScoreFunction);
     let task = Task::new(30, 1, 1, 4, SCORED);
     let (rows, costs) = task.rows(&program, 0);
     let deviation = f64::from(task.nominal[3]).exp();
@@ -316,7 +316,7 @@ fn score_rows_of_a_network_are_its_derivatives_along_the_episode() {
     let policy = || Mlp::<5, 1, _>::observing(Features, &[6], Activation::Tanh).and_then(|p| p.squashed([-1.0], [1.0]));
     let policy = || policy().expect("valid");
     let parameters = Policy::<2, 1>::parameters(&policy());
-    let program = program(policy(), Scheme::Scored);
+    let program = program(policy(), PolicyRows::ScoreFunction);
     let task = Task::new(20, 1, 1, parameters + 1, SCORED);
     let (rows, costs) = task.rows(&program, 0);
     let (theta, deviation) = (&task.nominal[..parameters], f64::from(task.nominal[parameters]).exp());
@@ -325,9 +325,9 @@ fn score_rows_of_a_network_are_its_derivatives_along_the_episode() {
         let total = episode(task.start(0, 20, k), false, |t, x| {
             let z = action_noise(&task, 0, k, t);
             let v = [(z / deviation) as f32];
-            let mut g = crate::scalar::Gradient::new(&mut sums);
+            let mut g = crate::scalar::GradientAccumulator::new(&mut sums);
             let x = x.map(|x| x as f32);
-            let [u] = policy().pull_back(&Stage::new(t, DT), &Weights::new(theta), x, v, &mut g);
+            let [u] = policy().vjp(&StepContext::new(t, DT), &Params::new(theta), x, v, &mut g);
             f64::from(u) + deviation * z
         });
         close(cost, total, 1e-5, "the cost");
@@ -346,7 +346,7 @@ impl Policy<2, 1> for Plain {
         3
     }
     #[inline(always)]
-    fn act<R: Real>(&self, _: &Stage<R>, theta: &Weights<R>, [p, v]: [R; 2]) -> [R; 1] {
+    fn act<R: Real>(&self, _: &StepContext<R>, theta: &Params<R>, [p, v]: [R; 2]) -> [R; 1] {
         let sum = theta.get(0).mul_add(p, theta.get(2));
         [theta.get(1).mul_add(v, sum)]
     }
@@ -358,8 +358,8 @@ impl Policy<2, 1> for Plain {
 #[test]
 fn dual_numbers_give_the_same_score_rows() {
     let task = Task::new(30, 1, 1, 4, SCORED);
-    let (rows, costs) = task.rows(&program(LinearFeedback, Scheme::Scored), 0);
-    let (others, other_costs) = task.rows(&program(Plain, Scheme::Scored), 0);
+    let (rows, costs) = task.rows(&program(LinearFeedback, PolicyRows::ScoreFunction), 0);
+    let (others, other_costs) = task.rows(&program(Plain, PolicyRows::ScoreFunction), 0);
     for (row, other) in rows.iter().zip(&others) {
         for (a, b) in row.iter().zip(other) {
             close(f64::from(*a), f64::from(*b), 1e-6, "a score");
@@ -381,7 +381,7 @@ impl Policy<2, 1> for Claims {
         self.parameters
     }
     #[inline(always)]
-    fn act<R: Real>(&self, _: &Stage<R>, theta: &Weights<R>, _: [R; 2]) -> [R; 1] {
+    fn act<R: Real>(&self, _: &StepContext<R>, theta: &Params<R>, _: [R; 2]) -> [R; 1] {
         [theta.get(self.reads)]
     }
     fn initial(&self, _: &mut crate::noise::Random) -> Vec<f32> {
@@ -395,25 +395,25 @@ fn policies_that_cannot_be_trained_are_refused() {
         let policy = Arc::new(Claims { parameters, reads });
         Program::for_policy::<2, 1, _, _>(&Arc::new(Mass), &policy, scheme, Default::default()).map(|_| ())
     };
-    assert!(matches!(build(0, 0, Scheme::Perturbed), Err(BuildError::Invalid(e)) if e.field == "policy"));
+    assert!(matches!(build(0, 0, PolicyRows::ParameterSpace), Err(BuildError::Invalid(e)) if e.field == "policy"));
     let missing = ModelError::NoSuchParameter { index: 3, parameters: 3 };
-    assert_eq!(build(3, 3, Scheme::Perturbed), Err(BuildError::Model(missing)));
-    assert_eq!(build(65, 3, Scheme::Perturbed), Ok(()));
-    assert_eq!(build(64, 3, Scheme::Scored), Ok(()));
-    let refused = ModelError::NoPullBack { parameters: 65, limit: 64 };
-    assert_eq!(build(65, 3, Scheme::Scored), Err(BuildError::Model(refused)));
+    assert_eq!(build(3, 3, PolicyRows::ParameterSpace), Err(BuildError::Model(missing)));
+    assert_eq!(build(65, 3, PolicyRows::ParameterSpace), Ok(()));
+    assert_eq!(build(64, 3, PolicyRows::ScoreFunction), Ok(()));
+    let refused = ModelError::NoVjp { parameters: 65, limit: 64 };
+    assert_eq!(build(65, 3, PolicyRows::ScoreFunction), Err(BuildError::Model(refused)));
 }
 
 #[test]
 fn updates_of_a_policy_average_its_rows() {
     // Σ w r and Σ w r² of every problem, computed from the rows and costs in the tiles.
-    for (scheme, flag) in [(Scheme::Perturbed, PERTURBED), (Scheme::Scored, SCORED)] {
+    for (scheme, flag) in [(PolicyRows::ParameterSpace, PERTURBED), (PolicyRows::ScoreFunction, SCORED)] {
         let program = program(TimeVaryingFeedback { horizon: HORIZON }, scheme);
         let width = HORIZON * 3 + usize::from(flag == SCORED);
         let task = Task::new(200, 3, if flag == SCORED { 1 } else { 2 }, width, flag | SECOND_MOMENT);
         let mut workspace = cpu().workspace();
         let (nominal, second) = task.on(|problem| {
-            let done = workspace.run(&program, &[task.update], problem).expect("it runs");
+            let done = workspace.run(&program, &[task.pass], problem).expect("it runs");
             (done.nominal.to_vec(), done.second.to_vec())
         });
         assert_eq!((nominal.len(), second.len()), (3 * width, 3 * width));
@@ -455,26 +455,26 @@ mod parity {
         engine: &Engine,
         task: &Task,
         policy: &(impl Policy<2, 1> + Clone),
-        scheme: Scheme,
-        updates: u32,
+        scheme: PolicyRows,
+        passes: u32,
     ) -> Outcome {
         let (model, policy) = (Arc::new(Mass), Arc::new(policy.clone()));
         let program = Program::for_policy::<2, 1, _, _>(&model, &policy, scheme, engine.options().math);
         let mut workspace = engine.workspace();
-        let updates: Vec<_> = (0..updates).map(|i| Update { number: task.update.number + i, ..task.update }).collect();
+        let passes: Vec<_> = (0..passes).map(|i| Pass { number: task.pass.number + i, ..task.pass }).collect();
         task.on(|problem| {
             let program = program.expect("it traces");
-            let done = workspace.run(&program, &updates, problem).expect("it runs");
+            let done = workspace.run(&program, &passes, problem).expect("it runs");
             let (nominal, second, sums) = (done.nominal.to_vec(), done.second.to_vec(), done.sums.to_vec());
             Outcome { nominal, second, sums, fetched: workspace.fetch(&program, problem, 0).expect("there are rows") }
         })
     }
 
-    fn compare(name: &str, task: &Task, policy: impl Policy<2, 1> + Clone, scheme: Scheme, updates: u32) {
+    fn compare(name: &str, task: &Task, policy: impl Policy<2, 1> + Clone, scheme: PolicyRows, passes: u32) {
         // The machine may be busy with other tests, so the limit is generous.
         let timeout = std::time::Duration::from_secs(60);
         let options = EngineOptions { backend: Backend::Software, timeout, ..Default::default() };
-        let gpu = match Engine::with(options) {
+        let gpu = match Engine::with_options(options) {
             Ok(engine) => engine,
             Err(error) => {
                 assert!(std::env::var_os("GIBBS_REQUIRE_GPU").is_none(), "no adapter: {error}");
@@ -482,7 +482,7 @@ mod parity {
                 return;
             }
         };
-        let (here, there) = [&cpu(), &gpu].map(|engine| run(engine, task, &policy, scheme, updates)).into();
+        let (here, there) = [&cpu(), &gpu].map(|engine| run(engine, task, &policy, scheme, passes)).into();
         let near = |what: &str, a: &[f32], b: &[f32], tolerance: f32| {
             assert_eq!(a.len(), b.len(), "{name}: {what}");
             let largest = a.iter().fold(1.0_f32, |largest, a| largest.max(a.abs()));
@@ -491,10 +491,9 @@ mod parity {
                 assert!(off <= tolerance * largest, "{name}: {what} {i}: {a} on the CPU, {b} on the GPU");
             }
         };
-        let rows = task.update.rows as usize;
+        let rows = task.pass.rows as usize;
         for k in 0..rows {
-            let of =
-                |f: &Fetched| -> Vec<f32> { (0..task.width()).map(|d| f.rows[task.update.address(k, d)]).collect() };
+            let of = |f: &Fetched| -> Vec<f32> { (0..task.width()).map(|d| f.rows[task.pass.address(k, d)]).collect() };
             near("row", &of(&here.fetched), &of(&there.fetched), 1e-4);
             let score = k / TILE * 3 * TILE + k % TILE;
             near("cost", &here.fetched.scores[score..=score], &there.fetched.scores[score..=score], 1e-4);
@@ -506,8 +505,7 @@ mod parity {
             near("sums", &[a.sum, a.squares, a.temperature, a.mean], &[b.sum, b.squares, b.temperature, b.mean], 1e-3);
         }
         assert!(
-            here.sums.len() == task.update.problems as usize
-                && here.second.is_empty() != task.update.has(SECOND_MOMENT)
+            here.sums.len() == task.pass.problems as usize && here.second.is_empty() != task.pass.has(SECOND_MOMENT)
         );
     }
 
@@ -516,7 +514,7 @@ mod parity {
 
     impl Observation<2, 5> for Seen {
         #[inline(always)]
-        fn observe<R: Real>(&self, at: &Stage<R>, x: [R; 2]) -> [R; 5] {
+        fn observe<R: Real>(&self, at: &StepContext<R>, x: [R; 2]) -> [R; 5] {
             Features.observe(at, x)
         }
     }
@@ -528,11 +526,11 @@ mod parity {
     #[test]
     fn perturbed_networks_agree() {
         let width = Policy::<2, 1>::parameters(&mlp());
-        for flags in [0, LIMITED | ANTITHETIC | NOMINAL_FIRST | SECOND_MOMENT, SPREAD | SIGNED] {
+        for flags in [0, LIMITED | ANTITHETIC | NOMINAL_FIRST | SECOND_MOMENT, STD_SCALE | SIGNED] {
             let mut task = Task::new(150, 3, 4, width, PERTURBED | flags);
-            task.update.scale = 0.2;
-            compare(&format!("flags {flags}"), &task, mlp(), Scheme::Perturbed, 1);
-            compare(&format!("flags {flags}, twice"), &task, mlp(), Scheme::Perturbed, 2);
+            task.pass.scale = 0.2;
+            compare(&format!("flags {flags}"), &task, mlp(), PolicyRows::ParameterSpace, 1);
+            compare(&format!("flags {flags}, twice"), &task, mlp(), PolicyRows::ParameterSpace, 2);
         }
     }
 
@@ -541,11 +539,11 @@ mod parity {
         let width = Policy::<2, 1>::parameters(&mlp()) + 1;
         for flags in [0, LIMITED | ANTITHETIC | SECOND_MOMENT, SIGNED] {
             let task = Task::new(150, 3, 1, width, SCORED | flags);
-            compare(&format!("flags {flags}"), &task, mlp(), Scheme::Scored, 1);
+            compare(&format!("flags {flags}"), &task, mlp(), PolicyRows::ScoreFunction, 1);
         }
         let relu = Mlp::<2, 1>::new(&[9, 7], Activation::Relu).and_then(|p| p.clipped([-0.3], [0.4])).expect("valid");
         let task = Task::new(70, 2, 1, Policy::<2, 1>::parameters(&relu) + 1, SCORED);
-        compare("two layers of ReLU", &task, relu, Scheme::Scored, 1);
+        compare("two layers of ReLU", &task, relu, PolicyRows::ScoreFunction, 1);
     }
 
     /// Mesa's software adapters silently end the loops of an invocation after 65,535 iterations; this many steps of a
@@ -553,33 +551,33 @@ mod parity {
     #[test]
     fn long_episodes_agree() {
         let long = |mut task: Task, horizon: u32| {
-            (task.update.horizon, task.update.dt, task.update.scale) = (horizon, 0.01, 0.05);
+            (task.pass.horizon, task.pass.dt, task.pass.scale) = (horizon, 0.01, 0.05);
             task
         };
         let width = Policy::<2, 1>::parameters(&mlp());
         for flags in [LIMITED, ANTITHETIC] {
             let task = long(Task::new(70, 1, 1, width, PERTURBED | flags), 1100);
-            compare(&format!("flags {flags}"), &task, mlp(), Scheme::Perturbed, 2);
+            compare(&format!("flags {flags}"), &task, mlp(), PolicyRows::ParameterSpace, 2);
         }
         let deep = Mlp::<2, 1>::new(&[24, 24], Activation::Tanh).expect("valid");
         let task = long(Task::new(70, 1, 1, Policy::<2, 1>::parameters(&deep) + 1, SCORED), 150);
-        compare("derivatives of two layers", &task, deep, Scheme::Scored, 1);
+        compare("derivatives of two layers", &task, deep, PolicyRows::ScoreFunction, 1);
     }
 
     #[test]
     fn a_network_too_large_for_a_software_adapter_is_refused() {
         let large = Mlp::<2, 1>::new(&[200, 200], Activation::Tanh).expect("valid");
         let task = Task::new(10, 1, 1, Policy::<2, 1>::parameters(&large), PERTURBED);
-        let program = program(large, Scheme::Perturbed);
+        let program = program(large, PolicyRows::ParameterSpace);
         // For either tuning.
         for tuning in [Tuning::Auto, Tuning::Gpu] {
             let options = EngineOptions { backend: Backend::Software, tuning, ..Default::default() };
-            let Ok(gpu) = Engine::with(options) else {
+            let Ok(gpu) = Engine::with_options(options) else {
                 assert!(std::env::var_os("GIBBS_REQUIRE_GPU").is_none(), "no adapter");
                 eprintln!("SKIPPED: no software adapter");
                 return;
             };
-            let refused = task.on(|problem| gpu.workspace().prepare(&program, &[task.update], problem));
+            let refused = task.on(|problem| gpu.workspace().prepare(&program, &[task.pass], problem));
             let Err(BuildError::Engine(EngineError::OverLimit { requested, limit, .. })) = refused else {
                 panic!("{refused:?}")
             };
@@ -589,7 +587,8 @@ mod parity {
 
     #[test]
     fn feedback_and_sequences_agree() {
-        for (scheme, flag, more) in [(Scheme::Perturbed, PERTURBED, 0), (Scheme::Scored, SCORED, 1)] {
+        for (scheme, flag, more) in [(PolicyRows::ParameterSpace, PERTURBED, 0), (PolicyRows::ScoreFunction, SCORED, 1)]
+        {
             let episodes = if more == 1 { 1 } else { 3 };
             let task = |width| Task::new(130, 2, episodes, width + more, flag | SECOND_MOMENT);
             compare("open loop", &task(HORIZON), OpenLoop { horizon: HORIZON }, scheme, 1);

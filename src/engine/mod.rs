@@ -65,7 +65,7 @@ impl Engine {
     ///
     /// None at present: the CPU is always available.
     pub fn new() -> Result<Self, EngineError> {
-        Self::with(EngineOptions::default())
+        Self::with_options(EngineOptions::default())
     }
 
     /// Opens the device that the options select.
@@ -73,20 +73,20 @@ impl Engine {
     /// # Errors
     ///
     /// If there is no such device, or it cannot be opened.
-    pub fn with(options: EngineOptions) -> Result<Self, EngineError> {
+    pub fn with_options(options: EngineOptions) -> Result<Self, EngineError> {
         #[cfg(feature = "gpu")]
-        return pollster::block_on(Self::request(options));
+        return pollster::block_on(Self::new_async(options));
         #[cfg(not(feature = "gpu"))]
         return Ok(Self::on(choose::device(&options)?, options));
     }
 
-    /// An asynchronous [`with`](Self::with), for callers that have an executor of their own (as in a browser).
+    /// An asynchronous [`with`](Self::with_options), for callers that have an executor of their own (as in a browser).
     ///
     /// # Errors
     ///
-    /// As for [`with`](Self::with).
+    /// As for [`with`](Self::with_options).
     #[cfg(feature = "gpu")]
-    pub async fn request(options: EngineOptions) -> Result<Self, EngineError> {
+    pub async fn new_async(options: EngineOptions) -> Result<Self, EngineError> {
         Ok(Self::on(choose::device(&options).await?, options))
     }
 

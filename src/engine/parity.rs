@@ -7,27 +7,27 @@ use super::{Backend, Engine, EngineOptions, Instructions, RowMemory, Tuning};
 use crate::field::FieldSet;
 use crate::model::Model;
 use crate::noise::philox;
-use crate::scalar::{Real, Stage};
-use crate::update::*;
+use crate::pass::*;
+use crate::scalar::{Real, StepContext};
 
 /// A damped double integrator. The cost is its distance from the origin; the demonstration is in the reference columns.
 struct Mass;
 
 impl Model<2, 1> for Mass {
     #[inline(always)]
-    fn step<R: Real>(&self, at: &Stage<R>, [p, v]: [R; 2], [u]: [R; 1]) -> [R; 2] {
+    fn step<R: Real>(&self, at: &StepContext<R>, [p, v]: [R; 2], [u]: [R; 1]) -> [R; 2] {
         [p + v * at.dt(), v * 0.9 + u * at.dt()]
     }
     #[inline(always)]
-    fn cost<R: Real>(&self, _: &Stage<R>, [p, v]: [R; 2], [u]: [R; 1]) -> R {
+    fn cost<R: Real>(&self, _: &StepContext<R>, [p, v]: [R; 2], [u]: [R; 1]) -> R {
         p.square() + v.square() * 0.1 + u.square() * 0.01
     }
     #[inline(always)]
-    fn departure<R: Real>(&self, at: &Stage<R>, [p, _]: [R; 2]) -> R {
+    fn demonstration_cost<R: Real>(&self, at: &StepContext<R>, [p, _]: [R; 2]) -> R {
         (p - at.reference(0)).square()
     }
     #[inline(always)]
-    fn done<R: Real>(&self, _: &Stage<R>, [p, _]: [R; 2]) -> R::Mask {
+    fn done<R: Real>(&self, _: &StepContext<R>, [p, _]: [R; 2]) -> R::Mask {
         p.gt(1.5)
     }
 }
@@ -38,28 +38,28 @@ const HORIZON: usize = 13;
 const PROBLEMS: usize = 3;
 
 /// Nominals (without their standard-deviation scales) and sums after the updates.
-fn run(engine: &Engine, updates: &[Update], given: Option<&[f32]>) -> (Vec<f32>, Vec<Sums>) {
+fn run(engine: &Engine, passes: &[Pass], given: Option<&[f32]>) -> (Vec<f32>, Vec<Sums>) {
     let layout = Layout { states: 2, controls: 1, params: 0, reference_rows: 2, reference_columns: 1 };
     let inputs = [1.0, 0.5, -0.8, 0.9, 0.7, 1.0 / 0.49, 0.9, 0.6];
     let nominal: Vec<f32> = (0..PROBLEMS * HORIZON).map(|i| (i as f32 * 0.7).sin() * 0.4).collect();
-    let spread: Vec<f32> = (0..PROBLEMS * HORIZON).map(|i| 0.5 + (i % 5) as f32 * 0.2).collect();
+    let std_scale: Vec<f32> = (0..PROBLEMS * HORIZON).map(|i| 0.5 + (i % 5) as f32 * 0.2).collect();
     let problem = Problem {
         layout,
         inputs: &inputs,
         nominal: &nominal,
-        spread: if updates[0].has(SPREAD) { &spread } else { &[] },
+        std_scale: if passes[0].has(STD_SCALE) { &std_scale } else { &[] },
         fields: &FieldSet::new(&[]),
         fields_version: 0,
         rows: given,
     };
     let program = Program::new::<2, 1, _>(&Arc::new(Mass), engine.options().math).expect("it traces");
     let mut workspace = engine.workspace();
-    let done = workspace.run(&program, updates, &problem).expect("it runs");
+    let done = workspace.run(&program, passes, &problem).expect("it runs");
     (done.nominal.to_vec(), done.sums.to_vec())
 }
 
-fn update() -> Update {
-    Update {
+fn pass() -> Pass {
+    Pass {
         seed: philox::key(7),
         number: 4,
         rows: ROWS[0] as u32,
@@ -82,11 +82,13 @@ fn update() -> Update {
 
 #[test]
 fn both_backends_carry_out_every_kind_of_update_alike() {
-    let cpu = Engine::with(EngineOptions { backend: Backend::Cpu, ..Default::default() }).expect("there is a CPU");
+    let cpu =
+        Engine::with_options(EngineOptions { backend: Backend::Cpu, ..Default::default() }).expect("there is a CPU");
     // The software adapter compiles kernels at their first dispatch.
     let timeout = std::time::Duration::from_secs(120);
-    let software =
-        |tuning| Engine::with(EngineOptions { backend: Backend::Software, tuning, timeout, ..Default::default() });
+    let software = |tuning| {
+        Engine::with_options(EngineOptions { backend: Backend::Software, tuning, timeout, ..Default::default() })
+    };
     let gpus = match (software(Tuning::Cpu), software(Tuning::Gpu)) {
         (Ok(cpu), Ok(gpu)) => [cpu, gpu],
         (Err(error), _) | (_, Err(error)) => {
@@ -99,34 +101,34 @@ fn both_backends_carry_out_every_kind_of_update_alike() {
     let rows = |rows| EngineOptions { backend: Backend::Cpu, rows, ..Default::default() };
     let slow = EngineOptions { instructions: Instructions::Scalar, ..rows(RowMemory::Auto) };
     let narrow = EngineOptions { instructions: Instructions::Avx2, ..rows(RowMemory::Redrawn) };
-    let cpus = [rows(RowMemory::Stored), rows(RowMemory::Redrawn), slow, narrow].map(Engine::with);
+    let cpus = [rows(RowMemory::Stored), rows(RowMemory::Redrawn), slow, narrow].map(Engine::with_options);
     let others: Vec<_> = gpus.into_iter().chain(cpus.map(|cpu| cpu.expect("there is a CPU"))).collect();
-    let base = update();
+    let base = pass();
     let kinds = [
         ("plain", base),
-        ("scaled", Update { scale: 0.5, a: 0.6, b: 0.3, c: 0.1, flags: LIMITED | CLAMPED, ..base }),
-        ("spread", Update { flags: SPREAD | ANTITHETIC | NOMINAL_FIRST, ..base }),
-        ("control cost", Update { flags: CONTROL_COST | LIMITED, control_fixed: 0.3, ..base }),
-        ("effective", Update { search: EFFECTIVE, target: 0.2, ..base }),
-        ("divergence", Update { search: DIVERGENCE, target: 0.7, ..base }),
-        ("standardised", Update { search: STANDARDISED, target: 0.1, ..base }),
-        ("demonstrated", Update { search: STANDARDISED, target: 0.3, flags: DEMONSTRATED, demonstrated: 2.0, ..base }),
-        ("signed", Update { flags: SIGNED, a: 1.0, b: 1.0, ..base }),
-        ("signed, standardised", Update { flags: SIGNED, search: STANDARDISED, target: 1.0, ..base }),
-        ("elite", Update { search: ELITE, target: 0.1, ..base }),
+        ("scaled", Pass { scale: 0.5, a: 0.6, b: 0.3, c: 0.1, flags: LIMITED | CLAMPED, ..base }),
+        ("spread", Pass { flags: STD_SCALE | ANTITHETIC | NOMINAL_FIRST, ..base }),
+        ("control cost", Pass { flags: CONTROL_COST | LIMITED, control_fixed: 0.3, ..base }),
+        ("effective", Pass { search: EFFECTIVE, target: 0.2, ..base }),
+        ("divergence", Pass { search: DIVERGENCE, target: 0.7, ..base }),
+        ("standardized", Pass { search: STANDARDISED, target: 0.1, ..base }),
+        ("demonstrated", Pass { search: STANDARDISED, target: 0.3, flags: DEMONSTRATED, demonstrated: 2.0, ..base }),
+        ("signed", Pass { flags: SIGNED, a: 1.0, b: 1.0, ..base }),
+        ("signed, standardized", Pass { flags: SIGNED, search: STANDARDISED, target: 1.0, ..base }),
+        ("elite", Pass { search: ELITE, target: 0.1, ..base }),
         (
             "cross-entropy",
-            Update { search: ELITE, target: 0.1, flags: SPREAD | ADAPT | SECOND_MOMENT, a: 0.8, floor: 0.1, ..base },
+            Pass { search: ELITE, target: 0.1, flags: STD_SCALE | ADAPT | SECOND_MOMENT, a: 0.8, floor: 0.1, ..base },
         ),
     ];
-    for ((name, update), rows) in kinds.iter().flat_map(|kind| ROWS.map(|rows| (kind, rows))) {
-        let update = Update { rows: rows as u32, ..*update };
-        let updates: Vec<_> = (0..3).map(|i| Update { number: 4 + i, b: 1.0 - update.a, ..update }).collect();
-        let (here, sums) = run(&cpu, &updates, None);
+    for ((name, pass), rows) in kinds.iter().flat_map(|kind| ROWS.map(|rows| (kind, rows))) {
+        let pass = Pass { rows: rows as u32, ..*pass };
+        let passes: Vec<_> = (0..3).map(|i| Pass { number: 4 + i, b: 1.0 - pass.a, ..pass }).collect();
+        let (here, sums) = run(&cpu, &passes, None);
         assert!(here[..HORIZON] != here[HORIZON..2 * HORIZON], "{name}: problems have noise of their own");
         for (i, other) in others.iter().enumerate() {
             let name = format!("{name}, {rows} rows, engine {i} ({})", other.name());
-            let (there, others) = run(other, &updates, None);
+            let (there, others) = run(other, &passes, None);
             agree(&name, (&here, &sums), (&there, &others));
         }
     }

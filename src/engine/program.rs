@@ -8,17 +8,17 @@ use super::optimization;
 use crate::error::{BuildError, InvalidValue, ModelError};
 use crate::float_env;
 use crate::model::{Map, Model};
-use crate::policy::{MOST_BY_DUALS, Policy};
-use crate::scalar::trace::{Expr, MAP, Math, Trace, Usage};
-use crate::scalar::{Gradient, Inputs, Sink, Source, Stage, Weights};
+use crate::policy::{MAX_BY_DUALS, Policy};
+use crate::scalar::trace::{Expr, MAP, Math, Requirements, Trace};
+use crate::scalar::{GradSink, GradientAccumulator, Inputs, ParamView, Params, StepContext};
 
 /// What the rows are from which a policy is trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Scheme {
-    /// Rows are perturbed parameters: [`PERTURBED`](crate::update::PERTURBED).
-    Perturbed,
-    /// Rows are scores of episodes: [`SCORED`](crate::update::SCORED).
-    Scored,
+pub(crate) enum PolicyRows {
+    /// Rows are perturbed parameters: [`PERTURBED`](crate::pass::PERTURBED).
+    ParameterSpace,
+    /// Rows are scores of episodes: [`SCORED`](crate::pass::SCORED).
+    ScoreFunction,
 }
 
 /// What rows are scored by.
@@ -29,7 +29,7 @@ pub(crate) enum Scoring {
     /// The squared distance of given rows from x.
     Distance,
     /// The cost of a model's episodes under a policy.
-    Policy(Scheme),
+    Policy(PolicyRows),
 }
 
 /// A model, or another scoring function, in compiled form.
@@ -37,7 +37,7 @@ pub(crate) struct Program {
     pub(crate) scoring: Scoring,
     pub(crate) states: usize,
     /// The inputs that the model requires.
-    pub(crate) usage: Usage,
+    pub(crate) requirements: Requirements,
     /// The number of operations on the tape.
     pub(crate) operations: usize,
     /// The hand-written WGSL functions that the model calls.
@@ -58,17 +58,26 @@ impl Program {
     ) -> Result<Self, ModelError> {
         let trace = Trace::start(math);
         let (source, ends) = float_env::standard(|| trace_model(&trace, &**model));
-        let (functions, usage, operations) = trace.finish()?;
+        let (functions, requirements, operations) = trace.finish()?;
         let rollout = Box::new(OfModel::<N, M, D>::new(Arc::clone(model), ends));
         let unoptimized = optimization::is_missing_in::<D>();
-        Ok(Self { scoring: Scoring::Model, states: N, usage, operations, functions, source, rollout, unoptimized })
+        Ok(Self {
+            scoring: Scoring::Model,
+            states: N,
+            requirements,
+            operations,
+            functions,
+            source,
+            rollout,
+            unoptimized,
+        })
     }
 
     /// Compiles a model that is driven by a policy.
     pub(crate) fn for_policy<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>>(
         model: &Arc<D>,
         policy: &Arc<P>,
-        scheme: Scheme,
+        scheme: PolicyRows,
         math: Math,
     ) -> Result<Self, BuildError> {
         let parameters = policy.parameters();
@@ -83,15 +92,16 @@ impl Program {
         let policy_source = float_env::standard(|| trace_policy(&trace, &**policy, scheme))?;
         source.push_str(&trace.networks());
         source.push_str(&policy_source);
-        let (functions, usage, operations) = trace.finish()?;
-        if usage.weights > parameters {
-            return Err(ModelError::NoSuchParameter { index: usage.weights - 1, parameters }.into());
+        let (functions, requirements, operations) = trace.finish()?;
+        if requirements.weights > parameters {
+            return Err(ModelError::NoSuchParameter { index: requirements.weights - 1, parameters }.into());
         }
         // The kernel itself has four loops over the controls.
-        let usage = Usage { turns: usage.turns + 4 * (M as u64 + 1), ..usage };
-        let rollout = Box::new(OfPolicy::<N, M, D, P>::new(Arc::clone(model), Arc::clone(policy), usage.units));
+        let requirements =
+            Requirements { loop_iterations: requirements.loop_iterations + 4 * (M as u64 + 1), ..requirements };
+        let rollout = Box::new(OfPolicy::<N, M, D, P>::new(Arc::clone(model), Arc::clone(policy), requirements.units));
         let (scoring, unoptimized) = (Scoring::Policy(scheme), optimization::is_missing_in::<(D, P)>());
-        Ok(Self { scoring, states: N, usage, operations, functions, source, rollout, unoptimized })
+        Ok(Self { scoring, states: N, requirements, operations, functions, source, rollout, unoptimized })
     }
 
     /// Scores rows of a data set by their squared distance from x.
@@ -99,7 +109,7 @@ impl Program {
         Self {
             scoring: Scoring::Distance,
             states: 1,
-            usage: Usage::default(),
+            requirements: Requirements::default(),
             operations: 0,
             functions: String::new(),
             source: String::new(),
@@ -112,7 +122,7 @@ impl Program {
 /// The model in WGSL, and whether an episode can end before its horizon: it cannot if the model's `done` is constant
 /// false. Writing to a String cannot fail, here and below.
 fn trace_model<const N: usize, const M: usize>(trace: &Trace, model: &impl Model<N, M>) -> (String, bool) {
-    let (now, before) = (Stage::<Expr>::over(Inputs::NOW), Stage::<Expr>::over(Inputs::BEFORE));
+    let (now, before) = (StepContext::<Expr>::over(Inputs::NOW), StepContext::<Expr>::over(Inputs::BEFORE));
     let (x, u): ([Expr; N], [Expr; M]) = (trace.inputs(0), trace.inputs(N));
     let u_before: [Expr; M] = trace.inputs(N + M);
     let input = |i: usize| match i {
@@ -122,20 +132,20 @@ fn trace_model<const N: usize, const M: usize>(trace: &Trace, model: &impl Model
     };
     let members: String = (0..N).map(|i| format!("    x{i}: F,\n")).collect();
     let mut source = format!("struct State {{\n{members}}}\n");
-    source.push_str("struct Advanced {\n    x: State,\n    cost: F,\n    departure: F,\n    done: B,\n}\n");
+    source.push_str("struct Advanced {\n    x: State,\n    cost: F,\n    demonstration_cost: F,\n    done: B,\n}\n");
 
     // The cost of the previous step and the next step share one tape, so that common subexpressions are computed once.
     trace.enter("cost");
     let cost = model.cost(&before, x, u_before);
     trace.enter("departure");
-    let departure = model.departure(&before, x);
+    let demonstration_cost = model.demonstration_cost(&before, x);
     trace.enter("done");
     let done = model.done(&before, x);
     let ends = !trace.is_never(done);
     trace.enter("step");
     let next = model.step(&now, x, u);
     let mut outputs = next.to_vec();
-    outputs.extend([cost, departure]);
+    outputs.extend([cost, demonstration_cost]);
     let (body, names) = trace.emit(&outputs, &[done], input);
     let _ = writeln!(
         source,
@@ -151,9 +161,10 @@ fn trace_model<const N: usize, const M: usize>(trace: &Trace, model: &impl Model
     let _ = writeln!(source, "fn model_cost(t: u32, x: State, u: Control) -> F {{\n{body}    return {};\n}}", names[0]);
 
     trace.enter("departure");
-    let departure = model.departure(&now, x);
-    let (body, names) = trace.emit(&[departure], &[], input);
-    let _ = writeln!(source, "fn model_departure(t: u32, x: State) -> F {{\n{body}    return {};\n}}", names[0]);
+    let demonstration_cost = model.demonstration_cost(&now, x);
+    let (body, names) = trace.emit(&[demonstration_cost], &[], input);
+    let _ =
+        writeln!(source, "fn model_demonstration_cost(t: u32, x: State) -> F {{\n{body}    return {};\n}}", names[0]);
 
     trace.enter("terminal");
     let terminal = model.terminal(&now, x);
@@ -166,7 +177,7 @@ fn trace_model<const N: usize, const M: usize>(trace: &Trace, model: &impl Model
 /// accumulated once the episode has ended.
 fn trace_done<const N: usize, const M: usize>(trace: &Trace, model: &impl Model<N, M>) -> String {
     trace.enter("done");
-    let done = model.done(&Stage::<Expr>::over(Inputs::BEFORE), trace.inputs(0));
+    let done = model.done(&StepContext::<Expr>::over(Inputs::BEFORE), trace.inputs(0));
     let (body, names) = trace.emit(&[], &[done], |i| format!("x.x{i}"));
     let t_before = "let t_before = max(t, 1u) - 1u;";
     format!("fn model_done(t: u32, x: State) -> B {{\n    {t_before}\n{body}    return {};\n}}\n", names[0])
@@ -176,25 +187,25 @@ fn trace_done<const N: usize, const M: usize>(trace: &Trace, model: &impl Model<
 fn trace_policy<const N: usize, const M: usize>(
     trace: &Trace,
     policy: &impl Policy<N, M>,
-    scheme: Scheme,
+    scheme: PolicyRows,
 ) -> Result<String, ModelError> {
-    let now = Stage::<Expr>::over(Inputs::NOW);
-    let theta = Weights::over(Source::TRACED);
+    let now = StepContext::<Expr>::over(Inputs::NOW);
+    let theta = Params::over(ParamView::TRACED);
     let (x, v): ([Expr; N], [Expr; M]) = (trace.inputs(0), trace.inputs(N));
     let input = |i: usize| if i < N { format!("x.x{i}") } else { format!("v.u{}", i - N) };
     let (head, u) = match scheme {
-        Scheme::Perturbed => {
+        PolicyRows::ParameterSpace => {
             trace.enter("act");
             ("policy_act(t: u32, x: State)", policy.act(&now, &theta, x))
         }
-        Scheme::Scored => {
-            trace.enter("pull_back");
-            let mut g = Gradient::over(Sink { values: &mut [], stride: 1, refused: false });
-            let u = policy.pull_back(&now, &theta, x, v, &mut g);
+        PolicyRows::ScoreFunction => {
+            trace.enter("vjp");
+            let mut g = GradientAccumulator::over(GradSink { values: &mut [], stride: 1, refused: false });
+            let u = policy.vjp(&now, &theta, x, v, &mut g);
             if g.sink.refused {
-                return Err(ModelError::NoPullBack { parameters: policy.parameters(), limit: MOST_BY_DUALS });
+                return Err(ModelError::NoVjp { parameters: policy.parameters(), limit: MAX_BY_DUALS });
             }
-            ("policy_pull_back(t: u32, x: State, v: Control)", u)
+            ("policy_vjp(t: u32, x: State, v: Control)", u)
         }
     };
     let (body, names) = trace.emit(&u, &[], input);
@@ -202,15 +213,15 @@ fn trace_policy<const N: usize, const M: usize>(
 }
 
 /// The inputs that a policy reads when it acts in plain `f32`. (It need not be expressible as a kernel.)
-pub(crate) fn reads<const N: usize, const M: usize>(policy: &impl Policy<N, M>) -> Result<Usage, ModelError> {
+pub(crate) fn reads<const N: usize, const M: usize>(policy: &impl Policy<N, M>) -> Result<Requirements, ModelError> {
     let trace = Trace::start(Math::Shared);
     trace.enter("act");
-    policy.act(&Stage::<Expr>::over(Inputs::NOW), &Weights::over(Source::TRACED), trace.inputs(0));
-    let (usage, parameters) = (trace.usage()?, policy.parameters());
-    if usage.weights > parameters {
-        return Err(ModelError::NoSuchParameter { index: usage.weights - 1, parameters });
+    policy.act(&StepContext::<Expr>::over(Inputs::NOW), &Params::over(ParamView::TRACED), trace.inputs(0));
+    let (requirements, parameters) = (trace.requirements()?, policy.parameters());
+    if requirements.weights > parameters {
+        return Err(ModelError::NoSuchParameter { index: requirements.weights - 1, parameters });
     }
-    Ok(usage)
+    Ok(requirements)
 }
 
 /// A plain function in WGSL, for `check::evaluate`.
@@ -234,6 +245,6 @@ pub(crate) fn trace_map<const I: usize, const O: usize>(
     trace.enter(MAP);
     let outputs = float_env::standard(|| map.map(trace.inputs::<I>(0)));
     let (body, names) = trace.emit(&outputs, &[], |i| format!("x{i}"));
-    let (functions, usage, _) = trace.finish()?;
-    Ok(Traced { functions, body, names, fields: usage.fields })
+    let (functions, requirements, _) = trace.finish()?;
+    Ok(Traced { functions, body, names, fields: requirements.fields })
 }

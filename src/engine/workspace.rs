@@ -7,7 +7,7 @@ use super::gpu;
 use super::{RowMemory, bounds, cpu, optimization, program::Program};
 use crate::error::{BuildError, EngineError, PlanError};
 use crate::float_env;
-use crate::update::{Problem, Sums, Update};
+use crate::pass::{Pass, Problem, Sums};
 
 /// Durations of the stages of a call.
 ///
@@ -36,7 +36,7 @@ pub struct Timing {
 pub(crate) struct Done<'a> {
     /// The nominal of every problem after the last update, B × D.
     pub(crate) nominal: &'a [f32],
-    /// With [`SECOND_MOMENT`](crate::update::SECOND_MOMENT), the second moments of the last update's rows, B × D.
+    /// With [`SECOND_MOMENT`](crate::pass::SECOND_MOMENT), the second moments of the last update's rows, B × D.
     pub(crate) second: &'a [f32],
     /// The sums of every problem.
     pub(crate) sums: &'a [Sums],
@@ -46,7 +46,7 @@ pub(crate) struct Done<'a> {
 /// The rows of the last update of one problem, copied to the host.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Fetched {
-    /// In tiles; see [`Update::address`].
+    /// In tiles; see [`Pass::address`].
     pub(crate) rows: Vec<f32>,
     pub(crate) scores: Vec<f32>,
     pub(crate) log_weights: Vec<f32>,
@@ -64,19 +64,19 @@ impl Workspace {
     pub(crate) fn prepare(
         &mut self,
         program: &Program,
-        updates: &[Update],
+        passes: &[Pass],
         problem: &Problem<'_>,
     ) -> Result<(), BuildError> {
-        bounds::places(program, updates, problem)?;
+        bounds::places(program, passes, problem)?;
         float_env::standard(|| match self {
             Self::Cpu(_, rows, workspace) => {
                 if program.unoptimized {
                     optimization::warn_that_it_is_missing();
                 }
-                Ok(updates.iter().try_for_each(|update| workspace.fit(&*program.rollout, *rows, update))?)
+                Ok(passes.iter().try_for_each(|pass| workspace.fit(&*program.rollout, *rows, pass))?)
             }
             #[cfg(feature = "gpu")]
-            Self::Gpu(workspace) => workspace.prepare(program, updates, problem),
+            Self::Gpu(workspace) => workspace.prepare(program, passes, problem),
         })
     }
 
@@ -93,14 +93,14 @@ impl Workspace {
     pub(crate) fn run(
         &mut self,
         program: &Program,
-        updates: &[Update],
+        passes: &[Pass],
         problem: &Problem<'_>,
     ) -> Result<Done<'_>, PlanError> {
-        bounds::places(program, updates, problem)?;
+        bounds::places(program, passes, problem)?;
         float_env::standard(move || match self {
-            Self::Cpu(isa, rows, workspace) => workspace.run(*isa, &*program.rollout, *rows, updates, problem),
+            Self::Cpu(isa, rows, workspace) => workspace.run(*isa, &*program.rollout, *rows, passes, problem),
             #[cfg(feature = "gpu")]
-            Self::Gpu(workspace) => workspace.run(program, updates, problem),
+            Self::Gpu(workspace) => workspace.run(program, passes, problem),
         })
     }
 
@@ -131,15 +131,15 @@ impl Averager {
     /// Mean, and second moment if `moments` is twice as long, of rows that are stored contiguously.
     pub(crate) fn run(
         &mut self,
-        update: &Update,
+        pass: &Pass,
         rows: &[f32],
         log_weights: &[f32],
         moments: &mut [f32],
     ) -> Result<Sums, PlanError> {
         float_env::standard(|| match self {
-            Self::Cpu(isa, partials) => Ok(cpu::average(*isa, update, rows, log_weights, partials, moments)?),
+            Self::Cpu(isa, partials) => Ok(cpu::average(*isa, pass, rows, log_weights, partials, moments)?),
             #[cfg(feature = "gpu")]
-            Self::Gpu(averager) => averager.run(update, rows, log_weights, moments),
+            Self::Gpu(averager) => averager.run(pass, rows, log_weights, moments),
         })
     }
 }

@@ -3,7 +3,7 @@
 use super::Quadratic;
 use super::unicycle::roll;
 use crate::model::{Cost, Model};
-use crate::scalar::{Real, Stage};
+use crate::scalar::{Real, StepContext};
 
 /// A car whose wheels roll without slip: the kinematic bicycle, with the middle of the *rear* axle as its reference.
 ///
@@ -24,9 +24,9 @@ use crate::scalar::{Real, Stage};
 ///
 /// ```
 /// use gibbs::models::Bicycle;
-/// use gibbs::{Model, Stage};
+/// use gibbs::{Model, StepContext};
 ///
-/// let [x, y, heading, speed] = Bicycle::default().step(&Stage::new(0, 1.0), [0.0_f32, 0.0, 0.0, 4.0], [2.0, 0.0]);
+/// let [x, y, heading, speed] = Bicycle::default().step(&StepContext::new(0, 1.0), [0.0_f32, 0.0, 0.0, 4.0], [2.0, 0.0]);
 /// assert_eq!([x, y, heading, speed], [5.0, 0.0, 0.0, 6.0]);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -54,7 +54,7 @@ impl Default for Bicycle {
 
 impl Model<4, 2> for Bicycle {
     #[inline(always)]
-    fn step<R: Real>(&self, at: &Stage<R>, x: [R; 4], [acceleration, steering]: [R; 2]) -> [R; 4] {
+    fn step<R: Real>(&self, at: &StepContext<R>, x: [R; 4], [acceleration, steering]: [R; 2]) -> [R; 4] {
         let [x, y, heading, speed] = x;
         let gained = acceleration * at.dt();
         let distance = gained.mul_add(0.5, speed) * at.dt();
@@ -63,11 +63,11 @@ impl Model<4, 2> for Bicycle {
         [x, y, heading, speed + gained]
     }
     #[inline(always)]
-    fn cost<R: Real>(&self, at: &Stage<R>, x: [R; 4], u: [R; 2]) -> R {
+    fn cost<R: Real>(&self, at: &StepContext<R>, x: [R; 4], u: [R; 2]) -> R {
         self.cost.cost(at, x, u)
     }
     #[inline(always)]
-    fn terminal<R: Real>(&self, at: &Stage<R>, x: [R; 4]) -> R {
+    fn terminal<R: Real>(&self, at: &StepContext<R>, x: [R; 4]) -> R {
         self.cost.terminal(at, x)
     }
 }

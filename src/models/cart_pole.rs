@@ -1,7 +1,7 @@
 //! A pole on a cart.
 
-use crate::model::{Cost, Flow, Model};
-use crate::scalar::{Real, Stage};
+use crate::model::{Cost, Dynamics, Model};
+use crate::scalar::{Real, StepContext};
 
 /// A cart on a rail, pushed by a force, with a point mass on a massless pole that swings freely below or above it.
 ///
@@ -15,7 +15,7 @@ use crate::scalar::{Real, Stage};
 /// ```
 ///
 /// There is no friction. One step is semi-implicit Euler: the speeds first, then the positions with the new speeds. The
-/// right-hand side is also available as a [`Flow`], for other integrators.
+/// right-hand side is also available as a [`Dynamics`], for other integrators.
 ///
 /// Source: R. Tedrake, *Underactuated Robotics*, chapter "Acrobots, Cart-Poles and Quadrotors".
 ///
@@ -23,10 +23,10 @@ use crate::scalar::{Real, Stage};
 ///
 /// ```
 /// use gibbs::models::CartPole;
-/// use gibbs::{Model, Stage};
+/// use gibbs::{Model, StepContext};
 ///
 /// // 1 N on a cart of 1 kg for half a second, the pole hanging: the cart moves right and the mass stays behind.
-/// let [x, speed, angle, rate] = CartPole::default().step(&Stage::new(0, 0.5), [0.0_f32; 4], [1.0]);
+/// let [x, speed, angle, rate] = CartPole::default().step(&StepContext::new(0, 0.5), [0.0_f32; 4], [1.0]);
 /// assert_eq!([x, speed, angle, rate], [0.25, 0.5, -0.5, -1.0]);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -49,9 +49,9 @@ impl Default for CartPole {
     }
 }
 
-impl Flow<4, 1> for CartPole {
+impl Dynamics<4, 1> for CartPole {
     #[inline(always)]
-    fn derivative<R: Real>(&self, _at: &Stage<R>, [_, speed, angle, rate]: [R; 4], [force]: [R; 1]) -> [R; 4] {
+    fn derivative<R: Real>(&self, _at: &StepContext<R>, [_, speed, angle, rate]: [R; 4], [force]: [R; 1]) -> [R; 4] {
         let (s, c) = angle.sin_cos();
         // The force, and the pole's centrifugal pull along the rail.
         let push = (rate.square() * s).mul_add(self.pole * self.length, force);
@@ -65,7 +65,7 @@ impl Flow<4, 1> for CartPole {
 
 impl Model<4, 1> for CartPole {
     #[inline(always)]
-    fn step<R: Real>(&self, at: &Stage<R>, x: [R; 4], u: [R; 1]) -> [R; 4] {
+    fn step<R: Real>(&self, at: &StepContext<R>, x: [R; 4], u: [R; 1]) -> [R; 4] {
         let dt = at.dt();
         let [_, acceleration, _, swing] = self.derivative(at, x, u);
         let [position, speed, angle, rate] = x;
@@ -74,11 +74,11 @@ impl Model<4, 1> for CartPole {
         [speed.mul_add(dt, position), speed, rate.mul_add(dt, angle), rate]
     }
     #[inline(always)]
-    fn cost<R: Real>(&self, at: &Stage<R>, x: [R; 4], u: [R; 1]) -> R {
+    fn cost<R: Real>(&self, at: &StepContext<R>, x: [R; 4], u: [R; 1]) -> R {
         self.cost.cost(at, x, u)
     }
     #[inline(always)]
-    fn terminal<R: Real>(&self, at: &Stage<R>, x: [R; 4]) -> R {
+    fn terminal<R: Real>(&self, at: &StepContext<R>, x: [R; 4]) -> R {
         self.cost.terminal(at, x)
     }
 }
@@ -121,11 +121,11 @@ impl SwingUp {
 
 impl Cost<4, 1> for SwingUp {
     #[inline(always)]
-    fn cost<R: Real>(&self, _at: &Stage<R>, x: [R; 4], [force]: [R; 1]) -> R {
+    fn cost<R: Real>(&self, _at: &StepContext<R>, x: [R; 4], [force]: [R; 1]) -> R {
         force.square().mul_add(self.force, self.state(x))
     }
     #[inline(always)]
-    fn terminal<R: Real>(&self, _at: &Stage<R>, x: [R; 4]) -> R {
+    fn terminal<R: Real>(&self, _at: &StepContext<R>, x: [R; 4]) -> R {
         self.state(x) * self.terminal
     }
 }

@@ -1,7 +1,7 @@
 //! The quadratic cost that most of the models share.
 
 use crate::model::Cost;
-use crate::scalar::{Real, Stage};
+use crate::scalar::{Real, StepContext};
 
 /// A weighted squared distance to a state, and to a control:
 /// Σ `state`ᵢ (xᵢ − `target`ᵢ)² + Σ `control`ⱼ (uⱼ − `trim`ⱼ)², and Σ `terminal`ᵢ (xᵢ − `target`ᵢ)² at the end.
@@ -12,7 +12,7 @@ use crate::scalar::{Real, Stage};
 ///
 /// ```
 /// use gibbs::models::Quadratic;
-/// use gibbs::{Cost, Stage};
+/// use gibbs::{Cost, StepContext};
 /// use std::f32::consts::PI;
 ///
 /// // Face west, as a unicycle: −3 rad is 0.14 rad away from π, not 6.14.
@@ -22,7 +22,7 @@ use crate::scalar::{Real, Stage};
 ///     state: [0.0, 0.0, 1.0],
 ///     ..Quadratic::default()
 /// };
-/// let cost = west.cost(&Stage::new(0, 0.1), [5.0_f32, 0.0, -3.0], [1.0, 0.0]);
+/// let cost = west.cost(&StepContext::new(0, 0.1), [5.0_f32, 0.0, -3.0], [1.0, 0.0]);
 /// assert!((cost - (PI - 3.0).powi(2)).abs() < 1e-5);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -69,7 +69,7 @@ impl<const N: usize, const M: usize> Quadratic<N, M> {
 
 impl<const N: usize, const M: usize> Cost<N, M> for Quadratic<N, M> {
     #[inline(always)]
-    fn cost<R: Real>(&self, _at: &Stage<R>, x: [R; N], u: [R; M]) -> R {
+    fn cost<R: Real>(&self, _at: &StepContext<R>, x: [R; N], u: [R; M]) -> R {
         let mut sum = self.distance(x, self.state);
         #[expect(clippy::needless_range_loop, reason = "an iterator over SIMD values may not be inlined")]
         for j in 0..M {
@@ -80,7 +80,7 @@ impl<const N: usize, const M: usize> Cost<N, M> for Quadratic<N, M> {
         sum
     }
     #[inline(always)]
-    fn terminal<R: Real>(&self, _at: &Stage<R>, x: [R; N]) -> R {
+    fn terminal<R: Real>(&self, _at: &StepContext<R>, x: [R; N]) -> R {
         self.distance(x, self.terminal)
     }
 }

@@ -3,7 +3,7 @@
 use super::Quadratic;
 use super::unicycle::{pose, roll};
 use crate::model::{Cost, Model};
-use crate::scalar::{Real, Stage};
+use crate::scalar::{Real, StepContext};
 
 /// A robot on two wheels of radius r, a track L apart, each with its own motor.
 ///
@@ -23,11 +23,11 @@ use crate::scalar::{Real, Stage};
 ///
 /// ```
 /// use gibbs::models::DifferentialDrive;
-/// use gibbs::{Model, Stage};
+/// use gibbs::{Model, StepContext};
 ///
 /// // Wheels against each other turn it on the spot: r/L · 2 · 0.5 s.
 /// let robot = DifferentialDrive { radius: 0.1, track: 0.4, ..DifferentialDrive::default() };
-/// let [x, y, heading] = robot.step(&Stage::new(0, 0.5), [1.0_f32, 2.0, 0.0], [-1.0, 1.0]);
+/// let [x, y, heading] = robot.step(&StepContext::new(0, 0.5), [1.0_f32, 2.0, 0.0], [-1.0, 1.0]);
 /// assert_eq!([x, y, heading], [1.0, 2.0, 0.25]);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -48,17 +48,17 @@ impl Default for DifferentialDrive {
 
 impl Model<3, 2> for DifferentialDrive {
     #[inline(always)]
-    fn step<R: Real>(&self, at: &Stage<R>, pose: [R; 3], [left, right]: [R; 2]) -> [R; 3] {
+    fn step<R: Real>(&self, at: &StepContext<R>, pose: [R; 3], [left, right]: [R; 2]) -> [R; 3] {
         let distance = (left + right) * (at.dt() * (0.5 * self.radius));
         let turn = (right - left) * (at.dt() * (self.radius / self.track));
         roll(pose, distance, turn)
     }
     #[inline(always)]
-    fn cost<R: Real>(&self, at: &Stage<R>, x: [R; 3], u: [R; 2]) -> R {
+    fn cost<R: Real>(&self, at: &StepContext<R>, x: [R; 3], u: [R; 2]) -> R {
         self.cost.cost(at, x, u)
     }
     #[inline(always)]
-    fn terminal<R: Real>(&self, at: &Stage<R>, x: [R; 3]) -> R {
+    fn terminal<R: Real>(&self, at: &StepContext<R>, x: [R; 3]) -> R {
         self.cost.terminal(at, x)
     }
 }

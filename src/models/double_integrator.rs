@@ -2,7 +2,7 @@
 
 use super::Quadratic;
 use crate::model::{Cost, Model};
-use crate::scalar::{Real, Stage};
+use crate::scalar::{Real, StepContext};
 
 /// A point in the plane, steered by its acceleration.
 ///
@@ -13,9 +13,9 @@ use crate::scalar::{Real, Stage};
 ///
 /// ```
 /// use gibbs::models::DoubleIntegrator;
-/// use gibbs::{Model, Stage};
+/// use gibbs::{Model, StepContext};
 ///
-/// let next = DoubleIntegrator::default().step(&Stage::new(0, 2.0), [0.0_f32, 0.0, 1.0, 0.0], [0.0, 3.0]);
+/// let next = DoubleIntegrator::default().step(&StepContext::new(0, 2.0), [0.0_f32, 0.0, 1.0, 0.0], [0.0, 3.0]);
 /// assert_eq!(next, [2.0, 6.0, 1.0, 6.0]);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -39,18 +39,18 @@ impl Default for DoubleIntegrator {
 
 impl Model<4, 2> for DoubleIntegrator {
     #[inline(always)]
-    fn step<R: Real>(&self, at: &Stage<R>, [x, y, vx, vy]: [R; 4], [ax, ay]: [R; 2]) -> [R; 4] {
+    fn step<R: Real>(&self, at: &StepContext<R>, [x, y, vx, vy]: [R; 4], [ax, ay]: [R; 2]) -> [R; 4] {
         let dt = at.dt();
         let half = dt * 0.5;
         let (mean_x, mean_y) = (ax.mul_add(half, vx), ay.mul_add(half, vy));
         [mean_x.mul_add(dt, x), mean_y.mul_add(dt, y), ax.mul_add(dt, vx), ay.mul_add(dt, vy)]
     }
     #[inline(always)]
-    fn cost<R: Real>(&self, at: &Stage<R>, x: [R; 4], u: [R; 2]) -> R {
+    fn cost<R: Real>(&self, at: &StepContext<R>, x: [R; 4], u: [R; 2]) -> R {
         self.cost.cost(at, x, u)
     }
     #[inline(always)]
-    fn terminal<R: Real>(&self, at: &Stage<R>, x: [R; 4]) -> R {
+    fn terminal<R: Real>(&self, at: &StepContext<R>, x: [R; 4]) -> R {
         self.cost.terminal(at, x)
     }
 }

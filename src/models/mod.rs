@@ -20,13 +20,13 @@
 //!
 //! ```
 //! use gibbs::models::{CartPole, Quadratic, SwingUp};
-//! use gibbs::{Model, Stage};
+//! use gibbs::{Model, StepContext};
 //!
 //! let heavy = CartPole { pole: 0.5, ..CartPole::default() };
 //! let hasty = CartPole { cost: SwingUp { angle: 20.0, ..SwingUp::default() }, ..heavy };
 //! let parked = heavy.with_cost(Quadratic { target: [2.0, 0.0, 0.0, 0.0], state: [1.0; 4], ..Quadratic::default() });
 //!
-//! let at = Stage::new(0, 0.02);
+//! let at = StepContext::new(0, 0.02);
 //! let (x, u) = ([0.0_f32, 0.0, 0.1, 0.0], [1.0]);
 //! assert_eq!(hasty.step(&at, x, u), parked.step(&at, x, u));
 //! assert!(hasty.cost(&at, x, u) != parked.cost(&at, x, u));

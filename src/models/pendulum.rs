@@ -1,8 +1,8 @@
 //! The pendulum of the classic-control benchmarks.
 
 use super::Quadratic;
-use crate::model::{Cost, Flow, Model};
-use crate::scalar::{Real, Stage};
+use crate::model::{Cost, Dynamics, Model};
+use crate::scalar::{Real, StepContext};
 
 /// A uniform rod on a motor that is too weak to lift it in one go.
 ///
@@ -24,10 +24,10 @@ use crate::scalar::{Real, Stage};
 ///
 /// ```
 /// use gibbs::models::Pendulum;
-/// use gibbs::{Model, Stage};
+/// use gibbs::{Model, StepContext};
 ///
 /// // Level, θ̈ = 3g/(2l) = 15 rad/s². The cost is that of the state it arrives in.
-/// let (rod, at) = (Pendulum::default(), Stage::new(0, 0.05));
+/// let (rod, at) = (Pendulum::default(), StepContext::new(0, 0.05));
 /// let [angle, rate] = rod.step(&at, [1.570_796_4_f32, 0.0], [0.0]);
 /// assert!((rate - 0.75).abs() < 1e-6);
 /// assert!((rod.cost(&at, [angle, rate], [0.0]) - (angle * angle + 0.1 * rate * rate)).abs() < 1e-5);
@@ -63,9 +63,9 @@ impl Pendulum {
     }
 }
 
-impl Flow<2, 1> for Pendulum {
+impl Dynamics<2, 1> for Pendulum {
     #[inline(always)]
-    fn derivative<R: Real>(&self, _at: &Stage<R>, [angle, rate]: [R; 2], u: [R; 1]) -> [R; 2] {
+    fn derivative<R: Real>(&self, _at: &StepContext<R>, [angle, rate]: [R; 2], u: [R; 1]) -> [R; 2] {
         let fall = angle.sin() * (1.5 * self.gravity / self.length);
         [rate, self.torque(u).mul_add(3.0 / (self.mass * self.length * self.length), fall)]
     }
@@ -73,17 +73,17 @@ impl Flow<2, 1> for Pendulum {
 
 impl Model<2, 1> for Pendulum {
     #[inline(always)]
-    fn step<R: Real>(&self, at: &Stage<R>, x: [R; 2], u: [R; 1]) -> [R; 2] {
+    fn step<R: Real>(&self, at: &StepContext<R>, x: [R; 2], u: [R; 1]) -> [R; 2] {
         let [rate, swing] = self.derivative(at, x, u);
         let rate = swing.mul_add(at.dt(), rate).clamp(-self.max_rate, self.max_rate);
         [rate.mul_add(at.dt(), x[0]), rate]
     }
     #[inline(always)]
-    fn cost<R: Real>(&self, at: &Stage<R>, x: [R; 2], u: [R; 1]) -> R {
+    fn cost<R: Real>(&self, at: &StepContext<R>, x: [R; 2], u: [R; 1]) -> R {
         self.cost.cost(at, x, [self.torque(u)])
     }
     #[inline(always)]
-    fn terminal<R: Real>(&self, at: &Stage<R>, x: [R; 2]) -> R {
+    fn terminal<R: Real>(&self, at: &StepContext<R>, x: [R; 2]) -> R {
         self.cost.terminal(at, x)
     }
 }

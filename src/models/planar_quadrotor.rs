@@ -1,8 +1,8 @@
 //! A quadrotor seen from the side.
 
 use super::Quadratic;
-use crate::model::{Cost, Flow, Model, semi_implicit_euler};
-use crate::scalar::{Real, Stage};
+use crate::model::{Cost, Dynamics, Model, semi_implicit_euler};
+use crate::scalar::{Real, StepContext};
 
 /// A rigid bar in the vertical plane with a rotor at each end.
 ///
@@ -14,7 +14,7 @@ use crate::scalar::{Real, Stage};
 /// ```
 ///
 /// One step is semi-implicit Euler: the speeds first, then the positions with the new speeds. The right-hand side is
-/// also available as a [`Flow`], for other integrators. The default cost makes it hover at the origin.
+/// also available as a [`Dynamics`], for other integrators. The default cost makes it hover at the origin.
 ///
 /// Source: R. Tedrake, *Underactuated Robotics*, chapter "Acrobots, Cart-Poles and Quadrotors"; the default parameters
 /// are those of J. Steinhardt and R. Tedrake, *Finite-time regional verification of stochastic nonlinear systems*
@@ -24,10 +24,10 @@ use crate::scalar::{Real, Stage};
 ///
 /// ```
 /// use gibbs::models::PlanarQuadrotor;
-/// use gibbs::{Model, Stage};
+/// use gibbs::{Model, StepContext};
 ///
 /// let drone = PlanarQuadrotor::default();
-/// let next = drone.step(&Stage::new(0, 0.05), [0.0_f32; 6], [drone.hover(); 2]);
+/// let next = drone.step(&StepContext::new(0, 0.05), [0.0_f32; 6], [drone.hover(); 2]);
 /// assert!(next.iter().all(|v| v.abs() < 1e-6));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -66,9 +66,9 @@ impl PlanarQuadrotor {
     }
 }
 
-impl Flow<6, 2> for PlanarQuadrotor {
+impl Dynamics<6, 2> for PlanarQuadrotor {
     #[inline(always)]
-    fn derivative<R: Real>(&self, _at: &Stage<R>, x: [R; 6], [right, left]: [R; 2]) -> [R; 6] {
+    fn derivative<R: Real>(&self, _at: &StepContext<R>, x: [R; 6], [right, left]: [R; 2]) -> [R; 6] {
         let [_, _, pitch, vx, vy, rate] = x;
         let (s, c) = pitch.sin_cos();
         let lift = (right + left) * (1.0 / self.mass);
@@ -78,15 +78,15 @@ impl Flow<6, 2> for PlanarQuadrotor {
 
 impl Model<6, 2> for PlanarQuadrotor {
     #[inline(always)]
-    fn step<R: Real>(&self, at: &Stage<R>, x: [R; 6], u: [R; 2]) -> [R; 6] {
+    fn step<R: Real>(&self, at: &StepContext<R>, x: [R; 6], u: [R; 2]) -> [R; 6] {
         semi_implicit_euler(self, at, x, u)
     }
     #[inline(always)]
-    fn cost<R: Real>(&self, at: &Stage<R>, x: [R; 6], u: [R; 2]) -> R {
+    fn cost<R: Real>(&self, at: &StepContext<R>, x: [R; 6], u: [R; 2]) -> R {
         self.cost.cost(at, x, u)
     }
     #[inline(always)]
-    fn terminal<R: Real>(&self, at: &Stage<R>, x: [R; 6]) -> R {
+    fn terminal<R: Real>(&self, at: &StepContext<R>, x: [R; 6]) -> R {
         self.cost.terminal(at, x)
     }
 }

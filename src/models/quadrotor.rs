@@ -2,7 +2,7 @@
 
 use super::Quadratic;
 use crate::model::{Cost, Model};
-use crate::scalar::{Real, Stage};
+use crate::scalar::{Real, StepContext};
 
 /// A quadrotor whose autopilot tracks body rates: the outer loop's view of a drone.
 ///
@@ -36,9 +36,9 @@ use crate::scalar::{Real, Stage};
 ///
 /// ```
 /// use gibbs::models::Quadrotor;
-/// use gibbs::{Model, Stage};
+/// use gibbs::{Model, StepContext};
 ///
-/// let (drone, at) = (Quadrotor::default(), Stage::new(0, 0.05));
+/// let (drone, at) = (Quadrotor::default(), StepContext::new(0, 0.05));
 /// let next = drone.step(&at, Quadrotor::LEVEL, [0.0, 0.0, 0.0, drone.hover()]);
 /// assert!(next.iter().zip(Quadrotor::LEVEL).all(|(a, b)| (a - b).abs() < 1e-6));
 /// ```
@@ -87,7 +87,7 @@ fn turn<R: Real>([w, x, y, z]: [R; 4], [a, b, c]: [R; 3]) -> [R; 4] {
 
 /// The unit quaternion of the same rotation with w ≥ 0.
 #[inline(always)]
-fn normalise<R: Real>([w, x, y, z]: [R; 4]) -> [R; 4] {
+fn normalize<R: Real>([w, x, y, z]: [R; 4]) -> [R; 4] {
     let scale = R::from(1.0) / (w.square() + x.square() + y.square() + z.square()).sqrt();
     let scale = R::select(w.lt(0.0), -scale, scale);
     [w * scale, x * scale, y * scale, z * scale]
@@ -101,7 +101,7 @@ fn half_up<R: Real>([w, x, y, z]: [R; 4]) -> [R; 3] {
 
 impl Model<13, 4> for Quadrotor {
     #[inline(always)]
-    fn step<R: Real>(&self, at: &Stage<R>, x: [R; 13], u: [R; 4]) -> [R; 13] {
+    fn step<R: Real>(&self, at: &StepContext<R>, x: [R; 13], u: [R; 4]) -> [R; 13] {
         let dt = at.dt();
         let mut next = x;
 
@@ -115,7 +115,7 @@ impl Model<13, 4> for Quadrotor {
         }
 
         let before = [x[6], x[7], x[8], x[9]];
-        let after = normalise(turn(before, half_angle));
+        let after = normalize(turn(before, half_angle));
         [next[6], next[7], next[8], next[9]] = after;
 
         let lift = u[3] * (1.0 / self.mass);
@@ -132,11 +132,11 @@ impl Model<13, 4> for Quadrotor {
         next
     }
     #[inline(always)]
-    fn cost<R: Real>(&self, at: &Stage<R>, x: [R; 13], u: [R; 4]) -> R {
+    fn cost<R: Real>(&self, at: &StepContext<R>, x: [R; 13], u: [R; 4]) -> R {
         self.cost.cost(at, x, u)
     }
     #[inline(always)]
-    fn terminal<R: Real>(&self, at: &Stage<R>, x: [R; 13]) -> R {
+    fn terminal<R: Real>(&self, at: &StepContext<R>, x: [R; 13]) -> R {
         self.cost.terminal(at, x)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Quadratic;
 use crate::model::{Cost, Model};
-use crate::scalar::{Real, Stage};
+use crate::scalar::{Real, StepContext};
 
 /// A pose (x, y, θ) after rolling `distance` along an arc that turns by `turn`, by the midpoint rule.
 ///
@@ -32,9 +32,9 @@ pub(super) fn roll<R: Real>([x, y, heading]: [R; 3], distance: R, turn: R) -> [R
 ///
 /// ```
 /// use gibbs::models::Unicycle;
-/// use gibbs::{Model, Stage};
+/// use gibbs::{Model, StepContext};
 ///
-/// let [x, y, heading] = Unicycle::default().step(&Stage::new(0, 0.5), [1.0_f32, 2.0, 0.0], [2.0, 0.0]);
+/// let [x, y, heading] = Unicycle::default().step(&StepContext::new(0, 0.5), [1.0_f32, 2.0, 0.0], [2.0, 0.0]);
 /// assert_eq!([x, y, heading], [2.0, 2.0, 0.0]);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -61,15 +61,15 @@ pub(super) fn pose<const M: usize>() -> Quadratic<3, M> {
 
 impl Model<3, 2> for Unicycle {
     #[inline(always)]
-    fn step<R: Real>(&self, at: &Stage<R>, pose: [R; 3], [speed, rate]: [R; 2]) -> [R; 3] {
+    fn step<R: Real>(&self, at: &StepContext<R>, pose: [R; 3], [speed, rate]: [R; 2]) -> [R; 3] {
         roll(pose, speed * at.dt(), rate * at.dt())
     }
     #[inline(always)]
-    fn cost<R: Real>(&self, at: &Stage<R>, x: [R; 3], u: [R; 2]) -> R {
+    fn cost<R: Real>(&self, at: &StepContext<R>, x: [R; 3], u: [R; 2]) -> R {
         self.cost.cost(at, x, u)
     }
     #[inline(always)]
-    fn terminal<R: Real>(&self, at: &Stage<R>, x: [R; 3]) -> R {
+    fn terminal<R: Real>(&self, at: &StepContext<R>, x: [R; 3]) -> R {
         self.cost.terminal(at, x)
     }
 }

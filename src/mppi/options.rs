@@ -2,13 +2,13 @@
 
 use crate::field::Grid;
 use crate::noise::Noise;
-use crate::planner::{Limits, References, Tail};
+use crate::planner::{Limits, References, ShiftFill};
 use crate::temperature::Temperature;
 
 /// The cost J of a rollout in the exponent −J/λ, with S = Σ_t q(x_{t+1}, u_t) + φ(x_T) and C = Σ_t U_tᵀ Σ⁻¹ ε_t, where
 /// ε is the perturbation that remains after the limits.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub enum Convention {
+pub enum CostNormalization {
     /// J = S + λ(1 − α) C: importance sampling for the base distribution N(αU, Σ). This is also the convention of
     /// pytorch_mppi.
     #[default]
@@ -39,27 +39,27 @@ pub struct MppiOptions<const M: usize> {
     /// α in [0, 1]: the base distribution of the importance sampling is N(αU, Σ). 1 switches the control cost off.
     pub alpha: f32,
     /// How the cost in the exponent is composed.
-    pub convention: Convention,
+    pub cost_normalization: CostNormalization,
     /// γ in U⁺ = U + γ (m − U); above 0, 1 for MPPI as published.
     pub step_size: f32,
     /// The controls that are appended when the plan is shifted.
-    pub tail: Tail,
+    pub shift_fill: ShiftFill,
     /// Whether the first row is the plan itself, unperturbed.
     pub nominal_first: bool,
     /// Covariance adaptation with `Some(f)`, f in (0, 1]: each update within a call moves the standard deviation of the
     /// noise, separately for every control and time step, to that of the weighted rows (by `step_size`), but never
     /// below f times that of `noise`. With [`Temperature::Elite`] this is the cross-entropy method; with the other
     /// temperatures it adapts a diagonal covariance.
-    pub adapt: Option<f32>,
+    pub covariance_adaptation: Option<f32>,
     /// The seed of the noise.
     pub seed: u64,
     /// The control that a new or reset plan consists of; within the limits.
     pub initial: [f32; M],
-    /// Run-time parameters: see [`Stage::param`](crate::Stage::param).
+    /// Run-time parameters: see [`StepContext::param`](crate::StepContext::param).
     pub params: Vec<f32>,
-    /// References over the horizon: see [`Stage::reference`](crate::Stage::reference).
+    /// References over the horizon: see [`StepContext::reference`](crate::StepContext::reference).
     pub references: Option<References>,
-    /// Sampled fields: see [`Stage::sample`](crate::Stage::sample).
+    /// Sampled fields: see [`StepContext::sample`](crate::StepContext::sample).
     pub fields: Vec<Grid>,
 }
 
@@ -74,11 +74,11 @@ impl<const M: usize> Default for MppiOptions<M> {
             noise: Noise::default(),
             limits: None,
             alpha: 1.0,
-            convention: Convention::Sum,
+            cost_normalization: CostNormalization::Sum,
             step_size: 1.0,
-            tail: Tail::Hold,
+            shift_fill: ShiftFill::Hold,
             nominal_first: false,
-            adapt: None,
+            covariance_adaptation: None,
             seed: 0,
             initial: [0.0; M],
             params: Vec::new(),

@@ -6,11 +6,11 @@
 
 pub mod normal;
 pub mod philox;
+mod philox_row;
 mod proposal;
 mod random;
-mod row;
 
+pub(crate) use philox_row::PhiloxRow;
+pub(crate) use proposal::CovarianceFactors;
 pub use proposal::Noise;
-pub(crate) use proposal::Shape;
 pub use random::Random;
-pub(crate) use row::Row;

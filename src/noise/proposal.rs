@@ -19,7 +19,7 @@ impl<const M: usize> Default for Noise<M> {
 
 /// The matrices that the kernels need: L, lower triangular with Σ = L Lᵀ, and Σ⁻¹ where it exists.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Shape {
+pub(crate) struct CovarianceFactors {
     /// L, row by row, M × M.
     pub(crate) factor: Vec<f32>,
     /// Σ⁻¹, row by row, M × M; 0 for a control that is not perturbed.
@@ -29,7 +29,7 @@ pub(crate) struct Shape {
 }
 
 impl<const M: usize> Noise<M> {
-    pub(crate) fn shape(&self) -> Result<Shape, InvalidValue> {
+    pub(crate) fn shape(&self) -> Result<CovarianceFactors, InvalidValue> {
         match self {
             Self::Diagonal(sigma) => diagonal(sigma),
             Self::Covariance(rows) => covariance(rows),
@@ -37,9 +37,9 @@ impl<const M: usize> Noise<M> {
     }
 }
 
-fn diagonal(sigma: &[f32]) -> Result<Shape, InvalidValue> {
+fn diagonal(sigma: &[f32]) -> Result<CovarianceFactors, InvalidValue> {
     let m = sigma.len();
-    let mut shape = Shape { factor: vec![0.0; m * m], precision: vec![0.0; m * m], regular: true };
+    let mut shape = CovarianceFactors { factor: vec![0.0; m * m], precision: vec![0.0; m * m], regular: true };
     for (i, &s) in sigma.iter().enumerate() {
         // Squares and their inverses must stay finite.
         if !(s == 0.0 || (1e-18..=1e18).contains(&s)) {
@@ -56,7 +56,7 @@ fn diagonal(sigma: &[f32]) -> Result<Shape, InvalidValue> {
     Ok(shape)
 }
 
-fn covariance<const M: usize>(rows: &[[f32; M]; M]) -> Result<Shape, InvalidValue> {
+fn covariance<const M: usize>(rows: &[[f32; M]; M]) -> Result<CovarianceFactors, InvalidValue> {
     let refuse = |value: String| Err(InvalidValue::new("noise", value, "a symmetric, positive definite covariance"));
     for i in 0..M {
         for j in 0..M {
@@ -94,7 +94,7 @@ fn covariance<const M: usize>(rows: &[[f32; M]; M]) -> Result<Shape, InvalidValu
         }
     }
     let at = |f: &dyn Fn(usize, usize) -> f64| (0..M * M).map(|ij| f(ij / M, ij % M) as f32).collect::<Vec<_>>();
-    Ok(Shape {
+    Ok(CovarianceFactors {
         factor: at(&|i, j| l[i][j]),
         precision: at(&|i, j| (0..M).map(|k| inverse[k][i] * inverse[k][j]).sum()),
         regular: true,

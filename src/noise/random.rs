@@ -69,7 +69,7 @@ impl Random {
     /// Standard normal, |z| ≤ 5.65. Takes two words.
     pub fn normal(&mut self) -> f32 {
         let (a, b) = (self.bits(), self.bits());
-        normal::one(a, b)
+        normal::box_muller_first(a, b)
     }
 
     /// The number of words taken so far.

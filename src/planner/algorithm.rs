@@ -1,10 +1,10 @@
 //! [`Algorithm`]: the part of a planner that differs from method to method.
 
-use super::{Limits, References, Tail};
+use super::{Limits, References, ShiftFill};
 use crate::error::{InvalidValue, finite, in_range};
 use crate::field::Grid;
-use crate::noise::{Noise, Shape};
-use crate::update::{MOST_NUMBERS, MOST_PROBLEMS, Update};
+use crate::noise::{CovarianceFactors, Noise};
+use crate::pass::{MAX_NUMBERS, MAX_PROBLEMS, Pass};
 
 mod sealed {
     pub trait Sealed {}
@@ -30,7 +30,7 @@ pub trait Algorithm<const M: usize>: sealed::Sealed + Clone + std::fmt::Debug {
     /// Appends the updates of one call to `list`. `first` has sizes, seed and buffer offsets filled in, and steps all
     /// the way to the mean (a = 1).
     #[doc(hidden)]
-    fn updates(&self, first: Update, list: &mut Vec<Update>);
+    fn passes(&self, first: Pass, list: &mut Vec<Pass>);
 
     /// Whether costs are averaged over the horizon before the temperature divides them.
     #[doc(hidden)]
@@ -39,7 +39,7 @@ pub trait Algorithm<const M: usize>: sealed::Sealed + Clone + std::fmt::Debug {
     /// The factor on the noise's standard deviation for the control `t` steps ahead, at the beginning of a call; `None`
     /// if it is 1 for all controls.
     #[doc(hidden)]
-    fn spread(&self, _t: usize) -> Option<f32> {
+    fn std_scale(&self, _t: usize) -> Option<f32> {
         None
     }
 
@@ -60,7 +60,7 @@ pub struct Setting<'a, const M: usize> {
     pub(crate) dt: f32,
     pub(crate) noise: &'a Noise<M>,
     pub(crate) limits: Option<Limits<M>>,
-    pub(crate) tail: Tail,
+    pub(crate) shift_fill: ShiftFill,
     pub(crate) seed: u64,
     pub(crate) initial: [f32; M],
     pub(crate) params: &'a [f32],
@@ -92,7 +92,7 @@ macro_rules! setting {
                 dt: self.dt,
                 noise: &self.noise,
                 limits: self.limits,
-                tail: self.tail,
+                shift_fill: self.shift_fill,
                 seed: self.seed,
                 initial: self.initial,
                 params: &self.params,
@@ -118,11 +118,11 @@ pub(crate) use setting;
 impl<const M: usize> Setting<'_, M> {
     /// Refuses options that are invalid for every method, and returns the factors of the covariance that the kernels
     /// need.
-    pub(super) fn check(&self) -> Result<Shape, InvalidValue> {
+    pub(super) fn check(&self) -> Result<CovarianceFactors, InvalidValue> {
         let sizes = [
-            ("horizon", self.horizon, MOST_NUMBERS / M.max(1)),
+            ("horizon", self.horizon, MAX_NUMBERS / M.max(1)),
             ("samples", self.samples, 1 << 25),
-            ("chains", self.chains, MOST_PROBLEMS),
+            ("chains", self.chains, MAX_PROBLEMS),
         ];
         for (field, size, most) in sizes {
             if size == 0 || size > most {

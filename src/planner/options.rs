@@ -4,7 +4,7 @@ use crate::error::{InvalidValue, finite};
 
 /// The controls that [`shift`](crate::Planner::shift) appends at the end of the horizon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Tail {
+pub enum ShiftFill {
     /// The last control, held.
     #[default]
     Hold,
@@ -14,7 +14,7 @@ pub enum Tail {
     Initial,
 }
 
-impl Tail {
+impl ShiftFill {
     /// Shifts a control sequence by `steps` time steps.
     pub(super) fn shift<const M: usize>(self, controls: &mut [[f32; M]], steps: usize, initial: [f32; M]) {
         let horizon = controls.len();
@@ -65,7 +65,7 @@ impl<const M: usize> Limits<M> {
     }
 }
 
-/// A table that a model reads its references from, one row per time step: see [`Stage::reference`](crate::Stage::reference).
+/// A table that a model reads its references from, one row per time step: see [`StepContext::reference`](crate::StepContext::reference).
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct References {
     /// The table, row by row. Steps beyond the last row read the last row.

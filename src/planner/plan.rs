@@ -10,8 +10,8 @@ use crate::field::LookUps;
 use crate::float_env;
 use crate::inputs::Packed;
 use crate::model::Model;
-use crate::scalar::{ByHand, Inputs, Stage};
-use crate::update::{ELITE, INVALID, Layout, MASKED, Sums, TILE, Update};
+use crate::pass::{ELITE, INVALID, Layout, MASKED, Pass, Sums, TILE};
+use crate::scalar::{ByHand, Inputs, StepContext};
 
 /// The inputs of a rollout on the host besides state and controls.
 #[derive(Debug, Clone, Copy)]
@@ -28,10 +28,10 @@ impl<'a> Context<'a> {
     }
 
     #[inline(always)]
-    fn stage(&self, t: usize) -> Stage<'a, f32> {
+    fn context(&self, t: usize) -> StepContext<'a, f32> {
         let (layout, inputs) = (self.layout, self.inputs);
         let row = t.min(layout.reference_rows.max(1) - 1) * layout.reference_columns;
-        Stage::over(Inputs {
+        StepContext::over(Inputs {
             params: &inputs[layout.params_at()..][..layout.params],
             param_stride: 0,
             reference: &inputs[layout.references() + row..][..layout.reference_columns],
@@ -54,17 +54,17 @@ pub(super) fn rollout<const N: usize, const M: usize, D: Model<N, M>>(
 ) -> f32 {
     states.push(x);
     let mut cost = 0.0_f64;
-    let mut active = !model.done(&at.stage(0), x);
+    let mut active = !model.done(&at.context(0), x);
     for (t, u) in controls.iter().enumerate() {
         if active {
-            let stage = at.stage(t);
-            x = model.step(&stage, x, *u);
-            cost += f64::from(model.cost(&stage, x, *u));
-            active = !model.done(&stage, x);
+            let context = at.context(t);
+            x = model.step(&context, x, *u);
+            cost += f64::from(model.cost(&context, x, *u));
+            active = !model.done(&context, x);
         }
         states.push(x);
     }
-    (cost + f64::from(model.terminal(&at.stage(controls.len()), x))) as f32
+    (cost + f64::from(model.terminal(&at.context(controls.len()), x))) as f32
 }
 
 /// Runs [`rollout`] with vector instructions enabled, for their fused multiply-add: without it, `f32::mul_add` is a
@@ -88,8 +88,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>> WithSimd for Nominal<'_, N,
 
 /// The control sequence after a call, the trajectory expected under it, and statistics of the samples.
 ///
-/// Costs are reported as they enter the exponent (see [`Convention`](crate::Convention)): with
-/// [`HorizonAverage`](crate::Convention::HorizonAverage) they are averages over the horizon, and with α < 1 or γ > 0
+/// Costs are reported as they enter the exponent (see [`CostNormalization`](crate::CostNormalization)): with
+/// [`HorizonAverage`](crate::CostNormalization::HorizonAverage) they are averages over the horizon, and with α < 1 or γ > 0
 /// the costs of samples include their control term.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan<const N: usize, const M: usize> {
@@ -132,15 +132,15 @@ impl<const N: usize, const M: usize> Plan<N, M> {
     }
 
     /// Computes the statistics from the sums of the last update.
-    pub(super) fn record(&mut self, update: &Update, sums: &Sums, timing: Timing) {
-        let (samples, lambda) = (update.rows as usize, f64::from(sums.temperature));
-        let reference = f64::from(sums.reference) * f64::from(update.cost_scale);
+    pub(super) fn record(&mut self, pass: &Pass, sums: &Sums, timing: Timing) {
+        let (samples, lambda) = (pass.rows as usize, f64::from(sums.temperature));
+        let reference = f64::from(sums.reference) * f64::from(pass.cost_scale);
         let (max, sum) = (f64::from(sums.max), f64::from(sums.sum));
         // Log-weights are relative to the reference cost; the division by K makes Z a mean over all rows.
         self.log_z = (max + (sum / samples as f64).ln() - reference / lambda) as f32;
         self.min_cost = (reference - lambda * max) as f32;
-        self.mean_cost = sums.mean_cost(update);
-        if update.search == ELITE {
+        self.mean_cost = sums.mean_cost(pass);
+        if pass.search == ELITE {
             // The log-weights only mark which rows belong to the elite.
             self.log_z = (sum / samples as f64).ln() as f32;
         }

@@ -2,7 +2,7 @@
 
 use crate::noise::Random;
 use crate::policy::Policy;
-use crate::scalar::{Gradient, Real, Stage, Table, Weights};
+use crate::scalar::{GradientAccumulator, Params, Real, StepContext, Table};
 
 /// Linear feedback u = K x + k. θ: for each control its row of K (`N` numbers), then its offset k.
 ///
@@ -27,7 +27,12 @@ fn gains<const N: usize, const M: usize>(rows: usize) -> Table {
 }
 
 #[inline(always)]
-fn act<const N: usize, const M: usize, R: Real>(table: Table, at: &Stage<R>, theta: &Weights<R>, x: [R; N]) -> [R; M] {
+fn act<const N: usize, const M: usize, R: Real>(
+    table: Table,
+    at: &StepContext<R>,
+    theta: &Params<R>,
+    x: [R; N],
+) -> [R; M] {
     let mut u = [R::from(0.0); M];
     for m in 0..M {
         let mut sum = theta.at(at, table, m * (N + 1) + N);
@@ -40,12 +45,12 @@ fn act<const N: usize, const M: usize, R: Real>(table: Table, at: &Stage<R>, the
 }
 
 #[inline(always)]
-fn pull_back<const N: usize, const M: usize, R: Real>(
+fn vjp<const N: usize, const M: usize, R: Real>(
     table: Table,
-    at: &Stage<R>,
+    at: &StepContext<R>,
     x: [R; N],
     v: [R; M],
-    g: &mut Gradient<R>,
+    g: &mut GradientAccumulator<R>,
 ) {
     for m in 0..M {
         for i in 0..N {
@@ -60,19 +65,19 @@ impl<const N: usize, const M: usize> Policy<N, M> for LinearFeedback {
         (N + 1) * M
     }
     #[inline(always)]
-    fn act<R: Real>(&self, at: &Stage<R>, theta: &Weights<R>, x: [R; N]) -> [R; M] {
+    fn act<R: Real>(&self, at: &StepContext<R>, theta: &Params<R>, x: [R; N]) -> [R; M] {
         act(gains::<N, M>(1), at, theta, x)
     }
     #[inline(always)]
-    fn pull_back<R: Real>(
+    fn vjp<R: Real>(
         &self,
-        at: &Stage<R>,
-        theta: &Weights<R>,
+        at: &StepContext<R>,
+        theta: &Params<R>,
         x: [R; N],
         v: [R; M],
-        g: &mut Gradient<R>,
+        g: &mut GradientAccumulator<R>,
     ) -> [R; M] {
-        pull_back(gains::<N, M>(1), at, x, v, g);
+        vjp(gains::<N, M>(1), at, x, v, g);
         act(gains::<N, M>(1), at, theta, x)
     }
     fn initial(&self, _random: &mut Random) -> Vec<f32> {
@@ -85,19 +90,19 @@ impl<const N: usize, const M: usize> Policy<N, M> for TimeVaryingFeedback {
         self.horizon.saturating_mul((N + 1) * M)
     }
     #[inline(always)]
-    fn act<R: Real>(&self, at: &Stage<R>, theta: &Weights<R>, x: [R; N]) -> [R; M] {
+    fn act<R: Real>(&self, at: &StepContext<R>, theta: &Params<R>, x: [R; N]) -> [R; M] {
         act(gains::<N, M>(self.horizon), at, theta, x)
     }
     #[inline(always)]
-    fn pull_back<R: Real>(
+    fn vjp<R: Real>(
         &self,
-        at: &Stage<R>,
-        theta: &Weights<R>,
+        at: &StepContext<R>,
+        theta: &Params<R>,
         x: [R; N],
         v: [R; M],
-        g: &mut Gradient<R>,
+        g: &mut GradientAccumulator<R>,
     ) -> [R; M] {
-        pull_back(gains::<N, M>(self.horizon), at, x, v, g);
+        vjp(gains::<N, M>(self.horizon), at, x, v, g);
         act(gains::<N, M>(self.horizon), at, theta, x)
     }
     fn initial(&self, _random: &mut Random) -> Vec<f32> {

@@ -3,7 +3,7 @@
 use crate::error::InvalidValue;
 use crate::noise::Random;
 use crate::policy::Policy;
-use crate::scalar::{Activation, Gradient, Network, Real, Stage, Weights};
+use crate::scalar::{Activation, GradientAccumulator, Network, Params, Real, StepContext};
 
 /// The inputs of a network: `O` features of `N` states, written once for every interpretation of [`Real`].
 ///
@@ -11,14 +11,14 @@ use crate::scalar::{Activation, Gradient, Network, Real, Stage, Weights};
 ///
 /// ```
 /// use gibbs::policies::Observation;
-/// use gibbs::{Real, Stage};
+/// use gibbs::{Real, StepContext};
 ///
 /// /// The angle as cosine and sine, so that it is continuous; and its rate.
 /// struct Around;
 ///
 /// impl Observation<2, 3> for Around {
 ///     #[inline(always)]
-///     fn observe<R: Real>(&self, _at: &Stage<R>, [angle, rate]: [R; 2]) -> [R; 3] {
+///     fn observe<R: Real>(&self, _at: &StepContext<R>, [angle, rate]: [R; 2]) -> [R; 3] {
 ///         let (s, c) = angle.sin_cos();
 ///         [c, s, rate]
 ///     }
@@ -26,7 +26,7 @@ use crate::scalar::{Activation, Gradient, Network, Real, Stage, Weights};
 /// ```
 pub trait Observation<const N: usize, const O: usize>: Send + Sync + 'static {
     /// The features of state `x`.
-    fn observe<R: Real>(&self, at: &Stage<R>, x: [R; N]) -> [R; O];
+    fn observe<R: Real>(&self, at: &StepContext<R>, x: [R; N]) -> [R; O];
 }
 
 /// The state itself.
@@ -35,7 +35,7 @@ pub struct Identity;
 
 impl<const N: usize> Observation<N, N> for Identity {
     #[inline(always)]
-    fn observe<R: Real>(&self, _at: &Stage<R>, x: [R; N]) -> [R; N] {
+    fn observe<R: Real>(&self, _at: &StepContext<R>, x: [R; N]) -> [R; N] {
         x
     }
 }
@@ -111,17 +111,17 @@ impl<const N: usize, const O: usize, const M: usize, F: Observation<N, O>> Polic
         self.network.parameters()
     }
     #[inline(always)]
-    fn act<R: Real>(&self, at: &Stage<R>, theta: &Weights<R>, x: [R; N]) -> [R; M] {
+    fn act<R: Real>(&self, at: &StepContext<R>, theta: &Params<R>, x: [R; N]) -> [R; M] {
         theta.network(&self.network, self.features.observe(at, x))
     }
     #[inline(always)]
-    fn pull_back<R: Real>(
+    fn vjp<R: Real>(
         &self,
-        at: &Stage<R>,
-        theta: &Weights<R>,
+        at: &StepContext<R>,
+        theta: &Params<R>,
         x: [R; N],
         v: [R; M],
-        g: &mut Gradient<R>,
+        g: &mut GradientAccumulator<R>,
     ) -> [R; M] {
         g.network(theta, &self.network, self.features.observe(at, x), v)
     }

@@ -11,14 +11,14 @@
 //!
 //! ```
 //! use gibbs::policies::{Activation, Mlp};
-//! use gibbs::{Policy, Random, Stage, Weights};
+//! use gibbs::{Policy, Random, StepContext, Params};
 //!
 //! // Two states, 32 hidden units, one control between −2 and 2.
 //! let policy = Mlp::<2, 1>::new(&[32], Activation::Tanh)?.squashed([-2.0], [2.0])?;
 //! let theta = policy.initial(&mut Random::new(1));
 //! assert_eq!(theta.len(), (2 + 1) * 32 + 32 + 1);
 //!
-//! let [u] = policy.act(&Stage::<f32>::new(0, 0.02), &Weights::new(&theta), [0.5, -1.0]);
+//! let [u] = policy.act(&StepContext::<f32>::new(0, 0.02), &Params::new(&theta), [0.5, -1.0]);
 //! assert!(u.abs() < 2.0);
 //! # Ok::<(), gibbs::InvalidValue>(())
 //! ```

@@ -2,7 +2,7 @@
 
 use crate::noise::Random;
 use crate::policy::Policy;
-use crate::scalar::{Gradient, Real, Stage, Table, Weights};
+use crate::scalar::{GradientAccumulator, Params, Real, StepContext, Table};
 
 /// A control for each time step, independent of the state: θ = U, T × M, time step by time step. Past the last time
 /// step, its control is kept.
@@ -26,7 +26,7 @@ impl<const N: usize, const M: usize> Policy<N, M> for OpenLoop {
         self.horizon.saturating_mul(M)
     }
     #[inline(always)]
-    fn act<R: Real>(&self, at: &Stage<R>, theta: &Weights<R>, _x: [R; N]) -> [R; M] {
+    fn act<R: Real>(&self, at: &StepContext<R>, theta: &Params<R>, _x: [R; N]) -> [R; M] {
         let mut u = [R::from(0.0); M];
         for m in 0..M {
             u[m] = theta.at(at, self.table::<M>(), m);
@@ -34,13 +34,13 @@ impl<const N: usize, const M: usize> Policy<N, M> for OpenLoop {
         u
     }
     #[inline(always)]
-    fn pull_back<R: Real>(
+    fn vjp<R: Real>(
         &self,
-        at: &Stage<R>,
-        theta: &Weights<R>,
+        at: &StepContext<R>,
+        theta: &Params<R>,
         x: [R; N],
         v: [R; M],
-        g: &mut Gradient<R>,
+        g: &mut GradientAccumulator<R>,
     ) -> [R; M] {
         for m in 0..M {
             g.add_at(at, self.table::<M>(), m, v[m]);

@@ -3,14 +3,14 @@
 use super::*;
 use crate::noise::Random;
 use crate::policy::Policy;
-use crate::scalar::{Gradient, Real, Stage, Weights};
+use crate::scalar::{GradientAccumulator, Params, Real, StepContext};
 
 /// Two states as three features.
 struct Features;
 
 impl Observation<2, 3> for Features {
     #[inline(always)]
-    fn observe<R: Real>(&self, _: &Stage<R>, [a, b]: [R; 2]) -> [R; 3] {
+    fn observe<R: Real>(&self, _: &StepContext<R>, [a, b]: [R; 2]) -> [R; 3] {
         let (s, c) = a.sin_cos();
         [s, c, b]
     }
@@ -24,7 +24,7 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Policy<N, M> for ByDuals<P
         self.0.parameters()
     }
     #[inline(always)]
-    fn act<R: Real>(&self, at: &Stage<R>, theta: &Weights<R>, x: [R; N]) -> [R; M] {
+    fn act<R: Real>(&self, at: &StepContext<R>, theta: &Params<R>, x: [R; N]) -> [R; M] {
         self.0.act(at, theta, x)
     }
     fn initial(&self, random: &mut Random) -> Vec<f32> {
@@ -40,16 +40,16 @@ fn numbers(count: usize, seed: u64) -> Vec<f32> {
 /// Returns (∂m/∂θ)ᵀ v and m.
 fn pulled<const M: usize>(policy: &impl Policy<2, M>, theta: &[f32], t: usize, v: [f32; M]) -> (Vec<f32>, [f32; M]) {
     let mut sums = vec![0.0; theta.len()];
-    let at = Stage::new(t, 0.1);
-    let u = policy.pull_back(&at, &Weights::new(theta), [0.7, -0.4], v, &mut Gradient::new(&mut sums));
+    let at = StepContext::new(t, 0.1);
+    let u = policy.vjp(&at, &Params::new(theta), [0.7, -0.4], v, &mut GradientAccumulator::new(&mut sums));
     (sums, u)
 }
 
-/// Compares a policy's `pull_back` with its `act`, dual numbers and central differences.
+/// Compares a policy's `vjp` with its `act`, dual numbers and central differences.
 fn check_pull_back<const M: usize>(name: &str, policy: impl Policy<2, M>, t: usize, v: [f32; M]) {
     let theta = numbers(policy.parameters(), 5);
     let (sums, u) = pulled(&policy, &theta, t, v);
-    let act = |theta: &[f32]| policy.act(&Stage::<f32>::new(t, 0.1), &Weights::new(theta), [0.7, -0.4]);
+    let act = |theta: &[f32]| policy.act(&StepContext::<f32>::new(t, 0.1), &Params::new(theta), [0.7, -0.4]);
     assert_eq!(u, act(&theta), "{name}");
     let dot = |u: [f32; M]| u.iter().zip(v).map(|(u, v)| f64::from(u * v)).sum::<f64>();
     for i in 0..theta.len() {
@@ -101,7 +101,7 @@ fn a_network_is_its_equations_in_f64() {
         .expect("valid");
     let theta = numbers(Policy::<2, 2>::parameters(&policy), 8);
     let [a, b] = [0.7_f32, -0.4];
-    let got: [f32; 2] = policy.act(&Stage::<f32>::new(0, 0.1), &Weights::new(&theta), [a, b]);
+    let got: [f32; 2] = policy.act(&StepContext::<f32>::new(0, 0.1), &Params::new(&theta), [a, b]);
 
     let mut units = vec![f64::from(a).sin(), f64::from(a).cos(), f64::from(b)];
     let mut left = &theta[..];
@@ -139,6 +139,6 @@ fn a_network_starts_near_zero() {
     let policy = Mlp::<2, 1>::new(&[64], Activation::Tanh).expect("valid");
     let theta = Policy::<2, 1>::initial(&policy, &mut Random::new(3));
     assert_eq!(theta.len(), Policy::<2, 1>::parameters(&policy));
-    let [u]: [f32; 1] = policy.act(&Stage::<f32>::new(0, 0.1), &Weights::new(&theta), [1.0, -1.0]);
+    let [u]: [f32; 1] = policy.act(&StepContext::<f32>::new(0, 0.1), &Params::new(&theta), [1.0, -1.0]);
     assert!(u.abs() < 0.5 && u != 0.0, "{u}");
 }

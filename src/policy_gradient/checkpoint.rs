@@ -23,7 +23,7 @@ use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::optimiser::Optimiser;
+use super::optimizer::Optimizer;
 use crate::checksum::checksum;
 use crate::replace::replace;
 
@@ -32,7 +32,7 @@ const MAGIC: &[u8; 8] = b"gibbs-pg";
 const VERSION: u32 = 1;
 
 /// Bound on |ln σ|: options allow σ up to 1e24 (ln = 55.3), plus a margin.
-const MOST_LOG_STD: f32 = 56.0;
+const MAX_LOG_STD: f32 = 56.0;
 
 /// The operating system's error when reading or writing failed: an [`io::Error`] that can be cloned and compared. Two
 /// are equal if their kinds and their messages are.
@@ -140,7 +140,7 @@ pub(super) struct Checkpoint {
     pub(super) iteration: u32,
     pub(super) seed: u64,
     pub(super) values: Vec<f32>,
-    pub(super) optimisers: Vec<Optimiser>,
+    pub(super) optimizers: Vec<Optimizer>,
 }
 
 impl Checkpoint {
@@ -152,11 +152,11 @@ impl Checkpoint {
         }
         bytes.extend(self.seed.to_le_bytes());
         let width = self.sizes[3] as usize;
-        for (values, optimiser) in self.values.chunks_exact(width).zip(&self.optimisers) {
-            for value in values.iter().chain(&optimiser.first).chain(&optimiser.second) {
+        for (values, optimizer) in self.values.chunks_exact(width).zip(&self.optimizers) {
+            for value in values.iter().chain(&optimizer.first).chain(&optimizer.second) {
                 bytes.extend(value.to_le_bytes());
             }
-            bytes.extend(optimiser.count.to_le_bytes());
+            bytes.extend(optimizer.count.to_le_bytes());
         }
         bytes.extend(checksum(&bytes).to_le_bytes());
         bytes
@@ -171,17 +171,17 @@ impl Checkpoint {
     /// logarithms of standard deviations.
     pub(super) fn check(&self, parameters: usize) -> Result<(), CheckpointError> {
         let width = self.sizes[3] as usize;
-        for (learner, (values, optimiser)) in self.values.chunks_exact(width).zip(&self.optimisers).enumerate() {
+        for (learner, (values, optimizer)) in self.values.chunks_exact(width).zip(&self.optimizers).enumerate() {
             let (theta, log_std) = values.split_at(parameters.min(width));
             type Valid = fn(f32) -> bool;
             let finite: Valid = |v| v.is_finite();
             let not_negative: Valid = |v| (0.0..=f32::MAX).contains(&v);
-            let log: Valid = |v| (-MOST_LOG_STD..=MOST_LOG_STD).contains(&v);
+            let log: Valid = |v| (-MAX_LOG_STD..=MAX_LOG_STD).contains(&v);
             for (what, numbers, valid, expected) in [
                 ("parameter", theta, finite, "a finite number"),
                 ("logarithm of a standard deviation", log_std, log, "a number between -56 and 56"),
-                ("first moment", &optimiser.first, finite, "a finite number"),
-                ("second moment", &optimiser.second, not_negative, "a finite number that is not negative"),
+                ("first moment", &optimizer.first, finite, "a finite number"),
+                ("second moment", &optimizer.second, not_negative, "a finite number that is not negative"),
             ] {
                 if let Some(index) = numbers.iter().position(|v| !valid(*v)) {
                     let value = numbers[index].to_string();
@@ -240,7 +240,7 @@ impl Checkpoint {
             iteration,
             seed: u64::from(high) << 32 | u64::from(low),
             values: Vec::new(),
-            optimisers: Vec::new(),
+            optimizers: Vec::new(),
         };
         for learner in contents[HEADER..].chunks_exact(learner) {
             let (numbers, count) = learner.split_at(learner.len() - 4);
@@ -249,7 +249,7 @@ impl Checkpoint {
                 [0, 1, 2].map(|i| numbers[i * sizes[3] as usize..][..sizes[3] as usize].to_vec());
             let count = count.iter().rev().fold(0, |count, byte| count << 8 | u32::from(*byte));
             checkpoint.values.extend(values);
-            checkpoint.optimisers.push(Optimiser { first, second, count });
+            checkpoint.optimizers.push(Optimizer { first, second, count });
         }
         Ok(checkpoint)
     }
@@ -265,13 +265,13 @@ mod tests {
     #[test]
     fn what_is_written_is_read_and_nothing_else_is() {
         let sizes = [3, 1, 2, 2];
-        let optimiser = |x: f32| Optimiser { first: vec![x, 2.0 * x], second: vec![3.0 * x, -x], count: 7 };
+        let optimizer = |x: f32| Optimizer { first: vec![x, 2.0 * x], second: vec![3.0 * x, -x], count: 7 };
         let saved = Checkpoint {
             sizes,
             iteration: 12,
             seed: 0x1234_5678_9abc_def0,
             values: vec![1.0, -2.5, f32::MIN_POSITIVE, 4.0],
-            optimisers: vec![optimiser(0.5), optimiser(-1.5)],
+            optimizers: vec![optimizer(0.5), optimizer(-1.5)],
         };
         let bytes = saved.bytes();
         assert_eq!(Checkpoint::read(&bytes[..], sizes), Ok(saved));

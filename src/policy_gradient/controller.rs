@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pulp::{Simd, WithSimd};
 
-use super::TrainingOptions;
+use super::PolicyGradientOptions;
 use crate::engine::program;
 use crate::error::{InvalidValue, columns_read_by, finite, in_range, read_by};
 use crate::field::{FieldSet, Grid};
@@ -12,8 +12,8 @@ use crate::float_env;
 use crate::model::Model;
 use crate::planner::{Limits, References};
 use crate::policy::Policy;
-use crate::scalar::trace::Usage;
-use crate::scalar::{ByHand, Inputs, Stage, Weights};
+use crate::scalar::trace::Requirements;
+use crate::scalar::{ByHand, Inputs, Params, StepContext};
 
 /// A policy with its parameters: the result of training, evaluated in plain `f32`. It needs no engine.
 ///
@@ -43,7 +43,7 @@ pub struct Controller<const N: usize, const M: usize, P> {
     pub(super) references: Option<References>,
     pub(super) fields: FieldSet,
     /// The parameters, references and fields that the policy reads.
-    pub(super) usage: Usage,
+    pub(super) requirements: Requirements,
     pub(super) dt: f32,
     /// Calls since the start of the episode.
     pub(super) time: usize,
@@ -70,7 +70,7 @@ impl<const N: usize, const M: usize, P> Clone for Controller<N, M, P> {
 /// A program that does not train rebuilds a policy, which samples a field, from saved parameters.
 ///
 /// ```
-/// use gibbs::{Controller, ControllerOptions, Grid, Policy, Random, Real, Stage, Weights};
+/// use gibbs::{Controller, ControllerOptions, Grid, Policy, Random, Real, StepContext, Params};
 ///
 /// /// Drives towards where the field is 0, in proportion to its value.
 /// struct Descent;
@@ -80,7 +80,7 @@ impl<const N: usize, const M: usize, P> Clone for Controller<N, M, P> {
 ///         1
 ///     }
 ///     #[inline(always)]
-///     fn act<R: Real>(&self, at: &Stage<R>, theta: &Weights<R>, [x]: [R; 1]) -> [R; 1] {
+///     fn act<R: Real>(&self, at: &StepContext<R>, theta: &Params<R>, [x]: [R; 1]) -> [R; 1] {
 ///         [-(theta.get(0) * at.sample(0, x, R::from(0.5)))]
 ///     }
 ///     fn initial(&self, _random: &mut Random) -> Vec<f32> {
@@ -105,11 +105,11 @@ pub struct ControllerOptions<const M: usize> {
     pub dt: f32,
     /// The box that controls are limited to.
     pub limits: Option<Limits<M>>,
-    /// Run-time parameters: see [`Stage::param`]. At least as many as the policy reads.
+    /// Run-time parameters: see [`StepContext::param`]. At least as many as the policy reads.
     pub params: Vec<f32>,
-    /// References over the horizon: see [`Stage::reference`]. At least as many columns as the policy reads.
+    /// References over the horizon: see [`StepContext::reference`]. At least as many columns as the policy reads.
     pub references: Option<References>,
-    /// Sampled fields: see [`Stage::sample`]. At least as many as the policy reads.
+    /// Sampled fields: see [`StepContext::sample`]. At least as many as the policy reads.
     pub fields: Vec<Grid>,
 }
 
@@ -119,9 +119,9 @@ impl<const M: usize> Default for ControllerOptions<M> {
     }
 }
 
-impl<const M: usize> From<&TrainingOptions<M>> for ControllerOptions<M> {
+impl<const M: usize> From<&PolicyGradientOptions<M>> for ControllerOptions<M> {
     /// The options that [`PolicyGradient::controller`](crate::PolicyGradient::controller) gives its controllers.
-    fn from(options: &TrainingOptions<M>) -> Self {
+    fn from(options: &PolicyGradientOptions<M>) -> Self {
         Self {
             dt: options.dt,
             limits: options.limits,
@@ -186,13 +186,13 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
         if let Some(references) = &references {
             References::check(&references.values, references.columns)?;
         }
-        let usage = program::reads(&policy).map_err(|error| {
+        let requirements = program::reads(&policy).map_err(|error| {
             let expected = "one that reads only what there can be";
             InvalidValue::new("policy", format_args!("not usable ({error})"), expected)
         })?;
-        read_by(READER, "params", params.len(), usage.params)?;
-        columns_read_by(READER, references.as_ref().map_or(0, |r| r.columns), usage.columns)?;
-        read_by(READER, "fields", fields.len(), usage.fields)?;
+        read_by(READER, "params", params.len(), requirements.params)?;
+        columns_read_by(READER, references.as_ref().map_or(0, |r| r.columns), requirements.columns)?;
+        read_by(READER, "fields", fields.len(), requirements.fields)?;
         Ok(Self {
             policy: Arc::new(policy),
             theta: theta.to_vec(),
@@ -200,7 +200,7 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
             params,
             references,
             fields: FieldSet::new(&fields),
-            usage,
+            requirements,
             dt,
             time: 0,
         })
@@ -216,35 +216,35 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
         Ok(Self { limits: Some(limits), ..self })
     }
 
-    /// Replaces the run-time parameters that the policy reads: see [`Stage::param`].
+    /// Replaces the run-time parameters that the policy reads: see [`StepContext::param`].
     ///
     /// # Errors
     ///
     /// If one is not finite, or there are fewer than the policy reads.
     pub fn with_params(self, params: &[f32]) -> Result<Self, InvalidValue> {
         finite("params", params)?;
-        read_by(READER, "params", params.len(), self.usage.params)?;
+        read_by(READER, "params", params.len(), self.requirements.params)?;
         Ok(Self { params: params.to_vec(), ..self })
     }
 
-    /// Replaces the references that the policy reads: see [`Stage::reference`].
+    /// Replaces the references that the policy reads: see [`StepContext::reference`].
     ///
     /// # Errors
     ///
     /// If they are not whole rows, one is not finite, or a row has fewer columns than the policy reads.
     pub fn with_references(self, references: References) -> Result<Self, InvalidValue> {
         References::check(&references.values, references.columns)?;
-        columns_read_by(READER, references.columns, self.usage.columns)?;
+        columns_read_by(READER, references.columns, self.requirements.columns)?;
         Ok(Self { references: Some(references), ..self })
     }
 
-    /// Replaces the fields that the policy samples: see [`Stage::sample`].
+    /// Replaces the fields that the policy samples: see [`StepContext::sample`].
     ///
     /// # Errors
     ///
     /// If there are fewer than the policy reads.
     pub fn with_fields(self, fields: &[Grid]) -> Result<Self, InvalidValue> {
-        read_by(READER, "fields", fields.len(), self.usage.fields)?;
+        read_by(READER, "fields", fields.len(), self.requirements.fields)?;
         Ok(Self { fields: FieldSet::new(fields), ..self })
     }
 
@@ -271,12 +271,12 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
     }
 
     #[inline(always)]
-    fn stage<'a>(&'a self, t: usize, params: &'a [f32]) -> Stage<'a, f32> {
+    fn context<'a>(&'a self, t: usize, params: &'a [f32]) -> StepContext<'a, f32> {
         let reference = self.references.as_ref().map_or(&[][..], |references| {
             let row = t.min(references.rows() - 1) * references.columns;
             &references.values[row..][..references.columns]
         });
-        Stage::over(Inputs {
+        StepContext::over(Inputs {
             params,
             param_stride: 0,
             reference,
@@ -289,7 +289,7 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
 
     #[inline(always)]
     fn at(&self, t: usize, params: &[f32], x: [f32; N]) -> [f32; M] {
-        let mut u = self.policy.act(&self.stage(t, params), &Weights::new(&self.theta), x);
+        let mut u = self.policy.act(&self.context(t, params), &Params::new(&self.theta), x);
         if let Some(Limits { low, high }) = &self.limits {
             for m in 0..M {
                 u[m] = u[m].max(low[m]).min(high[m]);
@@ -317,20 +317,20 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> WithSimd f
         let x = &mut start;
         let mut episode = Episode { states: vec![*x], controls: Vec::new(), cost: 0.0 };
         let mut cost = 0.0_f64;
-        let mut runs = !model.done(&controller.stage(0, params), *x);
+        let mut runs = !model.done(&controller.context(0, params), *x);
         for t in 0..horizon {
             if !runs {
                 break;
             }
-            let stage = controller.stage(t, params);
+            let context = controller.context(t, params);
             let u = controller.at(t, params, *x);
-            *x = model.step(&stage, *x, u);
-            cost += f64::from(model.cost(&stage, *x, u));
-            runs = !model.done(&stage, *x);
+            *x = model.step(&context, *x, u);
+            cost += f64::from(model.cost(&context, *x, u));
+            runs = !model.done(&context, *x);
             episode.states.push(*x);
             episode.controls.push(u);
         }
-        cost += f64::from(model.terminal(&controller.stage(horizon, params), *x));
+        cost += f64::from(model.terminal(&controller.context(horizon, params), *x));
         episode.cost = cost as f32;
         episode
     }

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use super::checkpoint::{Checkpoint, CheckpointError, IoFailure};
 use super::controller::{Controller, Episode, Run, check_theta};
-use super::optimiser::Optimiser;
-use super::options::{Exploration, Rows, Start, Step, TrainingOptions, Weighting};
-use crate::engine::program::{self, Program, Scheme};
+use super::optimizer::Optimizer;
+use super::options::{ActionNoise, Estimator, InitialStates, PolicyGradientOptions, Step, Weighting};
+use crate::engine::program::{self, PolicyRows, Program};
 use crate::engine::{Done, Engine, Timing, Workspace, cpu};
 use crate::error::{BuildError, InvalidValue, PlanError, columns_read_by, finite, read_by};
 use crate::field::FieldSet;
@@ -18,12 +18,12 @@ use crate::float_env;
 use crate::inputs::{Packed, Sections, Square};
 use crate::model::Model;
 use crate::noise::{Random, philox};
+#[cfg(test)]
+use crate::pass::Problem;
+use crate::pass::{LIMITED, MAX_NUMBERS, Pass, TILE, round_up};
 use crate::planner::Limits;
 use crate::policy::Policy;
-use crate::scalar::trace::Usage;
-#[cfg(test)]
-use crate::update::Problem;
-use crate::update::{LIMITED, MOST_NUMBERS, TILE, Update, round_up};
+use crate::scalar::trace::Requirements;
 
 /// The streams of [`Random`] for initial parameters and for evaluations. The episodes of learner b use stream b.
 const INITIAL: u32 = 1 << 30;
@@ -38,9 +38,9 @@ const EVALUATION: u32 = 1 << 31;
 /// ```
 /// use gibbs::models::DoubleIntegrator;
 /// use gibbs::policies::LinearFeedback;
-/// use gibbs::{Engine, PolicyGradient, Random, TrainingOptions};
+/// use gibbs::{Engine, PolicyGradient, Random, PolicyGradientOptions};
 ///
-/// let options = TrainingOptions { horizon: 40, dt: 0.1, samples: 128, ..Default::default() };
+/// let options = PolicyGradientOptions { horizon: 40, dt: 0.1, samples: 128, ..Default::default() };
 /// let anywhere = |random: &mut Random, _params: &mut [f32]| [random.normal(), random.normal(), 0.0, 0.0];
 /// let mut training =
 ///     PolicyGradient::new(&Engine::new()?, DoubleIntegrator::default(), LinearFeedback, anywhere, options)?;
@@ -61,17 +61,17 @@ pub struct PolicyGradient<const N: usize, const M: usize, D, P> {
     engine: Engine,
     model: Arc<D>,
     policy: Arc<P>,
-    starts: Box<dyn Start<N>>,
-    pub(super) options: TrainingOptions<M>,
+    starts: Box<dyn InitialStates<N>>,
+    pub(super) options: PolicyGradientOptions<M>,
     program: Program,
     /// The inputs that the policy reads in `act`.
-    reads: Usage,
+    reads: Requirements,
     workspace: Workspace,
     inputs: Packed,
     fields: FieldSet,
     /// [θ, logarithms of standard deviations] of every learner (the latter with score rows only), B × W.
     values: Vec<f32>,
-    optimisers: Vec<Optimiser>,
+    optimizers: Vec<Optimizer>,
     /// The diagonal of the Fisher information, where it is known.
     information: Option<Vec<f32>>,
     pub(super) iteration: u32,
@@ -101,9 +101,9 @@ pub struct Progress {
 
 /// A learner, as borrowed for its step.
 pub(super) struct Learner<'a, const M: usize> {
-    pub(super) options: &'a TrainingOptions<M>,
+    pub(super) options: &'a PolicyGradientOptions<M>,
     pub(super) values: &'a mut [f32],
-    pub(super) optimiser: &'a mut Optimiser,
+    pub(super) optimizer: &'a mut Optimizer,
     pub(super) information: Option<&'a [f32]>,
 }
 
@@ -118,8 +118,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         engine: &Engine,
         model: D,
         policy: P,
-        starts: impl Start<N>,
-        options: TrainingOptions<M>,
+        starts: impl InitialStates<N>,
+        options: PolicyGradientOptions<M>,
     ) -> Result<Self, BuildError> {
         float_env::standard(|| Self::build(engine, model, policy, starts, options))
     }
@@ -128,24 +128,25 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         engine: &Engine,
         model: D,
         policy: P,
-        starts: impl Start<N>,
-        options: TrainingOptions<M>,
+        starts: impl InitialStates<N>,
+        options: PolicyGradientOptions<M>,
     ) -> Result<Self, BuildError> {
         const { assert!(N > 0 && M > 0, "a system to control has states and controls") };
         options.check()?;
         let (model, policy) = (Arc::new(model), Arc::new(policy));
-        let (scheme, tail) = match options.rows {
-            Rows::Perturbed { .. } => (Scheme::Perturbed, Vec::new()),
-            Rows::Scored { std, .. } => (Scheme::Scored, std.map(f32::ln).to_vec()),
+        let (scheme, shift_fill) = match options.estimator {
+            Estimator::ParameterSpace { .. } => (PolicyRows::ParameterSpace, Vec::new()),
+            Estimator::ScoreFunction { std, .. } => (PolicyRows::ScoreFunction, std.map(f32::ln).to_vec()),
         };
         // Checked before anything allocates as many numbers. There may be second moments beside the means.
         let parameters = policy.parameters();
-        if parameters.saturating_add(tail.len()) > MOST_NUMBERS / 2 {
-            let expected = format_args!("one of at most {} parameters", MOST_NUMBERS / 2 - tail.len());
+        if parameters.saturating_add(shift_fill.len()) > MAX_NUMBERS / 2 {
+            let expected = format_args!("one of at most {} parameters", MAX_NUMBERS / 2 - shift_fill.len());
             return Err(InvalidValue::new("policy", format_args!("one of {parameters} parameters"), expected).into());
         }
-        if let (Rows::Scored { exploration, .. }, Step::Natural { .. }) = (options.rows, options.step) {
-            let known = information::<N, M, P>(&policy, options.horizon, exploration, [1.0; M]);
+        if let (Estimator::ScoreFunction { action_noise, .. }, Step::Natural { .. }) = (options.estimator, options.step)
+        {
+            let known = information::<N, M, P>(&policy, options.horizon, action_noise, [1.0; M]);
             let is_diagonal =
                 |known: &Vec<f32>| known.len() == parameters && known.iter().all(|f| *f >= 0.0 && f.is_finite());
             if known.as_ref().is_some_and(|known| !is_diagonal(known)) {
@@ -159,16 +160,16 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
             }
         }
         let program = Program::for_policy::<N, M, D, P>(&model, &policy, scheme, engine.options().math)?;
-        // Training with score rows calls `pull_back`, but a controller calls `act`.
+        // Training with score rows calls `vjp`, but a controller calls `act`.
         let reads = program::reads(&*policy)?;
-        for (reader, usage) in [("the model or the policy", program.usage), ("the policy", reads)] {
+        for (reader, requirements) in [("the model or the policy", program.requirements), ("the policy", reads)] {
             let columns = options.references.as_ref().map_or(0, |r| r.columns);
-            read_by(reader, "params", options.params.len(), usage.params)?;
-            columns_read_by(reader, columns, usage.columns)?;
-            read_by(reader, "fields", options.fields.len(), usage.fields)?;
+            read_by(reader, "params", options.params.len(), requirements.params)?;
+            columns_read_by(reader, columns, requirements.columns)?;
+            read_by(reader, "fields", options.fields.len(), requirements.fields)?;
         }
         let learners = options.learners;
-        let width = parameters + tail.len();
+        let width = parameters + shift_fill.len();
         let numbers = round_up(options.samples, TILE).saturating_mul(width).saturating_mul(learners);
         let table = options.starts().saturating_mul(N + options.params.len()).saturating_mul(learners);
         if numbers.max(table) > i32::MAX as usize {
@@ -189,7 +190,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
                 return Err(InvalidValue::new("policy", value, "one that begins with finite parameters").into());
             }
             values.extend(initial);
-            values.extend(&tail);
+            values.extend(&shift_fill);
         }
         let mut training = Self {
             engine: engine.clone(),
@@ -200,7 +201,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
             inputs: packed::<N, M>(&options),
             fields: FieldSet::new(&options.fields),
             values,
-            optimisers: vec![Optimiser::new(width); learners],
+            optimizers: vec![Optimizer::new(width); learners],
             information: None,
             iteration: 0,
             progress: vec![Progress::default(); learners],
@@ -210,9 +211,9 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         };
         training.information = annealed::<N, M, P>(&training.policy, &training.options, 0, &mut training.values);
         training.draw_starts();
-        let update = training.options.update(training.blank());
+        let pass = training.options.pass(training.blank());
         let Self { program, workspace, inputs, values, fields, .. } = &mut training;
-        workspace.prepare(program, &[update], &inputs.problem(values, fields))?;
+        workspace.prepare(program, &[pass], &inputs.problem(values, fields))?;
         Ok(training)
     }
 
@@ -238,12 +239,12 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     /// Runs the update of an iteration, then steps every learner by its result.
     pub(super) fn run(
         &mut self,
-        update: &Update,
+        pass: &Pass,
         mut step: impl FnMut(&mut Learner<'_, M>, &Done<'_>, usize) -> Progress,
     ) -> Result<&[Progress], PlanError> {
-        let Self { program, workspace, inputs, values: before, fields, options, optimisers: remembered, .. } = self;
-        let done = workspace.run(program, &[*update], &inputs.problem(before, fields))?;
-        let (width, starts) = (update.width as usize, &inputs.values()[update.starts as usize..]);
+        let Self { program, workspace, inputs, values: before, fields, options, optimizers: remembered, .. } = self;
+        let done = workspace.run(program, &[*pass], &inputs.problem(before, fields))?;
+        let (width, starts) = (pass.width as usize, &inputs.values()[pass.starts as usize..]);
         let weighed = |b: usize| done.sums[b].valid > 0 && done.sums[b].sum > 0.0;
         let worked = |b: usize| weighed(b) && done.nominal[b * width..][..width].iter().all(|m| m.is_finite());
         if !(0..options.learners).any(worked) {
@@ -258,12 +259,12 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         }
         // `Policy::information` is called below and may panic. So all results are computed in copies before anything is
         // replaced, and a panic leaves the learners unchanged.
-        let (mut values, mut optimisers) = (before.clone(), remembered.clone());
+        let (mut values, mut optimizers) = (before.clone(), remembered.clone());
         let mut progress = Vec::with_capacity(options.learners);
-        for (b, (values, optimiser)) in values.chunks_exact_mut(width).zip(&mut optimisers).enumerate() {
+        for (b, (values, optimizer)) in values.chunks_exact_mut(width).zip(&mut optimizers).enumerate() {
             if !worked(b) {
                 progress.push(Progress {
-                    iteration: update.number as usize + 1,
+                    iteration: pass.number as usize + 1,
                     mean_return: f32::NEG_INFINITY,
                     best_return: f32::NEG_INFINITY,
                     invalid_rows: options.samples - done.sums[b].valid as usize,
@@ -273,26 +274,26 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
                 continue;
             }
             let information = self.information.as_deref();
-            let mut found = step(&mut Learner { options, values, optimiser, information }, &done, b);
+            let mut found = step(&mut Learner { options, values, optimizer, information }, &done, b);
             // Undo a step that leaves values or moments non-finite.
-            if !values.iter().all(|value| value.is_finite()) || !optimiser.is_finite() {
+            if !values.iter().all(|value| value.is_finite()) || !optimizer.is_finite() {
                 values.copy_from_slice(&before[b * width..][..width]);
-                optimiser.clone_from(&remembered[b]);
+                optimizer.clone_from(&remembered[b]);
                 found.step = 0.0;
             }
             progress.push(found);
         }
         let iteration = self.iteration.wrapping_add(1);
         let information = annealed::<N, M, P>(&self.policy, options, iteration, &mut values);
-        (self.values, self.optimisers, self.progress) = (values, optimisers, progress);
+        (self.values, self.optimizers, self.progress) = (values, optimizers, progress);
         (self.iteration, self.information) = (iteration, information);
         Ok(&self.progress)
     }
 
     /// Returns an update with sizes, seed and buffer offsets filled in.
-    pub(super) fn blank(&self) -> Update {
+    pub(super) fn blank(&self) -> Pass {
         let (options, width) = (&self.options, self.width());
-        let mut update = Update {
+        let mut pass = Pass {
             seed: philox::key(options.seed),
             number: self.iteration,
             rows: options.samples as u32,
@@ -309,8 +310,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
             episodes: 1,
             ..bytemuck::Zeroable::zeroed()
         };
-        update.set(LIMITED, options.limits.is_some());
-        self.inputs.place(update)
+        pass.set(LIMITED, options.limits.is_some());
+        self.inputs.place(pass)
     }
 
     /// W, the numbers per learner.
@@ -322,7 +323,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     /// earlier draws.
     pub(super) fn draw_starts(&mut self) {
         let (options, draws, iteration) = (&self.options, &self.starts, u64::from(self.iteration));
-        let pairs = matches!(options.rows, Rows::Scored { antithetic: true, .. });
+        let pairs = matches!(options.estimator, Estimator::ScoreFunction { antithetic: true, .. });
         let mut params = options.params.clone();
         let mut state = [0.0; N];
         self.inputs.set_table(|push| {
@@ -343,10 +344,10 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
 
     /// Passes the program, the update and the problem of the next iteration to `see`.
     #[cfg(test)]
-    pub(crate) fn work(&mut self, see: impl FnOnce(&Program, &[Update], &Problem<'_>)) {
+    pub(crate) fn work(&mut self, see: impl FnOnce(&Program, &[Pass], &Problem<'_>)) {
         self.draw_starts();
-        let update = self.options.update(self.blank());
-        see(&self.program, &[update], &self.inputs.problem(&self.values, &self.fields));
+        let pass = self.options.pass(self.blank());
+        see(&self.program, &[pass], &self.inputs.problem(&self.values, &self.fields));
     }
 
     /// Runs new episodes under the policy of a learner, without noise. Their initial states are drawn from the same
@@ -382,7 +383,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
             Ok((start, params, None))
         };
         let mut jobs = (0..episodes).map(draw).collect::<Result<Vec<_>, _>>()?;
-        cpu::Team::All.share_long(jobs.iter_mut(), |(start, params, episode)| {
+        cpu::Parallelism::Pool.for_each_long(jobs.iter_mut(), |(start, params, episode)| {
             *episode = Some(self.engine.isa().run(self.job(controller, *start, params)));
         });
         Ok(jobs.into_iter().filter_map(|(.., episode)| episode).collect())
@@ -424,7 +425,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
             params: options.params.clone(),
             references: options.references.clone(),
             fields: self.fields.clone(),
-            usage: self.reads,
+            requirements: self.reads,
             dt: options.dt,
             time: 0,
         })
@@ -461,10 +462,10 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     /// # Errors
     ///
     /// If there is no such learner.
-    pub fn exploration(&self, learner: usize) -> Result<Option<[f32; M]>, InvalidValue> {
+    pub fn action_noise(&self, learner: usize) -> Result<Option<[f32; M]>, InvalidValue> {
         let parameters = self.parameters(learner)?.len();
-        let tail = &self.values[learner * self.width()..][parameters..self.width()];
-        Ok(tail.first_chunk::<M>().map(|log_std| float_env::standard(|| log_std.map(f32::exp))))
+        let shift_fill = &self.values[learner * self.width()..][parameters..self.width()];
+        Ok(shift_fill.first_chunk::<M>().map(|log_std| float_env::standard(|| log_std.map(f32::exp))))
     }
 
     /// Writes everything that training changes, so that it can be [`resume`](Self::resume)d.
@@ -493,8 +494,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     }
 
     fn checkpoint(&self) -> Checkpoint {
-        let (values, optimisers) = (self.values.clone(), self.optimisers.clone());
-        Checkpoint { sizes: self.sizes(), iteration: self.iteration, seed: self.options.seed, values, optimisers }
+        let (values, optimizers) = (self.values.clone(), self.optimizers.clone());
+        Checkpoint { sizes: self.sizes(), iteration: self.iteration, seed: self.options.seed, values, optimizers }
     }
 
     /// Restores a training from the output of [`save`](Self::save). With the same options, the same engine and the same
@@ -515,7 +516,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         let information =
             float_env::standard(|| annealed::<N, M, P>(&self.policy, &self.options, iteration, &mut values));
         self.options.seed = checkpoint.seed;
-        (self.iteration, self.values, self.optimisers) = (iteration, values, checkpoint.optimisers);
+        (self.iteration, self.values, self.optimizers) = (iteration, values, checkpoint.optimizers);
         self.information = information;
         Ok(())
     }
@@ -539,7 +540,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     }
 
     /// The options.
-    pub fn options(&self) -> &TrainingOptions<M> {
+    pub fn options(&self) -> &PolicyGradientOptions<M> {
         &self.options
     }
 
@@ -558,22 +559,22 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
 /// with them, where it is known.
 fn annealed<const N: usize, const M: usize, P: Policy<N, M>>(
     policy: &P,
-    options: &TrainingOptions<M>,
+    options: &PolicyGradientOptions<M>,
     iteration: u32,
     values: &mut [f32],
 ) -> Option<Vec<f32>> {
-    let Rows::Scored { std, exploration, .. } = options.rows else { return None };
+    let Estimator::ScoreFunction { std, action_noise, .. } = options.estimator else { return None };
     let width = values.len() / options.learners;
     for values in values.chunks_exact_mut(width) {
-        let tail = &mut values[width - M..];
-        match exploration {
-            Exploration::Fixed => {}
-            Exploration::Learned { least } => {
-                tail.iter_mut().for_each(|log_std| *log_std = log_std.clamp(least.ln(), 1e12_f32.ln()));
+        let shift_fill = &mut values[width - M..];
+        match action_noise {
+            ActionNoise::Fixed => {}
+            ActionNoise::Learned { least } => {
+                shift_fill.iter_mut().for_each(|log_std| *log_std = log_std.clamp(least.ln(), 1e12_f32.ln()));
             }
-            Exploration::Annealed(factor) => {
+            ActionNoise::Anneal(factor) => {
                 let factor = factor.at(iteration as usize);
-                tail.copy_from_slice(&std.map(|std| (factor * std).ln()));
+                shift_fill.copy_from_slice(&std.map(|std| (factor * std).ln()));
             }
         }
     }
@@ -584,7 +585,7 @@ fn annealed<const N: usize, const M: usize, P: Policy<N, M>>(
     for m in 0..M {
         precision[m] = (-2.0 * log_std[m]).exp();
     }
-    let known = information::<N, M, P>(policy, options.horizon, exploration, precision);
+    let known = information::<N, M, P>(policy, options.horizon, action_noise, precision);
     known.map(|mut known| {
         known.extend([2.0 * options.horizon as f32; M]);
         known
@@ -596,12 +597,12 @@ fn annealed<const N: usize, const M: usize, P: Policy<N, M>>(
 fn information<const N: usize, const M: usize, P: Policy<N, M>>(
     policy: &P,
     horizon: usize,
-    exploration: Exploration,
+    action_noise: ActionNoise,
     precision: [f32; M],
 ) -> Option<Vec<f32>> {
-    match exploration {
-        Exploration::Learned { .. } => None,
-        Exploration::Fixed | Exploration::Annealed(_) => policy.information(horizon, precision),
+    match action_noise {
+        ActionNoise::Learned { .. } => None,
+        ActionNoise::Fixed | ActionNoise::Anneal(_) => policy.information(horizon, precision),
     }
 }
 
@@ -641,7 +642,7 @@ fn check_starts<const N: usize>(
 
 /// Packs everything but the table of initial states for the kernels. Noise is drawn for parameters and actions, not for
 /// controls, so the covariance is unused.
-fn packed<const N: usize, const M: usize>(options: &TrainingOptions<M>) -> Packed {
+fn packed<const N: usize, const M: usize>(options: &PolicyGradientOptions<M>) -> Packed {
     let Limits { low, high } = options.limits.unwrap_or(Limits::NONE);
     Packed::new(
         N,

@@ -5,14 +5,14 @@ use crate::engine::Done;
 use crate::error::{InvalidValue, finite, in_range};
 use crate::field::Grid;
 use crate::noise::Random;
+use crate::pass::{MAX_PROBLEMS, Pass};
 use crate::planner::{Limits, References};
 use crate::temperature::Temperature;
-use crate::update::{MOST_PROBLEMS, Update};
 
 /// A positive number that changes geometrically from `first` to `last` over the first `over` iterations and is constant
 /// after them.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Annealed {
+pub struct Anneal {
     /// The initial value; above 0.
     pub first: f32,
     /// The final value; above 0.
@@ -21,14 +21,14 @@ pub struct Annealed {
     pub over: usize,
 }
 
-impl From<f32> for Annealed {
+impl From<f32> for Anneal {
     /// The same value in every iteration.
     fn from(value: f32) -> Self {
         Self { first: value, last: value, over: 0 }
     }
 }
 
-impl Annealed {
+impl Anneal {
     /// The value in an iteration, counted from 0.
     pub fn at(&self, iteration: usize) -> f32 {
         if iteration >= self.over {
@@ -48,12 +48,12 @@ impl Annealed {
 
 /// The estimator of the gradient: how the rows of an iteration are made.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Rows<const M: usize> {
+pub enum Estimator<const M: usize> {
     /// Row k is θ + σ ε_k. Its return is the mean over several episodes under the policy without noise, whose initial
     /// states are the same for all rows. This works for any policy and any return, even a discontinuous one.
-    Perturbed {
+    ParameterSpace {
         /// σ, the standard deviation of the parameters.
-        sigma: Annealed,
+        sigma: Anneal,
         /// Whether rows 2j and 2j + 1 share their noise, with opposite signs.
         antithetic: bool,
         /// E, the episodes of each row; at least 1.
@@ -61,11 +61,11 @@ pub enum Rows<const M: usize> {
     },
     /// Row k is the score Σ_t ∇ log π(a_t | s_t) of one episode under actions a = m_θ(s) + std·z; its return is that of
     /// the episode.
-    Scored {
+    ScoreFunction {
         /// The initial standard deviations of the actions, in the unit of each control.
         std: [f32; M],
         /// How they change during training.
-        exploration: Exploration,
+        action_noise: ActionNoise,
         /// Whether episodes 2j and 2j + 1 have the same initial state and share their noise, with opposite signs.
         antithetic: bool,
     },
@@ -73,7 +73,7 @@ pub enum Rows<const M: usize> {
 
 /// How the standard deviations of the action noise change during training.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Exploration {
+pub enum ActionNoise {
     /// They are constant.
     Fixed,
     /// Their logarithms are trained like the other parameters, with a lower bound on the standard deviations.
@@ -82,7 +82,7 @@ pub enum Exploration {
         least: f32,
     },
     /// The initial ones are multiplied by this factor.
-    Annealed(Annealed),
+    Anneal(Anneal),
 }
 
 /// How returns become weights.
@@ -90,10 +90,10 @@ pub enum Exploration {
 pub enum Weighting {
     /// w = softmax(R/λ): the gradient of log E e^{R/λ}.
     Exponentiated(Temperature),
-    /// w = (R − R̄)/K, or with `standardised` (R − R̄)/(K·std R): plain REINFORCE with a baseline.
+    /// w = (R − R̄)/K, or with `standardized` (R − R̄)/(K·std R): plain REINFORCE with a baseline.
     Signed {
         /// Whether returns are divided by their standard deviation.
-        standardised: bool,
+        standardized: bool,
     },
 }
 
@@ -102,8 +102,8 @@ impl Weighting {
     pub(super) fn temperature(self) -> Temperature {
         match self {
             Self::Exponentiated(temperature) => temperature,
-            Self::Signed { standardised: true } => Temperature::Standardised(1.0),
-            Self::Signed { standardised: false } => Temperature::Fixed(1.0),
+            Self::Signed { standardized: true } => Temperature::Standardized(1.0),
+            Self::Signed { standardized: false } => Temperature::Fixed(1.0),
         }
     }
 }
@@ -114,7 +114,7 @@ pub enum Step {
     /// θ⁺ = θ + α g.
     Plain {
         /// The learning rate α.
-        rate: Annealed,
+        rate: Anneal,
     },
     /// θ⁺ = θ + α F⁻¹ g, with F the Fisher information of the rows: exact for perturbed parameters (F⁻¹ = σ², so that α
     /// = 1 goes all the way to the weighted mean) and for policies that provide theirs
@@ -122,24 +122,24 @@ pub enum Step {
     /// of its mean.
     Natural {
         /// The learning rate α.
-        rate: Annealed,
+        rate: Anneal,
     },
     /// v⁺ = μ v + g, θ⁺ = θ + α v⁺.
     Momentum {
         /// The learning rate α.
-        rate: Annealed,
+        rate: Anneal,
         /// μ, in [0, 1).
         momentum: f32,
     },
     /// Adam with β₁ = 0.9, β₂ = 0.999 and ε = 10⁻⁸. (D. Kingma, J. Ba, arXiv 1412.6980.)
     Adam {
         /// The learning rate α.
-        rate: Annealed,
+        rate: Anneal,
     },
 }
 
 impl Step {
-    pub(super) fn rate(&self) -> Annealed {
+    pub(super) fn rate(&self) -> Anneal {
         match self {
             Self::Plain { rate } | Self::Natural { rate } | Self::Momentum { rate, .. } | Self::Adam { rate } => *rate,
         }
@@ -148,12 +148,12 @@ impl Step {
 
 /// A distribution of the initial states of episodes and, for domain randomization, of the model's parameters. Any
 /// function `Fn(&mut Random, &mut [f32]) -> [f32; N]` implements it.
-pub trait Start<const N: usize>: Send + Sync + 'static {
-    /// Draws an initial state. `params` holds [`TrainingOptions::params`] and may be changed for this episode.
+pub trait InitialStates<const N: usize>: Send + Sync + 'static {
+    /// Draws an initial state. `params` holds [`PolicyGradientOptions::params`] and may be changed for this episode.
     fn draw(&self, random: &mut Random, params: &mut [f32]) -> [f32; N];
 }
 
-impl<const N: usize, F: Fn(&mut Random, &mut [f32]) -> [f32; N] + Send + Sync + 'static> Start<N> for F {
+impl<const N: usize, F: Fn(&mut Random, &mut [f32]) -> [f32; N] + Send + Sync + 'static> InitialStates<N> for F {
     fn draw(&self, random: &mut Random, params: &mut [f32]) -> [f32; N] {
         self(random, params)
     }
@@ -161,7 +161,7 @@ impl<const N: usize, F: Fn(&mut Random, &mut [f32]) -> [f32; N] + Send + Sync + 
 
 /// The options of training. `..Default::default()` fills in the rest.
 #[derive(Debug, Clone, PartialEq)]
-pub struct TrainingOptions<const M: usize> {
+pub struct PolicyGradientOptions<const M: usize> {
     /// T, the time steps of an episode, unless it ends before; at least 1.
     pub horizon: usize,
     /// K, the rows of an iteration and learner; at least 1.
@@ -171,7 +171,7 @@ pub struct TrainingOptions<const M: usize> {
     /// The length of a time step (in seconds), as passed to the model; above 0.
     pub dt: f32,
     /// How the rows are made.
-    pub rows: Rows<M>,
+    pub estimator: Estimator<M>,
     /// How returns become weights.
     pub weighting: Weighting,
     /// The step along the gradient.
@@ -180,24 +180,24 @@ pub struct TrainingOptions<const M: usize> {
     pub limits: Option<Limits<M>>,
     /// The seed of all noise, of initial parameters and of initial states.
     pub seed: u64,
-    /// Run-time parameters of the model, before [`Start::draw`] changes them.
+    /// Run-time parameters of the model, before [`InitialStates::draw`] changes them.
     pub params: Vec<f32>,
-    /// References over the horizon: see [`Stage::reference`](crate::Stage::reference).
+    /// References over the horizon: see [`StepContext::reference`](crate::StepContext::reference).
     pub references: Option<References>,
-    /// Sampled fields: see [`Stage::sample`](crate::Stage::sample).
+    /// Sampled fields: see [`StepContext::sample`](crate::StepContext::sample).
     pub fields: Vec<Grid>,
 }
 
-impl<const M: usize> Default for TrainingOptions<M> {
+impl<const M: usize> Default for PolicyGradientOptions<M> {
     fn default() -> Self {
         Self {
             horizon: 100,
             samples: 256,
             learners: 1,
             dt: 0.02,
-            rows: Rows::Perturbed { sigma: Annealed::from(0.1), antithetic: true, episodes: 4 },
+            estimator: Estimator::ParameterSpace { sigma: Anneal::from(0.1), antithetic: true, episodes: 4 },
             weighting: Weighting::Exponentiated(Temperature::EffectiveSamples(0.2)),
-            step: Step::Natural { rate: Annealed::from(1.0) },
+            step: Step::Natural { rate: Anneal::from(1.0) },
             limits: None,
             seed: 0,
             params: Vec::new(),
@@ -207,12 +207,12 @@ impl<const M: usize> Default for TrainingOptions<M> {
     }
 }
 
-impl<const M: usize> TrainingOptions<M> {
+impl<const M: usize> PolicyGradientOptions<M> {
     pub(super) fn check(&self) -> Result<(), InvalidValue> {
         let sizes = [
             ("horizon", self.horizon, 1 << 24),
             ("samples", self.samples, 1 << 20),
-            ("learners", self.learners, MOST_PROBLEMS),
+            ("learners", self.learners, MAX_PROBLEMS),
         ];
         for (field, size, most) in sizes {
             if size == 0 || size > most {
@@ -220,23 +220,23 @@ impl<const M: usize> TrainingOptions<M> {
             }
         }
         in_range("dt", self.dt, self.dt > 0.0, "finite and above 0 (seconds)")?;
-        match self.rows {
-            Rows::Perturbed { sigma, episodes, .. } => {
+        match self.estimator {
+            Estimator::ParameterSpace { sigma, episodes, .. } => {
                 sigma.check("sigma")?;
                 if episodes == 0 || episodes > 1 << 16 {
                     return Err(InvalidValue::new("episodes", episodes, format_args!("between 1 and {}", 1 << 16)));
                 }
             }
-            Rows::Scored { std, exploration, .. } => {
+            Estimator::ScoreFunction { std, action_noise, .. } => {
                 for std in std {
                     in_range("std", std, (1e-12..=1e12).contains(&std), "between 1e-12 and 1e12 for every control")?;
                 }
-                match exploration {
-                    Exploration::Fixed => {}
-                    Exploration::Learned { least } => {
+                match action_noise {
+                    ActionNoise::Fixed => {}
+                    ActionNoise::Learned { least } => {
                         in_range("least", least, (1e-12..=1e12).contains(&least), "between 1e-12 and 1e12")?;
                     }
-                    Exploration::Annealed(factor) => factor.check("exploration")?,
+                    ActionNoise::Anneal(factor) => factor.check("exploration")?,
                 }
             }
         }
@@ -257,24 +257,23 @@ impl<const M: usize> TrainingOptions<M> {
 
     /// The number of initial states that an iteration draws for each learner.
     pub(super) fn starts(&self) -> usize {
-        match self.rows {
-            Rows::Perturbed { episodes, .. } => episodes,
-            Rows::Scored { .. } => self.samples,
+        match self.estimator {
+            Estimator::ParameterSpace { episodes, .. } => episodes,
+            Estimator::ScoreFunction { .. } => self.samples,
         }
     }
 
     /// Summarizes an iteration of a learner.
-    pub(super) fn progress(&self, update: &Update, direction: &[f32], done: &Done<'_>, learner: usize) -> Progress {
+    pub(super) fn progress(&self, pass: &Pass, direction: &[f32], done: &Done<'_>, learner: usize) -> Progress {
         let sums = &done.sums[learner];
         Progress {
-            iteration: update.number as usize + 1,
-            mean_return: -sums.mean_cost(update),
+            iteration: pass.number as usize + 1,
+            mean_return: -sums.mean_cost(pass),
             best_return: -sums.reference,
-            effective_samples: (f64::from(sums.sum).powi(2) / f64::from(sums.squares)).min(f64::from(update.rows))
-                as f32,
+            effective_samples: (f64::from(sums.sum).powi(2) / f64::from(sums.squares)).min(f64::from(pass.rows)) as f32,
             temperature: sums.temperature,
             step: direction.iter().map(|d| f64::from(*d).powi(2)).sum::<f64>().sqrt() as f32,
-            invalid_rows: update.rows as usize - sums.valid as usize,
+            invalid_rows: pass.rows as usize - sums.valid as usize,
             timing: done.timing,
         }
     }

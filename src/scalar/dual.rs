@@ -3,8 +3,8 @@
 use std::f32::consts::{LN_2, LOG2_E};
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
 
-use super::weights::dual_weight_at;
-use super::{Inputs, Network, Real, Sink, Source, Table, WgslFn, network, sealed};
+use super::params::dual_weight_at;
+use super::{GradSink, Inputs, Network, ParamView, Real, Table, WgslFn, network, sealed};
 
 /// A number together with its slopes along `D` directions: forward-mode differentiation of any code generic over
 /// [`Real`].
@@ -113,7 +113,7 @@ impl<R: Real, const D: usize> Dual<R, D> {
 /// 1/x, and 0 at 0.
 #[inline(always)]
 fn inverse_or_zero<R: Real>(x: R) -> R {
-    let zero = x.eq(0.0);
+    let zero = x.cmp_eq(0.0);
     // The divisor is never zero, since a GPU need not support infinities.
     R::select(zero, 0.0, R::from(1.0) / R::select(zero, 1.0, x))
 }
@@ -345,7 +345,7 @@ impl<R: Real, const D: usize> Real for Dual<R, D> {
     fn hypot(self, other: impl Into<Self>) -> Self {
         let other = other.into();
         let length = self.value.hypot(other.value);
-        let divisor = R::select(length.eq(0.0), 1.0, length);
+        let divisor = R::select(length.cmp_eq(0.0), 1.0, length);
         self.chain2(self.value / divisor, other, other.value / divisor, length)
     }
     #[inline(always)]
@@ -354,14 +354,14 @@ impl<R: Real, const D: usize> Real for Dual<R, D> {
         let (x, y) = (self.value, exponent.value);
         let power = x.powf(y);
         // y·x^(y−1); 0 where that is infinite and where y = 0.
-        let none = y.eq(0.0) | (x.eq(0.0) & y.lt(1.0));
+        let none = y.cmp_eq(0.0) | (x.cmp_eq(0.0) & y.lt(1.0));
         let rate = R::select(none, 0.0, R::select(none, 1.0, x).powf(y - 1.0) * y);
         // x^y ln x, and 0 of a number that has no logarithm (at 0 the power may be infinite).
         let positive = x.gt(0.0);
         let exponent_rate = R::select(positive, R::select(positive, x, 1.0).ln() * power, 0.0);
         // A constant has slope 0, also where the derivative by it overflows. (A finite rate is kept: a dual of a dual
         // needs its slopes.)
-        let along = |slope: R, rate: R| R::select(slope.eq(0.0) & rate.abs().gt(f32::MAX), 0.0, rate);
+        let along = |slope: R, rate: R| R::select(slope.cmp_eq(0.0) & rate.abs().gt(f32::MAX), 0.0, rate);
         let mut slopes = self.slopes;
         for (slope, by_exponent) in slopes.iter_mut().zip(exponent.slopes) {
             let other = by_exponent * along(by_exponent, exponent_rate);
@@ -379,8 +379,8 @@ impl<R: Real, const D: usize> Real for Dual<R, D> {
         self.value.le(other.into().value)
     }
     #[inline(always)]
-    fn eq(self, other: impl Into<Self>) -> R::Mask {
-        self.value.eq(other.into().value)
+    fn cmp_eq(self, other: impl Into<Self>) -> R::Mask {
+        self.value.cmp_eq(other.into().value)
     }
     #[inline(always)]
     fn select(mask: R::Mask, yes: impl Into<Self>, no: impl Into<Self>) -> Self {
@@ -442,29 +442,29 @@ impl<R: Real, const D: usize> Real for Dual<R, D> {
         result
     }
     #[inline(always)]
-    fn weight(source: &Source<'_>, i: usize) -> Self {
-        let value = R::weight(&Source { window: None, ..*source }, i);
+    fn weight(source: &ParamView<'_>, i: usize) -> Self {
+        let value = R::weight(&ParamView { window: None, ..*source }, i);
         match source.window {
             Some(first) if (first..first + D).contains(&i) => Self::variable(value, i - first),
             _ => Self::constant(value),
         }
     }
     #[inline(always)]
-    fn weight_at(source: &Source<'_>, inputs: &Inputs<'_>, table: Table, j: usize) -> Self {
+    fn weight_at(source: &ParamView<'_>, inputs: &Inputs<'_>, table: Table, j: usize) -> Self {
         dual_weight_at(source, inputs, table, j)
     }
     #[inline(always)]
-    fn accumulate(sink: &mut Sink<'_>, i: usize, value: Self) {
+    fn accumulate(sink: &mut GradSink<'_>, i: usize, value: Self) {
         R::accumulate(sink, i, value.value);
     }
     #[inline(always)]
-    fn accumulate_products(sink: &mut Sink<'_>, first: usize, slope: Self, x: &[Self]) {
+    fn accumulate_products(sink: &mut GradSink<'_>, first: usize, slope: Self, x: &[Self]) {
         for (i, x) in x.iter().enumerate() {
             R::accumulate_products(sink, first + i, slope.value, &[x.value]);
         }
     }
     #[inline(always)]
-    fn accumulate_at(sink: &mut Sink<'_>, inputs: &Inputs<'_>, table: Table, j: usize, value: Self) {
+    fn accumulate_at(sink: &mut GradSink<'_>, inputs: &Inputs<'_>, table: Table, j: usize, value: Self) {
         R::accumulate_at(sink, inputs, table, j, value.value);
     }
     #[inline(always)]
@@ -476,14 +476,14 @@ impl<R: Real, const D: usize> Real for Dual<R, D> {
         R::note(network, size * (1 + D));
     }
     #[inline(always)]
-    fn network<const I: usize, const O: usize>(source: &Source<'_>, network: &Network, x: [Self; I]) -> [Self; O] {
+    fn network<const I: usize, const O: usize>(source: &ParamView<'_>, network: &Network, x: [Self; I]) -> [Self; O] {
         Self::note(network, 1);
         network::forward(source, network, x)
     }
     #[inline(always)]
     fn network_back<const I: usize, const O: usize>(
-        source: &Source<'_>,
-        sink: &mut Sink<'_>,
+        source: &ParamView<'_>,
+        sink: &mut GradSink<'_>,
         network: &Network,
         x: [Self; I],
         v: [Self; O],
@@ -497,7 +497,7 @@ impl<R: Real, const D: usize> Real for Dual<R, D> {
 mod tests {
     use super::*;
     use crate::field::{FieldSet, Grid};
-    use crate::scalar::Stage;
+    use crate::scalar::StepContext;
 
     fn slope(f: impl Fn(Dual<f32, 1>) -> Dual<f32, 1>, x: f32) -> f32 {
         f(Dual::variable(x, 0)).slopes[0]
@@ -592,10 +592,10 @@ mod tests {
     #[test]
     fn a_field_has_the_slopes_of_its_cell() {
         let fields = FieldSet::new(&[Grid::from_fn(8, 8, 0.5, [-2.0, -2.0], |x, y| 3.0 * x - y).unwrap()]);
-        let at = Stage::new(0, 0.1).with_fields(&fields);
+        let at = StepContext::new(0, 0.1).with_fields(&fields);
         let [x, y] = Dual::<f32, 2>::variables([0.3, -0.4]);
         let seen = at.sample(0, x * 2.0, y);
-        assert_eq!(seen.value, Stage::new(0, 0.1).with_fields(&fields).sample(0, 0.6_f32, -0.4));
+        assert_eq!(seen.value, StepContext::new(0, 0.1).with_fields(&fields).sample(0, 0.6_f32, -0.4));
         assert!((seen.slopes[0] - 6.0).abs() < 1e-5 && (seen.slopes[1] + 1.0).abs() < 1e-5, "{seen:?}");
     }
 

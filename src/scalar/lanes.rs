@@ -7,9 +7,9 @@ use pulp::Simd;
 use super::instructions::by_instructions;
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 use super::instructions::cast;
-use super::math::{Vector, by_top_bit, floor, index, positive};
+use super::math::{Vector, floor, index, relu, select_by_sign};
 use super::mul_wide::mul_wide;
-use super::{Mask, sealed, squares};
+use super::{Mask, gather, sealed};
 
 /// Returns the token that proves that the instructions of `S` are available.
 ///
@@ -94,13 +94,13 @@ pub trait Register: Vector {
     fn load(from: &[f32]) -> Self;
     fn store(self, to: &mut [f32]);
     /// first, first + 1, …
-    fn counting(first: u32) -> Self::Bits;
+    fn iota(first: u32) -> Self::Bits;
     /// Loads, in each lane, both samples of pairs i and i + 1, where i is the lane of `first`.
     ///
     /// # Safety
     ///
     /// All of these samples must be within `samples`.
-    unsafe fn squares(samples: &[f32], first: Self::Bits) -> [Self; 4];
+    unsafe fn gather_2x2(samples: &[f32], first: Self::Bits) -> [Self; 4];
 }
 
 impl<S: Simd> Register for Lanes<S> {
@@ -117,7 +117,7 @@ impl<S: Simd> Register for Lanes<S> {
         bytemuck::cast_slice_mut(&mut to[..Self::COUNT]).copy_from_slice(bytemuck::bytes_of(&self.0));
     }
     #[inline(always)]
-    fn counting(first: u32) -> S::u32s {
+    fn iota(first: u32) -> S::u32s {
         debug_assert!(available::<S>(), "these instructions do not exist here");
         const STEPS: [u32; 64] = {
             let mut steps = [0; 64];
@@ -133,9 +133,9 @@ impl<S: Simd> Register for Lanes<S> {
         simd.add_u32s(steps, simd.splat_u32s(first))
     }
     #[inline(always)]
-    unsafe fn squares(samples: &[f32], first: S::u32s) -> [Self; 4] {
+    unsafe fn gather_2x2(samples: &[f32], first: S::u32s) -> [Self; 4] {
         // SAFETY: by the caller's guarantee.
-        let [a, b, c, d] = unsafe { squares::gather(Self::token(), samples, first) };
+        let [a, b, c, d] = unsafe { gather::gather_2x2(Self::token(), samples, first) };
         [Self(a), Self(b), Self(c), Self(d)]
     }
 }
@@ -275,7 +275,7 @@ impl<S: Simd> Vector for Lanes<S> {
     type Bits = S::u32s;
     type Truth = LaneMask<S>;
 
-    const DRAWN: usize = if Self::THIRTY_TWO { 4 } else { 2 };
+    const PHILOX_UNROLL: usize = if Self::THIRTY_TWO { 4 } else { 2 };
 
     #[inline(always)]
     fn bits(self) -> S::u32s {
@@ -326,29 +326,29 @@ impl<S: Simd> Vector for Lanes<S> {
         mul_wide(Self::token(), a, b)
     }
     #[inline(always)]
-    fn lower(self, other: Self) -> Self {
+    fn simd_min(self, other: Self) -> Self {
         Self(Self::token().min_f32s(self.0, other.0))
     }
     #[inline(always)]
-    fn upper(self, other: Self) -> Self {
+    fn simd_max(self, other: Self) -> Self {
         Self(Self::token().max_f32s(self.0, other.0))
     }
     #[inline(always)]
-    fn fused(self, a: Self, b: Self) -> Self {
+    fn fma(self, a: Self, b: Self) -> Self {
         Self(Self::token().mul_add_e_f32s(self.0, a.0, b.0))
     }
     #[inline(always)]
-    fn root(self) -> Self {
+    fn simd_sqrt(self) -> Self {
         Self(Self::token().sqrt_f32s(self.0))
     }
     #[inline(always)]
-    fn positive(self) -> Self {
+    fn relu(self) -> Self {
         let zero = Self::from(0.0);
         // The x86 maximum returns its second operand if either one is NaN.
-        by_instructions!(Self::token(), |_v4| self.upper(zero), |_v3| self.upper(zero), positive(self))
+        by_instructions!(Self::token(), |_v4| self.simd_max(zero), |_v3| self.simd_max(zero), relu(self))
     }
     #[inline(always)]
-    fn of_integer(bits: S::u32s) -> Self {
+    fn from_i32(bits: S::u32s) -> Self {
         by_instructions!(
             Self::token(),
             |v4| Self(cast(v4.avx512f._mm512_cvtepi32_ps(cast(bits)))),
@@ -365,7 +365,7 @@ impl<S: Simd> Vector for Lanes<S> {
         )
     }
     #[inline(always)]
-    fn by_top_bit(bits: S::u32s, yes: Self, no: Self) -> Self {
+    fn select_by_sign(bits: S::u32s, yes: Self, no: Self) -> Self {
         by_instructions!(
             Self::token(),
             |v4| {
@@ -373,7 +373,7 @@ impl<S: Simd> Vector for Lanes<S> {
                 Self(cast(v4.avx512f._mm512_mask_blend_ps(set, cast(no.0), cast(yes.0))))
             },
             |v3| Self(cast(v3.avx._mm256_blendv_ps(cast(no.0), cast(yes.0), cast(bits)))),
-            by_top_bit(bits, yes, no)
+            select_by_sign(bits, yes, no)
         )
     }
     #[inline(always)]
@@ -386,7 +386,7 @@ impl<S: Simd> Vector for Lanes<S> {
         )
     }
     #[inline(always)]
-    fn below(self) -> Self {
+    fn simd_floor(self) -> Self {
         by_instructions!(
             Self::token(),
             // Rounds down and suppresses the inexact exception.
@@ -396,19 +396,19 @@ impl<S: Simd> Vector for Lanes<S> {
         )
     }
     #[inline(always)]
-    fn is_lt(self, other: Self) -> LaneMask<S> {
+    fn simd_lt(self, other: Self) -> LaneMask<S> {
         LaneMask(Self::token().less_than_f32s(self.0, other.0))
     }
     #[inline(always)]
-    fn is_le(self, other: Self) -> LaneMask<S> {
+    fn simd_le(self, other: Self) -> LaneMask<S> {
         LaneMask(Self::token().less_than_or_equal_f32s(self.0, other.0))
     }
     #[inline(always)]
-    fn is_eq(self, other: Self) -> LaneMask<S> {
+    fn simd_eq(self, other: Self) -> LaneMask<S> {
         LaneMask(Self::token().equal_f32s(self.0, other.0))
     }
     #[inline(always)]
-    fn choose(mask: LaneMask<S>, yes: Self, no: Self) -> Self {
+    fn simd_select(mask: LaneMask<S>, yes: Self, no: Self) -> Self {
         Self(Self::token().select_f32s(mask.0, yes.0, no.0))
     }
     #[inline(always)]

@@ -10,8 +10,8 @@ use std::f32::consts::{FRAC_2_PI, FRAC_PI_2, FRAC_PI_4, LN_2, LOG2_E, PI};
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
 
 use super::lanes::Register;
-use super::{Inputs, Mask, Network, Real, Sink, Source, Table, WgslFn, network, sealed};
-use crate::noise::{Row, normal};
+use super::{GradSink, Inputs, Mask, Network, ParamView, Real, Table, WgslFn, network, sealed};
+use crate::noise::{PhiloxRow, normal};
 
 /// 1.5 · 2²³: adding it to |x| < 2²² leaves x, rounded to a whole number, in the low bits of the mantissa.
 const ROUND: f32 = 12_582_912.0;
@@ -44,7 +44,7 @@ pub trait Vector:
     const REGISTERS: usize = 1;
     /// How many registers draw their rows interleaved: a single one is a long dependency chain, and the words of more
     /// would be spilled.
-    const DRAWN: usize = 2;
+    const PHILOX_UNROLL: usize = 2;
 
     fn bits(self) -> Self::Bits;
     fn from_bits(bits: Self::Bits) -> Self;
@@ -67,27 +67,27 @@ pub trait Vector:
 
     /// The draws of one block, for each of the rows.
     #[inline(always)]
-    fn normals(rows: &Row<Self>, block: u32) -> [Self; 4] {
-        normal::of_words(rows.block(block))
+    fn normals(rows: &PhiloxRow<Self>, block: u32) -> [Self; 4] {
+        normal::box_muller_4(rows.block(block))
     }
 
     /// self < other ? self : other, so that a NaN in `other` propagates; NEON propagates any NaN.
-    fn lower(self, other: Self) -> Self;
+    fn simd_min(self, other: Self) -> Self;
     /// self > other ? self : other, so that a NaN in `other` propagates; NEON propagates any NaN.
-    fn upper(self, other: Self) -> Self;
-    fn fused(self, a: Self, b: Self) -> Self;
-    fn root(self) -> Self;
+    fn simd_max(self, other: Self) -> Self;
+    fn fma(self, a: Self, b: Self) -> Self;
+    fn simd_sqrt(self) -> Self;
     /// self where it is above 0, and 0 elsewhere, including NaN.
     #[inline(always)]
-    fn positive(self) -> Self {
-        positive(self)
+    fn relu(self) -> Self {
+        relu(self)
     }
     /// Converts a signed integer to the nearest number.
-    fn of_integer(bits: Self::Bits) -> Self;
+    fn from_i32(bits: Self::Bits) -> Self;
     /// `yes` where the top bit is set, and `no` where it is not.
     #[inline(always)]
-    fn by_top_bit(bits: Self::Bits, yes: Self, no: Self) -> Self {
-        by_top_bit(bits, yes, no)
+    fn select_by_sign(bits: Self::Bits, yes: Self, no: Self) -> Self {
+        select_by_sign(bits, yes, no)
     }
     /// Converts a number in [0, 2²³) to an integer, rounding down.
     #[inline(always)]
@@ -96,13 +96,13 @@ pub trait Vector:
     }
     /// The largest whole number that is not above self.
     #[inline(always)]
-    fn below(self) -> Self {
+    fn simd_floor(self) -> Self {
         floor(self)
     }
-    fn is_lt(self, other: Self) -> Self::Truth;
-    fn is_le(self, other: Self) -> Self::Truth;
-    fn is_eq(self, other: Self) -> Self::Truth;
-    fn choose(mask: Self::Truth, yes: Self, no: Self) -> Self;
+    fn simd_lt(self, other: Self) -> Self::Truth;
+    fn simd_le(self, other: Self) -> Self::Truth;
+    fn simd_eq(self, other: Self) -> Self::Truth;
+    fn simd_select(mask: Self::Truth, yes: Self, no: Self) -> Self;
     /// Whether the mask is true in any lane.
     fn any(mask: Self::Truth) -> bool;
     /// Applies a scalar function to each lane.
@@ -119,7 +119,7 @@ fn c<V: Vector>(value: f32) -> V {
 fn horner<V: Vector, const N: usize>(x: V, coefficients: [f32; N]) -> V {
     let mut sum = c::<V>(coefficients[0]);
     for coefficient in &coefficients[1..] {
-        sum = sum.fused(x, c(*coefficient));
+        sum = sum.fma(x, c(*coefficient));
     }
     sum
 }
@@ -136,20 +136,20 @@ fn flip_sign<V: Vector>(x: V, sign: V::Bits) -> V {
 }
 
 #[inline(always)]
-pub(super) fn positive<V: Vector>(x: V) -> V {
+pub(super) fn relu<V: Vector>(x: V) -> V {
     let zero = c::<V>(0.0);
-    V::choose(zero.is_lt(x), x, zero)
+    V::simd_select(zero.simd_lt(x), x, zero)
 }
 
 #[inline(always)]
-pub(super) fn by_top_bit<V: Vector>(bits: V::Bits, yes: V, no: V) -> V {
-    V::choose(V::bits_eq(V::bits_shr(bits, 31), V::splat_bits(1)), yes, no)
+pub(super) fn select_by_sign<V: Vector>(bits: V::Bits, yes: V, no: V) -> V {
+    V::simd_select(V::bits_eq(V::bits_shr(bits, 31), V::splat_bits(1)), yes, no)
 }
 
 /// The integer part is the mantissa of x + 2²³: exact, and no conversion instruction is needed.
 #[inline(always)]
 pub(super) fn index<V: Vector>(x: V) -> V::Bits {
-    V::bits_and((x.below() + 8_388_608.0).bits(), V::splat_bits(0x7f_ffff))
+    V::bits_and((x.simd_floor() + 8_388_608.0).bits(), V::splat_bits(0x7f_ffff))
 }
 
 #[inline(always)]
@@ -157,18 +157,18 @@ pub(super) fn floor<V: Vector>(x: V) -> V {
     const WHOLE: f32 = 8_388_608.0; // 2²³: from here on every number is whole
     let size = abs(x);
     let rounded = flip_sign((size + WHOLE) - WHOLE, x.bits());
-    let below = V::choose(x.is_lt(rounded), rounded - 1.0, rounded);
-    V::choose(size.is_lt(c(WHOLE)), below, x)
+    let below = V::simd_select(x.simd_lt(rounded), rounded - 1.0, rounded);
+    V::simd_select(size.simd_lt(c(WHOLE)), below, x)
 }
 
 /// Reduces by the three-part π/2 of Cody and Waite, then evaluates a polynomial on [−π/4, π/4].
 #[inline(always)]
 pub(crate) fn sin_cos<V: Vector>(x: V) -> (V, V) {
-    let shifted = x.fused(c(FRAC_2_PI), c(ROUND));
+    let shifted = x.fma(c(FRAC_2_PI), c(ROUND));
     let n = shifted - ROUND;
-    let r = n.fused(c(-1.570_312_5), x);
-    let r = n.fused(c(-4.837_513e-4), r);
-    let r = n.fused(c(-7.549_79e-8), r);
+    let r = n.fma(c(-1.570_312_5), x);
+    let r = n.fma(c(-4.837_513e-4), r);
+    let r = n.fma(c(-7.549_79e-8), r);
     sin_cos_from(V::bits_shl(shifted.bits(), 30), r)
 }
 
@@ -176,13 +176,13 @@ pub(crate) fn sin_cos<V: Vector>(x: V) -> (V, V) {
 #[inline(always)]
 pub(crate) fn sin_cos_from<V: Vector>(quadrant: V::Bits, r: V) -> (V, V) {
     let z = r * r;
-    let s = (horner(z, [-1.951_529_6e-4, 8.332_161e-3, -1.666_665_5e-1]) * z).fused(r, r);
-    let k = (horner(z, [2.443_315_7e-5, -1.388_731_6e-3, 4.166_664_6e-2]) * z).fused(z, z.fused(c(-0.5), c(1.0)));
+    let s = (horner(z, [-1.951_529_6e-4, 8.332_161e-3, -1.666_665_5e-1]) * z).fma(r, r);
+    let k = (horner(z, [2.443_315_7e-5, -1.388_731_6e-3, 4.166_664_6e-2]) * z).fma(z, z.fma(c(-0.5), c(1.0)));
     // In an odd quadrant sine and cosine are swapped. The upper bit is the sign of the sine; the cosine is negative
     // where exactly one of the two bits is set.
     let odd = V::bits_shl(quadrant, 1);
-    let sin = flip_sign(V::by_top_bit(odd, k, s), quadrant);
-    let cos = flip_sign(V::by_top_bit(odd, s, k), V::bits_xor(quadrant, odd));
+    let sin = flip_sign(V::select_by_sign(odd, k, s), quadrant);
+    let cos = flip_sign(V::select_by_sign(odd, s, k), V::bits_xor(quadrant, odd));
     (sin, cos)
 }
 
@@ -190,13 +190,13 @@ pub(crate) fn sin_cos_from<V: Vector>(quadrant: V::Bits, r: V) -> (V, V) {
 /// numbers a hundred times more slowly.
 #[inline(always)]
 pub(crate) fn exp<V: Vector>(x: V) -> V {
-    let x = c::<V>(-87.3).upper(c::<V>(89.0).lower(x));
-    let shifted = x.fused(c(LOG2_E), c(ROUND));
+    let x = c::<V>(-87.3).simd_max(c::<V>(89.0).simd_min(x));
+    let shifted = x.fma(c(LOG2_E), c(ROUND));
     let n = shifted - ROUND;
-    let r = n.fused(c(-0.693_359_4), x);
-    let r = n.fused(c(2.121_944_4e-4), r);
+    let r = n.fma(c(-0.693_359_4), x);
+    let r = n.fma(c(2.121_944_4e-4), r);
     let p = horner(r, [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5]);
-    let y = p.fused(r * r, r) + 1.0;
+    let y = p.fma(r * r, r) + 1.0;
     // 2ⁿ⁻¹ is finite even for the largest n; for the smallest, n = −126, its bits are those of 0.
     let half = V::from_bits(V::bits_add(V::bits_shl(shifted.bits(), 23), V::splat_bits(126 << 23)));
     (y + y) * half
@@ -205,11 +205,11 @@ pub(crate) fn exp<V: Vector>(x: V) -> V {
 /// 2ⁿ·2ʳ, exact where r is 0. Results below 2⁻¹²⁵ may be 0 and are never subnormal, as in [`exp`].
 #[inline(always)]
 fn exp2<V: Vector>(x: V) -> V {
-    let x = c::<V>(-126.0).upper(c::<V>(128.0).lower(x));
+    let x = c::<V>(-126.0).simd_max(c::<V>(128.0).simd_min(x));
     let shifted = x + ROUND;
     let r = x - (shifted - ROUND);
     let p = horner(r, [1.535_336_2e-4, 1.339_887_4e-3, 9.618_437e-3, 5.550_332_5e-2, 2.402_264_8e-1, 6.931_472e-1]);
-    let y = p.fused(r, c(1.0));
+    let y = p.fma(r, c(1.0));
     // As in `exp`.
     let half = V::from_bits(V::bits_add(V::bits_shl(shifted.bits(), 23), V::splat_bits(126 << 23)));
     (y + y) * half
@@ -245,7 +245,7 @@ const UNIT: f32 = 1.0 / 8_388_608.0;
 fn split<V: Vector>(x: V) -> (V, V) {
     let bits = x.bits();
     let exponent = V::bits_and(V::bits_sub(bits, V::splat_bits(SQRT_HALF)), V::splat_bits(0xff80_0000));
-    (V::of_integer(exponent), V::from_bits(V::bits_sub(bits, exponent)) - 1.0)
+    (V::from_i32(exponent), V::from_bits(V::bits_sub(bits, exponent)) - 1.0)
 }
 
 /// ln of a positive normal number: its exponent, and a polynomial on the mantissa in [√½, √2).
@@ -253,8 +253,8 @@ fn split<V: Vector>(x: V) -> (V, V) {
 pub(crate) fn ln_positive<V: Vector>(x: V) -> V {
     let (e, f) = split(x);
     let z = f * f;
-    let tail = (ln_tail(f) * f).fused(z, e * (-2.121_944_4e-4 * UNIT));
-    e.fused(c(0.693_359_4 * UNIT), f + z.fused(c(-0.5), tail))
+    let tail = (ln_tail(f) * f).fma(z, e * (-2.121_944_4e-4 * UNIT));
+    e.fma(c(0.693_359_4 * UNIT), f + z.fma(c(-0.5), tail))
 }
 
 /// log₂ of a positive normal number, by the same steps as its natural logarithm. The exponent is added last, so that a
@@ -265,49 +265,49 @@ fn log2_positive<V: Vector>(x: V) -> V {
     const MORE: f32 = 0.442_695_04;
     let (e, f) = split(x);
     let z = f * f;
-    let tail = (ln_tail(f) * f).fused(z, z * -0.5);
-    let mantissa = tail.fused(c(MORE), f * MORE) + tail + f;
-    e.fused(c(UNIT), mantissa)
+    let tail = (ln_tail(f) * f).fma(z, z * -0.5);
+    let mantissa = tail.fma(c(MORE), f * MORE) + tail + f;
+    e.fma(c(UNIT), mantissa)
 }
 
 #[inline(always)]
 fn ln<V: Vector>(x: V) -> V {
-    let small = x.is_lt(c(f32::MIN_POSITIVE));
-    let scaled = V::choose(small, x * 8_388_608.0, x);
-    logarithm(x, ln_positive(scaled) - V::choose(small, c(23.0 * LN_2), c(0.0)))
+    let small = x.simd_lt(c(f32::MIN_POSITIVE));
+    let scaled = V::simd_select(small, x * 8_388_608.0, x);
+    logarithm(x, ln_positive(scaled) - V::simd_select(small, c(23.0 * LN_2), c(0.0)))
 }
 
 #[inline(always)]
 fn log2<V: Vector>(x: V) -> V {
-    let small = x.is_lt(c(f32::MIN_POSITIVE));
-    let scaled = V::choose(small, x * 8_388_608.0, x);
-    logarithm(x, log2_positive(scaled) - V::choose(small, c(23.0), c(0.0)))
+    let small = x.simd_lt(c(f32::MIN_POSITIVE));
+    let scaled = V::simd_select(small, x * 8_388_608.0, x);
+    logarithm(x, log2_positive(scaled) - V::simd_select(small, c(23.0), c(0.0)))
 }
 
 /// Handles the special cases of log x in any base above 1; y is the logarithm of an ordinary x.
 #[inline(always)]
 fn logarithm<V: Vector>(x: V, y: V) -> V {
-    let y = V::choose(x.is_eq(c(0.0)), c(f32::NEG_INFINITY), y);
+    let y = V::simd_select(x.simd_eq(c(0.0)), c(f32::NEG_INFINITY), y);
     // NaN and +∞ are their own logarithms; below zero the result is NaN.
-    let y = V::choose(x.is_le(c(f32::MAX)), y, x);
-    V::choose(x.is_lt(c(0.0)), c(f32::NAN), y)
+    let y = V::simd_select(x.simd_le(c(f32::MAX)), y, x);
+    V::simd_select(x.simd_lt(c(0.0)), c(f32::NAN), y)
 }
 
 /// Computes atan of the smaller over the larger in one octant, then unfolds it.
 #[inline(always)]
 fn atan2<V: Vector>(y: V, x: V) -> V {
     let (ax, ay) = (abs(x), abs(y));
-    let (small, large) = (ax.lower(ay), ay.upper(ax));
+    let (small, large) = (ax.simd_min(ay), ay.simd_max(ax));
     // Above tan(π/8): atan(a) = π/4 + atan((a − 1)/(a + 1)). One division serves both.
-    let steep = (large * 0.414_213_57).is_lt(small);
-    let above = V::choose(steep, small - large, small);
-    let below = V::choose(steep, small + large, large);
-    let t = above / V::choose(below.is_eq(c(0.0)), c(1.0), below);
+    let steep = (large * 0.414_213_57).simd_lt(small);
+    let above = V::simd_select(steep, small - large, small);
+    let below = V::simd_select(steep, small + large, large);
+    let t = above / V::simd_select(below.simd_eq(c(0.0)), c(1.0), below);
     let z = t * t;
     let p = horner(z, [8.053_745e-2, -1.387_768_6e-1, 1.997_771_1e-1, -3.333_295e-1]);
-    let angle = (p * z).fused(t, t) + V::choose(steep, c(FRAC_PI_4), c(0.0));
-    let angle = V::choose(ax.is_lt(ay), -angle + FRAC_PI_2, angle);
-    let angle = V::choose(x.is_lt(c(0.0)), -angle + PI, angle);
+    let angle = (p * z).fma(t, t) + V::simd_select(steep, c(FRAC_PI_4), c(0.0));
+    let angle = V::simd_select(ax.simd_lt(ay), -angle + FRAC_PI_2, angle);
+    let angle = V::simd_select(x.simd_lt(c(0.0)), -angle + PI, angle);
     flip_sign(angle, y.bits())
 }
 
@@ -316,11 +316,11 @@ fn atan2<V: Vector>(y: V, x: V) -> V {
 /// rounding cannot push a squashed value past its limits.
 #[inline(always)]
 fn tanh<V: Vector>(x: V) -> V {
-    let size = c::<V>(8.6).lower(abs(x));
+    let size = c::<V>(8.6).simd_min(abs(x));
     let z = size * size;
     let p = horner(z, [1.414_653_9e-8, 2.117_146_9e-5, 3.529_521_4e-3, 1.340_955_3e-1, 1.0]);
     let q = horner(z, [8.097_679e-7, 3.341_273_4e-4, 2.600_592_2e-2, 4.674_287_7e-1, 1.0]);
-    flip_sign(c::<V>(1.0).lower(size * p / q), x.bits())
+    flip_sign(c::<V>(1.0).simd_min(size * p / q), x.bits())
 }
 
 /// Whether a number is neither NaN nor infinite, by its exponent.
@@ -340,23 +340,23 @@ impl<V: Register> Real for V {
     }
     #[inline(always)]
     fn min(self, other: impl Into<Self>) -> Self {
-        self.lower(other.into())
+        self.simd_min(other.into())
     }
     #[inline(always)]
     fn max(self, other: impl Into<Self>) -> Self {
-        self.upper(other.into())
+        self.simd_max(other.into())
     }
     #[inline(always)]
     fn mul_add(self, a: impl Into<Self>, b: impl Into<Self>) -> Self {
-        self.fused(a.into(), b.into())
+        self.fma(a.into(), b.into())
     }
     #[inline(always)]
     fn sqrt(self) -> Self {
-        self.root()
+        self.simd_sqrt()
     }
     #[inline(always)]
     fn floor(self) -> Self {
-        self.below()
+        self.simd_floor()
     }
     #[inline(always)]
     fn exp(self) -> Self {
@@ -384,13 +384,13 @@ impl<V: Register> Real for V {
     }
     #[inline(always)]
     fn asin(self) -> Self {
-        let other = ((-self + 1.0) * (self + 1.0)).root();
-        V::choose(abs(self).is_le(c(1.0)), atan2(self, other), c(f32::NAN))
+        let other = ((-self + 1.0) * (self + 1.0)).simd_sqrt();
+        V::simd_select(abs(self).simd_le(c(1.0)), atan2(self, other), c(f32::NAN))
     }
     #[inline(always)]
     fn acos(self) -> Self {
-        let other = ((-self + 1.0) * (self + 1.0)).root();
-        V::choose(abs(self).is_le(c(1.0)), atan2(other, self), c(f32::NAN))
+        let other = ((-self + 1.0) * (self + 1.0)).simd_sqrt();
+        V::simd_select(abs(self).simd_le(c(1.0)), atan2(other, self), c(f32::NAN))
     }
     #[inline(always)]
     fn tanh(self) -> Self {
@@ -398,19 +398,19 @@ impl<V: Register> Real for V {
     }
     #[inline(always)]
     fn lt(self, other: impl Into<Self>) -> Self::Mask {
-        self.is_lt(other.into())
+        self.simd_lt(other.into())
     }
     #[inline(always)]
     fn le(self, other: impl Into<Self>) -> Self::Mask {
-        self.is_le(other.into())
+        self.simd_le(other.into())
     }
     #[inline(always)]
-    fn eq(self, other: impl Into<Self>) -> Self::Mask {
-        self.is_eq(other.into())
+    fn cmp_eq(self, other: impl Into<Self>) -> Self::Mask {
+        self.simd_eq(other.into())
     }
     #[inline(always)]
     fn select(mask: Self::Mask, yes: impl Into<Self>, no: impl Into<Self>) -> Self {
-        V::choose(mask, yes.into(), no.into())
+        V::simd_select(mask, yes.into(), no.into())
     }
     #[inline(always)]
     fn param(inputs: &Inputs<'_>, i: usize) -> Self {
@@ -441,7 +441,7 @@ impl<V: Register> Real for V {
         V::map(function.twin, arguments)
     }
     #[inline(always)]
-    fn weighted_sums<const U: usize>(source: &Source<'_>, first: usize, x: &[Self], sums: [Self; U]) -> [Self; U] {
+    fn weighted_sums<const U: usize>(source: &ParamView<'_>, first: usize, x: &[Self], sums: [Self; U]) -> [Self; U] {
         // Where every lane has its own weights, their bounds are checked before the loop: inside it, the checks would
         // take longer than the products and force the sums to be spilled.
         let (stride, count) = (source.stride, U * x.len());
@@ -457,39 +457,39 @@ impl<V: Register> Real for V {
         weighted_sums(x, sums, |at| V::load(unsafe { values.get_unchecked(at * stride..at * stride + V::COUNT) }))
     }
     #[inline(always)]
-    fn weight(source: &Source<'_>, i: usize) -> Self {
+    fn weight(source: &ParamView<'_>, i: usize) -> Self {
         read(source.values, source.stride, i)
     }
     #[inline(always)]
-    fn weight_at(source: &Source<'_>, inputs: &Inputs<'_>, table: Table, j: usize) -> Self {
+    fn weight_at(source: &ParamView<'_>, inputs: &Inputs<'_>, table: Table, j: usize) -> Self {
         read(source.values, source.stride, place_in::<V>(table, inputs, j))
     }
     #[inline(always)]
-    fn accumulate(sink: &mut Sink<'_>, i: usize, value: Self) {
+    fn accumulate(sink: &mut GradSink<'_>, i: usize, value: Self) {
         let sum = &mut sink.values[i * sink.stride..];
         (V::load(sum) + value).store(sum);
     }
     #[inline(always)]
-    fn accumulate_products(sink: &mut Sink<'_>, first: usize, slope: Self, x: &[Self]) {
+    fn accumulate_products(sink: &mut GradSink<'_>, first: usize, slope: Self, x: &[Self]) {
         // Bounds are checked before the loop, as for weights.
         let stride = sink.stride;
         let sums = &mut sink.values[first * stride..][..x.len() * stride];
         for (x, sum) in x.iter().zip(sums.chunks_exact_mut(stride)) {
-            slope.fused(*x, V::load(sum)).store(sum);
+            slope.fma(*x, V::load(sum)).store(sum);
         }
     }
     #[inline(always)]
-    fn accumulate_at(sink: &mut Sink<'_>, inputs: &Inputs<'_>, table: Table, j: usize, value: Self) {
+    fn accumulate_at(sink: &mut GradSink<'_>, inputs: &Inputs<'_>, table: Table, j: usize, value: Self) {
         V::accumulate(sink, place_in::<V>(table, inputs, j), value);
     }
     #[inline(always)]
-    fn network<const I: usize, const O: usize>(source: &Source<'_>, network: &Network, x: [Self; I]) -> [Self; O] {
+    fn network<const I: usize, const O: usize>(source: &ParamView<'_>, network: &Network, x: [Self; I]) -> [Self; O] {
         network::forward(source, network, x)
     }
     #[inline(always)]
     fn network_back<const I: usize, const O: usize>(
-        source: &Source<'_>,
-        sink: &mut Sink<'_>,
+        source: &ParamView<'_>,
+        sink: &mut GradSink<'_>,
         network: &Network,
         x: [Self; I],
         v: [Self; O],
@@ -510,7 +510,7 @@ fn place_in<V: Register>(table: Table, inputs: &Inputs<'_>, j: usize) -> usize {
 fn weighted_sums<V: Register, const U: usize>(x: &[V], mut sums: [V; U], weight: impl Fn(usize) -> V) -> [V; U] {
     for i in 0..x.len() {
         for u in 0..U {
-            sums[u] = weight(u * x.len() + i).fused(x[i], sums[u]);
+            sums[u] = weight(u * x.len() + i).fma(x[i], sums[u]);
         }
     }
     sums
@@ -538,11 +538,11 @@ impl Register for f32 {
         to[0] = self;
     }
     #[inline(always)]
-    fn counting(first: u32) -> u32 {
+    fn iota(first: u32) -> u32 {
         first
     }
     #[inline(always)]
-    unsafe fn squares(samples: &[f32], first: u32) -> [f32; 4] {
+    unsafe fn gather_2x2(samples: &[f32], first: u32) -> [f32; 4] {
         let first = 2 * first as usize;
         [samples[first], samples[first + 1], samples[first + 2], samples[first + 3]]
     }
@@ -609,39 +609,39 @@ impl Vector for f32 {
         (product as u32, (product >> 32) as u32)
     }
     #[inline(always)]
-    fn lower(self, other: Self) -> Self {
+    fn simd_min(self, other: Self) -> Self {
         if self < other { self } else { other }
     }
     #[inline(always)]
-    fn upper(self, other: Self) -> Self {
+    fn simd_max(self, other: Self) -> Self {
         if self > other { self } else { other }
     }
     #[inline(always)]
-    fn fused(self, a: Self, b: Self) -> Self {
+    fn fma(self, a: Self, b: Self) -> Self {
         f32::mul_add(self, a, b)
     }
     #[inline(always)]
-    fn root(self) -> Self {
+    fn simd_sqrt(self) -> Self {
         f32::sqrt(self)
     }
     #[inline(always)]
-    fn of_integer(bits: u32) -> Self {
+    fn from_i32(bits: u32) -> Self {
         bits as i32 as f32
     }
     #[inline(always)]
-    fn is_lt(self, other: Self) -> bool {
+    fn simd_lt(self, other: Self) -> bool {
         self < other
     }
     #[inline(always)]
-    fn is_le(self, other: Self) -> bool {
+    fn simd_le(self, other: Self) -> bool {
         self <= other
     }
     #[inline(always)]
-    fn is_eq(self, other: Self) -> bool {
+    fn simd_eq(self, other: Self) -> bool {
         self == other
     }
     #[inline(always)]
-    fn choose(mask: bool, yes: Self, no: Self) -> Self {
+    fn simd_select(mask: bool, yes: Self, no: Self) -> Self {
         if mask { yes } else { no }
     }
     #[inline(always)]

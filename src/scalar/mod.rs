@@ -44,18 +44,18 @@
 
 mod dual;
 mod escape;
+mod gather;
 mod instructions;
 mod lanes;
 pub(crate) mod math;
 mod mul_wide;
 mod network;
-mod pair;
-mod room;
-mod squares;
-mod stage;
-pub(crate) mod tally;
+mod network_scratch;
+pub(crate) mod op_count;
+mod params;
+mod step_context;
 pub(crate) mod trace;
-mod weights;
+mod unroll;
 
 use std::ops::{Add, AddAssign, BitAnd, BitOr, Div, DivAssign, Mul, MulAssign, Neg, Not, Sub, SubAssign};
 
@@ -63,12 +63,12 @@ pub use dual::Dual;
 pub use escape::WgslFn;
 pub(crate) use lanes::{Lanes, Register, WIDEST};
 pub use network::{Activation, Network};
-pub(crate) use pair::{Abreast, Pair};
-pub(crate) use room::Room;
-pub use stage::Stage;
-pub(crate) use stage::{ByHand, Inputs};
-pub use weights::{Gradient, Table, Weights};
-pub(crate) use weights::{Several, Sink, Source};
+pub(crate) use network_scratch::NetworkScratch;
+pub(crate) use params::{GradSink, ParamView, Several};
+pub use params::{GradientAccumulator, Params, Table};
+pub use step_context::StepContext;
+pub(crate) use step_context::{ByHand, Inputs};
+pub(crate) use unroll::{Unroll2, Unrolled};
 
 pub(crate) mod sealed {
     /// Seals [`Real`](super::Real), so that the crate can add operations to it.
@@ -245,7 +245,7 @@ pub trait Real:
     /// self = other.
     #[doc(alias = "==")]
     #[doc(alias = "PartialEq")]
-    fn eq(self, other: impl Into<Self>) -> Self::Mask;
+    fn cmp_eq(self, other: impl Into<Self>) -> Self::Mask;
     /// `yes` where the mask is true, `no` elsewhere: the replacement for `if`. Both arguments are evaluated.
     #[doc(alias = "if")]
     fn select(mask: Self::Mask, yes: impl Into<Self>, no: impl Into<Self>) -> Self;
@@ -324,24 +324,24 @@ pub trait Real:
     fn powf(self, exponent: impl Into<Self>) -> Self {
         let exponent = exponent.into();
         let half = exponent * 0.5;
-        let whole = exponent.eq(exponent.floor());
+        let whole = exponent.cmp_eq(exponent.floor());
         let odd = whole & half.ne(half.floor());
-        let zero = self.eq(0.0);
+        let zero = self.cmp_eq(0.0);
         // The logarithm of a negative number is NaN, and so is the power, unless the exponent is whole.
         let base = Self::select(whole, self.abs(), self);
         // The logarithm of NaN or ±∞ times 0 would be NaN, and 0 has no finite logarithm, so these bases are replaced
         // by 1.
-        let base = Self::select(exponent.eq(0.0) | (zero & exponent.gt(0.0)), 1.0, base);
+        let base = Self::select(exponent.cmp_eq(0.0) | (zero & exponent.gt(0.0)), 1.0, base);
         let power = (base.log2() * exponent).exp2();
         let power = Self::select(odd & self.lt(0.0), -power, power);
-        Self::select(zero & exponent.gt(0.0), Self::select(exponent.eq(1.0), self, 0.0), power)
+        Self::select(zero & exponent.gt(0.0), Self::select(exponent.cmp_eq(1.0), self, 0.0), power)
     }
     /// The cube root; negative for a negative number.
     #[inline(always)]
     fn cbrt(self) -> Self {
         let size = self.abs();
         // 0 and ±∞ are their own roots.
-        let fixed = size.eq(0.0) | size.gt(f32::MAX);
+        let fixed = size.cmp_eq(0.0) | size.gt(f32::MAX);
         let size = Self::select(fixed, 1.0, size);
         let root = (size.log2() * (1.0 / 3.0)).exp2();
         // One Newton step recovers the digits lost to the logarithm.
@@ -431,7 +431,7 @@ pub trait Real:
     fn smoothstep(self, edge0: impl Into<Self>, edge1: impl Into<Self>) -> Self {
         let (edge0, edge1) = (edge0.into(), edge1.into());
         let width = edge1 - edge0;
-        let jump = width.eq(0.0);
+        let jump = width.cmp_eq(0.0);
         let t = (self - edge0) / Self::select(jump, 1.0, width);
         let t = Self::select(jump, Self::select(self.lt(edge0), 0.0, 1.0), t);
         // `clamp` need not propagate NaN; these selects do.
@@ -478,7 +478,7 @@ pub trait Real:
     #[doc(alias = "!=")]
     #[inline(always)]
     fn ne(self, other: impl Into<Self>) -> Self::Mask {
-        !self.eq(other)
+        !self.cmp_eq(other)
     }
     /// The mask that is false everywhere.
     #[inline(always)]
@@ -511,7 +511,12 @@ pub trait Real:
     /// on.
     #[doc(hidden)]
     #[inline(always)]
-    fn weighted_sums<const U: usize>(source: &Source<'_>, first: usize, x: &[Self], mut sums: [Self; U]) -> [Self; U] {
+    fn weighted_sums<const U: usize>(
+        source: &ParamView<'_>,
+        first: usize,
+        x: &[Self],
+        mut sums: [Self; U],
+    ) -> [Self; U] {
         for (i, value) in x.iter().enumerate() {
             for u in 0..U {
                 sums[u] = Self::weight(source, first + u * x.len() + i).mul_add(*value, sums[u]);
@@ -521,24 +526,24 @@ pub trait Real:
     }
     /// Parameter `i` of a policy.
     #[doc(hidden)]
-    fn weight(source: &Source<'_>, i: usize) -> Self;
+    fn weight(source: &ParamView<'_>, i: usize) -> Self;
     /// Column `j` of the context's row of a table of parameters.
     #[doc(hidden)]
-    fn weight_at(source: &Source<'_>, inputs: &Inputs<'_>, table: Table, j: usize) -> Self;
+    fn weight_at(source: &ParamView<'_>, inputs: &Inputs<'_>, table: Table, j: usize) -> Self;
     /// Adds to the derivative by parameter `i`.
     #[doc(hidden)]
-    fn accumulate(sink: &mut Sink<'_>, i: usize, value: Self);
+    fn accumulate(sink: &mut GradSink<'_>, i: usize, value: Self);
     /// Adds `slope` times x to the derivatives by x.len() parameters, from parameter `first` on.
     #[doc(hidden)]
     #[inline(always)]
-    fn accumulate_products(sink: &mut Sink<'_>, first: usize, slope: Self, x: &[Self]) {
+    fn accumulate_products(sink: &mut GradSink<'_>, first: usize, slope: Self, x: &[Self]) {
         for (i, x) in x.iter().enumerate() {
             Self::accumulate(sink, first + i, slope * *x);
         }
     }
     /// Adds to the derivative by column `j` of the context's row of a table of parameters.
     #[doc(hidden)]
-    fn accumulate_at(sink: &mut Sink<'_>, inputs: &Inputs<'_>, table: Table, j: usize, value: Self);
+    fn accumulate_at(sink: &mut GradSink<'_>, inputs: &Inputs<'_>, table: Table, j: usize, value: Self);
     /// Whether a network has these numbers of inputs and outputs and fits a kernel, if each of its numbers takes the
     /// space of `size` of these. Plain numbers panic on a mismatch; a trace records an error, and the network must not
     /// be computed.
@@ -558,12 +563,12 @@ pub trait Real:
     }
     /// The outputs of a network.
     #[doc(hidden)]
-    fn network<const I: usize, const O: usize>(source: &Source<'_>, network: &Network, x: [Self; I]) -> [Self; O];
+    fn network<const I: usize, const O: usize>(source: &ParamView<'_>, network: &Network, x: [Self; I]) -> [Self; O];
     /// The outputs of a network; adds (∂y/∂θ)ᵀ v to the sink.
     #[doc(hidden)]
     fn network_back<const I: usize, const O: usize>(
-        source: &Source<'_>,
-        sink: &mut Sink<'_>,
+        source: &ParamView<'_>,
+        sink: &mut GradSink<'_>,
         network: &Network,
         x: [Self; I],
         v: [Self; O],

@@ -3,8 +3,8 @@
 //! This module evaluates them on numbers, lanes and dual numbers; [`wgsl`] prints the same computation as loops over
 //! the weight buffer. Both sum in the same order.
 
-use super::trace::{MOST_INDEX, Math};
-use super::{Real, Sink, Source};
+use super::trace::{MAX_INDEX, Math};
+use super::{GradSink, ParamView, Real};
 use crate::error::InvalidValue;
 use crate::noise::Random;
 
@@ -61,11 +61,11 @@ struct Bounds {
 /// # Example
 ///
 /// ```
-/// use gibbs::{Weights, policies::{Activation, Network}};
+/// use gibbs::{Params, policies::{Activation, Network}};
 ///
 /// // One hidden unit: y = 2 tanh(0.5 x + 1) − 1.
 /// let network = Network::new(0, &[1, 1, 1], Activation::Tanh)?;
-/// let [y] = Weights::<f32>::new(&[0.5, 1.0, 2.0, -1.0]).network(&network, [3.0]);
+/// let [y] = Params::<f32>::new(&[0.5, 1.0, 2.0, -1.0]).network(&network, [3.0]);
 /// assert!((y - (2.0 * 2.5_f32.tanh() - 1.0)).abs() < 1e-6);
 /// # Ok::<(), gibbs::InvalidValue>(())
 /// ```
@@ -95,11 +95,11 @@ impl Network {
         // Offsets into a kernel's buffers are 32 bits wide.
         let counts = sizes.windows(2).map(|layer| (layer[0] as u64 + 1) * layer[1] as u64);
         let parameters = counts.fold(0, u64::saturating_add);
-        if parameters > MOST_INDEX as u64 {
+        if parameters > MAX_INDEX as u64 {
             let value = format_args!("{sizes:?}, which makes {parameters} parameters,");
-            return Err(InvalidValue::new("sizes", value, format_args!("so small that it makes at most {MOST_INDEX}")));
+            return Err(InvalidValue::new("sizes", value, format_args!("so small that it makes at most {MAX_INDEX}")));
         }
-        let most = MOST_INDEX - parameters as usize;
+        let most = MAX_INDEX - parameters as usize;
         if first > most {
             let expected = format_args!("at most {most}, so that the last of the {parameters} parameters has a number");
             return Err(InvalidValue::new("first", first, expected));
@@ -225,7 +225,7 @@ const ABREAST: usize = 4;
 /// The sums of `U` units from `o` on, in a layer whose parameters start at `first`: b + Σ w x, each in the order of x.
 #[inline(always)]
 fn sums<R: Real, const U: usize>(
-    source: &Source<'_>,
+    source: &ParamView<'_>,
     first: usize,
     [inputs, outputs]: [usize; 2],
     o: usize,
@@ -245,10 +245,15 @@ fn sums<R: Real, const U: usize>(
 ///
 /// The units of another network in the same scratch must no longer be in use.
 #[inline(always)]
-unsafe fn units<'a, R: Real>(source: &Source<'a>, memory: &'a mut Vec<R>, network: &Network, x: &[R]) -> &'a mut [R] {
-    let units = match source.room {
+unsafe fn units<'a, R: Real>(
+    source: &ParamView<'a>,
+    memory: &'a mut Vec<R>,
+    network: &Network,
+    x: &[R],
+) -> &'a mut [R] {
+    let units = match source.network_scratch {
         // SAFETY: by the caller's guarantee.
-        Some(room) => unsafe { room.numbers(network.units()) },
+        Some(network_scratch) => unsafe { network_scratch.numbers(network.units()) },
         None => {
             memory.resize(network.units(), R::from(0.0));
             memory
@@ -282,7 +287,7 @@ unsafe fn units<'a, R: Real>(source: &Source<'a>, memory: &'a mut Vec<R>, networ
 /// The outputs of a network.
 #[inline(always)]
 pub(crate) fn forward<R: Real, const I: usize, const O: usize>(
-    source: &Source<'_>,
+    source: &ParamView<'_>,
     network: &Network,
     x: [R; I],
 ) -> [R; O] {
@@ -300,8 +305,8 @@ pub(crate) fn forward<R: Real, const I: usize, const O: usize>(
 /// Returns the outputs of a network, and adds (∂y/∂θ)ᵀ v to the sink.
 #[inline(always)]
 pub(crate) fn back<R: Real, const I: usize, const O: usize>(
-    source: &Source<'_>,
-    sink: &mut Sink<'_>,
+    source: &ParamView<'_>,
+    sink: &mut GradSink<'_>,
     network: &Network,
     x: [R; I],
     v: [R; O],

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::fmt::{self, Write};
 use std::ops::{Add, AddAssign, BitAnd, BitOr, Div, DivAssign, Mul, MulAssign, Neg, Not, Sub, SubAssign};
 
-use super::{Inputs, Mask, Network, Real, Sink, Source, Table, WgslFn, sealed};
+use super::{GradSink, Inputs, Mask, Network, ParamView, Real, Table, WgslFn, sealed};
 use crate::error::ModelError;
 
 /// Maximum number of operations in a trace. Compile time grows faster than linearly: on a software Vulkan driver 5,000
@@ -19,7 +19,7 @@ use crate::error::ModelError;
 pub(crate) const LIMIT: usize = 8192;
 
 /// Upper limit on indices in model code: kernel addresses are 32 bits wide.
-pub(crate) const MOST_INDEX: usize = i32::MAX as usize;
+pub(crate) const MAX_INDEX: usize = i32::MAX as usize;
 
 /// Which transcendental functions a model's kernel calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -33,7 +33,7 @@ pub enum Math {
 
 /// The inputs that a traced model needs; each count is one more than the largest index used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Usage {
+pub(crate) struct Requirements {
     pub(crate) params: usize,
     pub(crate) columns: usize,
     pub(crate) fields: usize,
@@ -42,7 +42,7 @@ pub(crate) struct Usage {
     /// The largest number of scalars that the inputs and units of one of its networks take.
     pub(crate) units: usize,
     /// An upper bound on the loop iterations of its networks in a time step.
-    pub(crate) turns: u64,
+    pub(crate) loop_iterations: u64,
 }
 
 /// The kind of input that model code reads by index.
@@ -162,7 +162,7 @@ struct Tape {
     networks: Vec<Network>,
     /// Entries with side effects, of the function that is being traced.
     effects: Vec<u32>,
-    usage: Usage,
+    requirements: Requirements,
     /// The first error.
     error: Option<ModelError>,
     /// The first error that would be a panic in plain `f32`.
@@ -203,15 +203,15 @@ impl Tape {
     /// Records that number `index` of a kind of input is read, and returns whether such an index can exist.
     fn reads(&mut self, what: Outside, index: usize) -> bool {
         let function = self.function;
-        if index >= MOST_INDEX {
-            self.misread(ModelError::NoSuchIndex { function, what: what.name(), index, limit: MOST_INDEX });
+        if index >= MAX_INDEX {
+            self.misread(ModelError::NoSuchIndex { function, what: what.name(), index, limit: MAX_INDEX });
             return false;
         }
         let used = match what {
-            Outside::Param => &mut self.usage.params,
-            Outside::Column => &mut self.usage.columns,
-            Outside::Field => &mut self.usage.fields,
-            Outside::Weight => &mut self.usage.weights,
+            Outside::Param => &mut self.requirements.params,
+            Outside::Column => &mut self.requirements.columns,
+            Outside::Field => &mut self.requirements.fields,
+            Outside::Weight => &mut self.requirements.weights,
         };
         *used = (*used).max(index + 1);
         true
@@ -251,7 +251,7 @@ impl Tape {
     /// The index of the parameter in column `j` of a table at a constant time.
     fn place_in(&mut self, table: &Table, time: f32, j: usize) -> Option<usize> {
         let place = if self.has_rows(table) { table.at(time, j).or(Some(usize::MAX)) } else { None };
-        place.filter(|i| *i < MOST_INDEX || self.reads(Outside::Weight, *i))
+        place.filter(|i| *i < MAX_INDEX || self.reads(Outside::Weight, *i))
     }
 
     /// Adds an entry that samples field `field`. A plain function has no driver: its fields come from `Map::fields`.
@@ -314,13 +314,13 @@ impl Tape {
 
     /// Records that a network is computed whose numbers each take the space of `size` of these.
     fn note(&mut self, network: &Network, size: usize) {
-        self.usage.units = self.usage.units.max(network.units() * size);
+        self.requirements.units = self.requirements.units.max(network.units() * size);
     }
 
     /// Returns the number of a network, adding it if it is new.
     fn network(&mut self, network: &Network) -> usize {
-        // `Network::new` keeps this below `MOST_INDEX`.
-        self.usage.weights = self.usage.weights.max(network.first() + network.parameters());
+        // `Network::new` keeps this below `MAX_INDEX`.
+        self.requirements.weights = self.requirements.weights.max(network.first() + network.parameters());
         self.note(network, 1);
         match self.networks.iter().position(|known| known == network) {
             Some(number) => number,
@@ -563,7 +563,7 @@ impl Real for Expr {
     fn le(self, other: impl Into<Self>) -> Truth {
         comparison(Binary::Le, self, other.into())
     }
-    fn eq(self, other: impl Into<Self>) -> Truth {
+    fn cmp_eq(self, other: impl Into<Self>) -> Truth {
         comparison(Binary::Eq, self, other.into())
     }
     fn select(mask: Truth, yes: impl Into<Self>, no: impl Into<Self>) -> Self {
@@ -634,7 +634,7 @@ impl Real for Expr {
         })
     }
     // Parameters that are available become constants, too.
-    fn weight(source: &Source<'_>, i: usize) -> Self {
+    fn weight(source: &ParamView<'_>, i: usize) -> Self {
         if let Some(value) = source.values.get(i) {
             return Self::from(*value);
         }
@@ -643,7 +643,7 @@ impl Real for Expr {
             false => tape.not_given(Outside::Weight, i, source.values.len()),
         })
     }
-    fn weight_at(source: &Source<'_>, inputs: &Inputs<'_>, table: Table, j: usize) -> Self {
+    fn weight_at(source: &ParamView<'_>, inputs: &Inputs<'_>, table: Table, j: usize) -> Self {
         if inputs.time >= 0.0 {
             let place =
                 TAPE.with_borrow_mut(|tape| tape.place_in(&table, inputs.time, j).ok_or_else(|| tape.nothing()));
@@ -660,7 +660,7 @@ impl Real for Expr {
             }
         })
     }
-    fn accumulate(_: &mut Sink<'_>, i: usize, value: Self) {
+    fn accumulate(_: &mut GradSink<'_>, i: usize, value: Self) {
         TAPE.with_borrow_mut(|tape| {
             if tape.reads(Outside::Weight, i) {
                 let value = tape.index(value);
@@ -668,7 +668,7 @@ impl Real for Expr {
             }
         });
     }
-    fn accumulate_at(sink: &mut Sink<'_>, inputs: &Inputs<'_>, table: Table, j: usize, value: Self) {
+    fn accumulate_at(sink: &mut GradSink<'_>, inputs: &Inputs<'_>, table: Table, j: usize, value: Self) {
         if inputs.time >= 0.0 {
             if let Some(i) = TAPE.with_borrow_mut(|tape| tape.place_in(&table, inputs.time, j)) {
                 Self::accumulate(sink, i, value);
@@ -701,21 +701,21 @@ impl Real for Expr {
     fn note(network: &Network, size: usize) {
         TAPE.with_borrow_mut(|tape| tape.note(network, size));
     }
-    fn network<const I: usize, const O: usize>(source: &Source<'_>, network: &Network, x: [Self; I]) -> [Self; O] {
+    fn network<const I: usize, const O: usize>(source: &ParamView<'_>, network: &Network, x: [Self; I]) -> [Self; O] {
         let outputs = TAPE.with_borrow_mut(|tape| {
             if !source.is_traced() {
                 return tape.network_by_hand(network, source.values.len());
             }
             let number = tape.network(network);
-            tape.usage.turns += network.turns()[0];
+            tape.requirements.loop_iterations += network.loop_iterations()[0];
             let x = x.map(|x| tape.index(x)).to_vec();
             tape.push(Op::Network(number, x))
         });
         outputs_of(outputs)
     }
     fn network_back<const I: usize, const O: usize>(
-        source: &Source<'_>,
-        _: &mut Sink<'_>,
+        source: &ParamView<'_>,
+        _: &mut GradSink<'_>,
         network: &Network,
         x: [Self; I],
         v: [Self; O],
@@ -725,7 +725,7 @@ impl Real for Expr {
                 return tape.network_by_hand(network, source.values.len());
             }
             let number = tape.network(network);
-            tape.usage.turns += network.turns()[1];
+            tape.requirements.loop_iterations += network.loop_iterations()[1];
             let (x, v) = (x.map(|x| tape.index(x)).to_vec(), v.map(|v| tape.index(v)).to_vec());
             tape.act(Op::NetworkBack(number, x, v))
         });
@@ -810,19 +810,19 @@ impl Trace {
     }
 
     /// Ends a trace that need not become a kernel, and returns the inputs that plain numbers would read.
-    pub(crate) fn usage(self) -> Result<Usage, ModelError> {
-        TAPE.with_borrow_mut(|tape| tape.misread.take().map_or(Ok(tape.usage), Err))
+    pub(crate) fn requirements(self) -> Result<Requirements, ModelError> {
+        TAPE.with_borrow_mut(|tape| tape.misread.take().map_or(Ok(tape.requirements), Err))
     }
 
     /// Ends the trace, and returns the hand-written functions it calls, the inputs it needs, and its number of
     /// operations.
-    pub(crate) fn finish(self) -> Result<(String, Usage, usize), ModelError> {
+    pub(crate) fn finish(self) -> Result<(String, Requirements, usize), ModelError> {
         TAPE.with_borrow_mut(|tape| {
             if let Some(error) = tape.error.take() {
                 return Err(error);
             }
             let sources = tape.sources.iter().map(|(_, source)| format!("{source}\n")).collect();
-            Ok((sources, tape.usage, tape.ops.len()))
+            Ok((sources, tape.requirements, tape.ops.len()))
         })
     }
 }
@@ -910,7 +910,7 @@ impl Printer<'_> {
             Op::Param(i) => format!("F(param({i}u))"),
             Op::Reference(moment, j) => format!("F(inputs[reference_at({}) + {j}u])", moment.name()),
             Op::Time(moment) => format!("F(f32({}))", moment.name()),
-            Op::Dt => "F(update.dt)".into(),
+            Op::Dt => "F(uniforms.dt)".into(),
             Op::Unary(kind, a) => {
                 let a = n(a);
                 match kind {

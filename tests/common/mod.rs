@@ -9,7 +9,7 @@ use gibbs::{Backend, Engine, EngineOptions};
 fn engine(backend: Backend) -> Option<Engine> {
     // A software adapter shares the processor with the tests beside this one, which compile kernels.
     let timeout = Duration::from_secs(120);
-    Engine::with(EngineOptions { backend, timeout, ..Default::default() }).ok()
+    Engine::with_options(EngineOptions { backend, timeout, ..Default::default() }).ok()
 }
 
 /// The CPU engine.

@@ -1,7 +1,8 @@
 //! Random options and arguments: mostly valid, sometimes awkward, sometimes wrong.
 
 use gibbs::{
-    Grid, Limits, Model, Noise, Process, Proposal, Real, References, Sampler, Schedule, Stage, Tail, Temperature,
+    Grid, Limits, Model, Noise, Real, References, ReverseProcess, SampleWidth, Sampler, Schedule, ShiftFill,
+    StepContext, Temperature,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -98,14 +99,14 @@ impl Draw {
             Temperature::Fixed(_)
             | Temperature::EffectiveSamples(_)
             | Temperature::Divergence(_)
-            | Temperature::Standardised(_)
+            | Temperature::Standardized(_)
             | Temperature::Elite(_) => (),
         };
         match self.index(5) {
             0 => Temperature::Fixed(self.number(0.01, 30.0)),
             1 => Temperature::EffectiveSamples(self.number(0.001, 1.0)),
             2 => Temperature::Divergence(self.number(0.01, 5.0)),
-            3 => Temperature::Standardised(self.number(0.01, 3.0)),
+            3 => Temperature::Standardized(self.number(0.01, 3.0)),
             _ => Temperature::Elite(self.number(0.001, 1.0)),
         }
     }
@@ -132,11 +133,11 @@ impl Draw {
         })
     }
 
-    pub fn tail(&mut self) -> Tail {
-        let _listed = |tail: Tail| match tail {
-            Tail::Hold | Tail::Repeat | Tail::Initial => (),
+    pub fn shift_fill(&mut self) -> ShiftFill {
+        let _listed = |shift_fill: ShiftFill| match shift_fill {
+            ShiftFill::Hold | ShiftFill::Repeat | ShiftFill::Initial => (),
         };
-        self.one_of(&[Tail::Hold, Tail::Repeat, Tail::Initial])
+        self.one_of(&[ShiftFill::Hold, ShiftFill::Repeat, ShiftFill::Initial])
     }
 
     /// Parameters of [`Probe`]: three are read, and there may be more or fewer.
@@ -179,9 +180,9 @@ impl Draw {
         (0..count).map(|_| self.grid()).collect()
     }
 
-    pub fn process(&mut self) -> Process {
-        let _listed = |process: Process| {
-            let Process { schedule, sampler, proposal } = process;
+    pub fn process(&mut self) -> ReverseProcess {
+        let _listed = |process: ReverseProcess| {
+            let ReverseProcess { schedule, sampler, width } = process;
             match schedule {
                 Schedule::Linear { .. } | Schedule::Cosine { .. } | Schedule::Geometric { .. } | Schedule::Table(_) => {
                 }
@@ -193,8 +194,8 @@ impl Draw {
                 | Sampler::Euler
                 | Sampler::Langevin { .. } => (),
             }
-            match proposal {
-                Proposal::Posterior | Proposal::Published => (),
+            match width {
+                SampleWidth::Posterior | SampleWidth::Published => (),
             }
         };
         let levels = if self.chance(self.awkward) { self.size(5) } else { 1 + self.index(5) };
@@ -211,7 +212,7 @@ impl Draw {
             3 => Sampler::Euler,
             _ => Sampler::Langevin { steps: 1 + self.index(3), rate: self.number(0.01, 1.0) },
         };
-        Process { schedule, sampler, proposal: self.one_of(&[Proposal::Posterior, Proposal::Published]) }
+        ReverseProcess { schedule, sampler, width: self.one_of(&[SampleWidth::Posterior, SampleWidth::Published]) }
     }
 }
 
@@ -221,13 +222,13 @@ pub struct Probe;
 
 impl Model<3, 2> for Probe {
     #[inline(always)]
-    fn step<R: Real>(&self, at: &Stage<R>, [x, y, yaw]: [R; 3], [speed, turn]: [R; 2]) -> [R; 3] {
+    fn step<R: Real>(&self, at: &StepContext<R>, [x, y, yaw]: [R; 3], [speed, turn]: [R; 2]) -> [R; 3] {
         let (sin, cos) = yaw.sin_cos();
         [x + speed * cos * at.dt(), y + speed * sin * at.dt(), yaw + turn * at.param(2) * at.dt()]
     }
 
     #[inline(always)]
-    fn cost<R: Real>(&self, at: &Stage<R>, [x, y, yaw]: [R; 3], [speed, _]: [R; 2]) -> R {
+    fn cost<R: Real>(&self, at: &StepContext<R>, [x, y, yaw]: [R; 3], [speed, _]: [R; 2]) -> R {
         let (dx, dy) = (x - at.reference(0), y - at.reference(1));
         // NaN where the speed is below −2.5, and infinite where the heading is above 29 rad.
         let (hole, pole) = ((speed + 2.5).sqrt() * at.param(0), (yaw * 3.0).exp() * at.param(1));
@@ -235,7 +236,7 @@ impl Model<3, 2> for Probe {
     }
 
     #[inline(always)]
-    fn done<R: Real>(&self, _at: &Stage<R>, [x, y, _]: [R; 3]) -> R::Mask {
+    fn done<R: Real>(&self, _at: &StepContext<R>, [x, y, _]: [R; 3]) -> R::Mask {
         (x.square() + y.square()).gt(400.0)
     }
 }

@@ -69,7 +69,7 @@ fn fuzz(target: &str, cases: u64, case: impl Fn(&mut Draw) -> bool) {
 fn cpus() -> [Engine; 2] {
     [Instructions::Best, Instructions::Avx2].map(|instructions| {
         let options = EngineOptions { backend: Backend::Cpu, instructions, ..Default::default() };
-        Engine::with(options).expect("the CPU backend is always there")
+        Engine::with_options(options).expect("the CPU backend is always there")
     })
 }
 

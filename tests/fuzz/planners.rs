@@ -3,7 +3,8 @@
 use std::fmt::Debug;
 
 use gibbs::{
-    Algorithm, Convention, DiffusionOptions, DiffusionPlanner, Engine, Limits, Mppi, MppiOptions, PlanError, Planner,
+    Algorithm, CostNormalization, DiffusionOptions, DiffusionPlanner, Engine, Limits, Mppi, MppiOptions, PlanError,
+    Planner,
 };
 
 use crate::draw::{Draw, Probe};
@@ -25,15 +26,15 @@ trait Options: Algorithm<2> + PartialEq + Debug {
 
 impl Options for MppiOptions<2> {
     fn draw(draw: &mut Draw) -> Self {
-        let _listed = |convention: Convention| match convention {
-            Convention::Sum | Convention::HorizonAverage | Convention::Gamma(_) => (),
+        let _listed = |cost_normalization: CostNormalization| match cost_normalization {
+            CostNormalization::Sum | CostNormalization::HorizonAverage | CostNormalization::Gamma(_) => (),
         };
-        let convention = match draw.index(3) {
-            0 => Convention::Sum,
-            1 => Convention::HorizonAverage,
-            _ => Convention::Gamma(draw.number(0.0, 1.0)),
+        let cost_normalization = match draw.index(3) {
+            0 => CostNormalization::Sum,
+            1 => CostNormalization::HorizonAverage,
+            _ => CostNormalization::Gamma(draw.number(0.0, 1.0)),
         };
-        let plain = draw.chance(0.6) || matches!(convention, Convention::Gamma(_));
+        let plain = draw.chance(0.6) || matches!(cost_normalization, CostNormalization::Gamma(_));
         Self {
             horizon: draw.size(24),
             samples: draw.size(600),
@@ -43,11 +44,11 @@ impl Options for MppiOptions<2> {
             noise: draw.noise(),
             limits: draw.limits(),
             alpha: if plain { 1.0 } else { draw.number(0.0, 1.0) },
-            convention,
+            cost_normalization,
             step_size: draw.number(0.05, 1.0),
-            tail: draw.tail(),
+            shift_fill: draw.shift_fill(),
             nominal_first: draw.chance(0.5),
-            adapt: if draw.chance(0.3) { Some(draw.number(0.01, 1.0)) } else { None },
+            covariance_adaptation: if draw.chance(0.3) { Some(draw.number(0.01, 1.0)) } else { None },
             seed: draw.seed(),
             initial: if draw.chance(0.9) { [0.0; 2] } else { draw.array(-1.0, 1.0) },
             params: draw.params(),
@@ -77,7 +78,7 @@ impl Options for DiffusionOptions<2> {
             demonstration: if draw.chance(0.3) { Some(draw.number(-5.0, 5.0)) } else { None },
             scatter: draw.chance(0.3),
             nominal_first: draw.chance(0.5),
-            tail: draw.tail(),
+            shift_fill: draw.shift_fill(),
             seed: draw.seed(),
             initial: if draw.chance(0.9) { [0.0; 2] } else { draw.array(-1.0, 1.0) },
             params: draw.params(),
@@ -224,7 +225,7 @@ fn case<A: Options>(draw: &mut Draw, engines: &[Engine; 2]) -> bool {
                 let mut i = 1;
                 both(&mut twins, |planner| {
                     i = 1 - i;
-                    planner.rebuild(&engines[i]).map(|()| Vec::new())
+                    planner.move_to(&engines[i]).map(|()| Vec::new())
                 })
             }
         };

@@ -1,6 +1,8 @@
-//! `Diffusion`: chains of an energy and of a data set.
+//! `DiffusionSampler`: chains of an energy and of a data set.
 
-use gibbs::{Chains, Diffusion, Energy, Engine, PlanError, Real, SamplingOptions, Stage, Temperature};
+use gibbs::{
+    Chains, DiffusionSampler, DiffusionSamplerOptions, Energy, Engine, PlanError, Real, StepContext, Temperature,
+};
 
 use crate::draw::Draw;
 use crate::{agreed, bits, both, cpus, fuzz, gpus};
@@ -10,15 +12,15 @@ struct Wells;
 
 impl Energy<2> for Wells {
     #[inline(always)]
-    fn energy<R: Real>(&self, at: &Stage<R>, [x, y]: [R; 2]) -> R {
+    fn energy<R: Real>(&self, at: &StepContext<R>, [x, y]: [R; 2]) -> R {
         let wells = (x.square() - at.param(0)).square() * at.param(1) + y.square();
         wells + at.sample(0, x, y) + (x + 6.0).sqrt() * 0.01
     }
 }
 
-fn options(draw: &mut Draw, energy: bool) -> SamplingOptions {
+fn options(draw: &mut Draw, energy: bool) -> DiffusionSamplerOptions {
     let fixed = !energy && draw.chance(0.95);
-    SamplingOptions {
+    DiffusionSamplerOptions {
         chains: draw.size(12),
         samples: draw.size(200),
         process: draw.process(),
@@ -52,8 +54,8 @@ fn case(draw: &mut Draw, engines: &[Engine; 2]) -> bool {
     let ragged = usize::from(draw.chance(0.02));
     let rows = draw.numbers(count * width + ragged, -2.0, 2.0);
     let mut twins = match [0, 1].map(|i| match energy {
-        true => Diffusion::of_energy(&engines[i], Wells, options.clone()),
-        false => Diffusion::of_data(&engines[i], &rows, width, options.clone()),
+        true => DiffusionSampler::of_energy(&engines[i], Wells, options.clone()),
+        false => DiffusionSampler::of_data(&engines[i], &rows, width, options.clone()),
     }) {
         [Ok(a), Ok(b)] => [a, b],
         both => {
@@ -62,7 +64,7 @@ fn case(draw: &mut Draw, engines: &[Engine; 2]) -> bool {
         }
     };
     for _ in 0..8 {
-        let seen = |diffusion: &Diffusion| format!("{:?}", diffusion.options());
+        let seen = |diffusion: &DiffusionSampler| format!("{:?}", diffusion.options());
         draw.change_mood();
         let before = seen(&twins[0]);
         let limits = twins[0].options().limits;
@@ -83,7 +85,7 @@ fn case(draw: &mut Draw, engines: &[Engine; 2]) -> bool {
                 both(&mut twins, |diffusion| diffusion.guide(&rewards).map(|()| Vec::new()))
             }
             _ => {
-                twins.iter_mut().for_each(Diffusion::reset);
+                twins.iter_mut().for_each(DiffusionSampler::reset);
                 Ok(Vec::new())
             }
         };

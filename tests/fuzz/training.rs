@@ -2,7 +2,7 @@
 
 use gibbs::policies::LinearFeedback;
 use gibbs::{
-    Annealed, Engine, Exploration, PolicyGradient, Random, Rows, Step, Temperature, TrainingOptions, Weighting,
+    ActionNoise, Anneal, Engine, Estimator, PolicyGradient, PolicyGradientOptions, Random, Step, Temperature, Weighting,
 };
 
 use crate::draw::{Draw, Probe};
@@ -10,22 +10,22 @@ use crate::{agreed, bits, both, cpus, fuzz, gpus};
 
 type Training = PolicyGradient<3, 2, Probe, LinearFeedback>;
 
-fn annealed(draw: &mut Draw, low: f32, high: f32) -> Annealed {
+fn annealed(draw: &mut Draw, low: f32, high: f32) -> Anneal {
     let first = draw.number(low, high);
     if draw.chance(0.5) {
-        Annealed::from(first)
+        Anneal::from(first)
     } else {
-        Annealed { first, last: draw.number(low, high), over: draw.index(5) }
+        Anneal { first, last: draw.number(low, high), over: draw.index(5) }
     }
 }
 
-fn options(draw: &mut Draw) -> TrainingOptions<2> {
+fn options(draw: &mut Draw) -> PolicyGradientOptions<2> {
     // New variants must be drawn below.
-    let _listed = |rows: Rows<2>, weighting: Weighting, step: Step| {
+    let _listed = |rows: Estimator<2>, weighting: Weighting, step: Step| {
         match rows {
-            Rows::Perturbed { .. } => (),
-            Rows::Scored { exploration, .. } => match exploration {
-                Exploration::Fixed | Exploration::Learned { .. } | Exploration::Annealed(_) => (),
+            Estimator::ParameterSpace { .. } => (),
+            Estimator::ScoreFunction { action_noise, .. } => match action_noise {
+                ActionNoise::Fixed | ActionNoise::Learned { .. } | ActionNoise::Anneal(_) => (),
             },
         }
         match weighting {
@@ -36,18 +36,18 @@ fn options(draw: &mut Draw) -> TrainingOptions<2> {
         }
     };
     let rows = if draw.chance(0.5) {
-        Rows::Perturbed {
+        Estimator::ParameterSpace {
             sigma: annealed(draw, 0.01, 0.5),
             antithetic: draw.chance(0.5),
             episodes: if draw.chance(0.05) { draw.size(3) } else { 1 + draw.index(3) },
         }
     } else {
-        let exploration = match draw.index(3) {
-            0 => Exploration::Fixed,
-            1 => Exploration::Learned { least: draw.number(0.01, 0.2) },
-            _ => Exploration::Annealed(annealed(draw, 0.1, 1.0)),
+        let action_noise = match draw.index(3) {
+            0 => ActionNoise::Fixed,
+            1 => ActionNoise::Learned { least: draw.number(0.01, 0.2) },
+            _ => ActionNoise::Anneal(annealed(draw, 0.1, 1.0)),
         };
-        Rows::Scored { std: draw.array(0.1, 1.0), exploration, antithetic: draw.chance(0.5) }
+        Estimator::ScoreFunction { std: draw.array(0.1, 1.0), action_noise, antithetic: draw.chance(0.5) }
     };
     let step = match draw.index(4) {
         0 => Step::Plain { rate: annealed(draw, 0.001, 0.3) },
@@ -56,16 +56,16 @@ fn options(draw: &mut Draw) -> TrainingOptions<2> {
         _ => Step::Adam { rate: annealed(draw, 0.001, 0.3) },
     };
     let weighting = match draw.index(4) {
-        0 => Weighting::Signed { standardised: draw.chance(0.5) },
+        0 => Weighting::Signed { standardized: draw.chance(0.5) },
         1 => Weighting::Exponentiated(Temperature::EffectiveSamples(0.2)),
         _ => Weighting::Exponentiated(draw.temperature()),
     };
-    TrainingOptions {
+    PolicyGradientOptions {
         horizon: draw.size(15),
         samples: draw.size(150),
         learners: if draw.chance(0.6) { 1 } else { draw.size(3) },
         dt: draw.number(0.01, 0.3),
-        rows,
+        estimator: rows,
         weighting,
         step,
         limits: draw.limits(),
@@ -81,7 +81,7 @@ fn seen(training: &Training) -> (String, usize, Vec<u32>) {
     let learners = training.options().learners;
     let numbers = (0..learners).flat_map(|b| {
         let theta = training.parameters(b).expect("there is such a learner").to_vec();
-        let std = training.exploration(b).expect("there is such a learner").into_iter().flatten();
+        let std = training.action_noise(b).expect("there is such a learner").into_iter().flatten();
         theta.into_iter().chain(std).collect::<Vec<f32>>()
     });
     let numbers: Vec<f32> = numbers.collect();

@@ -5,18 +5,18 @@
 use pulp::{Simd, WithSimd};
 
 use super::isa::Isa;
-use crate::noise::Row;
-use crate::scalar::{Abreast, Lanes, Pair, Register};
-use crate::update::{ANTITHETIC, TILE, Update};
+use crate::noise::PhiloxRow;
+use crate::pass::{ANTITHETIC, Pass, TILE};
+use crate::scalar::{Lanes, Register, Unroll2, Unrolled};
 
 /// The rows of a tile that are drawn in parallel: four registers, which on AVX-512 are a whole tile.
-type Side<S> = Abreast<Abreast<Lanes<S>>>;
+type DrawnLanes<S> = Unrolled<Unrolled<Lanes<S>>>;
 
-type Two<S> = Pair<Lanes<S>>;
+type PairOfLanes<S> = Unroll2<Lanes<S>>;
 
 /// Draws whole blocks of four normals for consecutive rows.
 pub(crate) struct Draw<'a> {
-    pub(crate) update: &'a Update,
+    pub(crate) pass: &'a Pass,
     pub(crate) stream: u32,
     /// The first row.
     pub(crate) row: usize,
@@ -35,9 +35,9 @@ impl Draw<'_> {
 
     #[inline(always)]
     fn rows<V: Register>(&mut self, rows: usize) {
-        let Self { update, stream, row, block, .. } = *self;
+        let Self { pass, stream, row, block, .. } = *self;
         for lane in (0..rows).step_by(V::COUNT) {
-            let draws = Row::<V>::new(drawn::<V>(update, row + lane), update.number, stream, update.seed);
+            let draws = PhiloxRow::<V>::new(drawn::<V>(pass, row + lane), pass.number, stream, pass.seed);
             for (i, columns) in self.into.chunks_mut(4 * TILE).enumerate() {
                 for (column, z) in columns.chunks_exact_mut(TILE).zip(V::normals(&draws, (block + i) as u32)) {
                     z.store(&mut column[lane..]);
@@ -52,9 +52,9 @@ impl WithSimd for Draw<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, _: S) {
-        let rows = if self.pair { Two::<S>::COUNT } else { TILE };
-        if rows.is_multiple_of(Side::<S>::COUNT) {
-            self.rows::<Side<S>>(rows);
+        let rows = if self.pair { PairOfLanes::<S>::COUNT } else { TILE };
+        if rows.is_multiple_of(DrawnLanes::<S>::COUNT) {
+            self.rows::<DrawnLanes<S>>(rows);
         } else {
             self.rows::<Lanes<S>>(rows);
         }
@@ -63,16 +63,16 @@ impl WithSimd for Draw<'_> {
 
 /// The draw that each row uses, from row `first` on.
 #[inline(always)]
-fn drawn<V: Register>(update: &Update, first: usize) -> V::Bits {
-    let row = V::counting(first as u32);
-    if update.has(ANTITHETIC) { V::bits_shr(row, 1) } else { row }
+fn drawn<V: Register>(pass: &Pass, first: usize) -> V::Bits {
+    let row = V::iota(first as u32);
+    if pass.has(ANTITHETIC) { V::bits_shr(row, 1) } else { row }
 }
 
 /// Whether each row uses its draw with the sign flipped.
 #[inline(always)]
-pub(super) fn mirrored<V: Register>(update: &Update, first: usize) -> V::Truth {
+pub(super) fn mirrored<V: Register>(pass: &Pass, first: usize) -> V::Truth {
     // Branch-free: the mask is 0 if no row is mirrored.
-    let odd = V::splat_bits(u32::from(update.has(ANTITHETIC)));
-    let rest = V::bits_and(V::counting(first as u32), odd);
+    let odd = V::splat_bits(u32::from(pass.has(ANTITHETIC)));
+    let rest = V::bits_and(V::iota(first as u32), odd);
     V::bits_eq(rest, V::splat_bits(1))
 }

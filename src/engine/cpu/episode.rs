@@ -9,21 +9,22 @@ use pulp::{Simd, WithSimd};
 
 use super::draw::{Draw, mirrored};
 use super::isa::Isa;
-use super::rollout::{Extremes, Rollout, Tile, added, extremes};
-use crate::line::Line;
+use super::rollout::{CostBounds, Rollout, Tile, cost_bounds, kahan_add};
+use crate::cache_line::CacheLine;
 use crate::model::Model;
+use crate::pass::{LIMITED, NOMINAL_FIRST, Pass, SCORED, STD_SCALE, TILE};
 use crate::policy::Policy;
 use crate::scalar::math::Vector;
 use crate::scalar::{
-    ByHand, Gradient, Inputs, Lanes, Mask, Pair, Real, Register, Room, Sink, Source, Stage, WIDEST, Weights,
+    ByHand, GradSink, GradientAccumulator, Inputs, Lanes, Mask, NetworkScratch, ParamView, Params, Real, Register,
+    StepContext, Unroll2, WIDEST,
 };
-use crate::update::{LIMITED, NOMINAL_FIRST, SCORED, SPREAD, TILE, Update};
 
 /// Bit of the last counter word that separates the action noise from the noise of rows and steps.
 const STREAM: u32 = 1 << 25;
 
 /// The rows that are computed in parallel: two registers.
-type Flight<S> = Pair<Lanes<S>>;
+type Unrolled<S> = Unroll2<Lanes<S>>;
 
 /// A model of `N` states and `M` controls, driven by a policy.
 pub(crate) struct OfPolicy<const N: usize, const M: usize, D, P> {
@@ -40,15 +41,15 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> OfPolicy<N
 }
 
 impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> Rollout for OfPolicy<N, M, D, P> {
-    fn spare(&self, update: &Update) -> usize {
+    fn scratch(&self, pass: &Pass) -> usize {
         // Enough for the widest registers.
-        Spare::lines(update, self.units, 2 * WIDEST).iter().sum()
+        EpisodeScratch::lines(pass, self.units, 2 * WIDEST).iter().sum()
     }
 
-    fn tile(&self, isa: Isa, mut tile: Tile<'_>) -> Extremes {
+    fn tile(&self, isa: Isa, mut tile: Tile<'_>) -> CostBounds {
         tile.scores.fill(0.0);
         let Self { ref model, ref policy, units } = *self;
-        if tile.update.has(SCORED) {
+        if tile.pass.has(SCORED) {
             return isa.run(Job::<N, M, true, D, P> { isa, model, policy, units, tile });
         }
         perturb(isa, &mut tile);
@@ -58,33 +59,33 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> Rollout fo
 
 /// Draws the rows of a tile: parameters perturbed around the nominal.
 fn perturb(isa: Isa, tile: &mut Tile<'_>) {
-    let Tile { update, number, first, .. } = *tile;
-    let into = &mut tile.rows[..update.width as usize * TILE];
-    Draw { update, stream: number, row: first, pair: false, block: 0, into }.run(isa);
-    isa.run(Around { tile });
+    let Tile { pass, number, first, .. } = *tile;
+    let into = &mut tile.rows[..pass.width as usize * TILE];
+    Draw { pass, stream: number, row: first, pair: false, block: 0, into }.run(isa);
+    isa.run(Perturb { tile });
 }
 
 /// Adds noise to the nominal.
-struct Around<'a, 'b> {
+struct Perturb<'a, 'b> {
     tile: &'a mut Tile<'b>,
 }
 
-impl WithSimd for Around<'_, '_> {
+impl WithSimd for Perturb<'_, '_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let Tile { update, problem, first, .. } = *self.tile;
+        let Tile { pass, problem, first, .. } = *self.tile;
         let zero = Lanes::<S>::from(0.0);
         for lane in (0..TILE).step_by(Lanes::<S>::COUNT) {
-            let mirrored = mirrored::<Lanes<S>>(update, first + lane);
-            let row = Lanes::<S>::counting((first + lane) as u32);
-            let still = Lanes::<S>::bits_eq(row, Lanes::<S>::splat_bits(0)) & Mask::splat(update.has(NOMINAL_FIRST));
+            let mirrored = mirrored::<Lanes<S>>(pass, first + lane);
+            let row = Lanes::<S>::iota((first + lane) as u32);
+            let still = Lanes::<S>::bits_eq(row, Lanes::<S>::splat_bits(0)) & Mask::splat(pass.has(NOMINAL_FIRST));
             for (d, (x, column)) in problem.nominal.iter().zip(self.tile.rows.chunks_exact_mut(TILE)).enumerate() {
-                let factor = if update.has(SPREAD) { update.scale * problem.spread[d] } else { update.scale };
+                let factor = if pass.has(STD_SCALE) { pass.scale * problem.std_scale[d] } else { pass.scale };
                 let noise = Lanes::<S>::load(&column[lane..]) * factor;
-                let noise = Lanes::choose(mirrored, -noise, noise);
-                (Lanes::choose(still, zero, noise) + *x).store(&mut column[lane..]);
+                let noise = Lanes::simd_select(mirrored, -noise, noise);
+                (Lanes::simd_select(still, zero, noise) + *x).store(&mut column[lane..]);
             }
         }
     }
@@ -102,56 +103,56 @@ struct Job<'a, const N: usize, const M: usize, const SCORES: bool, D, P> {
 impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Policy<N, M>> WithSimd
     for Job<'_, N, M, SCORES, D, P>
 {
-    type Output = Extremes;
+    type Output = CostBounds;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, _: S) -> Extremes {
-        let rows = self.tile.update.rows as usize - self.tile.first;
-        let lines = std::mem::take(&mut self.tile.spare);
-        for lane in (0..TILE.min(rows)).step_by(Flight::<S>::COUNT) {
-            let spare = Spare::of(lines, self.tile.update, self.units, Flight::<S>::COUNT);
+    fn with_simd<S: Simd>(mut self, _: S) -> CostBounds {
+        let rows = self.tile.pass.rows as usize - self.tile.first;
+        let lines = std::mem::take(&mut self.tile.scratch);
+        for lane in (0..TILE.min(rows)).step_by(Unrolled::<S>::COUNT) {
+            let scratch = EpisodeScratch::of(lines, self.tile.pass, self.units, Unrolled::<S>::COUNT);
             if SCORES {
-                self.scored::<Flight<S>>(lane, spare);
+                self.scored::<Unrolled<S>>(lane, scratch);
             } else {
-                self.perturbed::<Flight<S>>(lane, spare);
+                self.perturbed::<Unrolled<S>>(lane, scratch);
             }
         }
-        extremes::<S>(self.tile.scores, rows)
+        cost_bounds::<S>(self.tile.scores, rows)
     }
 }
 
 /// Scratch for one register group of rows.
-struct Spare<'a> {
+struct EpisodeScratch<'a> {
     /// Parameters or scores of these rows only, which every step reads or adds to: a compact copy occupies less of the
     /// L1 cache.
-    near: &'a mut [f32],
+    local: &'a mut [f32],
     /// Scratch for network activations.
-    room: Room<'a>,
-    /// Cached draws of [`HELD`] consecutive coordinates, each as wide as a tile; empty where actions have no noise.
-    held: &'a mut [f32],
+    network_scratch: NetworkScratch<'a>,
+    /// Cached draws of [`CACHED`] consecutive coordinates, each as wide as a tile; empty where actions have no noise.
+    cached: &'a mut [f32],
 }
 
-impl<'a> Spare<'a> {
+impl<'a> EpisodeScratch<'a> {
     /// The cache lines that each part takes, for `count` rows at once and networks of `units` numbers.
-    fn lines(update: &Update, units: usize, count: usize) -> [usize; 3] {
-        let held = if update.has(SCORED) { HELD * TILE } else { 0 };
-        [update.width as usize * count, units * count, held].map(Line::holding)
+    fn lines(pass: &Pass, units: usize, count: usize) -> [usize; 3] {
+        let cached = if pass.has(SCORED) { CACHED * TILE } else { 0 };
+        [pass.width as usize * count, units * count, cached].map(CacheLine::holding)
     }
 
-    fn of(lines: &'a mut [Line], update: &Update, units: usize, count: usize) -> Self {
-        let [near, room, held] = Self::lines(update, units, count);
-        let (near, rest) = lines.split_at_mut(near);
-        let (room, rest) = rest.split_at_mut(room);
+    fn of(lines: &'a mut [CacheLine], pass: &Pass, units: usize, count: usize) -> Self {
+        let [local, network_scratch, cached] = Self::lines(pass, units, count);
+        let (local, rest) = lines.split_at_mut(local);
+        let (network_scratch, rest) = rest.split_at_mut(network_scratch);
         Self {
-            near: &mut Line::numbers_mut(near)[..update.width as usize * count],
-            room: Room::new(room),
-            held: Line::numbers_mut(&mut rest[..held]),
+            local: &mut CacheLine::numbers_mut(local)[..pass.width as usize * count],
+            network_scratch: NetworkScratch::new(network_scratch),
+            cached: CacheLine::numbers_mut(&mut rest[..cached]),
         }
     }
 }
 
 /// Values that the episodes of one register group share.
-struct Setting<'a, V: Register, const M: usize> {
+struct EpisodeConfig<'a, V: Register, const M: usize> {
     tile: &'a Tile<'a>,
     /// The lanes that hold rows: the last tile may be partial.
     present: V::Truth,
@@ -161,45 +162,50 @@ struct Setting<'a, V: Register, const M: usize> {
 
 /// The initial state of an episode, then its parameters; each value is per lane or (stride 0) the same for all lanes.
 #[derive(Clone, Copy)]
-struct Start<'a> {
+struct InitialState<'a> {
     values: &'a [f32],
     stride: usize,
 }
 
 /// The noise on the actions of an episode.
-struct Exploration<'a, V: Register, const M: usize> {
+struct ActionNoise<'a, V: Register, const M: usize> {
     isa: Isa,
-    update: &'a Update,
+    pass: &'a Pass,
     stream: u32,
     /// The first row.
     row: usize,
     mirrored: V::Truth,
     deviation: [V; M],
-    /// The cached draws; see [`Spare`].
-    held: &'a mut [f32],
+    /// The cached draws; see [`EpisodeScratch`].
+    cached: &'a mut [f32],
 }
 
 /// Coordinates whose draws are computed at once: a whole number of Philox blocks.
-const HELD: usize = 64;
+const CACHED: usize = 64;
 
 impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Policy<N, M>> Job<'_, N, M, SCORES, D, P> {
     /// Runs the rows from `lane` on: the cost of a row is the mean cost of its episodes.
     #[inline(always)]
-    fn perturbed<V: Register>(&mut self, lane: usize, Spare { near, room, .. }: Spare<'_>) {
-        let (update, problem) = (self.tile.update, self.tile.problem);
+    fn perturbed<V: Register>(
+        &mut self,
+        lane: usize,
+        EpisodeScratch { local, network_scratch, .. }: EpisodeScratch<'_>,
+    ) {
+        let (pass, problem) = (self.tile.pass, self.tile.problem);
         let zero = V::from(0.0);
         let entry = N + problem.layout.params;
-        let episodes = update.episodes as usize;
-        let starts = &problem.inputs[update.starts as usize + self.tile.number as usize * episodes * entry..];
+        let episodes = pass.episodes as usize;
+        let starts = &problem.inputs[pass.starts as usize + self.tile.number as usize * episodes * entry..];
         let setting = self.setting::<V>(lane);
-        for (column, near) in self.tile.rows.chunks_exact(TILE).zip(near.chunks_exact_mut(V::COUNT)) {
-            near.copy_from_slice(&column[lane..][..V::COUNT]);
+        for (column, local) in self.tile.rows.chunks_exact(TILE).zip(local.chunks_exact_mut(V::COUNT)) {
+            local.copy_from_slice(&column[lane..][..V::COUNT]);
         }
-        let source = Source { values: near, stride: V::COUNT, window: None, room: Some(room) };
+        let source =
+            ParamView { values: local, stride: V::COUNT, window: None, network_scratch: Some(network_scratch) };
         let mut sum = [zero; 2];
         for values in starts[..episodes * entry].chunks_exact(entry) {
-            let [total, lost] = self.episode(&setting, Start { values, stride: 0 }, source, None);
-            sum = added(added(sum, total), -lost);
+            let [total, lost] = self.episode(&setting, InitialState { values, stride: 0 }, source, None);
+            sum = kahan_add(kahan_add(sum, total), -lost);
         }
         let scale = 1.0 / episodes as f32;
         let [total, lost] = sum;
@@ -209,14 +215,18 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
 
     /// Runs the rows from `lane` on: each is the scores of one episode.
     #[inline(always)]
-    fn scored<V: Register>(&mut self, lane: usize, Spare { near, room, held }: Spare<'_>) {
-        let (update, problem) = (self.tile.update, self.tile.problem);
+    fn scored<V: Register>(
+        &mut self,
+        lane: usize,
+        EpisodeScratch { local, network_scratch, cached }: EpisodeScratch<'_>,
+    ) {
+        let (pass, problem) = (self.tile.pass, self.tile.problem);
         let (parameters, deviations) = problem.nominal.split_at(problem.nominal.len() - M);
         let zero = V::from(0.0);
 
         // The starts of the rows, transposed so that consecutive rows are consecutive in memory.
-        let (rows, entry) = (update.rows as usize, N + problem.layout.params);
-        let starts = &problem.inputs[update.starts as usize + self.tile.number as usize * rows * entry..];
+        let (rows, entry) = (pass.rows as usize, N + problem.layout.params);
+        let starts = &problem.inputs[pass.starts as usize + self.tile.number as usize * rows * entry..];
         let mut columns = vec![0.0; entry * V::COUNT];
         let first = self.tile.first + lane;
         for (column, k) in (first..rows.min(first + V::COUNT)).enumerate() {
@@ -224,43 +234,43 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
                 columns[i * V::COUNT + column] = *value;
             }
         }
-        let start = Start { values: &columns, stride: V::COUNT };
+        let start = InitialState { values: &columns, stride: V::COUNT };
 
-        near.fill(0.0);
+        local.fill(0.0);
         let mut deviation = [zero; M];
         for m in 0..M {
             deviation[m] = V::from(Real::exp(deviations[m]));
         }
-        let mut noise = Exploration {
+        let mut noise = ActionNoise {
             isa: self.isa,
-            update,
+            pass,
             stream: STREAM | self.tile.number,
             row: first,
-            mirrored: mirrored::<V>(update, first),
+            mirrored: mirrored::<V>(pass, first),
             deviation,
-            held,
+            cached,
         };
         let setting = self.setting::<V>(lane);
-        let source = Source { values: parameters, stride: 0, window: None, room: Some(room) };
-        let sink = Sink { values: near, stride: V::COUNT, refused: false };
+        let source = ParamView { values: parameters, stride: 0, window: None, network_scratch: Some(network_scratch) };
+        let sink = GradSink { values: local, stride: V::COUNT, refused: false };
         let [total, lost] = self.episode(&setting, start, source, Some((&mut noise, sink)));
-        for (column, near) in self.tile.rows.chunks_exact_mut(TILE).zip(near.chunks_exact(V::COUNT)) {
-            column[lane..][..V::COUNT].copy_from_slice(near);
+        for (column, local) in self.tile.rows.chunks_exact_mut(TILE).zip(local.chunks_exact(V::COUNT)) {
+            column[lane..][..V::COUNT].copy_from_slice(local);
         }
         total.store(&mut self.tile.scores[lane..]);
         (-lost).store(&mut self.tile.scores[TILE + lane..]);
     }
 
     #[inline(always)]
-    fn setting<V: Register>(&self, lane: usize) -> Setting<'_, V, M> {
+    fn setting<V: Register>(&self, lane: usize) -> EpisodeConfig<'_, V, M> {
         let (layout, inputs) = (self.tile.problem.layout, self.tile.problem.inputs);
         let mut present = [0.0; TILE];
-        let rows = self.tile.update.rows as usize - self.tile.first;
+        let rows = self.tile.pass.rows as usize - self.tile.first;
         present[..rows.min(TILE)].fill(1.0);
         let (mut low, mut high) = ([0.0; M], [0.0; M]);
         low.copy_from_slice(&inputs[layout.low()..][..M]);
         high.copy_from_slice(&inputs[layout.high()..][..M]);
-        Setting { tile: &self.tile, present: V::load(&present[lane..]).gt(0.0), low, high }
+        EpisodeConfig { tile: &self.tile, present: V::load(&present[lane..]).gt(0.0), low, high }
     }
 
     /// Runs one episode per lane; returns its cost and the Kahan compensation. With action noise, adds its scores to
@@ -268,29 +278,29 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
     #[inline(always)]
     fn episode<V: Register>(
         &self,
-        setting: &Setting<'_, V, M>,
-        start: Start<'_>,
-        source: Source<'_>,
-        explores: Option<(&mut Exploration<'_, V, M>, Sink<'_>)>,
+        setting: &EpisodeConfig<'_, V, M>,
+        start: InitialState<'_>,
+        source: ParamView<'_>,
+        explores: Option<(&mut ActionNoise<'_, V, M>, GradSink<'_>)>,
     ) -> [V; 2] {
-        let (update, problem) = (setting.tile.update, setting.tile.problem);
-        let (layout, horizon, fields) = (problem.layout, update.horizon as usize, problem.fields.look_ups());
+        let (pass, problem) = (setting.tile.pass, setting.tile.problem);
+        let (layout, horizon, fields) = (problem.layout, pass.horizon as usize, problem.fields.look_ups());
         let references = &problem.inputs[layout.references()..];
         let params = &start.values[N * start.stride.max(1)..];
-        let stage = |t: usize| {
+        let context = |t: usize| {
             let row = t.min(layout.reference_rows.max(1) - 1) * layout.reference_columns;
-            Stage::over(Inputs {
+            StepContext::over(Inputs {
                 params,
                 param_stride: start.stride,
                 reference: &references[row..][..layout.reference_columns],
                 time: t as f32,
-                dt: update.dt,
+                dt: pass.dt,
                 fields,
                 by_hand: ByHand::NOTHING,
             })
         };
-        let theta = Weights::over(source);
-        let mut explores = explores.map(|(noise, sink)| (noise, Gradient::over(sink)));
+        let theta = Params::over(source);
+        let mut explores = explores.map(|(noise, sink)| (noise, GradientAccumulator::over(sink)));
         let zero = V::from(0.0);
         let mut x = [zero; N];
         for i in 0..N {
@@ -301,13 +311,13 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
         let mut running = setting.present;
         let mut sum = [zero; 2];
         for t in 0..horizon {
-            let (at, arrived) = (stage(t), stage(t.max(1) - 1));
+            let (at, arrived) = (context(t), context(t.max(1) - 1));
             // The cost of the previous step is evaluated here, together with the next step, so that common
             // subexpressions are computed once.
             let cost = self.model.cost(&arrived, x, before);
             // The sum of a finished row stays bit-identical, however long the rows in other lanes run on.
-            let (counts, more) = (running & Mask::splat(t > 0), added(sum, cost));
-            sum = [V::choose(counts, more[0], sum[0]), V::choose(counts, more[1], sum[1])];
+            let (counts, more) = (running & Mask::splat(t > 0), kahan_add(sum, cost));
+            sum = [V::simd_select(counts, more[0], sum[0]), V::simd_select(counts, more[1], sum[1])];
             running = running & !self.model.done(&arrived, x);
             if !V::any(running) {
                 break;
@@ -318,52 +328,55 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
                     let z = noise.draw(t);
                     let mut v = [zero; M];
                     for m in 0..M {
-                        v[m] = V::choose(running, z[m] / noise.deviation[m], zero);
-                        g.add(setting.tile.problem.nominal.len() - M + m, V::choose(running, z[m] * z[m] - 1.0, zero));
+                        v[m] = V::simd_select(running, z[m] / noise.deviation[m], zero);
+                        g.add(
+                            setting.tile.problem.nominal.len() - M + m,
+                            V::simd_select(running, z[m] * z[m] - 1.0, zero),
+                        );
                     }
                     // The state of a finished row may be non-finite, and its product with 0 is then not 0.
                     let mut seen = x;
                     for i in 0..N {
-                        seen[i] = V::choose(running, x[i], zero);
+                        seen[i] = V::simd_select(running, x[i], zero);
                     }
-                    let mut u = self.policy.pull_back(&at, &theta, seen, v, g);
+                    let mut u = self.policy.vjp(&at, &theta, seen, v, g);
                     for m in 0..M {
                         u[m] = z[m].mul_add(noise.deviation[m], u[m]);
                     }
                     u
                 }
             };
-            if update.has(LIMITED) {
+            if pass.has(LIMITED) {
                 for m in 0..M {
                     u[m] = u[m].clamp(setting.low[m], setting.high[m]);
                 }
             }
             let next = self.model.step(&at, x, u);
             for i in 0..N {
-                x[i] = V::choose(running, next[i], x[i]);
+                x[i] = V::simd_select(running, next[i], x[i]);
             }
             before = u;
         }
-        let cost = self.model.cost(&stage(horizon - 1), x, before);
-        sum = added(sum, V::choose(running, cost, zero));
-        added(sum, self.model.terminal(&stage(horizon), x))
+        let cost = self.model.cost(&context(horizon - 1), x, before);
+        sum = kahan_add(sum, V::simd_select(running, cost, zero));
+        kahan_add(sum, self.model.terminal(&context(horizon), x))
     }
 }
 
-impl<V: Register, const M: usize> Exploration<'_, V, M> {
+impl<V: Register, const M: usize> ActionNoise<'_, V, M> {
     /// The normals of time step `t`.
     #[inline(always)]
     fn draw(&mut self, t: usize) -> [V; M] {
         let mut z = [V::from(0.0); M];
         for m in 0..M {
             let d = t * M + m;
-            if d.is_multiple_of(HELD) {
-                let Self { isa, update, stream, row, .. } = *self;
-                let (block, into) = (d / 4, &mut *self.held);
-                Draw { update, stream, row, pair: true, block, into }.run(isa);
+            if d.is_multiple_of(CACHED) {
+                let Self { isa, pass, stream, row, .. } = *self;
+                let (block, into) = (d / 4, &mut *self.cached);
+                Draw { pass, stream, row, pair: true, block, into }.run(isa);
             }
-            let drawn = V::load(&self.held[d % HELD * TILE..]);
-            z[m] = V::choose(self.mirrored, -drawn, drawn);
+            let drawn = V::load(&self.cached[d % CACHED * TILE..]);
+            z[m] = V::simd_select(self.mirrored, -drawn, drawn);
         }
         z
     }

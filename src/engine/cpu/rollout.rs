@@ -6,42 +6,42 @@ use pulp::{Simd, WithSimd};
 
 use super::draw::{Draw, mirrored};
 use super::isa::{Isa, WithModel};
-use crate::line::Line;
+use crate::cache_line::CacheLine;
 use crate::model::Model;
-use crate::scalar::math::{Vector, finite};
-use crate::scalar::{Abreast, ByHand, Inputs, Lanes, Mask, Pair, Real, Register, Stage};
-use crate::update::{
-    ANTITHETIC, CONTROL_COST, DEMONSTRATED, GIVEN, LIMITED, NOMINAL_FIRST, Problem, SPREAD, TILE, Update,
+use crate::pass::{
+    ANTITHETIC, CONTROL_COST, DEMONSTRATED, GIVEN, LIMITED, NOMINAL_FIRST, Pass, Problem, STD_SCALE, TILE,
 };
+use crate::scalar::math::{Vector, finite};
+use crate::scalar::{ByHand, Inputs, Lanes, Mask, Real, Register, StepContext, Unroll2, Unrolled};
 
 /// Numbers in a tile of scores: for each of its rows the cost, its Kahan compensation, and the second score (the
 /// control cost or the demonstration cost).
 pub(crate) const SCORES: usize = 3 * TILE;
 
 /// The smallest and the largest finite cost, and the smallest finite second score; +∞, −∞ and +∞ if there is none.
-pub(crate) type Extremes = [f32; 3];
+pub(crate) type CostBounds = [f32; 3];
 
 /// The bounds of no rows: the identity of the reduction.
-pub(crate) const NO_EXTREMES: Extremes = [f32::INFINITY, f32::NEG_INFINITY, f32::INFINITY];
+pub(crate) const EMPTY_BOUNDS: CostBounds = [f32::INFINITY, f32::NEG_INFINITY, f32::INFINITY];
 
 /// The bounds over all tiles.
-pub(crate) fn together(tiles: &[Extremes]) -> Extremes {
-    let wider = |[a, b, c]: Extremes, [d, e, f]: &Extremes| [a.min(*d), b.max(*e), c.min(*f)];
-    tiles.iter().fold(NO_EXTREMES, wider)
+pub(crate) fn merge(tiles: &[CostBounds]) -> CostBounds {
+    let merge = |[a, b, c]: CostBounds, [d, e, f]: &CostBounds| [a.min(*d), b.max(*e), c.min(*f)];
+    tiles.iter().fold(EMPTY_BOUNDS, merge)
 }
 
 /// The bounds of a tile of scores, the first `rows` of which hold rows.
 #[inline(always)]
-pub(crate) fn extremes<S: Simd>(scores: &[f32], rows: usize) -> Extremes {
+pub(crate) fn cost_bounds<S: Simd>(scores: &[f32], rows: usize) -> CostBounds {
     let number = Lanes::<S>::from;
-    let mut all = NO_EXTREMES.map(number);
+    let mut all = EMPTY_BOUNDS.map(number);
     for lane in (0..TILE.min(rows)).step_by(Lanes::<S>::COUNT) {
-        let real = number(rows as f32).gt(Lanes::of_integer(Lanes::<S>::counting(lane as u32)));
+        let real = number(rows as f32).gt(Lanes::from_i32(Lanes::<S>::iota(lane as u32)));
         let (cost, second) = (Lanes::<S>::load(&scores[lane..]), Lanes::<S>::load(&scores[2 * TILE + lane..]));
         let (costs, seconds) = (real & finite(cost), real & finite(second));
-        all[0] = Lanes::choose(costs, cost.min(all[0]), all[0]);
-        all[1] = Lanes::choose(costs, cost.max(all[1]), all[1]);
-        all[2] = Lanes::choose(seconds, second.min(all[2]), all[2]);
+        all[0] = Lanes::simd_select(costs, cost.min(all[0]), all[0]);
+        all[1] = Lanes::simd_select(costs, cost.max(all[1]), all[1]);
+        all[2] = Lanes::simd_select(seconds, second.min(all[2]), all[2]);
     }
     [all[0].fold(f32::min), all[1].fold(f32::max), all[2].fold(f32::min)]
 }
@@ -50,7 +50,7 @@ pub(crate) fn extremes<S: Simd>(scores: &[f32], rows: usize) -> Extremes {
 ///
 /// A step is a long chain of dependent operations, and a core's out-of-order window is limited. Two independent chains
 /// hide latency: half as much of the window waits for earlier results.
-type Rolled<S> = Abreast<Lanes<S>>;
+type RolloutLanes<S> = Unrolled<Lanes<S>>;
 
 /// Whether one register of rollouts is faster than two: its states stay in registers, while those of two spill. (With
 /// only sixteen registers, some spill in either case.)
@@ -60,11 +60,11 @@ const fn single<S: Simd>(states: usize) -> bool {
 
 /// The maximum number of such groups that are interleaved. The next steps of the others fill the remaining stalls of
 /// each.
-const FLIGHTS: usize = 4;
+const INTERLEAVE: usize = 4;
 
 /// One tile of rows to draw and score.
 pub(crate) struct Tile<'a> {
-    pub(crate) update: &'a Update,
+    pub(crate) pass: &'a Pass,
     pub(crate) problem: &'a Problem<'a>,
     /// The problem index.
     pub(crate) number: u32,
@@ -74,17 +74,17 @@ pub(crate) struct Tile<'a> {
     pub(crate) rows: &'a mut [f32],
     /// Its scores, 3 × TILE.
     pub(crate) scores: &'a mut [f32],
-    /// Scratch, as many lines as [`Rollout::spare`] returns.
-    pub(crate) spare: &'a mut [Line],
+    /// Scratch, as many lines as [`Rollout::scratch`] returns.
+    pub(crate) scratch: &'a mut [CacheLine],
 }
 
 /// A type-erased model, so that the backend is not generic over it.
 pub(crate) trait Rollout: Send + Sync {
     /// Draws the rows of a tile and scores them.
-    fn tile(&self, isa: Isa, tile: Tile<'_>) -> Extremes;
+    fn tile(&self, isa: Isa, tile: Tile<'_>) -> CostBounds;
 
     /// The lines of scratch that a tile needs besides its rows and scores.
-    fn spare(&self, _update: &Update) -> usize {
+    fn scratch(&self, _pass: &Pass) -> usize {
         0
     }
 
@@ -113,7 +113,7 @@ impl<const N: usize, const M: usize, D> OfModel<N, M, D> {
 }
 
 impl<const N: usize, const M: usize, D: Model<N, M>> Rollout for OfModel<N, M, D> {
-    fn tile(&self, isa: Isa, mut tile: Tile<'_>) -> Extremes {
+    fn tile(&self, isa: Isa, mut tile: Tile<'_>) -> CostBounds {
         controls::<M>(isa, &mut tile);
         let inputs = tile.problem.inputs;
         isa.run_with(Roll::<N, M> { ends: self.ends, tile }, &*self.model, inputs)
@@ -131,32 +131,32 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Rollout for OfModel<N, M, D
 /// Draws the rows of a tile or takes them as given. The whole tile is done before any rollout, so that the time loop
 /// has the registers to itself; the rows that it reloads are in L1 or L2.
 fn controls<const M: usize>(isa: Isa, tile: &mut Tile<'_>) {
-    let update = tile.update;
-    if !update.has(GIVEN) {
-        let into = &mut tile.rows[..update.width as usize * TILE];
-        Draw { update, stream: tile.number, row: tile.first, pair: false, block: 0, into }.run(isa);
+    let pass = tile.pass;
+    if !pass.has(GIVEN) {
+        let into = &mut tile.rows[..pass.width as usize * TILE];
+        Draw { pass, stream: tile.number, row: tile.first, pair: false, block: 0, into }.run(isa);
     }
-    isa.run(Shape::<M> { tile });
+    isa.run(ShapeNoise::<M> { tile });
 }
 
 /// Shapes the noise of a tile or takes the given rows, clamps the result to the limits, and sums its control cost.
-struct Shape<'a, 'b, const M: usize> {
+struct ShapeNoise<'a, 'b, const M: usize> {
     tile: &'a mut Tile<'b>,
 }
 
-impl<const M: usize> WithSimd for Shape<'_, '_, M> {
+impl<const M: usize> WithSimd for ShapeNoise<'_, '_, M> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        for lane in (0..TILE).step_by(Shaped::<S>::COUNT) {
-            shape::<Shaped<S>, M>(self.tile, lane);
+        for lane in (0..TILE).step_by(ShapedLanes::<S>::COUNT) {
+            shape::<ShapedLanes<S>, M>(self.tile, lane);
         }
     }
 }
 
 /// The rows that are shaped in parallel: four registers.
-type Shaped<S> = Pair<Pair<Lanes<S>>>;
+type ShapedLanes<S> = Unroll2<Unroll2<Lanes<S>>>;
 
 /// The rollouts of a tile whose rows have been computed.
 struct Roll<'a, const N: usize, const M: usize> {
@@ -165,16 +165,16 @@ struct Roll<'a, const N: usize, const M: usize> {
 }
 
 impl<const N: usize, const M: usize, D: Model<N, M>> WithModel<D> for Roll<'_, N, M> {
-    type Output = Extremes;
+    type Output = CostBounds;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, _: S, model: &D, inputs: &[f32]) -> Extremes {
+    fn with_simd<S: Simd>(mut self, _: S, model: &D, inputs: &[f32]) -> CostBounds {
         if const { single::<S>(N) } {
             self.rollouts::<Lanes<S>, D>(model, inputs);
         } else {
-            self.rollouts::<Rolled<S>, D>(model, inputs);
+            self.rollouts::<RolloutLanes<S>, D>(model, inputs);
         }
-        extremes::<S>(self.tile.scores, self.tile.update.rows as usize - self.tile.first)
+        cost_bounds::<S>(self.tile.scores, self.tile.pass.rows as usize - self.tile.first)
     }
 }
 
@@ -182,7 +182,7 @@ impl<const N: usize, const M: usize> Roll<'_, N, M> {
     /// Runs the rollouts of the tile, one interleaved set after the other.
     #[inline(always)]
     fn rollouts<V: Register, D: Model<N, M>>(&mut self, model: &D, inputs: &[f32]) {
-        for lane in (0..TILE).step_by(flights::<V>() * V::COUNT) {
+        for lane in (0..TILE).step_by(interleave::<V>() * V::COUNT) {
             self.rollouts_from::<V, D>(model, inputs, lane);
         }
     }
@@ -191,68 +191,75 @@ impl<const N: usize, const M: usize> Roll<'_, N, M> {
     #[inline(always)]
     fn rollouts_from<V: Register, D: Model<N, M>>(&mut self, model: &D, inputs: &[f32], lane: usize) {
         let Self { ends, ref mut tile } = *self;
-        let (update, layout) = (tile.update, tile.problem.layout);
-        let horizon = update.horizon as usize;
+        let (pass, layout) = (tile.pass, tile.problem.layout);
+        let horizon = pass.horizon as usize;
         // Loop-invariant slices are taken before the loop, so that their bounds are checked once.
         let params = &inputs[layout.params_at()..][..layout.params];
         let references = &inputs[layout.references()..];
         let (columns, last_row) = (layout.reference_columns, layout.reference_rows.max(1) - 1);
         let fields = tile.problem.fields.look_ups();
-        let stage = |t: usize| Inputs {
+        let context = |t: usize| Inputs {
             params,
             param_stride: 0,
             reference: if columns == 0 { &[] } else { &references[t.min(last_row) * columns..][..columns] },
             time: t as f32,
-            dt: update.dt,
+            dt: pass.dt,
             fields,
             by_hand: ByHand::NOTHING,
         };
 
         // The groups are interleaved by a loop: unrolling all of them would make more values live than there are
         // registers.
-        let demonstrated = update.has(DEMONSTRATED);
-        let mut all = [Flight::<V, N>::new(&inputs[..N]); FLIGHTS];
-        let flights = &mut all[..flights::<V>()];
+        let demonstrated = pass.has(DEMONSTRATED);
+        let mut all = [RolloutState::<V, N>::new(&inputs[..N]); INTERLEAVE];
+        let states = &mut all[..interleave::<V>()];
         let controls = &tile.rows[..horizon * M * TILE];
         // Reloaded when the previous step's cost is added; keeping it live would cost registers.
         let mut before = &controls[..M * TILE];
         for (t, now) in controls.chunks_exact(M * TILE).enumerate() {
-            let (arrived, at) = (stage(t.max(1) - 1), stage(t));
-            for (f, flight) in flights.iter_mut().enumerate() {
+            let (arrived, at) = (context(t.max(1) - 1), context(t));
+            for (f, state) in states.iter_mut().enumerate() {
                 let lane = lane + f * V::COUNT;
                 // The cost of the previous step is evaluated here, together with the next step, so that common
                 // subexpressions are computed once.
-                flight.pay(model, arrived, controls_of::<V, M>(before, lane), t > 0, ends, demonstrated);
-                flight.step(model, at, controls_of::<V, M>(now, lane), ends);
+                state.accumulate_cost(model, arrived, controls_of::<V, M>(before, lane), t > 0, ends, demonstrated);
+                state.step(model, at, controls_of::<V, M>(now, lane), ends);
             }
             before = now;
         }
-        for (f, flight) in flights.iter_mut().enumerate() {
+        for (f, state) in states.iter_mut().enumerate() {
             let lane = lane + f * V::COUNT;
-            flight.pay(model, stage(horizon - 1), controls_of::<V, M>(before, lane), true, ends, demonstrated);
-            flight.end::<M, D>(model, stage(horizon), lane, demonstrated, tile.scores);
+            state.accumulate_cost(
+                model,
+                context(horizon - 1),
+                controls_of::<V, M>(before, lane),
+                true,
+                ends,
+                demonstrated,
+            );
+            state.end::<M, D>(model, context(horizon), lane, demonstrated, tile.scores);
         }
     }
 }
 
-/// The number of `V` that are interleaved: [`FLIGHTS`], or as many as fill a tile.
+/// The number of `V` that are interleaved: [`INTERLEAVE`], or as many as fill a tile.
 #[inline(always)]
-fn flights<V: Register>() -> usize {
-    FLIGHTS.min(TILE / V::COUNT)
+fn interleave<V: Register>() -> usize {
+    INTERLEAVE.min(TILE / V::COUNT)
 }
 
 /// Shapes the rows of some registers, from row `lane` of the tile on.
 #[inline(always)]
 fn shape<V: Register, const M: usize>(tile: &mut Tile<'_>, lane: usize) {
-    let (update, layout, inputs) = (tile.update, tile.problem.layout, tile.problem.inputs);
+    let (pass, layout, inputs) = (tile.pass, tile.problem.layout, tile.problem.inputs);
     let mut factor = [[0.0; M]; M];
     for i in 0..M {
         for j in 0..=i {
-            factor[i][j] = update.scale * inputs[layout.factor() + i * M + j];
+            factor[i][j] = pass.scale * inputs[layout.factor() + i * M + j];
         }
     }
     let diagonal = (0..M).all(|i| factor[i][..i].iter().all(|l| *l == 0.0));
-    let flags = update.flags & (GIVEN | SPREAD | ANTITHETIC | NOMINAL_FIRST | LIMITED | CONTROL_COST);
+    let flags = pass.flags & (GIVEN | STD_SCALE | ANTITHETIC | NOMINAL_FIRST | LIMITED | CONTROL_COST);
     // The most common case is specialized: its loop has no branches.
     if (flags, diagonal) == (LIMITED, true) {
         shape_as::<V, M>(tile, lane, factor, LIMITED, true);
@@ -270,18 +277,18 @@ fn shape_as<V: Register, const M: usize>(
     flags: u32,
     diagonal: bool,
 ) {
-    let (update, layout, inputs) = (tile.update, tile.problem.layout, tile.problem.inputs);
-    let (nominal, spread) = (tile.problem.nominal, tile.problem.spread);
-    let (width, zero) = (update.width as usize, V::from(0.0));
-    let mirrored = mirrored::<V>(update, tile.first + lane);
-    let row = V::counting((tile.first + lane) as u32);
+    let (pass, layout, inputs) = (tile.pass, tile.problem.layout, tile.problem.inputs);
+    let (nominal, std_scale) = (tile.problem.nominal, tile.problem.std_scale);
+    let (width, zero) = (pass.width as usize, V::from(0.0));
+    let mirrored = mirrored::<V>(pass, tile.first + lane);
+    let row = V::iota((tile.first + lane) as u32);
     let first = V::bits_eq(row, V::splat_bits(0));
     let low = &inputs[layout.low()..][..M];
     let high = &inputs[layout.high()..][..M];
     let precision = &inputs[layout.precision()..][..M * M];
     let mut cost = zero;
     let steps = tile.rows[..width * TILE].chunks_exact_mut(M * TILE).zip(nominal[..width].chunks_exact(M));
-    for (t, (columns, centre)) in steps.enumerate() {
+    for (t, (columns, center)) in steps.enumerate() {
         let mut u = [zero; M];
         for m in 0..M {
             u[m] = V::load(&columns[m * TILE + lane..]);
@@ -296,16 +303,16 @@ fn shape_as<V: Register, const M: usize>(
                         shaped = z[j].mul_add(factor[m][j], shaped);
                     }
                 }
-                if flags & SPREAD != 0 {
-                    shaped = shaped * spread[t * M + m];
+                if flags & STD_SCALE != 0 {
+                    shaped = shaped * std_scale[t * M + m];
                 }
                 if flags & ANTITHETIC != 0 {
-                    shaped = V::choose(mirrored, -shaped, shaped);
+                    shaped = V::simd_select(mirrored, -shaped, shaped);
                 }
                 if flags & NOMINAL_FIRST != 0 {
-                    shaped = V::choose(first, zero, shaped);
+                    shaped = V::simd_select(first, zero, shaped);
                 }
-                u[m] = shaped + centre[m];
+                u[m] = shaped + center[m];
             }
         }
         if flags & LIMITED != 0 {
@@ -319,7 +326,7 @@ fn shape_as<V: Register, const M: usize>(
         if flags & CONTROL_COST != 0 {
             for i in 0..M {
                 for j in 0..M {
-                    cost = (u[j] - centre[j]).mul_add(centre[i] * precision[i * M + j], cost);
+                    cost = (u[j] - center[j]).mul_add(center[i] * precision[i * M + j], cost);
                 }
             }
         }
@@ -330,7 +337,7 @@ fn shape_as<V: Register, const M: usize>(
 /// The state of one register of rollouts. It is aligned to cache lines, since it is loaded and stored in every step.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-struct Flight<V: Register, const N: usize> {
+struct RolloutState<V: Register, const N: usize> {
     x: [V; N],
     /// The lanes whose episode has not ended.
     running: V::Truth,
@@ -340,7 +347,7 @@ struct Flight<V: Register, const N: usize> {
     departure: V,
 }
 
-impl<V: Register, const N: usize> Flight<V, N> {
+impl<V: Register, const N: usize> RolloutState<V, N> {
     #[inline(always)]
     fn new(start: &[f32]) -> Self {
         let zero = V::from(0.0);
@@ -353,7 +360,7 @@ impl<V: Register, const N: usize> Flight<V, N> {
 
     /// Adds the cost of the previous step, if there was one, and ends episodes that are done, if any can end.
     #[inline(always)]
-    fn pay<const M: usize, D: Model<N, M>>(
+    fn accumulate_cost<const M: usize, D: Model<N, M>>(
         &mut self,
         model: &D,
         arrived: Inputs<'_>,
@@ -362,14 +369,14 @@ impl<V: Register, const N: usize> Flight<V, N> {
         ends: bool,
         demonstrated: bool,
     ) {
-        let (at, zero) = (Stage::over(arrived), V::from(0.0));
-        let mut cost = V::choose(Mask::splat(moved), model.cost(&at, self.x, before), zero);
+        let (at, zero) = (StepContext::over(arrived), V::from(0.0));
+        let mut cost = V::simd_select(Mask::splat(moved), model.cost(&at, self.x, before), zero);
         if ends {
-            cost = V::choose(self.running, cost, zero);
+            cost = V::simd_select(self.running, cost, zero);
         }
-        self.cost = added(self.cost, cost);
+        self.cost = kahan_add(self.cost, cost);
         if demonstrated && moved {
-            self.departure += V::choose(self.running, model.departure(&at, self.x), zero);
+            self.departure += V::simd_select(self.running, model.demonstration_cost(&at, self.x), zero);
         }
         if ends {
             self.running = self.running & !model.done(&at, self.x);
@@ -378,10 +385,10 @@ impl<V: Register, const N: usize> Flight<V, N> {
 
     #[inline(always)]
     fn step<const M: usize, D: Model<N, M>>(&mut self, model: &D, at: Inputs<'_>, now: [V; M], ends: bool) {
-        let mut next = model.step(&Stage::over(at), self.x, now);
+        let mut next = model.step(&StepContext::over(at), self.x, now);
         if ends {
             for i in 0..N {
-                next[i] = V::choose(self.running, next[i], self.x[i]);
+                next[i] = V::simd_select(self.running, next[i], self.x[i]);
             }
         }
         self.x = next;
@@ -397,7 +404,7 @@ impl<V: Register, const N: usize> Flight<V, N> {
         demonstrated: bool,
         scores: &mut [f32],
     ) {
-        let [total, lost] = added(self.cost, model.terminal(&Stage::over(at), self.x));
+        let [total, lost] = kahan_add(self.cost, model.terminal(&StepContext::over(at), self.x));
         total.store(&mut scores[lane..]);
         (-lost).store(&mut scores[TILE + lane..]);
         if demonstrated {
@@ -420,7 +427,7 @@ fn controls_of<V: Register, const M: usize>(columns: &[f32], lane: usize) -> [V;
 
 /// Kahan summation: the pair of a sum and its compensation.
 #[inline(always)]
-pub(super) fn added<R: Real>([sum, lost]: [R; 2], value: R) -> [R; 2] {
+pub(super) fn kahan_add<R: Real>([sum, lost]: [R; 2], value: R) -> [R; 2] {
     let y = value - lost;
     let total = sum + y;
     [total, (total - sum) - y]

@@ -1,14 +1,14 @@
 //! The step: x⁺ = a·m + b·x + c·L z, clamped to the limits. Twin: `shaders/step.wgsl`.
 
 use crate::noise::normal;
-use crate::update::{ADAPT, CLAMPED, Layout, SPREAD, Update};
+use crate::pass::{ADAPT, CLAMPED, Layout, Pass, STD_SCALE};
 
 /// Bit of the last counter word that separates the noise of the step from that of the rows.
 pub(crate) const STREAM: u32 = 1 << 24;
 
 /// The step of one problem.
 pub(crate) struct Step<'a> {
-    pub(crate) update: &'a Update,
+    pub(crate) pass: &'a Pass,
     pub(crate) layout: Layout,
     pub(crate) inputs: &'a [f32],
     /// The problem index.
@@ -18,25 +18,25 @@ pub(crate) struct Step<'a> {
 impl Step<'_> {
     /// Moves `x` to the next point, given the moments of the rows: their mean, followed by the second moment about `x`
     /// if the standard-deviation scale is adapted.
-    pub(crate) fn run(&self, moments: &[f32], x: &mut [f32], spread: &mut [f32]) {
-        let Self { update, layout, inputs, .. } = self;
+    pub(crate) fn run(&self, moments: &[f32], x: &mut [f32], std_scale: &mut [f32]) {
+        let Self { pass, layout, inputs, .. } = self;
         let (mean, second) = moments.split_at(x.len());
         for (d, (x, m)) in x.iter_mut().zip(mean).enumerate() {
             let control = d % layout.controls;
-            let factor = if update.has(SPREAD) { spread[d] } else { 1.0 };
-            if update.has(ADAPT) {
+            let factor = if pass.has(STD_SCALE) { std_scale[d] } else { 1.0 };
+            if pass.has(ADAPT) {
                 let off = m - *x;
                 let deviation = (second[d] - off * off).max(0.0).sqrt();
                 let row = &inputs[layout.factor() + control * layout.controls..][..=control];
-                let unit = row.iter().map(|l| l * l).sum::<f32>().sqrt() * update.scale;
-                let found = (deviation / unit).max(update.floor);
-                spread[d] = (1.0 - update.a).mul_add(spread[d], update.a * found);
+                let unit = row.iter().map(|l| l * l).sum::<f32>().sqrt() * pass.scale;
+                let found = (deviation / unit).max(pass.floor);
+                std_scale[d] = (1.0 - pass.a).mul_add(std_scale[d], pass.a * found);
             }
-            let mut next = update.b.mul_add(*x, update.a * m);
-            if update.c != 0.0 {
-                next = update.c.mul_add(self.noise(d, control) * factor, next);
+            let mut next = pass.b.mul_add(*x, pass.a * m);
+            if pass.c != 0.0 {
+                next = pass.c.mul_add(self.noise(d, control) * factor, next);
             }
-            if update.has(CLAMPED) {
+            if pass.has(CLAMPED) {
                 next = next.clamp(inputs[layout.low() + control], inputs[layout.high() + control]);
             }
             *x = next;
@@ -45,14 +45,14 @@ impl Step<'_> {
 
     /// Coordinate `d` of L z: noise with the same covariance factor as the rows.
     fn noise(&self, d: usize, control: usize) -> f32 {
-        let Self { update, layout, inputs, number } = self;
+        let Self { pass, layout, inputs, number } = self;
         let mut shaped = 0.0;
         for j in 0..=control {
             let l = inputs[layout.factor() + control * layout.controls + j];
             if l != 0.0 {
                 let e = d - control + j;
-                let counter = [0, (e / 4) as u32, update.number, STREAM | number];
-                shaped = normal::four(counter, update.seed)[e % 4].mul_add(l, shaped);
+                let counter = [0, (e / 4) as u32, pass.number, STREAM | number];
+                shaped = normal::box_muller_at(counter, pass.seed)[e % 4].mul_add(l, shaped);
             }
         }
         shaped

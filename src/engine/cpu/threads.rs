@@ -14,12 +14,12 @@ const WAKING: std::time::Duration = std::time::Duration::from_micros(60);
 /// The last duration of a job of some list, in nanoseconds, capped at twice the one before; 0 if there was none.
 /// Affects scheduling only, never results.
 #[derive(Debug, Default)]
-pub(crate) struct Pace(
+pub(crate) struct DurationEstimate(
     #[cfg_attr(not(feature = "rayon"), expect(dead_code, reason = "one thread needs no pace"))] AtomicU64,
 );
 
 #[cfg(feature = "rayon")]
-impl Pace {
+impl DurationEstimate {
     /// Runs a job and records its duration. Preemption can make a short job appear long, which should not cause other
     /// threads to be woken; hence the cap on any increase.
     fn time(&self, job: impl FnOnce()) {
@@ -47,41 +47,41 @@ pub(crate) fn count() -> usize {
 
 /// How a list of jobs is parallelized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Team {
+pub(crate) enum Parallelism {
     /// On the calling thread only; the others run other problems.
-    Alone,
+    Caller,
     /// On all threads.
-    All,
+    Pool,
 }
 
-impl Team {
+impl Parallelism {
     /// The number of threads.
     pub(crate) fn size(self) -> usize {
-        if self == Self::All { count() } else { 1 }
+        if self == Self::Pool { count() } else { 1 }
     }
 
     /// Calls `job` for every item of a list. Results must not depend on the order of the calls.
-    pub(crate) fn share<T: Send>(
+    pub(crate) fn for_each<T: Send>(
         self,
-        pace: &Pace,
+        estimate: &DurationEstimate,
         items: impl ExactSizeIterator<Item = T> + Send,
         job: impl Fn(T) + Sync,
     ) {
-        self.share_with(pace, &mut vec![(); self.size()], items, |(), item| job(item));
+        self.for_each_with(estimate, &mut vec![(); self.size()], items, |(), item| job(item));
     }
 
-    /// [`share`](Self::share) for jobs that are each long enough for a thread.
-    pub(crate) fn share_long<T: Send>(self, items: impl ExactSizeIterator<Item = T> + Send, job: impl Fn(T) + Sync) {
-        self.together(&Pace::default(), &mut vec![(); self.size()], items, |(), item| job(item));
+    /// [`share`](Self::for_each) for jobs that are each long enough for a thread.
+    pub(crate) fn for_each_long<T: Send>(self, items: impl ExactSizeIterator<Item = T> + Send, job: impl Fn(T) + Sync) {
+        self.on_threads(&DurationEstimate::default(), &mut vec![(); self.size()], items, |(), item| job(item));
     }
 
-    /// [`share`](Self::share) with per-thread scratch: `own` has one entry for every thread.
+    /// [`share`](Self::for_each) with per-thread scratch: `own` has one entry for every thread.
     ///
     /// Other threads are woken if the jobs are estimated to take long enough. The estimate is that of the last call; in
     /// the first call, it is the duration of the first job, which the calling thread runs alone.
-    pub(crate) fn share_with<S: Send, T: Send>(
+    pub(crate) fn for_each_with<S: Send, T: Send>(
         self,
-        pace: &Pace,
+        estimate: &DurationEstimate,
         own: &mut [S],
         items: impl ExactSizeIterator<Item = T> + Send,
         job: impl Fn(&mut S, T) + Sync,
@@ -89,32 +89,32 @@ impl Team {
         #[cfg(feature = "rayon")]
         let mut items = items;
         #[cfg(feature = "rayon")]
-        if let (Self::All, Some(mine), true) = (self, own.first_mut(), items.len() > 1)
-            && pace.of(items.len()) <= WAKING
+        if let (Self::Pool, Some(mine), true) = (self, own.first_mut(), items.len() > 1)
+            && estimate.of(items.len()) <= WAKING
         {
             if let Some(item) = items.next() {
-                pace.time(|| job(mine, item));
+                estimate.time(|| job(mine, item));
             }
-            if pace.of(items.len()) <= WAKING {
+            if estimate.of(items.len()) <= WAKING {
                 return items.for_each(|item| job(mine, item));
             }
         }
-        self.together(pace, own, items, job);
+        self.on_threads(estimate, own, items, job);
     }
 
     /// The calling thread begins immediately, and the others join as they wake up. (A parallel iterator would block the
     /// caller while pool threads do its work.) Pool threads have arbitrary floating-point environments, so each sets
     /// the standard one; the caller has already set its own.
-    fn together<S: Send, T: Send>(
+    fn on_threads<S: Send, T: Send>(
         self,
-        pace: &Pace,
+        estimate: &DurationEstimate,
         own: &mut [S],
         items: impl ExactSizeIterator<Item = T> + Send,
         job: impl Fn(&mut S, T) + Sync,
     ) {
         let Some((mine, others)) = own.split_first_mut() else { return };
         #[cfg(feature = "rayon")]
-        if self == Self::All && !others.is_empty() {
+        if self == Self::Pool && !others.is_empty() {
             let more = items.len().saturating_sub(1).min(others.len());
             let items = std::sync::Mutex::new(items);
             let work = |own: &mut S| {
@@ -127,12 +127,12 @@ impl Team {
                     scope.spawn(|_| float_env::standard(|| work(own)));
                 }
                 if let Some(item) = next(&items) {
-                    pace.time(|| job(mine, item));
+                    estimate.time(|| job(mine, item));
                 }
                 work(mine);
             });
         }
-        let _ = (others, pace);
+        let _ = (others, estimate);
         items.for_each(|item| job(mine, item));
     }
 }
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn every_job_is_done_once_whatever_the_pace() {
-        let pace = Pace::default();
+        let estimate = DurationEstimate::default();
         for (round, length) in [0, 1, 2, 3, 50, 1000].into_iter().cycle().take(30).enumerate() {
             let mut done = vec![0; length];
             let job = |(i, count): (usize, &mut usize)| {
@@ -157,11 +157,11 @@ mod tests {
                 let turns = if round % 2 == 0 { 10_000 } else { 1 };
                 *count += 1 + std::hint::black_box((0..turns).map(|t| (t * i) % 2).sum::<usize>()) * 2;
             };
-            Team::All.share(&pace, done.iter_mut().enumerate(), job);
+            Parallelism::Pool.for_each(&estimate, done.iter_mut().enumerate(), job);
             assert!(done.iter().all(|count| count % 2 == 1), "round {round}");
             let mut done = vec![0; length];
-            Team::All.share_long(done.iter_mut(), |count| *count += 1);
-            Team::Alone.share(&pace, done.iter_mut(), |count| *count += 1);
+            Parallelism::Pool.for_each_long(done.iter_mut(), |count| *count += 1);
+            Parallelism::Caller.for_each(&estimate, done.iter_mut(), |count| *count += 1);
             assert!(done.iter().all(|count| *count == 2), "round {round}");
         }
     }

@@ -6,48 +6,48 @@
 //! before any can be weighed; the rows of nonzero weight are then drawn again for the average, as on a GPU.
 
 use super::isa::Isa;
-use super::rollout::{Extremes, Rollout, SCORES, Tile};
-use super::threads::{Pace, Team};
-use super::weigh::{Found, Weigh};
+use super::rollout::{CostBounds, Rollout, SCORES, Tile};
+use super::threads::{DurationEstimate, Parallelism};
+use super::weigh::{Weigh, WeightParams};
 use super::weighted_mean::{Add, join_all, join_tile};
-use crate::line::Line;
-use crate::update::{INVALID, Problem, Sums, TILE, Update};
+use crate::cache_line::CacheLine;
+use crate::pass::{INVALID, Pass, Problem, Sums, TILE};
 
 /// The number of tiles per partial average: small enough to keep many threads busy, and large enough that partial
 /// results are small compared with the rows. It does not depend on the number of threads, so that no result does.
-fn stretch(tiles: usize) -> usize {
+fn block_of_tiles(tiles: usize) -> usize {
     (tiles / 64).clamp(1, 16)
 }
 
 /// The number of partial results of an update.
-pub(crate) fn parts(update: &Update) -> usize {
-    let tiles = (update.rows as usize).div_ceil(TILE);
-    tiles.div_ceil(stretch(tiles))
+pub(crate) fn parts(pass: &Pass) -> usize {
+    let tiles = (pass.rows as usize).div_ceil(TILE);
+    tiles.div_ceil(block_of_tiles(tiles))
 }
 
 /// The scratch of a thread: the rows of the current tile, and storage for scores that are discarded.
 #[derive(Default)]
-pub(crate) struct Desk {
-    pub(crate) rows: Vec<Line>,
+pub(crate) struct ThreadScratch {
+    pub(crate) rows: Vec<CacheLine>,
     pub(crate) scores: Vec<f32>,
     /// The scratch that the [`Rollout`] requested.
-    pub(crate) spare: Vec<Line>,
+    pub(crate) scratch: Vec<CacheLine>,
 }
 
 /// An update whose rows are not stored.
 pub(crate) struct Tiles<'a> {
-    pub(crate) team: Team,
+    pub(crate) parallelism: Parallelism,
     pub(crate) isa: Isa,
     pub(crate) rollout: &'a dyn Rollout,
-    pub(crate) update: &'a Update,
+    pub(crate) pass: &'a Pass,
     pub(crate) problem: &'a Problem<'a>,
     pub(crate) number: u32,
 }
 
 /// Storage for partial results and for the merged mean, with the scratch of each thread.
-pub(crate) struct Parts<'a> {
-    pub(crate) pace: &'a Pace,
-    pub(crate) desks: &'a mut [Desk],
+pub(crate) struct TileBuffers<'a> {
+    pub(crate) estimate: &'a DurationEstimate,
+    pub(crate) thread_scratch: &'a mut [ThreadScratch],
     pub(crate) sums: &'a mut [Sums],
     pub(crate) moments: &'a mut [f32],
     pub(crate) mean: &'a mut [f32],
@@ -58,83 +58,98 @@ impl Tiles<'_> {
     fn tile<'a>(
         &'a self,
         index: usize,
-        rows: &'a mut [Line],
+        rows: &'a mut [CacheLine],
         scores: &'a mut [f32],
-        spare: &'a mut [Line],
+        scratch: &'a mut [CacheLine],
     ) -> Tile<'a> {
-        let Self { update, problem, number, .. } = *self;
-        Tile { update, problem, number, first: index * TILE, rows: Line::numbers_mut(rows), scores, spare }
+        let Self { pass, problem, number, .. } = *self;
+        Tile { pass, problem, number, first: index * TILE, rows: CacheLine::numbers_mut(rows), scores, scratch }
     }
 
     /// Scores all rows.
-    pub(crate) fn score(&self, (pace, desks): (&Pace, &mut [Desk]), scores: &mut [f32], extremes: &mut [Extremes]) {
-        let tiles = scores.chunks_mut(SCORES).zip(extremes).enumerate();
-        self.team.share_with(pace, desks, tiles, |Desk { rows, spare, .. }, (i, (scores, extremes))| {
-            *extremes = self.rollout.tile(self.isa, self.tile(i, rows, scores, spare));
-        });
+    pub(crate) fn score(
+        &self,
+        (estimate, thread_scratch): (&DurationEstimate, &mut [ThreadScratch]),
+        scores: &mut [f32],
+        cost_bounds: &mut [CostBounds],
+    ) {
+        let tiles = scores.chunks_mut(SCORES).zip(cost_bounds).enumerate();
+        self.parallelism.for_each_with(
+            estimate,
+            thread_scratch,
+            tiles,
+            |ThreadScratch { rows, scratch, .. }, (i, (scores, cost_bounds))| {
+                *cost_bounds = self.rollout.tile(self.isa, self.tile(i, rows, scores, scratch));
+            },
+        );
     }
 
     /// Scores all rows and averages them under the given λ.
-    pub(crate) fn score_and_average(&self, scores: &mut [f32], extremes: &mut [Extremes], parts: Parts<'_>) -> Sums {
-        let Parts { pace, desks, sums, moments, mean } = parts;
-        let tiles = stretch(extremes.len());
-        let stretches = scores.chunks_mut(tiles * SCORES).zip(extremes.chunks_mut(tiles));
+    pub(crate) fn score_and_average(
+        &self,
+        scores: &mut [f32],
+        cost_bounds: &mut [CostBounds],
+        parts: TileBuffers<'_>,
+    ) -> Sums {
+        let TileBuffers { estimate, thread_scratch, sums, moments, mean } = parts;
+        let tiles = block_of_tiles(cost_bounds.len());
+        let stretches = scores.chunks_mut(tiles * SCORES).zip(cost_bounds.chunks_mut(tiles));
         let out = sums.iter_mut().zip(moments.chunks_exact_mut(mean.len()));
-        self.team.share_with(
-            pace,
-            desks,
+        self.parallelism.for_each_with(
+            estimate,
+            thread_scratch,
             stretches.zip(out).enumerate(),
-            |desk, (i, ((scores, extremes), (sums, moments)))| {
-                let Desk { rows, spare, .. } = desk;
+            |thread, (i, ((scores, cost_bounds), (sums, moments)))| {
+                let ThreadScratch { rows, scratch, .. } = thread;
                 *sums = Sums::NONE;
                 moments.fill(0.0);
-                for (j, (scores, extremes)) in scores.chunks_mut(SCORES).zip(extremes).enumerate() {
+                for (j, (scores, cost_bounds)) in scores.chunks_mut(SCORES).zip(cost_bounds).enumerate() {
                     let index = i * tiles + j;
-                    *extremes = self.rollout.tile(self.isa, self.tile(index, rows, scores, spare));
-                    let Self { team, isa, update, .. } = *self;
-                    let weigh = Weigh { team, pace, isa, update, known: *extremes };
-                    let found = weigh.plain();
+                    *cost_bounds = self.rollout.tile(self.isa, self.tile(index, rows, scores, scratch));
+                    let Self { parallelism, isa, pass, .. } = *self;
+                    let weigh = Weigh { parallelism, estimate, isa, pass, cost_stats: *cost_bounds };
+                    let weight_params = weigh.plain();
                     let mut log_weights = [INVALID; TILE];
-                    weigh.rows(found, index * TILE, scores, &mut log_weights);
-                    let scales = join_tile(isa, update, found.reference, &mut log_weights, sums);
+                    weigh.rows(weight_params, index * TILE, scores, &mut log_weights);
+                    let scales = join_tile(isa, pass, weight_params.reference, &mut log_weights, sums);
                     self.add(scales, &mut log_weights, rows, moments);
                 }
             },
         );
-        join_all(self.update, sums, moments, mean)
+        join_all(self.pass, sums, moments, mean)
     }
 
     /// Averages rows that have been weighed; rows of nonzero weight are drawn again.
-    pub(crate) fn average(&self, found: Found, log_weights: &[f32], parts: Parts<'_>) -> Sums {
-        let Parts { pace, desks, sums, moments, mean } = parts;
-        let tiles = stretch(log_weights.len() / TILE);
+    pub(crate) fn average(&self, weight_params: WeightParams, log_weights: &[f32], parts: TileBuffers<'_>) -> Sums {
+        let TileBuffers { estimate, thread_scratch, sums, moments, mean } = parts;
+        let tiles = block_of_tiles(log_weights.len() / TILE);
         let out = sums.iter_mut().zip(moments.chunks_exact_mut(mean.len()));
         let stretches = log_weights.chunks(tiles * TILE).zip(out);
-        self.team.share_with(
-            pace,
-            desks,
+        self.parallelism.for_each_with(
+            estimate,
+            thread_scratch,
             stretches.enumerate(),
-            |Desk { rows, scores, spare }, (i, (log_weights, (sums, moments)))| {
+            |ThreadScratch { rows, scores, scratch }, (i, (log_weights, (sums, moments)))| {
                 *sums = Sums::NONE;
                 moments.fill(0.0);
                 for (j, log_weights) in log_weights.as_chunks::<TILE>().0.iter().enumerate() {
                     let mut log_weights = *log_weights;
-                    let scales = join_tile(self.isa, self.update, found.reference, &mut log_weights, sums);
+                    let scales = join_tile(self.isa, self.pass, weight_params.reference, &mut log_weights, sums);
                     if scales[1] > 0.0 {
-                        self.rollout.draw(self.isa, self.tile(i * tiles + j, rows, scores, spare));
+                        self.rollout.draw(self.isa, self.tile(i * tiles + j, rows, scores, scratch));
                     }
                     self.add(scales, &mut log_weights, rows, moments);
                 }
             },
         );
-        join_all(self.update, sums, moments, mean)
+        join_all(self.pass, sums, moments, mean)
     }
 
     /// Adds the rows of a tile to the moments, unless their weights are negligible.
-    fn add(&self, scales: [f32; 2], weights: &mut [f32; TILE], rows: &[Line], moments: &mut [f32]) {
+    fn add(&self, scales: [f32; 2], weights: &mut [f32; TILE], rows: &[CacheLine], moments: &mut [f32]) {
         if scales[1] > 0.0 {
-            let (about, rows) = (self.problem.nominal, Line::numbers(rows));
-            self.isa.run(Add { update: self.update, about, weights, rows, scales, moments });
+            let (about, rows) = (self.problem.nominal, CacheLine::numbers(rows));
+            self.isa.run(Add { pass: self.pass, about, weights, rows, scales, moments });
         }
     }
 }

@@ -4,15 +4,15 @@
 use pulp::{Simd, WithSimd};
 
 use super::isa::Isa;
-use super::rollout::{Extremes, SCORES};
-use super::search::Search;
-use super::threads::{Pace, Team};
+use super::rollout::{CostBounds, SCORES};
+use super::root_finder::RootFinder;
+use super::threads::{DurationEstimate, Parallelism};
 use super::weighted_mean::{self, Group, Second};
+use crate::pass::{
+    DEMONSTRATED, DIVERGENCE, EFFECTIVE, ELITE, FIXED, GROUP, INVALID, MASKED, Pass, SIGNED, STANDARDISED, Sums, TILE,
+};
 use crate::scalar::math::{Vector, finite};
 use crate::scalar::{Lanes, Real, Register};
-use crate::update::{
-    DEMONSTRATED, DIVERGENCE, EFFECTIVE, ELITE, FIXED, GROUP, INVALID, MASKED, SIGNED, STANDARDISED, Sums, TILE, Update,
-};
 
 /// A standard deviation below this is replaced by 1: the costs are practically equal. (J. Pan et al., *Model-based
 /// diffusion*, arXiv 2407.01573, in its published code.)
@@ -20,17 +20,17 @@ const NO_DEVIATION: f32 = 1e-4;
 
 /// The cost statistics of a problem's rows, and how the rows are to be weighed.
 pub(crate) struct Weigh<'a> {
-    pub(crate) team: Team,
-    pub(crate) pace: &'a Pace,
+    pub(crate) parallelism: Parallelism,
+    pub(crate) estimate: &'a DurationEstimate,
     pub(crate) isa: Isa,
-    pub(crate) update: &'a Update,
-    pub(crate) known: Extremes,
+    pub(crate) pass: &'a Pass,
+    pub(crate) cost_stats: CostBounds,
 }
 
 /// The parameters that map costs J, relative to `reference`, to log-weights: ℓ = −(J − shift)/λ, or 0 up to a
 /// threshold.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Found {
+pub(crate) struct WeightParams {
     pub(crate) reference: f32,
     pub(crate) temperature: f32,
     /// The mean of J, where it was computed.
@@ -39,7 +39,7 @@ pub(crate) struct Found {
     threshold: f32,
 }
 
-impl Found {
+impl WeightParams {
     /// Adds these parameters to the sums of an update.
     pub(crate) fn record(&self, sums: Sums) -> Sums {
         Sums { temperature: self.temperature, reference: self.reference, mean: self.mean, ..sums }
@@ -48,42 +48,44 @@ impl Found {
 
 impl Weigh<'_> {
     /// Computes the log-weights of all rows.
-    pub(crate) fn run(&self, scores: &[f32], log_weights: &mut [f32], sums: &mut [Sums]) -> Found {
-        let found = self.find(scores, log_weights, sums);
-        self.weigh(found, self.update.control_fixed, scores, log_weights);
-        found
+    pub(crate) fn run(&self, scores: &[f32], log_weights: &mut [f32], sums: &mut [Sums]) -> WeightParams {
+        let weight_params = self.solve_temperature(scores, log_weights, sums);
+        self.weigh(weight_params, self.pass.control_fixed, scores, log_weights);
+        weight_params
     }
 
-    fn weigh(&self, found: Found, fixed: f32, scores: &[f32], out: &mut [f32]) {
-        self.team.share(self.pace, out.chunks_mut(GROUP).enumerate(), |(group, out)| {
+    fn weigh(&self, weight_params: WeightParams, fixed: f32, scores: &[f32], out: &mut [f32]) {
+        self.parallelism.for_each(self.estimate, out.chunks_mut(GROUP).enumerate(), |(group, out)| {
             let first = group * GROUP;
             let scores = &scores[first * 3..][..out.len() * 3];
-            self.isa.run(Job { weigh: self, found, fixed, first, scores, out });
+            self.isa.run(Job { weigh: self, weight_params, fixed, first, scores, out });
         });
     }
 
     /// Computes the log-weights of whole tiles of rows, from row `first` on.
-    pub(crate) fn rows(&self, found: Found, first: usize, scores: &[f32], out: &mut [f32]) {
-        self.isa.run(Job { weigh: self, found, fixed: self.update.control_fixed, first, scores, out });
+    pub(crate) fn rows(&self, weight_params: WeightParams, first: usize, scores: &[f32], out: &mut [f32]) {
+        self.isa.run(Job { weigh: self, weight_params, fixed: self.pass.control_fixed, first, scores, out });
     }
 
     /// The parameters for the temperature given in the update.
-    pub(crate) fn plain(&self) -> Found {
-        let (reference, temperature) = (self.known[0], self.update.temperature);
-        Found { reference, temperature, mean: 0.0, shift: 0.0, threshold: f32::MAX }
+    pub(crate) fn plain(&self) -> WeightParams {
+        let (reference, temperature) = (self.cost_stats[0], self.pass.temperature);
+        WeightParams { reference, temperature, mean: 0.0, shift: 0.0, threshold: f32::MAX }
     }
 
     /// Returns the given temperature, or solves for the one that meets the update's target.
-    fn find(&self, scores: &[f32], log_weights: &mut [f32], sums: &mut [Sums]) -> Found {
-        let (update, [best, worst, _]) = (self.update, self.known);
+    fn solve_temperature(&self, scores: &[f32], log_weights: &mut [f32], sums: &mut [Sums]) -> WeightParams {
+        let (pass, [best, worst, _]) = (self.pass, self.cost_stats);
         let plain = self.plain();
-        match update.search {
-            FIXED if !update.has(SIGNED) => plain,
+        match pass.search {
+            FIXED if !pass.has(SIGNED) => plain,
             // If all costs are equal (or none is finite), any temperature will do.
             EFFECTIVE | DIVERGENCE if worst <= best => plain,
-            EFFECTIVE | DIVERGENCE => Found { temperature: self.search(plain, scores, log_weights, sums), ..plain },
+            EFFECTIVE | DIVERGENCE => {
+                WeightParams { temperature: self.search(plain, scores, log_weights, sums), ..plain }
+            }
             _ => {
-                self.weigh(Found { temperature: 1.0, ..plain }, update.control_fixed, scores, log_weights);
+                self.weigh(WeightParams { temperature: 1.0, ..plain }, pass.control_fixed, scores, log_weights);
                 // Signed weights are not exponentiated, so the shift must not be applied yet.
                 self.by_moments(plain, log_weights)
             }
@@ -91,17 +93,17 @@ impl Weigh<'_> {
     }
 
     /// Solves for λ; both the effective sample size and the similarity to uniform weights increase with λ.
-    fn search(&self, plain: Found, scores: &[f32], log_weights: &mut [f32], sums: &mut [Sums]) -> f32 {
-        let (update, [best, worst, _]) = (self.update, self.known);
-        let second = if update.search == DIVERGENCE { Second::Logs } else { Second::Squares };
+    fn search(&self, plain: WeightParams, scores: &[f32], log_weights: &mut [f32], sums: &mut [Sums]) -> f32 {
+        let (pass, [best, worst, _]) = (self.pass, self.cost_stats);
+        let second = if pass.search == DIVERGENCE { Second::Logs } else { Second::Squares };
         // −J of all rows, which does not depend on λ.
-        self.weigh(Found { temperature: 1.0, ..plain }, 0.0, scores, log_weights);
+        self.weigh(WeightParams { temperature: 1.0, ..plain }, 0.0, scores, log_weights);
         let groups = || log_weights.chunks(GROUP).zip(scores.chunks(3 * GROUP));
-        let fixed = update.control_fixed;
-        let mut search = Search::new((worst - best) * update.cost_scale);
+        let fixed = pass.control_fixed;
+        let mut search = RootFinder::new((worst - best) * pass.cost_scale);
         loop {
             let temperature = search.temperature();
-            self.team.share(self.pace, sums.iter_mut().zip(groups()), |(sums, (costs, scores))| {
+            self.parallelism.for_each(self.estimate, sums.iter_mut().zip(groups()), |(sums, (costs, scores))| {
                 let mut under = [INVALID; GROUP];
                 let out = &mut under[..costs.len()];
                 self.isa.run(Under { temperature, fixed, costs, scores, out });
@@ -109,13 +111,13 @@ impl Weigh<'_> {
             });
             let all = weighted_mean::merge(sums, second);
             let valid = all.valid as f32;
-            let excess = match second {
+            let residual = match second {
                 // If all weights underflow to 0, λ is too small.
                 _ if all.sum <= 0.0 => -1.0,
-                Second::Squares => Real::ln(all.sum * all.sum / (all.squares * update.target * valid)),
-                Second::Logs => 1.0 - (all.squares / all.sum - Real::ln(all.sum / valid)) / update.target,
+                Second::Squares => Real::ln(all.sum * all.sum / (all.squares * pass.target * valid)),
+                Second::Logs => 1.0 - (all.squares / all.sum - Real::ln(all.sum / valid)) / pass.target,
             };
-            if !search.learn(excess) {
+            if !search.update(residual) {
                 return search.temperature();
             }
         }
@@ -123,26 +125,26 @@ impl Weigh<'_> {
 
     /// Parameters that follow from the mean and standard deviation of J, or from its order. `log_weights` holds −J of
     /// every row.
-    fn by_moments(&self, plain: Found, log_weights: &mut [f32]) -> Found {
-        let update = self.update;
+    fn by_moments(&self, plain: WeightParams, log_weights: &mut [f32]) -> WeightParams {
+        let pass = self.pass;
         let valid = || log_weights.iter().filter(|l| **l > INVALID).map(|l| -f64::from(*l));
         let count = valid().count().max(1);
         let mean = valid().sum::<f64>() / count as f64;
-        let found = Found { mean: mean as f32, ..plain };
-        let shift = if update.has(SIGNED) { found.mean } else { 0.0 };
-        match update.search {
+        let weight_params = WeightParams { mean: mean as f32, ..plain };
+        let shift = if pass.has(SIGNED) { weight_params.mean } else { 0.0 };
+        match pass.search {
             STANDARDISED => {
                 let deviation = (valid().map(|j| (j - mean).powi(2)).sum::<f64>() / count as f64).sqrt() as f32;
                 let unit = if deviation < NO_DEVIATION { 1.0 } else { deviation };
-                Found { temperature: update.target * unit, shift, ..found }
+                WeightParams { temperature: pass.target * unit, shift, ..weight_params }
             }
             ELITE => {
-                let wanted = elites(update.target, count);
+                let wanted = elites(pass.target, count);
                 // Invalid rows sort last.
                 let (_, last, _) = log_weights.select_nth_unstable_by(wanted - 1, |a, b| b.total_cmp(a));
-                Found { threshold: -*last, ..found }
+                WeightParams { threshold: -*last, ..weight_params }
             }
-            _ => Found { shift, ..found },
+            _ => WeightParams { shift, ..weight_params },
         }
     }
 }
@@ -155,7 +157,7 @@ fn elites(fraction: f32, valid: usize) -> usize {
 /// The scores of some rows, and the parameters that convert them to log-weights.
 struct Job<'a> {
     weigh: &'a Weigh<'a>,
-    found: Found,
+    weight_params: WeightParams,
     /// The factor on the second score that is not divided by λ.
     fixed: f32,
     /// The first row, and the scores from there on, tile by tile.
@@ -169,33 +171,33 @@ impl WithSimd for Job<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let Found { reference, temperature, shift, threshold, .. } = self.found;
-        let (update, number) = (self.weigh.update, Lanes::<S>::from);
+        let WeightParams { reference, temperature, shift, threshold, .. } = self.weight_params;
+        let (pass, number) = (self.weigh.pass, Lanes::<S>::from);
         // Both scores are relative to the best cost. The smallest demonstration cost is mapped to the cost of the
         // demonstration itself.
-        let nearest = if finite(self.weigh.known[2]) { self.weigh.known[2] } else { 0.0 };
-        let demonstrated = update.demonstrated - reference * update.cost_scale;
+        let nearest = if finite(self.weigh.cost_stats[2]) { self.weigh.cost_stats[2] } else { 0.0 };
+        let demonstrated = pass.demonstrated - reference * pass.cost_scale;
         for (scores, out) in self.scores.chunks(SCORES).zip(self.out.chunks_mut(TILE)) {
             for lane in (0..TILE).step_by(Lanes::<S>::COUNT) {
                 let cost = Lanes::<S>::load(&scores[lane..]);
                 let lost = Lanes::<S>::load(&scores[TILE + lane..]);
                 let second = Lanes::<S>::load(&scores[2 * TILE + lane..]);
-                let mut scaled = ((cost - reference) + lost) * update.cost_scale + second * update.control_scaled;
-                if update.has(DEMONSTRATED) {
-                    scaled = scaled.min((second - nearest) * update.cost_scale + demonstrated);
+                let mut scaled = ((cost - reference) + lost) * pass.cost_scale + second * pass.control_scaled;
+                if pass.has(DEMONSTRATED) {
+                    scaled = scaled.min((second - nearest) * pass.cost_scale + demonstrated);
                 }
                 let mut log_weight = -(scaled - shift) / temperature - second * self.fixed;
-                if update.search == ELITE && threshold < f32::MAX {
+                if pass.search == ELITE && threshold < f32::MAX {
                     let all = scaled + second * self.fixed;
-                    log_weight = Lanes::choose(all.is_le(number(threshold)), number(0.0), number(MASKED));
+                    log_weight = Lanes::simd_select(all.simd_le(number(threshold)), number(0.0), number(MASKED));
                 }
                 // Clamped to `MASKED`: below it, a valid row could be taken for an invalid one.
                 let log_weight = log_weight.max(MASKED);
                 let valid = finite(cost) & finite(lost) & finite(second);
-                Lanes::choose(valid, log_weight, number(INVALID)).store(&mut out[lane..]);
+                Lanes::simd_select(valid, log_weight, number(INVALID)).store(&mut out[lane..]);
             }
         }
-        let real = (update.rows as usize).saturating_sub(self.first).min(self.out.len());
+        let real = (pass.rows as usize).saturating_sub(self.first).min(self.out.len());
         self.out[real..].fill(INVALID);
     }
 }
@@ -223,7 +225,7 @@ impl WithSimd for Under<'_> {
                 let second = &self.scores[row / TILE * SCORES + 2 * TILE + row % TILE..];
                 log_weight -= Lanes::<S>::load(second) * self.fixed;
             }
-            Lanes::choose(cost.gt(invalid), log_weight.max(number(MASKED)), invalid).store(out);
+            Lanes::simd_select(cost.gt(invalid), log_weight.max(number(MASKED)), invalid).store(out);
         }
     }
 }

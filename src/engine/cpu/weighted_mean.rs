@@ -7,10 +7,10 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::isa::Isa;
-use super::threads::{Pace, Team};
+use super::threads::{DurationEstimate, Parallelism};
+use crate::pass::{GROUP, INVALID, MASKED, Pass, SIGNED, Sums, TILE};
 use crate::scalar::math::{Vector, exp, finite};
 use crate::scalar::{Lanes, Real, Register, WIDEST};
-use crate::update::{GROUP, INVALID, MASKED, SIGNED, Sums, TILE, Update};
 
 /// Weights below this fraction of the largest weight (of the group, of the tile, or of the rows before it) count as
 /// zero: even the maximum number of rows, 2²⁵, would together change the mean by less than rounding does. This also
@@ -29,8 +29,8 @@ fn relative(log_weight: f32, max: f32) -> f32 {
 pub(crate) const HEADER: usize = size_of::<Sums>() / size_of::<f32>();
 
 /// Numbers in a partial result of `width` coordinates.
-pub(crate) fn partial_len(update: &Update) -> usize {
-    HEADER + (update.width * update.moments()) as usize
+pub(crate) fn partial_len(pass: &Pass) -> usize {
+    HEADER + (pass.width * pass.moments()) as usize
 }
 
 /// The second sum that is computed for a group.
@@ -70,14 +70,14 @@ impl WithSimd for Group<'_> {
                 let chunk = &mut chunk[part * Lanes::<S>::COUNT..];
                 let log_weight = Lanes::<S>::load(chunk);
                 let below = (log_weight - max).max(LN_NEGLIGIBLE);
-                let weight = Lanes::choose(below.gt(LN_NEGLIGIBLE), exp(below), number(0.0));
+                let weight = Lanes::simd_select(below.gt(LN_NEGLIGIBLE), exp(below), number(0.0));
                 sum[part] += weight;
                 squares[part] = match self.second {
                     Second::Squares => weight.mul_add(weight, squares[part]),
                     Second::Logs => weight.mul_add(below, squares[part]),
                 };
-                logs[part] += Lanes::choose(log_weight.gt(MASKED), log_weight, number(0.0));
-                valid[part] += Lanes::choose(log_weight.gt(INVALID), number(1.0), number(0.0));
+                logs[part] += Lanes::simd_select(log_weight.gt(MASKED), log_weight, number(0.0));
+                valid[part] += Lanes::simd_select(log_weight.gt(INVALID), number(1.0), number(0.0));
                 weight.store(chunk);
             }
         }
@@ -122,8 +122,8 @@ pub(crate) fn merge(groups: &[Sums], second: Second) -> Sums {
 }
 
 /// One group of rows: their log-weights and their storage.
-struct Average<'a> {
-    update: &'a Update,
+struct AverageGroup<'a> {
+    pass: &'a Pass,
     /// The point that second moments are taken about, by coordinate; empty for 0.
     about: &'a [f32],
     first: usize,
@@ -132,7 +132,7 @@ struct Average<'a> {
     partial: &'a mut [f32],
 }
 
-impl WithSimd for Average<'_> {
+impl WithSimd for AverageGroup<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -145,21 +145,21 @@ impl WithSimd for Average<'_> {
         weights[..self.log_weights.len()].copy_from_slice(self.log_weights);
         for weights in weights.chunks_exact_mut(Lanes::<S>::COUNT) {
             let l = Lanes::<S>::load(weights);
-            let other = Lanes::choose(l.is_eq(number(f32::NEG_INFINITY)), masked, invalid);
-            Lanes::choose(finite(l) & !l.is_eq(invalid), l.max(MASKED), other).store(weights);
+            let other = Lanes::simd_select(l.simd_eq(number(f32::NEG_INFINITY)), masked, invalid);
+            Lanes::simd_select(finite(l) & !l.simd_eq(invalid), l.max(MASKED), other).store(weights);
         }
-        let sums = if self.update.has(SIGNED) {
+        let sums = if self.pass.has(SIGNED) {
             signed(&mut weights)
         } else {
             Group { second: Second::Squares, log_weights: &mut weights }.with_simd(simd)
         };
-        let Average { update, partial, .. } = self;
+        let AverageGroup { pass, partial, .. } = self;
         let (header, moments) = partial.split_at_mut(HEADER);
         header.copy_from_slice(bytemuck::cast_slice(std::slice::from_ref(&sums)));
         moments.fill(0.0);
-        let (mean, second) = moments.split_at_mut(update.width as usize);
-        let rows = Rows { update, about: self.about, first: self.first, rows: self.rows };
-        if update.coordinate_stride == TILE as u32 {
+        let (mean, second) = moments.split_at_mut(pass.width as usize);
+        let rows = Rows { pass, about: self.about, first: self.first, rows: self.rows };
+        if pass.coordinate_stride == TILE as u32 {
             rows.in_tiles::<S>(&weights, mean, second);
         } else {
             rows.one_by_one::<S>(&weights[..self.log_weights.len()], mean, second);
@@ -169,7 +169,7 @@ impl WithSimd for Average<'_> {
 
 /// The rows of one group, from row `first` on.
 struct Rows<'a> {
-    update: &'a Update,
+    pass: &'a Pass,
     about: &'a [f32],
     first: usize,
     rows: &'a [f32],
@@ -179,7 +179,7 @@ impl Rows<'_> {
     /// Rows in tiles: vectorized over rows, one coordinate after the other.
     #[inline(always)]
     fn in_tiles<S: Simd>(&self, weights: &[f32; GROUP], mean: &mut [f32], second: &mut [f32]) {
-        let width = self.update.width as usize;
+        let width = self.pass.width as usize;
         let tiles = self.rows[self.first * width..].chunks_exact(TILE * width);
         for (weights, tile) in weights.as_chunks::<TILE>().0.iter().zip(tiles) {
             add_tile::<S>(weights, tile, self.about, mean, second);
@@ -191,7 +191,7 @@ impl Rows<'_> {
     fn one_by_one<S: Simd>(&self, weights: &[f32], mean: &mut [f32], second: &mut [f32]) {
         /// Rows that are accumulated in registers before the sums are stored.
         const ROWS: usize = 16;
-        let width = self.update.width as usize;
+        let width = self.pass.width as usize;
         let rows = &self.rows[self.first * width..];
         if width < WIDEST {
             return add_short::<S>(weights, rows, mean, second);
@@ -244,7 +244,7 @@ fn add_rows<S: Simd>(
             for part in 0..Lanes::<S>::PARTS {
                 let lane = row + part * Lanes::<S>::COUNT;
                 let (w, v) = (Lanes::load(&weights[lane..]), Lanes::load(&column[lane..]));
-                let v = Lanes::choose(w.is_eq(zero), zero, v);
+                let v = Lanes::simd_select(w.simd_eq(zero), zero, v);
                 sum[part] = w.mul_add(v, sum[part]);
                 if squares {
                     let off = v - about;
@@ -276,9 +276,9 @@ fn add<S: Simd>(weights: &[f32], rows: &[f32], mean: &mut [f32], second: &mut [f
     }
     for (weight, row) in weights.iter().zip(rows.chunks_exact(width)) {
         for d in d..width {
-            mean[d] = fused::<S>(*weight, row[d], mean[d]);
+            mean[d] = fma::<S>(*weight, row[d], mean[d]);
             if !second.is_empty() {
-                second[d] = fused::<S>(*weight * row[d], row[d], second[d]);
+                second[d] = fma::<S>(*weight * row[d], row[d], second[d]);
             }
         }
     }
@@ -316,7 +316,7 @@ fn columns<S: Simd, const R: usize>(weights: &[f32], rows: &[f32], d: usize, mea
 
 /// a·b + c with the same rounding as in vector registers.
 #[inline(always)]
-fn fused<S: Simd>(a: f32, b: f32, c: f32) -> f32 {
+fn fma<S: Simd>(a: f32, b: f32, c: f32) -> f32 {
     Lanes::<S>::from(a).mul_add(b, c).fold(|first, _| first)
 }
 
@@ -346,7 +346,7 @@ fn add_short<S: Simd>(weights: &[f32], rows: &[f32], mean: &mut [f32], second: &
         for (register, first) in (0..numbers).step_by(lanes).zip(&first) {
             let behind = bytemuck::pod_read_unaligned(bytemuck::cast_slice(&behind[register..][..lanes]));
             let w = Lanes::<S>::load(&padded[row + first..]).picked(behind);
-            let v = Lanes::choose(w.is_eq(zero), zero, Lanes::load(&rows[register..]));
+            let v = Lanes::simd_select(w.simd_eq(zero), zero, Lanes::load(&rows[register..]));
             w.mul_add(v, Lanes::load(&sums[register..])).store(&mut sums[register..]);
             if !second.is_empty() {
                 (w * v).mul_add(v, Lanes::load(&squares[register..])).store(&mut squares[register..]);
@@ -369,17 +369,17 @@ fn add_short<S: Simd>(weights: &[f32], rows: &[f32], mean: &mut [f32], second: &
 /// the factors by which the moments of both must be scaled.
 pub(crate) fn join_tile(
     isa: Isa,
-    update: &Update,
+    pass: &Pass,
     reference: f32,
     log_weights: &mut [f32; TILE],
     all: &mut Sums,
 ) -> [f32; 2] {
     let sums = isa.run(Group { second: Second::Squares, log_weights });
-    join(update, all, &Sums { reference, ..sums })
+    join(pass, all, &Sums { reference, ..sums })
 }
 
 /// Merges the sums of some rows into `all`, and returns the factors by which the moments of both must be scaled.
-fn join(update: &Update, all: &mut Sums, more: &Sums) -> [f32; 2] {
+fn join(pass: &Pass, all: &mut Sums, more: &Sums) -> [f32; 2] {
     if more.valid == 0 {
         return [1.0, 0.0];
     }
@@ -389,7 +389,7 @@ fn join(update: &Update, all: &mut Sums, more: &Sums) -> [f32; 2] {
     }
     let reference = all.reference.min(more.reference);
     // The amount by which the common reference lowers log-weights.
-    let lower = |sums: &Sums| (sums.reference - reference) * update.cost_scale / update.temperature;
+    let lower = |sums: &Sums| (sums.reference - reference) * pass.cost_scale / pass.temperature;
     let max_of = |sums: &Sums| if sums.max > MASKED { (sums.max - lower(sums)).max(MASKED) } else { MASKED };
     let max = max_of(all).max(max_of(more));
     let [old, new] = [relative(max_of(all), max), relative(max_of(more), max)];
@@ -411,7 +411,7 @@ fn join(update: &Update, all: &mut Sums, more: &Sums) -> [f32; 2] {
 
 /// Scales moments, then adds the rows of a tile.
 pub(crate) struct Add<'a> {
-    pub(crate) update: &'a Update,
+    pub(crate) pass: &'a Pass,
     /// The point that second moments are taken about.
     pub(crate) about: &'a [f32],
     pub(crate) weights: &'a mut [f32; TILE],
@@ -425,7 +425,7 @@ impl WithSimd for Add<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let Self { update, about, weights, rows, scales: [old, new], moments } = self;
+        let Self { pass, about, weights, rows, scales: [old, new], moments } = self;
         if old != 1.0 {
             moments.iter_mut().for_each(|moment| *moment *= old);
         }
@@ -435,17 +435,17 @@ impl WithSimd for Add<'_> {
                 *weight = if scaled < NEGLIGIBLE { 0.0 } else { scaled };
             }
         }
-        let (mean, second) = moments.split_at_mut(update.width as usize);
+        let (mean, second) = moments.split_at_mut(pass.width as usize);
         add_tile::<S>(weights, rows, about, mean, second);
     }
 }
 
 /// Merges the averages of consecutive rows, in order: returns the sums, and leaves the moments in `mean`.
-pub(crate) fn join_all(update: &Update, sums: &[Sums], partials: &[f32], mean: &mut [f32]) -> Sums {
+pub(crate) fn join_all(pass: &Pass, sums: &[Sums], partials: &[f32], mean: &mut [f32]) -> Sums {
     let mut all = Sums::NONE;
     mean.fill(0.0);
     for (sums, moments) in sums.iter().zip(partials.chunks_exact(mean.len())) {
-        let [old, new] = join(update, &mut all, sums);
+        let [old, new] = join(pass, &mut all, sums);
         if new == 0.0 {
             continue;
         }
@@ -460,10 +460,10 @@ pub(crate) fn join_all(update: &Update, sums: &[Sums], partials: &[f32], mean: &
 
 /// The weighted mean of the rows of a problem under their log-weights.
 pub(crate) struct WeightedMean<'a> {
-    pub(crate) team: Team,
-    pub(crate) pace: &'a Pace,
+    pub(crate) parallelism: Parallelism,
+    pub(crate) estimate: &'a DurationEstimate,
     pub(crate) isa: Isa,
-    pub(crate) update: &'a Update,
+    pub(crate) pass: &'a Pass,
     /// The point that second moments are taken about; empty for 0.
     pub(crate) about: &'a [f32],
     pub(crate) log_weights: &'a [f32],
@@ -474,12 +474,12 @@ impl WeightedMean<'_> {
     /// Computes the mean (and second moment) into `mean`, of length D or 2 D. `partials` must have space for every
     /// group.
     pub(crate) fn run(&self, partials: &mut [f32], mean: &mut [f32]) -> Sums {
-        let Self { update, about, log_weights, rows, .. } = *self;
-        let len = partial_len(update);
-        self.team.share(self.pace, partials.chunks_mut(len).enumerate(), |(group, partial)| {
+        let Self { pass, about, log_weights, rows, .. } = *self;
+        let len = partial_len(pass);
+        self.parallelism.for_each(self.estimate, partials.chunks_mut(len).enumerate(), |(group, partial)| {
             let first = group * GROUP;
             let log_weights = &log_weights[first..log_weights.len().min(first + GROUP)];
-            self.isa.run(Average { update, about, first, log_weights, rows, partial });
+            self.isa.run(AverageGroup { pass, about, first, log_weights, rows, partial });
         });
         let header = |partial: &[f32]| bytemuck::pod_read_unaligned::<Sums>(bytemuck::cast_slice(&partial[..HEADER]));
         let mut all = Sums::NONE;
@@ -506,7 +506,7 @@ mod tests {
     use super::*;
     use crate::engine::Instructions;
     use crate::noise::Random;
-    use crate::update::SECOND_MOMENT;
+    use crate::pass::SECOND_MOMENT;
 
     /// Adds sixteen sums as a tree.
     fn tree(mut sums: [f32; WIDEST]) -> f32 {
@@ -551,10 +551,10 @@ mod tests {
             for (flags, part) in [(0, 0..TILE), (0, 16..48), (SECOND_MOMENT, 0..TILE), (SECOND_MOMENT, 32..48)] {
                 let (rows, about, mut weights) = (numbers(TILE * width), numbers(width), [0.0; TILE]);
                 weights[part.clone()].copy_from_slice(&numbers(part.len()));
-                let update = Update { width: width as u32, flags, ..bytemuck::Zeroable::zeroed() };
-                let mut moments = vec![0.0; width * update.moments() as usize];
+                let pass = Pass { width: width as u32, flags, ..bytemuck::Zeroable::zeroed() };
+                let mut moments = vec![0.0; width * pass.moments() as usize];
                 isa.run(Add {
-                    update: &update,
+                    pass: &pass,
                     about: &about,
                     weights: &mut weights,
                     rows: &rows,

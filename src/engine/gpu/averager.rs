@@ -5,15 +5,15 @@ use std::sync::Arc;
 use wgpu::BufferUsages as Usage;
 
 use super::device::Device;
-use super::kernels::UPDATE_SIZE;
+use super::kernels::PASS_SIZE;
 use super::workspace::{SUMMARY, bind, partials_len, weighted_mean};
 use crate::error::{BuildError, EngineError, PlanError};
-use crate::update::{Sums, Update};
+use crate::pass::{Pass, Sums};
 
 struct Buffers {
     /// The sizes that they were allocated for: K, D and whether there is a second moment.
     shape: (u32, u32, u32),
-    updates: wgpu::Buffer,
+    passes: wgpu::Buffer,
     rows: wgpu::Buffer,
     log_weights: wgpu::Buffer,
     partials: wgpu::Buffer,
@@ -35,21 +35,21 @@ struct Kernels {
 }
 
 impl Buffers {
-    fn new(device: &Device, update: &Update, moments: u64) -> Result<Self, EngineError> {
+    fn new(device: &Device, pass: &Pass, moments: u64) -> Result<Self, EngineError> {
         let storage =
             |what, floats: u64| device.buffer(what, 4 * floats, Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC);
-        let updates = device.buffer("the update", UPDATE_SIZE.get(), Usage::UNIFORM | Usage::COPY_DST)?;
-        let rows = storage("rows", u64::from(update.rows) * u64::from(update.width))?;
-        let log_weights = storage("log-weights", u64::from(update.rows))?;
-        let partials = storage("partial means", partials_len(update))?;
+        let passes = device.buffer("the update", PASS_SIZE.get(), Usage::UNIFORM | Usage::COPY_DST)?;
+        let rows = storage("rows", u64::from(pass.rows) * u64::from(pass.width))?;
+        let log_weights = storage("log-weights", u64::from(pass.rows))?;
+        let partials = storage("partial means", partials_len(pass))?;
         let summary = storage("the summary", SUMMARY / 4)?;
         let back = device.buffer("the read-back", SUMMARY + 4 * moments, Usage::MAP_READ | Usage::COPY_DST)?;
         let (inputs, fields) = (storage("no inputs", 4)?, storage("no fields", 4)?);
         let (scores, nominal) = (storage("no scores", 4)?, storage("no plan", 4)?);
         let storages = [&inputs, &fields, &rows, &scores, &log_weights, &partials, &nominal, &summary];
-        let group = bind(device, &updates, storages.map(|buffer| buffer.as_entire_buffer_binding()));
-        let shape = (update.rows, update.width, update.flags);
-        Ok(Self { shape, updates, rows, log_weights, partials, summary, back, group })
+        let group = bind(device, &passes, storages.map(|buffer| buffer.as_entire_buffer_binding()));
+        let shape = (pass.rows, pass.width, pass.flags);
+        Ok(Self { shape, passes, rows, log_weights, partials, summary, back, group })
     }
 }
 
@@ -70,7 +70,7 @@ impl Averager {
 
     pub(crate) fn run(
         &mut self,
-        update: &Update,
+        pass: &Pass,
         rows: &[f32],
         log_weights: &[f32],
         moments: &mut [f32],
@@ -78,10 +78,9 @@ impl Averager {
         const MOST: u64 = 65_535;
         let device = &self.device;
         device.check()?;
-        for (what, requested) in [
-            ("groups of 1,024 rows", update.rows.div_ceil(1024)),
-            ("groups of 16 coordinates", update.width.div_ceil(16)),
-        ] {
+        for (what, requested) in
+            [("groups of 1,024 rows", pass.rows.div_ceil(1024)), ("groups of 16 coordinates", pass.width.div_ceil(16))]
+        {
             if u64::from(requested) > MOST {
                 return Err(EngineError::OverLimit { what, requested: requested.into(), limit: MOST }.into());
             }
@@ -96,22 +95,22 @@ impl Averager {
             none => none.insert(Kernels::new(device)?),
         };
         let size = moments.len() as u64;
-        if self.buffers.as_ref().is_none_or(|b| b.shape != (update.rows, update.width, update.flags)) {
+        if self.buffers.as_ref().is_none_or(|b| b.shape != (pass.rows, pass.width, pass.flags)) {
             self.buffers = None;
-            self.buffers = Some(Buffers::new(device, update, size)?);
+            self.buffers = Some(Buffers::new(device, pass, size)?);
         }
         let Some(buffers) = &self.buffers else { return Ok(Sums::NONE) };
-        device.queue.write_buffer(&buffers.updates, 0, bytemuck::bytes_of(update));
+        device.queue.write_buffer(&buffers.passes, 0, bytemuck::bytes_of(pass));
         device.queue.write_buffer(&buffers.rows, 0, bytemuck::cast_slice(rows));
         device.queue.write_buffer(&buffers.log_weights, 0, bytemuck::cast_slice(log_weights));
         let mut encoder = device.device.create_command_encoder(&Default::default());
         {
-            let mut pass = encoder.begin_compute_pass(&Default::default());
-            pass.set_bind_group(0, &buffers.group, &[0]);
-            weighted_mean(&mut pass, group_mean, merge, update, update.width.div_ceil(16));
+            let mut compute = encoder.begin_compute_pass(&Default::default());
+            compute.set_bind_group(0, &buffers.group, &[0]);
+            weighted_mean(&mut compute, group_mean, merge, pass, pass.width.div_ceil(16));
         }
         encoder.copy_buffer_to_buffer(&buffers.summary, 0, &buffers.back, 0, SUMMARY);
-        let mean_at = 4 * (partials_len(update) - size);
+        let mean_at = 4 * (partials_len(pass) - size);
         encoder.copy_buffer_to_buffer(&buffers.partials, mean_at, &buffers.back, SUMMARY, 4 * size);
         encoder.map_buffer_on_submit(&buffers.back, wgpu::MapMode::Read, .., |_| ());
         let submission = device.queue.submit([encoder.finish()]);

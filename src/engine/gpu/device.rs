@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::kernels::{BINDINGS, Kernels, Layouts, Trust, UPDATE_SIZE};
+use super::kernels::{BINDINGS, BoundsChecks, Kernels, Layouts, PASS_SIZE};
 use super::warm_up::{Idle, WarmUps};
 use super::workspace::bind;
 use crate::checksum::checksum;
@@ -41,7 +41,7 @@ pub(crate) async fn adapters() -> Vec<(Adapter, wgpu::Adapter)> {
 }
 
 /// The number of sources whose kernels a device caches.
-const MOST_KERNELS: usize = 128;
+const MAX_KERNELS: usize = 128;
 
 /// Errors that the driver reported asynchronously.
 #[derive(Debug, Default)]
@@ -184,7 +184,7 @@ impl Device {
         })
     }
 
-    /// Whether the driver may end loops early: see [`MOST_TURNS`](super::kernels::MOST_TURNS).
+    /// Whether the driver may end loops early: see [`MAX_LOOP_ITERATIONS`](super::kernels::MAX_LOOP_ITERATIONS).
     pub(crate) fn limits_turns(&self) -> bool {
         self.adapter.kind == AdapterKind::Software
     }
@@ -289,7 +289,7 @@ impl Device {
         let kernels = Arc::new(compile()?);
         let mut known = lock(&self.kernels);
         // Bounds the cache for programs that keep changing the constants of their models. Kernels in use stay alive.
-        if known.len() >= MOST_KERNELS {
+        if known.len() >= MAX_KERNELS {
             known.clear();
         }
         known.insert(source.to_owned(), Arc::clone(&kernels));
@@ -330,12 +330,12 @@ impl Device {
     /// The median time of an empty kernel, a small copy, a submission and a read-back.
     pub(crate) fn round_trip(&self) -> Result<Duration, EngineError> {
         let nothing = "@compute @workgroup_size(1) fn nothing() {}";
-        let compiled = self.compile(nothing, Trust::Ours, ["nothing"], Idle::NOTHING);
+        let compiled = self.compile(nothing, BoundsChecks::Omit, ["nothing"], Idle::NOTHING);
         let [nothing] = compiled.map_err(BuildError::into_engine)?;
         let source = self.buffer("a round trip", 64, wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::STORAGE)?;
         let back = self.buffer("a round trip", 64, wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ)?;
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::STORAGE;
-        let unused = |_| self.buffer("a round trip", UPDATE_SIZE.get(), usage);
+        let unused = |_| self.buffer("a round trip", PASS_SIZE.get(), usage);
         let unused = (0..BINDINGS as usize).map(unused).collect::<Result<Vec<_>, _>>()?;
         let storages = std::array::from_fn(|i| unused[i + 1].as_entire_buffer_binding());
         let group = bind(self, &unused[0], storages);
@@ -344,10 +344,10 @@ impl Device {
             let clock = Instant::now();
             let mut encoder = self.device.create_command_encoder(&Default::default());
             {
-                let mut pass = encoder.begin_compute_pass(&Default::default());
-                pass.set_pipeline(&nothing);
-                pass.set_bind_group(0, &group, &[0]);
-                pass.dispatch_workgroups(1, 1, 1);
+                let mut compute = encoder.begin_compute_pass(&Default::default());
+                compute.set_pipeline(&nothing);
+                compute.set_bind_group(0, &group, &[0]);
+                compute.dispatch_workgroups(1, 1, 1);
             }
             encoder.copy_buffer_to_buffer(&source, 0, &back, 0, 64);
             encoder.map_buffer_on_submit(&back, wgpu::MapMode::Read, .., |_| ());

@@ -3,13 +3,13 @@
 use wgpu::BufferUsages as Usage;
 
 use super::device::Device;
-use super::kernels::{Trust, UPDATE_SIZE};
+use super::kernels::{BoundsChecks, PASS_SIZE};
 use super::source;
 use super::warm_up::Idle;
-use super::workspace::{bind, spread};
+use super::workspace::{bind, dispatch_grid};
 use crate::engine::program::Traced;
 use crate::error::BuildError;
-use crate::update::Update;
+use crate::pass::Pass;
 
 impl Device {
     /// Evaluates a function of `width` numbers on every row of `inputs` and stores its results in `outputs`.
@@ -26,9 +26,9 @@ impl Device {
             return Ok(());
         }
         let rows = (inputs.len() / width) as u32;
-        let [map] = self.compile(&source::map(function, width), Trust::Checked, ["map"], Idle::NOTHING)?;
+        let [map] = self.compile(&source::map(function, width), BoundsChecks::Keep, ["map"], Idle::NOTHING)?;
         let storage = |what, floats: usize| self.buffer(what, 4 * floats as u64, Usage::STORAGE | Usage::COPY_DST);
-        let updates = self.buffer("the update", UPDATE_SIZE.get(), Usage::UNIFORM | Usage::COPY_DST)?;
+        let passes = self.buffer("the update", PASS_SIZE.get(), Usage::UNIFORM | Usage::COPY_DST)?;
         let (input, field) = (storage("inputs", inputs.len())?, storage("fields", fields.len())?);
         let size = 4 * outputs.len() as u64;
         let output = self.buffer("outputs", size, Usage::STORAGE | Usage::COPY_SRC)?;
@@ -37,18 +37,18 @@ impl Device {
         let [a, b, c, d, e] = unused;
         let (a, b, c, d, e) = (a?, b?, c?, d?, e?);
         let storages = [&input, &field, &output, &a, &b, &c, &d, &e];
-        let group = bind(self, &updates, storages.map(|buffer| buffer.as_entire_buffer_binding()));
-        let update = Update { rows, width: width as u32, ..bytemuck::Zeroable::zeroed() };
-        self.queue.write_buffer(&updates, 0, bytemuck::bytes_of(&update));
+        let group = bind(self, &passes, storages.map(|buffer| buffer.as_entire_buffer_binding()));
+        let pass = Pass { rows, width: width as u32, ..bytemuck::Zeroable::zeroed() };
+        self.queue.write_buffer(&passes, 0, bytemuck::bytes_of(&pass));
         self.queue.write_buffer(&input, 0, bytemuck::cast_slice(inputs));
         self.queue.write_buffer(&field, 0, bytemuck::cast_slice(fields));
         let mut encoder = self.device.create_command_encoder(&Default::default());
         {
-            let mut pass = encoder.begin_compute_pass(&Default::default());
-            let (x, y) = spread(rows.div_ceil(64));
-            pass.set_pipeline(&map);
-            pass.set_bind_group(0, &group, &[0]);
-            pass.dispatch_workgroups(x, y, 1);
+            let mut compute = encoder.begin_compute_pass(&Default::default());
+            let (x, y) = dispatch_grid(rows.div_ceil(64));
+            compute.set_pipeline(&map);
+            compute.set_bind_group(0, &group, &[0]);
+            compute.dispatch_workgroups(x, y, 1);
         }
         encoder.copy_buffer_to_buffer(&output, 0, &back, 0, size);
         encoder.map_buffer_on_submit(&back, wgpu::MapMode::Read, .., |_| ());

@@ -1,13 +1,13 @@
 //! Bind group layout and pipelines. One layout serves every kernel, so that a bind group is set once per submission.
 
 use super::device::Device;
-use super::source::{self, Shape};
+use super::source::{self, KernelConfig};
 use super::warm_up::Idle;
-use crate::engine::program::{Program, Scheme, Scoring};
+use crate::engine::program::{PolicyRows, Program, Scoring};
 use crate::error::{BuildError, EngineError, ModelError};
-use crate::update::{FIXED, GROUP, SIGNED, Update};
+use crate::pass::{FIXED, GROUP, Pass, SIGNED};
 
-/// The bindings of `shaders/update.wgsl`, and the pipeline layout over them.
+/// The bindings of `shaders/pass.wgsl`, and the pipeline layout over them.
 pub(crate) struct Layouts {
     pub(crate) bindings: wgpu::BindGroupLayout,
     pipeline: wgpu::PipelineLayout,
@@ -29,7 +29,7 @@ impl Layouts {
                     _ => wgpu::BufferBindingType::Storage { read_only: READ_ONLY.contains(&binding) },
                 },
                 has_dynamic_offset: binding == 0,
-                min_binding_size: (binding == 0).then_some(UPDATE_SIZE),
+                min_binding_size: (binding == 0).then_some(PASS_SIZE),
             },
             count: None,
         };
@@ -47,21 +47,21 @@ impl Layouts {
 
 /// The maximum number of loop iterations of an invocation, over all loops: Mesa's software adapters silently end every
 /// loop of a kernel after 65,535 iterations.
-pub(crate) const MOST_TURNS: u64 = 60_000;
+pub(crate) const MAX_LOOP_ITERATIONS: u64 = 60_000;
 
 /// The size of the update in the uniform binding, in bytes.
-pub(crate) const UPDATE_SIZE: wgpu::BufferSize = match wgpu::BufferSize::new(size_of::<Update>() as u64) {
+pub(crate) const PASS_SIZE: wgpu::BufferSize = match wgpu::BufferSize::new(size_of::<Pass>() as u64) {
     Some(size) => size,
     None => panic!("an update is not empty"),
 };
 
 /// Whether a source needs run-time checks (of indices, of endless loops).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Trust {
+pub(crate) enum BoundsChecks {
     /// The source consists of the crate's own code and traced functions.
-    Ours,
+    Omit,
     /// The source contains a user's hand-written WGSL.
-    Checked,
+    Keep,
 }
 
 /// The pipelines of one source text, in the order of its entry points.
@@ -105,18 +105,18 @@ impl Chain {
     /// The number of workgroups that split the coordinates of one group of rows. Where they split time steps, the
     /// number is free: each workgroup has to compute the group's weights first, so there are no more than the device
     /// needs.
-    pub(crate) fn parts(&self, update: &Update) -> u32 {
-        let Some(steps) = self.steps else { return update.width.div_ceil(16) };
-        let groups = (update.rows.div_ceil(GROUP as u32)).saturating_mul(update.problems);
-        let stretches = update.horizon.div_ceil(steps);
-        // Bounds the loop iterations of a workgroup for software adapters: see `MOST_TURNS`.
+    pub(crate) fn parts(&self, pass: &Pass) -> u32 {
+        let Some(steps) = self.steps else { return pass.width.div_ceil(16) };
+        let groups = (pass.rows.div_ceil(GROUP as u32)).saturating_mul(pass.problems);
+        let stretches = pass.horizon.div_ceil(steps);
+        // Bounds the loop iterations of a workgroup for software adapters: see `MAX_LOOP_ITERATIONS`.
         self.enough.div_ceil(groups).max(stretches.div_ceil(2048)).clamp(1, stretches)
     }
 }
 
 /// Whether any of the updates needs a pass over all rows before weighing any of them.
-pub(crate) fn searches(updates: &[Update]) -> bool {
-    updates.iter().any(|update| update.search != FIXED || update.has(SIGNED))
+pub(crate) fn searches(passes: &[Pass]) -> bool {
+    passes.iter().any(|pass| pass.search != FIXED || pass.has(SIGNED))
 }
 
 /// Runs two closures in parallel, where there are threads.
@@ -137,7 +137,7 @@ impl Device {
     pub(crate) fn compile<const E: usize>(
         &self,
         source: &str,
-        trust: Trust,
+        bounds_checks: BoundsChecks,
         entries: [&'static str; E],
         idle: Idle,
     ) -> Result<[wgpu::ComputePipeline; E], BuildError> {
@@ -148,15 +148,15 @@ impl Device {
                 label: Some(entries[0]),
                 source: wgpu::ShaderSource::Wgsl(source.into()),
             };
-            let module = match trust {
-                Trust::Checked => self.device.create_shader_module(descriptor),
+            let module = match bounds_checks {
+                BoundsChecks::Keep => self.device.create_shader_module(descriptor),
                 // SAFETY: the crate's own kernels index within the sizes that their buffers were allocated for, which
                 // `bounds::within` checks before every call, and all their loops end: see the address computations in
                 // shaders/*.wgsl, and `choose` there for the list of rows, which has no more entries than a group has
                 // rows. A traced model or policy uses data as indices only to look up fields, where the indices are
                 // clamped, and has no loops but those over the layers of a network, within the parameters that the
                 // policy was checked to have.
-                Trust::Ours => unsafe {
+                BoundsChecks::Omit => unsafe {
                     let unchecked = wgpu::ShaderRuntimeChecks::unchecked();
                     self.device.create_shader_module_trusted(descriptor, unchecked)
                 },
@@ -193,38 +193,41 @@ impl Device {
 
     /// Whether one workgroup should run a whole update: where the rows are so few that there is one per invocation, or
     /// the problems so many that they keep the device busy.
-    pub(crate) fn does_whole(&self, program: &Program, updates: &[Update]) -> bool {
+    pub(crate) fn does_whole(&self, program: &Program, passes: &[Pass]) -> bool {
         let many = if self.software() { 2 } else { 64 };
-        let turns = |u: &Update| u64::from(u.rows) * u64::from(u.horizon + u.width) / 32;
-        let small = |u: &Update| u.rows <= if u.problems >= many { GROUP as u32 } else { 256 } && turns(u) < MOST_TURNS;
+        let loop_iterations = |u: &Pass| u64::from(u.rows) * u64::from(u.horizon + u.width) / 32;
+        let small = |u: &Pass| {
+            u.rows <= if u.problems >= many { GROUP as u32 } else { 256 } && loop_iterations(u) < MAX_LOOP_ITERATIONS
+        };
         // In the kernels of separate stages, a user's own WGSL has fewer names to avoid.
-        program.scoring == Scoring::Model && program.functions.is_empty() && updates.iter().all(small)
+        program.scoring == Scoring::Model && program.functions.is_empty() && passes.iter().all(small)
     }
 
-    /// The kernels of a model. `whole` and `searched`: the results of [`does_whole`](Self::does_whole) and
+    /// The kernels of a model. `whole` and `solves_temperature`: the results of [`does_whole`](Self::does_whole) and
     /// [`searches`].
     pub(crate) fn kernel(
         &self,
         program: &Program,
-        shape: Shape,
-        [whole, searched]: [bool; 2],
+        shape: KernelConfig,
+        [whole, solves_temperature]: [bool; 2],
     ) -> Result<Kernel, BuildError> {
         if whole {
-            let (source, idle) = (source::whole(program, shape, searched), Idle::of(shape.layout));
-            let [whole] = self.compile(&source, Trust::Ours, ["whole"], idle)?;
+            let (source, idle) = (source::whole(program, shape, solves_temperature), Idle::of(shape.layout));
+            let [whole] = self.compile(&source, BoundsChecks::Omit, ["whole"], idle)?;
             return Ok(Kernel::Whole(whole));
         }
-        Ok(Kernel::Stages(self.chain(program, shape, searched)?))
+        Ok(Kernel::Stages(self.chain(program, shape, solves_temperature)?))
     }
 
     /// The kernels of separate stages. They are compiled in parallel, starting with those that take lavapipe longest.
-    fn chain(&self, program: &Program, shape: Shape, searched: bool) -> Result<Chain, BuildError> {
+    fn chain(&self, program: &Program, shape: KernelConfig, solves_temperature: bool) -> Result<Chain, BuildError> {
         // Rows of a policy are in memory, and a separate kernel weighs them. Other rows are drawn again and weighed in
         // `group_mean`.
         let drawn = !matches!(program.scoring, Scoring::Policy(_));
         let mean = || if drawn { self.mean_of_draws(shape) } else { self.mean_of_rows() };
-        let ours = |source: String, entry| self.compile(&source, Trust::Ours, [entry], Idle::NOTHING);
-        let temperature = || searched.then(|| ours(source::temperature(self.software()), "temperature")).transpose();
+        let ours = |source: String, entry| self.compile(&source, BoundsChecks::Omit, [entry], Idle::NOTHING);
+        let temperature =
+            || solves_temperature.then(|| ours(source::temperature(self.software()), "temperature")).transpose();
         let weigh = || (!drawn).then(|| ours(source::weigh(), "weigh")).transpose();
         let merge = || ours(source::merge_and_step(shape.layout, self.software()), "merge");
         let rest = || both(temperature, || Ok((weigh()?, merge()?)));
@@ -237,42 +240,42 @@ impl Device {
     }
 
     /// The kernels that depend on the model.
-    fn score(&self, program: &Program, shape: Shape) -> Result<Score, BuildError> {
-        let trust = if program.functions.is_empty() { Trust::Ours } else { Trust::Checked };
+    fn score(&self, program: &Program, shape: KernelConfig) -> Result<Score, BuildError> {
+        let bounds_checks = if program.functions.is_empty() { BoundsChecks::Omit } else { BoundsChecks::Keep };
         if let Scoring::Policy(scheme) = program.scoring {
             let source = source::episodes(program, shape);
             let entries = ["perturb", "episode", "gather"];
-            let [perturb, episode, gather] = self.compile(&source, trust, entries, Idle::NO_EPISODES)?;
-            let perturb = (scheme == Scheme::Perturbed).then_some(perturb);
+            let [perturb, episode, gather] = self.compile(&source, bounds_checks, entries, Idle::NO_EPISODES)?;
+            let perturb = (scheme == PolicyRows::ParameterSpace).then_some(perturb);
             return Ok(Score::Episodes { perturb, episode, gather });
         }
-        let [rollout] = self.compile(&source::rollout(program, shape), trust, ["rollout"], Idle::NOTHING)?;
+        let [rollout] = self.compile(&source::rollout(program, shape), bounds_checks, ["rollout"], Idle::NOTHING)?;
         Ok(Score::Rollout(rollout))
     }
 
     /// The kernel of the weighted mean of rows that are drawn again.
-    fn mean_of_draws(&self, shape: Shape) -> Result<wgpu::ComputePipeline, BuildError> {
+    fn mean_of_draws(&self, shape: KernelConfig) -> Result<wgpu::ComputePipeline, BuildError> {
         let (source, idle) = (source::mean_of_draws(shape), Idle::of(shape.layout));
-        let [group_mean] = self.compile(&source, Trust::Ours, ["group_mean"], idle)?;
+        let [group_mean] = self.compile(&source, BoundsChecks::Omit, ["group_mean"], idle)?;
         Ok(group_mean)
     }
 
     /// The kernel of the weighted mean of rows that are in memory.
     pub(crate) fn mean_of_rows(&self) -> Result<wgpu::ComputePipeline, BuildError> {
         let source = source::mean_of_rows(self.software());
-        let [group_mean] = self.compile(&source, Trust::Ours, ["group_mean"], Idle::NOTHING)?;
+        let [group_mean] = self.compile(&source, BoundsChecks::Omit, ["group_mean"], Idle::NOTHING)?;
         Ok(group_mean)
     }
 
     /// The kernel that merges the results of all groups.
     pub(crate) fn merge(&self) -> Result<wgpu::ComputePipeline, BuildError> {
-        let [merge] = self.compile(&source::merge(self.software()), Trust::Ours, ["merge"], Idle::NOTHING)?;
+        let [merge] = self.compile(&source::merge(self.software()), BoundsChecks::Omit, ["merge"], Idle::NOTHING)?;
         Ok(merge)
     }
 
     /// The kernel that stores the rows of an update.
-    pub(crate) fn draw(&self, shape: Shape) -> Result<wgpu::ComputePipeline, BuildError> {
-        let [draw] = self.compile(&source::draw(shape), Trust::Ours, ["draw"], Idle::NOTHING)?;
+    pub(crate) fn draw(&self, shape: KernelConfig) -> Result<wgpu::ComputePipeline, BuildError> {
+        let [draw] = self.compile(&source::draw(shape), BoundsChecks::Omit, ["draw"], Idle::NOTHING)?;
         Ok(draw)
     }
 }

@@ -10,7 +10,7 @@ mod workspace;
 
 pub(crate) use averager::Averager;
 pub(crate) use device::{Device, adapters};
-pub(crate) use source::{kept, specialised};
+pub(crate) use source::{saved, specialized};
 #[cfg(test)]
 pub(crate) use workspace::Sizes;
 pub(crate) use workspace::Workspace;

@@ -4,29 +4,29 @@
 use std::fmt::Write;
 
 use crate::engine::program::{Program, Scoring, Traced};
-use crate::update::{
-    ANTITHETIC, CONTROL_COST, DEMONSTRATED, GIVEN, LIMITED, Layout, NOMINAL_FIRST, SCORED, SECOND_MOMENT, SPREAD,
+use crate::pass::{
+    ANTITHETIC, CONTROL_COST, DEMONSTRATED, GIVEN, LIMITED, Layout, NOMINAL_FIRST, SCORED, SECOND_MOMENT, STD_SCALE,
 };
 
-const UPDATE: &str = include_str!("../../../shaders/update.wgsl");
-const WIDE_ONE: &str = include_str!("../../../shaders/wide_one.wgsl");
-const WIDE_FOUR: &str = include_str!("../../../shaders/wide_four.wgsl");
+const UPDATE: &str = include_str!("../../../shaders/pass.wgsl");
+const SCALAR: &str = include_str!("../../../shaders/scalar.wgsl");
+const VEC4: &str = include_str!("../../../shaders/vec4.wgsl");
 const MATH: &str = include_str!("../../../shaders/math.wgsl");
 const MUL_WIDE: &str = include_str!("../../../shaders/mul_wide.wgsl");
 const MUL_WIDE_INT64: &str = include_str!("../../../shaders/mul_wide_int64.wgsl");
 const PHILOX: &str = include_str!("../../../shaders/philox.wgsl");
 const NORMAL: &str = include_str!("../../../shaders/normal.wgsl");
 const FIELD: &str = include_str!("../../../shaders/field.wgsl");
-const FIELD_ONE: &str = include_str!("../../../shaders/field_one.wgsl");
-const FIELD_FOUR: &str = include_str!("../../../shaders/field_four.wgsl");
-const KEYS: &str = include_str!("../../../shaders/keys.wgsl");
+const FIELD_ONE: &str = include_str!("../../../shaders/field_scalar.wgsl");
+const FIELD_FOUR: &str = include_str!("../../../shaders/field_vec4.wgsl");
+const KEYS: &str = include_str!("../../../shaders/cost_bounds.wgsl");
 const DISTANCE: &str = include_str!("../../../shaders/distance.wgsl");
-const ADDED: &str = include_str!("../../../shaders/added.wgsl");
+const ADDED: &str = include_str!("../../../shaders/kahan.wgsl");
 const EPISODE: &str = include_str!("../../../shaders/episode.wgsl");
 const ROLLOUT: &str = include_str!("../../../shaders/rollout.wgsl");
 const REDUCE: &str = include_str!("../../../shaders/reduce.wgsl");
 const WEIGH: &str = include_str!("../../../shaders/weigh.wgsl");
-const SEARCH: &str = include_str!("../../../shaders/search.wgsl");
+const SEARCH: &str = include_str!("../../../shaders/root_finder.wgsl");
 const TEMPERATURE: &str = include_str!("../../../shaders/temperature.wgsl");
 const GROUP: &str = include_str!("../../../shaders/group.wgsl");
 const MEAN_OF_ROWS: &str = include_str!("../../../shaders/mean_of_rows.wgsl");
@@ -35,7 +35,7 @@ const MERGE: &str = include_str!("../../../shaders/merge.wgsl");
 const DRAW: &str = include_str!("../../../shaders/draw.wgsl");
 const MOMENTS: &str = include_str!("../../../shaders/moments.wgsl");
 const STEP: &str = include_str!("../../../shaders/step.wgsl");
-const WHOLE: &str = include_str!("../../../shaders/whole.wgsl");
+const WHOLE: &str = include_str!("../../../shaders/single_workgroup.wgsl");
 const MAP: &str = include_str!("../../../shaders/map.wgsl");
 
 /// The widening product of Philox: a device with 64-bit integers computes it in one instruction instead of ten.
@@ -54,20 +54,20 @@ const SPECIALISED: [(&str, u32); 9] = [
     ("LIMITED", LIMITED),
     ("CONTROL_COST", CONTROL_COST),
     ("SECOND_MOMENT", SECOND_MOMENT),
-    ("SPREAD", SPREAD),
+    ("STD_SCALE", STD_SCALE),
     ("DEMONSTRATED", DEMONSTRATED),
     ("ANTITHETIC", ANTITHETIC),
     ("SCORED", SCORED),
 ];
 
 /// The subset of an update's flags that a kernel is specialized to.
-pub(crate) fn specialised(flags: u32) -> u32 {
+pub(crate) fn specialized(flags: u32) -> u32 {
     flags & SPECIALISED.iter().fold(0, |all, (_, flag)| all | flag)
 }
 
 /// The parameters that a rollout kernel is specialized to, besides its model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Shape {
+pub(crate) struct KernelConfig {
     pub(crate) layout: Layout,
     /// The flags of the update that select code.
     pub(crate) flags: u32,
@@ -83,10 +83,10 @@ pub(crate) struct Shape {
 
 /// The definitions for one or four rows per invocation, in terms of which kernels and models are written.
 fn width(four: bool) -> &'static str {
-    if four { WIDE_FOUR } else { WIDE_ONE }
+    if four { VEC4 } else { SCALAR }
 }
 
-impl Shape {
+impl KernelConfig {
     /// The number of time steps whose controls consume a whole number of Philox blocks.
     pub(crate) fn steps(&self) -> usize {
         match self.layout.controls % 4 {
@@ -98,25 +98,26 @@ impl Shape {
 }
 
 /// The kernel that draws and scores rows of a model, or that scores the rows of a data set.
-pub(crate) fn rollout(program: &Program, shape: Shape) -> String {
+pub(crate) fn rollout(program: &Program, shape: KernelConfig) -> String {
     if program.scoring == Scoring::Distance {
-        return [UPDATE, WIDE_ONE, MATH, KEYS, DISTANCE].join("\n");
+        return [UPDATE, SCALAR, MATH, KEYS, DISTANCE].join("\n");
     }
     let four = side_by_side(program, shape);
     let state = state(program.states);
-    let model = [REFERENCE, &look_ups(program.usage.fields, four), &state, program.functions.as_str(), &program.source]
-        .join("\n");
+    let model =
+        [REFERENCE, &look_ups(program.requirements.fields, four), &state, program.functions.as_str(), &program.source]
+            .join("\n");
     [&drawing(shape, four), &proposal(shape), &model, KEYS, ADDED, ROLLOUT].join("\n")
 }
 
 /// The kernels that draw and score rows of a policy.
-pub(crate) fn episodes(program: &Program, shape: Shape) -> String {
+pub(crate) fn episodes(program: &Program, shape: KernelConfig) -> String {
     let (layout, controls) = (shape.layout, shape.layout.controls);
     let mut code = places(layout);
     code.push_str(&flags(shape.flags));
-    let (states, kept) = (program.states, kept(layout));
+    let (states, saved) = (program.states, saved(layout));
     let entry = states + layout.params;
-    let _ = writeln!(code, "const STATES = {states}u;\nconst ENTRY = {entry}u;\nconst KEPT = {kept}u;");
+    let _ = writeln!(code, "const STATES = {states}u;\nconst ENTRY = {entry}u;\nconst KEPT = {saved}u;");
     code.push_str(&control(controls));
     let _ = write!(
         code,
@@ -135,32 +136,32 @@ pub(crate) fn episodes(program: &Program, shape: Shape) -> String {
     let _ = write!(
         code,
         "fn keep(at: u32, x: State, u: Control) {{\n{put}}}\n\
-         fn kept_state(at: u32) -> State {{\n    return State({});\n}}\n\
-         fn kept_control(at: u32) -> Control {{\n    return Control({});\n}}\n",
+         fn saved_state(at: u32) -> State {{\n    return State({});\n}}\n\
+         fn saved_control(at: u32) -> Control {{\n    return Control({});\n}}\n",
         list(states, place),
         list(controls, |m| place(states + m)),
     );
-    let several = if shape.unrolls { "count + update.zero" } else { "count" };
+    let several = if shape.unrolls { "count + uniforms.zero" } else { "count" };
     let _ = writeln!(code, "fn several(count: u32) -> u32 {{\n    return {several};\n}}");
     // Only one of the two is called, but WGSL requires both to be defined.
     code.push_str(if shape.flags & SCORED != 0 {
         "fn policy_act(t: u32, x: State) -> Control {\n    return Control();\n}\n"
     } else {
-        "fn policy_pull_back(t: u32, x: State, v: Control) -> Control {\n    return v;\n}\n"
+        "fn policy_vjp(t: u32, x: State, v: Control) -> Control {\n    return v;\n}\n"
     });
-    let model =
-        [REFERENCE, &look_ups(program.usage.fields, false), program.functions.as_str(), &program.source].join("\n");
+    let model = [REFERENCE, &look_ups(program.requirements.fields, false), program.functions.as_str(), &program.source]
+        .join("\n");
     [&drawing(shape, false), &code, &model, KEYS, ADDED, EPISODE].join("\n")
 }
 
 /// The size of an unfinished episode's saved state: its state and last control, its cost with its Kahan compensation,
 /// and whether it is still running.
-pub(crate) fn kept(layout: Layout) -> usize {
+pub(crate) fn saved(layout: Layout) -> usize {
     layout.states + layout.controls + 3
 }
 
 /// The weighted mean of a group of rows that are drawn again, with their weights computed in the same kernel.
-pub(crate) fn mean_of_draws(shape: Shape) -> String {
+pub(crate) fn mean_of_draws(shape: KernelConfig) -> String {
     let (sums, four) = (weighed(shape, true), true);
     let lanes = lanes(8, shape.software);
     let weigh = [REDUCE, WEIGH, WEIGHED, GROUP].join("\n");
@@ -168,11 +169,12 @@ pub(crate) fn mean_of_draws(shape: Shape) -> String {
 }
 
 /// The kernel that runs a whole update of few rows.
-pub(crate) fn whole(program: &Program, shape: Shape, searched: bool) -> String {
+pub(crate) fn whole(program: &Program, shape: KernelConfig, solves_temperature: bool) -> String {
     let four = shape.software;
     // The search is left out where it is never called, but WGSL requires the name to be defined.
-    let find = if searched { [SEARCH, TEMPERATURE].join("\n") } else { "fn find_temperature(lane: u32) {}".into() };
-    let temperature = format!("const SEARCHED = {searched};\n{find}");
+    let find =
+        if solves_temperature { [SEARCH, TEMPERATURE].join("\n") } else { "fn find_temperature(lane: u32) {}".into() };
+    let temperature = format!("const SEARCHED = {solves_temperature};\n{find}");
     let lanes = lanes(16, shape.software);
     let reduce = [&lanes, REDUCE, WEIGH, WEIGHED, GROUP, MEAN_OF_DRAWS].join("\n");
     [&rollout(program, shape), &weighed(shape, four), &reduce, STEP, &temperature, WHOLE].join("\n")
@@ -180,12 +182,12 @@ pub(crate) fn whole(program: &Program, shape: Shape, searched: bool) -> String {
 
 /// Whether an invocation computes four rows: on a software adapter only, and not with hand-written functions, which are
 /// scalar.
-fn side_by_side(program: &Program, shape: Shape) -> bool {
+fn side_by_side(program: &Program, shape: KernelConfig) -> bool {
     shape.software && program.functions.is_empty()
 }
 
 /// The kernel that stores the rows.
-pub(crate) fn draw(shape: Shape) -> String {
+pub(crate) fn draw(shape: KernelConfig) -> String {
     let stores: String =
         (0..shape.layout.controls).map(|m| format!("    rows[address(k, t * CONTROLS + {m}u)] = u.u{m};\n")).collect();
     let stored = format!("fn stored(k: u32, t: u32, u: Control) {{\n{stores}}}\n");
@@ -201,32 +203,32 @@ fn look_ups(fields: usize, four: bool) -> String {
 }
 
 /// The sources that draw normals.
-fn drawing(shape: Shape, four: bool) -> String {
+fn drawing(shape: KernelConfig, four: bool) -> String {
     [UPDATE, width(four), MATH, &mul_wide(shape.int64, four), PHILOX, NORMAL].join("\n")
 }
 
 /// The kernel that weighs rows.
 pub(crate) fn weigh() -> String {
-    [UPDATE, WIDE_ONE, MATH, WEIGH].join("\n")
+    [UPDATE, SCALAR, MATH, WEIGH].join("\n")
 }
 
 /// The kernel that computes what weighing needs from all rows: see `find_temperature`.
 pub(crate) fn temperature(software: bool) -> String {
     // At least 64 lanes on a software adapter, since it limits the loop iterations per lane.
     let lanes = lanes(if software { 8 } else { 16 }, false);
-    [UPDATE, WIDE_ONE, MATH, &lanes, REDUCE, WEIGH, SEARCH, TEMPERATURE].join("\n")
+    [UPDATE, SCALAR, MATH, &lanes, REDUCE, WEIGH, SEARCH, TEMPERATURE].join("\n")
 }
 
 /// The weighted mean of a group of rows that are in memory.
 pub(crate) fn mean_of_rows(software: bool) -> String {
-    [UPDATE, WIDE_FOUR, MATH, &lanes(16, software), REDUCE, WEIGHED_BEFORE, GROUP, MEAN_OF_ROWS].join("\n")
+    [UPDATE, VEC4, MATH, &lanes(16, software), REDUCE, WEIGHED_BEFORE, GROUP, MEAN_OF_ROWS].join("\n")
 }
 
 /// The kernel that merges the partial results of all groups.
 pub(crate) fn merge(software: bool) -> String {
     let finish = "fn finish(d: u32, mean: f32, second: f32, there: bool) {\n    if there {\n        \
                   put_moments(d, mean, second);\n    }\n}\nfn finish_all() {}\n";
-    let head = [UPDATE, WIDE_ONE, MATH, &lanes(16, software)].join("\n");
+    let head = [UPDATE, SCALAR, MATH, &lanes(16, software)].join("\n");
     [&head, REDUCE, WEIGHED_BEFORE, GROUP, MOMENTS, finish, MERGE].join("\n")
 }
 
@@ -236,7 +238,7 @@ pub(crate) fn merge_and_step(layout: Layout, software: bool) -> String {
     let finish = "fn finish(d: u32, mean: f32, second: f32, there: bool) {\n    if there && has(FLAG_SECOND_MOMENT) {\n        \
                   put_moments(d, mean, second);\n    }\n    step_nominal(d, mean, second, there);\n}\n\
                   fn finish_all() {\n    close_summary();\n}\n";
-    let head = [UPDATE, WIDE_ONE, MATH, MUL_WIDE, PHILOX, NORMAL, &places(layout), &lanes(16, software)].join("\n");
+    let head = [UPDATE, SCALAR, MATH, MUL_WIDE, PHILOX, NORMAL, &places(layout), &lanes(16, software)].join("\n");
     [&head, REDUCE, WEIGHED_BEFORE, GROUP, MOMENTS, finish, STEP, MERGE].join("\n")
 }
 
@@ -259,7 +261,7 @@ pub(crate) fn map(Traced { functions, body, names, fields }: &Traced, inputs: us
         (0..names.len()).map(|o| format!("    rows[k * {}u + {o}u] = {};\n", names.len(), names[o])).collect();
     let mapped =
         format!("{functions}\nfn mapped(k: u32) {{\n    read_fields();\n    let t = 0u;\n{read}{body}{write}}}\n");
-    [UPDATE, WIDE_ONE, MATH, &look_ups(*fields, false), &mapped, MAP].join("\n")
+    [UPDATE, SCALAR, MATH, &look_ups(*fields, false), &mapped, MAP].join("\n")
 }
 
 /// The offsets of the sections of the inputs, as constants.
@@ -289,7 +291,7 @@ fn list(n: usize, item: impl Fn(usize) -> String) -> String {
 
 /// The offset of a time step's row in the reference table.
 const REFERENCE: &str = "fn reference_at(t: u32) -> u32 {
-    return update.references + min(t, max(update.reference_rows, 1u) - 1u) * update.reference_columns;
+    return uniforms.references + min(t, max(uniforms.reference_rows, 1u) - 1u) * uniforms.reference_columns;
 }";
 
 /// The operations of `shaders/rollout.wgsl` on a state, unrolled so that all of it stays in registers.
@@ -314,7 +316,7 @@ fn control(controls: usize) -> String {
 }
 
 /// The functions that draw, clamp and weigh the controls of a row, likewise unrolled over the controls.
-fn proposal(shape: Shape) -> String {
+fn proposal(shape: KernelConfig) -> String {
     let (layout, controls) = (shape.layout, shape.layout.controls);
     let mut code = places(layout);
     code.push_str(&flags(shape.flags));
@@ -337,26 +339,26 @@ fn proposal(shape: Shape) -> String {
     for (i, j) in pairs(controls, shape.diagonal) {
         let at = i * controls + j;
         if j <= i {
-            keep(format!("factor{at}"), format!("update.scale * inputs[FACTOR + {at}u]"));
+            keep(format!("factor{at}"), format!("uniforms.scale * inputs[FACTOR + {at}u]"));
         }
         keep(format!("precision{at}"), format!("inputs[PRECISION + {at}u]"));
     }
-    add(format!("struct Proposal {{\n{members}}}\n"));
-    add(format!("fn proposal() -> Proposal {{\n    return Proposal({});\n}}\n", values.join(", ")));
+    add(format!("struct SampleWidth {{\n{members}}}\n"));
+    add(format!("fn proposal() -> SampleWidth {{\n    return SampleWidth({});\n}}\n", values.join(", ")));
 
     // `Stretch`: the controls of as many time steps as consume whole Philox blocks, since these give four normals at a
     // time. They are drawn as standard normals, shaped by the factor of the covariance, around the nominal. (Drawing
     // under an `if` inside the time loop would suffice on a GPU, but a software adapter always computes both branches.)
     let held = shape.steps() * controls;
-    add(format!("struct Stretch {{\n{}}}\n", (0..held).map(|i| format!("    v{i}: F,\n")).collect::<String>()));
-    let time = |i: usize| format!("min(start + {}u, update.horizon - 1u)", i / controls);
+    add(format!("struct Block {{\n{}}}\n", (0..held).map(|i| format!("    v{i}: F,\n")).collect::<String>()));
+    let time = |i: usize| format!("min(start + {}u, uniforms.horizon - 1u)", i / controls);
     // The center that they are drawn around, and the factor on the noise of each.
-    add("struct Draw {\n    centre: Stretch,\n    factors: Stretch,\n}\n".into());
+    add("struct Draw {\n    center: Block,\n    factors: Block,\n}\n".into());
     let block = |i: usize| format!("{} * CONTROLS + {}u", time(i), i % controls);
     add(format!(
-        "fn centred(start: u32, nominal_block: u32, factor_block: u32) -> Draw {{\n    \
-         let x = block_at(nominal_block);\n    var d: Draw;\n    d.centre = Stretch({});\n    if SPREAD {{\n        \
-         let f = block_at(factor_block);\n        d.factors = Stretch({});\n    }}\n    return d;\n}}\n",
+        "fn centered(start: u32, nominal_block: u32, factor_block: u32) -> Draw {{\n    \
+         let x = block_at(nominal_block);\n    var d: Draw;\n    d.center = Block({});\n    if STD_SCALE {{\n        \
+         let f = block_at(factor_block);\n        d.factors = Block({});\n    }}\n    return d;\n}}\n",
         list(held, |i| format!("F(nominal[x + {}])", block(i))),
         list(held, |i| format!("F(nominal[f + {}])", block(i)))
     ));
@@ -373,36 +375,36 @@ fn proposal(shape: Shape) -> String {
     };
     let mirrored = |i: usize| {
         let noise = noise(i);
-        let spread = if shape.flags & SPREAD != 0 { format!("({noise}) * d.factors.v{i}") } else { noise };
-        if shape.flags & ANTITHETIC != 0 { format!("draws.sign * ({spread})") } else { spread }
+        let dispatch_grid = if shape.flags & STD_SCALE != 0 { format!("({noise}) * d.factors.v{i}") } else { noise };
+        if shape.flags & ANTITHETIC != 0 { format!("draws.sign * ({dispatch_grid})") } else { dispatch_grid }
     };
     // `Draws`: for some rows, the draws that they use, the sign of these, and whether the row is the nominal itself.
-    add("struct Draws {\n    k: U,\n    row: Row,\n    sign: F,\n    still: B,\n}\n\
+    add("struct Draws {\n    k: U,\n    row: PhiloxRow,\n    sign: F,\n    still: B,\n}\n\
          fn draws_of(k: U) -> Draws {\n    \
          let row = row_of(select(k, k >> U(1u), ANTITHETIC), problem);\n    \
          let mirrored = B(ANTITHETIC) & ((k & U(1u)) == U(1u));\n    \
          return Draws(k, row, select(F(1.0), F(-1.0), mirrored), (k == U(0u)) & B(NOMINAL_FIRST));\n}\n"
         .into());
     add(format!(
-        "fn drawn(p: Proposal, d: Draw, draws: Draws, start: u32) -> Stretch {{\n{body}    return Stretch({});\n}}\n",
-        list(held, |i| format!("d.centre.v{i} + select({}, F(0.0), draws.still)", mirrored(i)))
+        "fn drawn(p: SampleWidth, d: Draw, draws: Draws, start: u32) -> Block {{\n{body}    return Block({});\n}}\n",
+        list(held, |i| format!("d.center.v{i} + select({}, F(0.0), draws.still)", mirrored(i)))
     ));
     add(format!(
-        "fn given(k: U, start: u32) -> Stretch {{\n    return Stretch({});\n}}\n",
+        "fn given(k: U, start: u32) -> Block {{\n    return Block({});\n}}\n",
         list(held, |i| format!("row_values(k, {} * CONTROLS + {}u)", time(i), i % controls))
     ));
     add(format!(
-        "fn limited(p: Proposal, c: Stretch) -> Stretch {{\n    return Stretch({});\n}}\n",
+        "fn limited(p: SampleWidth, c: Block) -> Block {{\n    return Block({});\n}}\n",
         list(held, |i| format!("clamp(c.v{i}, p.low{}, p.high{})", i % controls, i % controls))
     ));
-    add("fn controls_from(p: Proposal, d: Draw, draws: Draws, start: u32) -> Stretch {\n    var c: Stretch;\n    \
+    add("fn controls_from(p: SampleWidth, d: Draw, draws: Draws, start: u32) -> Block {\n    var c: Block;\n    \
          if GIVEN {\n        c = given(draws.k, start);\n    } else {\n        c = drawn(p, d, draws, start);\n    }\n    \
          if LIMITED {\n        c = limited(p, c);\n    }\n    return c;\n}\n"
         .into());
     let (first, rest) =
         (list(controls, |m| format!("c.v{m}")), list(held, |i| format!("c.v{}", (i + controls) % held)));
-    add(format!("fn first_of(c: Stretch) -> Control {{\n    return Control({first});\n}}\n"));
-    add(format!("fn rest_of(c: Stretch) -> Stretch {{\n    return Stretch({rest});\n}}\n"));
+    add(format!("fn first_of(c: Block) -> Control {{\n    return Control({first});\n}}\n"));
+    add(format!("fn rest_of(c: Block) -> Block {{\n    return Block({rest});\n}}\n"));
     // Uᵀ Σ⁻¹ ε of one time step, with U the control that was drawn around and ε the perturbation after clamping to the
     // limits.
     let mut body = String::from("    var sum = F(0.0);\n");
@@ -410,12 +412,12 @@ fn proposal(shape: Shape) -> String {
         let weight = format!("about.u{i} * p.precision{}", i * controls + j);
         let _ = writeln!(body, "    sum = fma(u.u{j} - about.u{j}, {weight}, sum);");
     }
-    add(format!("fn control_cost(p: Proposal, about: Control, u: Control) -> F {{\n{body}    return sum;\n}}\n"));
+    add(format!("fn control_cost(p: SampleWidth, about: Control, u: Control) -> F {{\n{body}    return sum;\n}}\n"));
     code
 }
 
 /// The functions that accumulate weighted controls, and that sum the rows of an invocation to one number each.
-fn weighed(shape: Shape, four: bool) -> String {
+fn weighed(shape: KernelConfig, four: bool) -> String {
     let controls = shape.layout.controls;
     let each = |of: &str, what: fn(&str) -> String| match four {
         true => format!("{of}({})", ["k.x", "k.y", "k.z", "k.w"].map(what).join(", ")),
@@ -428,13 +430,13 @@ fn weighed(shape: Shape, four: bool) -> String {
     );
     let held = shape.steps() * controls;
     code.push_str(&format!(
-        "fn weighed(sum: Stretch, w: F, c: Stretch) -> Stretch {{\n    return Stretch({});\n}}\n",
+        "fn weighed(sum: Block, w: F, c: Block) -> Block {{\n    return Block({});\n}}\n",
         list(held, |i| format!("fma(w, c.v{i}, sum.v{i})"))
     ));
     code.push_str(&format!(
-        "fn squared(sum: Stretch, w: F, c: Stretch, d: Draw) -> Stretch {{\n    return Stretch({});\n}}\n",
+        "fn squared(sum: Block, w: F, c: Block, d: Draw) -> Block {{\n    return Block({});\n}}\n",
         list(held, |i| {
-            let off = format!("(c.v{i} - d.centre.v{i})");
+            let off = format!("(c.v{i} - d.center.v{i})");
             format!("fma(w * {off}, {off}, sum.v{i})")
         })
     ));
@@ -443,7 +445,7 @@ fn weighed(shape: Shape, four: bool) -> String {
         let four = list(4, |j| format!("total(c.v{})", i + j));
         let _ = writeln!(body, "    if i == {i}u {{\n        return vec4<f32>({four});\n    }}");
     }
-    code.push_str(&format!("fn four_of(c: Stretch, i: u32) -> vec4<f32> {{\n{body}    return vec4<f32>();\n}}\n"));
+    code.push_str(&format!("fn four_of(c: Block, i: u32) -> vec4<f32> {{\n{body}    return vec4<f32>();\n}}\n"));
     code
 }
 
@@ -458,13 +460,13 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::engine::program::Scheme;
+    use crate::engine::program::PolicyRows;
     use crate::model::Model;
     use crate::models::*;
+    use crate::pass::PERTURBED;
     use crate::policies::*;
     use crate::policy::Policy;
     use crate::scalar::trace::Math;
-    use crate::update::PERTURBED;
 
     /// Parses and validates a kernel with naga, which needs no driver.
     fn validate(name: &str, source: &str) -> (naga::Module, naga::valid::ModuleInfo) {
@@ -502,7 +504,7 @@ mod tests {
     }
 
     /// Kernels for software adapters run on Vulkan only, and other tests run them on an actual driver.
-    fn check(shape: Shape, name: &str, source: &str) {
+    fn check(shape: KernelConfig, name: &str, source: &str) {
         if shape.software {
             validate(name, source);
         } else {
@@ -519,10 +521,10 @@ mod tests {
                 (0, true),
                 (NOMINAL_FIRST | LIMITED | CONTROL_COST, false),
                 (GIVEN | LIMITED, true),
-                (SPREAD | SECOND_MOMENT | ANTITHETIC | DEMONSTRATED, false),
+                (STD_SCALE | SECOND_MOMENT | ANTITHETIC | DEMONSTRATED, false),
             ] {
                 for (int64, software) in [(false, false), (false, true), (true, false), (true, true)] {
-                    let shape = Shape { layout, flags, diagonal, int64, software, unrolls: software };
+                    let shape = KernelConfig { layout, flags, diagonal, int64, software, unrolls: software };
                     check(shape, name, &rollout(&program, shape));
                     check(shape, name, &mean_of_draws(shape));
                     // Models that call hand-written functions are never compiled to a whole-update kernel.
@@ -545,13 +547,15 @@ mod tests {
         let layout = Layout { states: N, controls: M, params: 3, reference_rows: 2, reference_columns: 4 };
         let (model, policy) = (Arc::new(model), Arc::new(policy));
         for math in [Math::Shared, Math::Native] {
-            for (scheme, flag) in [(Scheme::Perturbed, PERTURBED), (Scheme::Scored, SCORED)] {
+            for (scheme, flag) in [(PolicyRows::ParameterSpace, PERTURBED), (PolicyRows::ScoreFunction, SCORED)] {
                 let program = Program::for_policy::<N, M, _, _>(&model, &policy, scheme, math).expect("it traces");
-                for (flags, int64, software) in
-                    [(0, true, true), (0, true, false), (LIMITED | ANTITHETIC | SPREAD | NOMINAL_FIRST, false, false)]
-                {
-                    let flags = specialised(flag | flags);
-                    let shape = Shape { layout, flags, diagonal: true, int64, software, unrolls: software };
+                for (flags, int64, software) in [
+                    (0, true, true),
+                    (0, true, false),
+                    (LIMITED | ANTITHETIC | STD_SCALE | NOMINAL_FIRST, false, false),
+                ] {
+                    let flags = specialized(flag | flags);
+                    let shape = KernelConfig { layout, flags, diagonal: true, int64, software, unrolls: software };
                     check(shape, name, &episodes(&program, shape));
                 }
             }
@@ -582,11 +586,11 @@ mod tests {
             let program = Program::for_policy(&Arc::new(PlanarQuadrotor::default()), &policy, scheme, Math::Shared);
             episodes(
                 &program.expect("it traces"),
-                Shape { layout, flags, diagonal: true, int64: true, software: false, unrolls: false },
+                KernelConfig { layout, flags, diagonal: true, int64: true, software: false, unrolls: false },
             )
             .len()
         };
-        for (scheme, flags) in [(Scheme::Perturbed, 0), (Scheme::Scored, SCORED)] {
+        for (scheme, flags) in [(PolicyRows::ParameterSpace, 0), (PolicyRows::ScoreFunction, SCORED)] {
             // Larger numbers have more digits.
             assert!(length(4096, scheme, flags) < length(4, scheme, flags) + 300);
         }
@@ -595,9 +599,10 @@ mod tests {
     #[test]
     fn hand_written_kernels_are_valid_wgsl() {
         let layout = Layout { states: 1, controls: 1, params: 0, reference_rows: 0, reference_columns: 0 };
-        let shape = Shape { layout, flags: GIVEN, diagonal: true, int64: false, software: false, unrolls: false };
+        let shape =
+            KernelConfig { layout, flags: GIVEN, diagonal: true, int64: false, software: false, unrolls: false };
         for software in [false, true] {
-            let shape = Shape { software, ..shape };
+            let shape = KernelConfig { software, ..shape };
             check(shape, "weigh", &weigh());
             check(shape, "temperature", &temperature(software));
             check(shape, "mean of rows", &mean_of_rows(software));
@@ -621,32 +626,33 @@ mod tests {
     /// Covers every operation that a model can use, so that a user's model never is the first to emit one.
     #[test]
     fn every_operation_becomes_valid_wgsl() {
-        use crate::scalar::{Mask, Real, Stage, WgslFn};
+        use crate::scalar::{Mask, Real, StepContext, WgslFn};
 
         const TWICE: WgslFn<1> =
             WgslFn { name: "twice", source: "fn twice(x: f32) -> f32 { return x + x; }", twin: |[x]| x + x };
         struct Everything;
         impl Model<2, 1> for Everything {
-            fn step<R: Real>(&self, at: &Stage<R>, [a, b]: [R; 2], [u]: [R; 1]) -> [R; 2] {
+            fn step<R: Real>(&self, at: &StepContext<R>, [a, b]: [R; 2], [u]: [R; 1]) -> [R; 2] {
                 let (s, c) = a.sin_cos();
                 let mut sum = s.abs() + c.min(b).max(0.0) + a.mul_add(b, u).sqrt() + b.floor() + a.exp() + b.ln();
                 sum += a.atan2(b) + a.asin() + a.acos() + a.tanh() + a.tan() + a.powi(-3) + -a;
                 sum += a.rem_euclid(3.0) + a.wrap_angle() + a.sign() + a.clamp(-1.0, b) + TWICE.call([a]);
                 sum += at.index() + at.dt() + at.param(2) + at.reference(3) + at.sample(1, a, b);
-                let mask = (a.lt(b) & a.le(1.0)) | (!a.eq(b) & a.gt(0.0)) | (a.ge(b) & a.ne(2.0)) | Mask::splat(false);
+                let mask =
+                    (a.lt(b) & a.le(1.0)) | (!a.cmp_eq(b) & a.gt(0.0)) | (a.ge(b) & a.ne(2.0)) | Mask::splat(false);
                 let (gx, gy) = R::sample_gradient(&at.inputs, 0, a, b);
                 [R::select(mask, sum, a / b - u * 2.0), gx + gy]
             }
-            fn cost<R: Real>(&self, _: &Stage<R>, [a, b]: [R; 2], _: [R; 1]) -> R {
+            fn cost<R: Real>(&self, _: &StepContext<R>, [a, b]: [R; 2], _: [R; 1]) -> R {
                 a * b
             }
-            fn terminal<R: Real>(&self, at: &Stage<R>, [a, _]: [R; 2]) -> R {
+            fn terminal<R: Real>(&self, at: &StepContext<R>, [a, _]: [R; 2]) -> R {
                 a * at.index()
             }
-            fn departure<R: Real>(&self, at: &Stage<R>, [a, _]: [R; 2]) -> R {
+            fn demonstration_cost<R: Real>(&self, at: &StepContext<R>, [a, _]: [R; 2]) -> R {
                 (a - at.reference(0)).square()
             }
-            fn done<R: Real>(&self, _: &Stage<R>, [a, _]: [R; 2]) -> R::Mask {
+            fn done<R: Real>(&self, _: &StepContext<R>, [a, _]: [R; 2]) -> R::Mask {
                 a.gt(100.0)
             }
         }
@@ -664,8 +670,8 @@ mod tests {
                 _ => 0,
             }
         };
-        assert_eq!(size("Update"), size_of::<crate::update::Update>());
-        assert_eq!(size("Sums"), size_of::<crate::update::Sums>());
+        assert_eq!(size("Pass"), size_of::<crate::pass::Pass>());
+        assert_eq!(size("Sums"), size_of::<crate::pass::Sums>());
         assert_eq!(size("Summary"), 64);
     }
 }

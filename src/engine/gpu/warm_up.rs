@@ -9,10 +9,10 @@ use bytemuck::Zeroable;
 use wgpu::BufferUsages as Usage;
 
 use super::device::Device;
-use super::kernels::UPDATE_SIZE;
+use super::kernels::PASS_SIZE;
 use super::workspace::{aligned, bind};
 use crate::error::EngineError;
-use crate::update::{Layout, Update};
+use crate::pass::{Layout, Pass};
 
 /// The duration of a first dispatch after which the device counts as hung.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -80,7 +80,7 @@ impl Drop for UnderWay<'_> {
 impl Device {
     /// Dispatches each pipeline once, with no work and on temporary buffers.
     pub(crate) fn warm_up(&self, pipelines: &[wgpu::ComputePipeline], idle: Idle) -> Result<(), EngineError> {
-        let inputs_at = aligned(UPDATE_SIZE.get());
+        let inputs_at = aligned(PASS_SIZE.get());
         let inputs = 4 * REACH.max(idle.inputs as u64);
         let given =
             self.buffer("a first update", inputs_at + inputs, Usage::UNIFORM | Usage::STORAGE | Usage::COPY_DST)?;
@@ -91,15 +91,15 @@ impl Device {
         let [rows, scores, log_weights, partials, nominal, summary] =
             [0, 1, 2, 3, 4, 5].map(|i| part(&scratch, i * each, each));
         let group = bind(self, &given, [inputs, fields, rows, scores, log_weights, partials, nominal, summary]);
-        let update = Update { rows: idle.rows, horizon: 1, width: 1, row_stride: 1, problems: 1, ..Update::zeroed() };
-        self.queue.write_buffer(&given, 0, bytemuck::bytes_of(&update));
+        let pass = Pass { rows: idle.rows, horizon: 1, width: 1, row_stride: 1, problems: 1, ..Pass::zeroed() };
+        self.queue.write_buffer(&given, 0, bytemuck::bytes_of(&pass));
         let mut encoder = self.device.create_command_encoder(&Default::default());
         {
-            let mut pass = encoder.begin_compute_pass(&Default::default());
-            pass.set_bind_group(0, &group, &[0]);
+            let mut compute = encoder.begin_compute_pass(&Default::default());
+            compute.set_bind_group(0, &group, &[0]);
             for pipeline in pipelines {
-                pass.set_pipeline(pipeline);
-                pass.dispatch_workgroups(1, 1, 1);
+                compute.set_pipeline(pipeline);
+                compute.dispatch_workgroups(1, 1, 1);
             }
         }
         let _under_way = self.warm_ups.begin();
@@ -114,12 +114,12 @@ mod tests {
     use std::time::Duration;
 
     use super::WarmUps;
-    use crate::diffusion::{Diffusion, Energy, SamplingOptions};
+    use crate::diffusion::{DiffusionSampler, DiffusionSamplerOptions, Energy};
     use crate::engine::{Backend, Engine, EngineOptions};
     use crate::model::Model;
     use crate::policies::LinearFeedback;
-    use crate::policy_gradient::{PolicyGradient, TrainingOptions};
-    use crate::scalar::{Real, Stage};
+    use crate::policy_gradient::{PolicyGradient, PolicyGradientOptions};
+    use crate::scalar::{Real, StepContext};
     use crate::temperature::Temperature;
     use crate::{EngineError, Mppi, MppiOptions, PlanError, Random, WeightedMean};
 
@@ -127,18 +127,18 @@ mod tests {
 
     impl Model<1, 1> for Point {
         #[inline(always)]
-        fn step<R: Real>(&self, at: &Stage<R>, [x]: [R; 1], [u]: [R; 1]) -> [R; 1] {
+        fn step<R: Real>(&self, at: &StepContext<R>, [x]: [R; 1], [u]: [R; 1]) -> [R; 1] {
             [x + u * at.dt()]
         }
         #[inline(always)]
-        fn cost<R: Real>(&self, _: &Stage<R>, [x]: [R; 1], _: [R; 1]) -> R {
+        fn cost<R: Real>(&self, _: &StepContext<R>, [x]: [R; 1], _: [R; 1]) -> R {
             x.square()
         }
     }
 
     impl Energy<1> for Point {
         #[inline(always)]
-        fn energy<R: Real>(&self, _: &Stage<R>, [x]: [R; 1]) -> R {
+        fn energy<R: Real>(&self, _: &StepContext<R>, [x]: [R; 1]) -> R {
             x.square()
         }
     }
@@ -155,7 +155,8 @@ mod tests {
     }
 
     fn engine(timeout: Duration) -> Option<Engine> {
-        let engine = Engine::with(EngineOptions { backend: Backend::Software, timeout, ..Default::default() }).ok();
+        let engine =
+            Engine::with_options(EngineOptions { backend: Backend::Software, timeout, ..Default::default() }).ok();
         if engine.is_none() {
             assert!(std::env::var_os("GIBBS_REQUIRE_GPU").is_none(), "no software adapter");
             eprintln!("SKIPPED: no software adapter");
@@ -214,8 +215,8 @@ mod tests {
             mppi.samples().expect("there are some");
         };
         compiled_by(&engine, "plan_rows", false, || with_rows(&mut mppi));
-        let searched = MppiOptions { temperature: Temperature::EffectiveSamples(0.5), ..options.clone() };
-        compiled_by(&engine, "set_options", true, || mppi.set_options(searched).expect("valid"));
+        let solves_temperature = MppiOptions { temperature: Temperature::EffectiveSamples(0.5), ..options.clone() };
+        compiled_by(&engine, "set_options", true, || mppi.set_options(solves_temperature).expect("valid"));
         compiled_by(&engine, "plan_rows with other options", false, || with_rows(&mut mppi));
         compiled_by(&engine, "resize", true, || mppi.resize(3, 300).expect("there is room"));
         compiled_by(&engine, "plan with more samples", false, || {
@@ -223,16 +224,16 @@ mod tests {
             mppi.plan_rows(&[1.0], &[0.1; 900]).expect("it runs");
         });
 
-        let chains = SamplingOptions { chains: 3, samples: 65, ..Default::default() };
-        let mut of_energy = Diffusion::of_energy(&engine, Point, chains.clone()).expect("valid");
-        let mut of_data = Diffusion::of_data(&engine, &[1.0, 2.0, 3.0], 1, chains).expect("valid");
+        let chains = DiffusionSamplerOptions { chains: 3, samples: 65, ..Default::default() };
+        let mut of_energy = DiffusionSampler::of_energy(&engine, Point, chains.clone()).expect("valid");
+        let mut of_data = DiffusionSampler::of_data(&engine, &[1.0, 2.0, 3.0], 1, chains).expect("valid");
         compiled_by(&engine, "sample", false, || {
             of_energy.sample().expect("it runs");
             of_data.sample().expect("it runs");
             of_data.guide(&[0.0, 1.0, 2.0]).expect("valid");
             of_data.sample_from(&[0.0; 3]).expect("it runs");
         });
-        let training = TrainingOptions { horizon: 5, samples: 70, ..Default::default() };
+        let training = PolicyGradientOptions { horizon: 5, samples: 70, ..Default::default() };
         let start = |random: &mut Random, _: &mut [f32]| [random.normal()];
         let mut training = PolicyGradient::new(&engine, Point, LinearFeedback, start, training).expect("valid");
         compiled_by(&engine, "step", false, || drop(training.step().expect("it runs").to_vec()));

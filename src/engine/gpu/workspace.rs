@@ -8,18 +8,18 @@ use std::time::{Duration, Instant};
 use wgpu::BufferUsages as Usage;
 
 use super::device::Device;
-use super::kernels::{BINDINGS, Kernel, MOST_TURNS, Score, UPDATE_SIZE, searches};
-use super::source::{self, Shape};
+use super::kernels::{BINDINGS, Kernel, MAX_LOOP_ITERATIONS, PASS_SIZE, Score, searches};
+use super::source::{self, KernelConfig};
 use crate::engine::bounds::{self, Capacity};
 use crate::engine::program::Program;
 use crate::engine::{AdapterKind, Done, Fetched, Timing};
 use crate::error::{BuildError, EngineError, PlanError};
-use crate::update::{
-    DIVERGENCE, EFFECTIVE, ELITE, FIXED, GIVEN, GROUP, MOST_LOOKS, PERTURBED, Problem, SCORED, SECOND_MOMENT, SIGNED,
-    Sums, TILE, Update, round_up,
+use crate::pass::{
+    DIVERGENCE, EFFECTIVE, ELITE, FIXED, GIVEN, GROUP, MAX_EVALUATIONS, PERTURBED, Pass, Problem, SCORED,
+    SECOND_MOMENT, SIGNED, Sums, TILE, round_up,
 };
 
-/// The size of a problem's summary (`shaders/update.wgsl`), in bytes: sums, then the keys of the best and the worst
+/// The size of a problem's summary (`shaders/pass.wgsl`), in bytes: sums, then the keys of the best and the worst
 /// cost and of the smallest second score, then the parameters found by `find_temperature`.
 pub(crate) const SUMMARY: u64 = 64;
 /// The summary of no rows.
@@ -31,13 +31,13 @@ const BLOCKS: u64 = 4;
 const TICKS: u32 = 6;
 
 /// Floats in the partial results of all groups of one problem and in the merged mean that follows them.
-pub(crate) fn partials_len(update: &Update) -> u64 {
-    let groups = u64::from(update.rows).div_ceil(GROUP as u64);
-    (groups + 1) * (8 + u64::from(update.width) * u64::from(update.moments()))
+pub(crate) fn partials_len(pass: &Pass) -> u64 {
+    let groups = u64::from(pass.rows).div_ceil(GROUP as u64);
+    (groups + 1) * (8 + u64::from(pass.width) * u64::from(pass.moments()))
 }
 
 /// Splits a number of workgroups over two dimensions, since one dimension is limited to 65,535.
-pub(crate) fn spread(workgroups: u32) -> (u32, u32) {
+pub(crate) fn dispatch_grid(workgroups: u32) -> (u32, u32) {
     const MOST: u32 = 65_535;
     if workgroups <= MOST { (workgroups, 1) } else { (MOST, workgroups.div_ceil(MOST)) }
 }
@@ -45,7 +45,7 @@ pub(crate) fn spread(workgroups: u32) -> (u32, u32) {
 /// Sizes that the buffers were allocated for, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sizes {
-    updates: u64,
+    passes: u64,
     inputs: u64,
     fields: u64,
     rows: u64,
@@ -81,30 +81,30 @@ struct Buffers {
 
 pub(crate) struct Workspace {
     device: Arc<Device>,
-    kernel: Option<(Shape, [bool; 2], Kernel)>,
+    kernel: Option<(KernelConfig, [bool; 2], Kernel)>,
     buffers: Option<Buffers>,
     /// Submissions that are still to be waited for after a call has timed out.
     pending: VecDeque<wgpu::SubmissionIndex>,
     /// The mean duration of a chunk in the last call with each kernel; cleared when buffers change.
-    paces: Vec<(Shape, [bool; 2], Duration)>,
+    paces: Vec<(KernelConfig, [bool; 2], Duration)>,
     nominal: Vec<f32>,
     second: Vec<f32>,
     sums: Vec<Sums>,
     /// Given rows, converted to tiles for the upload.
     tiled: Vec<f32>,
     /// The chunks of updates that are uploaded for a call.
-    pieces: Vec<Update>,
+    chunks: Vec<Pass>,
     /// The last update that was run, and its offset among the uploaded ones.
-    last: Option<(Update, u32)>,
+    last: Option<(Pass, u32)>,
 }
 
 impl Sizes {
     /// `stride`: bytes from one update to the next.
-    pub(crate) fn of(stride: u64, updates: &[Update], problem: &Problem<'_>) -> Self {
-        let padded = |update: &Update| round_up(update.rows as usize, TILE) as u64;
-        let most = |f: &dyn Fn(&Update) -> u64| updates.iter().map(f).max().unwrap_or(0);
+    pub(crate) fn of(stride: u64, passes: &[Pass], problem: &Problem<'_>) -> Self {
+        let padded = |pass: &Pass| round_up(pass.rows as usize, TILE) as u64;
+        let most = |f: &dyn Fn(&Pass) -> u64| passes.iter().map(f).max().unwrap_or(0);
         let problems = most(&|u| u64::from(u.problems));
-        let rows = |u: &Update| match u {
+        let rows = |u: &Pass| match u {
             // Rows of a policy are drawn once and read in every step, or accumulated.
             _ if of_policy(u) => u64::from(u.problems) * padded(u) * u64::from(u.width),
             _ if u.has(GIVEN) => padded(u) * u64::from(u.width),
@@ -112,11 +112,11 @@ impl Sizes {
             _ => 0,
         };
         // The scores of rows are followed by those of episodes and, if episodes run in chunks, by their saved states.
-        let kept = source::kept(problem.layout) as u64;
-        let each = |u: &Update| 2 + if u.end < u.horizon { kept } else { 0 };
-        let scores = |u: &Update| (if of_policy(u) { 3 + each(u) * u64::from(u.episodes) } else { 3 }) * padded(u);
+        let saved = source::saved(problem.layout) as u64;
+        let each = |u: &Pass| 2 + if u.end < u.horizon { saved } else { 0 };
+        let scores = |u: &Pass| (if of_policy(u) { 3 + each(u) * u64::from(u.episodes) } else { 3 }) * padded(u);
         Self {
-            updates: aligned(updates.len() as u64 * stride),
+            passes: aligned(passes.len() as u64 * stride),
             inputs: bytes(problem.inputs.len() as u64),
             fields: bytes(problem.fields.packed.len() as u64),
             rows: bytes(most(&rows)),
@@ -125,7 +125,7 @@ impl Sizes {
             partials: bytes(problems * most(&partials_len)),
             nominal: 4 * problems * most(&|u| u64::from(u.width)),
             summaries: aligned(problems * SUMMARY),
-            second: updates.last().map_or(0, |u| if returns_second(u) { 4 * problems * u64::from(u.width) } else { 0 }),
+            second: passes.last().map_or(0, |u| if returns_second(u) { 4 * problems * u64::from(u.width) } else { 0 }),
         }
     }
 }
@@ -153,7 +153,7 @@ impl Sizes {
 
     /// The size of a call's upload.
     fn upload(&self) -> u64 {
-        self.updates + self.inputs + self.summaries + BLOCKS * self.nominal
+        self.passes + self.inputs + self.summaries + BLOCKS * self.nominal
     }
 
     /// The size of the read-back: timestamps (first, for their alignment), summaries, nominals, second moments.
@@ -163,48 +163,48 @@ impl Sizes {
 }
 
 /// Splits updates into the chunks that are uploaded: an update whose episodes run in chunks is repeated once for each.
-fn in_pieces(device: &Device, program: &Program, updates: &[Update], all: &mut Vec<Update>) -> Result<(), EngineError> {
+fn in_chunks(device: &Device, program: &Program, passes: &[Pass], all: &mut Vec<Pass>) -> Result<(), EngineError> {
     all.clear();
-    for update in updates {
-        within_turns(device, update)?;
-        let steps = steps_of_piece(device, program, update)?;
-        let mut piece = Update { begin: 0, end: update.horizon.min(steps), ..*update };
-        all.push(piece);
-        while piece.end < update.horizon {
-            (piece.begin, piece.end) = (piece.end, update.horizon.min(piece.end + steps));
-            all.push(piece);
+    for pass in passes {
+        within_turns(device, pass)?;
+        let steps = steps_of_piece(device, program, pass)?;
+        let mut chunk = Pass { begin: 0, end: pass.horizon.min(steps), ..*pass };
+        all.push(chunk);
+        while chunk.end < pass.horizon {
+            (chunk.begin, chunk.end) = (chunk.end, pass.horizon.min(chunk.end + steps));
+            all.push(chunk);
         }
     }
     Ok(())
 }
 
 /// The number of time steps of an episode per dispatch: a multiple of 4, or the whole horizon.
-fn steps_of_piece(device: &Device, program: &Program, update: &Update) -> Result<u32, EngineError> {
-    if !device.limits_turns() || !of_policy(update) {
-        return Ok(update.horizon);
+fn steps_of_piece(device: &Device, program: &Program, pass: &Pass) -> Result<u32, EngineError> {
+    if !device.limits_turns() || !of_policy(pass) {
+        return Ok(pass.horizon);
     }
     // One for the loop over time steps itself, plus its inner loops.
-    let turns = 1 + program.usage.turns;
+    let loop_iterations = 1 + program.requirements.loop_iterations;
     // Rows of scores are cleared first, in a loop over coordinates.
-    let left = MOST_TURNS.saturating_sub(u64::from(update.width));
-    match left / turns / 4 * 4 {
+    let left = MAX_LOOP_ITERATIONS.saturating_sub(u64::from(pass.width));
+    match left / loop_iterations / 4 * 4 {
         0 => Err(EngineError::OverLimit {
             what: "loop iterations of a policy in four time steps, on a software adapter",
-            requested: 4 * turns + u64::from(update.width),
-            limit: MOST_TURNS,
+            requested: 4 * loop_iterations + u64::from(pass.width),
+            limit: MAX_LOOP_ITERATIONS,
         }),
-        steps => Ok(steps.try_into().unwrap_or(update.horizon)),
+        steps => Ok(steps.try_into().unwrap_or(pass.horizon)),
     }
 }
 
 /// Whether an update trains a policy.
-fn of_policy(update: &Update) -> bool {
-    update.has(PERTURBED | SCORED)
+fn of_policy(pass: &Pass) -> bool {
+    pass.has(PERTURBED | SCORED)
 }
 
 /// Whether an update's second moments are returned to the driver.
-fn returns_second(update: &Update) -> bool {
-    update.has(SECOND_MOMENT) && of_policy(update)
+fn returns_second(pass: &Pass) -> bool {
+    pass.has(SECOND_MOMENT) && of_policy(pass)
 }
 
 fn bytes(floats: u64) -> u64 {
@@ -219,14 +219,14 @@ pub(crate) fn aligned(bytes: u64) -> u64 {
 
 /// The stride between updates in their buffer, in bytes.
 fn stride(device: &Device) -> u64 {
-    UPDATE_SIZE.get().next_multiple_of(u64::from(device.limits.min_uniform_buffer_offset_alignment))
+    PASS_SIZE.get().next_multiple_of(u64::from(device.limits.min_uniform_buffer_offset_alignment))
 }
 
 impl Buffers {
     fn new(device: &Device, sizes: Sizes) -> Result<Self, EngineError> {
         let storage = |what, bytes| device.buffer(what, bytes, Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC);
         let usage = Usage::UNIFORM | Usage::STORAGE | Usage::COPY_DST;
-        let given = device.buffer("inputs", sizes.updates + sizes.inputs, usage)?;
+        let given = device.buffer("inputs", sizes.passes + sizes.inputs, usage)?;
         let fields = storage("fields", sizes.fields)?;
         let rows = storage("rows", sizes.rows)?;
         let scores = storage("scores", sizes.scores)?;
@@ -294,7 +294,7 @@ impl Parts<'_> {
     ) -> wgpu::BindGroup {
         let Self { sizes, given, fields, rows, scores } = self;
         let part = |buffer, offset, bytes| wgpu::BufferBinding { buffer, offset, size: wgpu::BufferSize::new(bytes) };
-        let inputs = part(given, sizes.updates, sizes.inputs);
+        let inputs = part(given, sizes.passes, sizes.inputs);
         let summary = part(state, 0, sizes.summaries);
         let nominal = part(state, sizes.summaries, BLOCKS * sizes.nominal);
         let [fields, rows, scores] = [fields, rows, scores].map(|buffer| buffer.as_entire_buffer_binding());
@@ -303,10 +303,10 @@ impl Parts<'_> {
     }
 }
 
-/// The bind group of the update and the eight storage buffers, in the order of `shaders/update.wgsl`.
-pub(crate) fn bind(device: &Device, updates: &wgpu::Buffer, storages: [wgpu::BufferBinding<'_>; 8]) -> wgpu::BindGroup {
-    let update = wgpu::BufferBinding { buffer: updates, offset: 0, size: Some(UPDATE_SIZE) };
-    let resources = std::iter::once(update).chain(storages).map(wgpu::BindingResource::Buffer);
+/// The bind group of the update and the eight storage buffers, in the order of `shaders/pass.wgsl`.
+pub(crate) fn bind(device: &Device, passes: &wgpu::Buffer, storages: [wgpu::BufferBinding<'_>; 8]) -> wgpu::BindGroup {
+    let pass = wgpu::BufferBinding { buffer: passes, offset: 0, size: Some(PASS_SIZE) };
+    let resources = std::iter::once(pass).chain(storages).map(wgpu::BindingResource::Buffer);
     let entry = |(binding, resource)| wgpu::BindGroupEntry { binding, resource };
     let entries: Vec<_> = (0..BINDINGS).zip(resources).map(entry).collect();
     let layout = &device.layouts.bindings;
@@ -325,7 +325,7 @@ impl Workspace {
             second: Vec::new(),
             sums: Vec::new(),
             tiled: Vec::new(),
-            pieces: Vec::new(),
+            chunks: Vec::new(),
             last: None,
         }
     }
@@ -335,23 +335,23 @@ impl Workspace {
     pub(crate) fn prepare(
         &mut self,
         program: &Program,
-        updates: &[Update],
+        passes: &[Pass],
         problem: &Problem<'_>,
     ) -> Result<(), BuildError> {
         self.device.check()?;
-        in_pieces(&self.device, program, updates, &mut self.pieces)?;
-        let shape = shape(&self.device, updates, problem);
-        let kind = [self.device.does_whole(program, updates), searches(updates)];
+        in_chunks(&self.device, program, passes, &mut self.chunks)?;
+        let shape = shape(&self.device, passes, problem);
+        let kind = [self.device.does_whole(program, passes), searches(passes)];
         if self.kernel.as_ref().is_none_or(|(made, of, _)| (*made, *of) != (shape, kind)) {
             // The first dispatch of a kernel waits for earlier submissions, and is not subject to the time limit of a
             // call.
             self.finish()?;
             self.kernel = Some((shape, kind, self.device.kernel(program, shape, kind)?));
         }
-        let sizes = Sizes::of(stride(&self.device), &self.pieces, problem);
+        let sizes = Sizes::of(stride(&self.device), &self.chunks, problem);
         let sizes = self.buffers.as_ref().map_or(sizes, |buffers| sizes.keeping(&buffers.sizes));
         // The kernels are compiled without bounds checks.
-        bounds::within(program, &self.pieces, problem, &sizes.capacity())?;
+        bounds::within(program, &self.chunks, problem, &sizes.capacity())?;
         if self.buffers.as_ref().is_none_or(|buffers| buffers.sizes != sizes) {
             // The old buffers are freed first, so that both need not fit in memory at once.
             self.finish()?;
@@ -384,28 +384,28 @@ impl Workspace {
     pub(crate) fn run(
         &mut self,
         program: &Program,
-        updates: &[Update],
+        passes: &[Pass],
         problem: &Problem<'_>,
     ) -> Result<Done<'_>, PlanError> {
         let started = Instant::now();
         self.device.check()?;
         self.finish()?;
-        self.prepare(program, updates, problem).map_err(BuildError::into_engine)?;
+        self.prepare(program, passes, problem).map_err(BuildError::into_engine)?;
         let (Some((shape, kind, kernel)), Some(buffers)) = (&self.kernel, &mut self.buffers) else {
             return Err(EngineError::Driver { message: "nothing was prepared".into() }.into());
         };
         let device = &self.device;
-        let at = self.pieces.len().saturating_sub(1) as u64 * stride(&self.device);
-        self.last = updates.last().map(|update| (*update, at as u32));
+        let at = self.chunks.len().saturating_sub(1) as u64 * stride(&self.device);
+        self.last = passes.last().map(|pass| (*pass, at as u32));
 
         let fresh = buffers.fields_version.is_none();
         if buffers.fields_version != Some(problem.fields_version) {
             device.queue.write_buffer(&buffers.fields, 0, bytemuck::cast_slice(&problem.fields.packed));
             buffers.fields_version = Some(problem.fields_version);
         }
-        if let (Some(given), Some(update)) = (problem.rows, updates.first()) {
-            self.tiled.resize(round_up(update.rows as usize, TILE) * update.width as usize, 0.0);
-            update.tile(given, &mut self.tiled);
+        if let (Some(given), Some(pass)) = (problem.rows, passes.first()) {
+            self.tiled.resize(round_up(pass.rows as usize, TILE) * pass.width as usize, 0.0);
+            pass.tile(given, &mut self.tiled);
             device.queue.write_buffer(&buffers.rows, 0, bytemuck::cast_slice(&self.tiled));
         }
         if fresh {
@@ -413,35 +413,35 @@ impl Workspace {
             buffers.upload.map_async(wgpu::MapMode::Write, .., |_| ());
             device.device.poll(wgpu::PollType::Poll).ok();
         }
-        fill_upload(device, buffers, &self.pieces, problem)?;
+        fill_upload(device, buffers, &self.chunks, problem)?;
 
         let submitted = Instant::now();
         let mut encoder = device.device.create_command_encoder(&Default::default());
         let sizes = buffers.sizes;
-        let (given, state) = (sizes.updates + sizes.inputs, sizes.summaries + BLOCKS * sizes.nominal);
+        let (given, state) = (sizes.passes + sizes.inputs, sizes.summaries + BLOCKS * sizes.nominal);
         encoder.copy_buffer_to_buffer(&buffers.upload, 0, &buffers.given, 0, given);
         encoder.copy_buffer_to_buffer(&buffers.upload, given, &buffers.state, 0, state);
-        let timed = first_timed(buffers, &self.pieces);
+        let timed = first_timed(buffers, &self.chunks);
         let pace = self.paces.iter().position(|(of, with, _)| (of, with) == (shape, kind));
         let each = pieces_of_submission(device, pace.map(|i| self.paces[i].2));
         let mut from = 0;
-        while timed.min(self.pieces.len().saturating_sub(1)) - from >= each {
-            record(device, &mut encoder, kernel, buffers, &self.pieces, from..from + each);
+        while timed.min(self.chunks.len().saturating_sub(1)) - from >= each {
+            record(device, &mut encoder, kernel, buffers, &self.chunks, from..from + each);
             self.pending.push_back(device.queue.submit([encoder.finish()]));
             encoder = device.device.create_command_encoder(&Default::default());
             from += each;
         }
-        record(device, &mut encoder, kernel, buffers, &self.pieces, from..self.pieces.len());
+        record(device, &mut encoder, kernel, buffers, &self.chunks, from..self.chunks.len());
         let ticks = 8 * u64::from(TICKS);
         if let Some((set, resolved)) = &buffers.ticks {
             encoder.resolve_query_set(set, 0..TICKS, resolved, 0);
             encoder.copy_buffer_to_buffer(resolved, 0, &buffers.back, 0, ticks);
         }
         encoder.copy_buffer_to_buffer(&buffers.state, 0, &buffers.back, ticks, sizes.summaries + sizes.nominal);
-        if let Some(update) = updates.last().filter(|update| returns_second(update)) {
+        if let Some(pass) = passes.last().filter(|pass| returns_second(pass)) {
             // The second moment follows the mean, at the end of each problem's partial results.
-            let (each, all) = (4 * u64::from(update.width), 4 * partials_len(update));
-            for problem in 0..u64::from(update.problems) {
+            let (each, all) = (4 * u64::from(pass.width), 4 * partials_len(pass));
+            for problem in 0..u64::from(pass.problems) {
                 let to = ticks + sizes.summaries + sizes.nominal + problem * each;
                 encoder.copy_buffer_to_buffer(&buffers.partials, (problem + 1) * all - each, &buffers.back, to, each);
             }
@@ -457,7 +457,7 @@ impl Workspace {
             device.wait(first)?;
             self.pending.pop_front();
         }
-        let problems = updates.last().map_or(0, |update| update.problems as usize);
+        let problems = passes.last().map_or(0, |pass| pass.problems as usize);
         let (nominal, second, sums) = (&mut self.nominal, &mut self.second, &mut self.sums);
         device.read(&submission, &buffers.back, |back| {
             let (clock, back) = back.split_at(ticks as usize);
@@ -476,21 +476,21 @@ impl Workspace {
             second.extend_from_slice(bytemuck::cast_slice(&moments[..sizes.second as usize]));
             if let (Some(tick), true) = (device.tick, buffers.ticks.is_some()) {
                 let ticks: &[u64] = bytemuck::cast_slice(clock);
-                let stage = |i: usize| {
+                let context = |i: usize| {
                     let passed = ticks[2 * i + 1].saturating_sub(ticks[2 * i]);
                     Some(Duration::from_nanos((passed as f64 * tick) as u64))
                 };
-                timing.rollout = stage(0);
+                timing.rollout = context(0);
                 if matches!(kernel, Kernel::Stages(_)) {
-                    (timing.weigh, timing.mean) = (stage(1), stage(2));
+                    (timing.weigh, timing.mean) = (context(1), context(2));
                 }
             }
         })?;
         self.pending.clear();
-        let piece = submitted.elapsed() / self.pieces.len().max(1) as u32;
+        let chunk = submitted.elapsed() / self.chunks.len().max(1) as u32;
         match pace {
-            Some(i) => self.paces[i].2 = piece,
-            None => self.paces.push((*shape, *kind, piece)),
+            Some(i) => self.paces[i].2 = chunk,
+            None => self.paces.push((*shape, *kind, chunk)),
         }
         timing.total = started.elapsed();
         Ok(Done { nominal: &self.nominal, second: &self.second, sums: &self.sums, timing })
@@ -511,33 +511,33 @@ impl Workspace {
             self.device.read(&submission, &back, |bytes| out = bytemuck::pod_collect_to_vec(bytes))?;
             Ok(out)
         };
-        let (Some((shape, ..)), Some((update, at))) = (&self.kernel, &self.last) else { return Ok(Fetched::default()) };
-        let (padded, problem) = (round_up(update.rows as usize, TILE) as u64, u64::from(number));
-        let size = bytes(padded * u64::from(update.width));
-        let rows = if update.has(GIVEN) || of_policy(update) {
+        let (Some((shape, ..)), Some((pass, at))) = (&self.kernel, &self.last) else { return Ok(Fetched::default()) };
+        let (padded, problem) = (round_up(pass.rows as usize, TILE) as u64, u64::from(number));
+        let size = bytes(padded * u64::from(pass.width));
+        let rows = if pass.has(GIVEN) || of_policy(pass) {
             buffers.rows.clone()
         } else {
             self.device.buffer("rows", size, Usage::STORAGE | Usage::COPY_SRC)?
         };
         // Rows of a policy are already in memory.
-        if !of_policy(update) {
+        if !of_policy(pass) {
             let draw = self.device.draw(*shape).map_err(BuildError::into_engine)?;
             let group = buffers.bind_with(&self.device, &rows);
             // The next call replaces all updates.
-            let told = Update { begin: number, ..*update };
+            let told = Pass { begin: number, ..*pass };
             self.device.queue.write_buffer(&buffers.given, u64::from(*at), bytemuck::bytes_of(&told));
             let mut encoder = self.device.device.create_command_encoder(&Default::default());
             {
-                let mut pass = encoder.begin_compute_pass(&Default::default());
-                let (x, y) = spread(update.rows.div_ceil(64));
-                pass.set_pipeline(&draw);
-                pass.set_bind_group(0, &group, &[*at]);
-                pass.dispatch_workgroups(x, y, 1);
+                let mut compute = encoder.begin_compute_pass(&Default::default());
+                let (x, y) = dispatch_grid(pass.rows.div_ceil(64));
+                compute.set_pipeline(&draw);
+                compute.set_bind_group(0, &group, &[*at]);
+                compute.dispatch_workgroups(x, y, 1);
             }
             self.device.queue.submit([encoder.finish()]);
         }
         Ok(Fetched {
-            rows: read(&rows, 4 * problem * u64::from(update.rows_stride), size)?,
+            rows: read(&rows, 4 * problem * u64::from(pass.rows_stride), size)?,
             scores: read(&buffers.scores, problem * 4 * 3 * padded, 4 * 3 * padded)?,
             log_weights: read(&buffers.log_weights, problem * 4 * padded, 4 * padded)?,
         })
@@ -545,23 +545,23 @@ impl Workspace {
 }
 
 /// Rejects an update whose loops a software adapter would end early.
-fn within_turns(device: &Device, update: &Update) -> Result<(), EngineError> {
+fn within_turns(device: &Device, pass: &Pass) -> Result<(), EngineError> {
     if !device.limits_turns() {
         return Ok(());
     }
-    let (rows, horizon) = (u64::from(update.rows), u64::from(update.horizon));
+    let (rows, horizon) = (u64::from(pass.rows), u64::from(pass.horizon));
     // Passes over the rows, of which each of 64 lanes takes vectors of four: one pass stores their costs, then there
     // are at most two for each sample of the root finder, or one for each of 32 bits.
-    let passes = match update.search {
-        EFFECTIVE | DIVERGENCE => 1 + 2 * u64::from(MOST_LOOKS),
+    let passes = match pass.search {
+        EFFECTIVE | DIVERGENCE => 1 + 2 * u64::from(MAX_EVALUATIONS),
         ELITE => 1 + 32,
         FIXED => 0,
         _ => 2,
     };
     for (what, requested, limit) in [
         // One iteration for each step and at most one for its time block.
-        ("time steps on a software adapter", horizon, MOST_TURNS / 2),
-        ("loop iterations of the temperature search on a software adapter", rows * passes / 256, MOST_TURNS),
+        ("time steps on a software adapter", horizon, MAX_LOOP_ITERATIONS / 2),
+        ("loop iterations of the temperature search on a software adapter", rows * passes / 256, MAX_LOOP_ITERATIONS),
     ] {
         if requested > limit {
             return Err(EngineError::OverLimit { what, requested, limit });
@@ -571,47 +571,42 @@ fn within_turns(device: &Device, update: &Update) -> Result<(), EngineError> {
 }
 
 /// The parameters that the rollout kernel must be specialized to.
-fn shape(device: &Device, updates: &[Update], problem: &Problem<'_>) -> Shape {
+fn shape(device: &Device, passes: &[Pass], problem: &Problem<'_>) -> KernelConfig {
     let mut layout = problem.layout;
     let factor = &problem.inputs[layout.factor()..][..layout.controls * layout.controls];
     let off_diagonal = |(i, l): (usize, &f32)| i / layout.controls != i % layout.controls && *l != 0.0;
     let diagonal = !factor.iter().enumerate().any(off_diagonal);
-    let flags = updates.first().map_or(0, |update| source::specialised(update.flags));
+    let flags = passes.first().map_or(0, |pass| source::specialized(pass.flags));
     // The offset and the number of the references are run-time data.
     (layout.reference_rows, layout.reference_columns) = (0, 0);
     // So is the end of the parameters, except in the starts of a policy's episodes.
-    if !updates.first().is_some_and(of_policy) {
+    if !passes.first().is_some_and(of_policy) {
         layout.params = 0;
     }
     let (int64, software) = (device.int64, device.software());
-    Shape { layout, flags, diagonal, int64, software, unrolls: device.limits_turns() }
+    KernelConfig { layout, flags, diagonal, int64, software, unrolls: device.limits_turns() }
 }
 
 /// Writes updates, an empty summary, inputs and nominal to the upload buffer.
-fn fill_upload(
-    device: &Device,
-    buffers: &Buffers,
-    updates: &[Update],
-    problem: &Problem<'_>,
-) -> Result<(), EngineError> {
+fn fill_upload(device: &Device, buffers: &Buffers, passes: &[Pass], problem: &Problem<'_>) -> Result<(), EngineError> {
     let refused = |error: wgpu::MapRangeError| match device.check() {
         Err(known) => known,
         Ok(()) => EngineError::Driver { message: error.to_string() },
     };
     let mut view = buffers.upload.get_mapped_range_mut(..).map_err(refused)?;
     let mut put = |at: u64, data: &[u8]| view.slice(at as usize..at as usize + data.len()).copy_from_slice(data);
-    for (i, update) in updates.iter().enumerate() {
-        put(i as u64 * stride(device), bytemuck::bytes_of(update));
+    for (i, pass) in passes.iter().enumerate() {
+        put(i as u64 * stride(device), bytemuck::bytes_of(pass));
     }
     let sizes = buffers.sizes;
-    put(sizes.updates, bytemuck::cast_slice(problem.inputs));
-    let summaries = sizes.updates + sizes.inputs;
+    put(sizes.passes, bytemuck::cast_slice(problem.inputs));
+    let summaries = sizes.passes + sizes.inputs;
     for at in (summaries..summaries + sizes.summaries).step_by(SUMMARY as usize) {
         put(at, bytemuck::cast_slice(&NO_ROWS));
     }
     let nominal = summaries + sizes.summaries;
     put(nominal, bytemuck::cast_slice(problem.nominal));
-    put(nominal + 2 * sizes.nominal, bytemuck::cast_slice(problem.spread));
+    put(nominal + 2 * sizes.nominal, bytemuck::cast_slice(problem.std_scale));
     drop(view);
     buffers.upload.unmap();
     Ok(())
@@ -631,9 +626,9 @@ fn pieces_of_submission(device: &Device, pace: Option<Duration>) -> usize {
 }
 
 /// The first chunk of the update whose stages are timed; the number of chunks if none is.
-fn first_timed(buffers: &Buffers, pieces: &[Update]) -> usize {
-    let timed = if buffers.ticks.is_some() { pieces.iter().rposition(|piece| piece.begin == 0) } else { None };
-    timed.unwrap_or(pieces.len())
+fn first_timed(buffers: &Buffers, chunks: &[Pass]) -> usize {
+    let timed = if buffers.ticks.is_some() { chunks.iter().rposition(|chunk| chunk.begin == 0) } else { None };
+    timed.unwrap_or(chunks.len())
 }
 
 /// Records all dispatches of some chunks, in one pass. Where stages are timed, each stage of the last update is a pass
@@ -643,103 +638,103 @@ fn record(
     encoder: &mut wgpu::CommandEncoder,
     kernel: &Kernel,
     buffers: &Buffers,
-    pieces: &[Update],
+    chunks: &[Pass],
     range: Range<usize>,
 ) {
-    type Stage = fn(&mut wgpu::ComputePass<'_>, &Kernel, &Update);
-    let stages: &[Stage] = match kernel {
+    type StepContext = fn(&mut wgpu::ComputePass<'_>, &Kernel, &Pass);
+    let stages: &[StepContext] = match kernel {
         Kernel::Whole(_) => &[rollout],
         Kernel::Stages(_) => &[rollout, weigh, mean],
     };
-    let first = first_timed(buffers, pieces).min(range.end);
-    let take = |pass: &mut wgpu::ComputePass<'_>, i: usize, stages: &[Stage]| {
-        pass.set_bind_group(0, &buffers.group, &[(i as u64 * stride(device)) as u32]);
-        stages.iter().for_each(|stage| stage(pass, kernel, &pieces[i]));
+    let first = first_timed(buffers, chunks).min(range.end);
+    let take = |compute: &mut wgpu::ComputePass<'_>, i: usize, stages: &[StepContext]| {
+        compute.set_bind_group(0, &buffers.group, &[(i as u64 * stride(device)) as u32]);
+        stages.iter().for_each(|context| context(compute, kernel, &chunks[i]));
     };
     if first > range.start {
-        let mut pass = encoder.begin_compute_pass(&Default::default());
-        (range.start..first).for_each(|i| take(&mut pass, i, stages));
+        let mut compute = encoder.begin_compute_pass(&Default::default());
+        (range.start..first).for_each(|i| take(&mut compute, i, stages));
     }
     let Some((query_set, _)) = buffers.ticks.as_ref().filter(|_| first < range.end) else { return };
-    for (i, stage) in stages.iter().enumerate() {
+    for (i, context) in stages.iter().enumerate() {
         let timestamp_writes = Some(wgpu::ComputePassTimestampWrites {
             query_set,
             beginning_of_pass_write_index: Some(2 * i as u32),
             end_of_pass_write_index: Some(2 * i as u32 + 1),
         });
-        let mut pass =
+        let mut compute =
             encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("gibbs"), timestamp_writes });
-        (first..range.end).for_each(|i| take(&mut pass, i, &[*stage]));
+        (first..range.end).for_each(|i| take(&mut compute, i, &[*context]));
     }
 }
 
-fn rollout(pass: &mut wgpu::ComputePass<'_>, kernel: &Kernel, update: &Update) {
-    let tiles = update.rows.div_ceil(TILE as u32);
-    let (x, y) = spread(tiles);
+fn rollout(compute: &mut wgpu::ComputePass<'_>, kernel: &Kernel, pass: &Pass) {
+    let tiles = pass.rows.div_ceil(TILE as u32);
+    let (x, y) = dispatch_grid(tiles);
     let chain = match kernel {
         Kernel::Stages(chain) => chain,
         Kernel::Whole(whole) => {
-            pass.set_pipeline(whole);
-            return pass.dispatch_workgroups(1, 1, update.problems);
+            compute.set_pipeline(whole);
+            return compute.dispatch_workgroups(1, 1, pass.problems);
         }
     };
     match &chain.score {
         Score::Rollout(rollout) => {
-            pass.set_pipeline(rollout);
-            pass.dispatch_workgroups(x, y, update.problems);
+            compute.set_pipeline(rollout);
+            compute.dispatch_workgroups(x, y, pass.problems);
         }
         Score::Episodes { perturb, episode, gather } => {
-            if let (Some(perturb), 0) = (perturb, update.begin) {
-                pass.set_pipeline(perturb);
-                pass.dispatch_workgroups(tiles.min(65_535), update.width.div_ceil(4).min(65_535), update.problems);
+            if let (Some(perturb), 0) = (perturb, pass.begin) {
+                compute.set_pipeline(perturb);
+                compute.dispatch_workgroups(tiles.min(65_535), pass.width.div_ceil(4).min(65_535), pass.problems);
             }
-            let (all, more) = spread(tiles * update.episodes);
-            pass.set_pipeline(episode);
-            pass.dispatch_workgroups(all, more, update.problems);
-            if is_over(update) {
-                pass.set_pipeline(gather);
-                pass.dispatch_workgroups(x, y, update.problems);
+            let (all, more) = dispatch_grid(tiles * pass.episodes);
+            compute.set_pipeline(episode);
+            compute.dispatch_workgroups(all, more, pass.problems);
+            if is_over(pass) {
+                compute.set_pipeline(gather);
+                compute.dispatch_workgroups(x, y, pass.problems);
             }
         }
     }
 }
 
 /// Whether this chunk completes the scoring of its update.
-fn is_over(piece: &Update) -> bool {
-    piece.end == piece.horizon
+fn is_over(chunk: &Pass) -> bool {
+    chunk.end == chunk.horizon
 }
 
-fn weigh(pass: &mut wgpu::ComputePass<'_>, kernel: &Kernel, update: &Update) {
-    let (Kernel::Stages(chain), true) = (kernel, is_over(update)) else { return };
-    if let (Some(temperature), true) = (&chain.temperature, update.search != FIXED || update.has(SIGNED)) {
-        pass.set_pipeline(temperature);
-        pass.dispatch_workgroups(1, 1, update.problems);
+fn weigh(compute: &mut wgpu::ComputePass<'_>, kernel: &Kernel, pass: &Pass) {
+    let (Kernel::Stages(chain), true) = (kernel, is_over(pass)) else { return };
+    if let (Some(temperature), true) = (&chain.temperature, pass.search != FIXED || pass.has(SIGNED)) {
+        compute.set_pipeline(temperature);
+        compute.dispatch_workgroups(1, 1, pass.problems);
     }
     if let Some(weigh) = &chain.weigh {
-        let (x, y) = spread(update.rows.div_ceil(256));
-        pass.set_pipeline(weigh);
-        pass.dispatch_workgroups(x, y, update.problems);
+        let (x, y) = dispatch_grid(pass.rows.div_ceil(256));
+        compute.set_pipeline(weigh);
+        compute.dispatch_workgroups(x, y, pass.problems);
     }
 }
 
-fn mean(pass: &mut wgpu::ComputePass<'_>, kernel: &Kernel, update: &Update) {
-    let (Kernel::Stages(chain), true) = (kernel, is_over(update)) else { return };
-    weighted_mean(pass, &chain.group_mean, &chain.merge, update, chain.parts(update));
+fn mean(compute: &mut wgpu::ComputePass<'_>, kernel: &Kernel, pass: &Pass) {
+    let (Kernel::Stages(chain), true) = (kernel, is_over(pass)) else { return };
+    weighted_mean(compute, &chain.group_mean, &chain.merge, pass, chain.parts(pass));
 }
 
 /// Records the two dispatches of a weighted mean. The coordinates of a group are split over `parts` workgroups.
 pub(crate) fn weighted_mean(
-    pass: &mut wgpu::ComputePass<'_>,
+    compute: &mut wgpu::ComputePass<'_>,
     group_mean: &wgpu::ComputePipeline,
     merge: &wgpu::ComputePipeline,
-    update: &Update,
+    pass: &Pass,
     parts: u32,
 ) {
     const COORDINATES: u32 = 16;
-    pass.set_pipeline(group_mean);
-    pass.dispatch_workgroups(update.rows.div_ceil(GROUP as u32), parts, update.problems);
-    pass.set_pipeline(merge);
-    pass.dispatch_workgroups(update.width.div_ceil(COORDINATES), 1, update.problems);
+    compute.set_pipeline(group_mean);
+    compute.dispatch_workgroups(pass.rows.div_ceil(GROUP as u32), parts, pass.problems);
+    compute.set_pipeline(merge);
+    compute.dispatch_workgroups(pass.width.div_ceil(COORDINATES), 1, pass.problems);
 }
 
 #[cfg(test)]
@@ -752,7 +747,7 @@ mod tests {
     #[test]
     fn each_of_two_kernels_that_take_turns_keeps_its_pace() {
         let on = EngineOptions { backend: Backend::Software, ..Default::default() };
-        let Ok(engine) = Engine::with(on) else {
+        let Ok(engine) = Engine::with_options(on) else {
             assert!(std::env::var_os("GIBBS_REQUIRE_GPU").is_none(), "no software adapter");
             eprintln!("SKIPPED: no software adapter");
             return;

@@ -37,7 +37,7 @@ impl Network {
 
     /// Upper bounds on the loop iterations of one call: of the function below that returns the outputs, and of the one
     /// that also accumulates derivatives.
-    pub(crate) fn turns(&self) -> [u64; 2] {
+    pub(crate) fn loop_iterations(&self) -> [u64; 2] {
         let layers = self.sizes.windows(2).map(|sizes| [sizes[0] as u64 + 2, sizes[1] as u64 + 2]);
         let forward = layers.clone().map(|[inputs, outputs]| inputs * outputs).sum();
         let back = layers.map(|[inputs, outputs]| (2 * inputs + 2) * outputs).sum();
@@ -104,7 +104,7 @@ impl Network {
             "    for (var o = 0u; o < {}; o++) {{\n        var sum = weight({}u + o);\n        \
              for (var i = 0u; i < {inputs}u; i++) {{\n            \
              sum = fma(weight({first}u + o * {inputs}u + i), {from}[i], sum);\n        }}\n        {to}[o] = {};\n    }}\n",
-            turns(outputs, inputs),
+            loop_iterations(outputs, inputs),
             layer.biases(),
             finish("sum")
         );
@@ -141,7 +141,7 @@ impl Network {
                  let unit = {};\n        for (var o = 0u; o < {n}u; o++) {{\n            \
                  {sums}[o] = fma(weight({}u + o * {h}u + j), unit, {sums}[o]);\n        }}\n    }}\n",
                 above.biases(),
-                turns(above.inputs, above.outputs + if l == 0 { here.inputs } else { 0 }),
+                loop_iterations(above.inputs, above.outputs + if l == 0 { here.inputs } else { 0 }),
                 self.activation(tanh, "sum"),
                 above.first,
                 n = above.outputs,
@@ -200,7 +200,7 @@ impl Network {
                 "    for (var i = 0u; i < {}; i++) {{\n        let unit = units_{l}[i];\n{begin}        \
                  for (var o = 0u; o < {outputs}u; o++) {{\n            let at = {first}u + o * {inputs}u + i;\n            \
                  accumulate(at, slopes_{l}[o] * unit);\n{within}        }}\n{end}    }}\n",
-                turns(inputs, outputs)
+                loop_iterations(inputs, outputs)
             );
         }
         code.push_str("    return y;\n");
@@ -210,7 +210,7 @@ impl Network {
 /// Prints the trip count of a loop whose inner loop has `each` iterations. Some drivers unroll every loop that they can
 /// (Mesa's software adapters unroll up to 32 iterations) and would compile for minutes; `several` hides a large count
 /// from them.
-fn turns(count: usize, each: usize) -> String {
+fn loop_iterations(count: usize, each: usize) -> String {
     const MOST: usize = 64;
     if count * each > MOST { format!("several({count}u)") } else { format!("{count}u") }
 }

@@ -1,7 +1,7 @@
-//! The five verbs as data: one [`Update`] specifies how rows are drawn, scored, weighed, averaged and stepped.
+//! The five verbs as data: one [`Pass`] specifies how rows are drawn, scored, weighed, averaged and stepped.
 //!
 //! A driver writes a list of them; a backend executes the list without a round trip to the host in between. The GPU
-//! (`shaders/update.wgsl` is the twin) and the CPU read the same struct.
+//! (`shaders/pass.wgsl` is the twin) and the CPU read the same struct.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -15,67 +15,67 @@ pub(crate) const TILE: usize = 64;
 pub(crate) const GROUP: usize = 1024;
 
 /// Maximum number of problems in a dispatch.
-pub(crate) const MOST_PROBLEMS: usize = 65_535;
+pub(crate) const MAX_PROBLEMS: usize = 65_535;
 
 /// Maximum number of coordinates of a row, or of its averaged part: a dispatch has at most 65,535 workgroups per
 /// dimension, of 16 coordinates each.
-pub(crate) const MOST_NUMBERS: usize = 65_535 * 16;
+pub(crate) const MAX_NUMBERS: usize = 65_535 * 16;
 
 /// Rounds `value` up to a multiple of `step`.
 pub(crate) fn round_up(value: usize, step: usize) -> usize {
     value.div_ceil(step) * step
 }
 
-/// [`Update::flags`]: the rows are given and not drawn.
+/// [`Pass::flags`]: the rows are given and not drawn.
 pub(crate) const GIVEN: u32 = 1;
-/// [`Update::flags`]: row 0 is the nominal itself.
+/// [`Pass::flags`]: row 0 is the nominal itself.
 pub(crate) const NOMINAL_FIRST: u32 = 2;
-/// [`Update::flags`]: rows are clamped to a box.
+/// [`Pass::flags`]: rows are clamped to a box.
 pub(crate) const LIMITED: u32 = 4;
-/// [`Update::flags`]: the control cost Σ uᵀ Σ⁻¹ ε enters the weights.
+/// [`Pass::flags`]: the control cost Σ uᵀ Σ⁻¹ ε enters the weights.
 pub(crate) const CONTROL_COST: u32 = 8;
-/// [`Update::flags`]: the second moment is computed besides the mean: Σ w r², or about x if the rows are drawn.
+/// [`Pass::flags`]: the second moment is computed besides the mean: Σ w r², or about x if the rows are drawn.
 pub(crate) const SECOND_MOMENT: u32 = 16;
-/// [`Update::flags`]: the nominal is clamped to the box as well, after each step.
+/// [`Pass::flags`]: the nominal is clamped to the box as well, after each step.
 pub(crate) const CLAMPED: u32 = 32;
-/// [`Update::flags`]: every coordinate scales its noise by its own factor (see [`Problem::spread`]).
-pub(crate) const SPREAD: u32 = 64;
-/// [`Update::flags`]: the step makes the weighted standard deviation the next spread.
+/// [`Pass::flags`]: every coordinate scales its noise by its own factor (see [`Problem::std_scale`]).
+pub(crate) const STD_SCALE: u32 = 64;
+/// [`Pass::flags`]: the step makes the weighted standard deviation the next spread.
 pub(crate) const ADAPT: u32 = 128;
-/// [`Update::flags`]: J = min(cost, demonstration cost + departure), the departure relative to the smallest.
+/// [`Pass::flags`]: J = min(cost, demonstration cost + departure), the departure relative to the smallest.
 pub(crate) const DEMONSTRATED: u32 = 256;
-/// [`Update::flags`]: weights are signed and not exponentiated: w = −(J − J̄)/(λ K).
+/// [`Pass::flags`]: weights are signed and not exponentiated: w = −(J − J̄)/(λ K).
 pub(crate) const SIGNED: u32 = 512;
-/// [`Update::flags`]: rows 2j and 2j + 1 share their noise, with opposite signs.
+/// [`Pass::flags`]: rows 2j and 2j + 1 share their noise, with opposite signs.
 pub(crate) const ANTITHETIC: u32 = 1024;
-/// [`Update::flags`]: rows are parameters of a policy, x + scale · z, scored by [`Update::episodes`] episodes under
+/// [`Pass::flags`]: rows are parameters of a policy, x + scale · z, scored by [`Pass::episodes`] episodes under
 /// them.
 pub(crate) const PERTURBED: u32 = 2048;
-/// [`Update::flags`]: a row is the score Σ ∂ log π(a|s) of one episode under parameters x: the derivatives by the
+/// [`Pass::flags`]: a row is the score Σ ∂ log π(a|s) of one episode under parameters x: the derivatives by the
 /// parameters, followed by those by the logarithms of the standard deviations of the action noise.
 pub(crate) const SCORED: u32 = 4096;
 
-/// [`Update::search`]: λ is [`Update::temperature`].
+/// [`Pass::search`]: λ is [`Pass::temperature`].
 pub(crate) const FIXED: u32 = 0;
-/// [`Update::search`]: λ such that the effective sample size is [`Update::target`] of the valid rows.
+/// [`Pass::search`]: λ such that the effective sample size is [`Pass::target`] of the valid rows.
 pub(crate) const EFFECTIVE: u32 = 1;
-/// [`Update::search`]: λ such that the weights' divergence from equal weights, Σ w log(K w), is [`Update::target`].
+/// [`Pass::search`]: λ such that the weights' divergence from equal weights, Σ w log(K w), is [`Pass::target`].
 pub(crate) const DIVERGENCE: u32 = 2;
-/// [`Update::search`]: λ is [`Update::target`] times the standard deviation of J, which counts as 1 where there is
+/// [`Pass::search`]: λ is [`Pass::target`] times the standard deviation of J, which counts as 1 where there is
 /// none.
 pub(crate) const STANDARDISED: u32 = 3;
-/// [`Update::search`]: no λ; the best [`Update::target`] of the valid rows have equal weights, the others none.
+/// [`Pass::search`]: no λ; the best [`Pass::target`] of the valid rows have equal weights, the others none.
 pub(crate) const ELITE: u32 = 4;
 
 /// Maximum number of passes over all rows when solving for [`EFFECTIVE`] or [`DIVERGENCE`]: as many as bisection alone
 /// would need.
-pub(crate) const MOST_LOOKS: u32 = 28;
+pub(crate) const MAX_EVALUATIONS: u32 = 28;
 
 /// One draw, score, weigh, average, step.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[doc(hidden)]
-pub struct Update {
+pub struct Pass {
     /// The key of the noise.
     pub(crate) seed: [u32; 2],
     /// The index of this update under the seed.
@@ -132,7 +132,7 @@ pub struct Update {
     pub(crate) end: u32,
 }
 
-impl Update {
+impl Pass {
     pub(crate) fn has(&self, flag: u32) -> bool {
         self.flags & flag != 0
     }
@@ -194,7 +194,7 @@ impl Layout {
     pub(crate) fn references(&self) -> usize {
         self.params_at() + self.params
     }
-    /// The offset of the driver's own table, after everything else: see [`Update::starts`].
+    /// The offset of the driver's own table, after everything else: see [`Pass::starts`].
     pub(crate) fn table(&self) -> usize {
         self.references() + self.reference_rows * self.reference_columns
     }
@@ -207,8 +207,8 @@ pub(crate) struct Problem<'a> {
     pub(crate) inputs: &'a [f32],
     /// x of every problem, B × D; for a plan U, T × M.
     pub(crate) nominal: &'a [f32],
-    /// With [`SPREAD`], the factor on the noise of every coordinate, B × D.
-    pub(crate) spread: &'a [f32],
+    /// With [`STD_SCALE`], the factor on the noise of every coordinate, B × D.
+    pub(crate) std_scale: &'a [f32],
     pub(crate) fields: &'a FieldSet,
     /// The number of changes of the fields so far, so that a device uploads them only when they have changed.
     #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only the GPU backend reads it"))]
@@ -246,9 +246,9 @@ impl Sums {
 
 impl Sums {
     /// The mean cost of the valid rows, as it enters the exponent.
-    pub(crate) fn mean_cost(&self, update: &Update) -> f32 {
-        let reference = f64::from(self.reference) * f64::from(update.cost_scale);
-        if update.search == ELITE || update.has(SIGNED) {
+    pub(crate) fn mean_cost(&self, pass: &Pass) -> f32 {
+        let reference = f64::from(self.reference) * f64::from(pass.cost_scale);
+        if pass.search == ELITE || pass.has(SIGNED) {
             // Log-weights are not an affine function of the cost here.
             return (reference + f64::from(self.mean)) as f32;
         }

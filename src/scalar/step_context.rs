@@ -1,11 +1,11 @@
-//! [`Stage`], the context of one time step: the inputs that model code can read.
+//! [`StepContext`], the context of one time step: the inputs that model code can read.
 
 use std::marker::PhantomData;
 
 use super::Real;
 use crate::field::{FieldSet, LookUps};
 
-/// The inputs that a model can read at one time step. Users access them through [`Stage`].
+/// The inputs that a model can read at one time step. Users access them through [`StepContext`].
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy)]
 pub struct Inputs<'a> {
@@ -62,18 +62,18 @@ impl Inputs<'_> {
 /// A step context can be built by hand to call a model in plain `f32`:
 ///
 /// ```
-/// use gibbs::Stage;
+/// use gibbs::StepContext;
 ///
-/// let at = Stage::<f32>::new(3, 0.02).with_params(&[9.81]);
+/// let at = StepContext::<f32>::new(3, 0.02).with_params(&[9.81]);
 /// assert_eq!((at.index(), at.dt(), at.param(0)), (3.0, 0.02, 9.81));
 /// ```
 #[derive(Debug, Clone, Copy)]
-pub struct Stage<'a, R> {
+pub struct StepContext<'a, R> {
     pub(crate) inputs: Inputs<'a>,
     scalar: PhantomData<R>,
 }
 
-impl<'a, R: Real> Stage<'a, R> {
+impl<'a, R: Real> StepContext<'a, R> {
     /// Time step `index`, `dt` seconds long, with no parameters, references or fields.
     pub fn new(index: usize, dt: f32) -> Self {
         Self::over(Inputs { time: index as f32, dt, by_hand: ByHand::ALL, ..Inputs::NOW })

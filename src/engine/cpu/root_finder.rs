@@ -1,4 +1,4 @@
-//! Root finding for the temperature that makes the weights as uniform as requested. Twin: `shaders/search.wgsl`.
+//! Root finding for the temperature that makes the weights as uniform as requested. Twin: `shaders/root_finder.wgsl`.
 //!
 //! Each sample is a pass over all rows, so few are wanted: about eight are needed, where bisection alone takes 28. In
 //! ln λ, the search expands from an initial guess, doubling its step, until the root is bracketed. Then it refines the
@@ -6,9 +6,9 @@
 //! where they do not. (T. R. Chandrupatla, *A new hybrid quadratic/bisection algorithm for finding the zero of a
 //! nonlinear function without using derivatives*, Advances in Engineering Software 28 (1997).)
 
+use crate::pass::MAX_EVALUATIONS;
 use crate::scalar::Real;
 use crate::scalar::math::exp;
-use crate::update::MOST_LOOKS;
 
 /// ln 10³⁰, the bound on |ln λ|. It covers every plausible λ, since the costs that matter may be much closer together
 /// than the cost range suggests: a single rollout that hits a wall must not bound the search from below.
@@ -25,32 +25,32 @@ const TOLERANCE: f32 = 1e-6;
 
 /// A sample: ln λ, and the residual there, positive where the weights are more uniform than the target.
 #[derive(Debug, Clone, Copy)]
-struct Look {
+struct Sample {
     at: f32,
-    excess: f32,
+    residual: f32,
 }
 
 /// A search for the λ at which the residual, an increasing function of λ, is 0.
 #[derive(Debug)]
-pub(crate) struct Search {
+pub(crate) struct RootFinder {
     /// ln λ of the next sample; of the solution once the search is over.
     next: f32,
     /// The last expansion step; 0 once the root is bracketed.
     stride: f32,
-    looks: u32,
-    latest: Look,
+    evaluations: u32,
+    latest: Sample,
     /// The other end of the bracket, once there is one.
-    across: Look,
+    bracket: Sample,
     /// The sample that `latest` replaced.
-    before: Look,
+    before: Sample,
 }
 
-impl Search {
+impl RootFinder {
     /// Starts a search for costs that span `range`.
     pub(crate) fn new(range: f32) -> Self {
-        let none = Look { at: 0.0, excess: 0.0 };
+        let none = Sample { at: 0.0, residual: 0.0 };
         let next = (Real::ln(range) + GUESS).clamp(-EDGE, EDGE);
-        Self { next, stride: 0.0, looks: 0, latest: none, across: none, before: none }
+        Self { next, stride: 0.0, evaluations: 0, latest: none, bracket: none, before: none }
     }
 
     /// The temperature of the next sample; the solution once the search is over.
@@ -59,31 +59,31 @@ impl Search {
     }
 
     /// Takes the residual at that temperature and returns whether another sample is needed.
-    pub(crate) fn learn(&mut self, excess: f32) -> bool {
-        let look = Look { at: self.next, excess };
-        let even = excess > 0.0;
-        self.looks += 1;
-        if excess.abs() <= ENOUGH || self.looks == MOST_LOOKS {
+    pub(crate) fn update(&mut self, residual: f32) -> bool {
+        let sample = Sample { at: self.next, residual };
+        let even = residual > 0.0;
+        self.evaluations += 1;
+        if residual.abs() <= ENOUGH || self.evaluations == MAX_EVALUATIONS {
             return false;
         }
-        if self.looks == 1 {
-            (self.latest, self.across, self.before) = (look, look, look);
-            return self.walk(if even { -STRIDE } else { STRIDE });
+        if self.evaluations == 1 {
+            (self.latest, self.bracket, self.before) = (sample, sample, sample);
+            return self.expand(if even { -STRIDE } else { STRIDE });
         }
-        if even == (self.latest.excess > 0.0) {
-            (self.before, self.latest) = (self.latest, look);
-            return if self.stride != 0.0 { self.walk(2.0 * self.stride) } else { self.within() };
+        if even == (self.latest.residual > 0.0) {
+            (self.before, self.latest) = (self.latest, sample);
+            return if self.stride != 0.0 { self.expand(2.0 * self.stride) } else { self.refine() };
         }
         // The root is now bracketed. If this ends the expansion phase, the previous sample becomes the other end.
         if self.stride == 0.0 {
-            self.before = self.across;
+            self.before = self.bracket;
         }
-        (self.stride, self.across, self.latest) = (0.0, self.latest, look);
-        self.within()
+        (self.stride, self.bracket, self.latest) = (0.0, self.latest, sample);
+        self.refine()
     }
 
     /// Expands in the same direction.
-    fn walk(&mut self, stride: f32) -> bool {
+    fn expand(&mut self, stride: f32) -> bool {
         (self.stride, self.next) = (stride, (self.latest.at + stride).clamp(-EDGE, EDGE));
         // The search ends at the bound.
         self.next != self.latest.at
@@ -91,13 +91,13 @@ impl Search {
 
     /// Refines the bracket: chooses the next sample within it, or the better of its two ends if they agree to within
     /// the tolerance.
-    fn within(&mut self) -> bool {
-        let (a, b) = (self.latest, self.across);
+    fn refine(&mut self) -> bool {
+        let (a, b) = (self.latest, self.bracket);
         let least = TOLERANCE / (b.at - a.at).abs();
-        let share = self.share().clamp(least.min(0.5), 1.0 - least.min(0.5));
-        let next = a.at + share * (b.at - a.at);
+        let fraction = self.fraction().clamp(least.min(0.5), 1.0 - least.min(0.5));
+        let next = a.at + fraction * (b.at - a.at);
         if least > 0.5 || next == a.at || next == b.at {
-            self.next = if a.excess.abs() < b.excess.abs() { a.at } else { b.at };
+            self.next = if a.residual.abs() < b.residual.abs() { a.at } else { b.at };
             return false;
         }
         self.next = next;
@@ -105,17 +105,18 @@ impl Search {
     }
 
     /// The position of the next sample, as a fraction of the bracket from `latest`.
-    fn share(&self) -> f32 {
-        let (a, b, c) = (self.latest, self.across, self.before);
+    fn fraction(&self) -> f32 {
+        let (a, b, c) = (self.latest, self.bracket, self.before);
         // Interpolation needs a third, distinct sample.
-        if c.at == b.at || c.excess == b.excess {
+        if c.at == b.at || c.residual == b.residual {
             return 0.5;
         }
         // Position and residual of `latest`, relative to the other two samples.
-        let (place, seen) = ((a.at - b.at) / (c.at - b.at), (a.excess - b.excess) / (c.excess - b.excess));
+        let (place, seen) = ((a.at - b.at) / (c.at - b.at), (a.residual - b.residual) / (c.residual - b.residual));
         if seen * seen < place && (1.0 - seen) * (1.0 - seen) < 1.0 - place {
-            a.excess / (b.excess - a.excess) * c.excess / (b.excess - c.excess)
-                + (c.at - a.at) / (b.at - a.at) * a.excess / (c.excess - a.excess) * b.excess / (c.excess - b.excess)
+            a.residual / (b.residual - a.residual) * c.residual / (b.residual - c.residual)
+                + (c.at - a.at) / (b.at - a.at) * a.residual / (c.residual - a.residual) * b.residual
+                    / (c.residual - b.residual)
         } else {
             0.5
         }
@@ -127,10 +128,10 @@ mod tests {
     use super::*;
 
     /// Finds the root of an increasing function of ln λ; returns the root and the number of samples.
-    fn find(range: f32, excess: impl Fn(f32) -> f32) -> (f32, u32) {
-        let mut search = Search::new(range);
-        while search.learn(excess(search.next)) {}
-        (search.next, search.looks)
+    fn find(range: f32, residual: impl Fn(f32) -> f32) -> (f32, u32) {
+        let mut root_finder = RootFinder::new(range);
+        while root_finder.update(residual(root_finder.next)) {}
+        (root_finder.next, root_finder.evaluations)
     }
 
     #[test]
@@ -138,27 +139,27 @@ mod tests {
         for root in [-60.0, -21.0, -3.3, 0.0, 0.7, 4.0, 9.5, 33.0_f32] {
             for slope in [0.1, 1.0, 3.0] {
                 // Shaped like the logarithm of an effective sample size: flat at both ends.
-                let (found, looks) =
+                let (found, evaluations) =
                     find(1.0, |at| (slope * (at - root)).tanh() + 0.3 * (slope * (at - root)).sin().min(0.0));
                 assert!((found - root).abs() < 2e-5 * root.abs().max(1.0), "{found} is not {root}, slope {slope}");
-                assert!(looks < MOST_LOOKS, "{looks} looks for {root}, slope {slope}");
+                assert!(evaluations < MAX_EVALUATIONS, "{evaluations} looks for {root}, slope {slope}");
             }
         }
     }
 
     #[test]
     fn a_smooth_function_takes_few_looks() {
-        let (found, looks) = find(100.0, |at| 1.0 - (-(at - 2.0)).exp());
+        let (found, evaluations) = find(100.0, |at| 1.0 - (-(at - 2.0)).exp());
         assert!((found - 2.0).abs() < 1e-6, "{found}");
-        assert!(looks <= 9, "{looks} looks");
+        assert!(evaluations <= 9, "{evaluations} looks");
     }
 
     #[test]
     fn a_jump_is_found_by_halving() {
         for root in [-40.0, -1.0, 2.5, 50.0] {
-            let (found, looks) = find(1.0, |at| if at < root { -1.0 } else { 2.0 });
+            let (found, evaluations) = find(1.0, |at| if at < root { -1.0 } else { 2.0 });
             assert!((found - root).abs() < 1e-4, "{found} is not {root}");
-            assert!(looks <= MOST_LOOKS);
+            assert!(evaluations <= MAX_EVALUATIONS);
         }
     }
 
@@ -167,14 +168,14 @@ mod tests {
         for range in [1e-38, 1.0, 1e30, f32::INFINITY] {
             assert_eq!(find(range, |_| 1.0).0, -EDGE);
             assert_eq!(find(range, |_| -1.0).0, EDGE);
-            let (at, looks) = find(range, |_| f32::NAN);
-            assert!(at == EDGE && looks <= 8, "{at} after {looks} looks");
+            let (at, evaluations) = find(range, |_| f32::NAN);
+            assert!(at == EDGE && evaluations <= 8, "{at} after {evaluations} looks");
         }
     }
 
     #[test]
     fn what_is_right_at_once_is_taken() {
-        let (found, looks) = find(1.0, |_| 0.0);
-        assert_eq!((found, looks), (GUESS, 1));
+        let (found, evaluations) = find(1.0, |_| 0.0);
+        assert_eq!((found, evaluations), (GUESS, 1));
     }
 }

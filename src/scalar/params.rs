@@ -1,25 +1,26 @@
-//! [`Weights`], from which a policy reads its parameters, and [`Gradient`], to which it adds derivatives.
+//! [`Params`], from which a policy reads its parameters, and [`GradientAccumulator`], to which it adds derivatives.
 
 use std::marker::PhantomData;
 
-use super::{Dual, Inputs, Network, Real, Room, Stage};
+use super::{Dual, Inputs, Network, NetworkScratch, Real, StepContext};
 
-/// A read-only view of the parameters. Users access it through [`Weights`].
+/// A read-only view of the parameters. Users access it through [`Params`].
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy)]
-pub struct Source<'a> {
+pub struct ParamView<'a> {
     pub(crate) values: &'a [f32],
     /// The distance between consecutive parameters of a lane; 0 if they are contiguous and shared by all lanes.
     pub(crate) stride: usize,
     /// The index of the parameter that is the first variable of a dual number.
     pub(crate) window: Option<usize>,
     /// Scratch for networks; without it they allocate.
-    pub(crate) room: Option<Room<'a>>,
+    pub(crate) network_scratch: Option<NetworkScratch<'a>>,
 }
 
-impl Source<'_> {
+impl ParamView<'_> {
     /// The view for tracing a policy: no value is available. Its stride is a sentinel for the tracer.
-    pub(crate) const TRACED: Source<'static> = Source { values: &[], stride: usize::MAX, window: None, room: None };
+    pub(crate) const TRACED: ParamView<'static> =
+        ParamView { values: &[], stride: usize::MAX, window: None, network_scratch: None };
 
     /// Whether these are the traced parameters, and not some that model code created by hand.
     pub(crate) fn is_traced(&self) -> bool {
@@ -27,10 +28,10 @@ impl Source<'_> {
     }
 }
 
-/// The buffer that derivatives by the parameters are added to. Users access it through [`Gradient`].
+/// The buffer that derivatives by the parameters are added to. Users access it through [`GradientAccumulator`].
 #[doc(hidden)]
 #[derive(Debug)]
-pub struct Sink<'a> {
+pub struct GradSink<'a> {
     pub(crate) values: &'a mut [f32],
     /// The distance between consecutive parameters; this many numbers are written for each.
     pub(crate) stride: usize,
@@ -38,7 +39,7 @@ pub struct Sink<'a> {
     pub(crate) refused: bool,
 }
 
-/// A table within the parameters, with a row for each time step: see [`Weights::at`].
+/// A table within the parameters, with a row for each time step: see [`Params::at`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Table {
     /// The index of its first parameter.
@@ -90,30 +91,30 @@ impl Table {
 /// # Example
 ///
 /// ```
-/// use gibbs::{Stage, Table, Weights};
+/// use gibbs::{StepContext, Table, Params};
 ///
-/// let theta = Weights::<f32>::new(&[1.0, 2.0, 3.0, 4.0]);
+/// let theta = Params::<f32>::new(&[1.0, 2.0, 3.0, 4.0]);
 /// assert_eq!(theta.get(2), 3.0);
 ///
 /// // Two rows of two columns: from time step 1 on, the second row applies.
 /// let table = Table { first: 0, rows: 2, columns: 2 };
-/// assert_eq!(theta.at(&Stage::new(1, 0.1), table, 0), 3.0);
-/// assert_eq!(theta.at(&Stage::new(7, 0.1), table, 1), 4.0);
+/// assert_eq!(theta.at(&StepContext::new(1, 0.1), table, 0), 3.0);
+/// assert_eq!(theta.at(&StepContext::new(7, 0.1), table, 1), 4.0);
 /// ```
 #[derive(Debug, Clone, Copy)]
-pub struct Weights<'a, R> {
-    pub(crate) source: Source<'a>,
+pub struct Params<'a, R> {
+    pub(crate) source: ParamView<'a>,
     scalar: PhantomData<R>,
 }
 
-impl<'a, R: Real> Weights<'a, R> {
+impl<'a, R: Real> Params<'a, R> {
     /// Parameters for calling a policy in plain `f32`. (Inside a model they become constants of its kernel.)
     pub fn new(parameters: &'a [f32]) -> Self {
-        Self::over(Source { values: parameters, stride: 0, window: None, room: None })
+        Self::over(ParamView { values: parameters, stride: 0, window: None, network_scratch: None })
     }
 
     #[inline(always)]
-    pub(crate) fn over(source: Source<'a>) -> Self {
+    pub(crate) fn over(source: ParamView<'a>) -> Self {
         Self { source, scalar: PhantomData }
     }
 
@@ -133,7 +134,7 @@ impl<'a, R: Real> Weights<'a, R> {
     ///
     /// As for [`get`](Self::get), and in plain `f32` if the table has no rows.
     #[inline(always)]
-    pub fn at(&self, at: &Stage<'_, R>, table: Table, j: usize) -> R {
+    pub fn at(&self, at: &StepContext<'_, R>, table: Table, j: usize) -> R {
         R::weight_at(&self.source, &at.inputs, table, j)
     }
 
@@ -161,30 +162,30 @@ impl<'a, R: Real> Weights<'a, R> {
 /// # Example
 ///
 /// ```
-/// use gibbs::Gradient;
+/// use gibbs::GradientAccumulator;
 ///
 /// let mut sums = [0.0; 3];
-/// let mut g = Gradient::<f32>::new(&mut sums);
+/// let mut g = GradientAccumulator::<f32>::new(&mut sums);
 /// g.add(1, 0.5);
 /// g.add(1, 0.25);
 /// assert_eq!(sums, [0.0, 0.75, 0.0]);
 /// ```
 #[derive(Debug)]
-pub struct Gradient<'a, R> {
-    pub(crate) sink: Sink<'a>,
+pub struct GradientAccumulator<'a, R> {
+    pub(crate) sink: GradSink<'a>,
     scalar: PhantomData<R>,
 }
 
-impl<'a> Gradient<'a, f32> {
+impl<'a> GradientAccumulator<'a, f32> {
     /// Returns a gradient that adds to `sums`, one number for each parameter.
     pub fn new(sums: &'a mut [f32]) -> Self {
-        Self::over(Sink { values: sums, stride: 1, refused: false })
+        Self::over(GradSink { values: sums, stride: 1, refused: false })
     }
 }
 
-impl<'a, R: Real> Gradient<'a, R> {
+impl<'a, R: Real> GradientAccumulator<'a, R> {
     #[inline(always)]
-    pub(crate) fn over(sink: Sink<'a>) -> Self {
+    pub(crate) fn over(sink: GradSink<'a>) -> Self {
         Self { sink, scalar: PhantomData }
     }
 
@@ -204,7 +205,7 @@ impl<'a, R: Real> Gradient<'a, R> {
     ///
     /// As for [`add`](Self::add), and in plain `f32` if the table has no rows.
     #[inline(always)]
-    pub fn add_at(&mut self, at: &Stage<'_, R>, table: Table, j: usize, value: R) {
+    pub fn add_at(&mut self, at: &StepContext<'_, R>, table: Table, j: usize, value: R) {
         R::accumulate_at(&mut self.sink, &at.inputs, table, j, value);
     }
 
@@ -212,11 +213,11 @@ impl<'a, R: Real> Gradient<'a, R> {
     ///
     /// # Panics
     ///
-    /// As for [`Weights::network`] and [`add`](Self::add).
+    /// As for [`Params::network`] and [`add`](Self::add).
     #[inline(always)]
     pub fn network<const I: usize, const O: usize>(
         &mut self,
-        theta: &Weights<'_, R>,
+        theta: &Params<'_, R>,
         network: &Network,
         x: [R; I],
         v: [R; O],
@@ -234,19 +235,19 @@ pub(crate) type Several<R> = Dual<R, 8>;
 /// Column `j` of a table as a dual number, whose variables may be in any row.
 #[inline(always)]
 pub(crate) fn dual_weight_at<R: Real, const D: usize>(
-    source: &Source<'_>,
+    source: &ParamView<'_>,
     inputs: &Inputs<'_>,
     table: Table,
     j: usize,
 ) -> Dual<R, D> {
-    let mut dual = Dual::constant(R::weight_at(&Source { window: None, ..*source }, inputs, table, j));
+    let mut dual = Dual::constant(R::weight_at(&ParamView { window: None, ..*source }, inputs, table, j));
     if let Some(first) = source.window {
         // The time may be a traced number, so the index of the parameter is not a constant here. (A table that a driver
         // refuses contains no variable, and its index must not overflow.)
         let row = R::time(inputs).min(table.rows.saturating_sub(1) as f32);
         let index = row.mul_add(table.columns as f32, table.first.saturating_add(j) as f32);
         for (d, slope) in dual.slopes.iter_mut().enumerate() {
-            *slope = R::select(index.eq((first + d) as f32), 1.0, 0.0);
+            *slope = R::select(index.cmp_eq((first + d) as f32), 1.0, 0.0);
         }
     }
     dual

@@ -1,7 +1,7 @@
 //! The rounds of Philox, for one row in each lane. Twin: `shaders/philox.wgsl`.
 
 use super::philox::{MULTIPLIERS, WEYL};
-use crate::scalar::Pair;
+use crate::scalar::Unroll2;
 use crate::scalar::math::Vector;
 
 /// The part of Philox that is common to all blocks of a row, computed once.
@@ -9,7 +9,7 @@ use crate::scalar::math::Vector;
 /// A counter is (row, block, update, stream), and only the row varies across lanes. After the first round two words
 /// depend on the row and not on the block, and two on the block and not on the row; so of the twenty products of ten
 /// rounds only fifteen are computed per lane and block: one in the third round and two in each of the seven after it.
-pub struct Row<V: Vector> {
+pub struct PhiloxRow<V: Vector> {
     key: [u32; 2],
     /// The high half of update · multiplier in the first round.
     high: u32,
@@ -20,13 +20,13 @@ pub struct Row<V: Vector> {
     product: [V::Bits; 2],
 }
 
-impl<V: Vector> Clone for Row<V> {
+impl<V: Vector> Clone for PhiloxRow<V> {
     #[inline(always)]
     fn clone(&self) -> Self {
         *self
     }
 }
-impl<V: Vector> Copy for Row<V> {}
+impl<V: Vector> Copy for PhiloxRow<V> {}
 
 /// The key of a round.
 #[inline(always)]
@@ -42,11 +42,11 @@ fn round<V: Vector>([a, b, c, d]: [V::Bits; 4], key: [u32; 2]) -> [V::Bits; 4] {
     [V::bits_xor_of(high1, b, V::splat_bits(key[0])), low1, V::bits_xor_of(high0, d, V::splat_bits(key[1])), low0]
 }
 
-impl<V: Vector> Row<V> {
+impl<V: Vector> PhiloxRow<V> {
     /// The rows of some lanes in one update of one stream.
     #[inline(always)]
-    pub(crate) fn new(row: V::Bits, update: u32, stream: u32, key: [u32; 2]) -> Self {
-        let (low, high) = f32::bits_mul_wide(update, MULTIPLIERS[1]);
+    pub(crate) fn new(row: V::Bits, pass: u32, stream: u32, key: [u32; 2]) -> Self {
+        let (low, high) = f32::bits_mul_wide(pass, MULTIPLIERS[1]);
         let (by_row_low, by_row_high) = V::bits_mul_wide(row, MULTIPLIERS[0]);
         let second = V::bits_xor(by_row_high, V::splat_bits(stream ^ key[1]));
         let (c1, second_high) = V::bits_mul_wide(second, MULTIPLIERS[1]);
@@ -82,14 +82,14 @@ impl<V: Vector> Row<V> {
     }
 }
 
-impl<V: Vector> Row<Pair<V>> {
+impl<V: Vector> PhiloxRow<Unroll2<V>> {
     /// Splits the rows into those of the first and those of the second register.
     #[inline(always)]
-    pub(crate) fn split(&self) -> (Row<V>, Row<V>) {
+    pub(crate) fn split(&self) -> (PhiloxRow<V>, PhiloxRow<V>) {
         let Self { key, high, third: [c1, c2], product: [low, high0] } = *self;
         (
-            Row { key, high, third: [c1.0, c2.0], product: [low.0, high0.0] },
-            Row { key, high, third: [c1.1, c2.1], product: [low.1, high0.1] },
+            PhiloxRow { key, high, third: [c1.0, c2.0], product: [low.0, high0.0] },
+            PhiloxRow { key, high, third: [c1.1, c2.1], product: [low.1, high0.1] },
         )
     }
 }

@@ -2,11 +2,11 @@
 // score. Twin: Extremes in src/engine/cpu/rollout.rs.
 
 // The identity of the reduction, as integer keys.
-const NO_KEYS = vec3<u32>(0xffffffffu, 0u, 0xffffffffu);
+const EMPTY_KEYS = vec3<u32>(0xffffffffu, 0u, 0xffffffffu);
 
 // The keys of one row; padding and non-finite scores contribute the identity.
 fn keys_of(is_row: bool, cost: f32, second: f32) -> vec3<u32> {
-    var keys = NO_KEYS;
+    var keys = EMPTY_KEYS;
     if is_row && finite(cost) {
         keys = vec3<u32>(ordered(cost), ordered(cost), keys.z);
     }
@@ -16,7 +16,7 @@ fn keys_of(is_row: bool, cost: f32, second: f32) -> vec3<u32> {
     return keys;
 }
 
-fn wider(a: vec3<u32>, b: vec3<u32>) -> vec3<u32> {
+fn merge_keys(a: vec3<u32>, b: vec3<u32>) -> vec3<u32> {
     return vec3<u32>(min(a.x, b.x), max(a.y, b.y), min(a.z, b.z));
 }
 
@@ -30,7 +30,7 @@ fn enter(lane: u32, keys: vec3<u32>) {
     if lane == 0u {
         var key = keys;
         for (var i = 1u; i < TILE_LANES; i++) {
-            key = wider(key, tile_keys[i]);
+            key = merge_keys(key, tile_keys[i]);
         }
         atomicMin(&summary[problem].best, key.x);
         atomicMax(&summary[problem].worst, key.y);

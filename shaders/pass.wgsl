@@ -1,5 +1,5 @@
 // Definitions shared by all kernels: the update that they execute and the buffers that they access. Twin:
-// src/update.rs.
+// src/pass.rs.
 //
 // One bind group serves all kernels, so that nothing is rebound between them. The rows of a plan, where they are in
 // memory at all (given by the caller, or fetched), are stored in tiles of 64: within a tile, one coordinate of all 64
@@ -33,7 +33,7 @@ const ELITE = 4u;
 const MASKED = -3.0e38f;
 const INVALID = -3.4e38f;
 
-struct Update {
+struct Pass {
     seed: vec2<u32>,
     number: u32,
     rows: u32,
@@ -67,7 +67,7 @@ struct Update {
     end: u32,
 }
 
-// The sums behind a weighted mean, relative to the largest log-weight. Twin: Sums in src/update.rs.
+// The sums behind a weighted mean, relative to the largest log-weight. Twin: Sums in src/pass.rs.
 struct Sums {
     max: f32,
     sum: f32,
@@ -93,7 +93,7 @@ struct Summary {
     padding: u32,
 }
 
-@group(0) @binding(0) var<uniform> update: Update;
+@group(0) @binding(0) var<uniform> uniforms: Pass;
 @group(0) @binding(1) var<storage, read> inputs: array<f32>;
 @group(0) @binding(2) var<storage, read> fields: array<vec2<f32>>;
 @group(0) @binding(3) var<storage, read_write> rows: array<f32>;
@@ -115,27 +115,27 @@ const FACTORS_BEFORE = 3u;
 
 // The offset of one of the blocks of `nominal` for this problem.
 fn block_at(which: u32) -> u32 {
-    return (which * update.problems + problem) * update.width;
+    return (which * uniforms.problems + problem) * uniforms.width;
 }
 
 // The number of rows, rounded up to whole tiles.
 fn padded_rows() -> u32 {
-    return (update.rows + TILE - 1u) / TILE * TILE;
+    return (uniforms.rows + TILE - 1u) / TILE * TILE;
 }
 
-// The address of coordinate d of row k, in either row layout. Twin: Update::address in src/update.rs.
+// The address of coordinate d of row k, in either row layout. Twin: Update::address in src/pass.rs.
 fn address(k: u32, d: u32) -> u32 {
-    return problem * update.rows_stride
-        + (k / TILE) * TILE * update.width + (k % TILE) * update.row_stride + d * update.coordinate_stride;
+    return problem * uniforms.rows_stride
+        + (k / TILE) * TILE * uniforms.width + (k % TILE) * uniforms.row_stride + d * uniforms.coordinate_stride;
 }
 
 fn has(flag: u32) -> bool {
-    return (update.flags & flag) != 0u;
+    return (uniforms.flags & flag) != 0u;
 }
 
 // Whether a row can be weighed from its own scores and the best cost alone.
 fn simple() -> bool {
-    return update.search == FIXED && !has(FLAG_SIGNED);
+    return uniforms.search == FIXED && !has(FLAG_SIGNED);
 }
 
 // The address of the cost of row k; its Kahan compensation follows TILE further on, its second score 2 TILE further on.

@@ -7,9 +7,9 @@
 @compute @workgroup_size(LANES)
 fn whole(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     problem = workgroup.z;
-    var keys = NO_KEYS;
+    var keys = EMPTY_KEYS;
     for (var k = lane * WIDE; k < padded_rows(); k += LANES * WIDE) {
-        keys = wider(keys, roll(k));
+        keys = merge_keys(keys, roll(k));
     }
     atomicMin(&summary[problem].best, keys.x);
     atomicMax(&summary[problem].worst, keys.y);
@@ -29,11 +29,11 @@ fn whole(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_
     let at = partial_at(0u);
     let sum = partials[at + 1u];
     let there = sum > 0.0;
-    for (var d = lane; d < update.width; d += LANES) {
+    for (var d = lane; d < uniforms.width; d += LANES) {
         let mean = partials[at + HEADER_LEN + d] / select(1.0, sum, there);
         var second = 0.0;
         if has(FLAG_SECOND_MOMENT) {
-            second = partials[at + HEADER_LEN + update.width + d] / select(1.0, sum, there);
+            second = partials[at + HEADER_LEN + uniforms.width + d] / select(1.0, sum, there);
         }
         step_nominal(d, mean, second, there);
     }

@@ -8,35 +8,35 @@ use std::ops::{Add, AddAssign, BitAnd, BitOr, Div, DivAssign, Mul, MulAssign, Ne
 use super::lanes::Register;
 use super::math::Vector;
 use super::{Mask, sealed};
-use crate::noise::{Row, normal};
+use crate::noise::{PhiloxRow, normal};
 
 /// Two values, on which every operation is carried out in turn.
 #[derive(Clone, Copy)]
-pub(crate) struct Pair<T>(pub(crate) T, pub(crate) T);
+pub(crate) struct Unroll2<T>(pub(crate) T, pub(crate) T);
 
 /// A pair in optimized builds, a single value otherwise: see `build.rs`.
 #[cfg(optimized)]
-pub(crate) type Abreast<T> = Pair<T>;
+pub(crate) type Unrolled<T> = Unroll2<T>;
 #[cfg(not(optimized))]
-pub(crate) type Abreast<T> = T;
+pub(crate) type Unrolled<T> = T;
 
 macro_rules! arithmetic {
     ($($op:ident $method:ident $assign:ident $assign_method:ident;)*) => {$(
-        impl<V: Vector> $op for Pair<V> {
+        impl<V: Vector> $op for Unroll2<V> {
             type Output = Self;
             #[inline(always)]
             fn $method(self, other: Self) -> Self {
                 Self(self.0.$method(other.0), self.1.$method(other.1))
             }
         }
-        impl<V: Vector> $op<f32> for Pair<V> {
+        impl<V: Vector> $op<f32> for Unroll2<V> {
             type Output = Self;
             #[inline(always)]
             fn $method(self, other: f32) -> Self {
                 self.$method(Self::from(other))
             }
         }
-        impl<V: Vector> $assign for Pair<V> {
+        impl<V: Vector> $assign for Unroll2<V> {
             #[inline(always)]
             fn $assign_method(&mut self, other: Self) {
                 *self = self.$method(other);
@@ -51,42 +51,42 @@ arithmetic! {
     Div div DivAssign div_assign;
 }
 
-impl<V: Vector> From<f32> for Pair<V> {
+impl<V: Vector> From<f32> for Unroll2<V> {
     #[inline(always)]
     fn from(value: f32) -> Self {
         let both = V::from(value);
         Self(both, both)
     }
 }
-impl<V: Vector> Neg for Pair<V> {
+impl<V: Vector> Neg for Unroll2<V> {
     type Output = Self;
     #[inline(always)]
     fn neg(self) -> Self {
         Self(-self.0, -self.1)
     }
 }
-impl<T: Mask> BitAnd for Pair<T> {
+impl<T: Mask> BitAnd for Unroll2<T> {
     type Output = Self;
     #[inline(always)]
     fn bitand(self, other: Self) -> Self {
         Self(self.0 & other.0, self.1 & other.1)
     }
 }
-impl<T: Mask> BitOr for Pair<T> {
+impl<T: Mask> BitOr for Unroll2<T> {
     type Output = Self;
     #[inline(always)]
     fn bitor(self, other: Self) -> Self {
         Self(self.0 | other.0, self.1 | other.1)
     }
 }
-impl<T: Mask> Not for Pair<T> {
+impl<T: Mask> Not for Unroll2<T> {
     type Output = Self;
     #[inline(always)]
     fn not(self) -> Self {
         Self(!self.0, !self.1)
     }
 }
-impl<T: Mask> Mask for Pair<T> {
+impl<T: Mask> Mask for Unroll2<T> {
     #[inline(always)]
     fn splat(value: bool) -> Self {
         Self(T::splat(value), T::splat(value))
@@ -94,24 +94,24 @@ impl<T: Mask> Mask for Pair<T> {
 }
 
 // SAFETY: any bytes are a valid `V`, hence two of them are a valid pair.
-unsafe impl<V: Vector> sealed::Sealed for Pair<V> {}
+unsafe impl<V: Vector> sealed::Sealed for Unroll2<V> {}
 
 /// Defines methods that apply the same operation to both values.
 macro_rules! both {
     ($(fn $name:ident($($argument:ident: $of:ty),*) -> $to:ty;)*) => {$(
         #[inline(always)]
         fn $name($($argument: $of),*) -> $to {
-            Pair(V::$name($($argument.0),*), V::$name($($argument.1),*))
+            Unroll2(V::$name($($argument.0),*), V::$name($($argument.1),*))
         }
     )*};
 }
 
-impl<V: Vector> Vector for Pair<V> {
-    type Bits = Pair<V::Bits>;
-    type Truth = Pair<V::Truth>;
+impl<V: Vector> Vector for Unroll2<V> {
+    type Bits = Unroll2<V::Bits>;
+    type Truth = Unroll2<V::Truth>;
 
     const REGISTERS: usize = 2 * V::REGISTERS;
-    const DRAWN: usize = V::DRAWN;
+    const PHILOX_UNROLL: usize = V::PHILOX_UNROLL;
 
     both! {
         fn from_bits(bits: Self::Bits) -> Self;
@@ -121,9 +121,9 @@ impl<V: Vector> Vector for Pair<V> {
         fn bits_mul(a: Self::Bits, b: Self::Bits) -> Self::Bits;
         fn bits_sub(a: Self::Bits, b: Self::Bits) -> Self::Bits;
         fn bits_eq(a: Self::Bits, b: Self::Bits) -> Self::Truth;
-        fn choose(mask: Self::Truth, yes: Self, no: Self) -> Self;
-        fn of_integer(bits: Self::Bits) -> Self;
-        fn by_top_bit(bits: Self::Bits, yes: Self, no: Self) -> Self;
+        fn simd_select(mask: Self::Truth, yes: Self, no: Self) -> Self;
+        fn from_i32(bits: Self::Bits) -> Self;
+        fn select_by_sign(bits: Self::Bits, yes: Self, no: Self) -> Self;
     }
     #[inline(always)]
     fn any(mask: Self::Truth) -> bool {
@@ -131,73 +131,73 @@ impl<V: Vector> Vector for Pair<V> {
     }
     #[inline(always)]
     fn bits(self) -> Self::Bits {
-        Pair(self.0.bits(), self.1.bits())
+        Unroll2(self.0.bits(), self.1.bits())
     }
     #[inline(always)]
     fn splat_bits(bits: u32) -> Self::Bits {
-        Pair(V::splat_bits(bits), V::splat_bits(bits))
+        Unroll2(V::splat_bits(bits), V::splat_bits(bits))
     }
     #[inline(always)]
     fn bits_shl(a: Self::Bits, by: u32) -> Self::Bits {
-        Pair(V::bits_shl(a.0, by), V::bits_shl(a.1, by))
+        Unroll2(V::bits_shl(a.0, by), V::bits_shl(a.1, by))
     }
     #[inline(always)]
     fn bits_shr(a: Self::Bits, by: u32) -> Self::Bits {
-        Pair(V::bits_shr(a.0, by), V::bits_shr(a.1, by))
+        Unroll2(V::bits_shr(a.0, by), V::bits_shr(a.1, by))
     }
     #[inline(always)]
     fn bits_mul_wide(a: Self::Bits, b: u32) -> (Self::Bits, Self::Bits) {
         let ((low0, high0), (low1, high1)) = (V::bits_mul_wide(a.0, b), V::bits_mul_wide(a.1, b));
-        (Pair(low0, low1), Pair(high0, high1))
+        (Unroll2(low0, low1), Unroll2(high0, high1))
     }
     #[inline(always)]
-    fn normals(rows: &Row<Self>, block: u32) -> [Self; 4] {
-        if Self::REGISTERS <= Self::DRAWN {
-            return normal::of_words(rows.block(block));
+    fn normals(rows: &PhiloxRow<Self>, block: u32) -> [Self; 4] {
+        if Self::REGISTERS <= Self::PHILOX_UNROLL {
+            return normal::box_muller_4(rows.block(block));
         }
         let (first, second) = rows.split();
         let ([a0, a1, a2, a3], [b0, b1, b2, b3]) = (V::normals(&first, block), V::normals(&second, block));
-        [Pair(a0, b0), Pair(a1, b1), Pair(a2, b2), Pair(a3, b3)]
+        [Unroll2(a0, b0), Unroll2(a1, b1), Unroll2(a2, b2), Unroll2(a3, b3)]
     }
     #[inline(always)]
-    fn lower(self, other: Self) -> Self {
-        Self(self.0.lower(other.0), self.1.lower(other.1))
+    fn simd_min(self, other: Self) -> Self {
+        Self(self.0.simd_min(other.0), self.1.simd_min(other.1))
     }
     #[inline(always)]
-    fn upper(self, other: Self) -> Self {
-        Self(self.0.upper(other.0), self.1.upper(other.1))
+    fn simd_max(self, other: Self) -> Self {
+        Self(self.0.simd_max(other.0), self.1.simd_max(other.1))
     }
     #[inline(always)]
-    fn fused(self, a: Self, b: Self) -> Self {
-        Self(self.0.fused(a.0, b.0), self.1.fused(a.1, b.1))
+    fn fma(self, a: Self, b: Self) -> Self {
+        Self(self.0.fma(a.0, b.0), self.1.fma(a.1, b.1))
     }
     #[inline(always)]
-    fn root(self) -> Self {
-        Self(self.0.root(), self.1.root())
+    fn simd_sqrt(self) -> Self {
+        Self(self.0.simd_sqrt(), self.1.simd_sqrt())
     }
     #[inline(always)]
-    fn positive(self) -> Self {
-        Self(self.0.positive(), self.1.positive())
+    fn relu(self) -> Self {
+        Self(self.0.relu(), self.1.relu())
     }
     #[inline(always)]
     fn index(self) -> Self::Bits {
-        Pair(self.0.index(), self.1.index())
+        Unroll2(self.0.index(), self.1.index())
     }
     #[inline(always)]
-    fn below(self) -> Self {
-        Self(self.0.below(), self.1.below())
+    fn simd_floor(self) -> Self {
+        Self(self.0.simd_floor(), self.1.simd_floor())
     }
     #[inline(always)]
-    fn is_lt(self, other: Self) -> Self::Truth {
-        Pair(self.0.is_lt(other.0), self.1.is_lt(other.1))
+    fn simd_lt(self, other: Self) -> Self::Truth {
+        Unroll2(self.0.simd_lt(other.0), self.1.simd_lt(other.1))
     }
     #[inline(always)]
-    fn is_le(self, other: Self) -> Self::Truth {
-        Pair(self.0.is_le(other.0), self.1.is_le(other.1))
+    fn simd_le(self, other: Self) -> Self::Truth {
+        Unroll2(self.0.simd_le(other.0), self.1.simd_le(other.1))
     }
     #[inline(always)]
-    fn is_eq(self, other: Self) -> Self::Truth {
-        Pair(self.0.is_eq(other.0), self.1.is_eq(other.1))
+    fn simd_eq(self, other: Self) -> Self::Truth {
+        Unroll2(self.0.simd_eq(other.0), self.1.simd_eq(other.1))
     }
     #[inline(always)]
     fn map<const A: usize>(function: impl Fn([f32; A]) -> f32, arguments: [Self; A]) -> Self {
@@ -205,7 +205,7 @@ impl<V: Vector> Vector for Pair<V> {
     }
 }
 
-impl<V: Register> Register for Pair<V> {
+impl<V: Register> Register for Unroll2<V> {
     const COUNT: usize = 2 * V::COUNT;
 
     #[inline(always)]
@@ -218,14 +218,14 @@ impl<V: Register> Register for Pair<V> {
         self.1.store(&mut to[V::COUNT..]);
     }
     #[inline(always)]
-    fn counting(first: u32) -> Self::Bits {
-        Pair(V::counting(first), V::counting(first + V::COUNT as u32))
+    fn iota(first: u32) -> Self::Bits {
+        Unroll2(V::iota(first), V::iota(first + V::COUNT as u32))
     }
     #[inline(always)]
-    unsafe fn squares(samples: &[f32], first: Self::Bits) -> [Self; 4] {
+    unsafe fn gather_2x2(samples: &[f32], first: Self::Bits) -> [Self; 4] {
         // SAFETY: by the caller's guarantee.
         let ([a0, b0, c0, d0], [a1, b1, c1, d1]) =
-            unsafe { (V::squares(samples, first.0), V::squares(samples, first.1)) };
-        [Pair(a0, a1), Pair(b0, b1), Pair(c0, c1), Pair(d0, d1)]
+            unsafe { (V::gather_2x2(samples, first.0), V::gather_2x2(samples, first.1)) };
+        [Unroll2(a0, a1), Unroll2(b0, b1), Unroll2(c0, c1), Unroll2(d0, d1)]
     }
 }

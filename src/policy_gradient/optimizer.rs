@@ -1,4 +1,4 @@
-//! [`Optimiser`]: the step of a learner along a direction.
+//! [`Optimizer`]: the step of a learner along a direction.
 
 use super::Step;
 
@@ -8,14 +8,14 @@ const EPSILON: f32 = 1e-8;
 
 /// A learner's moments of earlier gradients. They are zero where its step does not use them.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Optimiser {
+pub(super) struct Optimizer {
     pub(super) first: Vec<f32>,
     pub(super) second: Vec<f32>,
     /// Steps so far.
     pub(super) count: u32,
 }
 
-impl Optimiser {
+impl Optimizer {
     pub(super) fn new(width: usize) -> Self {
         Self { first: vec![0.0; width], second: vec![0.0; width], count: 0 }
     }
@@ -55,22 +55,22 @@ impl Optimiser {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Annealed;
+    use super::super::Anneal;
     use super::*;
 
     #[test]
     fn every_step_climbs_a_hill_the_way_it_should() {
-        let rate = Annealed::from(0.1);
+        let rate = Anneal::from(0.1);
         let steps =
             [Step::Plain { rate }, Step::Natural { rate }, Step::Momentum { rate, momentum: 0.5 }, Step::Adam { rate }];
         // The distance moved by two steps along a constant gradient of 2; −4 moves twice as far the other way, except
         // with Adam.
         let moved = [0.4, 0.4, 0.2 + 0.3, 0.2];
         for (step, moved) in steps.iter().zip(moved) {
-            let mut optimiser = Optimiser::new(2);
+            let mut optimizer = Optimizer::new(2);
             let mut values = [1.0, 1.0];
             for _ in 0..2 {
-                optimiser.step(step, 0.1, &[2.0, -4.0], &mut values);
+                optimizer.step(step, 0.1, &[2.0, -4.0], &mut values);
             }
             let second = if matches!(step, Step::Adam { .. }) { moved } else { 2.0 * moved };
             assert!((values[0] - 1.0 - moved).abs() < 1e-5, "{step:?}: {values:?}");

@@ -14,7 +14,7 @@ use super::instructions::{arch, cast};
 ///
 /// All of these samples must be within `samples`.
 #[inline(always)]
-pub(crate) unsafe fn gather<S: Simd>(simd: S, samples: &[f32], first: S::u32s) -> [S::f32s; 4] {
+pub(crate) unsafe fn gather_2x2<S: Simd>(simd: S, samples: &[f32], first: S::u32s) -> [S::f32s; 4] {
     let first: &[u32] = bytemuck::cast_slice(std::slice::from_ref(&first));
     by_instructions!(
         simd,

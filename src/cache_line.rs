@@ -8,9 +8,9 @@ use bytemuck::{Pod, Zeroable};
 /// two.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(64))]
-pub(crate) struct Line([f32; 16]);
+pub(crate) struct CacheLine([f32; 16]);
 
-impl Line {
+impl CacheLine {
     pub(crate) const ZERO: Self = Self([0.0; 16]);
 
     /// The number of lines that hold `numbers` numbers.

@@ -1,5 +1,5 @@
 // One row per invocation: F, U, I and B are scalars. Kernels and models are written in these aliases, so that the same
-// code also compiles for four rows per invocation (wide_four.wgsl).
+// code also compiles for four rows per invocation (vec4.wgsl).
 
 alias F = f32;
 alias U = u32;

@@ -12,7 +12,7 @@ use super::sealed;
 /// Only indispensable instructions are counted, so the total is a lower bound. Operations that AVX-512 fuses into
 /// others (a negated factor, one logic operation before another), constants, moves and loop counters are left out.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Arithmetic {
+pub struct OpCount {
     /// Products, fused with a sum or not.
     pub multiply: f64,
     /// Sums, minima, maxima and comparisons.
@@ -29,7 +29,7 @@ pub struct Arithmetic {
     pub sample: f64,
 }
 
-impl Arithmetic {
+impl OpCount {
     const NONE: Self =
         Self { multiply: 0.0, add: 0.0, divide: 0.0, product: 0.0, integer: 0.0, select: 0.0, sample: 0.0 };
 
@@ -54,56 +54,56 @@ impl Arithmetic {
 }
 
 thread_local! {
-    static DONE: Cell<Arithmetic> = const { Cell::new(Arithmetic::NONE) };
+    static DONE: Cell<OpCount> = const { Cell::new(OpCount::NONE) };
 }
 
-fn count(what: impl Fn(&mut Arithmetic)) {
+fn count(what: impl Fn(&mut OpCount)) {
     let mut done = DONE.get();
     what(&mut done);
     DONE.set(done);
 }
 
 /// Counts the instructions that `code` executes on this thread.
-pub(crate) fn of(code: impl FnOnce()) -> Arithmetic {
-    DONE.set(Arithmetic::NONE);
+pub(crate) fn of(code: impl FnOnce()) -> OpCount {
+    DONE.set(OpCount::NONE);
     code();
     DONE.get()
 }
 
 /// A number that counts the operations on it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Tally(f32);
+pub(crate) struct OpCounter(f32);
 
-impl From<f32> for Tally {
+impl From<f32> for OpCounter {
     fn from(value: f32) -> Self {
         Self(value)
     }
 }
-impl Neg for Tally {
+impl Neg for OpCounter {
     type Output = Self;
     fn neg(self) -> Self {
         Self(-self.0)
     }
 }
 // SAFETY: any bytes are a valid number.
-unsafe impl sealed::Sealed for Tally {}
+unsafe impl sealed::Sealed for OpCounter {}
 
 macro_rules! arithmetic {
     ($($op:ident $method:ident $assign:ident $assign_method:ident $field:ident;)*) => {$(
-        impl $op for Tally {
+        impl $op for OpCounter {
             type Output = Self;
             fn $method(self, other: Self) -> Self {
                 count(|done| done.$field += 1.0);
                 Self(self.0.$method(other.0))
             }
         }
-        impl $op<f32> for Tally {
+        impl $op<f32> for OpCounter {
             type Output = Self;
             fn $method(self, other: f32) -> Self {
                 self.$method(Self(other))
             }
         }
-        impl $assign for Tally {
+        impl $assign for OpCounter {
             fn $assign_method(&mut self, other: Self) {
                 *self = self.$method(other);
             }
@@ -117,7 +117,7 @@ arithmetic! {
     Div div DivAssign div_assign divide;
 }
 
-impl Vector for Tally {
+impl Vector for OpCounter {
     type Bits = u32;
     type Truth = bool;
 
@@ -173,55 +173,55 @@ impl Vector for Tally {
         f32::bits_mul_wide(a, b)
     }
 
-    fn lower(self, other: Self) -> Self {
+    fn simd_min(self, other: Self) -> Self {
         count(|done| done.add += 1.0);
-        Self(self.0.lower(other.0))
+        Self(self.0.simd_min(other.0))
     }
-    fn upper(self, other: Self) -> Self {
+    fn simd_max(self, other: Self) -> Self {
         count(|done| done.add += 1.0);
-        Self(self.0.upper(other.0))
+        Self(self.0.simd_max(other.0))
     }
-    fn fused(self, a: Self, b: Self) -> Self {
+    fn fma(self, a: Self, b: Self) -> Self {
         count(|done| done.multiply += 1.0);
-        Self(self.0.fused(a.0, b.0))
+        Self(self.0.fma(a.0, b.0))
     }
-    fn root(self) -> Self {
+    fn simd_sqrt(self) -> Self {
         count(|done| done.divide += 1.0);
         Self(self.0.sqrt())
     }
-    fn positive(self) -> Self {
+    fn relu(self) -> Self {
         count(|done| done.add += 1.0);
-        Self(self.0.positive())
+        Self(self.0.relu())
     }
-    fn of_integer(bits: u32) -> Self {
+    fn from_i32(bits: u32) -> Self {
         count(|done| done.integer += 1.0);
-        Self(f32::of_integer(bits))
+        Self(f32::from_i32(bits))
     }
-    fn by_top_bit(bits: u32, yes: Self, no: Self) -> Self {
+    fn select_by_sign(bits: u32, yes: Self, no: Self) -> Self {
         count(|done| done.select += 1.0);
-        Self(f32::by_top_bit(bits, yes.0, no.0))
+        Self(f32::select_by_sign(bits, yes.0, no.0))
     }
     fn index(self) -> u32 {
         count(|done| done.add += 1.0);
         self.0.index()
     }
-    fn below(self) -> Self {
+    fn simd_floor(self) -> Self {
         count(|done| done.add += 1.0);
-        Self(self.0.below())
+        Self(self.0.simd_floor())
     }
-    fn is_lt(self, other: Self) -> bool {
+    fn simd_lt(self, other: Self) -> bool {
         count(|done| done.add += 1.0);
         self.0 < other.0
     }
-    fn is_le(self, other: Self) -> bool {
+    fn simd_le(self, other: Self) -> bool {
         count(|done| done.add += 1.0);
         self.0 <= other.0
     }
-    fn is_eq(self, other: Self) -> bool {
+    fn simd_eq(self, other: Self) -> bool {
         count(|done| done.add += 1.0);
         self.0 == other.0
     }
-    fn choose(mask: bool, yes: Self, no: Self) -> Self {
+    fn simd_select(mask: bool, yes: Self, no: Self) -> Self {
         count(|done| done.select += 1.0);
         if mask { yes } else { no }
     }
@@ -233,7 +233,7 @@ impl Vector for Tally {
     }
 }
 
-impl Register for Tally {
+impl Register for OpCounter {
     const COUNT: usize = 1;
 
     fn load(from: &[f32]) -> Self {
@@ -242,12 +242,12 @@ impl Register for Tally {
     fn store(self, to: &mut [f32]) {
         to[0] = self.0;
     }
-    fn counting(first: u32) -> u32 {
+    fn iota(first: u32) -> u32 {
         first
     }
-    unsafe fn squares(samples: &[f32], first: u32) -> [Self; 4] {
+    unsafe fn gather_2x2(samples: &[f32], first: u32) -> [Self; 4] {
         count(|done| done.sample += 4.0);
         // SAFETY: by the caller's guarantee.
-        unsafe { f32::squares(samples, first) }.map(Self)
+        unsafe { f32::gather_2x2(samples, first) }.map(Self)
     }
 }
