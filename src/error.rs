@@ -166,7 +166,7 @@ pub enum ModelError {
     /// numbers.
     #[error(
         "the policy has {parameters} parameters, but dual numbers give the derivatives by at most {limit}; \
-         implement `pull_back`, or train it by perturbation"
+         implement `vjp`, or train it by perturbation"
     )]
     NoVjp {
         /// The number of parameters.

@@ -6,7 +6,7 @@
 //!
 //! | driver | what it finds |
 //! |---|---|
-//! | [`Mppi`] | the next controls, by model predictive path integral control; with [`MppiOptions::adapt`] by cross-entropy |
+//! | [`Mppi`] | the next controls, by model predictive path integral control; with [`MppiOptions::covariance_adaptation`] by cross-entropy |
 //! | [`DiffusionPlanner`] | the next controls, by a reverse diffusion process |
 //! | [`PolicyGradient`] | a [`Policy`], by the exponentiated policy gradient |
 //! | [`DiffusionSampler`] | samples of an [`Energy`] or of a data set |

@@ -49,7 +49,7 @@ impl<const M: usize> Algorithm<M> for MppiOptions<M> {
             in_range("alpha", self.alpha, self.alpha == 1.0, "1 in the γ form, which has no α")?;
         }
         if let Some(floor) = self.covariance_adaptation {
-            in_range("adapt", floor, floor > 0.0 && floor <= 1.0, "a fraction of the noise in (0, 1]")?;
+            in_range("covariance_adaptation", floor, floor > 0.0 && floor <= 1.0, "a fraction of the noise in (0, 1]")?;
             let most = self.step_size;
             in_range("step_size", most, most <= 1.0, "at most 1 where the noise adapts: a spread must stay positive")?;
         }

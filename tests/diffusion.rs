@@ -483,7 +483,7 @@ fn what_makes_no_sense_is_refused() {
     refused(DiffusionSampler::of_data(&engine, &[1.0], 1, boxed), "limits");
     let with = |process: ReverseProcess| DiffusionSamplerOptions { process, ..good.clone() };
     let narrower = with(ReverseProcess { width: SampleWidth::Published, ..Default::default() });
-    refused(DiffusionSampler::of_data(&engine, &[1.0], 1, narrower), "proposal");
+    refused(DiffusionSampler::of_data(&engine, &[1.0], 1, narrower), "width");
     let still = Schedule::Linear { levels: 5, first: 1e-17, last: 1e-17 };
     refused(
         DiffusionSampler::of_data(&engine, &[1.0], 1, with(ReverseProcess { schedule: still, ..Default::default() })),

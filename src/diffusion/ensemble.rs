@@ -210,7 +210,7 @@ impl DiffusionSampler {
         }
         if options.process.width != SampleWidth::Posterior {
             let value = format_args!("{:?}", options.process.width);
-            return Err(InvalidValue::new("proposal", value, "Posterior for a data set, which is not drawn").into());
+            return Err(InvalidValue::new("width", value, "Posterior for a data set, which is not drawn").into());
         }
         let count = rows.len() / width;
         let mean = (0..width).map(|d| {

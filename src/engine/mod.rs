@@ -80,11 +80,11 @@ impl Engine {
         return Ok(Self::on(choose::device(&options)?, options));
     }
 
-    /// An asynchronous [`with`](Self::with_options), for callers that have an executor of their own (as in a browser).
+    /// An asynchronous [`with_options`](Self::with_options), for callers that have an executor of their own (as in a browser).
     ///
     /// # Errors
     ///
-    /// As for [`with`](Self::with_options).
+    /// As for [`with_options`](Self::with_options).
     #[cfg(feature = "gpu")]
     pub async fn new_async(options: EngineOptions) -> Result<Self, EngineError> {
         Ok(Self::on(choose::device(&options).await?, options))

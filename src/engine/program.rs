@@ -137,7 +137,7 @@ fn trace_model<const N: usize, const M: usize>(trace: &Trace, model: &impl Model
     // The cost of the previous step and the next step share one tape, so that common subexpressions are computed once.
     trace.enter("cost");
     let cost = model.cost(&before, x, u_before);
-    trace.enter("departure");
+    trace.enter("demonstration_cost");
     let demonstration_cost = model.demonstration_cost(&before, x);
     trace.enter("done");
     let done = model.done(&before, x);
@@ -160,7 +160,7 @@ fn trace_model<const N: usize, const M: usize>(trace: &Trace, model: &impl Model
     let (body, names) = trace.emit(&[cost], &[], input);
     let _ = writeln!(source, "fn model_cost(t: u32, x: State, u: Control) -> F {{\n{body}    return {};\n}}", names[0]);
 
-    trace.enter("departure");
+    trace.enter("demonstration_cost");
     let demonstration_cost = model.demonstration_cost(&now, x);
     let (body, names) = trace.emit(&[demonstration_cost], &[], input);
     let _ =

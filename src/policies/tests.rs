@@ -46,7 +46,7 @@ fn pulled<const M: usize>(policy: &impl Policy<2, M>, theta: &[f32], t: usize, v
 }
 
 /// Compares a policy's `vjp` with its `act`, dual numbers and central differences.
-fn check_pull_back<const M: usize>(name: &str, policy: impl Policy<2, M>, t: usize, v: [f32; M]) {
+fn check_vjp<const M: usize>(name: &str, policy: impl Policy<2, M>, t: usize, v: [f32; M]) {
     let theta = numbers(policy.parameters(), 5);
     let (sums, u) = pulled(&policy, &theta, t, v);
     let act = |theta: &[f32]| policy.act(&StepContext::<f32>::new(t, 0.1), &Params::new(theta), [0.7, -0.4]);
@@ -69,21 +69,21 @@ fn check_pull_back<const M: usize>(name: &str, policy: impl Policy<2, M>, t: usi
 }
 
 #[test]
-fn pull_back_is_the_derivative_of_act() {
+fn vjp_is_the_derivative_of_act() {
     let v = [0.8, -1.3];
-    check_pull_back("open loop", OpenLoop { horizon: 4 }, 2, v);
-    check_pull_back("open loop, beyond its end", OpenLoop { horizon: 4 }, 9, v);
-    check_pull_back("feedback", LinearFeedback, 3, v);
-    check_pull_back("time-varying feedback", TimeVaryingFeedback { horizon: 3 }, 1, v);
+    check_vjp("open loop", OpenLoop { horizon: 4 }, 2, v);
+    check_vjp("open loop, beyond its end", OpenLoop { horizon: 4 }, 9, v);
+    check_vjp("feedback", LinearFeedback, 3, v);
+    check_vjp("time-varying feedback", TimeVaryingFeedback { horizon: 3 }, 1, v);
     for activation in [Activation::Tanh, Activation::Relu] {
         let plain = Mlp::<3, 2, _>::observing(Features, &[5], activation).expect("valid");
-        check_pull_back("one hidden layer", plain, 0, v);
+        check_vjp("one hidden layer", plain, 0, v);
         let deep = Mlp::<2, 2>::new(&[4, 3], activation).expect("valid");
-        check_pull_back("two hidden layers", deep.clone(), 0, v);
-        check_pull_back("squashed", deep.clone().squashed([-1.0, 0.5], [2.0, 1.0]).expect("valid"), 0, v);
-        check_pull_back("clipped", deep.clipped([-5.0; 2], [5.0; 2]).expect("valid"), 0, v);
+        check_vjp("two hidden layers", deep.clone(), 0, v);
+        check_vjp("squashed", deep.clone().squashed([-1.0, 0.5], [2.0, 1.0]).expect("valid"), 0, v);
+        check_vjp("clipped", deep.clipped([-5.0; 2], [5.0; 2]).expect("valid"), 0, v);
     }
-    check_pull_back("no hidden layer", Mlp::<2, 2>::new(&[], Activation::Tanh).expect("valid"), 0, v);
+    check_vjp("no hidden layer", Mlp::<2, 2>::new(&[], Activation::Tanh).expect("valid"), 0, v);
 }
 
 #[test]

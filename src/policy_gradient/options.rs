@@ -236,7 +236,7 @@ impl<const M: usize> PolicyGradientOptions<M> {
                     ActionNoise::Learned { least } => {
                         in_range("least", least, (1e-12..=1e12).contains(&least), "between 1e-12 and 1e12")?;
                     }
-                    ActionNoise::Anneal(factor) => factor.check("exploration")?,
+                    ActionNoise::Anneal(factor) => factor.check("action_noise")?,
                 }
             }
         }

@@ -86,7 +86,7 @@ pub(crate) mod sealed {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a comparison of two numbers of a model",
     label = "not a mask",
-    note = "compare with `x.lt(y)`, `x.le(y)`, `x.eq(y)`, `x.gt(y)`, …, and choose with `R::select(mask, yes, no)`"
+    note = "compare with `x.lt(y)`, `x.le(y)`, `x.cmp_eq(y)`, `x.gt(y)`, …, and choose with `R::select(mask, yes, no)`"
 )]
 pub trait Mask: Copy + BitAnd<Output = Self> + BitOr<Output = Self> + Not<Output = Self> {
     /// The constant mask.
