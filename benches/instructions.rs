@@ -25,7 +25,7 @@ use gibbs::policies::{Activation, Mlp};
 use gibbs::{
     ActionNoise, DiffusionOptions, DiffusionPlanner, DiffusionSampler, DiffusionSamplerOptions, Energy, Engine,
     Estimator, Limits, Model, MppiOptions, Noise, PolicyGradient, PolicyGradientOptions, Random, Real, ReverseProcess,
-    Schedule, StepContext, Temperature, WeightedMean,
+    Schedule, StepContext, Task, Temperature, WeightedMean,
 };
 
 /// The factor by which a count may grow.
@@ -64,8 +64,8 @@ fn plan(mut plan: common::Plan) -> Call {
 }
 
 fn search(cpu: &Engine) -> Call {
-    let temperature = Temperature::EffectiveSamples(0.05);
-    let options = MppiOptions { temperature, ..common::cart_pole_options(1024, 20) };
+    let weighting = Temperature::EffectiveSamples(0.05).into();
+    let options = MppiOptions { weighting, ..common::cart_pole_options(1024, 20) };
     plan(common::plan(cpu, CartPole::default(), common::SWINGING, options))
 }
 
@@ -84,7 +84,12 @@ impl Model<1, 1> for Nothing {
 }
 
 fn draw(cpu: &Engine) -> Call {
-    plan(common::plan(cpu, Nothing, [0.0], MppiOptions { samples: 1024, horizon: 100, ..Default::default() }))
+    plan(common::plan(
+        cpu,
+        Nothing,
+        [0.0],
+        MppiOptions { task: Task { horizon: 100, ..Default::default() }, samples: 1024, ..Default::default() },
+    ))
 }
 
 fn mean(cpu: &Engine) -> Call {
@@ -115,7 +120,12 @@ fn train(cpu: &Engine, rows: Estimator<1>) -> Call {
         scored => scored,
     };
     let policy = Mlp::<4, 1>::new(&[32], Activation::Tanh).expect("a layer of 32 units");
-    let options = PolicyGradientOptions { estimator: rows, samples: 256, horizon: 100, ..Default::default() };
+    let options = PolicyGradientOptions {
+        task: Task { horizon: 100, ..Default::default() },
+        estimator: rows,
+        samples: 256,
+        ..Default::default()
+    };
     let start = |random: &mut Random, _: &mut [f32]| [0.0, 0.0, random.between(2.0, 4.0), 0.0];
     let training = PolicyGradient::new(cpu, CartPole::default(), policy, start, options);
     let mut training = training.expect("these options are valid");
@@ -131,11 +141,10 @@ fn process() -> ReverseProcess {
 
 fn diffusion(cpu: &Engine) -> Call {
     let options = DiffusionOptions {
+        task: Task { horizon: 50, limits: Some(Limits { low: [-20.0], high: [20.0] }), ..Default::default() },
         samples: 1024,
-        horizon: 50,
         process: process(),
         noise: Noise::Diagonal([5.0]),
-        limits: Some(Limits { low: [-20.0], high: [20.0] }),
         ..Default::default()
     };
     let mut planner = DiffusionPlanner::new(cpu, CartPole::default(), options).expect("these options are valid");

@@ -16,7 +16,7 @@ use anyhow::{Result, bail};
 use clap::Parser;
 use gibbs::{
     Backend, DiffusionOptions, DiffusionPlanner, Engine, EngineOptions, Limits, Model, Mppi, MppiOptions, Noise, Real,
-    References, ReverseProcess, SampleWidth, Sampler, Schedule, StepContext, Temperature,
+    References, ReverseProcess, SampleWidth, Sampler, Schedule, StepContext, Temperature, Weighting,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -166,11 +166,14 @@ impl Task<'_> {
     /// Returns the best of as many random points of the box as the planners evaluate.
     fn random(&self, random: &mut StdRng) -> Result<f32> {
         let options = MppiOptions {
-            horizon: self.least.len(),
+            task: gibbs::Task {
+                horizon: self.least.len(),
+                limits: Some(LIMITS),
+                params: self.params(),
+                references: self.references(),
+                ..Default::default()
+            },
             samples: self.samples,
-            limits: Some(LIMITS),
-            params: self.params(),
-            references: self.references(),
             ..Default::default()
         };
         let mut planner = Mppi::new(self.engine, OfMany(self.function), options)?;
@@ -184,16 +187,23 @@ impl Task<'_> {
 
     fn mppi(&self, covariance_adaptation: bool) -> Result<f32> {
         let options = MppiOptions {
-            horizon: self.least.len(),
+            task: gibbs::Task {
+                horizon: self.least.len(),
+                limits: Some(LIMITS),
+                params: self.params(),
+                references: self.references(),
+                seed: self.seed,
+                ..Default::default()
+            },
             samples: self.samples,
             iterations: self.updates,
-            temperature: if covariance_adaptation { Temperature::Elite(0.1) } else { Temperature::Standardized(0.1) },
+            weighting: if covariance_adaptation {
+                Weighting::Elite(0.1)
+            } else {
+                Temperature::Standardized(0.1).into()
+            },
             noise: Noise::Diagonal([if covariance_adaptation { 0.5 } else { 0.1 }]),
             covariance_adaptation: covariance_adaptation.then_some(1e-4),
-            limits: Some(LIMITS),
-            params: self.params(),
-            references: self.references(),
-            seed: self.seed,
             ..Default::default()
         };
         Ok(Mppi::new(self.engine, OfMany(self.function), options)?.plan(&[0.0; 2])?.cost())
@@ -201,19 +211,22 @@ impl Task<'_> {
 
     fn diffusion(&self) -> Result<f32> {
         let options = DiffusionOptions {
-            horizon: self.least.len(),
+            task: gibbs::Task {
+                horizon: self.least.len(),
+                limits: Some(LIMITS),
+                params: self.params(),
+                references: self.references(),
+                seed: self.seed,
+                ..Default::default()
+            },
             samples: self.samples,
             process: ReverseProcess {
                 schedule: Schedule::Geometric { levels: self.updates, smallest: 1e-3, largest: 0.5 },
                 sampler: Sampler::ScoreAscent,
                 width: SampleWidth::Posterior,
             },
-            temperature: Temperature::EffectiveSamples(0.2),
+            weighting: Weighting::Exponential(Temperature::EffectiveSamples(0.2)),
             horizon_average: false,
-            limits: Some(LIMITS),
-            params: self.params(),
-            references: self.references(),
-            seed: self.seed,
             ..Default::default()
         };
         Ok(DiffusionPlanner::new(self.engine, OfMany(self.function), options)?.plan(&[0.0; 2])?.cost())

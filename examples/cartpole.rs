@@ -12,7 +12,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use gibbs::models::CartPole;
-use gibbs::{Backend, Engine, EngineOptions, Limits, Model, Mppi, MppiOptions, Noise, Real, StepContext, Temperature};
+use gibbs::{
+    Backend, Engine, EngineOptions, Limits, Model, Mppi, MppiOptions, Noise, Real, StepContext, Task, Temperature,
+    Weighting,
+};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
@@ -100,13 +103,16 @@ fn run(arguments: &Arguments) -> Result<()> {
 fn drive(engine: &Engine, arguments: &Arguments) -> Result<Vec<Moment>> {
     let (samples, steps) = if arguments.quick { (512, 250) } else { (2048, 400) };
     let options = MppiOptions {
-        horizon: arguments.horizon,
+        task: Task {
+            horizon: arguments.horizon,
+            dt: DT,
+            limits: Some(Limits { low: [-FORCE], high: [FORCE] }),
+            seed: arguments.seed,
+            ..Default::default()
+        },
         samples: arguments.samples.unwrap_or(samples),
-        dt: DT,
-        temperature: Temperature::Fixed(TEMPERATURE),
+        weighting: Weighting::Exponential(Temperature::Fixed(TEMPERATURE)),
         noise: Noise::Diagonal([0.5 * FORCE]),
-        limits: Some(Limits { low: [-FORCE], high: [FORCE] }),
-        seed: arguments.seed,
         ..Default::default()
     };
     let mut mppi = Mppi::new(engine, CartPole::default(), options)?;

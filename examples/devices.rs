@@ -15,7 +15,7 @@ use gibbs::models::CartPole;
 use gibbs::noise::normal::normals;
 use gibbs::{
     Backend, Engine, EngineOptions, Grid, Limits, Model, Mppi, MppiOptions, Noise, Real, References, RowMemory,
-    StepContext, Temperature, WeightedMean,
+    StepContext, Task, Temperature, WeightedMean, Weighting,
 };
 
 use end::say;
@@ -148,23 +148,25 @@ fn options() -> Result<MppiOptions<2>> {
     let (width, height) = (16, 12);
     let values = (0..width * height).map(|i| ((i * 37 % 101) as f32 / 50.0) - 1.0).collect();
     Ok(MppiOptions {
-        horizon: 33,
+        task: Task {
+            horizon: 33,
+            dt: 0.1,
+            limits: Some(Limits { low: LOW, high: HIGH }),
+            seed: SEED,
+            params: vec![0.8, 0.05],
+            references: Some(References {
+                values: (0..20).flat_map(|t| [0.1 * t as f32, (0.3 * t as f32).sin()]).collect(),
+                columns: 2,
+            }),
+            fields: vec![Grid::new(width, height, 0.5, [-3.0, -3.0], values)?.with_outside(0.25)?],
+        },
         samples: 2501,
-        dt: 0.1,
-        temperature: Temperature::Fixed(LAMBDA),
+        weighting: Weighting::Exponential(Temperature::Fixed(LAMBDA)),
         noise: Noise::Covariance(COVARIANCE),
-        limits: Some(Limits { low: LOW, high: HIGH }),
         alpha: ALPHA,
         step_size: STEP_SIZE,
         nominal_first: true,
-        seed: SEED,
         initial: INITIAL,
-        params: vec![0.8, 0.05],
-        references: Some(References {
-            values: (0..20).flat_map(|t| [0.1 * t as f32, (0.3 * t as f32).sin()]).collect(),
-            columns: 2,
-        }),
-        fields: vec![Grid::new(width, height, 0.5, [-3.0, -3.0], values)?.with_outside(0.25)?],
         ..Default::default()
     })
 }
@@ -173,7 +175,7 @@ fn options() -> Result<MppiOptions<2>> {
 /// the stage before.
 fn plan_checks(engine: &Engine) -> Result<Vec<Check>> {
     let mut mppi = Mppi::new(engine, Buoy, options()?)?;
-    let horizon = mppi.options().horizon;
+    let horizon = mppi.options().task.horizon;
     mppi.plan(&START)?;
     let samples = mppi.samples()?;
     let rows: Vec<Vec<[f32; 2]>> = (0..samples.len()).map(|k| samples.controls(k)).collect();
@@ -247,8 +249,11 @@ fn relative(mut values: Vec<f64>) -> Vec<f64> {
 /// Checks that the temperature that was solved for gives the requested effective sample size.
 fn temperature_check(engine: &Engine) -> Result<Check> {
     const FRACTION: f32 = 0.1;
-    let temperature = Temperature::EffectiveSamples(FRACTION);
-    let mut mppi = Mppi::new(engine, Buoy, MppiOptions { temperature, alpha: 1.0, ..options()? })?;
+    let mut mppi = Mppi::new(
+        engine,
+        Buoy,
+        MppiOptions { weighting: Temperature::EffectiveSamples(FRACTION).into(), alpha: 1.0, ..options()? },
+    )?;
     let lambda = f64::from(mppi.plan(&START)?.temperature());
     let samples = mppi.samples()?;
     let logs = relative((0..samples.len()).map(|k| -f64::from(samples.cost(k)) / lambda).collect());
@@ -319,7 +324,12 @@ fn time(engine: &Engine) -> Result<()> {
         Engine::with_options(EngineOptions { rows: RowMemory::Stored, timestamps: true, ..engine.options().clone() })?;
     say!("    {:24}{:>9}{:>9}{:>9}{:>9}", "cart-pole, median in ms", "rollout", "weigh", "mean", "plan")?;
     for (samples, horizon) in [(128, 20), (1024, 50), (8192, 100)] {
-        let options = MppiOptions { samples, horizon, temperature: Temperature::Fixed(10.0), ..Default::default() };
+        let options = MppiOptions {
+            task: Task { horizon, ..Default::default() },
+            samples,
+            weighting: Weighting::Exponential(Temperature::Fixed(10.0)),
+            ..Default::default()
+        };
         let mut mppi = Mppi::new(engine, CartPole::default(), options.clone())?;
         let mut apart = Mppi::new(&in_stages, CartPole::default(), options)?;
         let mut stages = [const { Vec::new() }; 4];

@@ -4,7 +4,7 @@
 
 use std::io::Write;
 
-use gibbs::{Engine, Limits, Model, Mppi, MppiOptions, Real, StepContext, Temperature};
+use gibbs::{Engine, Limits, Model, Mppi, MppiOptions, Real, StepContext, Task, Temperature, Weighting};
 
 /// Position x, y (m), heading (rad) and speed (m/s), with drag; driven by thrust (m/s²) and rudder (rad/m).
 struct Boat;
@@ -25,9 +25,8 @@ impl Model<4, 2> for Boat {
 fn main() -> anyhow::Result<()> {
     let engine = Engine::new()?;
     let options = MppiOptions {
-        dt: 0.1,
-        temperature: Temperature::EffectiveSamples(0.05),
-        limits: Some(Limits { low: [-1.0, -0.5], high: [1.0, 0.5] }),
+        task: Task { dt: 0.1, limits: Some(Limits { low: [-1.0, -0.5], high: [1.0, 0.5] }), ..Default::default() },
+        weighting: Weighting::Exponential(Temperature::EffectiveSamples(0.05)),
         ..Default::default()
     };
     let mut mppi = Mppi::new(&engine, Boat, options)?;

@@ -15,8 +15,8 @@ use gibbs::models::CartPole;
 use gibbs::policies::OpenLoop;
 use gibbs::{
     Backend, DiffusionOptions, DiffusionPlanner, Engine, EngineOptions, Estimator, Mppi, MppiOptions, Noise,
-    PolicyGradient, PolicyGradientOptions, Random, ReverseProcess, SampleWidth, Sampler, Schedule, Step, Temperature,
-    Weighting,
+    PolicyGradient, PolicyGradientOptions, Random, ReverseProcess, SampleWidth, Sampler, Schedule, Step, Task,
+    Temperature, Weighting,
 };
 
 use end::say;
@@ -69,12 +69,10 @@ fn run() -> Result<()> {
 /// MPPI: one call with one update.
 fn mppi(engine: &Engine) -> Result<Vec<f32>> {
     let options = MppiOptions {
-        horizon: HORIZON,
+        task: Task { horizon: HORIZON, dt: DT, seed: SEED, ..Default::default() },
         samples: SAMPLES,
-        dt: DT,
-        temperature: Temperature::Fixed(LAMBDA),
+        weighting: Weighting::Exponential(Temperature::Fixed(LAMBDA)),
         noise: Noise::Diagonal([SIGMA]),
-        seed: SEED,
         ..Default::default()
     };
     let mut mppi = Mppi::new(engine, CartPole::default(), options)?;
@@ -84,13 +82,11 @@ fn mppi(engine: &Engine) -> Result<Vec<f32>> {
 /// The exponentiated policy gradient: one natural step on the forces of an open-loop policy.
 fn policy_gradient(engine: &Engine) -> Result<Vec<f32>> {
     let options = PolicyGradientOptions {
-        horizon: HORIZON,
+        task: Task { horizon: HORIZON, dt: DT, seed: SEED, ..Default::default() },
         samples: SAMPLES,
-        dt: DT,
         estimator: Estimator::ParameterSpace { sigma: SIGMA.into(), antithetic: false, episodes: 1 },
-        weighting: Weighting::Exponentiated(Temperature::Fixed(LAMBDA)),
+        weighting: Weighting::Exponential(Temperature::Fixed(LAMBDA)),
         step: Step::Natural { rate: 1.0.into() },
-        seed: SEED,
         ..Default::default()
     };
     let policy = OpenLoop { horizon: HORIZON };
@@ -103,18 +99,16 @@ fn policy_gradient(engine: &Engine) -> Result<Vec<f32>> {
 /// Diffusion: one level of σ, from which Euler's step goes to σ' = 0.
 fn diffusion(engine: &Engine) -> Result<Vec<f32>> {
     let options = DiffusionOptions {
-        horizon: HORIZON,
+        task: Task { horizon: HORIZON, dt: DT, seed: SEED, ..Default::default() },
         samples: SAMPLES,
-        dt: DT,
         process: ReverseProcess {
             schedule: Schedule::Geometric { levels: 1, smallest: 1.0, largest: 1.0 },
             sampler: Sampler::Euler,
             width: SampleWidth::Posterior,
         },
-        temperature: Temperature::Fixed(LAMBDA),
+        weighting: Weighting::Exponential(Temperature::Fixed(LAMBDA)),
         noise: Noise::Diagonal([SIGMA]),
         horizon_average: false,
-        seed: SEED,
         ..Default::default()
     };
     let mut planner = DiffusionPlanner::new(engine, CartPole::default(), options)?;

@@ -23,7 +23,7 @@ use clap::Parser;
 use gibbs::policies::{Activation, Mlp};
 use gibbs::{
     Anneal, Backend, Engine, EngineOptions, Estimator, InitialStates, PolicyGradient, PolicyGradientOptions, Random,
-    Step, Weighting,
+    Step, Task, Weighting,
 };
 
 use end::say;
@@ -109,9 +109,8 @@ fn training(
     sigma: f32,
 ) -> Result<PolicyGradient<4, 1, EvoJax, Perceptron>> {
     let options = PolicyGradientOptions {
-        horizon: arguments.steps,
+        task: Task { horizon: arguments.steps, dt: 0.01, seed: arguments.seed, ..Default::default() },
         samples: rows,
-        dt: 0.01,
         estimator: Estimator::ParameterSpace {
             sigma: Anneal::from(sigma),
             antithetic: true,
@@ -119,7 +118,6 @@ fn training(
         },
         weighting: Weighting::Signed { standardized: true },
         step: Step::Adam { rate: Anneal::from(RATE) },
-        seed: arguments.seed,
         ..Default::default()
     };
     let policy = Mlp::observing(OfEvoJax, &[arguments.hidden], Activation::Tanh)?.clipped([-1.0], [1.0])?;

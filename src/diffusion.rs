@@ -28,8 +28,10 @@ pub use sampler::Sampler;
 pub use schedule::Schedule;
 
 use crate::error::InvalidValue;
+use crate::noise::Noise;
 use crate::pass::{CLAMPED, DEMONSTRATED, LIMITED, NOMINAL_FIRST, Pass};
-use crate::planner::{Algorithm, Planner, setting};
+use crate::planner::{Algorithm, Planner, ShiftFill};
+use crate::task::Task;
 
 /// A [`Planner`] that improves its plan by a reverse diffusion process: model-based diffusion, from one long anneal to a few
 /// levels per control step with a warm start. (H. Xue et al., *Full-order sampling-based MPC for torque-level locomotion
@@ -104,7 +106,7 @@ impl<const M: usize> Algorithm<M> for DiffusionOptions<M> {
             first.set(DEMONSTRATED, true);
             first.demonstrated = cost;
         }
-        self.temperature.set(&mut first);
+        self.weighting.set(&mut first);
         self.process.passes(first, list);
     }
 
@@ -117,12 +119,43 @@ impl<const M: usize> Algorithm<M> for DiffusionOptions<M> {
     }
 
     fn std_scale(&self, t: usize) -> Option<f32> {
-        self.horizon_annealing.map(|beta| (-((self.horizon - t) as f32) / (2.0 * beta * self.horizon as f32)).exp())
+        self.horizon_annealing
+            .map(|beta| (-((self.task.horizon - t) as f32) / (2.0 * beta * self.task.horizon as f32)).exp())
     }
 
     fn scatter(&self) -> f32 {
         if self.scatter { self.process.prior() } else { 0.0 }
     }
 
-    setting!(|options| options.chains);
+    fn task(&self) -> &Task<M> {
+        &self.task
+    }
+
+    fn task_mut(&mut self) -> &mut Task<M> {
+        &mut self.task
+    }
+
+    fn samples(&self) -> usize {
+        self.samples
+    }
+
+    fn set_samples(&mut self, samples: usize) {
+        self.samples = samples;
+    }
+
+    fn noise(&self) -> &Noise<M> {
+        &self.noise
+    }
+
+    fn shift_fill(&self) -> ShiftFill {
+        self.shift_fill
+    }
+
+    fn initial(&self) -> [f32; M] {
+        self.initial
+    }
+
+    fn chains(&self) -> usize {
+        self.chains
+    }
 }

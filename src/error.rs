@@ -29,11 +29,6 @@ pub(crate) fn finite(field: &'static str, values: &[f32]) -> Result<(), InvalidV
     }
 }
 
-/// Refuses an input with fewer entries than the model reads.
-pub(crate) fn at_least(field: &'static str, given: usize, used: usize) -> Result<(), InvalidValue> {
-    read_by("the model", field, given, used)
-}
-
 /// Refuses an input with fewer entries than `reader` reads.
 pub(crate) fn read_by(reader: &str, field: &'static str, given: usize, used: usize) -> Result<(), InvalidValue> {
     if given < used {

@@ -59,17 +59,20 @@
 //! #         (x - gx).square() + (y - gy).square() + (vx.square() + vy.square()) * 0.1
 //! #     }
 //! # }
-//! use gibbs::{Engine, Limits, Mppi, MppiOptions, Noise, Temperature};
+//! use gibbs::{Engine, Limits, Mppi, MppiOptions, Noise, Task, Temperature, Weighting};
 //!
 //! let engine = Engine::new()?; // a hardware GPU if there is one, else the CPU
 //! let options = MppiOptions {
-//!     horizon: 30,
+//!     task: Task {
+//!         horizon: 30,
+//!         dt: 0.1,
+//!         limits: Some(Limits { low: [-2.0; 2], high: [2.0; 2] }),
+//!         params: vec![3.0, 1.0],
+//!         ..Default::default()
+//!     },
 //!     samples: 512,
-//!     dt: 0.1,
-//!     temperature: Temperature::EffectiveSamples(0.1),
+//!     weighting: Weighting::Exponential(Temperature::EffectiveSamples(0.1)),
 //!     noise: Noise::Diagonal([1.0, 1.0]),
-//!     limits: Some(Limits { low: [-2.0; 2], high: [2.0; 2] }),
-//!     params: vec![3.0, 1.0],
 //!     ..Default::default()
 //! };
 //! let mut mppi = Mppi::new(&engine, Puck { mass: 2.0 }, options)?;
@@ -94,12 +97,11 @@
 //!
 //! ```
 //! use gibbs::models::DoubleIntegrator;
-//! use gibbs::{DiffusionOptions, DiffusionPlanner, Engine, ReverseProcess, Schedule};
+//! use gibbs::{DiffusionOptions, DiffusionPlanner, Engine, ReverseProcess, Schedule, Task};
 //!
 //! let options = DiffusionOptions {
-//!     horizon: 30,
+//!     task: Task { horizon: 30, dt: 0.1, ..Default::default() },
 //!     samples: 256,
-//!     dt: 0.1,
 //!     process: ReverseProcess { schedule: Schedule::annealed(4, 0.5), ..Default::default() },
 //!     horizon_annealing: Some(0.5),
 //!     ..Default::default()
@@ -204,9 +206,11 @@ pub mod policies;
 mod policy;
 mod policy_gradient;
 mod replace;
+mod rollout;
 mod scalar;
-mod temperature;
+mod task;
 mod weighted_mean;
+mod weighting;
 
 pub use diffusion::{
     Chains, DiffusionOptions, DiffusionPlanner, DiffusionSampler, DiffusionSamplerOptions, Energy, ReverseProcess,
@@ -218,13 +222,14 @@ pub use field::{FieldSet, Grid};
 pub use model::{Cost, Dynamics, Model, WithCost, euler, rk4, semi_implicit_euler};
 pub use mppi::{CostNormalization, Mppi, MppiOptions};
 pub use noise::{Noise, Random};
-pub use planner::{Algorithm, Limits, Plan, Planner, References, Samples, ShiftFill};
+pub use planner::{Algorithm, Plan, Planner, Samples, ShiftFill};
 pub use policy::Policy;
 pub use policy_gradient::{
-    ActionNoise, Anneal, CheckpointError, Controller, ControllerOptions, Episode, Estimator, InitialStates, IoFailure,
-    PolicyGradient, PolicyGradientOptions, Progress, Step, Weighting,
+    ActionNoise, Anneal, CheckpointError, Controller, Episode, Estimator, InitialStates, IoFailure, PolicyGradient,
+    PolicyGradientOptions, Progress, Step,
 };
 pub use scalar::trace::Math;
 pub use scalar::{Dual, GradientAccumulator, Mask, Params, Real, StepContext, Table, WgslFn};
-pub use temperature::Temperature;
+pub use task::{Limits, References, Task};
 pub use weighted_mean::{Average, WeightedMean};
+pub use weighting::{Temperature, Weighting};

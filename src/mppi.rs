@@ -12,8 +12,10 @@ mod options;
 pub use options::{CostNormalization, MppiOptions};
 
 use crate::error::{InvalidValue, in_range};
+use crate::noise::Noise;
 use crate::pass::{ADAPT, CONTROL_COST, NOMINAL_FIRST, Pass, SECOND_MOMENT};
-use crate::planner::{Algorithm, Planner, setting};
+use crate::planner::{Algorithm, Planner, ShiftFill};
+use crate::task::Task;
 
 /// A [`Planner`] that improves its plan by model predictive path integral control.
 pub type Mppi<const N: usize, const M: usize, D> = Planner<N, M, D, MppiOptions<M>>;
@@ -28,7 +30,7 @@ impl<const M: usize> Algorithm<M> for MppiOptions<M> {
             CostNormalization::Gamma(gamma) => (gamma, 0.0),
         };
         first.set(CONTROL_COST, self.weighs_controls());
-        self.temperature.set(&mut first);
+        self.weighting.set(&mut first);
         (first.a, first.b) = (self.step_size, 1.0 - self.step_size);
         if let Some(floor) = self.covariance_adaptation {
             first.set(ADAPT | SECOND_MOMENT, true);
@@ -41,7 +43,7 @@ impl<const M: usize> Algorithm<M> for MppiOptions<M> {
         if !(1..=1024).contains(&self.iterations) {
             return Err(InvalidValue::new("iterations", self.iterations, "between 1 and 1024"));
         }
-        self.temperature.check()?;
+        self.weighting.check_for_mean()?;
         in_range("step_size", self.step_size, self.step_size > 0.0, "finite and above 0")?;
         in_range("alpha", self.alpha, (0.0..=1.0).contains(&self.alpha), "between 0 and 1")?;
         if let CostNormalization::Gamma(gamma) = self.cost_normalization {
@@ -53,7 +55,7 @@ impl<const M: usize> Algorithm<M> for MppiOptions<M> {
             let most = self.step_size;
             in_range("step_size", most, most <= 1.0, "at most 1 where the noise adapts: a spread must stay positive")?;
         }
-        if self.weighs_controls() && self.temperature.is_elite() {
+        if self.weighs_controls() && self.weighting.is_elite() {
             const NO_LAMBDA: &str = "with an elite, which has no λ for the control cost to be weighed by";
             return Err(match self.cost_normalization {
                 CostNormalization::Gamma(gamma) => InvalidValue::new("gamma", gamma, format_args!("0 {NO_LAMBDA}")),
@@ -76,7 +78,33 @@ impl<const M: usize> Algorithm<M> for MppiOptions<M> {
         self.covariance_adaptation.map(|_| 1.0)
     }
 
-    setting!(|_options| 1);
+    fn task(&self) -> &Task<M> {
+        &self.task
+    }
+
+    fn task_mut(&mut self) -> &mut Task<M> {
+        &mut self.task
+    }
+
+    fn samples(&self) -> usize {
+        self.samples
+    }
+
+    fn set_samples(&mut self, samples: usize) {
+        self.samples = samples;
+    }
+
+    fn noise(&self) -> &Noise<M> {
+        &self.noise
+    }
+
+    fn shift_fill(&self) -> ShiftFill {
+        self.shift_fill
+    }
+
+    fn initial(&self) -> [f32; M] {
+        self.initial
+    }
 }
 
 impl<const M: usize> MppiOptions<M> {

@@ -5,7 +5,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::field::FieldSet;
+use crate::field::{FieldSet, LookUps};
+use crate::scalar::Timeline;
 
 /// The number of rows in a tile. A tile is stored coordinate by coordinate, with its rows contiguous: [`TILE`] lanes of
 /// a SIMD loop, or one workgroup with coalesced loads and stores.
@@ -193,6 +194,19 @@ impl Layout {
     }
     pub(crate) fn references(&self) -> usize {
         self.params_at() + self.params
+    }
+    /// What a model sees of the inputs over the horizon. Their bounds are checked here, once.
+    #[inline(always)]
+    pub(crate) fn timeline<'a>(&self, inputs: &'a [f32], fields: LookUps<'a>, dt: f32) -> Timeline<'a> {
+        Timeline {
+            params: &inputs[self.params_at()..][..self.params],
+            param_stride: 0,
+            references: &inputs[self.references()..],
+            columns: self.reference_columns,
+            last_row: self.reference_rows.max(1) - 1,
+            dt,
+            fields,
+        }
     }
     /// The offset of the driver's own table, after everything else: see [`Pass::starts`].
     pub(crate) fn table(&self) -> usize {

@@ -8,24 +8,20 @@ mod plan;
 use std::sync::Arc;
 
 pub use algorithm::Algorithm;
-pub(crate) use algorithm::{Parts, Setting, setting};
-pub use options::{Limits, References, ShiftFill};
+pub use options::ShiftFill;
 pub use plan::{Plan, Samples};
 
 use crate::engine::program::Program;
 use crate::engine::{Engine, Workspace};
-use crate::error::{BuildError, InvalidValue, PlanError, at_least, columns_read_by, finite};
-use crate::field::{FieldSet, Grid};
+use crate::error::{BuildError, InvalidValue, PlanError, finite};
+use crate::field::Grid;
 use crate::float_env;
 use crate::inputs::{Packed, Sections, Square};
 use crate::model::Model;
-use crate::noise::{CovarianceFactors, normal, philox};
+use crate::noise::{CovarianceFactors, Stream, normal, philox};
 use crate::pass::{CLAMPED, GIVEN, LIMITED, Pass, Problem, STD_SCALE, Sums, TILE, round_up};
-use crate::scalar::trace::Requirements;
-use plan::{Context, rollout};
-
-/// High bits of the counter's last word. They separate the noise that scatters chains from all other noise.
-const STREAM: u32 = 3 << 24;
+use crate::task::Reader;
+use plan::roll_out;
 
 /// Improves a plan for a model on a device, as [`Mppi`](crate::Mppi) or as
 /// [`DiffusionPlanner`](crate::DiffusionPlanner) depending on its options. Both have the same interface.
@@ -34,10 +30,14 @@ const STREAM: u32 = 3 << 24;
 ///
 /// ```
 /// use gibbs::models::Pendulum;
-/// use gibbs::{Backend, Engine, EngineOptions, Mppi, MppiOptions};
+/// use gibbs::{Backend, Engine, EngineOptions, Mppi, MppiOptions, Task};
 ///
 /// let engine = Engine::with_options(EngineOptions { backend: Backend::Cpu, ..Default::default() })?;
-/// let options = MppiOptions { horizon: 20, samples: 256, dt: 0.05, ..Default::default() };
+/// let options = MppiOptions {
+///     task: Task { horizon: 20, dt: 0.05, ..Default::default() },
+///     samples: 256,
+///     ..Default::default()
+/// };
 /// let mut mppi = Mppi::new(&engine, Pendulum::default(), options)?;
 ///
 /// let state = [std::f32::consts::PI, 0.0]; // hanging
@@ -60,8 +60,6 @@ pub struct Planner<const N: usize, const M: usize, D, A> {
     std_scale: Vec<f32>,
     /// The index of the chain that is the plan.
     best: usize,
-    fields: FieldSet,
-    fields_version: u64,
     passes: Vec<Pass>,
     /// Counts the updates so far. It is part of the noise counters, so that every update draws new rows.
     number: u32,
@@ -88,7 +86,6 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     pub fn new(engine: &Engine, model: D, options: A) -> Result<Self, BuildError> {
         const { assert!(N > 0 && M > 0, "a system to control has states and controls") };
         let shape = check(&options)?;
-        let setting = options.setting();
         let model = Arc::new(model);
         let program = Program::new::<N, M, D>(&model, engine.options().math)?;
         let mut planner = Self {
@@ -96,12 +93,10 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             model,
             program,
             workspace: engine.workspace(),
-            nominal: setting.initial.repeat(setting.horizon * setting.chains),
+            nominal: options.initial().repeat(options.task().horizon * options.chains()),
             std_scale: Vec::new(),
             best: 0,
-            fields: FieldSet::new(setting.fields),
-            fields_version: 0,
-            inputs: Packed::new(N, &sections(&setting, &setting.limits.unwrap_or(Limits::NONE), &shape)),
+            inputs: Packed::new(N, &sections(&options, &shape), &options.task().fields),
             passes: Vec::new(),
             number: 0,
             plan: Plan::empty(engine.backend()),
@@ -111,7 +106,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             shape,
             options,
         };
-        check_requirements(planner.program.requirements, &planner.options.setting())?;
+        planner.options.task().check_reader(&planner.reader())?;
         planner.prepare()?;
         Ok(planner)
     }
@@ -152,8 +147,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// As [`plan`](Self::plan), and if the rows have the wrong size or are not finite.
     pub fn plan_rows(&mut self, x: &[f32; N], rows: &[f32]) -> Result<&Plan<N, M>, PlanError> {
-        let setting = self.options.setting();
-        let expected = setting.samples * setting.horizon * M;
+        let expected = self.options.samples() * self.options.task().horizon * M;
         if rows.len() != expected {
             let expected = format_args!("samples × horizon × controls = {expected} numbers");
             return Err(InvalidValue::new("rows", format_args!("{} numbers", rows.len()), expected).into());
@@ -192,12 +186,10 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
                 last.set(CLAMPED, last.has(LIMITED));
             }
         }
-        let setting = self.options.setting();
-        let (samples, width) = (setting.samples, setting.horizon * M);
+        let (samples, width) = (self.options.samples(), self.options.task().horizon * M);
         let scattered = scattered(&self.options, &self.shape, &self.nominal, self.number);
         let nominal = scattered.as_deref().unwrap_or(&self.nominal);
-        let problem = problem(&self.inputs, nominal, &self.std_scale, &self.fields, self.fields_version);
-        let problem = Problem { rows, ..problem };
+        let problem = Problem { std_scale: &self.std_scale, rows, ..self.inputs.problem(nominal) };
         self.sampled = None;
         // A failed call consumes its noise too; the next one draws other rows.
         self.number = self.number.wrapping_add(self.passes.len() as u32);
@@ -212,12 +204,12 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         let chains = || done.sums.iter().zip(done.nominal.chunks_exact(width)).enumerate();
         let results = || chains().filter(|(_, result)| usable(*result));
         // The model runs on the host here and may panic. Nothing is committed before it is done, so the old plan survives.
-        let at = Context::new(&self.inputs, self.fields.look_ups(), setting.dt);
+        let timeline = self.inputs.timeline(self.options.task().dt);
         let last = &self.passes[self.passes.len() - 1];
         let isa = self.engine.isa();
         let mut best: Option<(f32, usize, &[f32])> = None;
         for (chain, (_, nominal)) in results() {
-            self.next.roll_out(isa, &*self.model, &at, last.cost_scale, nominal);
+            self.next.roll_out(isa, &*self.model, &timeline, last.cost_scale, *x, nominal);
             let cost = if self.next.cost().is_finite() { self.next.cost() } else { f32::MAX };
             if best.is_none_or(|(least, ..)| cost < least) {
                 best = Some((cost, chain, nominal));
@@ -225,7 +217,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         }
         let Some((_, chain, nominal)) = best else { return Err(PlanError::NonFiniteMean) };
         if done.sums.len() > 1 {
-            self.next.roll_out(isa, &*self.model, &at, last.cost_scale, nominal);
+            self.next.roll_out(isa, &*self.model, &timeline, last.cost_scale, *x, nominal);
         }
         self.next.record(last, &done.sums[chain], done.timing);
         self.next.backend = self.engine.backend();
@@ -243,23 +235,24 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// Shifts the plan by `steps` time steps, after that many controls have been applied. [`ShiftFill`] selects the controls
     /// that are appended at the end.
     pub fn shift(&mut self, steps: usize) {
-        let setting = self.options.setting();
-        for chain in self.nominal.chunks_exact_mut(setting.horizon * M) {
-            setting.shift_fill.shift(chain.as_chunks_mut().0, steps, setting.initial);
+        let (horizon, shift_fill, initial) =
+            (self.options.task().horizon, self.options.shift_fill(), self.options.initial());
+        for chain in self.nominal.chunks_exact_mut(horizon * M) {
+            shift_fill.shift(chain.as_chunks_mut().0, steps, initial);
         }
     }
 
     /// Resets the plan to `options.initial` at every time step and restarts the noise, so that the same calls give the
     /// same results again.
     pub fn reset(&mut self) {
-        let initial = self.options.setting().initial;
+        let initial = self.options.initial();
         self.nominal.as_chunks_mut().0.fill(initial);
         (self.number, self.best) = (0, 0);
     }
 
     /// Replaces the seed and restarts the noise.
     pub fn reseed(&mut self, seed: u64) {
-        *self.options.parts().seed = seed;
+        self.options.task_mut().seed = seed;
         self.number = 0;
     }
 
@@ -270,11 +263,11 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
 
     /// The control sequences of all chains, each T × M.
     pub fn chains(&self) -> impl ExactSizeIterator<Item = &[[f32; M]]> {
-        (0..self.options.setting().chains).map(|chain| self.chain(chain))
+        (0..self.options.chains()).map(|chain| self.chain(chain))
     }
 
     fn chain(&self, chain: usize) -> &[[f32; M]] {
-        let horizon = self.options.setting().horizon;
+        let horizon = self.options.task().horizon;
         &self.nominal.as_chunks().0[chain * horizon..][..horizon]
     }
 
@@ -284,7 +277,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// If it does not have T time steps, or is not finite. The next call applies the limits to it.
     pub fn set_controls(&mut self, controls: &[[f32; M]]) -> Result<(), InvalidValue> {
-        let horizon = self.options.setting().horizon;
+        let horizon = self.options.task().horizon;
         if controls.len() != horizon {
             let expected = format_args!("horizon = {horizon} of them");
             return Err(InvalidValue::new("controls", format_args!("{} controls", controls.len()), expected));
@@ -302,12 +295,9 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// If they are fewer than the model uses, or not finite.
     pub fn set_params(&mut self, params: &[f32]) -> Result<(), InvalidValue> {
-        finite("params", params)?;
-        at_least("params", params.len(), self.program.requirements.params)?;
-        let own = self.options.parts().params;
-        own.clear();
-        own.extend_from_slice(params);
-        self.pack();
+        let reader = self.reader();
+        self.inputs.set_params(&mut self.options.task_mut().params, params, &[reader])?;
+        self.sampled = None;
         Ok(())
     }
 
@@ -318,13 +308,9 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// If it is empty or ragged, has fewer columns than the model uses, or is not finite.
     pub fn set_references(&mut self, values: &[f32], columns: usize) -> Result<(), InvalidValue> {
-        columns_read_by("the model", columns, self.program.requirements.columns)?;
-        References::check(values, columns)?;
-        let references = self.options.parts().references.get_or_insert_default();
-        references.values.clear();
-        references.values.extend_from_slice(values);
-        references.columns = columns;
-        self.pack();
+        let reader = self.reader();
+        self.inputs.set_references(&mut self.options.task_mut().references, values, columns, &[reader])?;
+        self.sampled = None;
         Ok(())
     }
 
@@ -334,14 +320,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// If there is no field of that index yet.
     pub fn set_field(&mut self, index: usize, grid: Grid) -> Result<(), InvalidValue> {
-        let fields = self.options.parts().fields;
-        let count = fields.len();
-        let Some(field) = fields.get_mut(index) else {
-            return Err(InvalidValue::new("field", index, format_args!("below the number of fields, {count}")));
-        };
-        *field = grid;
-        self.fields = FieldSet::new(fields);
-        self.fields_version += 1;
+        self.inputs.set_field(&mut self.options.task_mut().fields, index, grid)?;
         self.sampled = None;
         Ok(())
     }
@@ -357,13 +336,11 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// As [`new`](Self::new). Then nothing is changed, but the samples of the last call may be gone.
     pub fn set_options(&mut self, mut options: A) -> Result<(), BuildError> {
         let shape = check(&options)?;
-        let setting = self.options.setting();
-        let (horizon, samples) = (setting.horizon, setting.samples);
-        let parts = options.parts();
-        (*parts.horizon, *parts.samples) = (horizon, samples);
-        check_requirements(self.program.requirements, &options.setting())?;
-        let nominal = match options.setting().chains {
-            chains if chains == setting.chains => self.nominal.clone(),
+        options.task_mut().horizon = self.options.task().horizon;
+        options.set_samples(self.options.samples());
+        options.task().check_reader(&self.reader())?;
+        let nominal = match options.chains() {
+            chains if chains == self.options.chains() => self.nominal.clone(),
             chains => self.controls().as_flattened().repeat(chains),
         };
         let previous = (
@@ -372,7 +349,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             std::mem::replace(&mut self.nominal, nominal),
             self.best,
         );
-        self.best = self.best.min(self.options.setting().chains - 1);
+        self.best = self.best.min(self.options.chains() - 1);
         self.take_options();
         self.prepare().inspect_err(|_| {
             (self.options, self.shape, self.nominal, self.best) = previous;
@@ -382,9 +359,9 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
 
     /// Packs the options for the kernels.
     fn take_options(&mut self) {
-        self.fields = FieldSet::new(self.options.setting().fields);
-        self.fields_version += 1;
-        self.pack();
+        self.sampled = None;
+        self.inputs.write(&sections(&self.options, &self.shape));
+        self.inputs.set_fields(&self.options.task().fields);
     }
 
     /// Changes the horizon and the number of samples. The plan is truncated, or extended as [`ShiftFill`] says. A GPU
@@ -397,13 +374,12 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// last call may be gone.
     pub fn resize(&mut self, horizon: usize, samples: usize) -> Result<(), BuildError> {
         let mut options = self.options.clone();
-        let parts = options.parts();
-        (*parts.horizon, *parts.samples) = (horizon, samples);
+        options.task_mut().horizon = horizon;
+        options.set_samples(samples);
         check(&options)?;
-        let setting = options.setting();
-        let mut nominal = Vec::with_capacity(setting.chains * horizon * M);
+        let mut nominal = Vec::with_capacity(options.chains() * horizon * M);
         for chain in self.chains() {
-            let at = |t: usize| setting.shift_fill.beyond(chain, t, setting.initial);
+            let at = |t: usize| options.shift_fill().beyond(chain, t, options.initial());
             nominal.extend((0..horizon).flat_map(at));
         }
         let previous = (std::mem::replace(&mut self.options, options), std::mem::replace(&mut self.nominal, nominal));
@@ -418,7 +394,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// As [`new`](Self::new). Then nothing is changed, but the samples of the last call may be gone.
     pub fn move_to(&mut self, engine: &Engine) -> Result<(), BuildError> {
         let program = Program::new::<N, M, D>(&self.model, engine.options().math)?;
-        check_requirements(program.requirements, &self.options.setting())?;
+        self.options.task().check_reader(&Reader::model(program.requirements))?;
         let previous = (
             std::mem::replace(&mut self.engine, engine.clone()),
             std::mem::replace(&mut self.program, program),
@@ -438,13 +414,12 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         let Some((state, chain)) = self.sampled else {
             return Err(InvalidValue::new("samples", "not there", "preceded by a call of plan that succeeded").into());
         };
-        let Self { inputs, nominal, std_scale, fields, fields_version, .. } = self;
-        let problem = problem(inputs, nominal, std_scale, fields, *fields_version);
+        let Self { inputs, nominal, std_scale, .. } = self;
+        let problem = Problem { std_scale, ..inputs.problem(nominal) };
         let fetched = self.workspace.fetch(&self.program, &problem, chain)?;
-        let setting = self.options.setting();
-        let at = Context::new(&self.inputs, self.fields.look_ups(), setting.dt);
-        let (samples, horizon) = (setting.samples, setting.horizon);
-        Ok(Samples { model: &*self.model, at, state, samples, horizon, fetched })
+        let timeline = self.inputs.timeline(self.options.task().dt);
+        let (samples, horizon) = (self.options.samples(), self.options.task().horizon);
+        Ok(Samples { model: &*self.model, timeline, state, samples, horizon, fetched })
     }
 
     /// The current options.
@@ -467,39 +442,27 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         (&self.program.source, self.program.operations)
     }
 
-    /// Writes everything but the plan into the inputs of the kernels.
-    fn pack(&mut self) {
-        self.sampled = None;
-        let setting = self.options.setting();
-        self.inputs.write(&sections(&setting, &setting.limits.unwrap_or(Limits::NONE), &self.shape));
+    fn reader(&self) -> Reader {
+        Reader::model(self.program.requirements)
     }
 
     /// Lists the updates of one call.
     fn fill_updates(&mut self, given: bool) {
-        let setting = self.options.setting();
+        let (horizon, chains) = (self.options.task().horizon, self.options.chains());
         let mut first = Pass {
-            seed: philox::key(setting.seed),
             number: self.number,
-            rows: setting.samples as u32,
-            horizon: setting.horizon as u32,
-            width: (setting.horizon * M) as u32,
-            dt: setting.dt,
-            coordinate_stride: TILE as u32,
-            row_stride: 1,
-            cost_scale: if self.options.averages() { 1.0 / setting.horizon as f32 } else { 1.0 },
-            a: 1.0,
-            scale: 1.0,
-            problems: setting.chains as u32,
-            ..bytemuck::Zeroable::zeroed()
+            rows: self.options.samples() as u32,
+            width: (horizon * M) as u32,
+            cost_scale: if self.options.averages() { 1.0 / horizon as f32 } else { 1.0 },
+            problems: chains as u32,
+            ..self.options.task().pass(&self.inputs)
         };
-        first = self.inputs.place(first);
         first.set(GIVEN, given);
-        first.set(LIMITED | CLAMPED, setting.limits.is_some());
         self.std_scale.clear();
         if self.options.std_scale(0).is_some() {
             first.set(STD_SCALE, true);
-            for _ in 0..setting.chains {
-                self.std_scale.extend((0..setting.horizon).flat_map(|t| [self.options.std_scale(t).unwrap_or(1.0); M]));
+            for _ in 0..chains {
+                self.std_scale.extend((0..horizon).flat_map(|t| [self.options.std_scale(t).unwrap_or(1.0); M]));
             }
         }
         self.passes.clear();
@@ -519,23 +482,23 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     #[cfg(test)]
     pub(crate) fn work(&mut self, given: bool, see: impl FnOnce(&Program, &[Pass], &Problem<'_>)) {
         self.fill_updates(given);
-        let Self { inputs, nominal, std_scale, fields, fields_version, .. } = self;
-        let problem = problem(inputs, nominal, std_scale, fields, *fields_version);
+        let Self { inputs, nominal, std_scale, .. } = self;
+        let problem = Problem { std_scale, ..inputs.problem(nominal) };
         see(&self.program, &self.passes, &problem);
     }
 
     /// Compiles and allocates everything that the next call may need.
     fn prepare(&mut self) -> Result<(), BuildError> {
-        let setting = self.options.setting();
+        let (horizon, samples) = (self.options.task().horizon, self.options.samples());
         // Addresses are 32 bits wide on the device.
-        let padded = round_up(setting.samples, TILE).saturating_mul(setting.horizon * M);
+        let padded = round_up(samples, TILE).saturating_mul(horizon * M);
         if padded > i32::MAX as usize {
-            let value = format_args!("{} × {} × {M}", setting.samples, setting.horizon);
+            let value = format_args!("{samples} × {horizon} × {M}");
             let expected = format_args!("samples × horizon × controls of at most {} numbers", i32::MAX);
             return Err(InvalidValue::new("samples", value, expected).into());
         }
-        self.plan.reserve(setting.horizon);
-        self.next.reserve(setting.horizon);
+        self.plan.reserve(horizon);
+        self.next.reserve(horizon);
         if self.takes_rows {
             self.prepare_for(true)?;
         }
@@ -545,8 +508,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// Prepares for a call with given rows, or for one without.
     fn prepare_for(&mut self, given: bool) -> Result<(), BuildError> {
         float_env::standard(|| self.fill_updates(given));
-        let Self { inputs, nominal, std_scale, fields, fields_version, .. } = self;
-        let problem = problem(inputs, nominal, std_scale, fields, *fields_version);
+        let Self { inputs, nominal, std_scale, .. } = self;
+        let problem = Problem { std_scale, ..inputs.problem(nominal) };
         self.workspace.prepare(&self.program, &self.passes, &problem)?;
         self.workspace.prepare_fetch()
     }
@@ -561,57 +524,25 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         finite("state", x)?;
         finite("controls", controls.as_flattened())?;
         let mut states = Vec::with_capacity(controls.len() + 1);
-        let at = Context::new(&self.inputs, self.fields.look_ups(), self.options.setting().dt);
+        let timeline = self.inputs.timeline(self.options.task().dt);
         let average = self.options.averages() && !controls.is_empty();
         let cost = float_env::standard(|| {
-            let cost = rollout(&*self.model, &at, *x, controls, &mut states);
+            let cost = roll_out(&*self.model, &timeline, *x, controls, &mut states);
             if average { cost / controls.len() as f32 } else { cost }
         });
         Ok((states, cost))
     }
 }
 
-/// Checks that the options provide everything that the model reads.
-fn check_requirements<const M: usize>(
-    requirements: Requirements,
-    setting: &Setting<'_, M>,
-) -> Result<(), InvalidValue> {
-    at_least("params", setting.params.len(), requirements.params)?;
-    columns_read_by("the model", setting.references.map_or(0, |r| r.columns), requirements.columns)?;
-    at_least("fields", setting.fields.len(), requirements.fields)
-}
-
-/// Assembles the problem of a call without given rows.
-fn problem<'a>(
-    inputs: &'a Packed,
-    nominal: &'a [f32],
-    std_scale: &'a [f32],
-    fields: &'a FieldSet,
-    fields_version: u64,
-) -> Problem<'a> {
-    Problem { std_scale, fields_version, ..inputs.problem(nominal, fields) }
-}
-
 /// Returns the sections that are packed for the kernels, besides the state.
-fn sections<'a, const M: usize>(
-    setting: &Setting<'a, M>,
-    limits: &'a Limits<M>,
-    shape: &'a CovarianceFactors,
-) -> Sections<'a> {
-    Sections {
-        low: &limits.low,
-        high: &limits.high,
-        factor: Square::Dense(&shape.factor),
-        precision: Square::Dense(&shape.precision),
-        params: setting.params,
-        references: setting.references,
-    }
+fn sections<'a, const M: usize>(options: &'a impl Algorithm<M>, shape: &'a CovarianceFactors) -> Sections<'a> {
+    options.task().sections(Square::Dense(&shape.factor), Square::Dense(&shape.precision))
 }
 
 /// Checks everything that does not depend on the model.
 fn check<const M: usize>(options: &impl Algorithm<M>) -> Result<CovarianceFactors, InvalidValue> {
     float_env::standard(|| {
-        let shape = options.setting().check()?;
+        let shape = algorithm::check_shared(options)?;
         options.check(shape.regular)?;
         Ok(shape)
     })
@@ -624,15 +555,15 @@ fn scattered<const M: usize>(
     nominal: &[f32],
     number: u32,
 ) -> Option<Vec<f32>> {
-    let (scatter, setting) = (options.scatter(), options.setting());
+    let scatter = options.scatter();
     if scatter == 0.0 {
         return None;
     }
-    let (width, key) = (setting.horizon * M, philox::key(setting.seed));
+    let (width, key) = (options.task().horizon * M, philox::key(options.task().seed));
     let mut scattered = nominal.to_vec();
     for (chain, nominal) in scattered.chunks_exact_mut(width).enumerate() {
         let z = |d: usize| {
-            let counter = [0, (d / 4) as u32, number, STREAM | chain as u32];
+            let counter = [0, (d / 4) as u32, number, Stream::Chains.word(chain as u32)];
             normal::box_muller_at(counter, key)[d % 4]
         };
         for (t, u) in nominal.as_chunks_mut::<M>().0.iter_mut().enumerate() {

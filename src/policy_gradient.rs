@@ -22,9 +22,9 @@ mod optimizer;
 mod options;
 
 pub use checkpoint::{CheckpointError, IoFailure};
-pub use controller::{Controller, ControllerOptions, Episode};
+pub use controller::{Controller, Episode};
 pub use learners::{PolicyGradient, Progress};
-pub use options::{ActionNoise, Anneal, Estimator, InitialStates, PolicyGradientOptions, Step, Weighting};
+pub use options::{ActionNoise, Anneal, Estimator, InitialStates, PolicyGradientOptions, Step};
 
 use crate::engine::Done;
 use crate::error::PlanError;
@@ -81,8 +81,7 @@ impl<const M: usize> PolicyGradientOptions<M> {
                 pass.set(SECOND_MOMENT, matches!(self.step, Step::Natural { .. }));
             }
         }
-        pass.set(SIGNED, matches!(self.weighting, Weighting::Signed { .. }));
-        self.weighting.temperature().set(&mut pass);
+        self.weighting.set(&mut pass);
         pass
     }
 

@@ -10,8 +10,8 @@ use common::{cpu, gpu};
 use gibbs::models::CartPole;
 use gibbs::policies::{Activation, Mlp};
 use gibbs::{
-    ActionNoise, Anneal, Engine, Estimator, Mppi, MppiOptions, PolicyGradient, PolicyGradientOptions, Random,
-    Temperature, WeightedMean,
+    ActionNoise, Anneal, Engine, Estimator, Mppi, MppiOptions, PolicyGradient, PolicyGradientOptions, Random, Task,
+    Temperature, WeightedMean, Weighting,
 };
 
 struct Counting;
@@ -70,11 +70,10 @@ const CALLS: usize = 200;
 
 fn controller(engine: &Engine) -> Mppi<4, 1, CartPole> {
     let options = MppiOptions {
-        horizon: 30,
+        task: Task { horizon: 30, params: vec![0.0; 3], ..Default::default() },
         samples: 2048,
         iterations: 2,
-        temperature: Temperature::EffectiveSamples(0.1),
-        params: vec![0.0; 3],
+        weighting: Weighting::Exponential(Temperature::EffectiveSamples(0.1)),
         ..Default::default()
     };
     Mppi::new(engine, CartPole::default(), options).unwrap()
@@ -109,7 +108,12 @@ fn on_the_cpu() -> [Allocated; 2] {
 fn training(horizon: usize, rows: &Estimator<1>) -> Allocated {
     let policy = Mlp::new(&[16, 8], Activation::Tanh).unwrap();
     let starts = |random: &mut Random, _: &mut [f32]| [random.normal(), 0.0, 0.0, 0.0];
-    let options = PolicyGradientOptions { horizon, samples: 128, estimator: *rows, ..Default::default() };
+    let options = PolicyGradientOptions {
+        task: Task { horizon, ..Default::default() },
+        samples: 128,
+        estimator: *rows,
+        ..Default::default()
+    };
     let mut training = PolicyGradient::<4, 1, _, _>::new(&cpu(), CartPole::default(), policy, starts, options).unwrap();
     let mut iterations = || (0..3).for_each(|_| assert_eq!(training.step().unwrap().len(), 1));
     iterations();

@@ -8,7 +8,8 @@ use std::f64::consts::{FRAC_1_SQRT_2, PI};
 use common::engines;
 use gibbs::noise::normal::normals;
 use gibbs::{
-    Average, Engine, Limits, Model, Mppi, MppiOptions, Noise, Plan, Real, StepContext, Temperature, WeightedMean,
+    Average, Engine, Limits, Model, Mppi, MppiOptions, Noise, Plan, Real, StepContext, Task, Temperature, WeightedMean,
+    Weighting,
 };
 
 /// The number of rows. Odd, so that the last tile, group and workgroup are not full.
@@ -354,7 +355,7 @@ impl Model<1, 2> for Energy {
 
 fn energy(engine: &Engine, kind: Kind, options: MppiOptions<2>) -> Mppi<1, 2, Energy> {
     let options = MppiOptions {
-        horizon: 1,
+        task: Task { horizon: 1, ..options.task },
         samples: K,
         noise: Noise::Covariance(SIGMA.map(|row| row.map(|v| v as f32))),
         initial: MU.map(|v| v as f32),
@@ -378,7 +379,7 @@ fn a_controller_of_one_step_finds_the_posterior_for_any_alpha() {
         for (alpha, lambda) in [(1.0, 1.5), (0.5, 1.5), (0.0, 4.0)] {
             let options = MppiOptions {
                 alpha: alpha as f32,
-                temperature: Temperature::Fixed(lambda as f32),
+                weighting: Weighting::Exponential(Temperature::Fixed(lambda as f32)),
                 ..Default::default()
             };
             let (plan, rows, sample) = plan(energy(&engine, Kind::Quadratic, options));
@@ -405,8 +406,10 @@ fn a_controller_of_one_step_finds_the_posterior_for_any_alpha() {
 fn a_controller_finds_the_temperature_of_a_wanted_sample_size() {
     for engine in engines() {
         for wanted in [0.9, 0.5, 0.2] {
-            let options =
-                MppiOptions { temperature: Temperature::EffectiveSamples(wanted as f32), ..Default::default() };
+            let options = MppiOptions {
+                weighting: Weighting::Exponential(Temperature::EffectiveSamples(wanted as f32)),
+                ..Default::default()
+            };
             let (plan, rows, sample) = plan(energy(&engine, Kind::Quadratic, options));
             let lambda = f64::from(plan.temperature());
             agrees("ESS/K as found", &engine, plan.effective_samples() / K as f32, wanted, 0.0);
@@ -426,8 +429,11 @@ fn a_controller_steps_along_a_linear_cost() {
     for engine in engines() {
         let lambda = 2.0;
         for step in [1.0, 0.25] {
-            let options =
-                MppiOptions { temperature: Temperature::Fixed(2.0), step_size: step as f32, ..Default::default() };
+            let options = MppiOptions {
+                weighting: Weighting::Exponential(Temperature::Fixed(2.0)),
+                step_size: step as f32,
+                ..Default::default()
+            };
             let (plan, rows, sample) = plan(energy(&engine, Kind::Linear, options));
             let along = times(SIGMA, SLOPE);
             for i in 0..2 {
@@ -462,11 +468,14 @@ fn clipping_pulls_the_mean_inwards_by_the_known_amount() {
     let truth = 1.0 - sigma * (d * CDF_FIFTH + density(d));
     for engine in engines() {
         let options = MppiOptions {
-            horizon: 1,
+            task: Task {
+                horizon: 1,
+                limits: Some(Limits { low: [-1e3, -1.0], high: [1.0, 1e3] }),
+                ..Default::default()
+            },
             samples: K,
             noise: Noise::Diagonal([0.5, 0.5]),
             initial: [0.9, -0.9],
-            limits: Some(Limits { low: [-1e3, -1.0], high: [1.0, 1e3] }),
             ..Default::default()
         };
         let (plan, ..) = plan(Mppi::new(&engine, Energy(Kind::Nothing), options).expect("good options"));
@@ -484,7 +493,10 @@ fn a_controller_finds_the_temperature_of_a_wanted_divergence() {
     let deviation = dot(SLOPE, times(SIGMA, SLOPE)).sqrt();
     for engine in engines() {
         for epsilon in [0.1, 0.5] {
-            let options = MppiOptions { temperature: Temperature::Divergence(epsilon as f32), ..Default::default() };
+            let options = MppiOptions {
+                weighting: Weighting::Exponential(Temperature::Divergence(epsilon as f32)),
+                ..Default::default()
+            };
             let (plan, rows, sample) = plan(energy(&engine, Kind::Linear, options));
             let truth = deviation / (2.0_f64 * epsilon).sqrt();
             let costs = || rows.iter().map(|v| dot(SLOPE, *v));
@@ -500,10 +512,12 @@ fn a_controller_finds_the_temperature_of_a_wanted_divergence() {
 fn a_controller_standardizes_its_costs() {
     let deviation = dot(SLOPE, times(SIGMA, SLOPE)).sqrt();
     for engine in engines() {
-        let options = MppiOptions { temperature: Temperature::Standardized(0.5), ..Default::default() };
+        let options =
+            MppiOptions { weighting: Weighting::Exponential(Temperature::Standardized(0.5)), ..Default::default() };
         let (plan, ..) = plan(energy(&engine, Kind::Linear, options));
         agrees("λ", &engine, plan.temperature(), 0.5 * deviation, 0.5 * deviation / (2.0 * K as f64).sqrt());
-        let options = MppiOptions { temperature: Temperature::Standardized(0.5), ..Default::default() };
+        let options =
+            MppiOptions { weighting: Weighting::Exponential(Temperature::Standardized(0.5)), ..Default::default() };
         let (plan, ..) = self::plan(energy(&engine, Kind::Nothing, options));
         agrees("λ of equal costs", &engine, plan.temperature(), 0.5, 0.0);
     }
@@ -514,11 +528,11 @@ fn the_cross_entropy_method_takes_the_mean_and_the_spread_of_its_elite() {
     let (sigma, slope) = ([0.5, 1.5], SLOPE);
     for engine in engines() {
         let options = MppiOptions {
-            horizon: 1,
+            task: Task { horizon: 1, ..Default::default() },
             samples: K,
             noise: Noise::Diagonal(sigma.map(|s| s as f32)),
             initial: MU.map(|v| v as f32),
-            temperature: Temperature::Elite(0.1),
+            weighting: Weighting::Elite(0.1),
             covariance_adaptation: Some(0.01),
             ..Default::default()
         };
@@ -602,10 +616,10 @@ fn path_integral_control_is_the_linear_quadratic_regulator() {
     for engine in engines() {
         for initial in [0.0, -0.4] {
             let options = MppiOptions {
-                horizon,
+                task: Task { horizon, ..Default::default() },
                 samples: K,
                 noise: Noise::Diagonal([sigma as f32]),
-                temperature: Temperature::Fixed(lambda as f32),
+                weighting: Weighting::Exponential(Temperature::Fixed(lambda as f32)),
                 alpha: 0.0,
                 initial: [initial],
                 ..Default::default()
@@ -626,11 +640,11 @@ fn the_fixed_point_of_mppi_on_a_linear_quadratic_problem_is_the_riccati_solution
     let truth = riccati(q, r, horizon);
     for engine in engines() {
         let options = MppiOptions {
-            horizon,
+            task: Task { horizon, ..Default::default() },
             samples: 1 << 15,
             iterations: 60,
             noise: Noise::Diagonal([0.3]),
-            temperature: Temperature::Fixed(0.05),
+            weighting: Weighting::Exponential(Temperature::Fixed(0.05)),
             ..Default::default()
         };
         let mut mppi = Mppi::new(&engine, Linear { q: q as f32, r: r as f32 }, options).expect("good options");

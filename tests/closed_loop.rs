@@ -7,7 +7,7 @@ use std::f32::consts::{FRAC_PI_2, PI};
 
 use common::{cpu, engines, gpu};
 use gibbs::models::{CartPole, DoubleIntegrator, Pendulum, PlanarQuadrotor, Quadrotor, Unicycle};
-use gibbs::{Engine, Grid, Limits, Model, Mppi, MppiOptions, Noise, Real, StepContext, Temperature};
+use gibbs::{Engine, Grid, Limits, Model, Mppi, MppiOptions, Noise, Real, StepContext, Task, Temperature, Weighting};
 
 /// Returns the states of a closed-loop run, beginning with the initial state.
 fn drive<const N: usize, const M: usize, D: Model<N, M> + Clone>(
@@ -17,7 +17,7 @@ fn drive<const N: usize, const M: usize, D: Model<N, M> + Clone>(
     start: [f32; N],
     steps: usize,
 ) -> Vec<[f32; N]> {
-    let dt = options.dt;
+    let dt = options.task.dt;
     let mut mppi = Mppi::new(engine, model.clone(), options).unwrap();
     let mut path = vec![start];
     for _ in 0..steps {
@@ -53,12 +53,10 @@ fn upright([angle, rate]: &[f32; 2]) -> bool {
 #[test]
 fn a_pendulum_swings_up_and_stays_up() {
     let options = MppiOptions {
-        horizon: 30,
+        task: Task { horizon: 30, dt: 0.05, limits: Some(Limits { low: [-2.0], high: [2.0] }), ..Default::default() },
         samples: 512,
-        dt: 0.05,
-        temperature: Temperature::EffectiveSamples(0.1),
+        weighting: Weighting::Exponential(Temperature::EffectiveSamples(0.1)),
         noise: Noise::Diagonal([1.5]),
-        limits: Some(Limits { low: [-2.0], high: [2.0] }),
         ..Default::default()
     };
     for engine in engines() {
@@ -72,12 +70,10 @@ fn a_pendulum_swings_up_and_stays_up() {
 
 fn cart_pole_options() -> MppiOptions<1> {
     MppiOptions {
-        horizon: 60,
+        task: Task { horizon: 60, dt: 0.02, limits: Some(Limits { low: [-20.0], high: [20.0] }), ..Default::default() },
         samples: 512,
-        dt: 0.02,
-        temperature: Temperature::EffectiveSamples(0.1),
+        weighting: Weighting::Exponential(Temperature::EffectiveSamples(0.1)),
         noise: Noise::Diagonal([6.0]),
-        limits: Some(Limits { low: [-20.0], high: [20.0] }),
         ..Default::default()
     }
 }
@@ -104,12 +100,15 @@ fn a_cart_pole_swings_up_and_balances() {
 #[test]
 fn a_double_integrator_comes_to_rest_at_the_goal() {
     let options = MppiOptions {
-        horizon: 25,
+        task: Task {
+            horizon: 25,
+            dt: 0.1,
+            limits: Some(Limits { low: [-2.0; 2], high: [2.0; 2] }),
+            ..Default::default()
+        },
         samples: 512,
-        dt: 0.1,
-        temperature: Temperature::EffectiveSamples(0.05),
+        weighting: Weighting::Exponential(Temperature::EffectiveSamples(0.05)),
         noise: Noise::Diagonal([1.0, 1.0]),
-        limits: Some(Limits { low: [-2.0; 2], high: [2.0; 2] }),
         ..Default::default()
     };
     let resting = |[x, y, v, w]: &[f32; 4]| x.hypot(*y) < 0.25 && v.hypot(*w) < 0.4;
@@ -121,12 +120,15 @@ fn a_double_integrator_comes_to_rest_at_the_goal() {
 
 fn parking_options() -> MppiOptions<2> {
     MppiOptions {
-        horizon: 25,
+        task: Task {
+            horizon: 25,
+            dt: 0.1,
+            limits: Some(Limits { low: [-0.5, -1.5], high: [1.0, 1.5] }),
+            ..Default::default()
+        },
         samples: 512,
-        dt: 0.1,
-        temperature: Temperature::EffectiveSamples(0.05),
+        weighting: Weighting::Exponential(Temperature::EffectiveSamples(0.05)),
         noise: Noise::Diagonal([0.5, 1.0]),
-        limits: Some(Limits { low: [-0.5, -1.5], high: [1.0, 1.5] }),
         ..Default::default()
     }
 }
@@ -185,13 +187,16 @@ fn a_planar_quadrotor_flies_home() {
     let model = PlanarQuadrotor::default();
     let hover = model.hover();
     let options = MppiOptions {
-        horizon: 40,
+        task: Task {
+            horizon: 40,
+            dt: 0.03,
+            limits: Some(Limits { low: [0.0; 2], high: [2.5 * hover; 2] }),
+            ..Default::default()
+        },
         samples: 1024,
         iterations: 2,
-        dt: 0.03,
-        temperature: Temperature::EffectiveSamples(0.05),
+        weighting: Weighting::Exponential(Temperature::EffectiveSamples(0.05)),
         noise: Noise::Diagonal([0.3, 0.3]),
-        limits: Some(Limits { low: [0.0; 2], high: [2.5 * hover; 2] }),
         initial: [hover; 2],
         ..Default::default()
     };
@@ -207,12 +212,15 @@ fn a_quadrotor_flies_to_a_point_and_hovers() {
     let model = Quadrotor::default();
     let hover = model.hover();
     let options = MppiOptions {
-        horizon: 30,
+        task: Task {
+            horizon: 30,
+            dt: 0.05,
+            limits: Some(Limits { low: [-4.0, -4.0, -2.0, 0.0], high: [4.0, 4.0, 2.0, 2.0 * hover] }),
+            ..Default::default()
+        },
         samples: 1024,
-        dt: 0.05,
-        temperature: Temperature::EffectiveSamples(0.05),
+        weighting: Weighting::Exponential(Temperature::EffectiveSamples(0.05)),
         noise: Noise::Diagonal([1.0, 1.0, 0.3, 2.0]),
-        limits: Some(Limits { low: [-4.0, -4.0, -2.0, 0.0], high: [4.0, 4.0, 2.0, 2.0 * hover] }),
         initial: [0.0, 0.0, 0.0, hover],
         ..Default::default()
     };

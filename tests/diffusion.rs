@@ -8,8 +8,9 @@ use std::f32::consts::PI;
 use common::{cpu, engines};
 use gibbs::models::{CartPole, DoubleIntegrator};
 use gibbs::{
-    DiffusionOptions, DiffusionPlanner, DiffusionSampler, DiffusionSamplerOptions, Energy, Engine, Limits, Model, Mppi,
-    MppiOptions, Noise, PlanError, Real, ReverseProcess, SampleWidth, Sampler, Schedule, StepContext, Temperature,
+    DiffusionOptions, DiffusionPlanner, DiffusionSampler, DiffusionSamplerOptions, Energy, Engine, Grid, Limits, Model,
+    Mppi, MppiOptions, Noise, PlanError, Real, ReverseProcess, SampleWidth, Sampler, Schedule, StepContext, Task,
+    Temperature, Weighting,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -134,7 +135,7 @@ fn rewards_guide_the_chains_of_a_data_set() {
         let options = DiffusionSamplerOptions {
             chains: 1,
             process: denoised(1.0),
-            temperature: Temperature::Fixed(0.5),
+            weighting: Weighting::Exponential(Temperature::Fixed(0.5)),
             ..Default::default()
         };
         let mut diffusion = DiffusionSampler::of_data(&engine, &[1.0, -1.0], 1, options).expect("good options");
@@ -277,26 +278,20 @@ fn one_step<const N: usize, const M: usize, D: Model<N, M> + Clone>(
     x: [f32; N],
     sampler: Sampler,
 ) -> [Vec<[f32; M]>; 2] {
-    let (noise, temperature) = (Noise::Diagonal([0.8; M]), Temperature::Fixed(0.7));
+    let (noise, weighting) = (Noise::Diagonal([0.8; M]), Weighting::Exponential(Temperature::Fixed(0.7)));
     let limits = Some(Limits { low: [-1.5; M], high: [1.5; M] });
     let mppi = MppiOptions {
-        horizon: 21,
+        task: Task { horizon: 21, dt: 0.05, limits, seed: 11, ..Default::default() },
         samples: 3000,
-        dt: 0.05,
         noise,
-        temperature,
-        limits,
-        seed: 11,
+        weighting,
         ..Default::default()
     };
     let diffusion = DiffusionOptions {
-        horizon: 21,
+        task: Task { horizon: 21, dt: 0.05, limits, seed: 11, ..Default::default() },
         samples: 3000,
-        dt: 0.05,
         noise,
-        temperature,
-        limits,
-        seed: 11,
+        weighting,
         horizon_average: false,
         process: ReverseProcess { sampler, ..denoised(1.0) },
         ..Default::default()
@@ -320,10 +315,13 @@ fn one_level_of_diffusion_is_one_step_of_mppi() {
 /// A task: come to rest at the origin.
 fn reach() -> (DoubleIntegrator, DiffusionOptions<2>) {
     let options = DiffusionOptions {
-        horizon: 40,
+        task: Task {
+            horizon: 40,
+            dt: 0.1,
+            limits: Some(Limits { low: [-2.0; 2], high: [2.0; 2] }),
+            ..Default::default()
+        },
         samples: 512,
-        dt: 0.1,
-        limits: Some(Limits { low: [-2.0; 2], high: [2.0; 2] }),
         process: ReverseProcess {
             schedule: Schedule::Geometric { levels: 30, smallest: 0.05, largest: 1.5 },
             ..Default::default()
@@ -391,11 +389,14 @@ fn balanced(mut next: impl FnMut([f32; 4]) -> f32) -> f32 {
 fn a_warm_start_and_three_levels_per_step_balance_a_pole() {
     for engine in engines() {
         let options = DiffusionOptions {
-            horizon: 40,
+            task: Task {
+                horizon: 40,
+                dt: 0.02,
+                limits: Some(Limits { low: [-10.0], high: [10.0] }),
+                ..Default::default()
+            },
             samples: 512,
-            dt: 0.02,
             noise: Noise::Diagonal([6.0]),
-            limits: Some(Limits { low: [-10.0], high: [10.0] }),
             process: ReverseProcess { schedule: Schedule::annealed(3, 0.5), ..Default::default() },
             horizon_annealing: Some(0.8),
             ..Default::default()
@@ -436,12 +437,15 @@ fn a_demonstration_leads_where_no_row_would_get() {
     let way: Vec<f32> = (0..40).map(|t| (0.1 * (t + 1) as f32).min(3.0)).collect();
     for engine in engines() {
         let options = |demonstration: Option<f32>| DiffusionOptions {
-            horizon: 40,
+            task: Task {
+                horizon: 40,
+                dt: 0.1,
+                limits: Some(Limits { low: [-1.0], high: [1.0] }),
+                references: Some(gibbs::References { values: way.clone(), columns: 1 }),
+                ..Default::default()
+            },
             samples: 1024,
-            dt: 0.1,
-            limits: Some(Limits { low: [-1.0], high: [1.0] }),
             demonstration,
-            references: Some(gibbs::References { values: way.clone(), columns: 1 }),
             ..Default::default()
         };
         let cost = |demonstration| {
@@ -477,8 +481,11 @@ fn what_makes_no_sense_is_refused() {
     refused(DiffusionSampler::of_data(&engine, &[1.0, 2.0, 3.0], 2, good.clone()), "whole rows");
     refused(DiffusionSampler::of_data(&engine, &[1.0, 2.0], 0, good.clone()), "whole rows");
     refused(DiffusionSampler::of_data(&engine, &[1.0, f32::NAN], 1, good.clone()), "NaN at index 1");
-    let warm = DiffusionSamplerOptions { temperature: Temperature::EffectiveSamples(0.5), ..good.clone() };
-    refused(DiffusionSampler::of_data(&engine, &[1.0], 1, warm), "temperature");
+    let warm = DiffusionSamplerOptions {
+        weighting: Weighting::Exponential(Temperature::EffectiveSamples(0.5)),
+        ..good.clone()
+    };
+    refused(DiffusionSampler::of_data(&engine, &[1.0], 1, warm), "weighting");
     let boxed = DiffusionSamplerOptions { limits: Some([-1.0, 1.0]), ..good.clone() };
     refused(DiffusionSampler::of_data(&engine, &[1.0], 1, boxed), "limits");
     let with = |process: ReverseProcess| DiffusionSamplerOptions { process, ..good.clone() };
@@ -542,10 +549,14 @@ fn what_makes_no_sense_is_refused() {
     let (model, options) = reach();
     for (options, hint) in [
         (DiffusionOptions { chains: 0, ..options.clone() }, "chains"),
+        (DiffusionOptions { weighting: Weighting::Signed { standardized: true }, ..options.clone() }, "weighting"),
         (DiffusionOptions { horizon_annealing: Some(0.0), ..options.clone() }, "horizon_annealing"),
         (DiffusionOptions { demonstration: Some(f32::NAN), ..options.clone() }, "demonstration"),
-        (DiffusionOptions { temperature: Temperature::Standardized(0.0), ..options.clone() }, "temperature"),
-        (DiffusionOptions { temperature: Temperature::Divergence(-1.0), ..options }, "temperature"),
+        (
+            DiffusionOptions { weighting: Weighting::Exponential(Temperature::Standardized(0.0)), ..options.clone() },
+            "weighting",
+        ),
+        (DiffusionOptions { weighting: Weighting::Exponential(Temperature::Divergence(-1.0)), ..options }, "weighting"),
     ] {
         let error = DiffusionPlanner::new(&engine, model, options).expect_err(hint).to_string();
         assert!(error.contains(hint), "{error}");
@@ -584,5 +595,47 @@ fn rows_without_energy_weigh_nothing_and_chains_without_rows_are_told() {
         diffusion.set_params(&[0.0]).expect("one parameter");
         assert!(diffusion.sample_from(&[0.5, 0.5]).is_ok(), "nothing is lost");
         assert!(diffusion.set_params(&[]).is_err());
+    }
+}
+
+/// A parabola around a point that a field gives.
+struct Mapped;
+
+impl Energy<1> for Mapped {
+    #[inline(always)]
+    fn energy<R: Real>(&self, at: &StepContext<R>, [x]: [R; 1]) -> R {
+        (x - at.sample(0, R::from(0.5), R::from(0.5)) - at.param(0)).square()
+    }
+}
+
+#[test]
+fn inputs_and_seed_may_change_between_samples() {
+    let level = |value: f32| Grid::new(1, 1, 1.0, [0.0, 0.0], vec![value]).expect("one sample");
+    for engine in engines() {
+        let build = |field: f32, param: f32, seed: u64| {
+            let options = DiffusionSamplerOptions {
+                chains: 3,
+                samples: 65,
+                params: vec![param],
+                fields: vec![level(field)],
+                seed,
+                process: denoised(0.5),
+                ..Default::default()
+            };
+            DiffusionSampler::of_energy(&engine, Mapped, options).expect("valid")
+        };
+        let mut given = build(2.0, -0.5, 8);
+        let mut changed = build(0.25, 3.0, 5);
+        changed.sample().expect("finite");
+        changed.set_field(0, level(2.0)).expect("there is one");
+        changed.set_params(&[-0.5]).expect("one parameter");
+        changed.reseed(8);
+        assert_eq!(changed.options(), given.options());
+        assert_eq!(changed.sample().expect("finite").values(), given.sample().expect("finite").values());
+        assert_eq!(changed.set_field(1, level(0.0)).expect_err("there is one").field, "field");
+        let signed = Weighting::Signed { standardized: false };
+        let options = DiffusionSamplerOptions { weighting: signed, ..given.options().clone() };
+        let error = DiffusionSampler::of_energy(&engine, Mapped, options).expect_err("no mean").to_string();
+        assert!(error.contains("weighting"), "{error}");
     }
 }

@@ -6,7 +6,7 @@ mod common;
 use common::{cpu, engines};
 use gibbs::noise::normal::normals;
 use gibbs::noise::philox::{key, philox};
-use gibbs::{Mppi, MppiOptions, Noise, models::DoubleIntegrator};
+use gibbs::{Mppi, MppiOptions, Noise, Task, models::DoubleIntegrator};
 
 #[test]
 fn philox_gives_the_known_answers() {
@@ -90,7 +90,12 @@ fn every_part_of_the_counter_and_of_the_seed_matters() {
 }
 
 fn options(samples: usize) -> MppiOptions<2> {
-    MppiOptions { horizon: 7, samples, noise: Noise::Diagonal([1.0, 1.0]), seed: 77, ..Default::default() }
+    MppiOptions {
+        task: Task { horizon: 7, seed: 77, ..Default::default() },
+        samples,
+        noise: Noise::Diagonal([1.0, 1.0]),
+        ..Default::default()
+    }
 }
 
 #[test]

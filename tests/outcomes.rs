@@ -12,7 +12,7 @@ use common::{cpu, engines};
 use gibbs::{
     ActionNoise, Backend, DiffusionOptions, DiffusionPlanner, DiffusionSampler, DiffusionSamplerOptions, Energy,
     Engine, EngineOptions, Estimator, Limits, Model, Mppi, MppiOptions, Params, Policy, PolicyGradient,
-    PolicyGradientOptions, Random, Real, ReverseProcess, RowMemory, Schedule, Step, StepContext, Temperature,
+    PolicyGradientOptions, Random, Real, ReverseProcess, RowMemory, Schedule, Step, StepContext, Task, Temperature,
 };
 
 /// A mass that panics: in CPU lanes if it is set to, and on the host after a number of steps.
@@ -88,14 +88,21 @@ fn panics<T>(call: impl FnOnce() -> T) {
 
 fn mppi_options() -> MppiOptions<1> {
     // Enough rows to use other threads.
-    MppiOptions { horizon: 5, samples: 30_000, dt: 0.1, ..Default::default() }
+    MppiOptions { task: Task { horizon: 5, dt: 0.1, ..Default::default() }, samples: 30_000, ..Default::default() }
 }
 
 fn chains(chains: usize) -> DiffusionOptions<1> {
     let schedule = Schedule::Geometric { levels: 3, smallest: 0.3, largest: 1.0 };
     let process = ReverseProcess { schedule, ..Default::default() };
     let limits = Some(Limits { low: [-3.0], high: [2.0] });
-    DiffusionOptions { horizon: 5, samples: 150, chains, scatter: true, dt: 0.1, process, limits, ..Default::default() }
+    DiffusionOptions {
+        task: Task { horizon: 5, dt: 0.1, limits, ..Default::default() },
+        samples: 150,
+        chains,
+        scatter: true,
+        process,
+        ..Default::default()
+    }
 }
 
 #[test]
@@ -160,10 +167,9 @@ fn an_iteration_of_training_is_made_whole_or_not_at_all() {
     for engine in engines() {
         let (fuse, unknown, astray) = (Fuse::new(), Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let options = PolicyGradientOptions {
-            horizon: 8,
+            task: Task { horizon: 8, dt: 0.1, ..Default::default() },
             samples: 100,
             learners: 2,
-            dt: 0.1,
             estimator: Estimator::ScoreFunction { std: [0.5], action_noise: ActionNoise::Fixed, antithetic: false },
             step: Step::Natural { rate: 0.1.into() },
             ..Default::default()
@@ -220,7 +226,7 @@ fn samples_are_those_of_the_chain_that_became_the_plan() {
     for engine in all_engines() {
         let mut others = 0;
         for temperature in [Temperature::Fixed(0.01), Temperature::EffectiveSamples(0.1)] {
-            let options = DiffusionOptions { temperature, horizon_annealing: Some(1.0), ..chains(4) };
+            let options = DiffusionOptions { weighting: temperature.into(), horizon_annealing: Some(1.0), ..chains(4) };
             let mut planner = DiffusionPlanner::new(&engine, Fuse::new(), options).unwrap();
             let given: Vec<f32> = (0..150 * 5).map(|i| (i as f32 * 0.37).sin() * 2.5).collect();
             for call in 0..8 {
@@ -279,10 +285,9 @@ fn samples_have_weights_even_if_the_first_chain_failed() {
             let schedule = Schedule::Geometric { levels: 2, smallest: 1.0, largest: 4.0 };
             let process = ReverseProcess { schedule, ..Default::default() };
             let options = DiffusionOptions {
-                horizon: 1,
+                task: Task { horizon: 1, seed, ..Default::default() },
                 samples: 2,
                 chains: 3,
-                seed,
                 scatter: true,
                 process,
                 ..Default::default()

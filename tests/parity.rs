@@ -11,7 +11,8 @@ use gibbs::models::*;
 use gibbs::noise::normal::normals;
 use gibbs::{
     Backend, BuildError, CostNormalization, Dual, Engine, EngineOptions, FieldSet, Grid, Instructions, Limits, Math,
-    Model, ModelError, Mppi, MppiOptions, Noise, Random, Real, References, StepContext, Temperature, WeightedMean,
+    Model, ModelError, Mppi, MppiOptions, Noise, Random, Real, References, StepContext, Task, Temperature,
+    WeightedMean, Weighting,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -56,13 +57,13 @@ impl Model<3, 2> for Craft {
 
 /// Returns the cost of one row of [`Craft`], implemented in f64.
 fn craft_cost(options: &MppiOptions<2>, x: [f32; 3], row: &[[f64; 2]]) -> f64 {
-    let (dt, [mut x, mut y, mut a]) = (f64::from(options.dt), x.map(f64::from));
-    let table = options.references.as_ref().unwrap();
+    let (dt, [mut x, mut y, mut a]) = (f64::from(options.task.dt), x.map(f64::from));
+    let table = options.task.references.as_ref().unwrap();
     let reference = |t: usize, j: usize| {
         let rows = table.values.len() / table.columns;
         f64::from(table.values[t.min(rows - 1) * table.columns + j])
     };
-    let param = |i: usize| f64::from(options.params[i]);
+    let param = |i: usize| f64::from(options.task.params[i]);
     let mut cost = 0.0;
     for (t, [v, w]) in row.iter().enumerate() {
         (x, y, a) = (x + v * a.cos() * dt, y + v * a.sin() * dt, a + w * dt);
@@ -140,17 +141,17 @@ fn reference(
     given: Option<&[Vec<[f64; 2]>]>,
 ) -> Stages {
     let (factor, precision) = factor(options.noise);
-    let limited = |m: usize, v: f64| match &options.limits {
+    let limited = |m: usize, v: f64| match &options.task.limits {
         Some(limits) => v.clamp(f64::from(limits.low[m]), f64::from(limits.high[m])),
         None => v,
     };
-    let (horizon, count) = (options.horizon, options.samples);
+    let (horizon, count) = (options.task.horizon, options.samples);
     let mut plan = u.to_vec();
     let mut stages = None;
     for i in 0..options.iterations as u32 {
         let draw = |k: usize, t: usize, m: usize| {
             let d = t * 2 + m;
-            f64::from(normals(options.seed, number + i, k as u32, d as u32 / 4)[d % 4])
+            f64::from(normals(options.task.seed, number + i, k as u32, d as u32 / 4)[d % 4])
         };
         let row = |k: usize| -> Vec<[f64; 2]> {
             let at = |t: usize| {
@@ -187,12 +188,14 @@ fn reference(
             };
             costs.iter().zip(&control_costs).map(energy).map(|j| -j / lambda).collect()
         };
-        let lambda = match options.temperature {
-            Temperature::Fixed(lambda) => f64::from(lambda),
-            Temperature::EffectiveSamples(fraction) => {
+        let lambda = match options.weighting {
+            Weighting::Exponential(Temperature::Fixed(lambda)) => f64::from(lambda),
+            Weighting::Exponential(Temperature::EffectiveSamples(fraction)) => {
                 halve(|lambda| effective(&exponent(lambda)) >= f64::from(fraction) * count as f64)
             }
-            Temperature::Divergence(nats) => halve(|lambda| divergence(&exponent(lambda)) <= f64::from(nats)),
+            Weighting::Exponential(Temperature::Divergence(nats)) => {
+                halve(|lambda| divergence(&exponent(lambda)) <= f64::from(nats))
+            }
             _ => unreachable!("these tests use no other"),
         };
         let log_weights = exponent(lambda);
@@ -227,15 +230,18 @@ fn reference(
 /// Options for [`Craft`]. K is not a multiple of any block size.
 fn craft_options() -> MppiOptions<2> {
     MppiOptions {
-        horizon: 13,
+        task: Task {
+            horizon: 13,
+            dt: 0.1,
+            seed: 0x1234_5678_9abc,
+            params: vec![0.5, 1.0],
+            references: Some(References { values: (0..10).map(|i| 0.2 * i as f32).collect(), columns: 2 }),
+            ..Default::default()
+        },
         samples: 333,
-        dt: 0.1,
-        temperature: Temperature::Fixed(8.0),
+        weighting: Weighting::Exponential(Temperature::Fixed(8.0)),
         noise: Noise::Diagonal([0.7, 1.1]),
-        seed: 0x1234_5678_9abc,
         initial: [0.6, -0.2],
-        params: vec![0.5, 1.0],
-        references: Some(References { values: (0..10).map(|i| 0.2 * i as f32).collect(), columns: 2 }),
         ..Default::default()
     }
 }
@@ -248,38 +254,57 @@ fn craft_cases() -> Vec<(&'static str, MppiOptions<2>)> {
     vec![
         ("plain", plain()),
         ("one row", MppiOptions { samples: 1, ..plain() }),
-        ("one step", MppiOptions { horizon: 1, ..plain() }),
-        ("one tile and a row", MppiOptions { samples: 65, horizon: 3, ..plain() }),
-        ("more than a group", MppiOptions { samples: 1500, horizon: 7, ..plain() }),
+        ("one step", MppiOptions { task: Task { horizon: 1, ..plain().task }, ..plain() }),
+        ("one tile and a row", MppiOptions { task: Task { horizon: 3, ..plain().task }, samples: 65, ..plain() }),
+        ("more than a group", MppiOptions { task: Task { horizon: 7, ..plain().task }, samples: 1500, ..plain() }),
         ("full covariance", MppiOptions { noise: skewed, ..plain() }),
-        ("limits", MppiOptions { limits, ..plain() }),
+        ("limits", MppiOptions { task: Task { limits, ..plain().task }, ..plain() }),
         ("nominal first", MppiOptions { nominal_first: true, ..plain() }),
         ("half a step", MppiOptions { step_size: 0.5, ..plain() }),
-        ("a long step into the limits", MppiOptions { step_size: 3.0, limits, ..plain() }),
+        (
+            "a long step into the limits",
+            MppiOptions { task: Task { limits, ..plain().task }, step_size: 3.0, ..plain() },
+        ),
         ("α = 0", MppiOptions { alpha: 0.0, ..plain() }),
-        ("α with covariance and limits", MppiOptions { alpha: 0.3, noise: skewed, limits, ..plain() }),
+        (
+            "α with covariance and limits",
+            MppiOptions { task: Task { limits, ..plain().task }, alpha: 0.3, noise: skewed, ..plain() },
+        ),
         (
             "horizon average",
             MppiOptions {
                 cost_normalization: CostNormalization::HorizonAverage,
                 alpha: 0.4,
-                temperature: Temperature::Fixed(0.7),
+                weighting: Weighting::Exponential(Temperature::Fixed(0.7)),
                 ..plain()
             },
         ),
         ("γ form", MppiOptions { cost_normalization: CostNormalization::Gamma(2.5), noise: skewed, ..plain() }),
-        ("effective samples", MppiOptions { temperature: Temperature::EffectiveSamples(0.2), ..plain() }),
+        (
+            "effective samples",
+            MppiOptions { weighting: Weighting::Exponential(Temperature::EffectiveSamples(0.2)), ..plain() },
+        ),
         (
             "effective samples with α",
-            MppiOptions { temperature: Temperature::EffectiveSamples(0.2), alpha: 0.97, ..plain() },
+            MppiOptions {
+                weighting: Weighting::Exponential(Temperature::EffectiveSamples(0.2)),
+                alpha: 0.97,
+                ..plain()
+            },
         ),
-        ("divergence", MppiOptions { temperature: Temperature::Divergence(0.5), ..plain() }),
-        ("a small divergence", MppiOptions { temperature: Temperature::Divergence(1e-3), ..plain() }),
-        ("divergence with α", MppiOptions { temperature: Temperature::Divergence(0.3), alpha: 0.97, ..plain() }),
+        ("divergence", MppiOptions { weighting: Weighting::Exponential(Temperature::Divergence(0.5)), ..plain() }),
+        (
+            "a small divergence",
+            MppiOptions { weighting: Weighting::Exponential(Temperature::Divergence(1e-3)), ..plain() },
+        ),
+        (
+            "divergence with α",
+            MppiOptions { weighting: Weighting::Exponential(Temperature::Divergence(0.3)), alpha: 0.97, ..plain() },
+        ),
         (
             "effective samples, averaged over the horizon",
             MppiOptions {
-                temperature: Temperature::EffectiveSamples(0.3),
+                weighting: Weighting::Exponential(Temperature::EffectiveSamples(0.3)),
                 cost_normalization: CostNormalization::HorizonAverage,
                 ..plain()
             },
@@ -288,13 +313,13 @@ fn craft_cases() -> Vec<(&'static str, MppiOptions<2>)> {
         (
             "everything at once",
             MppiOptions {
+                task: Task { limits, ..plain().task },
                 iterations: 3,
                 noise: skewed,
-                limits,
                 alpha: 0.96,
                 step_size: 0.8,
                 nominal_first: true,
-                temperature: Temperature::EffectiveSamples(0.25),
+                weighting: Weighting::Exponential(Temperature::EffectiveSamples(0.25)),
                 ..plain()
             },
         ),
@@ -360,7 +385,7 @@ fn compare(case: &str, mppi: &mut Mppi<3, 2, Craft>, x: [f32; 3], given: Option<
 const START: [f32; 3] = [0.3, -0.4, 0.5];
 
 fn initial(options: &MppiOptions<2>) -> Vec<[f64; 2]> {
-    vec![options.initial.map(f64::from); options.horizon]
+    vec![options.initial.map(f64::from); options.task.horizon]
 }
 
 #[test]
@@ -380,8 +405,9 @@ fn given_rows_are_weighed_as_they_are() {
     for engine in engines() {
         for (case, options) in craft_cases() {
             let control = || std::array::from_fn(|_| f64::from(rng.random_range(-1.5_f32..1.5)));
-            let flat: Vec<[f64; 2]> = std::iter::repeat_with(control).take(options.samples * options.horizon).collect();
-            let rows: Vec<Vec<[f64; 2]>> = flat.chunks(options.horizon).map(<[_]>::to_vec).collect();
+            let flat: Vec<[f64; 2]> =
+                std::iter::repeat_with(control).take(options.samples * options.task.horizon).collect();
+            let rows: Vec<Vec<[f64; 2]>> = flat.chunks(options.task.horizon).map(<[_]>::to_vec).collect();
             let expected = reference(&options, START, &initial(&options), 0, Some(&rows));
             let mut mppi = Mppi::new(&engine, Craft, options).unwrap();
             compare(case, &mut mppi, START, Some(&rows), &expected);
@@ -395,7 +421,7 @@ fn the_second_call_goes_on_where_the_first_ended() {
         let options = MppiOptions { iterations: 2, ..craft_options() };
         let first = reference(&options, START, &initial(&options), 0, None);
         let mut moved: Vec<[f64; 2]> = first.plan[1..].to_vec();
-        moved.push(first.plan[options.horizon - 1]);
+        moved.push(first.plan[options.task.horizon - 1]);
         let second = reference(&options, [0.4, -0.3, 0.45], &moved, 2, None);
         let mut mppi = Mppi::new(&engine, Craft, options).unwrap();
         compare("first", &mut mppi, START, None, &first);
@@ -414,14 +440,14 @@ fn parameters_and_references_may_change_every_call() {
         for call in 0..12 {
             // Unused parameters and columns are allowed; tables may be shorter or longer than the horizon.
             let rows = [1, 4, 13, 30][call % 4];
-            options.params = (0..2 + call % 2).map(|_| rng.random_range(-2.0..2.0)).collect();
+            options.task.params = (0..2 + call % 2).map(|_| rng.random_range(-2.0..2.0)).collect();
             let columns = 2 + call % 3;
             let values = (0..rows * columns).map(|_| rng.random_range(-1.0..1.0)).collect();
-            options.references = Some(References { values, columns });
-            let references = options.references.as_ref().unwrap();
-            mppi.set_params(&options.params).unwrap();
+            options.task.references = Some(References { values, columns });
+            let references = options.task.references.as_ref().unwrap();
+            mppi.set_params(&options.task.params).unwrap();
             mppi.set_references(&references.values, columns).unwrap();
-            mppi.set_controls(&vec![options.initial; options.horizon]).unwrap();
+            mppi.set_controls(&vec![options.initial; options.task.horizon]).unwrap();
             let expected = reference(&options, START, &initial(&options), call as u32, None);
             compare(&format!("call {call}"), &mut mppi, START, None, &expected);
             first_controls.push(mppi.controls()[0]);
@@ -436,9 +462,9 @@ fn options_can_be_replaced_between_calls() {
         let mut mppi = Mppi::new(&engine, Craft, craft_options()).unwrap();
         let mut number = 0;
         for (case, options) in craft_cases() {
-            let sizes = MppiOptions { horizon: 13, samples: 333, ..options };
+            let sizes = MppiOptions { task: Task { horizon: 13, ..options.task }, samples: 333, ..options };
             mppi.set_options(sizes.clone()).unwrap();
-            mppi.set_controls(&vec![sizes.initial; sizes.horizon]).unwrap();
+            mppi.set_controls(&vec![sizes.initial; sizes.task.horizon]).unwrap();
             let expected = reference(&sizes, START, &initial(&sizes), number, None);
             compare(case, &mut mppi, START, None, &expected);
             number += sizes.iterations as u32;
@@ -558,9 +584,9 @@ fn a_rollout_that_is_done_stands_still() {
     let rows: Vec<f32> = (0..200 * STEPS).map(|_| rng.random_range(-2..=4_i32) as f32 * 0.25).collect();
     for engine in engines() {
         let options = MppiOptions {
-            horizon: STEPS,
+            task: Task { horizon: STEPS, ..Default::default() },
             samples: 200,
-            temperature: Temperature::Fixed(50.0),
+            weighting: Weighting::Exponential(Temperature::Fixed(50.0)),
             noise: Noise::Diagonal([1.0]),
             ..Default::default()
         };
@@ -620,8 +646,12 @@ fn a_long_sum_of_costs_loses_nothing() {
     let costs: Vec<f64> = rows.chunks(STEPS).map(cost).collect();
     let least = costs.iter().copied().fold(f64::INFINITY, f64::min);
     for engine in engines() {
-        let temperature = Temperature::Fixed(LAMBDA as f32);
-        let options = MppiOptions { horizon: STEPS, samples: 130, temperature, ..Default::default() };
+        let options = MppiOptions {
+            task: Task { horizon: STEPS, ..Default::default() },
+            samples: 130,
+            weighting: Temperature::Fixed(LAMBDA as f32).into(),
+            ..Default::default()
+        };
         let mut mppi = Mppi::new(&engine, Toll, options).unwrap();
         mppi.plan_rows(&[0.0], &rows).unwrap();
         let samples = mppi.samples().unwrap();
@@ -658,12 +688,10 @@ fn bowl(cells: usize, center: f32, yaw: f32) -> Grid {
 #[test]
 fn fields_mean_the_same_and_can_be_replaced() {
     let options = |fields: Vec<Grid>| MppiOptions {
-        horizon: 10,
+        task: Task { horizon: 10, dt: 0.1, fields, ..Default::default() },
         samples: 300,
-        dt: 0.1,
-        temperature: Temperature::Fixed(4.0),
+        weighting: Weighting::Exponential(Temperature::Fixed(4.0)),
         noise: Noise::Diagonal([1.0, 1.0]),
-        fields,
         ..Default::default()
     };
     for engine in engines() {

@@ -12,10 +12,9 @@ use common::{cpu, engines};
 use gibbs::models::{CartPole, DoubleIntegrator, Pendulum};
 use gibbs::policies::{Activation, LinearFeedback, Mlp, Network, OpenLoop, TimeVaryingFeedback};
 use gibbs::{
-    ActionNoise, Anneal, BuildError, CheckpointError, Controller, ControllerOptions, Engine, Estimator,
-    GradientAccumulator, Grid, InitialStates, Limits, Model, ModelError, Mppi, MppiOptions, Noise, Params, PlanError,
-    Policy, PolicyGradient, PolicyGradientOptions, Random, Real, References, Step, StepContext, Table, Temperature,
-    Weighting,
+    ActionNoise, Anneal, BuildError, CheckpointError, Controller, Engine, Estimator, GradientAccumulator, Grid,
+    InitialStates, Limits, Model, ModelError, Mppi, MppiOptions, Noise, Params, PlanError, Policy, PolicyGradient,
+    PolicyGradientOptions, Random, Real, References, Step, StepContext, Table, Task, Temperature, Weighting,
 };
 
 /// Perturbed parameters, one episode per row.
@@ -29,7 +28,7 @@ fn scored(std: f32) -> Estimator<1> {
 }
 
 fn exponentiated(lambda: f32) -> Weighting {
-    Weighting::Exponentiated(Temperature::Fixed(lambda))
+    Weighting::Exponential(Temperature::Fixed(lambda))
 }
 
 fn plain() -> Step {
@@ -45,7 +44,7 @@ fn moved<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>>(
     options: PolicyGradientOptions<M>,
     theta: &[f32],
 ) -> Vec<f64> {
-    let exponentiated = matches!(options.weighting, Weighting::Exponentiated(_));
+    let exponentiated = matches!(options.weighting, Weighting::Exponential(_));
     let mut training = PolicyGradient::new(engine, model, policy, starts, options).expect("good options");
     training.set_parameters(0, theta).expect("as many as there are");
     let values = |training: &PolicyGradient<N, M, D, P>| {
@@ -119,12 +118,11 @@ const BANDIT_ROWS: usize = 1 << 16;
 
 fn bandit(lambda: f32, rows: Estimator<1>, c: f32) -> PolicyGradientOptions<1> {
     PolicyGradientOptions {
-        horizon: 1,
+        task: Task { horizon: 1, params: vec![c], ..Default::default() },
         samples: BANDIT_ROWS,
         estimator: rows,
         weighting: exponentiated(lambda),
         step: plain(),
-        params: vec![c],
         ..Default::default()
     }
 }
@@ -274,7 +272,7 @@ fn score_rows_of_a_linear_policy_differentiate_the_backward_recursion() {
         let errors = standard_errors(&sample, lambda);
         for engine in engines() {
             let options = PolicyGradientOptions {
-                horizon: LINE_STEPS,
+                task: Task { horizon: LINE_STEPS, ..Default::default() },
                 samples: ROWS,
                 estimator: scored(std as f32),
                 weighting: exponentiated(lambda as f32),
@@ -311,7 +309,7 @@ fn perturbed_gains_of_a_linear_policy_follow_the_integral_over_them() {
         .collect();
     for engine in engines() {
         let options = PolicyGradientOptions {
-            horizon: LINE_STEPS,
+            task: Task { horizon: LINE_STEPS, ..Default::default() },
             samples: ROWS,
             estimator: perturbed(sigma as f32),
             weighting: exponentiated(lambda as f32),
@@ -366,9 +364,8 @@ fn score_rows_of_a_network_are_the_finite_difference_of_log_e_to_the_return() {
         .collect();
     for engine in engines() {
         let options = PolicyGradientOptions {
-            horizon: STEPS,
+            task: Task { horizon: STEPS, dt: DT, ..Default::default() },
             samples: ROWS,
-            dt: DT,
             estimator: scored(STD),
             weighting: exponentiated(lambda as f32),
             step: plain(),
@@ -414,30 +411,26 @@ fn the_natural_open_loop_step_is_mppis_plan() {
     const STEPS: usize = 20;
     let start = [1.0, -0.5, 0.3, 0.0];
     for engine in engines() {
-        for (temperature, rate) in [
-            (Temperature::Fixed(0.7), 1.0),
-            (Temperature::Fixed(0.7), 0.6),
-            (Temperature::EffectiveSamples(0.3), 1.0),
-            (Temperature::Elite(0.1), 1.0),
+        for (weighting, rate) in [
+            (Temperature::Fixed(0.7).into(), 1.0),
+            (Temperature::Fixed(0.7).into(), 0.6),
+            (Temperature::EffectiveSamples(0.3).into(), 1.0),
+            (Weighting::Elite(0.1), 1.0),
         ] {
             let mppi = MppiOptions {
-                horizon: STEPS,
+                task: Task { horizon: STEPS, dt: 0.1, seed: 9, ..Default::default() },
                 samples: 500,
-                dt: 0.1,
-                temperature,
+                weighting,
                 noise: Noise::Diagonal([0.4; 2]),
                 step_size: rate,
-                seed: 9,
                 ..Default::default()
             };
             let training = PolicyGradientOptions {
-                horizon: STEPS,
+                task: Task { horizon: STEPS, dt: 0.1, seed: 9, ..Default::default() },
                 samples: 500,
-                dt: 0.1,
                 estimator: perturbed(0.4),
-                weighting: Weighting::Exponentiated(temperature),
+                weighting,
                 step: Step::Natural { rate: rate.into() },
-                seed: 9,
                 ..Default::default()
             };
             let model = DoubleIntegrator::default;
@@ -451,15 +444,13 @@ fn the_natural_open_loop_step_is_mppis_plan() {
                 let effective = (plan.effective_samples() - progress.effective_samples).abs();
                 assert!(effective < 0.01, "{effective}, {}", engine.name());
                 assert!((plan.min_cost() + progress.best_return).abs() < 1e-4);
-                assert!(
-                    (plan.mean_cost() + progress.mean_return).abs() < 1e-3 || temperature == Temperature::Elite(0.1)
-                );
+                assert!((plan.mean_cost() + progress.mean_return).abs() < 1e-3 || weighting == Weighting::Elite(0.1));
                 let theta = training.parameters(0).expect("a learner");
                 for (d, (u, theta)) in plan.controls().as_flattened().iter().zip(theta).enumerate() {
                     let off = (u - theta).abs();
                     assert!(
                         off < 5e-6,
-                        "{temperature:?}, iteration {iteration}, {}, coordinate {d}: {theta} instead of {u}",
+                        "{weighting:?}, iteration {iteration}, {}, coordinate {d}: {theta} instead of {u}",
                         engine.name()
                     );
                 }
@@ -507,7 +498,7 @@ fn reinforce_is_the_limit_of_high_temperatures() {
         for rows in [by_score, by_perturbation] {
             let gradient = |weighting| {
                 let options = PolicyGradientOptions {
-                    horizon: LINE_STEPS,
+                    task: Task { horizon: LINE_STEPS, ..Default::default() },
                     samples: 512,
                     estimator: rows,
                     weighting,
@@ -561,11 +552,11 @@ fn the_temperature_of_a_divergence_bound_is_that_of_reps() {
     for engine in engines() {
         for nats in [0.05_f64, 0.5] {
             let options = PolicyGradientOptions {
-                horizon: 1,
+                task: Task { horizon: 1, ..Default::default() },
                 samples: 16_384,
                 learners: LEARNERS,
                 estimator: perturbed(1.0),
-                weighting: Weighting::Exponentiated(Temperature::Divergence(nats as f32)),
+                weighting: Weighting::Exponential(Temperature::Divergence(nats as f32)),
                 step: Step::Natural { rate: 1.0.into() },
                 ..Default::default()
             };
@@ -589,15 +580,18 @@ fn the_temperature_of_a_divergence_bound_is_that_of_reps() {
 /// A few seconds of a pendulum under linear feedback.
 fn swing(rows: Estimator<1>, step: Step, learners: usize) -> PolicyGradientOptions<1> {
     PolicyGradientOptions {
-        horizon: 30,
+        task: Task {
+            horizon: 30,
+            dt: 0.05,
+            limits: Some(Limits { low: [-2.0], high: [2.0] }),
+            seed: 3,
+            ..Default::default()
+        },
         samples: 100,
         learners,
-        dt: 0.05,
         estimator: rows,
-        weighting: Weighting::Exponentiated(Temperature::EffectiveSamples(0.3)),
+        weighting: Weighting::Exponential(Temperature::EffectiveSamples(0.3)),
         step,
-        limits: Some(Limits { low: [-2.0], high: [2.0] }),
-        seed: 3,
         ..Default::default()
     }
 }
@@ -653,7 +647,10 @@ fn a_resumed_training_ends_with_the_same_bits() {
             steps(&mut whole, 4);
 
             // Resuming replaces the seed by that of the checkpoint.
-            let mut resumed = pendulum(&engine, PolicyGradientOptions { seed: 77, ..swing(rows, step, 2) });
+            let mut resumed = pendulum(
+                &engine,
+                PolicyGradientOptions { task: Task { seed: 77, ..swing(rows, step, 2).task }, ..swing(rows, step, 2) },
+            );
             steps(&mut resumed, 1);
             resumed.resume(&half[..]).expect("it was just written");
             assert_eq!(resumed.iteration(), 3);
@@ -1043,22 +1040,24 @@ fn every_option_out_of_range_is_named() {
     let base = || swing(perturbed(0.5), plain(), 1);
     let rows = |rows| PolicyGradientOptions { estimator: rows, ..base() };
     let step = |step| PolicyGradientOptions { step, ..base() };
-    let weighting = |temperature| PolicyGradientOptions { weighting: Weighting::Exponentiated(temperature), ..base() };
+    let weighting = |temperature| PolicyGradientOptions { weighting: Weighting::Exponential(temperature), ..base() };
     let sigma = |first, last| {
         rows(Estimator::ParameterSpace { sigma: Anneal { first, last, over: 3 }, antithetic: false, episodes: 1 })
     };
     let std = |std, action_noise| rows(Estimator::ScoreFunction { std: [std], action_noise, antithetic: false });
-    let references =
-        |values, columns| PolicyGradientOptions { references: Some(References { values, columns }), ..base() };
+    let references = |values, columns| PolicyGradientOptions {
+        task: Task { references: Some(References { values, columns }), ..base().task },
+        ..base()
+    };
     let cases = [
-        ("horizon", PolicyGradientOptions { horizon: 0, ..base() }),
+        ("horizon", PolicyGradientOptions { task: Task { horizon: 0, ..base().task }, ..base() }),
         ("samples", PolicyGradientOptions { samples: 0, ..base() }),
         ("samples", PolicyGradientOptions { samples: usize::MAX, ..base() }),
         ("learners", PolicyGradientOptions { learners: 0, ..base() }),
         ("learners", PolicyGradientOptions { learners: 65_536, ..base() }),
         ("samples", PolicyGradientOptions { samples: 1 << 20, learners: 60_000, ..base() }),
-        ("dt", PolicyGradientOptions { dt: 0.0, ..base() }),
-        ("dt", PolicyGradientOptions { dt: f32::NAN, ..base() }),
+        ("dt", PolicyGradientOptions { task: Task { dt: 0.0, ..base().task }, ..base() }),
+        ("dt", PolicyGradientOptions { task: Task { dt: f32::NAN, ..base().task }, ..base() }),
         ("sigma", sigma(0.0, 1.0)),
         ("sigma", sigma(1.0, f32::INFINITY)),
         ("episodes", rows(Estimator::ParameterSpace { sigma: 1.0.into(), antithetic: false, episodes: 0 })),
@@ -1071,11 +1070,17 @@ fn every_option_out_of_range_is_named() {
         ("rate", step(Step::Adam { rate: (-1.0).into() })),
         ("momentum", step(Step::Momentum { rate: 1.0.into(), momentum: 1.0 })),
         ("momentum", step(Step::Momentum { rate: 1.0.into(), momentum: f32::NAN })),
-        ("temperature", weighting(Temperature::Fixed(0.0))),
-        ("temperature", weighting(Temperature::EffectiveSamples(1.5))),
-        ("temperature", weighting(Temperature::Divergence(-1.0))),
-        ("limits", PolicyGradientOptions { limits: Some(Limits { low: [1.0], high: [0.0] }), ..base() }),
-        ("params", PolicyGradientOptions { params: vec![f32::NAN], ..base() }),
+        ("weighting", weighting(Temperature::Fixed(0.0))),
+        ("weighting", weighting(Temperature::EffectiveSamples(1.5))),
+        ("weighting", weighting(Temperature::Divergence(-1.0))),
+        (
+            "limits",
+            PolicyGradientOptions {
+                task: Task { limits: Some(Limits { low: [1.0], high: [0.0] }), ..base().task },
+                ..base()
+            },
+        ),
+        ("params", PolicyGradientOptions { task: Task { params: vec![f32::NAN], ..base().task }, ..base() }),
         ("references", references(vec![], 1)),
         ("references", references(vec![1.0; 3], 2)),
     ];
@@ -1196,12 +1201,15 @@ fn a_policy_that_reads_what_there_is_not_is_refused() {
     {
         for given in [0, 1] {
             let options = PolicyGradientOptions {
-                params: vec![0.0; given],
-                references: (given > 0).then(|| references(given)),
-                fields: vec![field(); given],
+                task: Task {
+                    params: vec![0.0; given],
+                    references: (given > 0).then(|| references(given)),
+                    fields: vec![field(); given],
+                    ..swing(scored(0.5), plain(), 1).task
+                },
                 ..swing(scored(0.5), plain(), 1)
             };
-            let refused = Controller::with_options(reading(reads), &[0.5], ControllerOptions::from(&options)).map(drop);
+            let refused = Controller::with_task(reading(reads), &[0.5], options.task.clone()).map(drop);
             assert_eq!(refused.expect_err("too few").field, name, "{given} of two");
             match PolicyGradient::new(&cpu(), Pendulum::default(), reading(reads), somewhere, options) {
                 Err(BuildError::Invalid(error)) => assert_eq!(error.field, name, "{error}"),
@@ -1210,13 +1218,13 @@ fn a_policy_that_reads_what_there_is_not_is_refused() {
         }
     }
     // Enough inputs, then too few again.
-    let options = ControllerOptions {
+    let task = Task {
         params: vec![0.25, 0.75],
         references: Some(references(2)),
         fields: vec![field(), field()],
         ..Default::default()
     };
-    let build = |reads| Controller::with_options(reading(reads), &[0.5], options.clone()).expect("it is all there");
+    let build = |reads| Controller::with_task(reading(reads), &[0.5], task.clone()).expect("it is all there");
     assert_eq!(build(Reads::Param(1)).act([0.0; 2]), [0.75]);
     assert_eq!(build(Reads::Reference(1)).act([0.0; 2]), [0.0]);
     assert_eq!(build(Reads::Field(1)).act([0.5; 2]), [0.5]);
@@ -1224,11 +1232,53 @@ fn a_policy_that_reads_what_there_is_not_is_refused() {
     assert_eq!(build(Reads::Reference(1)).with_references(references(1)).expect_err("too few").field, "references");
     assert_eq!(build(Reads::Field(1)).with_fields(&[field()]).expect_err("too few").field, "fields");
     assert_eq!(build(Reads::Field(0)).with_fields(&[field()]).expect("enough").act([0.5; 2]), [0.5]);
-    let bad = ControllerOptions { limits: Some(Limits { low: [1.0], high: [0.0] }), ..Default::default() };
-    assert_eq!(
-        Controller::with_options(reading(Reads::Weight(0)), &[0.5], bad).expect_err("upside down").field,
-        "limits"
-    );
+    let bad = Task { limits: Some(Limits { low: [1.0], high: [0.0] }), ..Default::default() };
+    assert_eq!(Controller::with_task(reading(Reads::Weight(0)), &[0.5], bad).expect_err("upside down").field, "limits");
+}
+
+#[test]
+fn inputs_that_are_set_between_steps_are_as_if_they_had_been_given() {
+    let level = |value: f32| Grid::new(1, 1, 1.0, [0.0, 0.0], vec![value]).expect("one sample");
+    for engine in engines() {
+        for rows in [perturbed(0.5), scored(0.5)] {
+            for reads in [Reads::Param(1), Reads::Reference(1), Reads::Field(0)] {
+                let build = |value: f32| {
+                    let options = swing(rows, plain(), 1);
+                    let task = Task {
+                        params: vec![0.0, value],
+                        references: Some(References { values: vec![0.0, value], columns: 2 }),
+                        fields: vec![level(value)],
+                        ..options.task
+                    };
+                    let options = PolicyGradientOptions { task, ..swing(rows, plain(), 1) };
+                    PolicyGradient::new(&engine, Pendulum::default(), reading(reads), somewhere, options)
+                        .expect("valid")
+                };
+                let (mut given, mut set) = (build(0.75), build(0.25));
+                set.set_params(&[0.0, 0.75]).expect("two");
+                set.set_references(&[0.0, 0.75], 2).expect("two columns");
+                set.set_field(0, level(0.75)).expect("there is one");
+                assert_eq!(set.options(), given.options());
+                for training in [&mut given, &mut set] {
+                    steps(training, 2);
+                }
+                let name = format!("{reads:?}, {rows:?} on {}", engine.name());
+                assert_eq!(saved(&set), saved(&given), "{name}");
+                let x = [0.5, 0.25];
+                let acts = [&set, &given].map(|training| training.controller(0).expect("a learner").act(x));
+                assert_eq!(acts[0], acts[1], "{name}");
+
+                let refused = match reads {
+                    Reads::Param(_) => set.set_params(&[0.0]),
+                    Reads::Reference(_) => set.set_references(&[0.0], 1),
+                    _ => set.set_field(1, level(0.0)),
+                };
+                let field = refused.expect_err("too few").field;
+                assert!(["params", "references", "field"].contains(&field), "{name}: {field}");
+                assert_eq!(set.options(), given.options(), "{name}: nothing is changed");
+            }
+        }
+    }
 }
 
 /// Regression test: where every episode has its own parameters, CPU lanes read those of a hand-made stage as if they
@@ -1238,7 +1288,10 @@ fn parameters_that_a_policy_gives_its_stage_are_its_own() {
     for engine in engines() {
         for rows in [perturbed(0.5), scored(0.5)] {
             let after = |by_hand| {
-                let options = PolicyGradientOptions { params: vec![7.0], ..swing(rows, plain(), 1) };
+                let options = PolicyGradientOptions {
+                    task: Task { params: vec![7.0], ..swing(rows, plain(), 1).task },
+                    ..swing(rows, plain(), 1)
+                };
                 let policy = reading(Reads::Twice { by_hand });
                 let mut training =
                     PolicyGradient::new(&engine, Pendulum::default(), policy, somewhere, options).expect("valid");
@@ -1256,8 +1309,11 @@ fn a_policy_that_looks_into_a_field_is_rebuilt_from_what_was_saved() {
     for engine in engines() {
         for rows in [perturbed(0.5), scored(0.5)] {
             let options = PolicyGradientOptions {
-                fields: vec![field.clone()],
-                limits: Some(Limits { low: [-2.0], high: [2.0] }),
+                task: Task {
+                    fields: vec![field.clone()],
+                    limits: Some(Limits { low: [-2.0], high: [2.0] }),
+                    ..swing(rows, Step::Adam { rate: 0.1.into() }, 1).task
+                },
                 ..swing(rows, Step::Adam { rate: 0.1.into() }, 1)
             };
             let build = || {
@@ -1272,14 +1328,13 @@ fn a_policy_that_looks_into_a_field_is_rebuilt_from_what_was_saved() {
             // Rebuilt from plain numbers, without a training.
             let file: Vec<u8> = trained.parameters().iter().flat_map(|theta| theta.to_le_bytes()).collect();
             let theta: Vec<f32> = file.as_chunks().0.iter().map(|four| f32::from_le_bytes(*four)).collect();
-            let own = ControllerOptions {
-                dt: options.dt,
-                limits: options.limits,
+            let own = Task {
+                dt: options.task.dt,
+                limits: options.task.limits,
                 fields: vec![field.clone()],
                 ..Default::default()
             };
-            assert_eq!(own, ControllerOptions::from(training.options()));
-            let mut own = Controller::with_options(reading(Reads::Field(0)), &theta, own).expect("it is all there");
+            let mut own = Controller::with_task(reading(Reads::Field(0)), &theta, own).expect("it is all there");
             // Rebuilt by a training that resumes.
             let mut resumed = build();
             resumed.resume(&saved(&training)[..]).expect("it was just written");
@@ -1306,13 +1361,13 @@ fn the_information_of_an_open_loop_policy_counts_how_often_a_control_is_applied(
 #[test]
 fn a_controller_from_numbers_is_that_of_the_training() {
     let options = PolicyGradientOptions {
-        limits: Some(Limits { low: [-0.5], high: [0.5] }),
+        task: Task { limits: Some(Limits { low: [-0.5], high: [0.5] }), ..swing(perturbed(0.5), plain(), 1).task },
         ..swing(perturbed(0.5), plain(), 1)
     };
     let mut training = pendulum(&cpu(), options.clone());
     steps(&mut training, 3);
     let mut trained = training.controller(0).expect("a learner");
-    let mut own = Controller::new(LinearFeedback, training.parameters(0).expect("a learner"), options.dt)
+    let mut own = Controller::new(LinearFeedback, training.parameters(0).expect("a learner"), options.task.dt)
         .and_then(|controller| controller.with_limits(Limits { low: [-0.5], high: [0.5] }))
         .expect("good numbers");
     for x in [[0.1, 0.2], [3.0, -1.0], [-2.0, 5.0]] {
@@ -1496,12 +1551,11 @@ fn a_cart_pole_learns_to_balance() {
             (by_score, Step::Adam { rate: Anneal { first: 1.0, last: 0.1, over: 1500 } }, 0.3, 1500),
         ] {
             let options = PolicyGradientOptions {
-                horizon: 250,
+                task: Task { horizon: 250, limits: Some(Limits { low: [-10.0], high: [10.0] }), ..Default::default() },
                 samples: 256,
                 estimator: rows,
-                weighting: Weighting::Exponentiated(Temperature::EffectiveSamples(effective)),
+                weighting: Weighting::Exponential(Temperature::EffectiveSamples(effective)),
                 step,
-                limits: Some(Limits { low: [-10.0], high: [10.0] }),
                 ..Default::default()
             };
             let mut training =

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use common::{cpu, engines, gpu};
 use gibbs::models::{CartPole, Unicycle};
-use gibbs::{Average, Engine, Mppi, MppiOptions, Noise, ShiftFill, Temperature, WeightedMean};
+use gibbs::{Average, Engine, Mppi, MppiOptions, Noise, ShiftFill, Task, Temperature, WeightedMean, Weighting};
 use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -135,7 +135,7 @@ proptest! {
         steps in 0..45_usize,
         shift_fill in prop_oneof![Just(ShiftFill::Hold), Just(ShiftFill::Repeat), Just(ShiftFill::Initial)],
     ) {
-        let options = MppiOptions { horizon: plan.len(), samples: 1, initial: [7.0], shift_fill, ..Default::default() };
+        let options = MppiOptions { task: Task { horizon: plan.len(), ..Default::default() }, samples: 1, initial: [7.0], shift_fill, ..Default::default() };
         let mut mppi = Mppi::new(&cpu(), CartPole::default(), options).unwrap();
         let controls: Vec<[f32; 1]> = plan.iter().map(|u| [*u]).collect();
         mppi.set_controls(&controls).unwrap();
@@ -157,7 +157,7 @@ proptest! {
         samples in 1..200_usize,
         shift_fill in prop_oneof![Just(ShiftFill::Hold), Just(ShiftFill::Repeat), Just(ShiftFill::Initial)],
     ) {
-        let options = MppiOptions { horizon: plan.len(), samples: 10, initial: [7.0], shift_fill, ..Default::default() };
+        let options = MppiOptions { task: Task { horizon: plan.len(), ..Default::default() }, samples: 10, initial: [7.0], shift_fill, ..Default::default() };
         let mut mppi = Mppi::new(&cpu(), CartPole::default(), options).unwrap();
         let controls: Vec<[f32; 1]> = plan.iter().map(|u| [*u]).collect();
         mppi.set_controls(&controls).unwrap();
@@ -188,12 +188,11 @@ proptest! {
 
 fn options(seed: u64) -> MppiOptions<2> {
     MppiOptions {
-        horizon: 11,
+        task: Task { horizon: 11, seed, ..Default::default() },
         samples: 300,
         iterations: 2,
         noise: Noise::Diagonal([0.5, 0.8]),
-        temperature: Temperature::EffectiveSamples(0.2),
-        seed,
+        weighting: Weighting::Exponential(Temperature::EffectiveSamples(0.2)),
         ..Default::default()
     }
 }
@@ -255,7 +254,7 @@ fn a_row_does_not_depend_on_how_many_there_are() {
 fn a_row_does_not_depend_on_the_horizon_beyond_it() {
     for engine in engines() {
         let first_steps = |horizon: usize| {
-            let options = MppiOptions { horizon, iterations: 1, ..options(5) };
+            let options = MppiOptions { task: Task { horizon, ..options(5).task }, iterations: 1, ..options(5) };
             let mut mppi = Mppi::new(&engine, Unicycle::default(), options).unwrap();
             mppi.plan(&[1.0, 0.0, 0.0]).unwrap();
             let samples = mppi.samples().unwrap();

@@ -5,8 +5,8 @@ mod common;
 use common::engines;
 use gibbs::check::{Map, evaluate};
 use gibbs::{
-    Backend, Dual, FieldSet, Grid, InvalidValue, Limits, Model, Mppi, MppiOptions, PlanError, Real, StepContext,
-    Temperature,
+    Backend, Dual, FieldSet, Grid, InvalidValue, Limits, Model, Mppi, MppiOptions, PlanError, Real, StepContext, Task,
+    Temperature, Weighting,
 };
 
 /// The controls are the cost, on top of a base cost that is the same for all rows.
@@ -27,8 +27,13 @@ impl Model<1, 1> for Toll {
 
 /// Returns the effective sample size, as a fraction, that a target of a tenth leads to when rows have these costs.
 fn reached(engine: &gibbs::Engine, base: f32, tolls: &[f32]) -> f32 {
-    let temperature = Temperature::EffectiveSamples(0.1);
-    let options = MppiOptions { horizon: 2, samples: tolls.len(), temperature, ..MppiOptions::default() };
+    let weighting = Weighting::Exponential(Temperature::EffectiveSamples(0.1));
+    let options = MppiOptions {
+        task: Task { horizon: 2, ..Default::default() },
+        samples: tolls.len(),
+        weighting,
+        ..MppiOptions::default()
+    };
     let mut mppi = Mppi::new(engine, Toll { base }, options).unwrap();
     let rows: Vec<f32> = tolls.iter().flat_map(|toll| [0.0, *toll]).collect();
     let plan = mppi.plan_rows(&[0.0], &rows).unwrap();
@@ -101,7 +106,11 @@ fn a_field_has_no_slope_where_its_border_is_held() {
 fn the_largest_horizon_is_one_that_runs() {
     for engine in engines() {
         let most = 65_535 * 16;
-        let options = |horizon| MppiOptions { horizon, samples: 1, ..MppiOptions::default() };
+        let options = |horizon| MppiOptions {
+            task: Task { horizon, ..Default::default() },
+            samples: 1,
+            ..MppiOptions::default()
+        };
         let refused = Mppi::new(&engine, Toll { base: 0.0 }, options(most + 1)).map(drop);
         assert!(
             matches!(refused, Err(gibbs::BuildError::Invalid(InvalidValue { field: "horizon", .. }))),
@@ -137,12 +146,15 @@ fn a_reference_table_may_change_its_length_between_calls() {
     }
     for engine in engines() {
         let options = MppiOptions {
-            horizon: 10,
+            task: Task {
+                horizon: 10,
+                dt: 0.1,
+                limits: Some(Limits { low: [-2.0], high: [2.0] }),
+                references: Some(gibbs::References { values: vec![1.0], columns: 1 }),
+                ..Default::default()
+            },
             samples: 256,
-            dt: 0.1,
-            temperature: Temperature::EffectiveSamples(0.1),
-            limits: Some(Limits { low: [-2.0], high: [2.0] }),
-            references: Some(gibbs::References { values: vec![1.0], columns: 1 }),
+            weighting: Weighting::Exponential(Temperature::EffectiveSamples(0.1)),
             ..MppiOptions::default()
         };
         let mut mppi = Mppi::new(&engine, Follow, options).unwrap();
@@ -174,8 +186,12 @@ fn an_update_without_a_finite_row_is_an_error_only_if_it_is_the_last() {
     }
     let mut outcomes = Vec::new();
     for engine in engines() {
-        let options =
-            MppiOptions { horizon: 1, samples: 2, iterations: 4, params: vec![0.5], ..MppiOptions::default() };
+        let options = MppiOptions {
+            task: Task { horizon: 1, params: vec![0.5], ..Default::default() },
+            samples: 2,
+            iterations: 4,
+            ..MppiOptions::default()
+        };
         let mut mppi = Mppi::new(&engine, Narrow, options).unwrap();
         let outcome = |result: Result<f32, PlanError>| match result {
             Ok(control) => Some((control * 1e3).round()),

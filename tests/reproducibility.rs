@@ -13,7 +13,7 @@ use gibbs::policies::LinearFeedback;
 use gibbs::{
     Backend, Controller, DiffusionOptions, DiffusionPlanner, DiffusionSampler, DiffusionSamplerOptions, Energy, Engine,
     EngineOptions, Estimator, Grid, Model, Mppi, MppiOptions, PolicyGradient, PolicyGradientOptions, Random, Real,
-    ReverseProcess, RowMemory, Schedule, Step, StepContext, Temperature, WeightedMean,
+    ReverseProcess, RowMemory, Schedule, Step, StepContext, Task, Temperature, WeightedMean,
 };
 
 /// A control word: MXCSR, or FPCR.
@@ -136,8 +136,12 @@ fn field() -> Grid {
 fn plans() -> Vec<u32> {
     let (engine, mut out) = (cpu(), Vec::new());
     for temperature in [Temperature::Fixed(0.3), Temperature::EffectiveSamples(0.1)] {
-        let options =
-            MppiOptions { samples: 6000, horizon: 12, temperature, fields: vec![field()], ..Default::default() };
+        let options = MppiOptions {
+            task: Task { horizon: 12, fields: vec![field()], ..Default::default() },
+            samples: 6000,
+            weighting: temperature.into(),
+            ..Default::default()
+        };
         let mut mppi = Mppi::new(&engine, Point, options).expect("it builds");
         for _ in 0..3 {
             let plan = mppi.plan(&[0.1, 0.0]).expect("it plans");
@@ -160,12 +164,11 @@ fn plans() -> Vec<u32> {
         ..Default::default()
     };
     let options = DiffusionOptions {
+        task: Task { horizon: 12, fields: vec![field()], ..Default::default() },
         samples: 256,
-        horizon: 12,
         chains: 3,
         scatter: true,
         process,
-        fields: vec![field()],
         ..Default::default()
     };
     let mut planner = DiffusionPlanner::new(&engine, Point, options).expect("it builds");
@@ -181,11 +184,10 @@ fn training() -> Vec<u32> {
     for rows in [scored, Estimator::ParameterSpace { sigma: 0.1.into(), antithetic: true, episodes: 2 }] {
         let step = Step::Adam { rate: 0.01.into() };
         let options = PolicyGradientOptions {
-            horizon: 8,
+            task: Task { horizon: 8, fields: vec![field()], ..Default::default() },
             samples: 256,
             estimator: rows,
             step,
-            fields: vec![field()],
             ..Default::default()
         };
         let anywhere = |random: &mut Random, _: &mut [f32]| [random.normal(), 0.0];
@@ -260,7 +262,11 @@ fn samples_and_means_have_the_same_bits_in_every_environment() {
 
 #[test]
 fn a_model_that_panics_leaves_the_callers_environment_as_it_was() {
-    let options = MppiOptions { horizon: 3, samples: 64, params: vec![1.0], ..Default::default() };
+    let options = MppiOptions {
+        task: Task { horizon: 3, params: vec![1.0], ..Default::default() },
+        samples: 64,
+        ..Default::default()
+    };
     let mut mppi = Mppi::new(&cpu(), Bomb, options).expect("it builds");
     ARMED.store(true, std::sync::atomic::Ordering::Relaxed);
     for word in OTHERS {
@@ -283,11 +289,15 @@ fn results_have_the_same_bits_on_any_number_of_threads() {
 /// As [`RowMemory`] documents, the mean and sums depend on it up to rounding; rows, costs, log-weights and λ do not.
 #[test]
 fn the_memory_of_rows_changes_the_order_of_sums_and_nothing_else() {
-    let run = |rows, temperature| {
+    let run = |rows, temperature: Temperature| {
         let engine =
             Engine::with_options(EngineOptions { backend: Backend::Cpu, rows, ..Default::default() }).expect("a CPU");
-        let options =
-            MppiOptions { samples: 3000, horizon: 12, temperature, fields: vec![field()], ..Default::default() };
+        let options = MppiOptions {
+            task: Task { horizon: 12, fields: vec![field()], ..Default::default() },
+            samples: 3000,
+            weighting: temperature.into(),
+            ..Default::default()
+        };
         let mut mppi = Mppi::new(&engine, Point, options).expect("it builds");
         let plan = mppi.plan(&[0.1, 0.0]).expect("it plans").clone();
         let (mut fixed, samples) = (vec![plan.temperature().to_bits()], mppi.samples().expect("they are there"));

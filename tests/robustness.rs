@@ -10,7 +10,7 @@ use gibbs::policies::{Activation, Network};
 use gibbs::{
     Backend, BuildError, CostNormalization, Engine, EngineError, EngineOptions, FieldSet, Grid, InvalidValue, Limits,
     Model, ModelError, Mppi, MppiOptions, Noise, Params, PlanError, Real, References, ShiftFill, StepContext, Table,
-    Temperature, WeightedMean, WgslFn, check,
+    Task, Temperature, WeightedMean, Weighting, WgslFn, check,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -68,7 +68,12 @@ impl Model<1, 1> for Cliff {
 }
 
 fn cliff_options(samples: usize) -> MppiOptions<1> {
-    MppiOptions { horizon: 1, samples, params: vec![0.0], noise: Noise::Diagonal([0.5]), ..Default::default() }
+    MppiOptions {
+        task: Task { horizon: 1, params: vec![0.0], ..Default::default() },
+        samples,
+        noise: Noise::Diagonal([0.5]),
+        ..Default::default()
+    }
 }
 
 #[test]
@@ -109,7 +114,7 @@ fn if_no_cost_is_finite_the_plan_stays() {
         for fall in FALLS {
             for iterations in [1, 3] {
                 for temperature in [Temperature::Fixed(1.0), Temperature::EffectiveSamples(0.3)] {
-                    let options = MppiOptions { iterations, temperature, ..cliff_options(300) };
+                    let options = MppiOptions { iterations, weighting: temperature.into(), ..cliff_options(300) };
                     let mut mppi = Mppi::new(&engine, Cliff(fall), options).unwrap();
                     let before = mppi.plan(&[0.0]).unwrap().controls().to_vec();
                     let name = format!("{fall:?} on {}", engine.name());
@@ -127,7 +132,7 @@ fn if_no_cost_is_finite_the_plan_stays() {
 fn one_finite_row_is_enough() {
     for engine in engines() {
         for temperature in [Temperature::Fixed(1.0), Temperature::EffectiveSamples(0.5)] {
-            let options = MppiOptions { temperature, ..cliff_options(130) };
+            let options = MppiOptions { weighting: temperature.into(), ..cliff_options(130) };
             let mut mppi = Mppi::new(&engine, Cliff(Fall::Quotient), options).unwrap();
             for lucky in [0, 64, 129] {
                 let mut rows = vec![5.0; 130];
@@ -172,11 +177,14 @@ impl Model<2, 2> for Needy {
 
 fn needy() -> MppiOptions<2> {
     MppiOptions {
-        horizon: 4,
+        task: Task {
+            horizon: 4,
+            params: vec![0.0, 0.1],
+            references: Some(References { values: vec![0.0; 6], columns: 3 }),
+            fields: vec![Grid::new(2, 2, 1.0, [0.0, 0.0], vec![1.0, 2.0, 3.0, 4.0]).unwrap()],
+            ..Default::default()
+        },
         samples: 70,
-        params: vec![0.0, 0.1],
-        references: Some(References { values: vec![0.0; 6], columns: 3 }),
-        fields: vec![Grid::new(2, 2, 1.0, [0.0, 0.0], vec![1.0, 2.0, 3.0, 4.0]).unwrap()],
         ..Default::default()
     }
 }
@@ -189,7 +197,7 @@ fn bad_options() -> Vec<(&'static str, MppiOptions<2>)> {
     let table = |values: &[f32], columns| Some(References { values: values.to_vec(), columns });
     let mut bad = Vec::new();
     for size in [0, (1 << 24) + 1, usize::MAX] {
-        bad.push(("horizon", MppiOptions { horizon: size, ..needy() }));
+        bad.push(("horizon", MppiOptions { task: Task { horizon: size, ..needy().task }, ..needy() }));
     }
     for size in [0, (1 << 31) + 1, usize::MAX] {
         bad.push(("samples", MppiOptions { samples: size, ..needy() }));
@@ -198,13 +206,22 @@ fn bad_options() -> Vec<(&'static str, MppiOptions<2>)> {
         bad.push(("iterations", MppiOptions { iterations, ..needy() }));
     }
     for dt in [0.0, -0.1, NAN, INF] {
-        bad.push(("dt", MppiOptions { dt, ..needy() }));
+        bad.push(("dt", MppiOptions { task: Task { dt, ..needy().task }, ..needy() }));
     }
     for lambda in [0.0, -1.0, NAN, INF, 1e-31, 1e31] {
-        bad.push(("temperature", MppiOptions { temperature: Temperature::Fixed(lambda), ..needy() }));
+        bad.push((
+            "weighting",
+            MppiOptions { weighting: Weighting::Exponential(Temperature::Fixed(lambda)), ..needy() },
+        ));
     }
     for fraction in [0.0, -0.5, 1.01, NAN, INF] {
-        bad.push(("temperature", MppiOptions { temperature: Temperature::EffectiveSamples(fraction), ..needy() }));
+        bad.push((
+            "weighting",
+            MppiOptions { weighting: Weighting::Exponential(Temperature::EffectiveSamples(fraction)), ..needy() },
+        ));
+    }
+    for standardized in [false, true] {
+        bad.push(("weighting", MppiOptions { weighting: Weighting::Signed { standardized }, ..needy() }));
     }
     for step_size in [0.0, -1.0, NAN, INF] {
         bad.push(("step_size", MppiOptions { step_size, ..needy() }));
@@ -234,20 +251,29 @@ fn bad_options() -> Vec<(&'static str, MppiOptions<2>)> {
     bad.push(("noise", MppiOptions { noise: still, alpha: 0.5, ..needy() }));
     bad.push(("noise", MppiOptions { noise: still, cost_normalization: CostNormalization::Gamma(1.0), ..needy() }));
     for (low, high) in [(1.0, -1.0), (NAN, 1.0), (-1.0, NAN), (INF, INF), (-INF, -INF)] {
-        bad.push(("limits", MppiOptions { limits: limits(low, high), ..needy() }));
+        bad.push(("limits", MppiOptions { task: Task { limits: limits(low, high), ..needy().task }, ..needy() }));
     }
     for value in [NAN, INF, -INF] {
         bad.push(("initial", MppiOptions { initial: [0.0, value], ..needy() }));
-        bad.push(("params", MppiOptions { params: vec![0.0, value], ..needy() }));
-        bad.push(("references", MppiOptions { references: table(&[0.0, 0.0, value], 3), ..needy() }));
+        bad.push(("params", MppiOptions { task: Task { params: vec![0.0, value], ..needy().task }, ..needy() }));
+        bad.push((
+            "references",
+            MppiOptions { task: Task { references: table(&[0.0, 0.0, value], 3), ..needy().task }, ..needy() },
+        ));
     }
-    bad.push(("initial", MppiOptions { initial: [1.5, 0.0], limits: limits(-1.0, 1.0), ..needy() }));
+    bad.push((
+        "initial",
+        MppiOptions { task: Task { limits: limits(-1.0, 1.0), ..needy().task }, initial: [1.5, 0.0], ..needy() },
+    ));
     for (values, columns) in [(&[][..], 3), (&[0.0; 7][..], 3), (&[0.0; 3][..], 0), (&[0.0; 4][..], 2)] {
-        bad.push(("references", MppiOptions { references: table(values, columns), ..needy() }));
+        bad.push((
+            "references",
+            MppiOptions { task: Task { references: table(values, columns), ..needy().task }, ..needy() },
+        ));
     }
-    bad.push(("references", MppiOptions { references: None, ..needy() }));
-    bad.push(("params", MppiOptions { params: vec![1.0], ..needy() }));
-    bad.push(("fields", MppiOptions { fields: vec![], ..needy() }));
+    bad.push(("references", MppiOptions { task: Task { references: None, ..needy().task }, ..needy() }));
+    bad.push(("params", MppiOptions { task: Task { params: vec![1.0], ..needy().task }, ..needy() }));
+    bad.push(("fields", MppiOptions { task: Task { fields: vec![], ..needy().task }, ..needy() }));
     bad
 }
 
@@ -289,7 +315,7 @@ fn a_bad_option_changes_nothing() {
 
 #[test]
 fn more_rows_than_can_be_counted_are_refused() {
-    let options = MppiOptions { samples: 1 << 31, horizon: 100, ..needy() };
+    let options = MppiOptions { task: Task { horizon: 100, ..needy().task }, samples: 1 << 31, ..needy() };
     for engine in engines() {
         names("samples", Mppi::new(&engine, Needy, options.clone()).map(drop), "2³¹ × 100 × 2");
         let mut mppi = Mppi::new(&engine, Needy, needy()).unwrap();
@@ -298,7 +324,7 @@ fn more_rows_than_can_be_counted_are_refused() {
         names("horizon", mppi.resize(0, 10), "T = 0");
         names("samples", mppi.resize(10, 0), "K = 0");
         assert_eq!(mppi.controls(), before);
-        assert_eq!((mppi.options().horizon, mppi.options().samples), (4, 70));
+        assert_eq!((mppi.options().task.horizon, mppi.options().samples), (4, 70));
         mppi.plan(&[0.1, 0.2]).unwrap();
     }
 }
@@ -311,7 +337,11 @@ fn more_rows_than_an_adapter_holds_are_refused() {
         Err(BuildError::Engine(EngineError::OutOfMemory { bytes, .. })) => assert!(bytes > 1 << 30),
         other => panic!("{other:?}"),
     };
-    let options = MppiOptions { samples: 1 << 25, horizon: 1, ..MppiOptions::<1>::default() };
+    let options = MppiOptions {
+        task: Task { horizon: 1, ..Default::default() },
+        samples: 1 << 25,
+        ..MppiOptions::<1>::default()
+    };
     let most = Mppi::new(&engine, Pendulum::default(), options).map(drop);
     if most.is_ok() {
         eprintln!("SKIPPED: {} holds as many rows as there may be", engine.name());
@@ -319,7 +349,8 @@ fn more_rows_than_an_adapter_holds_are_refused() {
     }
     refused(most);
 
-    let options = MppiOptions { samples: 100, horizon: 10, ..MppiOptions::<1>::default() };
+    let options =
+        MppiOptions { task: Task { horizon: 10, ..Default::default() }, samples: 100, ..MppiOptions::<1>::default() };
     let mut mppi = Mppi::new(&engine, Pendulum::default(), options).unwrap();
     let before = mppi.plan(&[1.0, 0.0]).unwrap().controls().to_vec();
     refused(mppi.resize(1, 1 << 25));
@@ -454,7 +485,7 @@ fn samples_are_those_of_their_call_or_are_refused() {
         type Change = fn(&mut Mppi<2, 2, Needy>);
         let changes: [Change; 4] = [
             |mppi| mppi.set_params(&[0.0, 0.7]).unwrap(),
-            |mppi| mppi.set_options(MppiOptions { dt: 0.5, ..needy() }).unwrap(),
+            |mppi| mppi.set_options(MppiOptions { task: Task { dt: 0.5, ..needy().task }, ..needy() }).unwrap(),
             |mppi| mppi.set_references(&[1.0; 12], 3).unwrap(),
             |mppi| mppi.shift(1),
         ];
@@ -479,10 +510,10 @@ fn any_size_works() {
         for samples in [1, 2, 3, 63, 64, 65, 127, 257, 1000, 1023, 1024, 1025, 2049] {
             for (horizon, iterations) in [(1, 1), (2, 3), (3, 1), (17, 2)] {
                 let options = MppiOptions {
-                    horizon,
+                    task: Task { horizon, ..Default::default() },
                     samples,
                     iterations,
-                    temperature: Temperature::EffectiveSamples(0.5),
+                    weighting: Weighting::Exponential(Temperature::EffectiveSamples(0.5)),
                     ..Default::default()
                 };
                 let mut mppi = Mppi::new(&engine, Unicycle::default(), options).unwrap();
@@ -623,7 +654,11 @@ impl Model<1, 1> for Odd {
 }
 
 fn odd(engine: &Engine, flaw: Flaw) -> Result<Mppi<1, 1, Odd>, BuildError> {
-    Mppi::new(engine, Odd(flaw), MppiOptions { horizon: 3, samples: 64, ..Default::default() })
+    Mppi::new(
+        engine,
+        Odd(flaw),
+        MppiOptions { task: Task { horizon: 3, ..Default::default() }, samples: 64, ..Default::default() },
+    )
 }
 
 #[test]
@@ -768,7 +803,7 @@ fn a_lost_device_keeps_the_plan_and_the_cpu_takes_over() {
     let Some(engine) = gpu() else { return };
     // A separate device, since it is going to be lost.
     let engine = Engine::with_options(EngineOptions { backend: engine.backend(), ..Default::default() }).unwrap();
-    let options = MppiOptions { horizon: 12, samples: 200, ..Default::default() };
+    let options = MppiOptions { task: Task { horizon: 12, ..Default::default() }, samples: 200, ..Default::default() };
     let mut mppi = Mppi::new(&engine, Pendulum::default(), options.clone()).unwrap();
     let mut average = WeightedMean::new(&engine);
     average.compute(&[1.0, 2.0], &[0.0, 0.0]).unwrap();
@@ -787,7 +822,12 @@ fn a_lost_device_keeps_the_plan_and_the_cpu_takes_over() {
     let calls: [Call; 5] = [
         |mppi| mppi.resize(20, 300),
         |mppi| mppi.resize(12, 200),
-        |mppi| mppi.set_options(MppiOptions { dt: 0.5, ..mppi.options().clone() }),
+        |mppi| {
+            mppi.set_options(MppiOptions {
+                task: Task { dt: 0.5, ..mppi.options().clone().task },
+                ..mppi.options().clone()
+            })
+        },
         |mppi| mppi.set_options(MppiOptions { nominal_first: true, ..mppi.options().clone() }),
         |mppi| mppi.prepare_rows(),
     ];
@@ -823,7 +863,7 @@ fn a_lost_device_keeps_the_plan_and_the_cpu_takes_over() {
 #[test]
 fn a_time_out_is_an_error_and_not_the_end() {
     let Some(engine) = gpu() else { return };
-    let options = MppiOptions { horizon: 40, samples: 6000, ..Default::default() };
+    let options = MppiOptions { task: Task { horizon: 40, ..Default::default() }, samples: 6000, ..Default::default() };
     let new = |engine: &Engine| Mppi::new(engine, Unicycle::default(), options.clone()).unwrap();
     let state = [1.0, 1.0, 0.0];
     let mut patient = new(&engine);
@@ -894,7 +934,8 @@ fn a_weighted_mean_that_is_late_is_never_an_older_one() {
 fn controllers_on_several_threads_share_an_engine() {
     for engine in engines() {
         let run = || {
-            let options = MppiOptions { horizon: 8, samples: 300, ..Default::default() };
+            let options =
+                MppiOptions { task: Task { horizon: 8, ..Default::default() }, samples: 300, ..Default::default() };
             let mut mppi = Mppi::new(&engine, Unicycle::default(), options).unwrap();
             let mut seen = Vec::new();
             for call in 0..20 {
@@ -918,8 +959,12 @@ fn controllers_on_several_threads_share_an_engine() {
 fn extreme_temperatures_give_finite_plans() {
     for engine in engines() {
         for lambda in [1e-30, 1e-12, 1e-3, 1e6, 1e30] {
-            let temperature = Temperature::Fixed(lambda);
-            let options = MppiOptions { horizon: 10, samples: 200, temperature, ..Default::default() };
+            let options = MppiOptions {
+                task: Task { horizon: 10, ..Default::default() },
+                samples: 200,
+                weighting: Temperature::Fixed(lambda).into(),
+                ..Default::default()
+            };
             let mut mppi = Mppi::new(&engine, Unicycle::default(), options).unwrap();
             let plan = mppi.plan(&[3.0, 2.0, 0.0]).unwrap().clone();
             let name = format!("λ = {lambda:e} on {}: {plan:?}", engine.name());
@@ -948,7 +993,7 @@ fn soak(engine: &Engine, calls: usize, seed: u64) {
     let mut state = [0.0_f32; 2];
     for call in 0..calls {
         for _ in 0..rng.random_range(0..3) {
-            let (horizon, samples) = (mppi.options().horizon, mppi.options().samples);
+            let (horizon, samples) = (mppi.options().task.horizon, mppi.options().samples);
             match rng.random_range(0..11) {
                 0 => mppi.resize(rng.random_range(1..12), rng.random_range(1..200)).unwrap(),
                 1 => mppi.set_params(&[rng.random_range(-1.0..1.0), rng.random_range(-0.1..0.1)]).unwrap(),
@@ -968,11 +1013,12 @@ fn soak(engine: &Engine, calls: usize, seed: u64) {
                         [ShiftFill::Hold, ShiftFill::Repeat, ShiftFill::Initial][rng.random_range(0..3)];
                     options.iterations = rng.random_range(1..4);
                     options.alpha = [1.0, 0.5][rng.random_range(0..2)];
-                    options.temperature = match rng.random_range(0..2) {
-                        0 => Temperature::Fixed(10.0_f32.powf(rng.random_range(-3.0..3.0))),
-                        _ => Temperature::EffectiveSamples(rng.random_range(0.001..1.0)),
+                    options.weighting = match rng.random_range(0..2) {
+                        0 => Temperature::Fixed(10.0_f32.powf(rng.random_range(-3.0..3.0))).into(),
+                        _ => Temperature::EffectiveSamples(rng.random_range(0.001..1.0)).into(),
                     };
-                    options.limits = [None, Some(Limits { low: [-1.0; 2], high: [1.0; 2] })][rng.random_range(0..2)];
+                    options.task.limits =
+                        [None, Some(Limits { low: [-1.0; 2], high: [1.0; 2] })][rng.random_range(0..2)];
                     options.nominal_first = rng.random();
                     mppi.set_options(options).unwrap();
                 }

@@ -12,7 +12,7 @@ use gibbs::policies::LinearFeedback;
 use gibbs::{
     ActionNoise, Anneal, Backend, DiffusionSampler, DiffusionSamplerOptions, Energy, Engine, EngineOptions, Estimator,
     Model, Mppi, MppiOptions, PolicyGradient, PolicyGradientOptions, Random, Real, ReverseProcess, SampleWidth,
-    Sampler, Schedule, StepContext, Temperature, WeightedMean,
+    Sampler, Schedule, StepContext, Task, Temperature, WeightedMean, Weighting,
 };
 
 /// A mass on a spring.
@@ -48,7 +48,7 @@ impl Map<1, 1> for Cube {
 }
 
 fn options(samples: usize) -> MppiOptions<1> {
-    MppiOptions { horizon: 8, samples, ..Default::default() }
+    MppiOptions { task: Task { horizon: 8, ..Default::default() }, samples, ..Default::default() }
 }
 
 fn with_timeout(engine: &Engine, timeout: Duration) -> Engine {
@@ -115,8 +115,8 @@ fn first_calls() {
         mppi.samples().unwrap();
     });
     in_a_hurry("other options", &engine, spring(300), |mppi| {
-        let temperature = Temperature::EffectiveSamples(0.5);
-        mppi.set_options(MppiOptions { temperature, nominal_first: true, ..options(300) }).unwrap();
+        let weighting = Weighting::Exponential(Temperature::EffectiveSamples(0.5));
+        mppi.set_options(MppiOptions { weighting, nominal_first: true, ..options(300) }).unwrap();
         mppi.plan(&[1.0, 0.0]).unwrap();
     });
     let chains = DiffusionSamplerOptions { chains: 4, samples: 64, process: process(5), ..Default::default() };
@@ -136,7 +136,12 @@ fn first_calls() {
     let scored = Estimator::ScoreFunction { std: [0.3], antithetic: false, action_noise: ActionNoise::Fixed };
     for rows in [Estimator::ParameterSpace { sigma: Anneal::from(0.1), antithetic: true, episodes: 2 }, scored] {
         let training = |engine: &Engine| {
-            let options = PolicyGradientOptions { horizon: 20, samples: 64, estimator: rows, ..Default::default() };
+            let options = PolicyGradientOptions {
+                task: Task { horizon: 20, ..Default::default() },
+                samples: 64,
+                estimator: rows,
+                ..Default::default()
+            };
             let anywhere = |random: &mut Random, _: &mut [f32]| [random.normal(), random.normal()];
             PolicyGradient::new(engine, Spring, LinearFeedback, anywhere, options).unwrap()
         };

@@ -3,7 +3,10 @@
 //! benchmarks and the `peer` example share it.
 
 use gibbs::models::{DifferentialDrive, Quadratic};
-use gibbs::{Cost, Grid, InvalidValue, Limits, Model, MppiOptions, Noise, Real, StepContext, Temperature, WithCost};
+use gibbs::{
+    Cost, Grid, InvalidValue, Limits, Model, MppiOptions, Noise, Real, StepContext, Task, Temperature, Weighting,
+    WithCost,
+};
 
 /// The initial state (x, y, ψ).
 pub const START: [f32; 3] = [0.0, 0.0, 0.0];
@@ -55,13 +58,16 @@ pub fn robot() -> Drive {
 
 pub fn options(samples: usize, horizon: usize) -> Result<MppiOptions<2>, InvalidValue> {
     Ok(MppiOptions {
-        horizon,
+        task: Task {
+            horizon,
+            dt: 0.02,
+            limits: Some(Limits { low: [-0.35; 2], high: [0.5; 2] }),
+            fields: vec![map()?],
+            ..Default::default()
+        },
         samples,
-        dt: 0.02,
-        temperature: Temperature::Fixed(1.0),
+        weighting: Weighting::Exponential(Temperature::Fixed(1.0)),
         noise: Noise::Diagonal([0.2; 2]),
-        limits: Some(Limits { low: [-0.35; 2], high: [0.5; 2] }),
-        fields: vec![map()?],
         ..Default::default()
     })
 }

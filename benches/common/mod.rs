@@ -10,7 +10,7 @@ use gibbs::check::{self, OpCount};
 use gibbs::models::{CartPole, Quadrotor};
 use gibbs::{
     Backend, Engine, EngineError, EngineOptions, FieldSet, Limits, Model, Mppi, MppiOptions, Noise, RowMemory,
-    StepContext, Temperature, Timing,
+    StepContext, Temperature, Timing, Weighting,
 };
 
 /// Runs one update and returns the durations of its stages.
@@ -35,11 +35,10 @@ pub const SWINGING: [f32; 4] = [0.3, -0.2, 2.0, 0.5];
 
 pub fn cart_pole_options(samples: usize, horizon: usize) -> MppiOptions<1> {
     MppiOptions {
-        horizon,
+        task: gibbs::Task { horizon, limits: Some(Limits { low: [-20.0], high: [20.0] }), ..Default::default() },
         samples,
-        temperature: Temperature::Fixed(10.0),
+        weighting: Weighting::Exponential(Temperature::Fixed(10.0)),
         noise: Noise::Diagonal([5.0]),
-        limits: Some(Limits { low: [-20.0], high: [20.0] }),
         ..Default::default()
     }
 }
@@ -51,7 +50,8 @@ pub fn cart_pole(engine: &Engine, samples: usize, horizon: usize) -> Plan {
 /// Cart-poles with an effective sample size of a tenth of the rows: one is given the temperature for it, the other
 /// solves for it in every plan.
 pub fn sharp_cart_poles(engine: &Engine, samples: usize, horizon: usize) -> [Plan; 2] {
-    let options = |temperature| MppiOptions { temperature, ..cart_pole_options(samples, horizon) };
+    let options =
+        |temperature: Temperature| MppiOptions { weighting: temperature.into(), ..cart_pole_options(samples, horizon) };
     let wanted = options(Temperature::EffectiveSamples(0.1));
     let mut mppi = Mppi::new(engine, CartPole::default(), wanted.clone()).expect("these options are valid");
     // Plans for the same state converge, and so does their temperature.
@@ -76,11 +76,14 @@ pub fn quadrotor(engine: &Engine, samples: usize, horizon: usize) -> Plan {
     let mut away = Quadrotor::LEVEL;
     away[..3].copy_from_slice(&AWAY);
     let options = MppiOptions {
-        horizon,
+        task: gibbs::Task {
+            horizon,
+            limits: Some(Limits { low: [-3.0, -3.0, -3.0, 0.0], high: [3.0, 3.0, 3.0, 20.0] }),
+            ..Default::default()
+        },
         samples,
-        temperature: Temperature::Fixed(10.0),
+        weighting: Weighting::Exponential(Temperature::Fixed(10.0)),
         noise: Noise::Diagonal([1.0, 1.0, 1.0, 3.0]),
-        limits: Some(Limits { low: [-3.0, -3.0, -3.0, 0.0], high: [3.0, 3.0, 3.0, 20.0] }),
         initial: [0.0, 0.0, 0.0, drone.hover()],
         ..Default::default()
     };

@@ -26,7 +26,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use gibbs::{
     Backend, CostNormalization, DiffusionOptions, DiffusionPlanner, Engine, EngineOptions, Grid, Limits, Mppi,
-    MppiOptions, Noise, References, ReverseProcess, Sampler, Schedule, Temperature,
+    MppiOptions, Noise, References, ReverseProcess, Sampler, Schedule, Temperature, Weighting,
 };
 
 use car::{Car, DT, HORIZON, START, reward};
@@ -182,18 +182,21 @@ impl Setting {
             Method::Mppi | Method::Cem => {
                 let cem = method == Method::Cem;
                 let options = MppiOptions {
-                    horizon: HORIZON,
+                    task: gibbs::Task {
+                        horizon: HORIZON,
+                        dt: DT,
+                        limits,
+                        references,
+                        fields,
+                        seed,
+                        ..Default::default()
+                    },
                     samples: self.samples,
                     iterations: self.levels,
-                    dt: DT,
-                    temperature: if cem { Temperature::Elite(0.05) } else { temperature },
+                    weighting: if cem { Weighting::Elite(0.05) } else { temperature.into() },
                     noise: Noise::Diagonal([if cem { 0.8 } else { 0.3 }; 2]),
                     covariance_adaptation: cem.then_some(0.1),
                     cost_normalization: CostNormalization::HorizonAverage,
-                    limits,
-                    references,
-                    fields,
-                    seed,
                     ..Default::default()
                 };
                 let mut planner = Mppi::new(&self.engine, car, options)?;
@@ -206,16 +209,11 @@ impl Setting {
             Method::Ddim => Sampler::Ddim { eta: 0.0 },
         };
         let options = DiffusionOptions {
-            horizon: HORIZON,
+            task: gibbs::Task { horizon: HORIZON, dt: DT, limits, references, fields, seed, ..Default::default() },
             samples: self.samples,
-            dt: DT,
             process: ReverseProcess { schedule, sampler, ..Default::default() },
-            temperature,
+            weighting: temperature.into(),
             demonstration: (task == Task::Demonstrated).then(|| -demonstration::worth(&self.demo)),
-            limits,
-            references,
-            fields,
-            seed,
             ..Default::default()
         };
         let mut planner = DiffusionPlanner::new(&self.engine, car, options)?;

@@ -24,7 +24,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use gibbs::{
     Backend, DiffusionSampler, DiffusionSamplerOptions, Engine, EngineOptions, ReverseProcess, SampleWidth, Sampler,
-    Schedule, Temperature,
+    Schedule, Temperature, Weighting,
 };
 
 use data::DataSet;
@@ -101,7 +101,7 @@ fn denoise(engine: &Engine, arguments: &Arguments, chains: usize, data: DataSet)
             width: SampleWidth::Posterior,
         },
         // λ, which divides the rewards.
-        temperature: Temperature::Fixed(1.0),
+        weighting: Weighting::Exponential(Temperature::Fixed(1.0)),
         seed: arguments.seed,
         ..Default::default()
     };

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use gibbs::{Engine, EngineOptions, Mppi, MppiOptions, StepContext, Temperature, WithCost};
+use gibbs::{Engine, EngineOptions, Mppi, MppiOptions, StepContext, Temperature, Weighting, WithCost};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::Task;
@@ -75,15 +75,18 @@ pub fn drive<D: Robot>(task: &Task, robot: D) -> Result<String> {
             twist: robot.twist(),
         };
         let options = MppiOptions::<2> {
-            horizon: args.horizon,
+            task: gibbs::Task {
+                horizon: args.horizon,
+                dt: DT,
+                limits: Some(robot.limits(pace)),
+                seed: args.seed,
+                params: NavigateCost::params(task.target()).to_vec(),
+                fields: fields.borrow().grids().to_vec(),
+                ..Default::default()
+            },
             samples: args.samples,
-            dt: DT,
-            temperature: Temperature::EffectiveSamples(0.05),
+            weighting: Weighting::Exponential(Temperature::EffectiveSamples(0.05)),
             noise: robot.noise(pace),
-            limits: Some(robot.limits(pace)),
-            seed: args.seed,
-            params: NavigateCost::params(task.target()).to_vec(),
-            fields: fields.borrow().grids().to_vec(),
             ..Default::default()
         };
         Ok(Mppi::new(&engine, robot.with_cost(cost), options)?)

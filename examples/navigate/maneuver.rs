@@ -156,8 +156,8 @@ pub fn better<D: Robot>(
     goal: Goal,
     pose: [f32; 3],
 ) -> Result<Option<Vec<[f32; 2]>>, InvalidValue> {
-    let (robot, horizon) = (&planner.model().dynamics, planner.options().horizon);
-    let Some(limits) = planner.options().limits else { return Ok(None) };
+    let (robot, horizon) = (&planner.model().dynamics, planner.options().task.horizon);
+    let Some(limits) = planner.options().task.limits else { return Ok(None) };
     let steps = horizon.max(FORESIGHT);
     let follow = |[x, y, heading]: [f32; 3], steps: usize| {
         let way = way(field, [x, y], goal.at, length(steps));

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use anyhow::Result;
-use gibbs::{DiffusionOptions, DiffusionPlanner, Engine, Limits, References, ReverseProcess, Schedule, Temperature};
+use gibbs::{
+    DiffusionOptions, DiffusionPlanner, Engine, Limits, References, ReverseProcess, Schedule, Temperature, Weighting,
+};
 
 use crate::car::{Car, DT, HORIZON, START, reward};
 use crate::demonstration;
@@ -22,17 +24,20 @@ pub fn task(engine: &Engine, Size { samples, horizon }: Size, demo: Option<Vec<[
     // The model always implements its departure; it has no effect without a demonstration.
     let values = demo.unwrap_or_else(|| vec![[0.0; 2]]).into_flattened();
     let options = DiffusionOptions {
-        horizon: HORIZON,
+        task: gibbs::Task {
+            horizon: HORIZON,
+            dt: DT,
+            limits: Some(Limits { low: [-1.0; 2], high: [1.0; 2] }),
+            references: Some(References { values, columns: 2 }),
+            ..Default::default()
+        },
         samples,
-        dt: DT,
         process: ReverseProcess {
             schedule: Schedule::Linear { levels: horizon, first: 1e-4, last: 1e-2 },
             ..Default::default()
         },
-        temperature: Temperature::Standardized(0.1),
+        weighting: Weighting::Exponential(Temperature::Standardized(0.1)),
         demonstration: demonstrated,
-        limits: Some(Limits { low: [-1.0; 2], high: [1.0; 2] }),
-        references: Some(References { values, columns: 2 }),
         ..Default::default()
     };
     let planner = DiffusionPlanner::new(engine, Car::default(), options)?;

@@ -191,14 +191,17 @@ fn balance(engine: &Engine, arguments: &Arguments) -> Result<Vec<Outcome>> {
     ];
     let train = |(rows, scheme, effective, step, iterations)| {
         let options = PolicyGradientOptions {
-            horizon: 400,
+            task: gibbs::Task {
+                horizon: 400,
+                dt: 0.02,
+                limits: Some(Limits { low: [-10.0], high: [10.0] }),
+                seed: arguments.seed,
+                ..Default::default()
+            },
             samples: 512,
-            dt: 0.02,
             estimator: scheme,
-            weighting: Weighting::Exponentiated(Temperature::EffectiveSamples(effective)),
+            weighting: Weighting::Exponential(Temperature::EffectiveSamples(effective)),
             step,
-            limits: Some(Limits { low: [-10.0], high: [10.0] }),
-            seed: arguments.seed,
             ..Default::default()
         };
         let task = Balance(CartPole::default());
@@ -229,15 +232,13 @@ fn swing_up(engine: &Engine, arguments: &Arguments) -> Result<Vec<Outcome>> {
     ];
     let train = |(rows, scheme, step, samples, iterations)| {
         let options = PolicyGradientOptions {
-            horizon: 200,
+            task: gibbs::Task { horizon: 200, dt: 0.05, seed: arguments.seed, ..Default::default() },
             samples,
             // Not every learner finds how to swing up from both sides.
             learners: 4,
-            dt: 0.05,
             estimator: scheme,
-            weighting: Weighting::Exponentiated(Temperature::EffectiveSamples(0.5)),
+            weighting: Weighting::Exponential(Temperature::EffectiveSamples(0.5)),
             step,
-            seed: arguments.seed,
             ..Default::default()
         };
         let policy = Mlp::observing(OfPendulum, &[32], Activation::Tanh)?.squashed([-2.0], [2.0])?;
@@ -262,13 +263,11 @@ fn evojax(task: Task, engine: &Engine, arguments: &Arguments) -> Result<Outcome>
     let sigma = Anneal { first: 0.5, last: 0.05, over: iterations };
     let rate = Anneal { first: 0.1, last: 0.01, over: iterations };
     let options = PolicyGradientOptions {
-        horizon: 1000,
+        task: gibbs::Task { horizon: 1000, dt: 0.01, seed: arguments.seed, ..Default::default() },
         samples: 256,
-        dt: 0.01,
         estimator: Estimator::ParameterSpace { sigma, antithetic: true, episodes: 16 },
-        weighting: Weighting::Exponentiated(Temperature::EffectiveSamples(0.5)),
+        weighting: Weighting::Exponential(Temperature::EffectiveSamples(0.5)),
         step: Step::Adam { rate },
-        seed: arguments.seed,
         ..Default::default()
     };
     let policy = Mlp::observing(OfEvoJax, &[64], Activation::Tanh)?.clipped([-1.0], [1.0])?;
@@ -355,10 +354,10 @@ impl<const N: usize> Search<N> {
         let mean_return = mean_return(&episodes);
         let variance = episodes.iter().map(|episode| (episode.cost + mean_return).powi(2)).sum::<f32>() / (count - 1.0);
         let error = (variance / count).sqrt();
-        let last = (2.0 / options.dt).round() as usize;
+        let last = (2.0 / options.task.dt).round() as usize;
         let solved = self.stands.map(|stands| {
             let is_solved = |episode: &&Episode<N, M>| {
-                episode.controls.len() == options.horizon && episode.states.iter().rev().take(last).all(stands)
+                episode.controls.len() == options.task.horizon && episode.states.iter().rev().take(last).all(stands)
             };
             100.0 * episodes.iter().filter(is_solved).count() as f32 / count
         });
@@ -379,7 +378,7 @@ impl<const N: usize> Search<N> {
             )?;
         }
         let angles = episodes.iter().take(12).map(|episode| episode.states.iter().map(self.angle).collect()).collect();
-        let (task, rows, dt) = (self.task, self.rows, options.dt);
+        let (task, rows, dt) = (self.task, self.rows, options.task.dt);
         let outcome = Outcome { task, rows, curves, solved, mean_return, error, angles, dt };
         say!("{}", outcome.verdict())?;
         Ok(outcome)

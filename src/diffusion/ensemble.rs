@@ -6,18 +6,17 @@ use std::sync::Arc;
 use super::{ReverseProcess, SampleWidth};
 use crate::engine::program::Program;
 use crate::engine::{Engine, Timing, Workspace};
-use crate::error::{BuildError, InvalidValue, PlanError, finite, read_by};
-use crate::field::{FieldSet, Grid};
+use crate::error::{BuildError, InvalidValue, PlanError, finite};
+use crate::field::Grid;
 use crate::float_env;
 use crate::inputs::{Packed, Sections, Square};
 use crate::model::Model;
-use crate::noise::{normal, philox};
-use crate::pass::{CLAMPED, GIVEN, LIMITED, MAX_NUMBERS, MAX_PROBLEMS, Pass, Problem, Sums, TILE, round_up};
+use crate::noise::{Stream, normal, philox};
+use crate::pass::{GIVEN, MAX_NUMBERS, MAX_PROBLEMS, Pass, Problem, Sums, TILE, round_up};
+use crate::scalar::trace::Requirements;
 use crate::scalar::{Real, StepContext};
-use crate::temperature::Temperature;
-
-/// High bits of the counter's last word. They separate the initial noise of chains from all other noise.
-const STREAM: u32 = 3 << 24;
+use crate::task::Reader;
+use crate::weighting::{Temperature, Weighting};
 
 /// A function of `D` variables, written once for every interpretation of [`Real`]; its Gibbs density is e^{−E(x)/λ}.
 ///
@@ -64,8 +63,8 @@ pub struct DiffusionSamplerOptions {
     pub samples: usize,
     /// Levels and sampler, in the unit of x. The noisiest level should be as wide as the distribution.
     pub process: ReverseProcess,
-    /// λ, or a criterion to solve for it. For a data set it divides the rewards, and must be [`Temperature::Fixed`].
-    pub temperature: Temperature,
+    /// How energies become weights. For a data set it must be [`Temperature::Fixed`]: λ divides the rewards.
+    pub weighting: Weighting,
     /// The least and the greatest value of every coordinate of a row. Must be `None` for a data set.
     pub limits: Option<[f32; 2]>,
     /// The seed of the noise.
@@ -86,7 +85,7 @@ impl Default for DiffusionSamplerOptions {
                 sampler: super::Sampler::Ddpm,
                 width: SampleWidth::Posterior,
             },
-            temperature: Temperature::Fixed(1.0),
+            weighting: Weighting::Exponential(Temperature::Fixed(1.0)),
             limits: None,
             seed: 0,
             params: Vec::new(),
@@ -137,7 +136,6 @@ pub struct DiffusionSampler {
     width: usize,
     options: DiffusionSamplerOptions,
     inputs: Packed,
-    fields: FieldSet,
     passes: Vec<Pass>,
     /// Updates carried out so far.
     number: u32,
@@ -167,17 +165,13 @@ impl DiffusionSampler {
         options: DiffusionSamplerOptions,
     ) -> Result<Self, BuildError> {
         const { assert!(D > 0, "an energy has variables") };
-        options.temperature.check()?;
+        options.weighting.check_for_mean()?;
         let program = Program::new::<1, D, _>(&Arc::new(OfEnergy(energy)), engine.options().math)?;
-        let requirements = program.requirements;
-        for (field, given, used) in [
-            ("params", options.params.len(), requirements.params),
-            ("fields", options.fields.len(), requirements.fields),
-        ] {
-            read_by("the energy", field, given, used)?;
-        }
-        if requirements.columns > 0 {
-            let value = format_args!("one that reads reference column {}", requirements.columns - 1);
+        let reader = energy_reader(program.requirements);
+        reader.check_params(options.params.len())?;
+        reader.check_fields(options.fields.len())?;
+        if program.requirements.columns > 0 {
+            let value = format_args!("one that reads reference column {}", program.requirements.columns - 1);
             return Err(InvalidValue::new("energy", value, "one that reads no references: sampling has none").into());
         }
         Self::new(engine, program, Target::Energy, D, options)
@@ -200,11 +194,12 @@ impl DiffusionSampler {
             return Err(InvalidValue::new("rows", value, "one or more whole rows of one or more numbers").into());
         }
         finite("rows", rows)?;
-        if !matches!(options.temperature, Temperature::Fixed(_)) {
-            let value = format_args!("{:?}", options.temperature);
-            return Err(InvalidValue::new("temperature", value, "Fixed for a data set, whose weights are given").into());
+        if !matches!(options.weighting, Weighting::Exponential(Temperature::Fixed(_))) {
+            let value = format_args!("{:?}", options.weighting);
+            let expected = "Exponential(Fixed(λ)) for a data set, whose weights are given";
+            return Err(InvalidValue::new("weighting", value, expected).into());
         }
-        options.temperature.check()?;
+        options.weighting.check()?;
         if options.limits.is_some() {
             return Err(InvalidValue::new("limits", "given for a data set", "None: its rows are as they are").into());
         }
@@ -242,7 +237,7 @@ impl DiffusionSampler {
         }
         finite("rewards", rewards)?;
         own.copy_from_slice(rewards);
-        self.inputs = packed(&self.target, self.width, &self.options);
+        self.inputs.set_table(|push| write_rewards(own, push));
         Ok(())
     }
 
@@ -261,7 +256,6 @@ impl DiffusionSampler {
             inputs: packed(&target, width, &options),
             target,
             width,
-            fields: FieldSet::new(&options.fields),
             options,
             passes: Vec::new(),
             number: 0,
@@ -270,8 +264,8 @@ impl DiffusionSampler {
         };
         float_env::standard(|| diffusion.fill_updates());
         let start = diffusion.start();
-        let Self { program, workspace, target, inputs, fields, passes, .. } = &mut diffusion;
-        workspace.prepare(program, passes, &problem(target, inputs, fields, &start))?;
+        let Self { program, workspace, target, inputs, passes, .. } = &mut diffusion;
+        workspace.prepare(program, passes, &problem(target, inputs, &start))?;
         Ok(diffusion)
     }
 
@@ -304,8 +298,8 @@ impl DiffusionSampler {
 
     fn run(&mut self, start: &[f32]) -> Result<Chains<'_>, PlanError> {
         float_env::standard(|| self.fill_updates());
-        let Self { program, workspace, target, inputs, fields, passes, values, sums, .. } = self;
-        let done = workspace.run(program, passes, &problem(target, inputs, fields, start))?;
+        let Self { program, workspace, target, inputs, passes, values, sums, .. } = self;
+        let done = workspace.run(program, passes, &problem(target, inputs, start))?;
         self.number = self.number.wrapping_add(passes.len() as u32);
         values.clear();
         values.extend_from_slice(done.nominal);
@@ -330,15 +324,23 @@ impl DiffusionSampler {
     /// If the chains sample a data set, which has no parameters, or there are fewer than the energy uses, or one is not
     /// finite. Then nothing is changed.
     pub fn set_params(&mut self, params: &[f32]) -> Result<(), InvalidValue> {
-        if matches!(self.target, Target::Data { .. }) {
-            let expected = "left alone: only an energy has parameters";
-            return Err(InvalidValue::new("params", "given for a data set", expected));
-        }
-        finite("params", params)?;
-        read_by("the energy", "params", params.len(), self.program.requirements.params)?;
-        self.options.params = params.to_vec();
-        self.inputs = packed(&self.target, self.width, &self.options);
-        Ok(())
+        self.target.refuse_for_data("params")?;
+        self.inputs.set_params(&mut self.options.params, params, &[energy_reader(self.program.requirements)])
+    }
+
+    /// Replaces one sampled field of an energy. Recompiles nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the chains are those of a data set, which has none, or there is no field of that index yet. Then nothing is changed.
+    pub fn set_field(&mut self, index: usize, grid: Grid) -> Result<(), InvalidValue> {
+        self.target.refuse_for_data("field")?;
+        self.inputs.set_field(&mut self.options.fields, index, grid)
+    }
+
+    /// Starts the noise from the beginning of another seed.
+    pub fn reseed(&mut self, seed: u64) {
+        (self.options.seed, self.number) = (seed, 0);
     }
 
     /// The options in use.
@@ -356,22 +358,15 @@ impl DiffusionSampler {
     fn fill_updates(&mut self) {
         let options = &self.options;
         let data = matches!(self.target, Target::Data { .. });
+        let horizon = self.width / self.inputs.layout().controls;
         let mut first = Pass {
-            seed: philox::key(options.seed),
             rows: options.samples as u32,
-            horizon: (self.width / self.inputs.layout().controls) as u32,
             width: self.width as u32,
-            dt: 1.0,
-            coordinate_stride: TILE as u32,
-            row_stride: 1,
-            cost_scale: 1.0,
             problems: options.chains as u32,
-            ..bytemuck::Zeroable::zeroed()
+            ..self.inputs.pass(options.seed, horizon, 1.0, options.limits.is_some())
         };
-        first = self.inputs.place(first);
         first.set(GIVEN, data);
-        first.set(LIMITED | CLAMPED, options.limits.is_some());
-        options.temperature.set(&mut first);
+        options.weighting.set(&mut first);
         self.passes.clear();
         options.process.passes(first, &mut self.passes);
         for (i, level) in self.passes.iter_mut().enumerate() {
@@ -395,7 +390,7 @@ impl DiffusionSampler {
         let mut values = Vec::with_capacity(self.options.chains * self.width);
         for chain in 0..self.options.chains {
             for d in 0..self.width {
-                let counter = [0, (d / 4) as u32, self.number, STREAM | chain as u32];
+                let counter = [0, (d / 4) as u32, self.number, Stream::Chains.word(chain as u32)];
                 values.push(self.target.center(d) + deviation * normal::box_muller_at(counter, key)[d % 4]);
             }
         }
@@ -406,8 +401,12 @@ impl DiffusionSampler {
     #[cfg(test)]
     pub(crate) fn work(&mut self, see: impl FnOnce(&Program, &[Pass], &Problem<'_>)) {
         self.fill_updates();
-        see(&self.program, &self.passes, &problem(&self.target, &self.inputs, &self.fields, &self.start()));
+        see(&self.program, &self.passes, &problem(&self.target, &self.inputs, &self.start()));
     }
+}
+
+fn energy_reader(requirements: Requirements) -> Reader {
+    Reader { name: "the energy", requirements }
 }
 
 /// Packs everything but the chains for the kernels. The rows of a data set are not controls: each coordinate is stored
@@ -418,16 +417,21 @@ fn packed(target: &Target, width: usize, options: &DiffusionSamplerOptions) -> P
     let params = if matches!(target, Target::Data { .. }) { &[][..] } else { &options.params };
     let (low, high) = (&low[..], &high[..]);
     let sections = Sections { low, high, factor: Square::Unit, precision: Square::Unit, params, references: None };
-    let mut packed = Packed::new(1, &sections);
+    let mut packed = Packed::new(1, &sections, &options.fields);
     if let Target::Data { rewards, .. } = target {
-        packed.set_table(|push| rewards.iter().for_each(|reward| push(&[-reward])));
+        packed.set_table(|push| write_rewards(rewards, push));
     }
     packed
 }
 
+/// The kernels add costs, so rewards are negated.
+fn write_rewards(rewards: &[f32], push: &mut dyn FnMut(&[f32])) {
+    rewards.iter().for_each(|reward| push(&[-reward]));
+}
+
 /// Assembles the problem of the chains that start at `start`.
-fn problem<'a>(target: &'a Target, inputs: &'a Packed, fields: &'a FieldSet, start: &'a [f32]) -> Problem<'a> {
-    Problem { rows: target.rows(), ..inputs.problem(start, fields) }
+fn problem<'a>(target: &'a Target, inputs: &'a Packed, start: &'a [f32]) -> Problem<'a> {
+    Problem { rows: target.rows(), ..inputs.problem(start) }
 }
 
 impl Target {
@@ -435,6 +439,16 @@ impl Target {
         match self {
             Self::Energy => None,
             Self::Data { rows, .. } => Some(rows),
+        }
+    }
+
+    /// Refuses what only an energy reads.
+    fn refuse_for_data(&self, field: &'static str) -> Result<(), InvalidValue> {
+        match self {
+            Self::Energy => Ok(()),
+            Self::Data { .. } => {
+                Err(InvalidValue::new(field, "given for a data set", "left alone: only an energy reads it"))
+            }
         }
     }
 

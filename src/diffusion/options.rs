@@ -2,32 +2,28 @@
 
 use super::ReverseProcess;
 use crate::error::{InvalidValue, in_range};
-use crate::field::Grid;
 use crate::noise::Noise;
-use crate::planner::{Limits, References, ShiftFill};
-use crate::temperature::Temperature;
+use crate::planner::ShiftFill;
+use crate::task::Task;
+use crate::weighting::{Temperature, Weighting};
 
 /// The options of a diffusion planner. `..Default::default()` fills in the rest: model-based diffusion with the
 /// published numbers (2,048 rows, 100 levels, horizon 50, τ = 0.1, one chain that starts at the plan).
 #[derive(Debug, Clone, PartialEq)]
 pub struct DiffusionOptions<const M: usize> {
-    /// T, the time steps in the horizon; at least 1.
-    pub horizon: usize,
+    /// The task: horizon, time step, limits, inputs of the model, seed.
+    pub task: Task<M>,
     /// K, the rollouts per level and chain; at least 1.
     pub samples: usize,
     /// B, the chains that run in parallel, each with its own noise; at least 1. The chain of least cost becomes the
     /// plan.
     pub chains: usize,
-    /// The length of a time step (in seconds), as passed to the model; above 0.
-    pub dt: f32,
     /// Levels and sampler. A level σ means σ standard deviations of `noise`.
     pub process: ReverseProcess,
-    /// λ, or a criterion to solve for it.
-    pub temperature: Temperature,
+    /// How costs become weights: exponentially with a temperature λ, or by an elite. Signed weights are refused.
+    pub weighting: Weighting,
     /// Σ, the covariance of the noise at σ = 1.
     pub noise: Noise<M>,
-    /// The box that controls are limited to, before they are rolled out and averaged. (Clipping biases the mean inwards.)
-    pub limits: Option<Limits<M>>,
     /// Whether costs are averaged over the horizon, as published. This determines the unit of a fixed λ, of
     /// `demonstration`, and of the least standard deviation that [`Temperature::Standardized`] divides by.
     pub horizon_average: bool,
@@ -45,40 +41,26 @@ pub struct DiffusionOptions<const M: usize> {
     pub nominal_first: bool,
     /// The controls that are appended when the plan is shifted.
     pub shift_fill: ShiftFill,
-    /// The seed of the noise.
-    pub seed: u64,
     /// The control that a new or reset plan consists of; within the limits.
     pub initial: [f32; M],
-    /// Run-time parameters: see [`StepContext::param`](crate::StepContext::param).
-    pub params: Vec<f32>,
-    /// References over the horizon: see [`StepContext::reference`](crate::StepContext::reference).
-    pub references: Option<References>,
-    /// Sampled fields: see [`StepContext::sample`](crate::StepContext::sample).
-    pub fields: Vec<Grid>,
 }
 
 impl<const M: usize> Default for DiffusionOptions<M> {
     fn default() -> Self {
         Self {
-            horizon: 50,
+            task: Task::default(),
             samples: 2048,
             chains: 1,
-            dt: 0.02,
             process: ReverseProcess::default(),
-            temperature: Temperature::Standardized(0.1),
+            weighting: Weighting::Exponential(Temperature::Standardized(0.1)),
             noise: Noise::default(),
-            limits: None,
             horizon_average: true,
             horizon_annealing: None,
             demonstration: None,
             scatter: false,
             nominal_first: false,
             shift_fill: ShiftFill::Hold,
-            seed: 0,
             initial: [0.0; M],
-            params: Vec::new(),
-            references: None,
-            fields: Vec::new(),
         }
     }
 }
@@ -86,7 +68,7 @@ impl<const M: usize> Default for DiffusionOptions<M> {
 impl<const M: usize> DiffusionOptions<M> {
     pub(super) fn check_own(&self) -> Result<(), InvalidValue> {
         self.process.check()?;
-        self.temperature.check()?;
+        self.weighting.check_for_mean()?;
         if let Some(beta) = self.horizon_annealing {
             in_range("horizon_annealing", beta, beta > 0.0, "finite and above 0")?;
         }

@@ -159,6 +159,7 @@ mod tests {
     use crate::engine::{Backend, Engine, EngineOptions};
     use crate::policies::LinearFeedback;
     use crate::scalar::{Real, StepContext};
+    use crate::task::Task;
     use crate::*;
 
     /// Reads two parameters, two references and two fields.
@@ -220,45 +221,43 @@ mod tests {
             self.chance().then(|| Limits { low: [-1.5; M], high: [f32::INFINITY; M] })
         }
 
-        fn temperature(&mut self) -> Temperature {
-            [Temperature::Fixed(0.5), Temperature::EffectiveSamples(0.3), Temperature::Elite(0.2)][self.below(3)]
+        fn weighting(&mut self) -> Weighting {
+            let [given, found] = [Temperature::Fixed(0.5), Temperature::EffectiveSamples(0.3)];
+            [given.into(), found.into(), Weighting::Elite(0.2)][self.below(3)]
         }
 
         fn mppi(&mut self) -> MppiOptions<2> {
             MppiOptions {
-                horizon: 1 + self.below(12),
+                task: Task {
+                    horizon: 1 + self.below(12),
+                    dt: 0.1,
+                    limits: self.limits(),
+                    params: {
+                        let count = self.below(5);
+                        self.numbers(count)
+                    },
+                    references: (self.below(8) > 0).then(|| self.references()),
+                    fields: self.grids(),
+                    ..Default::default()
+                },
                 samples: 1 + self.below(150),
                 iterations: 1 + self.below(3),
-                dt: 0.1,
-                temperature: self.temperature(),
+                weighting: self.weighting(),
                 noise: if self.chance() { Noise::default() } else { Noise::Covariance([[1.0, 0.3], [0.3, 0.5]]) },
-                limits: self.limits(),
                 covariance_adaptation: self.chance().then_some(0.1),
                 nominal_first: self.chance(),
-                params: {
-                    let count = self.below(5);
-                    self.numbers(count)
-                },
-                references: (self.below(8) > 0).then(|| self.references()),
-                fields: self.grids(),
                 ..Default::default()
             }
         }
 
         fn diffusion(&mut self) -> DiffusionOptions<2> {
-            let MppiOptions { horizon, samples, dt, temperature, noise, limits, params, references, fields, .. } =
-                self.mppi();
+            let MppiOptions { task, samples, weighting, noise, .. } = self.mppi();
             let schedule = Schedule::Geometric { levels: 2 + self.below(3), smallest: 0.2, largest: 1.0 };
             DiffusionOptions {
-                horizon,
+                task,
                 samples,
-                dt,
-                temperature,
+                weighting,
                 noise,
-                limits,
-                params,
-                references,
-                fields,
                 chains: 1 + self.below(5),
                 scatter: self.chance(),
                 demonstration: self.chance().then_some(1.0),
@@ -326,8 +325,7 @@ mod tests {
         let (mut buffers, mut plans) = (Buffers::default(), 0);
         for step in 0..60 {
             let before = planner.options().clone();
-            let (x, setting) = ([dice.0.between(-1.0, 1.0)], before.setting());
-            let (samples, horizon) = (setting.samples, setting.horizon);
+            let (x, samples, horizon) = ([dice.0.between(-1.0, 1.0)], before.samples(), before.task().horizon);
             let choice = dice.below(12);
             let refused = match choice {
                 0 => {
@@ -466,17 +464,20 @@ mod tests {
                 Estimator::ScoreFunction { std: [0.5], action_noise, antithetic: dice.chance() }
             };
             let options = PolicyGradientOptions {
-                horizon: 1 + dice.below(20),
+                task: Task {
+                    horizon: 1 + dice.below(20),
+                    limits: dice.limits(),
+                    params: {
+                        let count = 2 + dice.below(3);
+                        dice.numbers(count)
+                    },
+                    references: Some(dice.references()),
+                    fields: dice.grids(),
+                    ..Default::default()
+                },
                 samples: 1 + dice.below(150),
                 learners: 1 + dice.below(3),
                 estimator: rows,
-                limits: dice.limits(),
-                params: {
-                    let count = 2 + dice.below(3);
-                    dice.numbers(count)
-                },
-                references: Some(dice.references()),
-                fields: dice.grids(),
                 ..Default::default()
             };
             let starts = |random: &mut Random, params: &mut [f32]| {

@@ -1,9 +1,9 @@
 //! Options of an MPPI controller.
 
-use crate::field::Grid;
 use crate::noise::Noise;
-use crate::planner::{Limits, References, ShiftFill};
-use crate::temperature::Temperature;
+use crate::planner::ShiftFill;
+use crate::task::Task;
+use crate::weighting::{Temperature, Weighting};
 
 /// The cost J of a rollout in the exponent −J/λ, with S = Σ_t q(x_{t+1}, u_t) + φ(x_T) and C = Σ_t U_tᵀ Σ⁻¹ ε_t, where
 /// ε is the perturbation that remains after the limits.
@@ -22,20 +22,16 @@ pub enum CostNormalization {
 /// The options of an MPPI controller. `..Default::default()` fills in the rest.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MppiOptions<const M: usize> {
-    /// T, the time steps in the horizon; at least 1.
-    pub horizon: usize,
+    /// The task: horizon, time step, limits, inputs of the model, seed.
+    pub task: Task<M>,
     /// K, the rollouts per update; at least 1.
     pub samples: usize,
     /// Updates per call; at least 1.
     pub iterations: usize,
-    /// The length of a time step (in seconds), as passed to the model; above 0.
-    pub dt: f32,
-    /// λ, or a criterion to solve for it.
-    pub temperature: Temperature,
+    /// How costs become weights: exponentially with a temperature λ, or by an elite. Signed weights are refused.
+    pub weighting: Weighting,
     /// Σ, the covariance of the perturbations.
     pub noise: Noise<M>,
-    /// The box that controls are limited to, before they are rolled out and averaged. (Clipping biases the mean inwards.)
-    pub limits: Option<Limits<M>>,
     /// α in [0, 1]: the base distribution of the importance sampling is N(αU, Σ). 1 switches the control cost off.
     pub alpha: f32,
     /// How the cost in the exponent is composed.
@@ -48,42 +44,28 @@ pub struct MppiOptions<const M: usize> {
     pub nominal_first: bool,
     /// Covariance adaptation with `Some(f)`, f in (0, 1]: each update within a call moves the standard deviation of the
     /// noise, separately for every control and time step, to that of the weighted rows (by `step_size`), but never
-    /// below f times that of `noise`. With [`Temperature::Elite`] this is the cross-entropy method; with the other
-    /// temperatures it adapts a diagonal covariance.
+    /// below f times that of `noise`. With [`Weighting::Elite`] this is the cross-entropy method; with a temperature it
+    /// adapts a diagonal covariance.
     pub covariance_adaptation: Option<f32>,
-    /// The seed of the noise.
-    pub seed: u64,
     /// The control that a new or reset plan consists of; within the limits.
     pub initial: [f32; M],
-    /// Run-time parameters: see [`StepContext::param`](crate::StepContext::param).
-    pub params: Vec<f32>,
-    /// References over the horizon: see [`StepContext::reference`](crate::StepContext::reference).
-    pub references: Option<References>,
-    /// Sampled fields: see [`StepContext::sample`](crate::StepContext::sample).
-    pub fields: Vec<Grid>,
 }
 
 impl<const M: usize> Default for MppiOptions<M> {
     fn default() -> Self {
         Self {
-            horizon: 50,
+            task: Task::default(),
             samples: 1024,
             iterations: 1,
-            dt: 0.02,
-            temperature: Temperature::Fixed(1.0),
+            weighting: Weighting::Exponential(Temperature::Fixed(1.0)),
             noise: Noise::default(),
-            limits: None,
             alpha: 1.0,
             cost_normalization: CostNormalization::Sum,
             step_size: 1.0,
             shift_fill: ShiftFill::Hold,
             nominal_first: false,
             covariance_adaptation: None,
-            seed: 0,
             initial: [0.0; M],
-            params: Vec::new(),
-            references: None,
-            fields: Vec::new(),
         }
     }
 }

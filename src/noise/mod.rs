@@ -9,8 +9,10 @@ pub mod philox;
 mod philox_row;
 mod proposal;
 mod random;
+mod stream;
 
 pub(crate) use philox_row::PhiloxRow;
 pub(crate) use proposal::CovarianceFactors;
 pub use proposal::Noise;
 pub use random::Random;
+pub(crate) use stream::{HostStream, Stream};

@@ -1,9 +1,6 @@
 //! [`Random`], a generator for the host: initial states, initial parameters, randomized models.
 
-use super::{normal, philox};
-
-/// A bit of the counter's last word that separates these draws from the engine's draws under the same seed.
-const STREAM: u32 = 1 << 26;
+use super::{Stream, normal, philox};
 
 /// A random generator for the host: Philox4x32-10 with an incrementing counter.
 ///
@@ -88,7 +85,7 @@ impl Random {
     /// Computes the words of the block at the current position.
     fn fill(&mut self) {
         let block = self.position / 4;
-        self.words = philox::philox([block as u32, (block >> 32) as u32, self.stream, STREAM], self.key);
+        self.words = philox::philox([block as u32, (block >> 32) as u32, self.stream, Stream::Host.word(0)], self.key);
     }
 }
 
@@ -99,10 +96,10 @@ mod tests {
     #[test]
     fn the_stream_is_pinned() {
         let mut random = Random::new(0);
-        assert_eq!(random.bits(), philox::philox([0, 0, 0, STREAM], [0, 0])[0]);
+        assert_eq!(random.bits(), philox::philox([0, 0, 0, 1 << 26], [0, 0])[0]);
         let mut other = Random::stream(3, 5);
         other.seek(4 * ((7 << 32) + 9) + 2);
-        assert_eq!(other.bits(), philox::philox([9, 7, 5, STREAM], [3, 0])[2]);
+        assert_eq!(other.bits(), philox::philox([9, 7, 5, 1 << 26], [3, 0])[2]);
     }
 
     #[test]

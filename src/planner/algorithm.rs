@@ -1,10 +1,10 @@
 //! [`Algorithm`]: the part of a planner that differs from method to method.
 
-use super::{Limits, References, ShiftFill};
-use crate::error::{InvalidValue, finite, in_range};
-use crate::field::Grid;
+use super::ShiftFill;
+use crate::error::{InvalidValue, finite};
 use crate::noise::{CovarianceFactors, Noise};
 use crate::pass::{MAX_NUMBERS, MAX_PROBLEMS, Pass};
+use crate::task::Task;
 
 mod sealed {
     pub trait Sealed {}
@@ -19,13 +19,33 @@ pub trait Algorithm<const M: usize>: sealed::Sealed + Clone + std::fmt::Debug {
     #[doc(hidden)]
     fn check(&self, regular: bool) -> Result<(), InvalidValue>;
 
-    /// The options that every method has.
     #[doc(hidden)]
-    fn setting(&self) -> Setting<'_, M>;
+    fn task(&self) -> &Task<M>;
 
-    /// Mutable access to the options that a planner changes itself.
     #[doc(hidden)]
-    fn parts(&mut self) -> Parts<'_>;
+    fn task_mut(&mut self) -> &mut Task<M>;
+
+    #[doc(hidden)]
+    fn samples(&self) -> usize;
+
+    #[doc(hidden)]
+    fn set_samples(&mut self, samples: usize);
+
+    #[doc(hidden)]
+    fn noise(&self) -> &Noise<M>;
+
+    #[doc(hidden)]
+    fn shift_fill(&self) -> ShiftFill;
+
+    /// The control that a new plan consists of.
+    #[doc(hidden)]
+    fn initial(&self) -> [f32; M];
+
+    /// The plans that are improved side by side.
+    #[doc(hidden)]
+    fn chains(&self) -> usize {
+        1
+    }
 
     /// Appends the updates of one call to `list`. `first` has sizes, seed and buffer offsets filled in, and steps all
     /// the way to the mean (a = 1).
@@ -50,107 +70,30 @@ pub trait Algorithm<const M: usize>: sealed::Sealed + Clone + std::fmt::Debug {
     }
 }
 
-/// The options that every method has.
-#[doc(hidden)]
-#[derive(Debug, Clone, Copy)]
-pub struct Setting<'a, const M: usize> {
-    pub(crate) horizon: usize,
-    pub(crate) samples: usize,
-    pub(crate) chains: usize,
-    pub(crate) dt: f32,
-    pub(crate) noise: &'a Noise<M>,
-    pub(crate) limits: Option<Limits<M>>,
-    pub(crate) shift_fill: ShiftFill,
-    pub(crate) seed: u64,
-    pub(crate) initial: [f32; M],
-    pub(crate) params: &'a [f32],
-    pub(crate) references: Option<&'a References>,
-    pub(crate) fields: &'a [Grid],
-}
-
-/// The options that a planner changes itself.
-#[doc(hidden)]
-#[derive(Debug)]
-pub struct Parts<'a> {
-    pub(crate) horizon: &'a mut usize,
-    pub(crate) samples: &'a mut usize,
-    pub(crate) seed: &'a mut u64,
-    pub(crate) params: &'a mut Vec<f32>,
-    pub(crate) references: &'a mut Option<References>,
-    pub(crate) fields: &'a mut Vec<Grid>,
-}
-
-/// Implements `setting` and `parts` for options whose fields have these names.
-macro_rules! setting {
-    (|$options:ident| $chains:expr) => {
-        fn setting(&self) -> $crate::planner::Setting<'_, M> {
-            let $options = self;
-            $crate::planner::Setting {
-                horizon: self.horizon,
-                samples: self.samples,
-                chains: $chains,
-                dt: self.dt,
-                noise: &self.noise,
-                limits: self.limits,
-                shift_fill: self.shift_fill,
-                seed: self.seed,
-                initial: self.initial,
-                params: &self.params,
-                references: self.references.as_ref(),
-                fields: &self.fields,
-            }
+/// Refuses what no method can do with, and works out what the kernels need of the covariance.
+pub(super) fn check_shared<const M: usize>(options: &impl Algorithm<M>) -> Result<CovarianceFactors, InvalidValue> {
+    let (task, chains, initial) = (options.task(), options.chains(), options.initial());
+    task.check(MAX_NUMBERS / M.max(1))?;
+    for (field, size, most) in [("samples", options.samples(), 1 << 25), ("chains", chains, MAX_PROBLEMS)] {
+        if size == 0 || size > most {
+            return Err(InvalidValue::new(field, size, format_args!("between 1 and {most}")));
         }
-
-        fn parts(&mut self) -> $crate::planner::Parts<'_> {
-            $crate::planner::Parts {
-                horizon: &mut self.horizon,
-                samples: &mut self.samples,
-                seed: &mut self.seed,
-                params: &mut self.params,
-                references: &mut self.references,
-                fields: &mut self.fields,
-            }
-        }
-    };
-}
-pub(crate) use setting;
-
-impl<const M: usize> Setting<'_, M> {
-    /// Refuses options that are invalid for every method, and returns the factors of the covariance that the kernels
-    /// need.
-    pub(super) fn check(&self) -> Result<CovarianceFactors, InvalidValue> {
-        let sizes = [
-            ("horizon", self.horizon, MAX_NUMBERS / M.max(1)),
-            ("samples", self.samples, 1 << 25),
-            ("chains", self.chains, MAX_PROBLEMS),
-        ];
-        for (field, size, most) in sizes {
-            if size == 0 || size > most {
-                return Err(InvalidValue::new(field, size, format_args!("between 1 and {most}")));
-            }
-        }
-        in_range("dt", self.dt, self.dt > 0.0, "finite and above 0 (seconds)")?;
-        finite("initial", &self.initial)?;
-        let numbers = self.horizon.saturating_mul(M).saturating_mul(self.chains);
-        if numbers > i32::MAX as usize {
-            let value = format_args!("{} of {} time steps", self.chains, self.horizon);
-            let expected = format_args!("so few that all plans have at most {} numbers", i32::MAX);
-            return Err(InvalidValue::new("chains", value, expected));
-        }
-        if let Some(limits) = &self.limits {
-            limits.check()?;
-            for m in 0..M {
-                let (l, h) = (limits.low[m], limits.high[m]);
-                if !(l..=h).contains(&self.initial[m]) {
-                    let value = format_args!("{} for control {m}", self.initial[m]);
-                    return Err(InvalidValue::new("initial", value, format_args!("within its limits, [{l}, {h}]")));
-                }
-            }
-        }
-        finite("params", self.params)?;
-        if let Some(references) = self.references {
-            References::check(&references.values, references.columns)?;
-        }
-        self.noise.shape()
     }
+    let numbers = task.horizon.saturating_mul(M).saturating_mul(chains);
+    if numbers > i32::MAX as usize {
+        let value = format_args!("{chains} of {} time steps", task.horizon);
+        let expected = format_args!("so few that all plans have at most {} numbers", i32::MAX);
+        return Err(InvalidValue::new("chains", value, expected));
+    }
+    finite("initial", &initial)?;
+    if let Some(limits) = &task.limits {
+        for m in 0..M {
+            let (l, h) = (limits.low[m], limits.high[m]);
+            if !(l..=h).contains(&initial[m]) {
+                let value = format_args!("{} for control {m}", initial[m]);
+                return Err(InvalidValue::new("initial", value, format_args!("within its limits, [{l}, {h}]")));
+            }
+        }
+    }
+    options.noise().shape()
 }

@@ -6,72 +6,43 @@ use pulp::{Simd, WithSimd};
 
 use crate::engine::cpu::Isa;
 use crate::engine::{Backend, Fetched, Timing};
-use crate::field::LookUps;
 use crate::float_env;
-use crate::inputs::Packed;
 use crate::model::Model;
-use crate::pass::{ELITE, INVALID, Layout, MASKED, Pass, Sums, TILE};
-use crate::scalar::{ByHand, Inputs, StepContext};
+use crate::pass::{ELITE, INVALID, MASKED, Pass, Sums, TILE};
+use crate::rollout::rollout;
+use crate::scalar::Timeline;
 
-/// The inputs of a rollout on the host besides state and controls.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Context<'a> {
-    layout: Layout,
-    inputs: &'a [f32],
-    fields: LookUps<'a>,
-    dt: f32,
-}
-
-impl<'a> Context<'a> {
-    pub(super) fn new(inputs: &'a Packed, fields: LookUps<'a>, dt: f32) -> Self {
-        Self { layout: inputs.layout(), inputs: inputs.values(), fields, dt }
-    }
-
-    #[inline(always)]
-    fn context(&self, t: usize) -> StepContext<'a, f32> {
-        let (layout, inputs) = (self.layout, self.inputs);
-        let row = t.min(layout.reference_rows.max(1) - 1) * layout.reference_columns;
-        StepContext::over(Inputs {
-            params: &inputs[layout.params_at()..][..layout.params],
-            param_stride: 0,
-            reference: &inputs[layout.references() + row..][..layout.reference_columns],
-            time: t as f32,
-            dt: self.dt,
-            fields: self.fields,
-            by_hand: ByHand::NOTHING,
-        })
-    }
-}
-
-/// Runs one rollout from `x` in plain `f32`: pushes the states and returns the cost S.
+/// Rolls a control sequence out from `x`: pushes the states, returns the cost S. Where the model is done the state stays.
 #[inline(always)]
-pub(super) fn rollout<const N: usize, const M: usize, D: Model<N, M>>(
+pub(super) fn roll_out<const N: usize, const M: usize, D: Model<N, M>>(
     model: &D,
-    at: &Context<'_>,
-    mut x: [f32; N],
+    timeline: &Timeline<'_>,
+    x: [f32; N],
     controls: &[[f32; M]],
     states: &mut Vec<[f32; N]>,
 ) -> f32 {
+    let all = states.len() + controls.len() + 1;
+    let mut last = x;
     states.push(x);
-    let mut cost = 0.0_f64;
-    let mut active = !model.done(&at.context(0), x);
-    for (t, u) in controls.iter().enumerate() {
-        if active {
-            let context = at.context(t);
-            x = model.step(&context, x, *u);
-            cost += f64::from(model.cost(&context, x, *u));
-            active = !model.done(&context, x);
-        }
-        states.push(x);
-    }
-    (cost + f64::from(model.terminal(&at.context(controls.len()), x))) as f32
+    let cost = rollout(
+        model,
+        timeline,
+        controls.len(),
+        x,
+        |t, _, _| controls[t],
+        |_, x| {
+            last = x;
+            states.push(x);
+        },
+    );
+    states.resize(all, last);
+    cost
 }
 
-/// Runs [`rollout`] with vector instructions enabled, for their fused multiply-add: without it, `f32::mul_add` is a
-/// function call.
+/// [`roll_out`] with the vector instructions switched on, for their fused multiply-add: without it `f32::mul_add` is a call.
 struct Nominal<'a, const N: usize, const M: usize, D> {
     model: &'a D,
-    at: &'a Context<'a>,
+    timeline: &'a Timeline<'a>,
     x: [f32; N],
     controls: &'a [[f32; M]],
     states: &'a mut Vec<[f32; N]>,
@@ -82,7 +53,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>> WithSimd for Nominal<'_, N,
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> f32 {
-        rollout(self.model, self.at, self.x, self.controls, self.states)
+        roll_out(self.model, self.timeline, self.x, self.controls, self.states)
     }
 }
 
@@ -156,16 +127,15 @@ impl<const N: usize, const M: usize> Plan<N, M> {
         &mut self,
         isa: Isa,
         model: &D,
-        at: &Context<'_>,
+        timeline: &Timeline<'_>,
         cost_scale: f32,
+        x: [f32; N],
         nominal: &[f32],
     ) {
         self.controls.clear();
         self.controls.extend(nominal.as_chunks::<M>().0);
         self.states.clear();
-        let mut x = [0.0; N];
-        x.copy_from_slice(&at.inputs[..N]);
-        let job = Nominal { model, at, x, controls: &self.controls, states: &mut self.states };
+        let job = Nominal { model, timeline, x, controls: &self.controls, states: &mut self.states };
         self.cost = isa.run(job) * cost_scale;
     }
 
@@ -245,7 +215,7 @@ impl<const N: usize, const M: usize> Plan<N, M> {
 #[derive(Debug)]
 pub struct Samples<'a, const N: usize, const M: usize, D> {
     pub(super) model: &'a D,
-    pub(super) at: Context<'a>,
+    pub(super) timeline: Timeline<'a>,
     pub(super) state: [f32; N],
     pub(super) samples: usize,
     pub(super) horizon: usize,
@@ -323,7 +293,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Samples<'_, N, M, D> {
     pub fn states(&self, k: usize) -> Vec<[f32; N]> {
         let controls = self.controls(k);
         let mut states = Vec::with_capacity(controls.len() + 1);
-        float_env::standard(|| rollout(self.model, &self.at, self.state, &controls, &mut states));
+        float_env::standard(|| roll_out(self.model, &self.timeline, self.state, &controls, &mut states));
         states
     }
 }

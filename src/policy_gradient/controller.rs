@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use pulp::{Simd, WithSimd};
 
-use super::PolicyGradientOptions;
 use crate::engine::program;
-use crate::error::{InvalidValue, columns_read_by, finite, in_range, read_by};
+use crate::error::{InvalidValue, finite};
 use crate::field::{FieldSet, Grid};
 use crate::float_env;
 use crate::model::Model;
-use crate::planner::{Limits, References};
 use crate::policy::Policy;
+use crate::rollout::rollout;
 use crate::scalar::trace::Requirements;
-use crate::scalar::{ByHand, Inputs, Params, StepContext};
+use crate::scalar::{Params, StepContext, Timeline};
+use crate::task::{Limits, Reader, References, Task};
 
 /// A policy with its parameters: the result of training, evaluated in plain `f32`. It needs no engine.
 ///
@@ -33,20 +33,19 @@ use crate::scalar::{ByHand, Inputs, Params, StepContext};
 /// # Ok::<(), gibbs::InvalidValue>(())
 /// ```
 ///
-/// A policy that reads run-time parameters, references or fields needs them as in training: see [`ControllerOptions`].
+/// A policy that reads run-time parameters, references or fields is given them as it was in training, by a [`Task`]: see
+/// [`with_task`](Self::with_task).
 #[derive(Debug)]
 pub struct Controller<const N: usize, const M: usize, P> {
     pub(super) policy: Arc<P>,
     pub(super) theta: Vec<f32>,
-    pub(super) limits: Option<Limits<M>>,
-    pub(super) params: Vec<f32>,
-    pub(super) references: Option<References>,
-    pub(super) fields: FieldSet,
-    /// The parameters, references and fields that the policy reads.
-    pub(super) requirements: Requirements,
-    pub(super) dt: f32,
+    /// Without its fields, which are looked up in `fields`.
+    task: Task<M>,
+    fields: FieldSet,
+    /// The policy, as a reader of these.
+    reader: Reader,
     /// Calls since the start of the episode.
-    pub(super) time: usize,
+    time: usize,
 }
 
 impl<const N: usize, const M: usize, P> Clone for Controller<N, M, P> {
@@ -54,86 +53,12 @@ impl<const N: usize, const M: usize, P> Clone for Controller<N, M, P> {
         Self {
             policy: Arc::clone(&self.policy),
             theta: self.theta.clone(),
-            limits: self.limits,
-            params: self.params.clone(),
-            references: self.references.clone(),
+            task: self.task.clone(),
             fields: self.fields.clone(),
             ..*self
         }
     }
 }
-
-/// The options of a [`Controller`] besides its policy and parameters. `..Default::default()` fills in the rest.
-///
-/// # Example
-///
-/// A program that does not train rebuilds a policy, which samples a field, from saved parameters.
-///
-/// ```
-/// use gibbs::{Controller, ControllerOptions, Grid, Policy, Random, Real, StepContext, Params};
-///
-/// /// Drives towards where the field is 0, in proportion to its value.
-/// struct Descent;
-///
-/// impl Policy<1, 1> for Descent {
-///     fn parameters(&self) -> usize {
-///         1
-///     }
-///     #[inline(always)]
-///     fn act<R: Real>(&self, at: &StepContext<R>, theta: &Params<R>, [x]: [R; 1]) -> [R; 1] {
-///         [-(theta.get(0) * at.sample(0, x, R::from(0.5)))]
-///     }
-///     fn initial(&self, _random: &mut Random) -> Vec<f32> {
-///         vec![0.0]
-///     }
-/// }
-///
-/// let saved = [2.0]; // from `PolicyGradient::parameters`
-/// let slope = Grid::from_fn(4, 1, 1.0, [0.0, 0.0], |x, _| x)?;
-/// let options = ControllerOptions { dt: 0.1, fields: vec![slope], ..Default::default() };
-/// let mut controller = Controller::with_options(Descent, &saved, options)?;
-/// assert_eq!(controller.act([1.5]), [-3.0]);
-///
-/// // Without the field it is refused here, not in the middle of a drive.
-/// let refused = Controller::new(Descent, &saved, 0.1).err();
-/// assert_eq!(refused.map(|error| error.field), Some("fields"));
-/// # Ok::<(), gibbs::InvalidValue>(())
-/// ```
-#[derive(Debug, Clone, PartialEq)]
-pub struct ControllerOptions<const M: usize> {
-    /// The length of a time step (in seconds), as passed to the policy; above 0. The default is 0.02.
-    pub dt: f32,
-    /// The box that controls are limited to.
-    pub limits: Option<Limits<M>>,
-    /// Run-time parameters: see [`StepContext::param`]. At least as many as the policy reads.
-    pub params: Vec<f32>,
-    /// References over the horizon: see [`StepContext::reference`]. At least as many columns as the policy reads.
-    pub references: Option<References>,
-    /// Sampled fields: see [`StepContext::sample`]. At least as many as the policy reads.
-    pub fields: Vec<Grid>,
-}
-
-impl<const M: usize> Default for ControllerOptions<M> {
-    fn default() -> Self {
-        Self { dt: 0.02, limits: None, params: Vec::new(), references: None, fields: Vec::new() }
-    }
-}
-
-impl<const M: usize> From<&PolicyGradientOptions<M>> for ControllerOptions<M> {
-    /// The options that [`PolicyGradient::controller`](crate::PolicyGradient::controller) gives its controllers.
-    fn from(options: &PolicyGradientOptions<M>) -> Self {
-        Self {
-            dt: options.dt,
-            limits: options.limits,
-            params: options.params.clone(),
-            references: options.references.clone(),
-            fields: options.fields.clone(),
-        }
-    }
-}
-
-/// The name of the reader of parameters, references and fields, for errors.
-const READER: &str = "the policy";
 
 /// Refuses `theta` unless it has `own` numbers, as many as the policy has parameters, and all are finite.
 pub(super) fn check_theta(theta: &[f32], own: usize) -> Result<(), InvalidValue> {
@@ -156,54 +81,82 @@ pub struct Episode<const N: usize, const M: usize> {
 }
 
 impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
-    /// Creates a controller from a policy with parameters `theta`, which acts every `dt` seconds and reads only the
-    /// state, θ and the time. [`with_options`](Self::with_options) accepts a policy that reads more.
+    /// A policy with parameters `theta`, which acts every `dt` seconds and reads nothing but its state, its parameters and the
+    /// time. One that reads more is built by [`with_task`](Self::with_task).
     ///
     /// # Errors
     ///
     /// If there are not as many numbers as the policy has parameters, one is not finite, `dt` is not above 0, or the policy
     /// reads run-time parameters, references or fields.
     pub fn new(policy: P, theta: &[f32], dt: f32) -> Result<Self, InvalidValue> {
-        Self::with_options(policy, theta, ControllerOptions { dt, ..Default::default() })
+        Self::with_task(policy, theta, Task { dt, ..Default::default() })
     }
 
-    /// Creates a controller from a policy with parameters `theta` and everything else that it reads. Parameters from
-    /// [`PolicyGradient::parameters`](crate::PolicyGradient::parameters), saved and loaded by any means, give the same
-    /// controller again, bit for bit.
+    /// A policy with parameters `theta`, and everything that it reads besides: what
+    /// [`PolicyGradient::parameters`](crate::PolicyGradient::parameters) gave, saved and loaded by whatever means, becomes the
+    /// same controller again, bit for bit, with the task of the training. A controller has no use for the horizon and the seed.
+    ///
+    /// # Example
+    ///
+    /// A policy that looks into a field, rebuilt from saved parameters in a program that does not train.
+    ///
+    /// ```
+    /// use gibbs::{Controller, Grid, Policy, Random, Real, StepContext, Task, Params};
+    ///
+    /// /// Drive towards where the field is 0, in proportion to it.
+    /// struct Descent;
+    ///
+    /// impl Policy<1, 1> for Descent {
+    ///     fn parameters(&self) -> usize {
+    ///         1
+    ///     }
+    ///     #[inline(always)]
+    ///     fn act<R: Real>(&self, at: &StepContext<R>, theta: &Params<R>, [x]: [R; 1]) -> [R; 1] {
+    ///         [-(theta.get(0) * at.sample(0, x, R::from(0.5)))]
+    ///     }
+    ///     fn initial(&self, _random: &mut Random) -> Vec<f32> {
+    ///         vec![0.0]
+    ///     }
+    /// }
+    ///
+    /// let saved = [2.0]; // from `PolicyGradient::parameters`
+    /// let slope = Grid::from_fn(4, 1, 1.0, [0.0, 0.0], |x, _| x)?;
+    /// let task = Task { dt: 0.1, fields: vec![slope], ..Default::default() };
+    /// let mut controller = Controller::with_task(Descent, &saved, task)?;
+    /// assert_eq!(controller.act([1.5]), [-3.0]);
+    ///
+    /// // Without the field it is refused here, and not in the middle of a drive.
+    /// let refused = Controller::new(Descent, &saved, 0.1).err();
+    /// assert_eq!(refused.map(|error| error.field), Some("fields"));
+    /// # Ok::<(), gibbs::InvalidValue>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// If there are not as many numbers as the policy has parameters, one is not finite, an option is out of range, or the
+    /// If there are not as many numbers as the policy has parameters, one is not finite, the task is out of range, or the
     /// policy reads a parameter, reference column or field that is missing.
-    pub fn with_options(policy: P, theta: &[f32], options: ControllerOptions<M>) -> Result<Self, InvalidValue> {
-        let ControllerOptions { dt, limits, params, references, fields } = options;
+    pub fn with_task(policy: P, theta: &[f32], task: Task<M>) -> Result<Self, InvalidValue> {
         check_theta(theta, policy.parameters())?;
-        in_range("dt", dt, dt > 0.0, "finite and above 0 (seconds)")?;
-        if let Some(limits) = &limits {
-            limits.check()?;
-        }
-        finite("params", &params)?;
-        if let Some(references) = &references {
-            References::check(&references.values, references.columns)?;
-        }
+        task.check(usize::MAX)?;
         let requirements = program::reads(&policy).map_err(|error| {
             let expected = "one that reads only what there can be";
             InvalidValue::new("policy", format_args!("not usable ({error})"), expected)
         })?;
-        read_by(READER, "params", params.len(), requirements.params)?;
-        columns_read_by(READER, references.as_ref().map_or(0, |r| r.columns), requirements.columns)?;
-        read_by(READER, "fields", fields.len(), requirements.fields)?;
-        Ok(Self {
-            policy: Arc::new(policy),
-            theta: theta.to_vec(),
-            limits,
-            params,
-            references,
-            fields: FieldSet::new(&fields),
-            requirements,
-            dt,
-            time: 0,
-        })
+        task.check_reader(&Reader::policy(requirements))?;
+        let fields = FieldSet::new(&task.fields);
+        let task = Task { fields: Vec::new(), ..task };
+        Ok(Self::of(Arc::new(policy), theta.to_vec(), task, fields, requirements))
+    }
+
+    /// A controller whose parts have been checked. Its task has no fields of its own.
+    pub(super) fn of(
+        policy: Arc<P>,
+        theta: Vec<f32>,
+        task: Task<M>,
+        fields: FieldSet,
+        requirements: Requirements,
+    ) -> Self {
+        Self { policy, theta, task, fields, reader: Reader::policy(requirements), time: 0 }
     }
 
     /// Limits the controls to a box.
@@ -211,9 +164,10 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
     /// # Errors
     ///
     /// If a low value is above the high one, or not a number.
-    pub fn with_limits(self, limits: Limits<M>) -> Result<Self, InvalidValue> {
+    pub fn with_limits(mut self, limits: Limits<M>) -> Result<Self, InvalidValue> {
         limits.check()?;
-        Ok(Self { limits: Some(limits), ..self })
+        self.task.limits = Some(limits);
+        Ok(self)
     }
 
     /// Replaces the run-time parameters that the policy reads: see [`StepContext::param`].
@@ -221,10 +175,11 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
     /// # Errors
     ///
     /// If one is not finite, or there are fewer than the policy reads.
-    pub fn with_params(self, params: &[f32]) -> Result<Self, InvalidValue> {
+    pub fn with_params(mut self, params: &[f32]) -> Result<Self, InvalidValue> {
         finite("params", params)?;
-        read_by(READER, "params", params.len(), self.requirements.params)?;
-        Ok(Self { params: params.to_vec(), ..self })
+        self.reader.check_params(params.len())?;
+        self.task.params = params.to_vec();
+        Ok(self)
     }
 
     /// Replaces the references that the policy reads: see [`StepContext::reference`].
@@ -232,10 +187,11 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
     /// # Errors
     ///
     /// If they are not whole rows, one is not finite, or a row has fewer columns than the policy reads.
-    pub fn with_references(self, references: References) -> Result<Self, InvalidValue> {
+    pub fn with_references(mut self, references: References) -> Result<Self, InvalidValue> {
         References::check(&references.values, references.columns)?;
-        columns_read_by(READER, references.columns, self.requirements.columns)?;
-        Ok(Self { references: Some(references), ..self })
+        self.reader.check_columns(references.columns)?;
+        self.task.references = Some(references);
+        Ok(self)
     }
 
     /// Replaces the fields that the policy samples: see [`StepContext::sample`].
@@ -244,13 +200,14 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
     ///
     /// If there are fewer than the policy reads.
     pub fn with_fields(self, fields: &[Grid]) -> Result<Self, InvalidValue> {
-        read_by(READER, "fields", fields.len(), self.requirements.fields)?;
+        self.reader.check_fields(fields.len())?;
         Ok(Self { fields: FieldSet::new(fields), ..self })
     }
 
     /// Returns the control for state `x` at the next time step, within the limits.
     pub fn act(&mut self, x: [f32; N]) -> [f32; M] {
-        let u = float_env::standard(|| self.at(self.time, &self.params, x));
+        let at = StepContext::over(self.timeline(&self.task.params).at(self.time));
+        let u = float_env::standard(|| self.control(&at, x));
         self.time += 1;
         u
     }
@@ -270,27 +227,19 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
         &self.policy
     }
 
+    /// What model and policy see over the horizon, with these run-time parameters.
     #[inline(always)]
-    fn context<'a>(&'a self, t: usize, params: &'a [f32]) -> StepContext<'a, f32> {
-        let reference = self.references.as_ref().map_or(&[][..], |references| {
-            let row = t.min(references.rows() - 1) * references.columns;
-            &references.values[row..][..references.columns]
-        });
-        StepContext::over(Inputs {
-            params,
-            param_stride: 0,
-            reference,
-            time: t as f32,
-            dt: self.dt,
-            fields: self.fields.look_ups(),
-            by_hand: ByHand::NOTHING,
-        })
+    fn timeline<'a>(&'a self, params: &'a [f32]) -> Timeline<'a> {
+        let (references, columns) = self.task.references.as_ref().map_or((&[][..], 0), |r| (&r.values[..], r.columns));
+        let last_row = self.task.references.as_ref().map_or(1, References::rows) - 1;
+        let (dt, fields) = (self.task.dt, self.fields.look_ups());
+        Timeline { params, param_stride: 0, references, columns, last_row, dt, fields }
     }
 
     #[inline(always)]
-    fn at(&self, t: usize, params: &[f32], x: [f32; N]) -> [f32; M] {
-        let mut u = self.policy.act(&self.context(t, params), &Params::new(&self.theta), x);
-        if let Some(Limits { low, high }) = &self.limits {
+    fn control(&self, at: &StepContext<'_, f32>, x: [f32; N]) -> [f32; M] {
+        let mut u = self.policy.act(at, &Params::new(&self.theta), x);
+        if let Some(Limits { low, high }) = &self.task.limits {
             for m in 0..M {
                 u[m] = u[m].max(low[m]).min(high[m]);
             }
@@ -313,25 +262,20 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> WithSimd f
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> Episode<N, M> {
-        let Self { model, controller, params, mut start, horizon } = self;
-        let x = &mut start;
-        let mut episode = Episode { states: vec![*x], controls: Vec::new(), cost: 0.0 };
-        let mut cost = 0.0_f64;
-        let mut runs = !model.done(&controller.context(0, params), *x);
-        for t in 0..horizon {
-            if !runs {
-                break;
-            }
-            let context = controller.context(t, params);
-            let u = controller.at(t, params, *x);
-            *x = model.step(&context, *x, u);
-            cost += f64::from(model.cost(&context, *x, u));
-            runs = !model.done(&context, *x);
-            episode.states.push(*x);
-            episode.controls.push(u);
-        }
-        cost += f64::from(model.terminal(&controller.context(horizon, params), *x));
-        episode.cost = cost as f32;
+        let Self { model, controller, params, start, horizon } = self;
+        let mut episode = Episode { states: vec![start], controls: Vec::new(), cost: 0.0 };
+        let timeline = controller.timeline(params);
+        episode.cost = rollout(
+            model,
+            &timeline,
+            horizon,
+            start,
+            |_, at, x| controller.control(at, x),
+            |u, x| {
+                episode.states.push(x);
+                episode.controls.push(u);
+            },
+        );
         episode
     }
 }

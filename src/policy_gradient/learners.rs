@@ -9,25 +9,22 @@ use std::sync::Arc;
 use super::checkpoint::{Checkpoint, CheckpointError, IoFailure};
 use super::controller::{Controller, Episode, Run, check_theta};
 use super::optimizer::Optimizer;
-use super::options::{ActionNoise, Estimator, InitialStates, PolicyGradientOptions, Step, Weighting};
+use super::options::{ActionNoise, Estimator, InitialStates, PolicyGradientOptions, Step};
 use crate::engine::program::{self, PolicyRows, Program};
 use crate::engine::{Done, Engine, Timing, Workspace, cpu};
-use crate::error::{BuildError, InvalidValue, PlanError, columns_read_by, finite, read_by};
-use crate::field::FieldSet;
+use crate::error::{BuildError, InvalidValue, PlanError, finite};
+use crate::field::Grid;
 use crate::float_env;
-use crate::inputs::{Packed, Sections, Square};
+use crate::inputs::{Packed, Square};
 use crate::model::Model;
-use crate::noise::{Random, philox};
+use crate::noise::{HostStream, Random};
 #[cfg(test)]
 use crate::pass::Problem;
-use crate::pass::{LIMITED, MAX_NUMBERS, Pass, TILE, round_up};
-use crate::planner::Limits;
+use crate::pass::{CLAMPED, MAX_NUMBERS, Pass, TILE, round_up};
 use crate::policy::Policy;
 use crate::scalar::trace::Requirements;
-
-/// The streams of [`Random`] for initial parameters and for evaluations. The episodes of learner b use stream b.
-const INITIAL: u32 = 1 << 30;
-const EVALUATION: u32 = 1 << 31;
+use crate::task::{Reader, Task};
+use crate::weighting::Weighting;
 
 /// Trains a policy on a model, by score functions or by perturbing its parameters.
 ///
@@ -38,9 +35,13 @@ const EVALUATION: u32 = 1 << 31;
 /// ```
 /// use gibbs::models::DoubleIntegrator;
 /// use gibbs::policies::LinearFeedback;
-/// use gibbs::{Engine, PolicyGradient, Random, PolicyGradientOptions};
+/// use gibbs::{Engine, PolicyGradient, Random, Task, PolicyGradientOptions};
 ///
-/// let options = PolicyGradientOptions { horizon: 40, dt: 0.1, samples: 128, ..Default::default() };
+/// let options = PolicyGradientOptions {
+///     task: Task { horizon: 40, dt: 0.1, ..Default::default() },
+///     samples: 128,
+///     ..Default::default()
+/// };
 /// let anywhere = |random: &mut Random, _params: &mut [f32]| [random.normal(), random.normal(), 0.0, 0.0];
 /// let mut training =
 ///     PolicyGradient::new(&Engine::new()?, DoubleIntegrator::default(), LinearFeedback, anywhere, options)?;
@@ -68,7 +69,6 @@ pub struct PolicyGradient<const N: usize, const M: usize, D, P> {
     reads: Requirements,
     workspace: Workspace,
     inputs: Packed,
-    fields: FieldSet,
     /// [θ, logarithms of standard deviations] of every learner (the latter with score rows only), B × W.
     values: Vec<f32>,
     optimizers: Vec<Optimizer>,
@@ -146,7 +146,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         }
         if let (Estimator::ScoreFunction { action_noise, .. }, Step::Natural { .. }) = (options.estimator, options.step)
         {
-            let known = information::<N, M, P>(&policy, options.horizon, action_noise, [1.0; M]);
+            let known = information::<N, M, P>(&policy, options.task.horizon, action_noise, [1.0; M]);
             let is_diagonal =
                 |known: &Vec<f32>| known.len() == parameters && known.iter().all(|f| *f >= 0.0 && f.is_finite());
             if known.as_ref().is_some_and(|known| !is_diagonal(known)) {
@@ -160,26 +160,22 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
             }
         }
         let program = Program::for_policy::<N, M, D, P>(&model, &policy, scheme, engine.options().math)?;
-        // Training with score rows calls `vjp`, but a controller calls `act`.
         let reads = program::reads(&*policy)?;
-        for (reader, requirements) in [("the model or the policy", program.requirements), ("the policy", reads)] {
-            let columns = options.references.as_ref().map_or(0, |r| r.columns);
-            read_by(reader, "params", options.params.len(), requirements.params)?;
-            columns_read_by(reader, columns, requirements.columns)?;
-            read_by(reader, "fields", options.fields.len(), requirements.fields)?;
+        for reader in readers(program.requirements, reads) {
+            options.task.check_reader(&reader)?;
         }
         let learners = options.learners;
         let width = parameters + shift_fill.len();
         let numbers = round_up(options.samples, TILE).saturating_mul(width).saturating_mul(learners);
-        let table = options.starts().saturating_mul(N + options.params.len()).saturating_mul(learners);
-        if numbers.max(table) > i32::MAX as usize {
+        if numbers.max(table::<N, M>(&options, options.task.params.len())) > i32::MAX as usize {
             let value = format_args!("{} for {learners} learners of {width} parameters", options.samples);
             let expected = format_args!("so few that all rows have at most {} numbers", i32::MAX);
             return Err(InvalidValue::new("samples", value, expected).into());
         }
         let mut values = Vec::with_capacity(learners * width);
         for learner in 0..learners {
-            let initial = policy.initial(&mut Random::stream(options.seed, INITIAL | learner as u32));
+            let initial =
+                policy.initial(&mut Random::stream(options.task.seed, HostStream::Initial.of(learner as u32)));
             if initial.len() != parameters {
                 let value = format_args!("one that begins with {} parameters", initial.len());
                 let expected = format_args!("one that begins with as many as it has, {parameters}");
@@ -198,8 +194,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
             program,
             reads,
             workspace: engine.workspace(),
-            inputs: packed::<N, M>(&options),
-            fields: FieldSet::new(&options.fields),
+            inputs: Packed::new(N, &options.task.sections(Square::Unit, Square::Zero), &options.task.fields),
             values,
             optimizers: vec![Optimizer::new(width); learners],
             information: None,
@@ -212,8 +207,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         training.information = annealed::<N, M, P>(&training.policy, &training.options, 0, &mut training.values);
         training.draw_starts();
         let pass = training.options.pass(training.blank());
-        let Self { program, workspace, inputs, values, fields, .. } = &mut training;
-        workspace.prepare(program, &[pass], &inputs.problem(values, fields))?;
+        let Self { program, workspace, inputs, values, .. } = &mut training;
+        workspace.prepare(program, &[pass], &inputs.problem(values))?;
         Ok(training)
     }
 
@@ -242,14 +237,14 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         pass: &Pass,
         mut step: impl FnMut(&mut Learner<'_, M>, &Done<'_>, usize) -> Progress,
     ) -> Result<&[Progress], PlanError> {
-        let Self { program, workspace, inputs, values: before, fields, options, optimizers: remembered, .. } = self;
-        let done = workspace.run(program, &[*pass], &inputs.problem(before, fields))?;
+        let Self { program, workspace, inputs, values: before, options, optimizers: remembered, .. } = self;
+        let done = workspace.run(program, &[*pass], &inputs.problem(before))?;
         let (width, starts) = (pass.width as usize, &inputs.values()[pass.starts as usize..]);
         let weighed = |b: usize| done.sums[b].valid > 0 && done.sums[b].sum > 0.0;
         let worked = |b: usize| weighed(b) && done.nominal[b * width..][..width].iter().all(|m| m.is_finite());
         if !(0..options.learners).any(worked) {
             // If an initial state was not finite, name that as the cause.
-            check_starts::<N>(starts, options.params.len(), options.starts(), self.iteration)?;
+            check_starts::<N>(starts, options.task.params.len(), options.starts(), self.iteration)?;
             let weighed = (0..options.learners).any(weighed);
             return Err(if weighed {
                 PlanError::NonFiniteMean
@@ -294,24 +289,17 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     pub(super) fn blank(&self) -> Pass {
         let (options, width) = (&self.options, self.width());
         let mut pass = Pass {
-            seed: philox::key(options.seed),
             number: self.iteration,
             rows: options.samples as u32,
-            horizon: options.horizon as u32,
             width: width as u32,
-            dt: options.dt,
-            coordinate_stride: TILE as u32,
-            row_stride: 1,
             rows_stride: (round_up(options.samples, TILE) * width) as u32,
-            cost_scale: 1.0,
-            a: 1.0,
-            scale: 1.0,
             problems: options.learners as u32,
             episodes: 1,
-            ..bytemuck::Zeroable::zeroed()
+            ..options.task.pass(&self.inputs)
         };
-        pass.set(LIMITED, options.limits.is_some());
-        self.inputs.place(pass)
+        // The limits are those of actions. What is averaged are parameters or scores.
+        pass.set(CLAMPED, false);
+        pass
     }
 
     /// W, the numbers per learner.
@@ -324,15 +312,15 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     pub(super) fn draw_starts(&mut self) {
         let (options, draws, iteration) = (&self.options, &self.starts, u64::from(self.iteration));
         let pairs = matches!(options.estimator, Estimator::ScoreFunction { antithetic: true, .. });
-        let mut params = options.params.clone();
+        let mut params = options.task.params.clone();
         let mut state = [0.0; N];
         self.inputs.set_table(|push| {
             for learner in 0..options.learners {
-                let mut random = Random::stream(options.seed, learner as u32);
+                let mut random = Random::stream(options.task.seed, HostStream::Starts.of(learner as u32));
                 random.seek(iteration << 32);
                 for k in 0..options.starts() {
                     if !(pairs && k % 2 == 1) {
-                        params.copy_from_slice(&options.params);
+                        params.copy_from_slice(&options.task.params);
                         state = draws.draw(&mut random, &mut params);
                     }
                     push(&state);
@@ -347,7 +335,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     pub(crate) fn work(&mut self, see: impl FnOnce(&Program, &[Pass], &Problem<'_>)) {
         self.draw_starts();
         let pass = self.options.pass(self.blank());
-        see(&self.program, &[pass], &self.inputs.problem(&self.values, &self.fields));
+        see(&self.program, &[pass], &self.inputs.problem(&self.values));
     }
 
     /// Runs new episodes under the policy of a learner, without noise. Their initial states are drawn from the same
@@ -372,9 +360,9 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         episodes: usize,
         seed: u64,
     ) -> Result<Vec<Episode<N, M>>, InvalidValue> {
-        let mut random = Random::stream(seed, EVALUATION);
+        let mut random = Random::stream(seed, HostStream::Evaluation.of(0));
         let draw = |episode| {
-            let mut params = self.options.params.clone();
+            let mut params = self.options.task.params.clone();
             let start = self.starts.draw(&mut random, &mut params);
             check_start(&start, &params).map_err(|what| {
                 let value = format_args!("a function that gives {what} for episode {episode}");
@@ -398,7 +386,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     pub fn episode(&self, learner: usize, start: [f32; N]) -> Result<Episode<N, M>, InvalidValue> {
         finite("start", &start)?;
         let controller = self.controller(learner)?;
-        let job = self.job(&controller, start, &self.options.params);
+        let job = self.job(&controller, start, &self.options.task.params);
         Ok(float_env::standard(|| self.engine.isa().run(job)))
     }
 
@@ -408,7 +396,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         start: [f32; N],
         params: &'a [f32],
     ) -> Run<'a, N, M, D, P> {
-        Run { model: &self.model, controller, params, start, horizon: self.options.horizon }
+        Run { model: &self.model, controller, params, start, horizon: self.options.task.horizon }
     }
 
     /// Returns the policy of a learner in plain `f32`, for embedding.
@@ -417,18 +405,46 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     ///
     /// If there is no such learner.
     pub fn controller(&self, learner: usize) -> Result<Controller<N, M, P>, InvalidValue> {
-        let options = &self.options;
-        Ok(Controller {
-            policy: Arc::clone(&self.policy),
-            theta: self.parameters(learner)?.to_vec(),
-            limits: options.limits,
-            params: options.params.clone(),
-            references: options.references.clone(),
-            fields: self.fields.clone(),
-            requirements: self.reads,
-            dt: options.dt,
-            time: 0,
-        })
+        let theta = self.parameters(learner)?.to_vec();
+        let Task { horizon, dt, limits, ref params, ref references, fields: _, seed } = self.options.task;
+        let (params, references) = (params.clone(), references.clone());
+        // Without the grids, which may be large: a controller looks its fields up in the packed set.
+        let task = Task { horizon, dt, limits, params, references, fields: Vec::new(), seed };
+        Ok(Controller::of(Arc::clone(&self.policy), theta, task, self.inputs.fields().clone(), self.reads))
+    }
+
+    /// Replaces the run-time parameters that episodes start with, before [`InitialStates::draw`] changes them. Recompiles nothing.
+    ///
+    /// # Errors
+    ///
+    /// If they are fewer than model or policy read, so many that the starts of all episodes have more than 2³¹ − 1 numbers, or not
+    /// finite.
+    pub fn set_params(&mut self, params: &[f32]) -> Result<(), InvalidValue> {
+        if table::<N, M>(&self.options, params.len()) > i32::MAX as usize {
+            let expected = format_args!("so few that the starts of all episodes have at most {} numbers", i32::MAX);
+            return Err(InvalidValue::new("params", format_args!("{} numbers", params.len()), expected));
+        }
+        let readers = readers(self.program.requirements, self.reads);
+        self.inputs.set_params(&mut self.options.task.params, params, &readers)
+    }
+
+    /// Replaces the reference table: one row of `columns` numbers per time step, the last of which holds on. Recompiles nothing.
+    ///
+    /// # Errors
+    ///
+    /// If it is empty or ragged, has fewer columns than model or policy read, or is not finite.
+    pub fn set_references(&mut self, values: &[f32], columns: usize) -> Result<(), InvalidValue> {
+        let readers = readers(self.program.requirements, self.reads);
+        self.inputs.set_references(&mut self.options.task.references, values, columns, &readers)
+    }
+
+    /// Replaces one sampled field. Recompiles nothing.
+    ///
+    /// # Errors
+    ///
+    /// If there is no field of that index yet.
+    pub fn set_field(&mut self, index: usize, grid: Grid) -> Result<(), InvalidValue> {
+        self.inputs.set_field(&mut self.options.task.fields, index, grid)
     }
 
     /// θ of a learner, as plain numbers. The policy documents their meaning.
@@ -495,7 +511,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
 
     fn checkpoint(&self) -> Checkpoint {
         let (values, optimizers) = (self.values.clone(), self.optimizers.clone());
-        Checkpoint { sizes: self.sizes(), iteration: self.iteration, seed: self.options.seed, values, optimizers }
+        Checkpoint { sizes: self.sizes(), iteration: self.iteration, seed: self.options.task.seed, values, optimizers }
     }
 
     /// Restores a training from the output of [`save`](Self::save). With the same options, the same engine and the same
@@ -515,7 +531,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         // The policy may panic here, before anything is replaced.
         let information =
             float_env::standard(|| annealed::<N, M, P>(&self.policy, &self.options, iteration, &mut values));
-        self.options.seed = checkpoint.seed;
+        self.options.task.seed = checkpoint.seed;
         (self.iteration, self.values, self.optimizers) = (iteration, values, checkpoint.optimizers);
         self.information = information;
         Ok(())
@@ -585,9 +601,9 @@ fn annealed<const N: usize, const M: usize, P: Policy<N, M>>(
     for m in 0..M {
         precision[m] = (-2.0 * log_std[m]).exp();
     }
-    let known = information::<N, M, P>(policy, options.horizon, action_noise, precision);
+    let known = information::<N, M, P>(policy, options.task.horizon, action_noise, precision);
     known.map(|mut known| {
-        known.extend([2.0 * options.horizon as f32; M]);
+        known.extend([2.0 * options.task.horizon as f32; M]);
         known
     })
 }
@@ -640,21 +656,14 @@ fn check_starts<const N: usize>(
     Ok(())
 }
 
-/// Packs everything but the table of initial states for the kernels. Noise is drawn for parameters and actions, not for
-/// controls, so the covariance is unused.
-fn packed<const N: usize, const M: usize>(options: &PolicyGradientOptions<M>) -> Packed {
-    let Limits { low, high } = options.limits.unwrap_or(Limits::NONE);
-    Packed::new(
-        N,
-        &Sections {
-            low: &low,
-            high: &high,
-            factor: Square::Unit,
-            precision: Square::Zero,
-            params: &options.params,
-            references: options.references.as_ref(),
-        },
-    )
+/// Who reads the task of a training. Score rows run `vjp`, and a controller runs `act`.
+fn readers(program: Requirements, policy: Requirements) -> [Reader; 2] {
+    [Reader { name: "the model or the policy", requirements: program }, Reader::policy(policy)]
+}
+
+/// The numbers of the table of starts, if every start has `params` parameters.
+fn table<const N: usize, const M: usize>(options: &PolicyGradientOptions<M>, params: usize) -> usize {
+    options.starts().saturating_mul(N + params).saturating_mul(options.learners)
 }
 
 impl<const N: usize, const M: usize, D, P> std::fmt::Debug for PolicyGradient<N, M, D, P> {

@@ -2,12 +2,11 @@
 
 use super::Progress;
 use crate::engine::Done;
-use crate::error::{InvalidValue, finite, in_range};
-use crate::field::Grid;
+use crate::error::{InvalidValue, in_range};
 use crate::noise::Random;
 use crate::pass::{MAX_PROBLEMS, Pass};
-use crate::planner::{Limits, References};
-use crate::temperature::Temperature;
+use crate::task::Task;
+use crate::weighting::{Temperature, Weighting};
 
 /// A positive number that changes geometrically from `first` to `last` over the first `over` iterations and is constant
 /// after them.
@@ -85,29 +84,6 @@ pub enum ActionNoise {
     Anneal(Anneal),
 }
 
-/// How returns become weights.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Weighting {
-    /// w = softmax(R/λ): the gradient of log E e^{R/λ}.
-    Exponentiated(Temperature),
-    /// w = (R − R̄)/K, or with `standardized` (R − R̄)/(K·std R): plain REINFORCE with a baseline.
-    Signed {
-        /// Whether returns are divided by their standard deviation.
-        standardized: bool,
-    },
-}
-
-impl Weighting {
-    /// How the engine determines the λ that returns are divided by.
-    pub(super) fn temperature(self) -> Temperature {
-        match self {
-            Self::Exponentiated(temperature) => temperature,
-            Self::Signed { standardized: true } => Temperature::Standardized(1.0),
-            Self::Signed { standardized: false } => Temperature::Fixed(1.0),
-        }
-    }
-}
-
 /// The step along the gradient g.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Step {
@@ -149,7 +125,7 @@ impl Step {
 /// A distribution of the initial states of episodes and, for domain randomization, of the model's parameters. Any
 /// function `Fn(&mut Random, &mut [f32]) -> [f32; N]` implements it.
 pub trait InitialStates<const N: usize>: Send + Sync + 'static {
-    /// Draws an initial state. `params` holds [`PolicyGradientOptions::params`] and may be changed for this episode.
+    /// Draws an initial state. `params` holds [`Task::params`] and may be changed for this episode.
     fn draw(&self, random: &mut Random, params: &mut [f32]) -> [f32; N];
 }
 
@@ -162,64 +138,42 @@ impl<const N: usize, F: Fn(&mut Random, &mut [f32]) -> [f32; N] + Send + Sync + 
 /// The options of training. `..Default::default()` fills in the rest.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PolicyGradientOptions<const M: usize> {
-    /// T, the time steps of an episode, unless it ends before; at least 1.
-    pub horizon: usize,
+    /// The task: horizon, time step, limits of the actions, inputs of model and policy, seed.
+    pub task: Task<M>,
     /// K, the rows of an iteration and learner; at least 1.
     pub samples: usize,
     /// B, the learners that are trained in parallel, each with its own noise; between 1 and 65,535.
     pub learners: usize,
-    /// The length of a time step (in seconds), as passed to the model; above 0.
-    pub dt: f32,
     /// How the rows are made.
     pub estimator: Estimator<M>,
-    /// How returns become weights.
+    /// How returns become weights. [`Weighting::Exponential`] follows the gradient of log E e^{R/λ}.
     pub weighting: Weighting,
     /// The step along the gradient.
     pub step: Step,
-    /// The box that actions are limited to, after their noise. (The score is that of the action before the limits.)
-    pub limits: Option<Limits<M>>,
-    /// The seed of all noise, of initial parameters and of initial states.
-    pub seed: u64,
-    /// Run-time parameters of the model, before [`InitialStates::draw`] changes them.
-    pub params: Vec<f32>,
-    /// References over the horizon: see [`StepContext::reference`](crate::StepContext::reference).
-    pub references: Option<References>,
-    /// Sampled fields: see [`StepContext::sample`](crate::StepContext::sample).
-    pub fields: Vec<Grid>,
 }
 
 impl<const M: usize> Default for PolicyGradientOptions<M> {
     fn default() -> Self {
         Self {
-            horizon: 100,
+            task: Task::default(),
             samples: 256,
             learners: 1,
-            dt: 0.02,
             estimator: Estimator::ParameterSpace { sigma: Anneal::from(0.1), antithetic: true, episodes: 4 },
-            weighting: Weighting::Exponentiated(Temperature::EffectiveSamples(0.2)),
+            weighting: Weighting::Exponential(Temperature::EffectiveSamples(0.2)),
             step: Step::Natural { rate: Anneal::from(1.0) },
-            limits: None,
-            seed: 0,
-            params: Vec::new(),
-            references: None,
-            fields: Vec::new(),
         }
     }
 }
 
 impl<const M: usize> PolicyGradientOptions<M> {
     pub(super) fn check(&self) -> Result<(), InvalidValue> {
-        let sizes = [
-            ("horizon", self.horizon, 1 << 24),
-            ("samples", self.samples, 1 << 20),
-            ("learners", self.learners, MAX_PROBLEMS),
-        ];
+        self.task.check(1 << 24)?;
+        let sizes = [("samples", self.samples, 1 << 20), ("learners", self.learners, MAX_PROBLEMS)];
         for (field, size, most) in sizes {
             if size == 0 || size > most {
                 return Err(InvalidValue::new(field, size, format_args!("between 1 and {most}")));
             }
         }
-        in_range("dt", self.dt, self.dt > 0.0, "finite and above 0 (seconds)")?;
         match self.estimator {
             Estimator::ParameterSpace { sigma, episodes, .. } => {
                 sigma.check("sigma")?;
@@ -240,17 +194,10 @@ impl<const M: usize> PolicyGradientOptions<M> {
                 }
             }
         }
-        self.weighting.temperature().check()?;
+        self.weighting.check()?;
         self.step.rate().check("rate")?;
         if let Step::Momentum { momentum, .. } = self.step {
             in_range("momentum", momentum, (0.0..1.0).contains(&momentum), "in [0, 1)")?;
-        }
-        if let Some(limits) = &self.limits {
-            limits.check()?;
-        }
-        finite("params", &self.params)?;
-        if let Some(references) = &self.references {
-            References::check(&references.values, references.columns)?;
         }
         Ok(())
     }

@@ -67,7 +67,7 @@ pub(crate) use network_scratch::NetworkScratch;
 pub(crate) use params::{GradSink, ParamView, Several};
 pub use params::{GradientAccumulator, Params, Table};
 pub use step_context::StepContext;
-pub(crate) use step_context::{ByHand, Inputs};
+pub(crate) use step_context::{Inputs, Timeline};
 pub(crate) use unroll::{Unroll2, Unrolled};
 
 pub(crate) mod sealed {

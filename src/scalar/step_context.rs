@@ -52,6 +52,30 @@ impl Inputs<'_> {
     pub(crate) const BEFORE: Inputs<'static> = Inputs { time: -2.0, ..Self::NOW };
 }
 
+/// What a model sees of the outside world over a horizon: makes the [`Inputs`] of every time step.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timeline<'a> {
+    pub(crate) params: &'a [f32],
+    /// See [`Inputs::param_stride`].
+    pub(crate) param_stride: usize,
+    /// The reference table, row by row. Time steps beyond its last row see that row.
+    pub(crate) references: &'a [f32],
+    pub(crate) columns: usize,
+    pub(crate) last_row: usize,
+    pub(crate) dt: f32,
+    pub(crate) fields: LookUps<'a>,
+}
+
+impl<'a> Timeline<'a> {
+    /// The inputs of time step `t`; the terminal cost sees those of the horizon's length.
+    #[inline(always)]
+    pub(crate) fn at(&self, t: usize) -> Inputs<'a> {
+        let Self { params, param_stride, references, columns, last_row, dt, fields } = *self;
+        let reference = if columns == 0 { &[] } else { &references[t.min(last_row) * columns..][..columns] };
+        Inputs { params, param_stride, reference, time: t as f32, dt, fields, by_hand: ByHand::NOTHING }
+    }
+}
+
 /// The context of one time step: its index, its length, and everything that may change without recompiling.
 ///
 /// Parameters, references and fields are set on the driver and may be replaced before every call. Values that a model

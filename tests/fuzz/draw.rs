@@ -2,7 +2,7 @@
 
 use gibbs::{
     Grid, Limits, Model, Noise, Real, References, ReverseProcess, SampleWidth, Sampler, Schedule, ShiftFill,
-    StepContext, Temperature,
+    StepContext, Temperature, Weighting,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -93,21 +93,25 @@ impl Draw {
         array
     }
 
-    pub fn temperature(&mut self) -> Temperature {
-        // New variants must be drawn below.
-        let _listed = |temperature: Temperature| match temperature {
-            Temperature::Fixed(_)
-            | Temperature::EffectiveSamples(_)
-            | Temperature::Divergence(_)
-            | Temperature::Standardized(_)
-            | Temperature::Elite(_) => (),
+    /// Draws a weighting that every driver takes.
+    pub fn weighting(&mut self) -> Weighting {
+        // A variant that is added is to be drawn below, or by the driver that takes it.
+        let _listed = |weighting: Weighting| match weighting {
+            Weighting::Exponential(
+                Temperature::Fixed(_)
+                | Temperature::EffectiveSamples(_)
+                | Temperature::Divergence(_)
+                | Temperature::Standardized(_),
+            )
+            | Weighting::Elite(_)
+            | Weighting::Signed { .. } => (),
         };
         match self.index(5) {
-            0 => Temperature::Fixed(self.number(0.01, 30.0)),
-            1 => Temperature::EffectiveSamples(self.number(0.001, 1.0)),
-            2 => Temperature::Divergence(self.number(0.01, 5.0)),
-            3 => Temperature::Standardized(self.number(0.01, 3.0)),
-            _ => Temperature::Elite(self.number(0.001, 1.0)),
+            0 => Temperature::Fixed(self.number(0.01, 30.0)).into(),
+            1 => Temperature::EffectiveSamples(self.number(0.001, 1.0)).into(),
+            2 => Temperature::Divergence(self.number(0.01, 5.0)).into(),
+            3 => Temperature::Standardized(self.number(0.01, 3.0)).into(),
+            _ => Weighting::Elite(self.number(0.001, 1.0)),
         }
     }
 

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use gibbs::{
     Algorithm, CostNormalization, DiffusionOptions, DiffusionPlanner, Engine, Limits, Mppi, MppiOptions, PlanError,
-    Planner,
+    Planner, Task,
 };
 
 use crate::draw::{Draw, Probe};
@@ -36,59 +36,63 @@ impl Options for MppiOptions<2> {
         };
         let plain = draw.chance(0.6) || matches!(cost_normalization, CostNormalization::Gamma(_));
         Self {
-            horizon: draw.size(24),
+            task: Task {
+                horizon: draw.size(24),
+                dt: draw.number(0.01, 0.3),
+                limits: draw.limits(),
+                params: draw.params(),
+                references: draw.reference_table(),
+                fields: draw.fields(),
+                seed: draw.seed(),
+            },
             samples: draw.size(600),
             iterations: 1 + draw.index(3),
-            dt: draw.number(0.01, 0.3),
-            temperature: draw.temperature(),
+            weighting: draw.weighting(),
             noise: draw.noise(),
-            limits: draw.limits(),
             alpha: if plain { 1.0 } else { draw.number(0.0, 1.0) },
             cost_normalization,
             step_size: draw.number(0.05, 1.0),
             shift_fill: draw.shift_fill(),
             nominal_first: draw.chance(0.5),
             covariance_adaptation: if draw.chance(0.3) { Some(draw.number(0.01, 1.0)) } else { None },
-            seed: draw.seed(),
             initial: if draw.chance(0.9) { [0.0; 2] } else { draw.array(-1.0, 1.0) },
-            params: draw.params(),
-            references: draw.reference_table(),
-            fields: draw.fields(),
         }
     }
 
     fn shape(&self) -> Shape {
-        Shape { horizon: self.horizon, samples: self.samples, chains: 1, limits: self.limits }
+        Shape { horizon: self.task.horizon, samples: self.samples, chains: 1, limits: self.task.limits }
     }
 }
 
 impl Options for DiffusionOptions<2> {
     fn draw(draw: &mut Draw) -> Self {
         Self {
-            horizon: draw.size(24),
+            task: Task {
+                horizon: draw.size(24),
+                dt: draw.number(0.01, 0.3),
+                limits: draw.limits(),
+                params: draw.params(),
+                references: draw.reference_table(),
+                fields: draw.fields(),
+                seed: draw.seed(),
+            },
             samples: draw.size(400),
             chains: if draw.chance(0.5) { 1 } else { draw.size(5) },
-            dt: draw.number(0.01, 0.3),
             process: draw.process(),
-            temperature: draw.temperature(),
+            weighting: draw.weighting(),
             noise: draw.noise(),
-            limits: draw.limits(),
             horizon_average: draw.chance(0.5),
             horizon_annealing: if draw.chance(0.3) { Some(draw.number(0.2, 3.0)) } else { None },
             demonstration: if draw.chance(0.3) { Some(draw.number(-5.0, 5.0)) } else { None },
             scatter: draw.chance(0.3),
             nominal_first: draw.chance(0.5),
             shift_fill: draw.shift_fill(),
-            seed: draw.seed(),
             initial: if draw.chance(0.9) { [0.0; 2] } else { draw.array(-1.0, 1.0) },
-            params: draw.params(),
-            references: draw.reference_table(),
-            fields: draw.fields(),
         }
     }
 
     fn shape(&self) -> Shape {
-        Shape { horizon: self.horizon, samples: self.samples, chains: self.chains, limits: self.limits }
+        Shape { horizon: self.task.horizon, samples: self.samples, chains: self.chains, limits: self.task.limits }
     }
 }
 

@@ -24,7 +24,7 @@ fn options(draw: &mut Draw, energy: bool) -> DiffusionSamplerOptions {
         chains: draw.size(12),
         samples: draw.size(200),
         process: draw.process(),
-        temperature: if fixed { Temperature::Fixed(draw.number(0.1, 3.0)) } else { draw.temperature() },
+        weighting: if fixed { Temperature::Fixed(draw.number(0.1, 3.0)).into() } else { draw.weighting() },
         limits: if energy && draw.chance(0.4) { Some(draw.array(-2.0, 2.0)) } else { None },
         seed: draw.seed(),
         params: draw.params(),

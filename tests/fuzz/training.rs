@@ -2,7 +2,8 @@
 
 use gibbs::policies::LinearFeedback;
 use gibbs::{
-    ActionNoise, Anneal, Engine, Estimator, PolicyGradient, PolicyGradientOptions, Random, Step, Temperature, Weighting,
+    ActionNoise, Anneal, Engine, Estimator, PolicyGradient, PolicyGradientOptions, Random, Step, Task, Temperature,
+    Weighting,
 };
 
 use crate::draw::{Draw, Probe};
@@ -29,7 +30,7 @@ fn options(draw: &mut Draw) -> PolicyGradientOptions<2> {
             },
         }
         match weighting {
-            Weighting::Exponentiated(_) | Weighting::Signed { .. } => (),
+            Weighting::Exponential(_) | Weighting::Elite(_) | Weighting::Signed { .. } => (),
         }
         match step {
             Step::Plain { .. } | Step::Natural { .. } | Step::Momentum { .. } | Step::Adam { .. } => (),
@@ -57,22 +58,24 @@ fn options(draw: &mut Draw) -> PolicyGradientOptions<2> {
     };
     let weighting = match draw.index(4) {
         0 => Weighting::Signed { standardized: draw.chance(0.5) },
-        1 => Weighting::Exponentiated(Temperature::EffectiveSamples(0.2)),
-        _ => Weighting::Exponentiated(draw.temperature()),
+        1 => Weighting::Exponential(Temperature::EffectiveSamples(0.2)),
+        _ => draw.weighting(),
     };
     PolicyGradientOptions {
-        horizon: draw.size(15),
+        task: Task {
+            horizon: draw.size(15),
+            dt: draw.number(0.01, 0.3),
+            limits: draw.limits(),
+            seed: draw.seed(),
+            params: draw.params(),
+            references: draw.reference_table(),
+            fields: draw.fields(),
+        },
         samples: draw.size(150),
         learners: if draw.chance(0.6) { 1 } else { draw.size(3) },
-        dt: draw.number(0.01, 0.3),
         estimator: rows,
         weighting,
         step,
-        limits: draw.limits(),
-        seed: draw.seed(),
-        params: draw.params(),
-        references: draw.reference_table(),
-        fields: draw.fields(),
     }
 }
 
@@ -131,7 +134,7 @@ fn case(draw: &mut Draw, engines: &[Engine; 2]) -> bool {
             }
             4 => {
                 let x = draw.array(-2.0, 2.0);
-                let limits = twins[0].options().limits;
+                let limits = twins[0].options().task.limits;
                 both(&mut twins, |training| {
                     training.controller(learner).map(|mut controller| {
                         let u = controller.act(x);

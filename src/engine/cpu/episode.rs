@@ -12,16 +12,14 @@ use super::isa::Isa;
 use super::rollout::{CostBounds, Rollout, Tile, cost_bounds, kahan_add};
 use crate::cache_line::CacheLine;
 use crate::model::Model;
+use crate::noise::Stream;
 use crate::pass::{LIMITED, NOMINAL_FIRST, Pass, SCORED, STD_SCALE, TILE};
 use crate::policy::Policy;
 use crate::scalar::math::Vector;
 use crate::scalar::{
-    ByHand, GradSink, GradientAccumulator, Inputs, Lanes, Mask, NetworkScratch, ParamView, Params, Real, Register,
-    StepContext, Unroll2, WIDEST,
+    GradSink, GradientAccumulator, Lanes, Mask, NetworkScratch, ParamView, Params, Real, Register, StepContext,
+    Timeline, Unroll2, WIDEST,
 };
-
-/// Bit of the last counter word that separates the action noise from the noise of rows and steps.
-const STREAM: u32 = 1 << 25;
 
 /// The rows that are computed in parallel: two registers.
 type Unrolled<S> = Unroll2<Lanes<S>>;
@@ -61,7 +59,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> Rollout fo
 fn perturb(isa: Isa, tile: &mut Tile<'_>) {
     let Tile { pass, number, first, .. } = *tile;
     let into = &mut tile.rows[..pass.width as usize * TILE];
-    Draw { pass, stream: number, row: first, pair: false, block: 0, into }.run(isa);
+    Draw { pass, stream: Stream::Rows.word(number), row: first, pair: false, block: 0, into }.run(isa);
     isa.run(Perturb { tile });
 }
 
@@ -244,7 +242,7 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
         let mut noise = ActionNoise {
             isa: self.isa,
             pass,
-            stream: STREAM | self.tile.number,
+            stream: Stream::Actions.word(self.tile.number),
             row: first,
             mirrored: mirrored::<V>(pass, first),
             deviation,
@@ -284,21 +282,13 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
         explores: Option<(&mut ActionNoise<'_, V, M>, GradSink<'_>)>,
     ) -> [V; 2] {
         let (pass, problem) = (setting.tile.pass, setting.tile.problem);
-        let (layout, horizon, fields) = (problem.layout, pass.horizon as usize, problem.fields.look_ups());
-        let references = &problem.inputs[layout.references()..];
-        let params = &start.values[N * start.stride.max(1)..];
-        let context = |t: usize| {
-            let row = t.min(layout.reference_rows.max(1) - 1) * layout.reference_columns;
-            StepContext::over(Inputs {
-                params,
-                param_stride: start.stride,
-                reference: &references[row..][..layout.reference_columns],
-                time: t as f32,
-                dt: pass.dt,
-                fields,
-                by_hand: ByHand::NOTHING,
-            })
+        let horizon = pass.horizon as usize;
+        let timeline = Timeline {
+            params: &start.values[N * start.stride.max(1)..],
+            param_stride: start.stride,
+            ..problem.layout.timeline(problem.inputs, problem.fields.look_ups(), pass.dt)
         };
+        let context = |t: usize| StepContext::over(timeline.at(t));
         let theta = Params::over(source);
         let mut explores = explores.map(|(noise, sink)| (noise, GradientAccumulator::over(sink)));
         let zero = V::from(0.0);

@@ -8,11 +8,12 @@ use super::draw::{Draw, mirrored};
 use super::isa::{Isa, WithModel};
 use crate::cache_line::CacheLine;
 use crate::model::Model;
+use crate::noise::Stream;
 use crate::pass::{
     ANTITHETIC, CONTROL_COST, DEMONSTRATED, GIVEN, LIMITED, NOMINAL_FIRST, Pass, Problem, STD_SCALE, TILE,
 };
 use crate::scalar::math::{Vector, finite};
-use crate::scalar::{ByHand, Inputs, Lanes, Mask, Real, Register, StepContext, Unroll2, Unrolled};
+use crate::scalar::{Inputs, Lanes, Mask, Real, Register, StepContext, Unroll2, Unrolled};
 
 /// Numbers in a tile of scores: for each of its rows the cost, its Kahan compensation, and the second score (the
 /// control cost or the demonstration cost).
@@ -134,7 +135,7 @@ fn controls<const M: usize>(isa: Isa, tile: &mut Tile<'_>) {
     let pass = tile.pass;
     if !pass.has(GIVEN) {
         let into = &mut tile.rows[..pass.width as usize * TILE];
-        Draw { pass, stream: tile.number, row: tile.first, pair: false, block: 0, into }.run(isa);
+        Draw { pass, stream: Stream::Rows.word(tile.number), row: tile.first, pair: false, block: 0, into }.run(isa);
     }
     isa.run(ShapeNoise::<M> { tile });
 }
@@ -194,19 +195,7 @@ impl<const N: usize, const M: usize> Roll<'_, N, M> {
         let (pass, layout) = (tile.pass, tile.problem.layout);
         let horizon = pass.horizon as usize;
         // Loop-invariant slices are taken before the loop, so that their bounds are checked once.
-        let params = &inputs[layout.params_at()..][..layout.params];
-        let references = &inputs[layout.references()..];
-        let (columns, last_row) = (layout.reference_columns, layout.reference_rows.max(1) - 1);
-        let fields = tile.problem.fields.look_ups();
-        let context = |t: usize| Inputs {
-            params,
-            param_stride: 0,
-            reference: if columns == 0 { &[] } else { &references[t.min(last_row) * columns..][..columns] },
-            time: t as f32,
-            dt: pass.dt,
-            fields,
-            by_hand: ByHand::NOTHING,
-        };
+        let timeline = layout.timeline(inputs, tile.problem.fields.look_ups(), pass.dt);
 
         // The groups are interleaved by a loop: unrolling all of them would make more values live than there are
         // registers.
@@ -217,7 +206,7 @@ impl<const N: usize, const M: usize> Roll<'_, N, M> {
         // Reloaded when the previous step's cost is added; keeping it live would cost registers.
         let mut before = &controls[..M * TILE];
         for (t, now) in controls.chunks_exact(M * TILE).enumerate() {
-            let (arrived, at) = (context(t.max(1) - 1), context(t));
+            let (arrived, at) = (timeline.at(t.max(1) - 1), timeline.at(t));
             for (f, state) in states.iter_mut().enumerate() {
                 let lane = lane + f * V::COUNT;
                 // The cost of the previous step is evaluated here, together with the next step, so that common
@@ -231,13 +220,13 @@ impl<const N: usize, const M: usize> Roll<'_, N, M> {
             let lane = lane + f * V::COUNT;
             state.accumulate_cost(
                 model,
-                context(horizon - 1),
+                timeline.at(horizon - 1),
                 controls_of::<V, M>(before, lane),
                 true,
                 ends,
                 demonstrated,
             );
-            state.end::<M, D>(model, context(horizon), lane, demonstrated, tile.scores);
+            state.end::<M, D>(model, timeline.at(horizon), lane, demonstrated, tile.scores);
         }
     }
 }

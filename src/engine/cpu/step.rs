@@ -1,10 +1,7 @@
 //! The step: x⁺ = a·m + b·x + c·L z, clamped to the limits. Twin: `shaders/step.wgsl`.
 
-use crate::noise::normal;
+use crate::noise::{Stream, normal};
 use crate::pass::{ADAPT, CLAMPED, Layout, Pass, STD_SCALE};
-
-/// Bit of the last counter word that separates the noise of the step from that of the rows.
-pub(crate) const STREAM: u32 = 1 << 24;
 
 /// The step of one problem.
 pub(crate) struct Step<'a> {
@@ -51,7 +48,7 @@ impl Step<'_> {
             let l = inputs[layout.factor() + control * layout.controls + j];
             if l != 0.0 {
                 let e = d - control + j;
-                let counter = [0, (e / 4) as u32, pass.number, STREAM | number];
+                let counter = [0, (e / 4) as u32, pass.number, Stream::Step.word(*number)];
                 shaped = normal::box_muller_at(counter, pass.seed)[e % 4].mul_add(l, shaped);
             }
         }

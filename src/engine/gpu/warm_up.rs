@@ -120,7 +120,8 @@ mod tests {
     use crate::policies::LinearFeedback;
     use crate::policy_gradient::{PolicyGradient, PolicyGradientOptions};
     use crate::scalar::{Real, StepContext};
-    use crate::temperature::Temperature;
+    use crate::task::Task;
+    use crate::weighting::{Temperature, Weighting};
     use crate::{EngineError, Mppi, MppiOptions, PlanError, Random, WeightedMean};
 
     struct Point;
@@ -167,7 +168,8 @@ mod tests {
     #[test]
     fn the_clock_of_a_call_stands_still_while_others_compile() {
         let Some(engine) = engine(Duration::from_nanos(1)) else { return };
-        let options = MppiOptions { horizon: 3, samples: 50_000, ..Default::default() };
+        let options =
+            MppiOptions { task: Task { horizon: 3, ..Default::default() }, samples: 50_000, ..Default::default() };
         let mut mppi = Mppi::new(&engine, Point, options).expect("compilation has no such limit");
         let warm_ups = &engine.gpu().expect("it was asked for").warm_ups;
         let under_way = warm_ups.begin();
@@ -193,7 +195,8 @@ mod tests {
     #[test]
     fn only_what_says_so_compiles() {
         let Some(engine) = engine(Duration::from_secs(120)) else { return };
-        let options = MppiOptions { horizon: 3, samples: 100, ..Default::default() };
+        let options =
+            MppiOptions { task: Task { horizon: 3, ..Default::default() }, samples: 100, ..Default::default() };
         let new = || Mppi::new(&engine, Point, options.clone()).expect("valid");
         compiled_by(&engine, "new", true, || drop(new()));
         compiled_by(&engine, "new once more", false, || drop(new()));
@@ -215,7 +218,8 @@ mod tests {
             mppi.samples().expect("there are some");
         };
         compiled_by(&engine, "plan_rows", false, || with_rows(&mut mppi));
-        let solves_temperature = MppiOptions { temperature: Temperature::EffectiveSamples(0.5), ..options.clone() };
+        let solves_temperature =
+            MppiOptions { weighting: Weighting::Exponential(Temperature::EffectiveSamples(0.5)), ..options.clone() };
         compiled_by(&engine, "set_options", true, || mppi.set_options(solves_temperature).expect("valid"));
         compiled_by(&engine, "plan_rows with other options", false, || with_rows(&mut mppi));
         compiled_by(&engine, "resize", true, || mppi.resize(3, 300).expect("there is room"));
@@ -233,7 +237,11 @@ mod tests {
             of_data.guide(&[0.0, 1.0, 2.0]).expect("valid");
             of_data.sample_from(&[0.0; 3]).expect("it runs");
         });
-        let training = PolicyGradientOptions { horizon: 5, samples: 70, ..Default::default() };
+        let training = PolicyGradientOptions {
+            task: Task { horizon: 5, ..Default::default() },
+            samples: 70,
+            ..Default::default()
+        };
         let start = |random: &mut Random, _: &mut [f32]| [random.normal()];
         let mut training = PolicyGradient::new(&engine, Point, LinearFeedback, start, training).expect("valid");
         compiled_by(&engine, "step", false, || drop(training.step().expect("it runs").to_vec()));

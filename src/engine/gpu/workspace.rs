@@ -742,6 +742,7 @@ mod tests {
     use super::*;
     use crate::engine::{Backend, Engine, EngineOptions, Workspace as Any};
     use crate::models::Pendulum;
+    use crate::task::Task;
     use crate::{Mppi, MppiOptions};
 
     #[test]
@@ -752,7 +753,12 @@ mod tests {
             eprintln!("SKIPPED: no software adapter");
             return;
         };
-        let options = MppiOptions { horizon: 3, samples: 100, iterations: 4, ..Default::default() };
+        let options = MppiOptions {
+            task: Task { horizon: 3, ..Default::default() },
+            samples: 100,
+            iterations: 4,
+            ..Default::default()
+        };
         let mut mppi = Mppi::new(&engine, Pendulum::default(), options).expect("valid");
         // The number of chunks in the next submission with the kernel of the last call, and the number of kernels with
         // a recorded duration.
