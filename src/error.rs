@@ -234,6 +234,17 @@ pub enum EngineError {
         /// The adapter's limit.
         limit: u64,
     },
+    /// The device that [`Engine::from_wgpu`](crate::Engine::from_wgpu) was given has too low a limit. Request a higher
+    /// one in `wgpu::DeviceDescriptor::required_limits`.
+    #[error("the device was opened with `{limit}` = {found}, but at least {required} is needed")]
+    MissingLimit {
+        /// The limit, as a field of `wgpu::Limits`.
+        limit: &'static str,
+        /// The required minimum.
+        required: u32,
+        /// The limit of the device.
+        found: u32,
+    },
     /// The driver reported an error that should not happen. Please report it.
     #[error("the driver reported: {message}")]
     Driver {
@@ -282,6 +293,10 @@ pub enum PlanError {
     /// The weighted mean is not finite, because a row with a positive weight holds NaN or an infinity.
     #[error("the weighted mean is not finite: a row with a positive weight has a value that is not finite")]
     NonFiniteMean,
+    /// An earlier call has not completed. Poll, finish or cancel a pending call first. A call that was canceled or
+    /// timed out still runs on the device; blocking and `async` calls wait for it, `start` does not.
+    #[error("an earlier call has not completed")]
+    Busy,
     /// The device failed.
     #[error(transparent)]
     Engine(#[from] EngineError),

@@ -1,6 +1,8 @@
 //! [`Packed`], all kernel inputs besides rows and fields, in one array with its layout. Only this type writes the array
 //! and passes its offsets to kernels, so the two cannot disagree.
 
+use std::sync::Arc;
+
 use crate::error::{InvalidValue, finite};
 use crate::field::{FieldSet, Grid};
 use crate::noise::philox;
@@ -50,7 +52,8 @@ impl Square<'_> {
 pub(crate) struct Packed {
     layout: Layout,
     values: Vec<f32>,
-    fields: FieldSet,
+    /// Shared by clones, since they may be large.
+    fields: Arc<FieldSet>,
     /// Counts changes of the fields, so that a device uploads them only then.
     fields_version: u64,
 }
@@ -59,7 +62,8 @@ impl Packed {
     /// Packs the inputs of a system with `states` states, whose initial state is 0.
     pub(crate) fn new(states: usize, sections: &Sections<'_>, fields: &[Grid]) -> Self {
         let layout = Layout { states, controls: 0, params: 0, reference_rows: 0, reference_columns: 0 };
-        let mut packed = Self { layout, values: Vec::new(), fields: FieldSet::new(fields), fields_version: 0 };
+        let mut packed =
+            Self { layout, values: Vec::new(), fields: Arc::new(FieldSet::new(fields)), fields_version: 0 };
         packed.write(sections);
         packed
     }
@@ -146,7 +150,7 @@ impl Packed {
 
     /// Replaces all fields.
     pub(crate) fn set_fields(&mut self, fields: &[Grid]) {
-        self.fields = FieldSet::new(fields);
+        self.fields = Arc::new(FieldSet::new(fields));
         self.fields_version += 1;
     }
 

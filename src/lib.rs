@@ -233,3 +233,5 @@ pub use scalar::{Dual, GradientAccumulator, Mask, Params, Real, StepContext, Tab
 pub use task::{Limits, References, Task};
 pub use weighted_mean::{Average, WeightedMean};
 pub use weighting::{Temperature, Weighting};
+#[cfg(feature = "gpu")]
+pub use wgpu;

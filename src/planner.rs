@@ -5,22 +5,25 @@ mod algorithm;
 mod options;
 mod plan;
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
 
 pub use algorithm::Algorithm;
 pub use options::ShiftFill;
 pub use plan::{Plan, Samples};
 
 use crate::engine::program::Program;
-use crate::engine::{Engine, Workspace};
-use crate::error::{BuildError, InvalidValue, PlanError, finite};
+use crate::engine::{Calls, Engine, Fetched, Fetching, Wait, Workspace, blocking, completed, drained};
+use crate::error::{BuildError, EngineError, InvalidValue, PlanError, finite};
 use crate::field::Grid;
 use crate::float_env;
 use crate::inputs::{Packed, Sections, Square};
 use crate::model::Model;
 use crate::noise::{CovarianceFactors, Stream, normal, philox};
 use crate::pass::{CLAMPED, GIVEN, LIMITED, Pass, Problem, STD_SCALE, Sums, TILE, round_up};
-use crate::task::Reader;
+use crate::task::{Reader, Task};
 use plan::roll_out;
 
 /// Improves a plan for a model on a device, as [`Mppi`](crate::Mppi) or as
@@ -71,6 +74,16 @@ pub struct Planner<const N: usize, const M: usize, D, A> {
     sampled: Option<([f32; N], usize)>,
     /// Whether [`prepare_rows`](Self::prepare_rows) was called, so that kernels for given rows are prepared, too.
     takes_rows: bool,
+    pending: Option<PendingCall>,
+}
+
+/// A call that has been started and not finished.
+struct PendingCall {
+    started: Instant,
+    /// The number of time steps that the plan has been shifted by since.
+    shifted: usize,
+    /// The inputs of the call, if they have been replaced since.
+    inputs: Option<Packed>,
 }
 
 impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N, M, D, A> {
@@ -103,6 +116,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             next: Plan::empty(engine.backend()),
             sampled: None,
             takes_rows: false,
+            pending: None,
             shape,
             options,
         };
@@ -117,8 +131,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// # Errors
     ///
-    /// If the state is not finite, no rollout of any chain has a finite cost, or the device fails. The previous plan is
-    /// kept.
+    /// If the state is not finite, no rollout of any chain has a finite cost, a call is [pending](Self::start), or the
+    /// device fails. The previous plan is kept.
     pub fn plan(&mut self, x: &[f32; N]) -> Result<&Plan<N, M>, PlanError> {
         self.run(x, None, usize::MAX)
     }
@@ -147,13 +161,17 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// As [`plan`](Self::plan), and if the rows have the wrong size or are not finite.
     pub fn plan_rows(&mut self, x: &[f32; N], rows: &[f32]) -> Result<&Plan<N, M>, PlanError> {
+        self.check_rows(rows)?;
+        self.run(x, Some(rows), usize::MAX)
+    }
+
+    fn check_rows(&self, rows: &[f32]) -> Result<(), InvalidValue> {
         let expected = self.options.samples() * self.options.task().horizon * M;
         if rows.len() != expected {
             let expected = format_args!("samples × horizon × controls = {expected} numbers");
-            return Err(InvalidValue::new("rows", format_args!("{} numbers", rows.len()), expected).into());
+            return Err(InvalidValue::new("rows", format_args!("{} numbers", rows.len()), expected));
         }
-        finite("rows", rows)?;
-        self.run(x, Some(rows), usize::MAX)
+        finite("rows", rows)
     }
 
     /// Compiles and allocates what [`plan_rows`](Self::plan_rows) and the [`samples`](Self::samples) after it need, so
@@ -165,18 +183,143 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// If the device fails or runs out of memory. Then nothing is changed, but the samples of the last call are gone.
     pub fn prepare_rows(&mut self) -> Result<(), BuildError> {
+        self.cancel();
         self.sampled = None;
         let before = std::mem::replace(&mut self.takes_rows, true);
         self.prepare().inspect_err(|_| self.takes_rows = before)
     }
 
-    fn run(&mut self, x: &[f32; N], rows: Option<&[f32]>, most: usize) -> Result<&Plan<N, M>, PlanError> {
-        float_env::standard(move || self.improve(x, rows, most))
+    /// Starts a call of [`plan`](Self::plan) without waiting for it, for loops that must not block. The work is
+    /// submitted to the device here. [`poll`](Self::poll) returns the plan once it is available,
+    /// [`finish`](Self::finish) waits for it, and [`cancel`](Self::cancel) gives it up. The plan is the same to the bit
+    /// as that of `plan`. The CPU backend computes here, so that the first `poll` returns the plan.
+    ///
+    /// While a call is pending, the previous plan is kept, and
+    ///
+    /// - [`set_params`](Self::set_params), [`set_references`](Self::set_references), [`set_field`](Self::set_field) and
+    ///   [`reseed`](Self::reseed) affect the next call;
+    /// - [`shift`](Self::shift) shifts the previous plan now, and the result of the pending call when it is available,
+    ///   after `poll` or `finish` has returned it unshifted;
+    /// - [`set_controls`](Self::set_controls), [`reset`](Self::reset), [`set_options`](Self::set_options),
+    ///   [`resize`](Self::resize), [`move_to`](Self::move_to) and [`prepare_rows`](Self::prepare_rows) cancel it;
+    /// - [`plan`](Self::plan), its variants and [`samples`](Self::samples) return [`PlanError::Busy`].
+    ///
+    /// [`EngineOptions::timeout`](crate::EngineOptions::timeout) counts from here. A plan that is available when `poll`
+    /// is called is returned, however late that is.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError::Busy`] if a call is pending, or one that was canceled or timed out still runs on the device;
+    /// otherwise as [`plan`](Self::plan), except for errors in the result, which `poll` and `finish` return.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use gibbs::models::Pendulum;
+    /// use gibbs::{Engine, Mppi, MppiOptions};
+    ///
+    /// let mut mppi = Mppi::new(&Engine::new()?, Pendulum::default(), MppiOptions::default())?;
+    /// mppi.start(&[1.0, 0.0])?;
+    /// loop {
+    ///     if let Some(plan) = mppi.poll()? {
+    ///         println!("apply {}", plan.controls()[0][0]);
+    ///         break;
+    ///     }
+    ///     // Do other work here.
+    /// }
+    /// # Ok::<(), gibbs::Error>(())
+    /// ```
+    pub fn start(&mut self, x: &[f32; N]) -> Result<(), PlanError> {
+        self.submit(x, None, usize::MAX, Wait::Polling)
     }
 
-    fn improve(&mut self, x: &[f32; N], rows: Option<&[f32]>, most: usize) -> Result<&Plan<N, M>, PlanError> {
+    /// As [`start`](Self::start), for a call of [`plan_rows`](Self::plan_rows). It blocks to compile kernels unless
+    /// [`prepare_rows`](Self::prepare_rows) has been called.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start), and if the rows have the wrong size or are not finite.
+    pub fn start_rows(&mut self, x: &[f32; N], rows: &[f32]) -> Result<(), PlanError> {
+        self.check_rows(rows)?;
+        self.submit(x, Some(rows), usize::MAX, Wait::Polling)
+    }
+
+    /// Returns the plan of the pending call if it is available, without blocking. Returns `None` if it is not, or if no
+    /// call is pending.
+    ///
+    /// # Errors
+    ///
+    /// As [`plan`](Self::plan). Then no call is pending, and the previous plan is kept.
+    pub fn poll(&mut self) -> Result<Option<&Plan<N, M>>, PlanError> {
+        let is_over = self.complete(Wait::Polling)?;
+        Ok(is_over.then_some(&self.plan))
+    }
+
+    /// Waits for the plan of the pending call.
+    ///
+    /// # Errors
+    ///
+    /// As [`plan`](Self::plan), and if no call is pending.
+    pub fn finish(&mut self) -> Result<&Plan<N, M>, PlanError> {
+        if !self.complete(Wait::Blocking)? {
+            return Err(InvalidValue::new("finish", "called while no call is pending", "preceded by start").into());
+        }
+        Ok(&self.plan)
+    }
+
+    /// Whether a call has been started and not finished.
+    pub fn is_pending(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// Gives up the pending call, if there is one. The previous plan is kept. The noise of the call counts as used, so
+    /// the next call draws other rows. A GPU still runs the call, and [`start`](Self::start) returns
+    /// [`PlanError::Busy`] until it has completed.
+    pub fn cancel(&mut self) {
+        if self.pending.take().is_some() {
+            self.workspace.abandon();
+        }
+    }
+
+    /// As [`plan`](Self::plan), without blocking the thread. The call starts when the future is first polled, and is
+    /// [canceled](Self::cancel) when the future is dropped.
+    ///
+    /// Any executor will do. Natively, a thread of the engine waits for the device and wakes the task; in a browser,
+    /// the event loop does. The CPU backend computes when the future is first polled.
+    ///
+    /// # Errors
+    ///
+    /// As [`plan`](Self::plan).
+    pub async fn plan_async(&mut self, x: &[f32; N]) -> Result<&Plan<N, M>, PlanError> {
+        drained(self).await?;
+        self.start(x)?;
+        completed(self).await?;
+        Ok(&self.plan)
+    }
+
+    fn run(&mut self, x: &[f32; N], rows: Option<&[f32]>, most: usize) -> Result<&Plan<N, M>, PlanError> {
+        self.submit(x, rows, most, Wait::Blocking)?;
+        self.finish()
+    }
+
+    /// Submits a call. `wait` tells whether to wait for an abandoned call to leave the device.
+    fn submit(&mut self, x: &[f32; N], rows: Option<&[f32]>, most: usize, wait: Wait<'_>) -> Result<(), PlanError> {
+        if self.is_pending() {
+            return Err(PlanError::Busy);
+        }
+        let number = self.number;
+        let begun = float_env::standard(|| self.begin(x, rows, most, wait));
+        if begun == Err(PlanError::Busy) {
+            // How often a caller tries must not affect the noise.
+            self.number = number;
+        }
+        begun
+    }
+
+    /// The first half of a call: submits the work.
+    fn begin(&mut self, x: &[f32; N], rows: Option<&[f32]>, most: usize, wait: Wait<'_>) -> Result<(), PlanError> {
         finite("state", x)?;
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         self.inputs.set_state(x);
         self.fill_updates(rows.is_some());
         if most < self.passes.len() {
@@ -186,14 +329,29 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
                 last.set(CLAMPED, last.has(LIMITED));
             }
         }
-        let (samples, width) = (self.options.samples(), self.options.task().horizon * M);
         let scattered = scattered(&self.options, &self.shape, &self.nominal, self.number);
         let nominal = scattered.as_deref().unwrap_or(&self.nominal);
         let problem = Problem { std_scale: &self.std_scale, rows, ..self.inputs.problem(nominal) };
         self.sampled = None;
         // A failed call consumes its noise too; the next one draws other rows.
         self.number = self.number.wrapping_add(self.passes.len() as u32);
-        let done = self.workspace.run(&self.program, &self.passes, &problem)?;
+        if let Wait::Blocking = wait {
+            blocking(self.workspace.drain(wait))?;
+        }
+        self.workspace.submit(&self.program, &self.passes, &problem)?;
+        self.pending = Some(PendingCall { started, shifted: 0, inputs: None });
+        Ok(())
+    }
+
+    /// The second half of a call: turns its results, once available, into the plan. Returns whether they were.
+    fn end(&mut self, wait: Wait<'_>) -> Result<bool, PlanError> {
+        let Poll::Ready(done) = self.workspace.finish(wait) else { return Ok(false) };
+        let Some(call) = self.pending.take() else { return Ok(false) };
+        let done = done?;
+        let (samples, width) = (self.options.samples(), self.options.task().horizon * M);
+        let inputs = call.inputs.as_ref().unwrap_or(&self.inputs);
+        let mut x = [0.0; N];
+        x.copy_from_slice(&inputs.values()[..N]);
 
         // A chain that failed keeps its control sequence; the chain of least cost becomes the plan.
         let worked = |sums: &Sums| sums.valid > 0 && sums.sum > 0.0;
@@ -204,12 +362,12 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         let chains = || done.sums.iter().zip(done.nominal.chunks_exact(width)).enumerate();
         let results = || chains().filter(|(_, result)| usable(*result));
         // The model runs on the host here and may panic. Nothing is committed before it is done, so the old plan survives.
-        let timeline = self.inputs.timeline(self.options.task().dt);
+        let timeline = inputs.timeline(self.options.task().dt);
         let last = &self.passes[self.passes.len() - 1];
         let isa = self.engine.isa();
         let mut best: Option<(f32, usize, &[f32])> = None;
         for (chain, (_, nominal)) in results() {
-            self.next.roll_out(isa, &*self.model, &timeline, last.cost_scale, *x, nominal);
+            self.next.roll_out(isa, &*self.model, &timeline, last.cost_scale, x, nominal);
             let cost = if self.next.cost().is_finite() { self.next.cost() } else { f32::MAX };
             if best.is_none_or(|(least, ..)| cost < least) {
                 best = Some((cost, chain, nominal));
@@ -217,24 +375,33 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         }
         let Some((_, chain, nominal)) = best else { return Err(PlanError::NonFiniteMean) };
         if done.sums.len() > 1 {
-            self.next.roll_out(isa, &*self.model, &timeline, last.cost_scale, *x, nominal);
+            self.next.roll_out(isa, &*self.model, &timeline, last.cost_scale, x, nominal);
         }
         self.next.record(last, &done.sums[chain], done.timing);
         self.next.backend = self.engine.backend();
 
         for (chain, (_, nominal)) in results() {
-            self.nominal[chain * width..][..width].copy_from_slice(nominal);
+            let own = &mut self.nominal[chain * width..][..width];
+            own.copy_from_slice(nominal);
+            if call.shifted > 0 {
+                let (shift_fill, initial) = (self.options.shift_fill(), self.options.initial());
+                shift_fill.shift(own.as_chunks_mut().0, call.shifted, initial);
+            }
         }
         self.best = chain;
-        self.sampled = Some((*x, chain));
+        // Samples are recomputed from the current inputs, which must be those of the call.
+        self.sampled = call.inputs.is_none().then_some((x, chain));
         std::mem::swap(&mut self.plan, &mut self.next);
-        self.plan.timing.total = started.elapsed();
-        Ok(&self.plan)
+        self.plan.timing.total = call.started.elapsed();
+        Ok(true)
     }
 
     /// Shifts the plan by `steps` time steps, after that many controls have been applied. [`ShiftFill`] selects the controls
     /// that are appended at the end.
     pub fn shift(&mut self, steps: usize) {
+        if let Some(call) = &mut self.pending {
+            call.shifted = call.shifted.saturating_add(steps);
+        }
         let (horizon, shift_fill, initial) =
             (self.options.task().horizon, self.options.shift_fill(), self.options.initial());
         for chain in self.nominal.chunks_exact_mut(horizon * M) {
@@ -245,6 +412,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// Resets the plan to `options.initial` at every time step and restarts the noise, so that the same calls give the
     /// same results again.
     pub fn reset(&mut self) {
+        self.cancel();
         let initial = self.options.initial();
         self.nominal.as_chunks_mut().0.fill(initial);
         (self.number, self.best) = (0, 0);
@@ -283,6 +451,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             return Err(InvalidValue::new("controls", format_args!("{} controls", controls.len()), expected));
         }
         finite("controls", controls.as_flattened())?;
+        self.cancel();
         for chain in self.nominal.chunks_exact_mut(horizon * M) {
             chain.copy_from_slice(controls.as_flattened());
         }
@@ -296,9 +465,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// If they are fewer than the model uses, or not finite.
     pub fn set_params(&mut self, params: &[f32]) -> Result<(), InvalidValue> {
         let reader = self.reader();
-        self.inputs.set_params(&mut self.options.task_mut().params, params, &[reader])?;
-        self.sampled = None;
-        Ok(())
+        self.change_inputs(|inputs, task| inputs.set_params(&mut task.params, params, &[reader]))
     }
 
     /// Replaces the reference table: one row of `columns` numbers per time step. Steps beyond the last row read the
@@ -309,9 +476,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// If it is empty or ragged, has fewer columns than the model uses, or is not finite.
     pub fn set_references(&mut self, values: &[f32], columns: usize) -> Result<(), InvalidValue> {
         let reader = self.reader();
-        self.inputs.set_references(&mut self.options.task_mut().references, values, columns, &[reader])?;
-        self.sampled = None;
-        Ok(())
+        self.change_inputs(|inputs, task| inputs.set_references(&mut task.references, values, columns, &[reader]))
     }
 
     /// Replaces one sampled field. Recompiles nothing.
@@ -320,7 +485,20 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// If there is no field of that index yet.
     pub fn set_field(&mut self, index: usize, grid: Grid) -> Result<(), InvalidValue> {
-        self.inputs.set_field(&mut self.options.task_mut().fields, index, grid)?;
+        self.change_inputs(|inputs, task| inputs.set_field(&mut task.fields, index, grid))
+    }
+
+    /// Changes the inputs of the next call. Those of a pending call are kept for its results.
+    fn change_inputs(
+        &mut self,
+        change: impl FnOnce(&mut Packed, &mut Task<M>) -> Result<(), InvalidValue>,
+    ) -> Result<(), InvalidValue> {
+        let is_shared = self.pending.as_ref().is_some_and(|call| call.inputs.is_none());
+        let before = is_shared.then(|| self.inputs.clone());
+        change(&mut self.inputs, self.options.task_mut())?;
+        if let (Some(call), Some(before)) = (&mut self.pending, before) {
+            call.inputs = Some(before);
+        }
         self.sampled = None;
         Ok(())
     }
@@ -343,6 +521,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             chains if chains == self.options.chains() => self.nominal.clone(),
             chains => self.controls().as_flattened().repeat(chains),
         };
+        self.cancel();
         let previous = (
             std::mem::replace(&mut self.options, options),
             std::mem::replace(&mut self.shape, shape),
@@ -382,6 +561,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             let at = |t: usize| options.shift_fill().beyond(chain, t, options.initial());
             nominal.extend((0..horizon).flat_map(at));
         }
+        self.cancel();
         let previous = (std::mem::replace(&mut self.options, options), std::mem::replace(&mut self.nominal, nominal));
         self.sampled = None;
         self.prepare().inspect_err(|_| (self.options, self.nominal) = previous)
@@ -395,6 +575,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     pub fn move_to(&mut self, engine: &Engine) -> Result<(), BuildError> {
         let program = Program::new::<N, M, D>(&self.model, engine.options().math)?;
         self.options.task().check_reader(&Reader::model(program.requirements))?;
+        self.cancel();
         let previous = (
             std::mem::replace(&mut self.engine, engine.clone()),
             std::mem::replace(&mut self.program, program),
@@ -409,17 +590,42 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// # Errors
     ///
-    /// If no call of [`plan`](Self::plan) has succeeded since the planner was last changed, or the device fails.
+    /// If no call of [`plan`](Self::plan) has been started and has succeeded since the planner was last changed, a call
+    /// is [pending](Self::start), or the device fails.
     pub fn samples(&mut self) -> Result<Samples<'_, N, M, D>, PlanError> {
+        let (mut fetching, state) = self.fetch()?;
+        let fetched = blocking(fetching.finish(Wait::Blocking))?;
+        Ok(self.fetched(state, fetched))
+    }
+
+    /// As [`samples`](Self::samples), without blocking the thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`samples`](Self::samples).
+    pub async fn samples_async(&mut self) -> Result<Samples<'_, N, M, D>, PlanError> {
+        let (mut fetching, state) = self.fetch()?;
+        let fetched = poll_fn(|context| fetching.finish(Wait::Woken(context.waker()))).await?;
+        Ok(self.fetched(state, fetched))
+    }
+
+    /// Starts to fetch the rows of the last update. Also returns the state of that call.
+    fn fetch(&mut self) -> Result<(Fetching, [f32; N]), PlanError> {
+        if self.is_pending() {
+            return Err(PlanError::Busy);
+        }
         let Some((state, chain)) = self.sampled else {
             return Err(InvalidValue::new("samples", "not there", "preceded by a call of plan that succeeded").into());
         };
         let Self { inputs, nominal, std_scale, .. } = self;
         let problem = Problem { std_scale, ..inputs.problem(nominal) };
-        let fetched = self.workspace.fetch(&self.program, &problem, chain)?;
+        Ok((self.workspace.submit_fetch(&self.program, &problem, chain)?, state))
+    }
+
+    fn fetched(&self, state: [f32; N], fetched: Fetched) -> Samples<'_, N, M, D> {
         let timeline = self.inputs.timeline(self.options.task().dt);
         let (samples, horizon) = (self.options.samples(), self.options.task().horizon);
-        Ok(Samples { model: &*self.model, timeline, state, samples, horizon, fetched })
+        Samples { model: &*self.model, timeline, state, samples, horizon, fetched }
     }
 
     /// The current options.
@@ -531,6 +737,23 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             if average { cost / controls.len() as f32 } else { cost }
         });
         Ok((states, cost))
+    }
+}
+
+impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Calls for Planner<N, M, D, A> {
+    fn drain(&mut self, wait: Wait<'_>) -> Poll<Result<(), EngineError>> {
+        self.workspace.drain(wait)
+    }
+
+    fn complete(&mut self, wait: Wait<'_>) -> Result<bool, PlanError> {
+        if !self.is_pending() {
+            return Ok(false);
+        }
+        float_env::standard(move || self.end(wait))
+    }
+
+    fn cancel(&mut self) {
+        Self::cancel(self);
     }
 }
 

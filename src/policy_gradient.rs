@@ -26,8 +26,10 @@ pub use controller::{Controller, Episode};
 pub use learners::{PolicyGradient, Progress};
 pub use options::{ActionNoise, Anneal, Estimator, InitialStates, PolicyGradientOptions, Step};
 
-use crate::engine::Done;
-use crate::error::PlanError;
+use std::task::Poll;
+
+use crate::engine::{Calls, Done, Wait, blocking, completed, drained};
+use crate::error::{EngineError, InvalidValue, PlanError};
 use crate::float_env;
 use crate::model::Model;
 use crate::pass::{ANTITHETIC, PERTURBED, Pass, SCORED, SECOND_MOMENT, SIGNED};
@@ -44,22 +46,91 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     /// # Errors
     ///
     /// If no row of any learner has a finite return (the error names an initial state that is not finite, if there is
-    /// one), or the device fails. Then all parameters are unchanged. (If only some learners have no such row, or a
-    /// learner's step would lead to values that are not finite, the parameters of those learners are unchanged and
-    /// their step is 0.)
+    /// one), an iteration is [pending](Self::start), or the device fails. Then all parameters are unchanged. (If only
+    /// some learners have no such row, or a learner's step would lead to values that are not finite, the parameters of
+    /// those learners are unchanged and their step is 0.)
     pub fn step(&mut self) -> Result<&[Progress], PlanError> {
-        float_env::standard(move || self.iterate())
+        blocking(self.drain(Wait::Blocking))?;
+        self.start()?;
+        self.finish()
     }
 
-    fn iterate(&mut self) -> Result<&[Progress], PlanError> {
-        self.draw_starts();
-        let pass = self.options.pass(self.blank());
-        let (step, rate) = (self.options.step, self.options.step.rate().at(self.iteration as usize));
-        self.run(&pass, |learner, done, b| {
-            let direction = learner.options.direction(&pass, done, b, learner.values, learner.information);
-            learner.optimizer.step(&step, rate, &direction, learner.values);
-            learner.options.progress(&pass, &direction, done, b)
+    /// Starts a [`step`](Self::step) without waiting for it. The work is submitted to the device here.
+    /// [`poll`](Self::poll) changes the parameters once the result is available, [`finish`](Self::finish) waits for it,
+    /// and [`cancel`](Self::cancel) gives it up. The CPU backend computes here, so that the first `poll` has the
+    /// result.
+    ///
+    /// While an iteration is pending, methods that change the training (such as [`set_params`](Self::set_params) and
+    /// [`resume`](Self::resume)) cancel it. The next iteration then repeats it.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError::Busy`] if an iteration is pending, or one that was canceled or timed out still runs on the device;
+    /// or if the device fails.
+    pub fn start(&mut self) -> Result<(), PlanError> {
+        if self.is_pending() {
+            return Err(PlanError::Busy);
+        }
+        float_env::standard(|| {
+            self.draw_starts();
+            self.submit(self.options.pass(self.blank()))
         })
+    }
+
+    /// Completes the pending iteration if its result is available, without blocking, and returns the progress of every
+    /// learner. Returns `None` if it is not available, or if no iteration is pending.
+    ///
+    /// # Errors
+    ///
+    /// As [`step`](Self::step). Then no iteration is pending.
+    pub fn poll(&mut self) -> Result<Option<&[Progress]>, PlanError> {
+        let is_over = self.complete(Wait::Polling)?;
+        Ok(is_over.then(|| self.progress()))
+    }
+
+    /// Waits for the pending iteration and completes it.
+    ///
+    /// # Errors
+    ///
+    /// As [`step`](Self::step), and if no iteration is pending.
+    pub fn finish(&mut self) -> Result<&[Progress], PlanError> {
+        if !self.complete(Wait::Blocking)? {
+            return Err(InvalidValue::new("finish", "called while no iteration is pending", "preceded by start").into());
+        }
+        Ok(self.progress())
+    }
+
+    /// As [`step`](Self::step), without blocking the thread: see [`Planner::plan_async`](crate::Planner::plan_async).
+    ///
+    /// # Errors
+    ///
+    /// As [`step`](Self::step).
+    pub async fn step_async(&mut self) -> Result<&[Progress], PlanError> {
+        drained(self).await?;
+        self.start()?;
+        completed(self).await?;
+        Ok(self.progress())
+    }
+}
+
+impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> Calls for PolicyGradient<N, M, D, P> {
+    fn drain(&mut self, wait: Wait<'_>) -> Poll<Result<(), EngineError>> {
+        self.drain_workspace(wait)
+    }
+
+    fn complete(&mut self, wait: Wait<'_>) -> Result<bool, PlanError> {
+        let (step, rate) = (self.options.step, self.options.step.rate().at(self.iteration as usize));
+        float_env::standard(|| {
+            self.take_in(wait, |learner, pass, done, b| {
+                let direction = learner.options.direction(pass, done, b, learner.values, learner.information);
+                learner.optimizer.step(&step, rate, &direction, learner.values);
+                learner.options.progress(pass, &direction, done, b)
+            })
+        })
+    }
+
+    fn cancel(&mut self) {
+        Self::cancel(self);
     }
 }
 

@@ -1,9 +1,11 @@
 //! The weighted mean of any rows and its statistics, as a stand-alone operation: all drivers share its kernel.
 
-use crate::engine::{Averager, Engine};
-use crate::error::{InvalidValue, PlanError};
+use std::task::Poll;
+
+use crate::engine::{Averager, Calls, Engine, Wait, blocking, completed, drained};
+use crate::error::{EngineError, InvalidValue, PlanError};
 use crate::float_env;
-use crate::pass::{INVALID, Pass, SECOND_MOMENT, Sums};
+use crate::pass::{INVALID, MASKED, Pass, SECOND_MOMENT, Sums};
 
 /// Averages rows under their log-weights: m = Σ_k w_k r_k with w = softmax(ℓ).
 ///
@@ -27,6 +29,16 @@ pub struct WeightedMean {
     averager: Averager,
     second_moment: bool,
     average: Average,
+    pending: Option<PendingCall>,
+}
+
+/// A call that has been started and not finished.
+#[derive(Debug, Clone, Copy)]
+struct PendingCall {
+    /// The amount that the log-weights were shifted by.
+    shift: Option<f32>,
+    /// The number of rows that the kernels count as invalid because their log-weight equals the sentinel.
+    marked: u32,
 }
 
 /// The result of [`WeightedMean::compute`].
@@ -43,7 +55,7 @@ impl WeightedMean {
     /// takes as long as the second. If that fails, the first call tries again, and returns the error.
     pub fn new(engine: &Engine) -> Self {
         let average = Average { moments: Vec::new(), width: 0, rows: 0, sums: Sums::NONE };
-        Self { averager: engine.averager(), second_moment: false, average }
+        Self { averager: engine.averager(), second_moment: false, average, pending: None }
     }
 
     /// Also computes Σ_k w_k r_k² for every coordinate.
@@ -61,9 +73,41 @@ impl WeightedMean {
     ///
     /// # Errors
     ///
-    /// If there are no rows, `rows` is not a whole number of rows, no row has a finite log-weight, a row with a positive
-    /// weight is not finite, or the device fails.
+    /// If there are no rows, `rows` is not a whole number of rows, no row has a finite log-weight, a row with a
+    /// positive weight is not finite, a call is [pending](Self::start), or the device fails.
     pub fn compute(&mut self, rows: &[f32], log_weights: &[f32]) -> Result<&Average, PlanError> {
+        blocking(self.drain(Wait::Blocking))?;
+        let is_shifted = self.submit(rows, log_weights)?;
+        self.finish()?;
+        let sums = &mut self.average.sums;
+        if !is_shifted && (sums.valid as usize) < log_weights.len() {
+            sums.valid += marked(log_weights);
+        }
+        Ok(&self.average)
+    }
+
+    /// Starts a call of [`compute`](Self::compute) without waiting for it. The work is submitted to the device here.
+    /// [`poll`](Self::poll) returns the average once it is available, [`finish`](Self::finish) waits for it, and
+    /// [`cancel`](Self::cancel) gives it up. The CPU backend computes here, so that the first `poll` returns the
+    /// average.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError::Busy`] if a call is pending, or one that was canceled or timed out still runs on the device;
+    /// otherwise as [`compute`](Self::compute), except for errors in the result, which `poll` and `finish` return.
+    pub fn start(&mut self, rows: &[f32], log_weights: &[f32]) -> Result<(), PlanError> {
+        let is_shifted = self.submit(rows, log_weights)?;
+        if let (Some(call), false) = (&mut self.pending, is_shifted) {
+            call.marked = marked(log_weights);
+        }
+        Ok(())
+    }
+
+    /// Submits a call, and returns whether the log-weights were shifted.
+    fn submit(&mut self, rows: &[f32], log_weights: &[f32]) -> Result<bool, PlanError> {
+        if self.is_pending() {
+            return Err(PlanError::Busy);
+        }
         let count = log_weights.len();
         if count == 0 || count > i32::MAX as usize {
             let expected = format_args!("between 1 and {} of them", i32::MAX);
@@ -87,25 +131,102 @@ impl WeightedMean {
         let average = &mut self.average;
         average.moments.resize(width * if self.second_moment { 2 } else { 1 }, 0.0);
         (average.width, average.rows) = (width, count);
-        average.sums = self.averager.run(&pass, rows, log_weights, &mut average.moments)?;
-        // Kernels mark excluded rows by log-weights near `f32::MIN`. If all finite ones are that small, shift them and run again;
+        // Kernels mark excluded rows by log-weights near `f32::MIN`. If all finite ones are that small, shift them;
         // otherwise they weigh nothing anyway.
-        if average.sums.sum <= 0.0 {
-            let finite = log_weights.iter().copied().filter(|l| l.is_finite());
-            let Some(most) = finite.reduce(f32::max) else {
-                return Err(PlanError::NoFiniteRow { rows: count });
-            };
-            let shift = |l: &f32| if l.is_finite() { l - most } else { *l };
-            let shifted: Vec<f32> = float_env::standard(|| log_weights.iter().map(shift).collect());
-            average.sums = self.averager.run(&pass, rows, &shifted, &mut average.moments)?;
+        if log_weights.iter().any(|l| *l > MASKED && l.is_finite()) {
+            self.averager.submit(&pass, rows, log_weights, &mut average.moments)?;
+            self.pending = Some(PendingCall { shift: None, marked: 0 });
+            return Ok(false);
+        }
+        let finite = log_weights.iter().copied().filter(|l| l.is_finite());
+        let Some(most) = finite.reduce(f32::max) else {
+            return Err(PlanError::NoFiniteRow { rows: count });
+        };
+        let shift = |l: &f32| if l.is_finite() { l - most } else { *l };
+        let shifted: Vec<f32> = float_env::standard(|| log_weights.iter().map(shift).collect());
+        self.averager.submit(&pass, rows, &shifted, &mut average.moments)?;
+        self.pending = Some(PendingCall { shift: Some(most), marked: 0 });
+        Ok(true)
+    }
+
+    /// Returns the average of the pending call if it is available, without blocking. Returns `None` if it is not, or if
+    /// no call is pending.
+    ///
+    /// # Errors
+    ///
+    /// As [`compute`](Self::compute). Then no call is pending.
+    pub fn poll(&mut self) -> Result<Option<&Average>, PlanError> {
+        let is_over = self.complete(Wait::Polling)?;
+        Ok(is_over.then_some(&self.average))
+    }
+
+    /// Waits for the average of the pending call.
+    ///
+    /// # Errors
+    ///
+    /// As [`compute`](Self::compute), and if no call is pending.
+    pub fn finish(&mut self) -> Result<&Average, PlanError> {
+        if !self.complete(Wait::Blocking)? {
+            return Err(InvalidValue::new("finish", "called while no call is pending", "preceded by start").into());
+        }
+        Ok(&self.average)
+    }
+
+    /// Whether a call has been started and not finished.
+    pub fn is_pending(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// Gives up the pending call, if there is one. A GPU still runs it, and [`start`](Self::start) returns
+    /// [`PlanError::Busy`] until it has completed.
+    pub fn cancel(&mut self) {
+        if self.pending.take().is_some() {
+            self.averager.abandon();
+        }
+    }
+
+    /// As [`compute`](Self::compute), without blocking the thread: see
+    /// [`Planner::plan_async`](crate::Planner::plan_async).
+    ///
+    /// # Errors
+    ///
+    /// As [`compute`](Self::compute).
+    pub async fn compute_async(&mut self, rows: &[f32], log_weights: &[f32]) -> Result<&Average, PlanError> {
+        drained(self).await?;
+        self.start(rows, log_weights)?;
+        completed(self).await?;
+        Ok(&self.average)
+    }
+}
+
+/// The number of log-weights that are finite and equal the sentinel of invalid rows.
+fn marked(log_weights: &[f32]) -> u32 {
+    log_weights.iter().filter(|l| **l == INVALID).count() as u32
+}
+
+impl Calls for WeightedMean {
+    fn drain(&mut self, wait: Wait<'_>) -> Poll<Result<(), EngineError>> {
+        self.averager.drain(wait)
+    }
+
+    fn complete(&mut self, wait: Wait<'_>) -> Result<bool, PlanError> {
+        let Some(call) = self.pending else { return Ok(false) };
+        let average = &mut self.average;
+        let Poll::Ready(sums) = self.averager.finish(wait, &mut average.moments) else { return Ok(false) };
+        self.pending = None;
+        average.sums = sums?;
+        average.sums.valid += call.marked;
+        if let Some(most) = call.shift {
             average.sums.max = most;
-        } else if (average.sums.valid as usize) < count {
-            average.sums.valid += log_weights.iter().filter(|l| **l == INVALID).count() as u32;
         }
         if !average.moments.iter().all(|m| m.is_finite()) {
             return Err(PlanError::NonFiniteMean);
         }
-        Ok(average)
+        Ok(true)
+    }
+
+    fn cancel(&mut self) {
+        Self::cancel(self);
     }
 }
 

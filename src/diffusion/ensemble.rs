@@ -2,11 +2,12 @@
 //! only finding its mode.
 
 use std::sync::Arc;
+use std::task::Poll;
 
 use super::{ReverseProcess, SampleWidth};
 use crate::engine::program::Program;
-use crate::engine::{Engine, Timing, Workspace};
-use crate::error::{BuildError, InvalidValue, PlanError, finite};
+use crate::engine::{Calls, Engine, Timing, Wait, Workspace, blocking, completed, drained};
+use crate::error::{BuildError, EngineError, InvalidValue, PlanError, finite};
 use crate::field::Grid;
 use crate::float_env;
 use crate::inputs::{Packed, Sections, Square};
@@ -141,6 +142,9 @@ pub struct DiffusionSampler {
     number: u32,
     values: Vec<f32>,
     sums: Vec<Sums>,
+    timing: Timing,
+    /// Whether a call has been started and not finished.
+    pending: bool,
 }
 
 /// The chains after the last level.
@@ -261,9 +265,11 @@ impl DiffusionSampler {
             number: 0,
             values: Vec::new(),
             sums: Vec::new(),
+            timing: Timing::default(),
+            pending: false,
         };
         float_env::standard(|| diffusion.fill_updates());
-        let start = diffusion.start();
+        let start = diffusion.noise();
         let Self { program, workspace, target, inputs, passes, .. } = &mut diffusion;
         workspace.prepare(program, passes, &problem(target, inputs, &start))?;
         Ok(diffusion)
@@ -274,10 +280,11 @@ impl DiffusionSampler {
     ///
     /// # Errors
     ///
-    /// If no chain has a row of finite energy, or the device fails.
+    /// If no chain has a row of finite energy, a call is [pending](Self::start), or the device fails.
     pub fn sample(&mut self) -> Result<Chains<'_>, PlanError> {
-        let start = self.start();
-        self.run(&start)
+        blocking(self.drain(Wait::Blocking))?;
+        self.start()?;
+        self.finish()
     }
 
     /// As [`sample`](Self::sample), but the caller supplies the chains at the noisiest level, B × D numbers in clean
@@ -287,33 +294,110 @@ impl DiffusionSampler {
     ///
     /// As [`sample`](Self::sample), and if the start has another size or is not finite.
     pub fn sample_from(&mut self, start: &[f32]) -> Result<Chains<'_>, PlanError> {
+        blocking(self.drain(Wait::Blocking))?;
+        self.start_from(start)?;
+        self.finish()
+    }
+
+    /// Starts a call of [`sample`](Self::sample) without waiting for it. The work is submitted to the device here.
+    /// [`poll`](Self::poll) returns the samples once they are available, [`finish`](Self::finish) waits for them, and
+    /// [`cancel`](Self::cancel) gives them up. The CPU backend computes here, so that the first `poll` returns them.
+    ///
+    /// While a call is pending, [`set_params`](Self::set_params), [`set_field`](Self::set_field) and
+    /// [`guide`](Self::guide) affect the next one, and [`reset`](Self::reset) and [`reseed`](Self::reseed) cancel it.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError::Busy`] if a call is pending, or one that was canceled or timed out still runs on the device; or if
+    /// the device fails.
+    pub fn start(&mut self) -> Result<(), PlanError> {
+        let start = self.noise();
+        self.submit(&start)
+    }
+
+    /// As [`start`](Self::start), for a call of [`sample_from`](Self::sample_from).
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start), and if the start has another size or is not finite.
+    pub fn start_from(&mut self, start: &[f32]) -> Result<(), PlanError> {
         let expected = self.options.chains * self.width;
         if start.len() != expected {
             let expected = format_args!("chains × width = {expected} numbers");
             return Err(InvalidValue::new("start", format_args!("{} numbers", start.len()), expected).into());
         }
         finite("start", start)?;
-        self.run(start)
+        self.submit(start)
     }
 
-    fn run(&mut self, start: &[f32]) -> Result<Chains<'_>, PlanError> {
-        float_env::standard(|| self.fill_updates());
-        let Self { program, workspace, target, inputs, passes, values, sums, .. } = self;
-        let done = workspace.run(program, passes, &problem(target, inputs, start))?;
-        self.number = self.number.wrapping_add(passes.len() as u32);
-        values.clear();
-        values.extend_from_slice(done.nominal);
-        sums.clear();
-        sums.extend_from_slice(done.sums);
-        let chains = Chains { values, width: self.width, sums, timing: done.timing };
-        if chains.failed() == chains.len() {
-            return Err(PlanError::NoFiniteRow { rows: self.options.samples });
+    /// Returns the samples of the pending call if they are available, without blocking. Returns `None` if they are not,
+    /// or if no call is pending.
+    ///
+    /// # Errors
+    ///
+    /// As [`sample`](Self::sample). Then no call is pending.
+    pub fn poll(&mut self) -> Result<Option<Chains<'_>>, PlanError> {
+        let is_over = self.complete(Wait::Polling)?;
+        Ok(is_over.then(|| self.chains()))
+    }
+
+    /// Waits for the samples of the pending call.
+    ///
+    /// # Errors
+    ///
+    /// As [`sample`](Self::sample), and if no call is pending.
+    pub fn finish(&mut self) -> Result<Chains<'_>, PlanError> {
+        if !self.complete(Wait::Blocking)? {
+            return Err(InvalidValue::new("finish", "called while no call is pending", "preceded by start").into());
         }
-        Ok(chains)
+        Ok(self.chains())
+    }
+
+    /// Whether a call has been started and not finished.
+    pub fn is_pending(&self) -> bool {
+        self.pending
+    }
+
+    /// Gives up the pending call, if there is one. The next one draws the same noise. A GPU still runs the call, and
+    /// [`start`](Self::start) returns [`PlanError::Busy`] until it has completed.
+    pub fn cancel(&mut self) {
+        if std::mem::take(&mut self.pending) {
+            self.workspace.abandon();
+        }
+    }
+
+    /// As [`sample`](Self::sample), without blocking the thread: see
+    /// [`Planner::plan_async`](crate::Planner::plan_async).
+    ///
+    /// # Errors
+    ///
+    /// As [`sample`](Self::sample).
+    pub async fn sample_async(&mut self) -> Result<Chains<'_>, PlanError> {
+        drained(self).await?;
+        self.start()?;
+        completed(self).await?;
+        Ok(self.chains())
+    }
+
+    fn submit(&mut self, start: &[f32]) -> Result<(), PlanError> {
+        if self.is_pending() {
+            return Err(PlanError::Busy);
+        }
+        float_env::standard(|| self.fill_updates());
+        let Self { program, workspace, target, inputs, passes, .. } = self;
+        workspace.submit(program, passes, &problem(target, inputs, start))?;
+        self.pending = true;
+        Ok(())
+    }
+
+    /// The samples of the last call.
+    fn chains(&self) -> Chains<'_> {
+        Chains { values: &self.values, width: self.width, sums: &self.sums, timing: self.timing }
     }
 
     /// Restarts the noise, so that the same calls give the same samples again.
     pub fn reset(&mut self) {
+        self.cancel();
         self.number = 0;
     }
 
@@ -340,6 +424,7 @@ impl DiffusionSampler {
 
     /// Starts the noise from the beginning of another seed.
     pub fn reseed(&mut self, seed: u64) {
+        self.cancel();
         (self.options.seed, self.number) = (seed, 0);
     }
 
@@ -381,7 +466,7 @@ impl DiffusionSampler {
     }
 
     /// Draws the initial chains from the prior of the noisiest level.
-    fn start(&self) -> Vec<f32> {
+    fn noise(&self) -> Vec<f32> {
         float_env::standard(|| self.draw_start())
     }
 
@@ -401,7 +486,37 @@ impl DiffusionSampler {
     #[cfg(test)]
     pub(crate) fn work(&mut self, see: impl FnOnce(&Program, &[Pass], &Problem<'_>)) {
         self.fill_updates();
-        see(&self.program, &self.passes, &problem(&self.target, &self.inputs, &self.start()));
+        see(&self.program, &self.passes, &problem(&self.target, &self.inputs, &self.noise()));
+    }
+}
+
+impl Calls for DiffusionSampler {
+    fn drain(&mut self, wait: Wait<'_>) -> Poll<Result<(), EngineError>> {
+        self.workspace.drain(wait)
+    }
+
+    fn complete(&mut self, wait: Wait<'_>) -> Result<bool, PlanError> {
+        if !self.pending {
+            return Ok(false);
+        }
+        let Poll::Ready(done) = self.workspace.finish(wait) else { return Ok(false) };
+        self.pending = false;
+        let done = done?;
+        self.number = self.number.wrapping_add(self.passes.len() as u32);
+        self.values.clear();
+        self.values.extend_from_slice(done.nominal);
+        self.sums.clear();
+        self.sums.extend_from_slice(done.sums);
+        self.timing = done.timing;
+        let chains = self.chains();
+        if chains.failed() == chains.len() {
+            return Err(PlanError::NoFiniteRow { rows: self.options.samples });
+        }
+        Ok(true)
+    }
+
+    fn cancel(&mut self) {
+        Self::cancel(self);
     }
 }
 

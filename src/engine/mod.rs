@@ -20,7 +20,7 @@ use std::time::Duration;
 pub use cpu::Instructions;
 pub use options::{Adapter, AdapterKind, Backend, EngineOptions, RowMemory, Tuning};
 pub use workspace::Timing;
-pub(crate) use workspace::{Averager, Done, Fetched, Workspace};
+pub(crate) use workspace::{Averager, Calls, Done, Fetched, Fetching, Wait, Workspace, blocking, completed, drained};
 
 use crate::error::EngineError;
 
@@ -90,6 +90,55 @@ impl Engine {
         Ok(Self::on(choose::device(&options).await?, options))
     }
 
+    /// An engine on a device that the program has opened itself, for example to draw with. The two share its queue,
+    /// which runs their work in the order of submission.
+    ///
+    /// The options `backend` and `adapter` are ignored. No feature is required; of those that the device was opened
+    /// with, `SHADER_INT64` makes noise cheaper, `TIMESTAMP_QUERY` is needed for [`EngineOptions::timestamps`], and
+    /// `PIPELINE_CACHE` for [`EngineOptions::pipeline_cache`]. The limits of `wgpu::Limits::default()` suffice; see
+    /// [`EngineError::MissingLimit`].
+    ///
+    /// The program keeps the device. The engine does not set its callbacks (for device loss and uncaptured errors) and
+    /// never destroys it, not even in [`destroy`](Self::destroy). Errors of the engine's own work are caught in error
+    /// scopes that are closed within the same call. Device loss is detected from failing results, and returned as
+    /// [`EngineError::DeviceLost`].
+    ///
+    /// Calls of drivers poll the device while they wait for results. As always with `wgpu`, callbacks of the program
+    /// (for mapped buffers or completed work) then run on the polling thread. For `async` calls that may be a thread of
+    /// the engine, which blocks in place of the task.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::MissingLimit`] if the device was opened with too low a limit, [`EngineError::DeviceLost`] if it
+    /// is lost, or [`EngineError::NoDevice`] if it refuses the bindings of the kernels.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use gibbs::models::Pendulum;
+    /// use gibbs::{Backend, Engine, EngineOptions, Mppi, MppiOptions, wgpu};
+    ///
+    /// /// The device of the program, if there is one.
+    /// async fn device() -> Option<(wgpu::Device, wgpu::Queue)> {
+    ///     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+    ///     let adapter = instance.request_adapter(&Default::default()).await.ok()?;
+    ///     adapter.request_device(&Default::default()).await.ok()
+    /// }
+    ///
+    /// let engine = match pollster::block_on(device()) {
+    ///     Some((device, queue)) => Engine::from_wgpu(&device, &queue, EngineOptions::default())?,
+    ///     None => Engine::with_options(EngineOptions { backend: Backend::Cpu, ..Default::default() })?,
+    /// };
+    /// let mut mppi = Mppi::new(&engine, Pendulum::default(), MppiOptions::default())?;
+    /// assert!(mppi.plan(&[1.0, 0.0])?.cost().is_finite());
+    /// # Ok::<(), gibbs::Error>(())
+    /// ```
+    #[cfg(feature = "gpu")]
+    pub fn from_wgpu(device: &wgpu::Device, queue: &wgpu::Queue, options: EngineOptions) -> Result<Self, EngineError> {
+        let device = gpu::Device::adopt(device.clone(), queue.clone(), &options)?;
+        Ok(Self::on((Device::Gpu(Arc::new(device)), "another program opened it".into()), options))
+    }
+
     fn on((device, reason): (Device, String), options: EngineOptions) -> Self {
         let isa = cpu::Isa::new(options.instructions);
         let engine = Self { inner: Arc::new(Inner { device, isa, options, reason }) };
@@ -144,7 +193,8 @@ impl Engine {
     }
 
     /// Destroys the device, as if it had been unplugged: every later call on it that can return an [`EngineError`]
-    /// returns [`EngineError::DeviceLost`]. The CPU is not affected.
+    /// returns [`EngineError::DeviceLost`]. The CPU is not affected. A device that belongs to [another
+    /// program](Self::from_wgpu) is lost to this engine only, and not destroyed.
     pub fn destroy(&self) {
         #[cfg(feature = "gpu")]
         if let Device::Gpu(device) = &self.inner.device {
@@ -179,7 +229,7 @@ impl Engine {
 
     pub(crate) fn averager(&self) -> Averager {
         match &self.inner.device {
-            Device::Cpu => Averager::Cpu(self.inner.isa, Vec::new()),
+            Device::Cpu => Averager::Cpu { isa: self.inner.isa, partials: Vec::new(), computed: None },
             #[cfg(feature = "gpu")]
             Device::Gpu(device) => Averager::Gpu(Box::new(gpu::Averager::new(Arc::clone(device)))),
         }
@@ -187,7 +237,12 @@ impl Engine {
 
     pub(crate) fn workspace(&self) -> Workspace {
         match &self.inner.device {
-            Device::Cpu => Workspace::Cpu(self.inner.isa, self.inner.options.rows, Box::default()),
+            Device::Cpu => Workspace::Cpu {
+                isa: self.inner.isa,
+                rows: self.inner.options.rows,
+                workspace: Box::default(),
+                computed: None,
+            },
             #[cfg(feature = "gpu")]
             Device::Gpu(device) => Workspace::Gpu(Box::new(gpu::Workspace::new(Arc::clone(device)))),
         }

@@ -5,14 +5,15 @@ use std::io::{Read, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
+use std::task::Poll;
 
 use super::checkpoint::{Checkpoint, CheckpointError, IoFailure};
 use super::controller::{Controller, Episode, Run, check_theta};
 use super::optimizer::Optimizer;
 use super::options::{ActionNoise, Estimator, InitialStates, PolicyGradientOptions, Step};
 use crate::engine::program::{self, PolicyRows, Program};
-use crate::engine::{Done, Engine, Timing, Workspace, cpu};
-use crate::error::{BuildError, InvalidValue, PlanError, finite};
+use crate::engine::{Done, Engine, Timing, Wait, Workspace, cpu};
+use crate::error::{BuildError, EngineError, InvalidValue, PlanError, finite};
 use crate::field::Grid;
 use crate::float_env;
 use crate::inputs::{Packed, Square};
@@ -76,6 +77,8 @@ pub struct PolicyGradient<const N: usize, const M: usize, D, P> {
     information: Option<Vec<f32>>,
     pub(super) iteration: u32,
     progress: Vec<Progress>,
+    /// The update of an iteration that has been started and not finished.
+    pending: Option<Pass>,
 }
 
 /// The result of one iteration for one learner.
@@ -200,6 +203,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
             information: None,
             iteration: 0,
             progress: vec![Progress::default(); learners],
+            pending: None,
             model,
             policy,
             options,
@@ -231,14 +235,48 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         Ok(())
     }
 
-    /// Runs the update of an iteration, then steps every learner by its result.
-    pub(super) fn run(
+    /// Starts an iteration's update.
+    pub(super) fn submit(&mut self, pass: Pass) -> Result<(), PlanError> {
+        self.workspace.submit(&self.program, &[pass], &self.inputs.problem(&self.values))?;
+        self.pending = Some(pass);
+        Ok(())
+    }
+
+    /// Waits for an abandoned iteration to leave the device.
+    pub(super) fn drain_workspace(&mut self, wait: Wait<'_>) -> Poll<Result<(), EngineError>> {
+        self.workspace.drain(wait)
+    }
+
+    /// The progress of every learner in the last iteration.
+    pub(super) fn progress(&self) -> &[Progress] {
+        &self.progress
+    }
+
+    /// Whether an iteration has been started and not finished.
+    pub fn is_pending(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// Gives up the pending iteration, if there is one. Nothing changes, and the next iteration repeats it. A GPU still
+    /// runs it, and [`start`](Self::start) returns [`PlanError::Busy`] until it has completed.
+    pub fn cancel(&mut self) {
+        if self.pending.take().is_some() {
+            self.workspace.abandon();
+        }
+    }
+
+    /// Steps every learner by the result of the pending iteration, once available. Returns whether it was.
+    pub(super) fn take_in(
         &mut self,
-        pass: &Pass,
-        mut step: impl FnMut(&mut Learner<'_, M>, &Done<'_>, usize) -> Progress,
-    ) -> Result<&[Progress], PlanError> {
-        let Self { program, workspace, inputs, values: before, options, optimizers: remembered, .. } = self;
-        let done = workspace.run(program, &[*pass], &inputs.problem(before))?;
+        wait: Wait<'_>,
+        mut step: impl FnMut(&mut Learner<'_, M>, &Pass, &Done<'_>, usize) -> Progress,
+    ) -> Result<bool, PlanError> {
+        let Some(pass) = self.pending else { return Ok(false) };
+        let pass = &pass;
+        let Self { workspace, inputs, values: before, options, optimizers: remembered, .. } = self;
+        let Poll::Ready(done) = workspace.finish(wait) else { return Ok(false) };
+        self.pending = None;
+        let done = done?;
         let (width, starts) = (pass.width as usize, &inputs.values()[pass.starts as usize..]);
         let weighed = |b: usize| done.sums[b].valid > 0 && done.sums[b].sum > 0.0;
         let worked = |b: usize| weighed(b) && done.nominal[b * width..][..width].iter().all(|m| m.is_finite());
@@ -269,7 +307,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
                 continue;
             }
             let information = self.information.as_deref();
-            let mut found = step(&mut Learner { options, values, optimizer, information }, &done, b);
+            let mut found = step(&mut Learner { options, values, optimizer, information }, pass, &done, b);
             // Undo a step that leaves values or moments non-finite.
             if !values.iter().all(|value| value.is_finite()) || !optimizer.is_finite() {
                 values.copy_from_slice(&before[b * width..][..width]);
@@ -282,7 +320,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         let information = annealed::<N, M, P>(&self.policy, options, iteration, &mut values);
         (self.values, self.optimizers, self.progress) = (values, optimizers, progress);
         (self.iteration, self.information) = (iteration, information);
-        Ok(&self.progress)
+        Ok(true)
     }
 
     /// Returns an update with sizes, seed and buffer offsets filled in.
@@ -425,7 +463,9 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
             return Err(InvalidValue::new("params", format_args!("{} numbers", params.len()), expected));
         }
         let readers = readers(self.program.requirements, self.reads);
-        self.inputs.set_params(&mut self.options.task.params, params, &readers)
+        self.inputs.set_params(&mut self.options.task.params, params, &readers)?;
+        self.cancel();
+        Ok(())
     }
 
     /// Replaces the reference table: one row of `columns` numbers per time step, the last of which holds on. Recompiles nothing.
@@ -435,7 +475,9 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     /// If it is empty or ragged, has fewer columns than model or policy read, or is not finite.
     pub fn set_references(&mut self, values: &[f32], columns: usize) -> Result<(), InvalidValue> {
         let readers = readers(self.program.requirements, self.reads);
-        self.inputs.set_references(&mut self.options.task.references, values, columns, &readers)
+        self.inputs.set_references(&mut self.options.task.references, values, columns, &readers)?;
+        self.cancel();
+        Ok(())
     }
 
     /// Replaces one sampled field. Recompiles nothing.
@@ -444,7 +486,9 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     ///
     /// If there is no field of that index yet.
     pub fn set_field(&mut self, index: usize, grid: Grid) -> Result<(), InvalidValue> {
-        self.inputs.set_field(&mut self.options.task.fields, index, grid)
+        self.inputs.set_field(&mut self.options.task.fields, index, grid)?;
+        self.cancel();
+        Ok(())
     }
 
     /// θ of a learner, as plain numbers. The policy documents their meaning.
@@ -468,6 +512,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     pub fn set_parameters(&mut self, learner: usize, theta: &[f32]) -> Result<(), InvalidValue> {
         let own = self.parameters(learner)?.len();
         check_theta(theta, own)?;
+        self.cancel();
         let at = learner * self.width();
         self.values[at..][..own].copy_from_slice(theta);
         Ok(())
@@ -531,6 +576,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         // The policy may panic here, before anything is replaced.
         let information =
             float_env::standard(|| annealed::<N, M, P>(&self.policy, &self.options, iteration, &mut values));
+        self.cancel();
         self.options.task.seed = checkpoint.seed;
         (self.iteration, self.values, self.optimizers) = (iteration, values, checkpoint.optimizers);
         self.information = information;

@@ -155,6 +155,16 @@ fn samples<A: Options>(planner: &mut Probed<A>) -> Result<Vec<u32>, PlanError> {
     Ok(bits(&numbers))
 }
 
+/// Starts a call as soon as a canceled one has left the device.
+fn start<A: Options>(planner: &mut Probed<A>, x: &[f32; 3]) -> Result<(), PlanError> {
+    loop {
+        match planner.start(x) {
+            Err(PlanError::Busy) => std::thread::yield_now(),
+            started => return started,
+        }
+    }
+}
+
 fn case<A: Options>(draw: &mut Draw, engines: &[Engine; 2]) -> bool {
     let options = A::draw(draw);
     let made = [0, 1].map(|i| Probed::new(&engines[i], Probe, options.clone()));
@@ -170,7 +180,7 @@ fn case<A: Options>(draw: &mut Draw, engines: &[Engine; 2]) -> bool {
         let before = seen(&twins[0]);
         let x = draw.array(-2.0, 2.0);
         // Whether an error must leave the planner unchanged, and the numbers that the call returned.
-        let outcome: Result<Vec<u32>, String> = match draw.index(15) {
+        let outcome: Result<Vec<u32>, String> = match draw.index(17) {
             0..=3 => both(&mut twins, |planner| {
                 let shape = planner.options().shape();
                 checked(planner.plan(&x), &shape)
@@ -221,6 +231,31 @@ fn case<A: Options>(draw: &mut Draw, engines: &[Engine; 2]) -> bool {
                 let (horizon, samples) = (draw.size(24), draw.size(600));
                 both(&mut twins, |planner| planner.resize(horizon, samples).map(|()| Vec::new()))
             }
+            14 => {
+                // One twin is changed after its call, the other one while its call is pending.
+                let (steps, params) = (draw.index(30), draw.params());
+                let mut pending = true;
+                both(&mut twins, |planner| {
+                    pending = !pending;
+                    let shape = planner.options().shape();
+                    let started = if pending {
+                        start(planner, &x).map(|()| Vec::new())
+                    } else {
+                        checked(planner.plan(&x), &shape)
+                    };
+                    planner.shift(steps);
+                    // Refused parameters change nothing.
+                    planner.set_params(&params).ok();
+                    let plan = if pending { started.and_then(|_| checked(planner.finish(), &shape)) } else { started };
+                    // The shift is not undone after an error.
+                    Ok::<_, PlanError>(plan.unwrap_or_else(|error| error.to_string().bytes().map(u32::from).collect()))
+                })
+            }
+            15 => both(&mut twins, |planner| {
+                start(planner, &x)?;
+                planner.cancel();
+                Ok::<_, PlanError>(Vec::new())
+            }),
             _ if draw.chance(0.5) => {
                 let options = A::draw(draw);
                 both(&mut twins, |planner| planner.set_options(options.clone()).map(|()| Vec::new()))

@@ -129,7 +129,7 @@ impl Workspace {
         if self.sums.len() == 1 { Parallelism::Pool } else { Parallelism::Caller }
     }
 
-    /// Runs the updates in order.
+    /// Runs the updates in order. [`done`](Self::done) returns the results.
     pub(crate) fn run(
         &mut self,
         isa: Isa,
@@ -137,7 +137,7 @@ impl Workspace {
         rows: RowMemory,
         passes: &[Pass],
         problem: &Problem<'_>,
-    ) -> Result<Done<'_>, PlanError> {
+    ) -> Result<Timing, PlanError> {
         let start = Instant::now();
         for pass in passes {
             self.fit(rollout, rows, pass)?;
@@ -185,7 +185,12 @@ impl Workspace {
             shares.into_iter().try_for_each(|(.., result)| result)?;
         }
         timing.total = start.elapsed();
-        Ok(Done { nominal: &self.nominal, second: &self.second, sums: &self.sums, timing })
+        Ok(timing)
+    }
+
+    /// The results of the updates that were carried out last.
+    pub(crate) fn done(&self, timing: Timing) -> Done<'_> {
+        Done { nominal: &self.nominal, second: &self.second, sums: &self.sums, timing }
     }
 
     /// Returns the rows of the last update of problem `number`. If the scratch holds the rows of another problem, the

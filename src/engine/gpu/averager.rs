@@ -1,12 +1,15 @@
 //! The weighted mean by itself, for rows that the host provides.
 
 use std::sync::Arc;
+use std::task::Poll;
 
 use wgpu::BufferUsages as Usage;
 
 use super::device::Device;
 use super::kernels::PASS_SIZE;
+use super::pending::{Call, Pending};
 use super::workspace::{SUMMARY, bind, partials_len, weighted_mean};
+use crate::engine::Wait;
 use crate::error::{BuildError, EngineError, PlanError};
 use crate::pass::{Pass, Sums};
 
@@ -26,7 +29,7 @@ pub(crate) struct Averager {
     device: Arc<Device>,
     kernels: Option<Kernels>,
     buffers: Option<Buffers>,
-    pending: Option<wgpu::SubmissionIndex>,
+    call: Call<()>,
 }
 
 struct Kernels {
@@ -65,18 +68,19 @@ impl Averager {
     pub(crate) fn new(device: Arc<Device>) -> Self {
         // On an error the first call compiles again, and returns the error if it persists.
         let kernels = Kernels::new(&device).inspect_err(|error| log::warn!("the weighted mean: {error}")).ok();
-        Self { device, kernels, buffers: None, pending: None }
+        Self { device, kernels, buffers: None, call: Call::NONE }
     }
 
-    pub(crate) fn run(
+    /// Starts to average rows. `moments` is the length of the result.
+    pub(crate) fn submit(
         &mut self,
         pass: &Pass,
         rows: &[f32],
         log_weights: &[f32],
-        moments: &mut [f32],
-    ) -> Result<Sums, PlanError> {
+        moments: usize,
+    ) -> Result<(), PlanError> {
         const MOST: u64 = 65_535;
-        let device = &self.device;
+        let device = Arc::clone(&self.device);
         device.check()?;
         for (what, requested) in
             [("groups of 1,024 rows", pass.rows.div_ceil(1024)), ("groups of 16 coordinates", pass.width.div_ceil(16))]
@@ -85,21 +89,28 @@ impl Averager {
                 return Err(EngineError::OverLimit { what, requested: requested.into(), limit: MOST }.into());
             }
         }
-        if let (Some(submission), Some(buffers)) = (&self.pending, &self.buffers) {
-            device.wait(submission)?;
-            buffers.back.unmap();
-            self.pending = None;
-        }
+        self.call.is_free(&device)?;
+        let started = device.guard(|| self.start(pass, rows, log_weights, moments as u64));
+        // After an error the read-back buffer may be in use, so the next call allocates new ones.
+        started.inspect_err(|_| {
+            self.call.abandon(&device);
+            self.buffers = None;
+        })
+    }
+
+    fn start(&mut self, pass: &Pass, rows: &[f32], log_weights: &[f32], moments: u64) -> Result<(), PlanError> {
+        let device = &self.device;
         let Kernels { group_mean, merge } = match &mut self.kernels {
             Some(kernels) => kernels,
             none => none.insert(Kernels::new(device)?),
         };
-        let size = moments.len() as u64;
         if self.buffers.as_ref().is_none_or(|b| b.shape != (pass.rows, pass.width, pass.flags)) {
             self.buffers = None;
-            self.buffers = Some(Buffers::new(device, pass, size)?);
         }
-        let Some(buffers) = &self.buffers else { return Ok(Sums::NONE) };
+        let buffers = match &mut self.buffers {
+            Some(buffers) => buffers,
+            none => none.insert(Buffers::new(device, pass, moments)?),
+        };
         device.queue.write_buffer(&buffers.passes, 0, bytemuck::bytes_of(pass));
         device.queue.write_buffer(&buffers.rows, 0, bytemuck::cast_slice(rows));
         device.queue.write_buffer(&buffers.log_weights, 0, bytemuck::cast_slice(log_weights));
@@ -110,18 +121,38 @@ impl Averager {
             weighted_mean(&mut compute, group_mean, merge, pass, pass.width.div_ceil(16));
         }
         encoder.copy_buffer_to_buffer(&buffers.summary, 0, &buffers.back, 0, SUMMARY);
-        let mean_at = 4 * (partials_len(pass) - size);
-        encoder.copy_buffer_to_buffer(&buffers.partials, mean_at, &buffers.back, SUMMARY, 4 * size);
-        encoder.map_buffer_on_submit(&buffers.back, wgpu::MapMode::Read, .., |_| ());
-        let submission = device.queue.submit([encoder.finish()]);
+        let mean_at = 4 * (partials_len(pass) - moments);
+        encoder.copy_buffer_to_buffer(&buffers.partials, mean_at, &buffers.back, SUMMARY, 4 * moments);
+        let mut pending = Pending::new(device);
+        pending.submit_last(device, encoder, &buffers.back);
+        self.call.begin(pending, &buffers.back, ());
+        Ok(())
+    }
+
+    /// Returns the sums of the submitted call, and writes its moments, once it has completed.
+    pub(crate) fn finish(&mut self, wait: Wait<'_>, moments: &mut [f32]) -> Poll<Result<Sums, EngineError>> {
+        let Poll::Ready(over) = self.call.finish(&self.device, wait) else { return Poll::Pending };
+        Poll::Ready(over.and_then(|()| self.collect(moments)))
+    }
+
+    fn collect(&mut self, moments: &mut [f32]) -> Result<Sums, EngineError> {
         let mut sums = Sums::NONE;
-        self.pending = Some(submission.clone());
-        device.read(&submission, &buffers.back, |back| {
+        let Some(buffers) = &self.buffers else { return Ok(sums) };
+        self.device.read(&buffers.back, |back| {
             sums = bytemuck::pod_read_unaligned(&back[..size_of::<Sums>()]);
             let mean: Vec<f32> = bytemuck::pod_collect_to_vec(&back[SUMMARY as usize..][..4 * moments.len()]);
             moments.copy_from_slice(&mean);
         })?;
-        self.pending = None;
         Ok(sums)
+    }
+
+    /// See [`Call::abandon`].
+    pub(crate) fn abandon(&mut self) {
+        self.call.abandon(&self.device);
+    }
+
+    /// See [`Call::drain`].
+    pub(crate) fn drain(&mut self, wait: Wait<'_>) -> Poll<Result<(), EngineError>> {
+        self.call.drain(&self.device, wait)
     }
 }

@@ -1,15 +1,21 @@
 //! A GPU device: finding and opening it, converting its errors, and waiting for it.
 
 use std::collections::HashMap;
+use std::fmt::Display;
+use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::kernels::{BINDINGS, BoundsChecks, Kernels, Layouts, PASS_SIZE};
+use super::pending::{Pending, Watcher};
 use super::warm_up::{Idle, WarmUps};
 use super::workspace::bind;
 use crate::checksum::checksum;
-use crate::engine::{Adapter, AdapterKind, EngineOptions, Tuning};
+use crate::engine::{Adapter, AdapterKind, EngineOptions, Tuning, Wait};
 use crate::error::{BuildError, EngineError};
 use crate::replace::replace;
 
@@ -25,20 +31,25 @@ pub(crate) async fn adapters() -> Vec<(Adapter, wgpu::Adapter)> {
         flags: wgpu::InstanceFlags::VALIDATION_INDIRECT_CALL.with_env(),
         ..wgpu::InstanceDescriptor::new_without_display_handle()
     });
-    let describe = |(index, handle): (usize, wgpu::Adapter)| {
-        let info = handle.get_info();
-        let kind = match info.device_type {
-            wgpu::DeviceType::DiscreteGpu => AdapterKind::Discrete,
-            wgpu::DeviceType::IntegratedGpu => AdapterKind::Integrated,
-            wgpu::DeviceType::VirtualGpu => AdapterKind::Virtual,
-            wgpu::DeviceType::Cpu => AdapterKind::Software,
-            wgpu::DeviceType::Other => AdapterKind::Unknown,
-        };
-        let driver = format!("{} {}", info.driver, info.driver_info).trim().to_owned();
-        (Adapter { index, name: info.name, kind, interface: format!("{:?}", info.backend), driver }, handle)
-    };
+    let describe = |(index, handle): (usize, wgpu::Adapter)| (adapter(index, handle.get_info()), handle);
     instance.enumerate_adapters(backends).await.into_iter().enumerate().map(describe).collect()
 }
+
+fn adapter(index: usize, info: wgpu::AdapterInfo) -> Adapter {
+    let kind = match info.device_type {
+        wgpu::DeviceType::DiscreteGpu => AdapterKind::Discrete,
+        wgpu::DeviceType::IntegratedGpu => AdapterKind::Integrated,
+        wgpu::DeviceType::VirtualGpu => AdapterKind::Virtual,
+        wgpu::DeviceType::Cpu => AdapterKind::Software,
+        wgpu::DeviceType::Other => AdapterKind::Unknown,
+    };
+    let driver = format!("{} {}", info.driver, info.driver_info).trim().to_owned();
+    Adapter { index, name: info.name, kind, interface: format!("{:?}", info.backend), driver }
+}
+
+/// Upper bounds on the invocations per workgroup and on the workgroup memory (in bytes) of every kernel.
+pub(super) const WORKGROUP: u32 = 256;
+pub(super) const WORKGROUP_BYTES: u32 = 16_352;
 
 /// The number of sources whose kernels a device caches.
 const MAX_KERNELS: usize = 128;
@@ -69,7 +80,10 @@ pub(crate) struct Device {
     /// The driver's pipeline cache, and the file that persists it between runs.
     pub(crate) cache: Option<(wgpu::PipelineCache, PathBuf)>,
     pub(crate) warm_ups: WarmUps,
+    pub(super) watcher: Watcher,
     complaints: Arc<Mutex<Complaints>>,
+    /// Whether this crate opened the device. If not, its callbacks and its lifetime belong to another program.
+    own: bool,
 }
 
 impl std::fmt::Debug for Device {
@@ -79,35 +93,57 @@ impl std::fmt::Debug for Device {
 }
 
 /// Locks a mutex. Poisoning is ignored, since no critical section here can leave its data inconsistent.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The output of a future if it is ready. Natively, popped error scopes are ready at once. In a browser they are not;
+/// errors are then found from missing results.
+pub(super) fn now<T>(future: impl Future<Output = Option<T>>) -> Option<T> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => None,
+    }
+}
+
+/// Error scopes for all kinds of errors.
+struct Scopes([wgpu::ErrorScopeGuard; 3]);
+
+impl Scopes {
+    fn new(device: &wgpu::Device) -> Self {
+        let filters = [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Internal];
+        Self(filters.map(|filter| device.push_error_scope(filter)))
+    }
+
+    /// Pops all scopes in reverse order and returns an error that one of them caught.
+    fn close(self) -> Option<wgpu::Error> {
+        self.0.into_iter().rev().filter_map(|scope| now(scope.pop())).last()
+    }
 }
 
 /// The size of the checksum at the start of a cache file, in bytes.
 const SUM: usize = size_of::<u64>();
 
 /// Opens the pipeline cache in a folder, if the device supports one.
-fn open_cache(device: &wgpu::Device, handle: &wgpu::Adapter, folder: &Path) -> Option<(wgpu::PipelineCache, PathBuf)> {
+fn open_cache(device: &wgpu::Device, folder: &Path) -> Option<(wgpu::PipelineCache, PathBuf)> {
+    let info = device.adapter_info();
     if !device.features().contains(wgpu::Features::PIPELINE_CACHE) {
-        log::debug!("{} has no pipeline cache", handle.get_info().name);
+        log::debug!("{} has no pipeline cache", info.name);
         return None;
     }
-    let file = folder.join(wgpu::util::pipeline_cache_key(&handle.get_info())?);
+    let file = folder.join(wgpu::util::pipeline_cache_key(&info)?);
     // Data without a matching checksum was not written by this crate, or is truncated.
     let data = std::fs::read(&file).ok().filter(|bytes| bytes.len() > SUM);
     let data = data.as_deref().map(|bytes| bytes.split_at(SUM));
     let data = data.and_then(|(sum, data)| (sum == checksum(data).to_le_bytes()).then_some(data));
     let open = |data: Option<&[u8]>| {
-        let scopes = [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Internal]
-            .map(|filter| device.push_error_scope(filter));
+        let scopes = Scopes::new(device);
         let descriptor = wgpu::PipelineCacheDescriptor { label: Some("gibbs"), data, fallback: true };
         // SAFETY: the data is what `get_data` returned to `keep_cache`, complete, as its checksum confirms, and the
         // folder is the user's own (see `EngineOptions::pipeline_cache`). wgpu checks that it was written for this
         // device and this driver.
         let cache = unsafe { device.create_pipeline_cache(&descriptor) };
-        let errors = scopes.into_iter().rev().filter_map(|scope| pollster::block_on(scope.pop()));
-        // Every scope is popped before an error is returned.
-        errors.last().map_or(Ok(cache), Err)
+        scopes.close().map_or(Ok(cache), Err)
     };
     // wgpu itself falls back to an empty cache where a driver is newer, but not where the file is another device's.
     let cache = match open(data) {
@@ -149,38 +185,86 @@ impl Device {
             .await
             .map_err(|error| EngineError::NoDevice { message: error.to_string() })?;
 
-        let complaints = Arc::new(Mutex::new(Complaints::default()));
-        let heard = Arc::clone(&complaints);
-        device.set_device_lost_callback(move |reason, message| {
+        let opened = Self::new(adapter, device, queue, options, true)?;
+        let heard = Arc::clone(&opened.complaints);
+        opened.device.set_device_lost_callback(move |reason, message| {
             log::error!("the device was lost ({reason:?}): {message}");
             lock(&heard).lost.get_or_insert(format!("{reason:?} {message}"));
         });
-        let heard = Arc::clone(&complaints);
-        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+        let heard = Arc::clone(&opened.complaints);
+        opened.device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             log::error!("the driver reported: {error}");
             lock(&heard).error.get_or_insert(EngineError::Driver { message: error.to_string() });
         }));
-        let tick = (!clock.is_empty()).then(|| f64::from(queue.get_timestamp_period()));
+        Ok(opened)
+    }
+
+    /// Wraps a device that another program has opened and keeps.
+    pub(crate) fn adopt(
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        options: &EngineOptions,
+    ) -> Result<Self, EngineError> {
+        let limits = device.limits();
+        for (limit, required, found) in [
+            ("max_bind_groups", 1, limits.max_bind_groups),
+            ("max_bindings_per_bind_group", BINDINGS, limits.max_bindings_per_bind_group),
+            (
+                "max_dynamic_uniform_buffers_per_pipeline_layout",
+                1,
+                limits.max_dynamic_uniform_buffers_per_pipeline_layout,
+            ),
+            ("max_storage_buffers_per_shader_stage", BINDINGS - 1, limits.max_storage_buffers_per_shader_stage),
+            ("max_uniform_buffers_per_shader_stage", 1, limits.max_uniform_buffers_per_shader_stage),
+            ("max_compute_workgroup_storage_size", WORKGROUP_BYTES, limits.max_compute_workgroup_storage_size),
+            ("max_compute_invocations_per_workgroup", WORKGROUP, limits.max_compute_invocations_per_workgroup),
+            ("max_compute_workgroup_size_x", WORKGROUP, limits.max_compute_workgroup_size_x),
+            ("max_compute_workgroups_per_dimension", 65_535, limits.max_compute_workgroups_per_dimension),
+        ] {
+            if found < required {
+                return Err(EngineError::MissingLimit { limit, required, found });
+            }
+        }
+        let adapter = adapter(0, device.adapter_info());
+        let adopted = Self::new(adapter, device, queue, options, false)?;
+        if adopted.is_gone() {
+            return Err(adopted.failure("it was lost before the engine was built"));
+        }
+        Ok(adopted)
+    }
+
+    fn new(
+        adapter: Adapter,
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        options: &EngineOptions,
+        own: bool,
+    ) -> Result<Self, EngineError> {
+        let scopes = Scopes::new(&device);
         let layouts = Layouts::new(&device);
-        let cache = options.pipeline_cache.as_deref().and_then(|folder| open_cache(&device, handle, folder));
-        let kernels = Mutex::default();
-        let (int64, timeout, timestamps) = (!int64.is_empty(), options.timeout, options.timestamps);
-        let tuning = options.tuning;
+        if let Some(error) = scopes.close() {
+            return Err(EngineError::NoDevice { message: error.to_string() });
+        }
+        let features = device.features();
+        let clock = features.contains(wgpu::Features::TIMESTAMP_QUERY);
+        let cache = options.pipeline_cache.as_deref().and_then(|folder| open_cache(&device, folder));
         Ok(Self {
             adapter,
-            device,
-            queue,
+            tick: clock.then(|| f64::from(queue.get_timestamp_period())),
             layouts,
-            timeout,
-            tick,
-            timestamps,
-            tuning,
-            limits,
-            int64,
-            kernels,
+            timeout: options.timeout,
+            timestamps: options.timestamps,
+            tuning: options.tuning,
+            limits: device.limits(),
+            int64: features.contains(wgpu::Features::SHADER_INT64),
+            kernels: Mutex::default(),
             cache,
             warm_ups: WarmUps::default(),
-            complaints,
+            watcher: Watcher::default(),
+            complaints: Arc::default(),
+            own,
+            device,
+            queue,
         })
     }
 
@@ -207,9 +291,69 @@ impl Device {
         complaints.error.take().map_or(Ok(()), Err)
     }
 
+    /// Makes the device lost to this engine. It is destroyed only if this crate opened it.
     pub(crate) fn destroy(&self) {
-        self.device.destroy();
+        if self.own {
+            self.device.destroy();
+        }
         lock(&self.complaints).lost.get_or_insert("it was destroyed on request".into());
+    }
+
+    /// The error to return after an operation of the device failed: the known cause, or the loss of the device, or
+    /// `refused` itself.
+    pub(super) fn failure(&self, refused: impl Display) -> EngineError {
+        if let Err(known) = self.check() {
+            return known;
+        }
+        let message = refused.to_string();
+        if !self.is_gone() {
+            return EngineError::Driver { message };
+        }
+        lock(&self.complaints).lost.get_or_insert(message.clone());
+        EngineError::DeviceLost { message }
+    }
+
+    /// Whether the device is lost. This does not depend on a callback, which may belong to another program: a lost
+    /// device refuses to map buffers.
+    fn is_gone(&self) -> bool {
+        let scopes = Scopes::new(&self.device);
+        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("probe"),
+            size: 16,
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let refused = Arc::new(AtomicBool::new(false));
+        let heard = Arc::clone(&refused);
+        // Natively, a refusal runs the callback before `map_async` returns.
+        buffer.map_async(wgpu::MapMode::Read, .., move |mapped| heard.store(mapped.is_err(), Ordering::SeqCst));
+        let refused = refused.load(Ordering::SeqCst);
+        buffer.destroy();
+        scopes.close();
+        refused
+    }
+
+    /// Runs operations on the device and returns their errors. On a device of another program, error scopes keep them
+    /// from its handler.
+    pub(super) fn guard<T, E: From<EngineError>>(&self, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        // The crate's own handler stores errors for `check`.
+        if self.own {
+            return work();
+        }
+        let scopes = Scopes::new(&self.device);
+        let done = work();
+        match scopes.close() {
+            Some(error) if done.is_ok() => Err(self.failure(error).into()),
+            _ => done,
+        }
+    }
+
+    /// Runs the callbacks of completed submissions.
+    pub(super) fn poll(&self) -> Result<(), EngineError> {
+        match self.device.poll(wgpu::PollType::Poll) {
+            Ok(_) => self.check(),
+            Err(error) => Err(self.failure(error)),
+        }
     }
 
     /// Waits for a submission, for at most the timeout. The time in which the device generates machine code does not
@@ -238,10 +382,7 @@ impl Device {
                 self.check()?;
                 Err(EngineError::Timeout { after: limit })
             }
-            Err(error) => {
-                self.check()?;
-                Err(EngineError::Driver { message: error.to_string() })
-            }
+            Err(error) => Err(self.failure(error)),
         }
     }
 
@@ -252,6 +393,8 @@ impl Device {
         bytes: u64,
         usage: wgpu::BufferUsages,
     ) -> Result<wgpu::Buffer, EngineError> {
+        // Buffers that the host writes are mapped from the start.
+        let mapped_at_creation = usage.contains(wgpu::BufferUsages::MAP_WRITE);
         self.check()?;
         // Bindings must not be empty, and copies must be a multiple of four bytes.
         let size = bytes.max(16).next_multiple_of(16);
@@ -262,19 +405,14 @@ impl Device {
         if size > limit {
             return Err(EngineError::OverLimit { what, requested: size, limit });
         }
-        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let invalid = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let descriptor = wgpu::BufferDescriptor { label: Some(what), size, usage, mapped_at_creation: false };
+        let scopes = Scopes::new(&self.device);
+        let descriptor = wgpu::BufferDescriptor { label: Some(what), size, usage, mapped_at_creation };
         let buffer = self.device.create_buffer(&descriptor);
-        let invalid = pollster::block_on(invalid.pop());
-        if pollster::block_on(memory.pop()).is_some() {
-            return Err(EngineError::OutOfMemory { what, bytes: size });
+        match scopes.close() {
+            None => Ok(buffer),
+            Some(wgpu::Error::OutOfMemory { .. }) => Err(EngineError::OutOfMemory { what, bytes: size }),
+            Some(error) => Err(self.failure(error)),
         }
-        if let Some(error) = invalid {
-            self.check()?;
-            return Err(EngineError::Driver { message: error.to_string() });
-        }
-        Ok(buffer)
     }
 
     /// The kernels of a source, compiled at first use. `compile` also runs their first dispatch.
@@ -309,26 +447,39 @@ impl Device {
         }
     }
 
-    /// Waits for a submission and copies the contents of a mapped buffer.
-    pub(crate) fn read(
+    /// Copies the contents of a mapped buffer and unmaps it.
+    pub(super) fn read(&self, buffer: &wgpu::Buffer, to: impl FnOnce(&[u8])) -> Result<(), EngineError> {
+        self.guard(|| {
+            let view = buffer.get_mapped_range(..).map_err(|error| self.failure(error))?;
+            to(&view);
+            drop(view);
+            buffer.unmap();
+            Ok(())
+        })
+    }
+
+    /// Submits work, waits for it and copies the buffer that it fills.
+    pub(super) fn read_after(
         &self,
-        submission: &wgpu::SubmissionIndex,
-        buffer: &wgpu::Buffer,
-        mut to: impl FnMut(&[u8]),
+        encoder: wgpu::CommandEncoder,
+        back: &wgpu::Buffer,
+        to: impl FnOnce(&[u8]),
     ) -> Result<(), EngineError> {
-        self.wait(submission)?;
-        let view = buffer.get_mapped_range(..).map_err(|error| match self.check() {
-            Err(known) => known,
-            Ok(()) => EngineError::Driver { message: error.to_string() },
-        })?;
-        to(&view);
-        drop(view);
-        buffer.unmap();
-        Ok(())
+        let mut pending = Pending::new(self);
+        pending.submit_last(self, encoder, back);
+        match pending.finish(self, Wait::Blocking) {
+            Poll::Ready(over) => over?,
+            Poll::Pending => return Err(EngineError::Timeout { after: self.timeout }),
+        }
+        self.read(back, to)
     }
 
     /// The median time of an empty kernel, a small copy, a submission and a read-back.
     pub(crate) fn round_trip(&self) -> Result<Duration, EngineError> {
+        self.guard(|| self.time_round_trips())
+    }
+
+    fn time_round_trips(&self) -> Result<Duration, EngineError> {
         let nothing = "@compute @workgroup_size(1) fn nothing() {}";
         let compiled = self.compile(nothing, BoundsChecks::Omit, ["nothing"], Idle::NOTHING);
         let [nothing] = compiled.map_err(BuildError::into_engine)?;
@@ -350,9 +501,7 @@ impl Device {
                 compute.dispatch_workgroups(1, 1, 1);
             }
             encoder.copy_buffer_to_buffer(&source, 0, &back, 0, 64);
-            encoder.map_buffer_on_submit(&back, wgpu::MapMode::Read, .., |_| ());
-            let submission = self.queue.submit([encoder.finish()]);
-            self.read(&submission, &back, |_| ())?;
+            self.read_after(encoder, &back, |_| ())?;
             times.push(clock.elapsed());
         }
         times.sort();

@@ -22,6 +22,17 @@ impl Device {
         outputs: &mut [f32],
     ) -> Result<(), BuildError> {
         self.check()?;
+        self.guard(|| self.map(function, width, inputs, fields, outputs))
+    }
+
+    fn map(
+        &self,
+        function: &Traced,
+        width: usize,
+        inputs: &[f32],
+        fields: &[f32],
+        outputs: &mut [f32],
+    ) -> Result<(), BuildError> {
         if inputs.is_empty() || outputs.is_empty() {
             return Ok(());
         }
@@ -51,9 +62,7 @@ impl Device {
             compute.dispatch_workgroups(x, y, 1);
         }
         encoder.copy_buffer_to_buffer(&output, 0, &back, 0, size);
-        encoder.map_buffer_on_submit(&back, wgpu::MapMode::Read, .., |_| ());
-        let submission = self.queue.submit([encoder.finish()]);
-        self.read(&submission, &back, |bytes| {
+        self.read_after(encoder, &back, |bytes| {
             outputs.copy_from_slice(&bytemuck::pod_collect_to_vec::<u8, f32>(bytes)[..outputs.len()]);
         })?;
         Ok(())

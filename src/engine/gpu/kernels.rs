@@ -1,6 +1,6 @@
 //! Bind group layout and pipelines. One layout serves every kernel, so that a bind group is set once per submission.
 
-use super::device::Device;
+use super::device::{Device, now};
 use super::source::{self, KernelConfig};
 use super::warm_up::Idle;
 use crate::engine::program::{PolicyRows, Program, Scoring};
@@ -142,7 +142,7 @@ impl Device {
         idle: Idle,
     ) -> Result<[wgpu::ComputePipeline; E], BuildError> {
         self.check()?;
-        let kernels = self.kernels(source, || {
+        let compile = || {
             let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
             let descriptor = wgpu::ShaderModuleDescriptor {
                 label: Some(entries[0]),
@@ -176,7 +176,7 @@ impl Device {
                 })
             };
             let pipelines: Vec<_> = entries.iter().map(pipeline).collect();
-            match pollster::block_on(scope.pop()) {
+            match now(scope.pop()) {
                 Some(error) => {
                     self.check()?;
                     Err(ModelError::Shader { message: error.to_string() }.into())
@@ -186,7 +186,8 @@ impl Device {
                     Ok(Kernels(pipelines))
                 }
             }
-        })?;
+        };
+        let kernels = self.kernels(source, || self.guard(compile))?;
         let all: Result<[_; E], _> = kernels.0.clone().try_into();
         all.map_err(|_| EngineError::Driver { message: "a pipeline is missing".into() }.into())
     }

@@ -4,6 +4,7 @@ mod averager;
 mod device;
 mod evaluate;
 mod kernels;
+mod pending;
 mod source;
 mod warm_up;
 mod workspace;
@@ -13,4 +14,4 @@ pub(crate) use device::{Device, adapters};
 pub(crate) use source::{saved, specialized};
 #[cfg(test)]
 pub(crate) use workspace::Sizes;
-pub(crate) use workspace::Workspace;
+pub(crate) use workspace::{Fetching, Workspace};

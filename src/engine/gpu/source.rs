@@ -459,6 +459,7 @@ fn pairs(controls: usize, diagonal: bool) -> impl Iterator<Item = (usize, usize)
 mod tests {
     use std::sync::Arc;
 
+    use super::super::device::{WORKGROUP, WORKGROUP_BYTES};
     use super::*;
     use crate::engine::program::PolicyRows;
     use crate::model::Model;
@@ -476,10 +477,18 @@ mod tests {
         };
         let flags = naga::valid::ValidationFlags::all();
         let mut validator = naga::valid::Validator::new(flags, naga::valid::Capabilities::SHADER_INT64);
-        match validator.validate(&module) {
-            Ok(info) => (module, info),
+        let info = match validator.validate(&module) {
+            Ok(info) => info,
             Err(error) => panic!("{name}: {}", error.emit_to_string(source)),
-        }
+        };
+        // `Engine::from_wgpu` refuses devices with lower limits.
+        let mut layouter = naga::proc::Layouter::default();
+        layouter.update(module.to_ctx()).expect("it is valid");
+        let shared = module.global_variables.iter().filter(|(_, of)| of.space == naga::AddressSpace::WorkGroup);
+        let bytes: u32 = shared.map(|(_, of)| layouter[of.ty].size.next_multiple_of(16)).sum();
+        let largest = module.entry_points.iter().map(|entry| entry.workgroup_size[0]).max();
+        assert!(bytes <= WORKGROUP_BYTES && largest <= Some(WORKGROUP), "{name}: {bytes} bytes, {largest:?}");
+        (module, info)
     }
 
     /// Validates a kernel for GPUs, and translates it for Vulkan, Metal and DX12 as well.

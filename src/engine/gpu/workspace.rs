@@ -1,18 +1,19 @@
 //! The buffers of one driver on its device, and the submission that runs its updates.
 
-use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use wgpu::BufferUsages as Usage;
 
 use super::device::Device;
 use super::kernels::{BINDINGS, Kernel, MAX_LOOP_ITERATIONS, PASS_SIZE, Score, searches};
+use super::pending::{Call, Pending};
 use super::source::{self, KernelConfig};
 use crate::engine::bounds::{self, Capacity};
 use crate::engine::program::Program;
-use crate::engine::{AdapterKind, Done, Fetched, Timing};
+use crate::engine::{AdapterKind, Done, Fetched, Timing, Wait};
 use crate::error::{BuildError, EngineError, PlanError};
 use crate::pass::{
     DIVERGENCE, EFFECTIVE, ELITE, FIXED, GIVEN, GROUP, MAX_EVALUATIONS, PERTURBED, Pass, Problem, SCORED,
@@ -83,8 +84,7 @@ pub(crate) struct Workspace {
     device: Arc<Device>,
     kernel: Option<(KernelConfig, [bool; 2], Kernel)>,
     buffers: Option<Buffers>,
-    /// Submissions that are still to be waited for after a call has timed out.
-    pending: VecDeque<wgpu::SubmissionIndex>,
+    call: Call<Run>,
     /// The mean duration of a chunk in the last call with each kernel; cleared when buffers change.
     paces: Vec<(KernelConfig, [bool; 2], Duration)>,
     nominal: Vec<f32>,
@@ -96,6 +96,15 @@ pub(crate) struct Workspace {
     chunks: Vec<Pass>,
     /// The last update that was run, and its offset among the uploaded ones.
     last: Option<(Pass, u32)>,
+}
+
+/// What reading the results of a call needs to know about it.
+struct Run {
+    started: Instant,
+    submitted: Instant,
+    problems: usize,
+    /// The total length of all nominals.
+    numbers: usize,
 }
 
 impl Sizes {
@@ -319,7 +328,7 @@ impl Workspace {
             device,
             kernel: None,
             buffers: None,
-            pending: VecDeque::new(),
+            call: Call::NONE,
             paces: Vec::new(),
             nominal: Vec::new(),
             second: Vec::new(),
@@ -339,13 +348,18 @@ impl Workspace {
         problem: &Problem<'_>,
     ) -> Result<(), BuildError> {
         self.device.check()?;
+        let device = Arc::clone(&self.device);
+        device.guard(|| self.fit(program, passes, problem))
+    }
+
+    fn fit(&mut self, program: &Program, passes: &[Pass], problem: &Problem<'_>) -> Result<(), BuildError> {
         in_chunks(&self.device, program, passes, &mut self.chunks)?;
         let shape = shape(&self.device, passes, problem);
         let kind = [self.device.does_whole(program, passes), searches(passes)];
         if self.kernel.as_ref().is_none_or(|(made, of, _)| (*made, *of) != (shape, kind)) {
             // The first dispatch of a kernel waits for earlier submissions, and is not subject to the time limit of a
             // call.
-            self.finish()?;
+            self.drained()?;
             self.kernel = Some((shape, kind, self.device.kernel(program, shape, kind)?));
         }
         let sizes = Sizes::of(stride(&self.device), &self.chunks, problem);
@@ -354,7 +368,7 @@ impl Workspace {
         bounds::within(program, &self.chunks, problem, &sizes.capacity())?;
         if self.buffers.as_ref().is_none_or(|buffers| buffers.sizes != sizes) {
             // The old buffers are freed first, so that both need not fit in memory at once.
-            self.finish()?;
+            self.drained()?;
             self.paces.clear();
             self.buffers = None;
             self.buffers = Some(Buffers::new(&self.device, sizes)?);
@@ -362,43 +376,58 @@ impl Workspace {
         Ok(())
     }
 
-    /// Compiles the kernels that [`fetch`](Self::fetch) needs for rows of the shape last prepared.
+    /// Compiles the kernels that [`submit_fetch`](Self::submit_fetch) needs for rows of the shape last prepared.
     pub(crate) fn prepare_fetch(&self) -> Result<(), BuildError> {
         let Some((shape, ..)) = &self.kernel else { return Ok(()) };
         self.device.draw(*shape).map(drop)
     }
 
-    /// Waits for submissions of an earlier call that timed out.
-    fn finish(&mut self) -> Result<(), EngineError> {
-        while let Some(submission) = self.pending.front() {
-            self.device.wait(submission)?;
-            // The last submission maps the read-back buffer.
-            if let (1, Some(buffers)) = (self.pending.len(), &self.buffers) {
-                buffers.back.unmap();
-            }
-            self.pending.pop_front();
+    /// Waits for submissions of an earlier call that was abandoned.
+    fn drained(&mut self) -> Result<(), EngineError> {
+        match self.drain(Wait::Blocking) {
+            Poll::Ready(drained) => drained,
+            Poll::Pending => Err(EngineError::Timeout { after: self.device.timeout }),
         }
-        Ok(())
     }
 
-    pub(crate) fn run(
+    /// See [`Call::abandon`].
+    pub(crate) fn abandon(&mut self) {
+        self.call.abandon(&self.device);
+    }
+
+    /// See [`Call::drain`].
+    pub(crate) fn drain(&mut self, wait: Wait<'_>) -> Poll<Result<(), EngineError>> {
+        self.call.drain(&self.device, wait)
+    }
+
+    /// Starts to run updates. It does not block, unless it has to compile kernels that were not prepared.
+    pub(crate) fn submit(
         &mut self,
         program: &Program,
         passes: &[Pass],
         problem: &Problem<'_>,
-    ) -> Result<Done<'_>, PlanError> {
+    ) -> Result<(), PlanError> {
         let started = Instant::now();
         self.device.check()?;
-        self.finish()?;
+        self.call.is_free(&self.device)?;
         self.prepare(program, passes, problem).map_err(BuildError::into_engine)?;
+        let device = Arc::clone(&self.device);
+        // After an error the upload buffer may not be mapped, so the next call allocates new ones.
+        device.guard(|| self.start(started, passes, problem)).inspect_err(|_| {
+            self.call.abandon(&device);
+            self.buffers = None;
+        })?;
+        Ok(())
+    }
+
+    fn start(&mut self, started: Instant, passes: &[Pass], problem: &Problem<'_>) -> Result<(), EngineError> {
         let (Some((shape, kind, kernel)), Some(buffers)) = (&self.kernel, &mut self.buffers) else {
-            return Err(EngineError::Driver { message: "nothing was prepared".into() }.into());
+            return Err(EngineError::Driver { message: "nothing was prepared".into() });
         };
         let device = &self.device;
         let at = self.chunks.len().saturating_sub(1) as u64 * stride(&self.device);
         self.last = passes.last().map(|pass| (*pass, at as u32));
 
-        let fresh = buffers.fields_version.is_none();
         if buffers.fields_version != Some(problem.fields_version) {
             device.queue.write_buffer(&buffers.fields, 0, bytemuck::cast_slice(&problem.fields.packed));
             buffers.fields_version = Some(problem.fields_version);
@@ -407,11 +436,6 @@ impl Workspace {
             self.tiled.resize(round_up(pass.rows as usize, TILE) * pass.width as usize, 0.0);
             pass.tile(given, &mut self.tiled);
             device.queue.write_buffer(&buffers.rows, 0, bytemuck::cast_slice(&self.tiled));
-        }
-        if fresh {
-            // Each submission maps it again for the next.
-            buffers.upload.map_async(wgpu::MapMode::Write, .., |_| ());
-            device.device.poll(wgpu::PollType::Poll).ok();
         }
         fill_upload(device, buffers, &self.chunks, problem)?;
 
@@ -424,10 +448,11 @@ impl Workspace {
         let timed = first_timed(buffers, &self.chunks);
         let pace = self.paces.iter().position(|(of, with, _)| (of, with) == (shape, kind));
         let each = pieces_of_submission(device, pace.map(|i| self.paces[i].2));
+        let mut pending = Pending::new(device);
         let mut from = 0;
         while timed.min(self.chunks.len().saturating_sub(1)) - from >= each {
             record(device, &mut encoder, kernel, buffers, &self.chunks, from..from + each);
-            self.pending.push_back(device.queue.submit([encoder.finish()]));
+            pending.submit(device, encoder);
             encoder = device.device.create_command_encoder(&Default::default());
             from += each;
         }
@@ -446,32 +471,44 @@ impl Workspace {
                 encoder.copy_buffer_to_buffer(&buffers.partials, (problem + 1) * all - each, &buffers.back, to, each);
             }
         }
-        encoder.map_buffer_on_submit(&buffers.back, wgpu::MapMode::Read, .., |_| ());
+        // The upload buffer is mapped for the next call. Callbacks run in this order, so it is mapped once the
+        // read-back buffer is.
         encoder.map_buffer_on_submit(&buffers.upload, wgpu::MapMode::Write, .., |_| ());
-        let submission = device.queue.submit([encoder.finish()]);
-
-        let mut timing = Timing::default();
-        self.pending.push_back(submission.clone());
-        // The time limit applies to each submission separately.
-        while let (Some(first), true) = (self.pending.front(), self.pending.len() > 1) {
-            device.wait(first)?;
-            self.pending.pop_front();
-        }
+        pending.submit_last(device, encoder, &buffers.back);
         let problems = passes.last().map_or(0, |pass| pass.problems as usize);
+        let run = Run { started, submitted, problems, numbers: problem.nominal.len() };
+        self.call.begin(pending, &buffers.back, run);
+        Ok(())
+    }
+
+    /// Returns the results of the submitted call once it has completed.
+    pub(crate) fn finish(&mut self, wait: Wait<'_>) -> Poll<Result<Done<'_>, EngineError>> {
+        let Poll::Ready(run) = self.call.finish(&self.device, wait) else { return Poll::Pending };
+        Poll::Ready(run.and_then(|run| self.collect(&run, matches!(wait, Wait::Blocking))))
+    }
+
+    /// Reads the results of a completed call. `waited` tells whether the caller blocked until then, so that the elapsed
+    /// time is the duration of the call.
+    fn collect(&mut self, run: &Run, waited: bool) -> Result<Done<'_>, EngineError> {
+        let (Some((shape, kind, kernel)), Some(buffers)) = (&self.kernel, &self.buffers) else {
+            return Err(EngineError::Driver { message: "nothing was prepared".into() });
+        };
+        let (device, sizes, ticks) = (&self.device, buffers.sizes, 8 * TICKS as usize);
         let (nominal, second, sums) = (&mut self.nominal, &mut self.second, &mut self.sums);
-        device.read(&submission, &buffers.back, |back| {
-            let (clock, back) = back.split_at(ticks as usize);
+        let mut timing = Timing::default();
+        device.read(&buffers.back, |back| {
+            let (clock, back) = back.split_at(ticks);
             let (summaries, back) = back.split_at(sizes.summaries as usize);
             let (plan, moments) = back.split_at(sizes.nominal as usize);
             sums.clear();
             sums.extend(
                 summaries
                     .chunks_exact(SUMMARY as usize)
-                    .take(problems)
+                    .take(run.problems)
                     .map(|s| bytemuck::pod_read_unaligned::<Sums>(&s[..size_of::<Sums>()])),
             );
             nominal.clear();
-            nominal.extend_from_slice(&bytemuck::cast_slice(plan)[..problem.nominal.len()]);
+            nominal.extend_from_slice(&bytemuck::cast_slice(plan)[..run.numbers]);
             second.clear();
             second.extend_from_slice(bytemuck::cast_slice(&moments[..sizes.second as usize]));
             if let (Some(tick), true) = (device.tick, buffers.ticks.is_some()) {
@@ -486,61 +523,93 @@ impl Workspace {
                 }
             }
         })?;
-        self.pending.clear();
-        let chunk = submitted.elapsed() / self.chunks.len().max(1) as u32;
-        match pace {
-            Some(i) => self.paces[i].2 = chunk,
+        let chunk = run.submitted.elapsed() / self.chunks.len().max(1) as u32;
+        match self.paces.iter().position(|(of, with, _)| (of, with) == (shape, kind)) {
+            // A polled call may have completed long ago.
+            Some(i) if waited => self.paces[i].2 = chunk,
+            Some(_) => {}
             None => self.paces.push((*shape, *kind, chunk)),
         }
-        timing.total = started.elapsed();
+        timing.total = run.started.elapsed();
         Ok(Done { nominal: &self.nominal, second: &self.second, sums: &self.sums, timing })
     }
 
-    /// The rows of the last update of problem `number`.
-    pub(crate) fn fetch(&mut self, number: u32) -> Result<Fetched, EngineError> {
+    /// Starts to fetch the rows of the last update of problem `number`.
+    pub(crate) fn submit_fetch(&self, number: u32) -> Result<Fetching, EngineError> {
         self.device.check()?;
-        self.finish()?;
-        let Some(buffers) = &self.buffers else { return Ok(Fetched::default()) };
-        let read = |buffer: &wgpu::Buffer, from: u64, size: u64| -> Result<Vec<f32>, EngineError> {
-            let back = self.device.buffer("the read-back", size, Usage::MAP_READ | Usage::COPY_DST)?;
-            let mut encoder = self.device.device.create_command_encoder(&Default::default());
-            encoder.copy_buffer_to_buffer(buffer, from, &back, 0, size);
-            encoder.map_buffer_on_submit(&back, wgpu::MapMode::Read, .., |_| ());
-            let submission = self.device.queue.submit([encoder.finish()]);
-            let mut out = Vec::new();
-            self.device.read(&submission, &back, |bytes| out = bytemuck::pod_collect_to_vec(bytes))?;
-            Ok(out)
+        self.device.guard(|| self.start_fetch(number))
+    }
+
+    fn start_fetch(&self, number: u32) -> Result<Fetching, EngineError> {
+        let device = &self.device;
+        let (Some(buffers), Some((shape, ..)), Some((pass, at))) = (&self.buffers, &self.kernel, &self.last) else {
+            return Err(EngineError::Driver { message: "there was no update".into() });
         };
-        let (Some((shape, ..)), Some((pass, at))) = (&self.kernel, &self.last) else { return Ok(Fetched::default()) };
         let (padded, problem) = (round_up(pass.rows as usize, TILE) as u64, u64::from(number));
         let size = bytes(padded * u64::from(pass.width));
         let rows = if pass.has(GIVEN) || of_policy(pass) {
             buffers.rows.clone()
         } else {
-            self.device.buffer("rows", size, Usage::STORAGE | Usage::COPY_SRC)?
+            device.buffer("rows", size, Usage::STORAGE | Usage::COPY_SRC)?
         };
+        let mut encoder = device.device.create_command_encoder(&Default::default());
         // Rows of a policy are already in memory.
         if !of_policy(pass) {
-            let draw = self.device.draw(*shape).map_err(BuildError::into_engine)?;
-            let group = buffers.bind_with(&self.device, &rows);
+            let draw = device.draw(*shape).map_err(BuildError::into_engine)?;
+            let group = buffers.bind_with(device, &rows);
             // The next call replaces all updates.
             let told = Pass { begin: number, ..*pass };
-            self.device.queue.write_buffer(&buffers.given, u64::from(*at), bytemuck::bytes_of(&told));
-            let mut encoder = self.device.device.create_command_encoder(&Default::default());
-            {
-                let mut compute = encoder.begin_compute_pass(&Default::default());
-                let (x, y) = dispatch_grid(pass.rows.div_ceil(64));
-                compute.set_pipeline(&draw);
-                compute.set_bind_group(0, &group, &[*at]);
-                compute.dispatch_workgroups(x, y, 1);
-            }
-            self.device.queue.submit([encoder.finish()]);
+            device.queue.write_buffer(&buffers.given, u64::from(*at), bytemuck::bytes_of(&told));
+            let mut compute = encoder.begin_compute_pass(&Default::default());
+            let (x, y) = dispatch_grid(pass.rows.div_ceil(64));
+            compute.set_pipeline(&draw);
+            compute.set_bind_group(0, &group, &[*at]);
+            compute.dispatch_workgroups(x, y, 1);
         }
-        Ok(Fetched {
-            rows: read(&rows, 4 * problem * u64::from(pass.rows_stride), size)?,
-            scores: read(&buffers.scores, problem * 4 * 3 * padded, 4 * 3 * padded)?,
-            log_weights: read(&buffers.log_weights, problem * 4 * padded, 4 * padded)?,
-        })
+        let parts = [
+            (&rows, 4 * problem * u64::from(pass.rows_stride), size),
+            (&buffers.scores, problem * 4 * 3 * padded, 4 * 3 * padded),
+            (&buffers.log_weights, problem * 4 * padded, 4 * padded),
+        ];
+        let sizes = parts.map(|(.., size)| size);
+        let back = device.buffer("the read-back", sizes.iter().sum(), Usage::MAP_READ | Usage::COPY_DST)?;
+        let mut to = 0;
+        for (buffer, from, size) in parts {
+            encoder.copy_buffer_to_buffer(buffer, from, &back, to, size);
+            to += size;
+        }
+        let mut pending = Pending::new(device);
+        pending.submit_last(device, encoder, &back);
+        Ok(Fetching { device: Arc::clone(device), pending, back, sizes })
+    }
+}
+
+/// Rows being copied from the device.
+pub(crate) struct Fetching {
+    device: Arc<Device>,
+    pending: Pending,
+    back: wgpu::Buffer,
+    /// Bytes of rows, scores and log-weights.
+    sizes: [u64; 3],
+}
+
+impl Fetching {
+    /// Returns the rows once they have been copied.
+    pub(crate) fn finish(&mut self, wait: Wait<'_>) -> Poll<Result<Fetched, EngineError>> {
+        let Poll::Ready(over) = self.pending.finish(&self.device, wait) else { return Poll::Pending };
+        Poll::Ready(over.and_then(|()| self.collect()))
+    }
+
+    fn collect(&self) -> Result<Fetched, EngineError> {
+        let mut fetched = Fetched::default();
+        self.device.read(&self.back, |back| {
+            let [rows, scores, _] = self.sizes.map(|size| size as usize);
+            let (rows, back) = back.split_at(rows);
+            let (scores, log_weights) = back.split_at(scores);
+            let [rows, scores, log_weights] = [rows, scores, log_weights].map(bytemuck::pod_collect_to_vec);
+            fetched = Fetched { rows, scores, log_weights };
+        })?;
+        Ok(fetched)
     }
 }
 
@@ -589,11 +658,7 @@ fn shape(device: &Device, passes: &[Pass], problem: &Problem<'_>) -> KernelConfi
 
 /// Writes updates, an empty summary, inputs and nominal to the upload buffer.
 fn fill_upload(device: &Device, buffers: &Buffers, passes: &[Pass], problem: &Problem<'_>) -> Result<(), EngineError> {
-    let refused = |error: wgpu::MapRangeError| match device.check() {
-        Err(known) => known,
-        Ok(()) => EngineError::Driver { message: error.to_string() },
-    };
-    let mut view = buffers.upload.get_mapped_range_mut(..).map_err(refused)?;
+    let mut view = buffers.upload.get_mapped_range_mut(..).map_err(|error| device.failure(error))?;
     let mut put = |at: u64, data: &[u8]| view.slice(at as usize..at as usize + data.len()).copy_from_slice(data);
     for (i, pass) in passes.iter().enumerate() {
         put(i as u64 * stride(device), bytemuck::bytes_of(pass));

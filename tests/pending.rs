@@ -1,0 +1,579 @@
+//! Calls that are started and finished later: the same numbers as calls that wait, nothing lost when one is given up,
+//! and engines on a device that belongs to somebody else.
+
+mod common;
+
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::engines;
+use gibbs::policies::LinearFeedback;
+use gibbs::{
+    Backend, DiffusionSampler, DiffusionSamplerOptions, Energy, Engine, EngineError, EngineOptions, Grid, InvalidValue,
+    Model, Mppi, MppiOptions, Plan, PlanError, PolicyGradient, PolicyGradientOptions, Random, Real, StepContext, Task,
+    Temperature, WeightedMean, Weighting,
+};
+
+/// A mass that is drawn to a run-time parameter and kept away from what a field says.
+struct Mass;
+
+impl Model<2, 1> for Mass {
+    #[inline(always)]
+    fn step<R: Real>(&self, at: &StepContext<R>, [p, v]: [R; 2], [u]: [R; 1]) -> [R; 2] {
+        [p + v * at.dt(), v + u * at.dt()]
+    }
+    #[inline(always)]
+    fn cost<R: Real>(&self, at: &StepContext<R>, [p, v]: [R; 2], [u]: [R; 1]) -> R {
+        (p - at.param(0)).square() + v.square() * 0.1 + u.square() * 0.01 + at.sample(0, p, v)
+    }
+}
+
+impl Energy<2> for Mass {
+    #[inline(always)]
+    fn energy<R: Real>(&self, _: &StepContext<R>, [x, y]: [R; 2]) -> R {
+        (x.square() + y.square() - 1.0).square()
+    }
+}
+
+type Controller = Mppi<2, 1, Mass>;
+
+const X: [f32; 2] = [0.5, -0.3];
+
+fn grid(value: f32) -> Grid {
+    Grid::new(2, 2, 1.0, [-1.0; 2], vec![0.0, value, value, 0.0]).unwrap()
+}
+
+fn options(samples: usize) -> MppiOptions<1> {
+    MppiOptions {
+        task: Task { horizon: 12, dt: 0.1, params: vec![1.0], fields: vec![grid(0.1)], ..Default::default() },
+        samples,
+        iterations: 2,
+        weighting: Weighting::Exponential(Temperature::EffectiveSamples(0.2)),
+        ..Default::default()
+    }
+}
+
+/// So many rows that no single workgroup takes them.
+fn controller(engine: &Engine) -> Controller {
+    Mppi::new(engine, Mass, options(600)).unwrap()
+}
+
+/// The plan of the pending call, asked for until it is there.
+fn polled(mppi: &mut Controller) -> Plan<2, 1> {
+    let clock = Instant::now();
+    loop {
+        assert!(mppi.is_pending() && clock.elapsed() < Duration::from_secs(120));
+        if let Some(plan) = mppi.poll().unwrap() {
+            return plan.clone();
+        }
+        thread::sleep(Duration::from_micros(50));
+    }
+}
+
+/// The numbers of a plan as bits.
+fn bits(plan: &Plan<2, 1>) -> Vec<u32> {
+    let statistics =
+        [plan.cost(), plan.min_cost(), plan.mean_cost(), plan.effective_samples(), plan.log_z(), plan.temperature()];
+    let numbers = plan.controls().as_flattened().iter().chain(plan.states().as_flattened()).chain(&statistics);
+    numbers.map(|number| number.to_bits()).collect()
+}
+
+#[test]
+fn a_plan_is_the_same_however_it_is_waited_for() {
+    for engine in engines() {
+        let [mut waits, mut polls, mut awaits] = [(); 3].map(|()| controller(&engine));
+        let rows: Vec<f32> = (0..600 * 12).map(|i| (i as f32 * 0.37).sin()).collect();
+        for call in 0..6 {
+            let x = [X[0] + call as f32 * 0.1, X[1]];
+            // Before, while nothing is pending.
+            assert!(polls.poll().unwrap().is_none());
+            let expected = if call % 3 == 2 {
+                polls.start_rows(&x, &rows).unwrap();
+                awaits.plan_rows(&x, &rows).unwrap();
+                waits.plan_rows(&x, &rows).unwrap().clone()
+            } else {
+                polls.start(&x).unwrap();
+                pollster::block_on(awaits.plan_async(&x)).unwrap();
+                waits.plan(&x).unwrap().clone()
+            };
+            let found = if call % 2 == 0 { polled(&mut polls) } else { polls.finish().unwrap().clone() };
+            let name = format!("call {call} on {}", engine.name());
+            assert!(bits(&found) == bits(&expected), "{name}");
+            assert_eq!(awaits.controls(), expected.controls(), "{name}");
+            let weights = waits.samples().unwrap().weights();
+            assert!(polls.samples().unwrap().weights() == weights, "{name}");
+            assert!(pollster::block_on(awaits.samples_async()).unwrap().weights() == weights, "{name}");
+            [&mut waits, &mut polls, &mut awaits].into_iter().for_each(|mppi| mppi.shift(1));
+        }
+    }
+}
+
+#[test]
+fn the_planner_may_change_while_a_call_is_pending() {
+    for engine in engines() {
+        let [mut waits, mut polls] = [(); 2].map(|()| controller(&engine));
+        for call in 0..4 {
+            let name = format!("call {call} on {}", engine.name());
+            polls.start(&X).unwrap();
+            // For the next call, as if it were called afterwards.
+            let change = |mppi: &mut Controller| {
+                mppi.set_params(&[call as f32]).unwrap();
+                mppi.set_references(&[call as f32], 1).unwrap();
+                mppi.set_field(0, grid(0.2 * call as f32)).unwrap();
+                mppi.shift(1);
+                mppi.shift(2);
+            };
+            change(&mut polls);
+            let expected = waits.plan(&X).unwrap().clone();
+            change(&mut waits);
+            assert!(bits(&polled(&mut polls)) == bits(&expected), "{name}");
+            assert_eq!(polls.controls(), waits.controls(), "{name}");
+            // Its rows cannot be drawn again from other parameters.
+            assert!(polls.samples().is_err(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_call_that_is_given_up_leaves_the_plan_as_it_was() {
+    for engine in engines() {
+        let [mut mppi, mut twin] = [(); 2].map(|()| controller(&engine));
+        mppi.plan(&X).unwrap();
+        twin.plan(&X).unwrap();
+        type Change = fn(&mut Controller);
+        let changes: [(&str, Change); 6] = [
+            ("cancel", |mppi| mppi.cancel()),
+            ("set_controls", |mppi| {
+                let controls = mppi.controls().to_vec();
+                mppi.set_controls(&controls).unwrap();
+            }),
+            ("set_options", |mppi| mppi.set_options(mppi.options().clone()).unwrap()),
+            ("resize", |mppi| mppi.resize(12, 600).unwrap()),
+            ("move_to", |mppi| mppi.move_to(&mppi.engine().clone()).unwrap()),
+            ("a dropped future", |mppi| {
+                mppi.cancel();
+                let mut future = pin!(mppi.plan_async(&X));
+                let first = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                assert!(!matches!(first, Poll::Ready(Err(_))));
+            }),
+        ];
+        for (what, change) in changes {
+            let name = format!("{what} on {}", engine.name());
+            mppi.reset();
+            twin.reset();
+            let expected = [X, X].map(|x| twin.plan(&x).unwrap().controls().to_vec());
+            mppi.plan(&X).unwrap();
+            mppi.start(&X).unwrap();
+            change(&mut mppi);
+            assert!(!mppi.is_pending() && mppi.poll().unwrap().is_none(), "{name}");
+            let computed = what == "a dropped future" && engine.backend() == Backend::Cpu;
+            assert_eq!(mppi.controls() == &expected[0][..], !computed, "{name}");
+            // The next call waits until the device is done with the one before.
+            mppi.plan(&X).unwrap();
+            mppi.reset();
+            assert_eq!(mppi.plan(&X).unwrap().controls(), &expected[0][..], "{name}");
+            assert_eq!(mppi.plan(&X).unwrap().controls(), &expected[1][..], "{name}");
+        }
+    }
+}
+
+#[test]
+fn one_call_at_a_time() {
+    for engine in engines() {
+        let mut mppi = controller(&engine);
+        let refused = mppi.finish().map(drop);
+        assert!(matches!(&refused, Err(PlanError::Invalid(InvalidValue { field: "finish", .. }))), "{refused:?}");
+        mppi.start(&X).unwrap();
+        for call in 0..5 {
+            let refused = match call {
+                0 => mppi.start(&X),
+                1 => mppi.plan(&X).map(drop),
+                2 => mppi.plan_first(&X, 1).map(drop),
+                3 => mppi.samples().map(drop),
+                _ => pollster::block_on(mppi.plan_async(&X)).map(drop),
+            };
+            assert_eq!(refused, Err(PlanError::Busy), "call {call} on {}", engine.name());
+        }
+        mppi.finish().unwrap();
+        // What is wrong with the arguments is said at once, and nothing is pending.
+        let refused = mppi.start(&[f32::NAN, 0.0]);
+        assert!(matches!(refused, Err(PlanError::Invalid(InvalidValue { field: "state", .. }))), "{refused:?}");
+        let refused = mppi.start_rows(&X, &[0.0]);
+        assert!(matches!(refused, Err(PlanError::Invalid(InvalidValue { field: "rows", .. }))), "{refused:?}");
+        assert!(!mppi.is_pending());
+        // What is wrong with the results, when they are there. The plan stands.
+        let before = mppi.controls().to_vec();
+        mppi.set_params(&[f32::MAX]).unwrap();
+        mppi.start(&X).unwrap();
+        let failed = loop {
+            match mppi.poll() {
+                Ok(None) => thread::yield_now(),
+                result => break result.map(drop),
+            }
+        };
+        assert_eq!(failed, Err(PlanError::NoFiniteRow { rows: 600 }), "{}", engine.name());
+        assert_eq!(mppi.controls(), before);
+        mppi.set_params(&[1.0]).unwrap();
+        mppi.plan(&X).unwrap();
+    }
+}
+
+#[test]
+fn a_call_that_is_asked_for_does_not_wait_and_has_its_time_limit() {
+    let Some(engine) = common::gpu() else { return };
+    // Some milliseconds of work at least.
+    let slow =
+        MppiOptions { iterations: 8, weighting: Weighting::Exponential(Temperature::Fixed(1.0)), ..options(50_000) };
+    let mut mppi = Mppi::new(&engine, Mass, slow.clone()).unwrap();
+    let expected = mppi.plan(&X).unwrap().clone();
+    let mut asked = 0;
+    for _ in 0..10 {
+        mppi.reset();
+        mppi.start(&X).unwrap();
+        while mppi.poll().unwrap().is_none() {
+            asked += 1;
+            thread::yield_now();
+        }
+        assert_eq!(mppi.controls(), expected.controls());
+    }
+    assert!(asked > 0, "no call of ten was under way when it was asked for");
+
+    let hasty = EngineOptions { timeout: Duration::from_nanos(1), ..engine.options().clone() };
+    let mut hasty = Mppi::new(&Engine::with_options(hasty).unwrap(), Mass, slow).unwrap();
+    let late = Err(PlanError::Engine(EngineError::Timeout { after: Duration::from_nanos(1) }));
+    // Unless the thread loses its core, and finds the work done.
+    let polled = |mppi: &mut Controller| loop {
+        match mppi.poll() {
+            Ok(None) => thread::yield_now(),
+            result => break result.map(drop),
+        }
+    };
+    for what in ["polled", "awaited"] {
+        let timed_out = (0..20).any(|_| {
+            // The one before is still on the device, for a time that a call that waits would wait.
+            while hasty.start(&X).is_err() {
+                thread::sleep(Duration::from_millis(1));
+            }
+            if what == "polled" {
+                return polled(&mut hasty) == late;
+            }
+            hasty.cancel();
+            pollster::block_on(hasty.plan_async(&X)).map(drop) == late
+        });
+        assert!(timed_out && !hasty.is_pending(), "{what}");
+        assert_eq!(hasty.controls(), [[0.0]; 12], "{what}");
+    }
+}
+
+#[test]
+fn a_task_can_be_moved_to_another_thread_and_many_can_wait_at_once() {
+    for engine in engines() {
+        let expected = controller(&engine).plan(&X).unwrap().controls().to_vec();
+        let tasks: Vec<_> = (0..4)
+            .map(|_| {
+                let mut mppi = controller(&engine);
+                thread::spawn(move || {
+                    for _ in 0..5 {
+                        mppi.reset();
+                        pollster::block_on(mppi.plan_async(&X)).unwrap();
+                    }
+                    mppi.controls().to_vec()
+                })
+            })
+            .collect();
+        for task in tasks {
+            assert_eq!(task.join().unwrap(), expected, "{}", engine.name());
+        }
+        let is_send = |_: &(dyn Send + '_)| ();
+        is_send(&controller(&engine).plan_async(&X));
+    }
+}
+
+#[test]
+fn every_driver_can_be_polled_and_awaited() {
+    for engine in engines() {
+        let name = engine.name();
+        let starts = |random: &mut Random, _: &mut [f32]| [random.normal(), random.normal()];
+        let training = || {
+            let task = Task { horizon: 8, params: vec![1.0], fields: vec![grid(0.1)], ..Default::default() };
+            let options = PolicyGradientOptions { task, samples: 70, learners: 2, ..Default::default() };
+            PolicyGradient::new(&engine, Mass, LinearFeedback, starts, options).unwrap()
+        };
+        let [mut waits, mut polls, mut awaits] = [(); 3].map(|()| training());
+        for iteration in 0..3 {
+            waits.step().unwrap();
+            pollster::block_on(awaits.step_async()).unwrap();
+            // An iteration that is given up is made again.
+            polls.start().unwrap();
+            assert_eq!(polls.step().map(drop), Err(PlanError::Busy));
+            polls.cancel();
+            while polls.start() == Err(PlanError::Busy) {
+                thread::yield_now();
+            }
+            while polls.poll().unwrap().is_none() {
+                thread::yield_now();
+            }
+            for learner in 0..2 {
+                let [expected, a, b] = [&waits, &polls, &awaits].map(|training| training.parameters(learner).unwrap());
+                assert!(a == expected && b == expected, "iteration {iteration} of learner {learner} on {name}");
+            }
+        }
+        let before = polls.parameters(0).unwrap().to_vec();
+        polls.start().unwrap();
+        polls.set_parameters(1, &vec![0.5; before.len()]).unwrap();
+        assert!(polls.poll().unwrap().is_none() && polls.parameters(0).unwrap() == before, "{name}");
+        assert!(polls.finish().is_err(), "{name}");
+
+        let sampling = DiffusionSamplerOptions { chains: 3, samples: 65, ..Default::default() };
+        let [mut waits, mut polls, mut awaits] =
+            [(); 3].map(|()| DiffusionSampler::of_energy(&engine, Mass, sampling.clone()).unwrap());
+        for call in 0..3 {
+            let expected = waits.sample().unwrap().values().to_vec();
+            polls.start().unwrap();
+            assert_eq!(polls.start(), Err(PlanError::Busy));
+            polls.cancel();
+            while polls.start() == Err(PlanError::Busy) {
+                thread::yield_now();
+            }
+            while polls.is_pending() {
+                if let Some(chains) = polls.poll().unwrap() {
+                    assert!(chains.values() == expected, "call {call} on {name}");
+                }
+            }
+            let chains = pollster::block_on(awaits.sample_async()).unwrap();
+            assert!(chains.values() == expected, "call {call} on {name}");
+        }
+
+        let rows: Vec<f32> = (0..2000 * 3).map(|i| (i as f32 * 0.7).sin()).collect();
+        let some: Vec<f32> = (0..2000).map(|i| (i as f32).cos() * 3.0).collect();
+        // So small that they are shifted, and one that looks like the mark of an invalid row.
+        let small: Vec<f32> = (0..2000).map(|i| if i == 7 { -3.4e38 } else { -3.2e38 - i as f32 * 1e34 }).collect();
+        let marked: Vec<f32> = (0..2000).map(|i| if i == 7 { -3.4e38 } else { 0.1 }).collect();
+        let [mut waits, mut polls, mut awaits] = [(); 3].map(|()| WeightedMean::new(&engine).with_second_moment());
+        for log_weights in [&some, &small, &marked] {
+            let expected = waits.compute(&rows, log_weights).unwrap();
+            assert_eq!((expected.valid_rows(), expected.invalid_rows()), (2000, 0), "{name}");
+            polls.start(&rows, log_weights).unwrap();
+            assert_eq!(polls.start(&rows, log_weights), Err(PlanError::Busy));
+            while polls.is_pending() {
+                if let Some(average) = polls.poll().unwrap() {
+                    assert!(average == expected, "{name}");
+                }
+            }
+            assert!(pollster::block_on(awaits.compute_async(&rows, log_weights)).unwrap() == expected, "{name}");
+        }
+        let none = vec![f32::NAN; 2000];
+        assert_eq!(polls.start(&rows, &none), Err(PlanError::NoFiniteRow { rows: 2000 }), "{name}");
+    }
+}
+
+#[cfg(feature = "gpu")]
+mod shared {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use gibbs::wgpu;
+
+    use super::*;
+
+    /// A program with a device of its own, and a kernel that counts.
+    struct Stranger {
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        count: wgpu::ComputePipeline,
+        counter: wgpu::Buffer,
+        back: wgpu::Buffer,
+        group: wgpu::BindGroup,
+        errors: Arc<AtomicUsize>,
+        losses: Arc<AtomicUsize>,
+    }
+
+    /// The adapter that the engine would choose, and its index.
+    fn adapter() -> Option<(usize, wgpu::Adapter)> {
+        let own = common::gpu()?;
+        let index = Engine::adapters().into_iter().find(|adapter| own.name().starts_with(&adapter.name))?.index;
+        let backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
+            backends,
+            flags: wgpu::InstanceFlags::empty(),
+            ..wgpu::InstanceDescriptor::new_without_display_handle()
+        });
+        let all = pollster::block_on(instance.enumerate_adapters(backends));
+        Some((index, all.into_iter().nth(index)?))
+    }
+
+    impl Stranger {
+        fn new(adapter: &wgpu::Adapter) -> Self {
+            // With what every device has.
+            let (device, queue) = pollster::block_on(adapter.request_device(&Default::default())).unwrap();
+            let (errors, losses) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+            let counted = Arc::clone(&errors);
+            device.on_uncaptured_error(Arc::new(move |_| _ = counted.fetch_add(1, Ordering::SeqCst)));
+            let counted = Arc::clone(&losses);
+            device.set_device_lost_callback(move |_, _| _ = counted.fetch_add(1, Ordering::SeqCst));
+            let source = "@group(0) @binding(0) var<storage, read_write> counter: u32;
+                @compute @workgroup_size(1) fn count() { counter += 1u; }";
+            let source = wgpu::ShaderSource::Wgsl(source.into());
+            let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source });
+            let count = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: None,
+                layout: None,
+                module: &module,
+                entry_point: Some("count"),
+                compilation_options: Default::default(),
+                cache: None,
+            });
+            let buffer = |usage| {
+                let usage = usage | wgpu::BufferUsages::COPY_DST;
+                device.create_buffer(&wgpu::BufferDescriptor { label: None, size: 4, usage, mapped_at_creation: false })
+            };
+            let counter = buffer(wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC);
+            let back = buffer(wgpu::BufferUsages::MAP_READ);
+            let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: None,
+                layout: &count.get_bind_group_layout(0),
+                entries: &[wgpu::BindGroupEntry { binding: 0, resource: counter.as_entire_binding() }],
+            });
+            Self { device, queue, count, counter, back, group, errors, losses }
+        }
+
+        fn engine(&self) -> Result<Engine, EngineError> {
+            let timeout = Duration::from_secs(120);
+            Engine::from_wgpu(&self.device, &self.queue, EngineOptions { timeout, ..Default::default() })
+        }
+
+        fn count(&self) {
+            let mut encoder = self.device.create_command_encoder(&Default::default());
+            {
+                let mut pass = encoder.begin_compute_pass(&Default::default());
+                pass.set_pipeline(&self.count);
+                pass.set_bind_group(0, &self.group, &[]);
+                pass.dispatch_workgroups(1, 1, 1);
+            }
+            self.queue.submit([encoder.finish()]);
+        }
+
+        fn counted(&self) -> u32 {
+            let mut encoder = self.device.create_command_encoder(&Default::default());
+            encoder.copy_buffer_to_buffer(&self.counter, 0, &self.back, 0, 4);
+            encoder.map_buffer_on_submit(&self.back, wgpu::MapMode::Read, .., |mapped| mapped.unwrap());
+            self.queue.submit([encoder.finish()]);
+            self.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+            let count = u32::from_le_bytes(self.back.get_mapped_range(..).unwrap()[..].try_into().unwrap());
+            self.back.unmap();
+            count
+        }
+
+        /// How often its handlers have been called.
+        fn called(&self) -> [usize; 2] {
+            [&self.errors, &self.losses].map(|count| count.load(Ordering::SeqCst))
+        }
+    }
+
+    #[test]
+    fn two_engines_and_a_stranger_share_a_device() {
+        let Some((index, adapter)) = adapter() else { return };
+        let timeout = Duration::from_secs(120);
+        let own = Engine::with_options(EngineOptions { adapter: Some(index), timeout, ..Default::default() }).unwrap();
+        let stranger = Stranger::new(&adapter);
+        let engines = [(); 2].map(|()| stranger.engine().unwrap());
+        assert_eq!((engines[0].backend(), engines[0].name()), (own.backend(), own.name()));
+        let seeded = |engine: &Engine, seed| {
+            let mut options = options(600);
+            options.task.seed = seed;
+            Mppi::new(engine, Mass, options).unwrap()
+        };
+        let [mut a, mut b] = [(&engines[0], 1), (&engines[1], 2)].map(|(engine, seed)| seeded(engine, seed));
+        let [mut a_alone, mut b_alone] = [1, 2].map(|seed| seeded(&own, seed));
+        let rows: Vec<f32> = (0..2000 * 3).map(|i| (i as f32 * 0.7).sin()).collect();
+        let log_weights: Vec<f32> = (0..2000).map(|i| (i as f32).cos() * 3.0).collect();
+        let [mut mean, mut mean_alone] = [&engines[0], &own].map(WeightedMean::new);
+        for call in 0..4 {
+            stranger.count();
+            a.start(&X).unwrap();
+            stranger.count();
+            b.start(&X).unwrap();
+            stranger.count();
+            assert_eq!(stranger.counted(), 3 * (call + 1));
+            let found = [polled(&mut b), polled(&mut a)];
+            let expected = [&mut b_alone, &mut a_alone].map(|mppi| mppi.plan(&X).unwrap().clone());
+            for (found, expected) in found.iter().zip(&expected) {
+                assert!(bits(found) == bits(expected), "call {call}");
+            }
+            assert!(a.samples().unwrap().weights() == a_alone.samples().unwrap().weights(), "call {call}");
+            let found = mean.compute(&rows, &log_weights).unwrap();
+            assert!(found == mean_alone.compute(&rows, &log_weights).unwrap(), "call {call}");
+            [&mut a, &mut b, &mut a_alone, &mut b_alone].into_iter().for_each(|mppi| mppi.shift(1));
+        }
+        assert!(engines[0].round_trip().unwrap() > Duration::ZERO);
+
+        // What one engine gives up, it gives up for itself.
+        engines[0].destroy();
+        let lost = |error: &PlanError| matches!(error, PlanError::Engine(EngineError::DeviceLost { .. }));
+        assert!(lost(&a.plan(&X).unwrap_err()));
+        let plan = b.plan(&X).unwrap().clone();
+        assert!(bits(&plan) == bits(b_alone.plan(&X).unwrap()));
+        drop((a, b, mean, engines));
+        stranger.count();
+        assert_eq!(stranger.counted(), 13);
+
+        // Its handlers are still its own, and no error scope is left open.
+        assert_eq!(stranger.called(), [0, 0]);
+        let _invalid = stranger.device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: 4,
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::STORAGE,
+            mapped_at_creation: false,
+        });
+        assert_eq!(stranger.called(), [1, 0]);
+    }
+
+    #[test]
+    fn a_device_that_its_owner_destroys_is_lost() {
+        let Some((_, adapter)) = adapter() else { return };
+        let lost = |result: Result<(), PlanError>| {
+            assert!(matches!(result, Err(PlanError::Engine(EngineError::DeviceLost { .. }))), "{result:?}");
+        };
+        // Between two calls, and while one is pending.
+        for pending in [false, true] {
+            let stranger = Stranger::new(&adapter);
+            let engine = stranger.engine().unwrap();
+            let mut mppi = controller(&engine);
+            mppi.plan(&X).unwrap();
+            let before = mppi.controls().to_vec();
+            if pending {
+                mppi.start(&X).unwrap();
+                stranger.device.destroy();
+                // It may have been over before.
+                if mppi.finish().is_ok() {
+                    mppi.set_controls(&before).unwrap();
+                }
+            } else {
+                stranger.device.destroy();
+                lost(mppi.plan(&X).map(drop));
+            }
+            lost(mppi.plan(&X).map(drop));
+            lost(mppi.start(&X));
+            lost(pollster::block_on(mppi.plan_async(&X)).map(drop));
+            assert_eq!(mppi.controls(), before);
+            assert!(matches!(engine.round_trip(), Err(EngineError::DeviceLost { .. })));
+            assert!(matches!(stranger.engine(), Err(EngineError::DeviceLost { .. })));
+            mppi.move_to(&common::cpu()).unwrap();
+            mppi.plan(&X).unwrap();
+            assert_eq!(stranger.called()[0], 0);
+        }
+    }
+
+    #[test]
+    fn a_device_with_too_low_a_limit_is_refused() {
+        let Some((_, adapter)) = adapter() else { return };
+        let required_limits = wgpu::Limits { max_storage_buffers_per_shader_stage: 4, ..Default::default() };
+        let descriptor = wgpu::DeviceDescriptor { required_limits, ..Default::default() };
+        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).unwrap();
+        let refused = Engine::from_wgpu(&device, &queue, EngineOptions::default()).unwrap_err();
+        let limit = "max_storage_buffers_per_shader_stage";
+        assert_eq!(refused, EngineError::MissingLimit { limit, required: 8, found: 4 });
+    }
+}
