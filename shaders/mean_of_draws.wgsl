@@ -124,5 +124,6 @@ fn group_mean(
     @builtin(local_invocation_index) lane: u32,
 ) {
     problem = workgroup.z;
+    find_inputs();
     mean_of_group(workgroup.x, workgroup.y, workgroups.y, lane);
 }

@@ -65,6 +65,8 @@ struct Pass {
     floor: f32,
     begin: u32,
     end: u32,
+    chains: u32,
+    inputs_stride: u32,
 }
 
 // The sums behind a weighted mean, relative to the largest log-weight. Twin: Sums in src/pass.rs.

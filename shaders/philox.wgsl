@@ -37,20 +37,20 @@ fn mul_high(a: u32, b: u32) -> u32 {
 
 // The key of a round.
 fn philox_key(round: u32) -> vec2<u32> {
-    return uniforms.seed + round * vec2<u32>(0x9E3779B9u, 0xBB67AE85u);
+    return noise_seed() + round * vec2<u32>(0x9E3779B9u, 0xBB67AE85u);
 }
 
 // The Philox state of rows of the current update, in one stream.
 fn row_of(row: U, stream: u32) -> PhiloxRow {
     let by_row = mul_wide(row, PHILOX_0);
-    let second = mul_wide(by_row.high ^ U(stream ^ uniforms.seed.y), PHILOX_1);
-    let third = mul_wide(second.high ^ U((uniforms.number * PHILOX_1) ^ philox_key(1u).x), PHILOX_0);
-    return PhiloxRow(mul_high(uniforms.number, PHILOX_1), second.low, by_row.low, third);
+    let second = mul_wide(by_row.high ^ U(stream ^ noise_seed().y), PHILOX_1);
+    let third = mul_wide(second.high ^ U((noise_number() * PHILOX_1) ^ philox_key(1u).x), PHILOX_0);
+    return PhiloxRow(mul_high(noise_number(), PHILOX_1), second.low, by_row.low, third);
 }
 
 // The four words of a block of a row.
 fn philox(row: PhiloxRow, block: u32) -> Words {
-    let of_block = row.high ^ block ^ uniforms.seed.x;
+    let of_block = row.high ^ block ^ noise_seed().x;
     let q = mul_wide(row.third_z ^ U(mul_high(of_block, PHILOX_0) ^ philox_key(1u).y), PHILOX_1);
     var key = philox_key(2u);
     var words = Words(q.high ^ row.third_y ^ U(key.x), q.low, row.product.high ^ U((of_block * PHILOX_0) ^ key.y), row.product.low);

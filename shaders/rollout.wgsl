@@ -73,6 +73,7 @@ fn rollout(
     @builtin(local_invocation_index) lane: u32,
 ) {
     problem = workgroup.z;
+    find_inputs();
     let tile = workgroup.y * workgroups.x + workgroup.x;
     var keys = EMPTY_KEYS;
     // A workgroup beyond the last tile has no work; the condition is uniform over the workgroup.

@@ -5,6 +5,7 @@ const STREAM = 0x1000000u;
 
 // Steps coordinate d of the nominal, unless no row has any weight.
 fn step_nominal(d: u32, mean: f32, second: f32, there: bool) {
+    find_inputs();
     let x = nominal[block_at(NOMINAL) + d];
     let factor = nominal[block_at(FACTORS) + d];
     nominal[block_at(NOMINAL_BEFORE) + d] = x;
@@ -18,7 +19,7 @@ fn step_nominal(d: u32, mean: f32, second: f32, there: bool) {
         let deviation = sqrt(max(second - off * off, 0.0));
         var variance = 0.0;
         for (var j = 0u; j <= control; j++) {
-            let l = inputs[FACTOR + control * CONTROLS + j];
+            let l = inputs[inputs_at + FACTOR + control * CONTROLS + j];
             variance += l * l;
         }
         let unit = sqrt(variance) * uniforms.scale;
@@ -30,7 +31,7 @@ fn step_nominal(d: u32, mean: f32, second: f32, there: bool) {
         next = fma(uniforms.c, noise(d, control) * select(1.0, factor, has(FLAG_SPREAD)), next);
     }
     if has(FLAG_CLAMPED) {
-        next = clamp(next, inputs[LOW + control], inputs[HIGH + control]);
+        next = clamp(next, inputs[inputs_at + LOW + control], inputs[inputs_at + HIGH + control]);
     }
     nominal[block_at(NOMINAL) + d] = next;
 }
@@ -49,10 +50,10 @@ fn close_summary() {
 fn noise(d: u32, control: u32) -> f32 {
     var shaped = 0.0;
     for (var j = 0u; j <= control; j++) {
-        let l = inputs[FACTOR + control * CONTROLS + j];
+        let l = inputs[inputs_at + FACTOR + control * CONTROLS + j];
         if l != 0.0 {
             let e = d - control + j;
-            let n = normals(row_of(U(0u), STREAM | problem), e / 4u);
+            let n = normals(row_of(U(0u), STREAM | noise_chain()), e / 4u);
             let z = vec4<f32>(component(n.x, 0u), component(n.y, 0u), component(n.z, 0u), component(n.w, 0u));
             shaped = fma(z[e % 4u], l, shaped);
         }

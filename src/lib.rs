@@ -222,7 +222,7 @@ pub use field::{FieldSet, Grid};
 pub use model::{Cost, Dynamics, Model, WithCost, euler, rk4, semi_implicit_euler};
 pub use mppi::{CostNormalization, Mppi, MppiOptions};
 pub use noise::{Noise, Random};
-pub use planner::{Algorithm, Plan, Planner, Samples, ShiftFill};
+pub use planner::{Algorithm, Fleet, Plan, Planner, Plans, Samples, ShiftFill};
 pub use policy::Policy;
 pub use policy_gradient::{
     ActionNoise, Anneal, CheckpointError, Controller, Episode, Estimator, InitialStates, IoFailure, PolicyGradient,

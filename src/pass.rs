@@ -55,6 +55,9 @@ pub(crate) const PERTURBED: u32 = 2048;
 /// [`Pass::flags`]: a row is the score Σ ∂ log π(a|s) of one episode under parameters x: the derivatives by the
 /// parameters, followed by those by the logarithms of the standard deviations of the action noise.
 pub(crate) const SCORED: u32 = 4096;
+/// [`Pass::flags`]: each group of [`Pass::chains`] consecutive problems has inputs, a seed and a first update number of its
+/// own. Without it, all problems share the inputs and the seed of the update.
+pub(crate) const FLEET: u32 = 8192;
 
 /// [`Pass::search`]: λ is [`Pass::temperature`].
 pub(crate) const FIXED: u32 = 0;
@@ -131,6 +134,10 @@ pub struct Pass {
     /// the kernel that writes rows to memory, `begin` is their problem.)
     pub(crate) begin: u32,
     pub(crate) end: u32,
+    /// With [`FLEET`], C, the number of consecutive problems that share inputs and seed. Problem p is chain p mod C.
+    pub(crate) chains: u32,
+    /// With [`FLEET`], the distance between the inputs of consecutive groups of problems.
+    pub(crate) inputs_stride: u32,
 }
 
 impl Pass {
@@ -146,6 +153,12 @@ impl Pass {
     /// The number of moments that are averaged for each coordinate: the mean, and the second moment if requested.
     pub(crate) fn moments(&self) -> u32 {
         if self.has(SECOND_MOMENT) { 2 } else { 1 }
+    }
+
+    /// Returns the index of the inputs that problem `number` reads, and its chain, which is a part of the counter of its noise. Twins:
+    /// `find_inputs` and `noise_chain` in `shaders/fleet.wgsl`.
+    pub(crate) fn group_and_chain(&self, number: u32) -> (usize, u32) {
+        if self.has(FLEET) { ((number / self.chains) as usize, number % self.chains) } else { (0, number) }
     }
 
     /// The offset of coordinate `d` of row `k`.
@@ -214,10 +227,43 @@ impl Layout {
     }
 }
 
+/// The noise of one group of problems in a [`FLEET`]: the key and the number of the next update. It follows all other inputs of the
+/// group.
+///
+/// Inputs are floats, and a device may flush floats whose bits are a small integer to zero. So each float holds 16 bits of an
+/// integer by value, which is exact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NoiseId {
+    pub(crate) key: [u32; 2],
+    /// Added to [`Pass::number`].
+    pub(crate) number: u32,
+}
+
+impl NoiseId {
+    /// The number of floats. Twin: `NOISE_ID` in `shaders/fleet.wgsl`.
+    pub(crate) const LEN: usize = 6;
+
+    pub(crate) fn to_inputs(self) -> [f32; Self::LEN] {
+        let [a, b] = self.key;
+        let half = |i: usize| ([a, b, self.number][i / 2] >> (16 * (i % 2))) & 0xffff;
+        std::array::from_fn(|i| half(i) as f32)
+    }
+
+    /// Reads what [`to_inputs`](Self::to_inputs) wrote to the end of `inputs`.
+    pub(crate) fn of_inputs(inputs: &[f32]) -> Self {
+        let [a, b, number] = [6, 4, 2].map(|before_end| {
+            let at = inputs.len() - before_end;
+            inputs[at] as u32 | (inputs[at + 1] as u32) << 16
+        });
+        Self { key: [a, b], number }
+    }
+}
+
 /// The data that a list of updates operates on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Problem<'a> {
     pub(crate) layout: Layout,
+    /// The inputs that all problems share; in a [`FLEET`], those of each group of problems, each with its [`NoiseId`].
     pub(crate) inputs: &'a [f32],
     /// x of every problem, B × D; for a plan U, T × M.
     pub(crate) nominal: &'a [f32],
@@ -229,6 +275,14 @@ pub(crate) struct Problem<'a> {
     pub(crate) fields_version: u64,
     /// Rows supplied by the caller, K × D, shared by all problems.
     pub(crate) rows: Option<&'a [f32]>,
+}
+
+impl<'a> Problem<'a> {
+    /// The inputs of each group of problems: with [`FLEET`] several, without it one.
+    pub(crate) fn groups(&self, pass: &Pass) -> impl ExactSizeIterator<Item = &'a [f32]> + use<'a> {
+        let stride = if pass.has(FLEET) { pass.inputs_stride as usize } else { self.inputs.len() };
+        self.inputs.chunks_exact(stride.max(1))
+    }
 }
 
 /// The sums behind a weighted mean, relative to the largest log-weight.

@@ -2,6 +2,7 @@
 //! everything else about planning, from warm starts to run-time parameters, is implemented here once for all methods.
 
 mod algorithm;
+mod fleet;
 mod options;
 mod plan;
 
@@ -11,6 +12,7 @@ use std::task::Poll;
 use std::time::Instant;
 
 pub use algorithm::Algorithm;
+pub use fleet::{Fleet, Plans};
 pub use options::ShiftFill;
 pub use plan::{Plan, Samples};
 
@@ -22,9 +24,9 @@ use crate::float_env;
 use crate::inputs::{Packed, Sections, Square};
 use crate::model::Model;
 use crate::noise::{CovarianceFactors, Stream, normal, philox};
-use crate::pass::{CLAMPED, GIVEN, LIMITED, Pass, Problem, STD_SCALE, Sums, TILE, round_up};
-use crate::task::{Reader, Task};
-use plan::roll_out;
+use crate::pass::{CLAMPED, GIVEN, LIMITED, NoiseId, Pass, Problem, STD_SCALE, TILE, round_up};
+use crate::task::{Reader, References, Task};
+use plan::{Start, roll_out};
 
 /// Improves a plan for a model on a device, as [`Mppi`](crate::Mppi) or as
 /// [`DiffusionPlanner`](crate::DiffusionPlanner) depending on its options. Both have the same interface.
@@ -57,24 +59,37 @@ pub struct Planner<const N: usize, const M: usize, D, A> {
     options: A,
     shape: CovarianceFactors,
     inputs: Packed,
-    /// The control sequences of all chains, B × T × M.
+    /// The plans that are improved together: one, unless the planner is that of a [`Fleet`].
+    members: Vec<Member<N, M>>,
+    /// The control sequences of all chains of every member, T × M each.
     nominal: Vec<f32>,
-    /// The factors on the standard deviation of their noise, B × T × M; empty if the method has none.
+    /// The factors on the standard deviation of their noise, T × M each; empty if the method has none.
     std_scale: Vec<f32>,
-    /// The index of the chain that is the plan.
-    best: usize,
     passes: Vec<Pass>,
-    /// Counts the updates so far. It is part of the noise counters, so that every update draws new rows.
-    number: u32,
-    plan: Plan<N, M>,
-    /// Buffer for the next plan, swapped with `plan` once that is complete.
-    next: Plan<N, M>,
-    /// The initial state of the samples on the device and the index of the chain that became the plan; `None` if the
-    /// samples are out of date.
-    sampled: Option<([f32; N], usize)>,
     /// Whether [`prepare_rows`](Self::prepare_rows) was called, so that kernels for given rows are prepared, too.
     takes_rows: bool,
     pending: Option<PendingCall>,
+}
+
+/// One of the plans that are improved together.
+#[derive(Debug)]
+struct Member<const N: usize, const M: usize> {
+    /// The member's own seed, parameters and references, which take precedence over those of the options.
+    seed: Option<u64>,
+    params: Option<Vec<f32>>,
+    references: Option<References>,
+    /// Counts the updates so far. It is part of the noise counters, so that every update draws new rows.
+    number: u32,
+    /// The index of the chain that is the plan.
+    best: usize,
+    plan: Plan<N, M>,
+    /// Buffer for the next plan, swapped with `plan` once that is complete.
+    next: Plan<N, M>,
+    /// The index of the chain that became the plan in the current call, or the reason why none did.
+    outcome: Result<usize, PlanError>,
+    /// The initial state of the samples on the device and the index of the chain that became the plan; `None` if the
+    /// samples are out of date.
+    sampled: Option<([f32; N], usize)>,
 }
 
 /// A call that has been started and not finished.
@@ -84,6 +99,22 @@ struct PendingCall {
     shifted: usize,
     /// The inputs of the call, if they have been replaced since.
     inputs: Option<Packed>,
+}
+
+impl<const N: usize, const M: usize> Member<N, M> {
+    fn new(engine: &Engine) -> Self {
+        Self {
+            seed: None,
+            params: None,
+            references: None,
+            number: 0,
+            best: 0,
+            plan: Plan::empty(engine.backend()),
+            next: Plan::empty(engine.backend()),
+            outcome: Ok(0),
+            sampled: None,
+        }
+    }
 }
 
 impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N, M, D, A> {
@@ -97,8 +128,13 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// If an option is out of range, the model cannot become a kernel, or the device fails.
     pub fn new(engine: &Engine, model: D, options: A) -> Result<Self, BuildError> {
+        Self::of_members(engine, model, options, 1)
+    }
+
+    /// Creates a planner that improves `members` plans together.
+    fn of_members(engine: &Engine, model: D, options: A, members: usize) -> Result<Self, BuildError> {
         const { assert!(N > 0 && M > 0, "a system to control has states and controls") };
-        let shape = check(&options)?;
+        let shape = check(&options, members)?;
         let model = Arc::new(model);
         let program = Program::new::<N, M, D>(&model, engine.options().math)?;
         let mut planner = Self {
@@ -106,15 +142,11 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             model,
             program,
             workspace: engine.workspace(),
-            nominal: options.initial().repeat(options.task().horizon * options.chains()),
+            nominal: options.initial().repeat(options.task().horizon * options.chains() * members),
+            members: (0..members).map(|_| Member::new(engine)).collect(),
             std_scale: Vec::new(),
-            best: 0,
-            inputs: Packed::new(N, &sections(&options, &shape), &options.task().fields),
+            inputs: Packed::of_groups(N, &sections(&options, &shape), &options.task().fields, members),
             passes: Vec::new(),
-            number: 0,
-            plan: Plan::empty(engine.backend()),
-            next: Plan::empty(engine.backend()),
-            sampled: None,
             takes_rows: false,
             pending: None,
             shape,
@@ -184,7 +216,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// If the device fails or runs out of memory. Then nothing is changed, but the samples of the last call are gone.
     pub fn prepare_rows(&mut self) -> Result<(), BuildError> {
         self.cancel();
-        self.sampled = None;
+        self.forget_samples();
         let before = std::mem::replace(&mut self.takes_rows, true);
         self.prepare().inspect_err(|_| self.takes_rows = before)
     }
@@ -230,7 +262,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// # Ok::<(), gibbs::Error>(())
     /// ```
     pub fn start(&mut self, x: &[f32; N]) -> Result<(), PlanError> {
-        self.submit(x, None, usize::MAX, Wait::Polling)
+        self.submit_one(x, None, usize::MAX, Wait::Polling)
     }
 
     /// As [`start`](Self::start), for a call of [`plan_rows`](Self::plan_rows). It blocks to compile kernels unless
@@ -241,7 +273,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// As [`start`](Self::start), and if the rows have the wrong size or are not finite.
     pub fn start_rows(&mut self, x: &[f32; N], rows: &[f32]) -> Result<(), PlanError> {
         self.check_rows(rows)?;
-        self.submit(x, Some(rows), usize::MAX, Wait::Polling)
+        self.submit_one(x, Some(rows), usize::MAX, Wait::Polling)
     }
 
     /// Returns the plan of the pending call if it is available, without blocking. Returns `None` if it is not, or if no
@@ -252,7 +284,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// As [`plan`](Self::plan). Then no call is pending, and the previous plan is kept.
     pub fn poll(&mut self) -> Result<Option<&Plan<N, M>>, PlanError> {
         let is_over = self.complete(Wait::Polling)?;
-        Ok(is_over.then_some(&self.plan))
+        is_over.then(|| self.only()).transpose()
     }
 
     /// Waits for the plan of the pending call.
@@ -264,7 +296,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         if !self.complete(Wait::Blocking)? {
             return Err(InvalidValue::new("finish", "called while no call is pending", "preceded by start").into());
         }
-        Ok(&self.plan)
+        self.only()
     }
 
     /// Whether a call has been started and not finished.
@@ -294,33 +326,57 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         drained(self).await?;
         self.start(x)?;
         completed(self).await?;
-        Ok(&self.plan)
+        self.only()
     }
 
     fn run(&mut self, x: &[f32; N], rows: Option<&[f32]>, most: usize) -> Result<&Plan<N, M>, PlanError> {
-        self.submit(x, rows, most, Wait::Blocking)?;
+        self.submit_one(x, rows, most, Wait::Blocking)?;
         self.finish()
     }
 
-    /// Submits a call. `wait` tells whether to wait for an abandoned call to leave the device.
-    fn submit(&mut self, x: &[f32; N], rows: Option<&[f32]>, most: usize, wait: Wait<'_>) -> Result<(), PlanError> {
+    /// The result of the only member.
+    fn only(&self) -> Result<&Plan<N, M>, PlanError> {
+        let member = &self.members[0];
+        member.outcome.clone().map(|_| &member.plan)
+    }
+
+    /// Submits a call for the only member.
+    fn submit_one(&mut self, x: &[f32; N], rows: Option<&[f32]>, most: usize, wait: Wait<'_>) -> Result<(), PlanError> {
+        if self.submit(std::slice::from_ref(x), rows, most, wait)? { Ok(()) } else { self.only().map(drop) }
+    }
+
+    /// Submits a call for all members. `wait` tells whether to wait for an abandoned call to leave the device. Returns false, without a
+    /// call, if no state is valid; see [`Member::outcome`].
+    fn submit(
+        &mut self,
+        states: &[[f32; N]],
+        rows: Option<&[f32]>,
+        most: usize,
+        wait: Wait<'_>,
+    ) -> Result<bool, PlanError> {
         if self.is_pending() {
             return Err(PlanError::Busy);
         }
-        let number = self.number;
-        let begun = float_env::standard(|| self.begin(x, rows, most, wait));
-        if begun == Err(PlanError::Busy) {
-            // How often a caller tries must not affect the noise.
-            self.number = number;
-        }
-        begun
+        float_env::standard(|| self.begin(states, rows, most, wait))
     }
 
     /// The first half of a call: submits the work.
-    fn begin(&mut self, x: &[f32; N], rows: Option<&[f32]>, most: usize, wait: Wait<'_>) -> Result<(), PlanError> {
-        finite("state", x)?;
+    fn begin(
+        &mut self,
+        states: &[[f32; N]],
+        rows: Option<&[f32]>,
+        most: usize,
+        wait: Wait<'_>,
+    ) -> Result<bool, PlanError> {
         let started = Instant::now();
-        self.inputs.set_state(x);
+        for (i, (member, x)) in self.members.iter_mut().zip(states).enumerate() {
+            // The launch has a place for every member. One without a valid state keeps its last one, and its result is dropped.
+            member.outcome =
+                finite("state", x).map(|()| self.inputs.set_state(i, x)).map(|()| 0).map_err(PlanError::from);
+        }
+        if self.members.iter().all(|member| member.outcome.is_err()) {
+            return Ok(false);
+        }
         self.fill_updates(rows.is_some());
         if most < self.passes.len() {
             self.passes.truncate(most);
@@ -329,70 +385,67 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
                 last.set(CLAMPED, last.has(LIMITED));
             }
         }
-        let scattered = scattered(&self.options, &self.shape, &self.nominal, self.number);
+        let scattered = self.scattered();
         let nominal = scattered.as_deref().unwrap_or(&self.nominal);
         let problem = Problem { std_scale: &self.std_scale, rows, ..self.inputs.problem(nominal) };
-        self.sampled = None;
         // A failed call consumes its noise too; the next one draws other rows.
-        self.number = self.number.wrapping_add(self.passes.len() as u32);
-        if let Wait::Blocking = wait {
-            blocking(self.workspace.drain(wait))?;
+        let draws = self.passes.len() as u32;
+        for member in self.members.iter_mut().filter(|member| member.outcome.is_ok()) {
+            member.number = member.number.wrapping_add(draws);
         }
-        self.workspace.submit(&self.program, &self.passes, &problem)?;
+        self.members.iter_mut().for_each(|member| member.sampled = None);
+        let drained = if let Wait::Blocking = wait { blocking(self.workspace.drain(wait)) } else { Ok(()) };
+        let submitted = drained.and_then(|()| self.workspace.submit(&self.program, &self.passes, &problem));
+        if submitted == Err(PlanError::Busy) {
+            // How often a caller tries must not affect the noise.
+            for member in self.members.iter_mut().filter(|member| member.outcome.is_ok()) {
+                member.number = member.number.wrapping_sub(draws);
+            }
+        }
+        submitted?;
         self.pending = Some(PendingCall { started, shifted: 0, inputs: None });
-        Ok(())
+        Ok(true)
     }
 
-    /// The second half of a call: turns its results, once available, into the plan. Returns whether they were.
+    /// The second half of a call: turns its results, once available, into plans. Returns whether they were.
     fn end(&mut self, wait: Wait<'_>) -> Result<bool, PlanError> {
         let Poll::Ready(done) = self.workspace.finish(wait) else { return Ok(false) };
         let Some(call) = self.pending.take() else { return Ok(false) };
         let done = done?;
-        let (samples, width) = (self.options.samples(), self.options.task().horizon * M);
+        let (dt, horizon, chains) = (self.options.task().dt, self.options.task().horizon, self.options.chains());
         let inputs = call.inputs.as_ref().unwrap_or(&self.inputs);
-        let mut x = [0.0; N];
-        x.copy_from_slice(&inputs.values()[..N]);
 
-        // A chain that failed keeps its control sequence; the chain of least cost becomes the plan.
-        let worked = |sums: &Sums| sums.valid > 0 && sums.sum > 0.0;
-        if !done.sums.iter().any(worked) {
-            return Err(PlanError::NoFiniteRow { rows: samples });
-        }
-        let usable = |(sums, nominal): (&Sums, &[f32])| worked(sums) && nominal.iter().all(|u| u.is_finite());
-        let chains = || done.sums.iter().zip(done.nominal.chunks_exact(width)).enumerate();
-        let results = || chains().filter(|(_, result)| usable(*result));
-        // The model runs on the host here and may panic. Nothing is committed before it is done, so the old plan survives.
-        let timeline = inputs.timeline(self.options.task().dt);
+        // The model runs on the host here and may panic. Nothing is committed before it is done, so the old plans survive.
         let last = &self.passes[self.passes.len() - 1];
-        let isa = self.engine.isa();
-        let mut best: Option<(f32, usize, &[f32])> = None;
-        for (chain, (_, nominal)) in results() {
-            self.next.roll_out(isa, &*self.model, &timeline, last.cost_scale, x, nominal);
-            let cost = if self.next.cost().is_finite() { self.next.cost() } else { f32::MAX };
-            if best.is_none_or(|(least, ..)| cost < least) {
-                best = Some((cost, chain, nominal));
+        let results = || done.sums.chunks_exact(chains).zip(done.nominal.chunks_exact(chains * horizon * M));
+        for (i, (member, (sums, nominal))) in self.members.iter_mut().zip(results()).enumerate() {
+            if member.outcome.is_ok() {
+                let (isa, model, timeline) = (self.engine.isa(), &*self.model, inputs.timeline(i, dt));
+                let start = Start { isa, model, timeline, x: inputs.state(i) };
+                member.outcome = member.next.best_of(&start, last, sums, nominal);
+                member.next.timing = done.timing;
+                member.next.backend = self.engine.backend();
             }
         }
-        let Some((_, chain, nominal)) = best else { return Err(PlanError::NonFiniteMean) };
-        if done.sums.len() > 1 {
-            self.next.roll_out(isa, &*self.model, &timeline, last.cost_scale, x, nominal);
-        }
-        self.next.record(last, &done.sums[chain], done.timing);
-        self.next.backend = self.engine.backend();
 
-        for (chain, (_, nominal)) in results() {
-            let own = &mut self.nominal[chain * width..][..width];
-            own.copy_from_slice(nominal);
-            if call.shifted > 0 {
-                let (shift_fill, initial) = (self.options.shift_fill(), self.options.initial());
-                shift_fill.shift(own.as_chunks_mut().0, call.shifted, initial);
+        let (shift_fill, initial) = (self.options.shift_fill(), self.options.initial());
+        let plans = self.nominal.chunks_exact_mut(chains * horizon * M);
+        for (i, ((member, (sums, results)), plan)) in self.members.iter_mut().zip(results()).zip(plans).enumerate() {
+            let Ok(best) = member.outcome else { continue };
+            // A chain that failed keeps its control sequence.
+            for (chain, nominal) in plan::worked(sums, results) {
+                let own = &mut plan[chain * horizon * M..][..horizon * M];
+                own.copy_from_slice(nominal);
+                if call.shifted > 0 {
+                    shift_fill.shift(own.as_chunks_mut().0, call.shifted, initial);
+                }
             }
+            member.best = best;
+            // Samples are recomputed from the current inputs, which must be those of the call.
+            member.sampled = call.inputs.is_none().then(|| (inputs.state(i), best));
+            std::mem::swap(&mut member.plan, &mut member.next);
+            member.plan.timing.total = call.started.elapsed();
         }
-        self.best = chain;
-        // Samples are recomputed from the current inputs, which must be those of the call.
-        self.sampled = call.inputs.is_none().then_some((x, chain));
-        std::mem::swap(&mut self.plan, &mut self.next);
-        self.plan.timing.total = call.started.elapsed();
         Ok(true)
     }
 
@@ -402,9 +455,13 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         if let Some(call) = &mut self.pending {
             call.shifted = call.shifted.saturating_add(steps);
         }
-        let (horizon, shift_fill, initial) =
-            (self.options.task().horizon, self.options.shift_fill(), self.options.initial());
-        for chain in self.nominal.chunks_exact_mut(horizon * M) {
+        self.shift_member(0, steps);
+    }
+
+    fn shift_member(&mut self, i: usize, steps: usize) {
+        let (range, horizon) = (self.numbers_of(i), self.options.task().horizon);
+        let (shift_fill, initial) = (self.options.shift_fill(), self.options.initial());
+        for chain in self.nominal[range].chunks_exact_mut(horizon * M) {
             shift_fill.shift(chain.as_chunks_mut().0, steps, initial);
         }
     }
@@ -412,31 +469,50 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// Resets the plan to `options.initial` at every time step and restarts the noise, so that the same calls give the
     /// same results again.
     pub fn reset(&mut self) {
+        self.reset_member(0);
+    }
+
+    fn reset_member(&mut self, i: usize) {
         self.cancel();
-        let initial = self.options.initial();
-        self.nominal.as_chunks_mut().0.fill(initial);
-        (self.number, self.best) = (0, 0);
+        let (range, initial) = (self.numbers_of(i), self.options.initial());
+        self.nominal[range].as_chunks_mut().0.fill(initial);
+        (self.members[i].number, self.members[i].best) = (0, 0);
     }
 
     /// Replaces the seed and restarts the noise.
     pub fn reseed(&mut self, seed: u64) {
         self.options.task_mut().seed = seed;
-        self.number = 0;
+        self.members[0].number = 0;
+    }
+
+    /// The seed of a member: its own, or that of the options plus its index.
+    fn seed_of(&self, i: usize) -> u64 {
+        self.members[i].seed.unwrap_or_else(|| self.options.task().seed.wrapping_add(i as u64))
     }
 
     /// The control sequence that the next call starts from, T × M; with several chains, that of the best one.
     pub fn controls(&self) -> &[[f32; M]] {
-        self.chain(self.best)
+        self.controls_of(0)
+    }
+
+    fn controls_of(&self, i: usize) -> &[[f32; M]] {
+        self.chain(i, self.members[i].best)
     }
 
     /// The control sequences of all chains, each T × M.
     pub fn chains(&self) -> impl ExactSizeIterator<Item = &[[f32; M]]> {
-        (0..self.options.chains()).map(|chain| self.chain(chain))
+        (0..self.options.chains()).map(|chain| self.chain(0, chain))
     }
 
-    fn chain(&self, chain: usize) -> &[[f32; M]] {
-        let horizon = self.options.task().horizon;
-        &self.nominal.as_chunks().0[chain * horizon..][..horizon]
+    fn chain(&self, i: usize, chain: usize) -> &[[f32; M]] {
+        let (horizon, chains) = (self.options.task().horizon, self.options.chains());
+        &self.nominal.as_chunks().0[(i * chains + chain) * horizon..][..horizon]
+    }
+
+    /// The range of a member's control sequences in `nominal`.
+    fn numbers_of(&self, i: usize) -> std::ops::Range<usize> {
+        let each = self.options.chains() * self.options.task().horizon * M;
+        i * each..(i + 1) * each
     }
 
     /// Replaces the control sequence that the next call starts from, in every chain.
@@ -445,6 +521,10 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// If it does not have T time steps, or is not finite. The next call applies the limits to it.
     pub fn set_controls(&mut self, controls: &[[f32; M]]) -> Result<(), InvalidValue> {
+        self.set_controls_of(0, controls)
+    }
+
+    fn set_controls_of(&mut self, i: usize, controls: &[[f32; M]]) -> Result<(), InvalidValue> {
         let horizon = self.options.task().horizon;
         if controls.len() != horizon {
             let expected = format_args!("horizon = {horizon} of them");
@@ -452,7 +532,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         }
         finite("controls", controls.as_flattened())?;
         self.cancel();
-        for chain in self.nominal.chunks_exact_mut(horizon * M) {
+        let range = self.numbers_of(i);
+        for chain in self.nominal[range].chunks_exact_mut(horizon * M) {
             chain.copy_from_slice(controls.as_flattened());
         }
         Ok(())
@@ -465,7 +546,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// If they are fewer than the model uses, or not finite.
     pub fn set_params(&mut self, params: &[f32]) -> Result<(), InvalidValue> {
         let reader = self.reader();
-        self.change_inputs(|inputs, task| inputs.set_params(&mut task.params, params, &[reader]))
+        self.change_inputs(|inputs, task| inputs.set_params(0, &mut task.params, params, &[reader]))
     }
 
     /// Replaces the reference table: one row of `columns` numbers per time step. Steps beyond the last row read the
@@ -476,7 +557,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// If it is empty or ragged, has fewer columns than the model uses, or is not finite.
     pub fn set_references(&mut self, values: &[f32], columns: usize) -> Result<(), InvalidValue> {
         let reader = self.reader();
-        self.change_inputs(|inputs, task| inputs.set_references(&mut task.references, values, columns, &[reader]))
+        self.change_inputs(|inputs, task| inputs.set_references(0, &mut task.references, values, columns, &[reader]))
     }
 
     /// Replaces one sampled field. Recompiles nothing.
@@ -499,7 +580,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         if let (Some(call), Some(before)) = (&mut self.pending, before) {
             call.inputs = Some(before);
         }
-        self.sampled = None;
+        self.forget_samples();
         Ok(())
     }
 
@@ -513,34 +594,53 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// As [`new`](Self::new). Then nothing is changed, but the samples of the last call may be gone.
     pub fn set_options(&mut self, mut options: A) -> Result<(), BuildError> {
-        let shape = check(&options)?;
+        let shape = check(&options, self.members.len())?;
         options.task_mut().horizon = self.options.task().horizon;
         options.set_samples(self.options.samples());
         options.task().check_reader(&self.reader())?;
         let nominal = match options.chains() {
             chains if chains == self.options.chains() => self.nominal.clone(),
-            chains => self.controls().as_flattened().repeat(chains),
+            chains => self.each().flat_map(|i| self.controls_of(i).as_flattened().repeat(chains)).collect(),
         };
         self.cancel();
         let previous = (
             std::mem::replace(&mut self.options, options),
             std::mem::replace(&mut self.shape, shape),
             std::mem::replace(&mut self.nominal, nominal),
-            self.best,
         );
-        self.best = self.best.min(self.options.chains() - 1);
+        let bests: Vec<_> = self.members.iter().map(|member| member.best).collect();
+        let last = self.options.chains() - 1;
+        self.members.iter_mut().for_each(|member| member.best = member.best.min(last));
         self.take_options();
         self.prepare().inspect_err(|_| {
-            (self.options, self.shape, self.nominal, self.best) = previous;
+            (self.options, self.shape, self.nominal) = previous;
+            self.members.iter_mut().zip(bests).for_each(|(member, best)| member.best = best);
             self.take_options();
         })
     }
 
     /// Packs the options for the kernels.
     fn take_options(&mut self) {
-        self.sampled = None;
+        self.forget_samples();
         self.inputs.write(&sections(&self.options, &self.shape));
         self.inputs.set_fields(&self.options.task().fields);
+        for (i, member) in self.members.iter().enumerate() {
+            if let Some(params) = &member.params {
+                self.inputs.put_params(i, params);
+            }
+            if let Some(references) = &member.references {
+                self.inputs.put_references(i, references);
+            }
+        }
+    }
+
+    /// The indices of all members.
+    fn each(&self) -> std::ops::Range<usize> {
+        0..self.members.len()
+    }
+
+    fn forget_samples(&mut self) {
+        self.members.iter_mut().for_each(|member| member.sampled = None);
     }
 
     /// Changes the horizon and the number of samples. The plan is truncated, or extended as [`ShiftFill`] says. A GPU
@@ -555,15 +655,15 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         let mut options = self.options.clone();
         options.task_mut().horizon = horizon;
         options.set_samples(samples);
-        check(&options)?;
-        let mut nominal = Vec::with_capacity(options.chains() * horizon * M);
-        for chain in self.chains() {
+        check(&options, self.members.len())?;
+        let mut nominal = Vec::with_capacity(self.members.len() * options.chains() * horizon * M);
+        for chain in self.nominal.as_chunks().0.chunks_exact(self.options.task().horizon) {
             let at = |t: usize| options.shift_fill().beyond(chain, t, options.initial());
             nominal.extend((0..horizon).flat_map(at));
         }
         self.cancel();
         let previous = (std::mem::replace(&mut self.options, options), std::mem::replace(&mut self.nominal, nominal));
-        self.sampled = None;
+        self.forget_samples();
         self.prepare().inspect_err(|_| (self.options, self.nominal) = previous)
     }
 
@@ -581,7 +681,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             std::mem::replace(&mut self.program, program),
             std::mem::replace(&mut self.workspace, engine.workspace()),
         );
-        self.sampled = None;
+        self.forget_samples();
         self.prepare().inspect_err(|_| (self.engine, self.program, self.workspace) = previous)
     }
 
@@ -593,9 +693,13 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// If no call of [`plan`](Self::plan) has been started and has succeeded since the planner was last changed, a call
     /// is [pending](Self::start), or the device fails.
     pub fn samples(&mut self) -> Result<Samples<'_, N, M, D>, PlanError> {
-        let (mut fetching, state) = self.fetch()?;
+        self.samples_of(0)
+    }
+
+    fn samples_of(&mut self, i: usize) -> Result<Samples<'_, N, M, D>, PlanError> {
+        let (mut fetching, state) = self.fetch(i)?;
         let fetched = blocking(fetching.finish(Wait::Blocking))?;
-        Ok(self.fetched(state, fetched))
+        Ok(self.fetched(i, state, fetched))
     }
 
     /// As [`samples`](Self::samples), without blocking the thread.
@@ -604,26 +708,27 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// As [`samples`](Self::samples).
     pub async fn samples_async(&mut self) -> Result<Samples<'_, N, M, D>, PlanError> {
-        let (mut fetching, state) = self.fetch()?;
+        let (mut fetching, state) = self.fetch(0)?;
         let fetched = poll_fn(|context| fetching.finish(Wait::Woken(context.waker()))).await?;
-        Ok(self.fetched(state, fetched))
+        Ok(self.fetched(0, state, fetched))
     }
 
-    /// Starts to fetch the rows of the last update. Also returns the state of that call.
-    fn fetch(&mut self) -> Result<(Fetching, [f32; N]), PlanError> {
+    /// Starts to fetch the rows of a member's last update. Also returns the state of that call.
+    fn fetch(&mut self, i: usize) -> Result<(Fetching, [f32; N]), PlanError> {
         if self.is_pending() {
             return Err(PlanError::Busy);
         }
-        let Some((state, chain)) = self.sampled else {
+        let Some((state, chain)) = self.members[i].sampled else {
             return Err(InvalidValue::new("samples", "not there", "preceded by a call of plan that succeeded").into());
         };
         let Self { inputs, nominal, std_scale, .. } = self;
         let problem = Problem { std_scale, ..inputs.problem(nominal) };
-        Ok((self.workspace.submit_fetch(&self.program, &problem, chain)?, state))
+        let number = i * self.options.chains() + chain;
+        Ok((self.workspace.submit_fetch(&self.program, &problem, number)?, state))
     }
 
-    fn fetched(&self, state: [f32; N], fetched: Fetched) -> Samples<'_, N, M, D> {
-        let timeline = self.inputs.timeline(self.options.task().dt);
+    fn fetched(&self, i: usize, state: [f32; N], fetched: Fetched) -> Samples<'_, N, M, D> {
+        let timeline = self.inputs.timeline(i, self.options.task().dt);
         let (samples, horizon) = (self.options.samples(), self.options.task().horizon);
         Samples { model: &*self.model, timeline, state, samples, horizon, fetched }
     }
@@ -655,27 +760,62 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// Lists the updates of one call.
     fn fill_updates(&mut self, given: bool) {
         let (horizon, chains) = (self.options.task().horizon, self.options.chains());
+        let problems = self.members.len() * chains;
+        // With several members, seed and number are inputs of each, and the updates are numbered from 0.
+        let number = if let [only] = &self.members[..] { only.number } else { 0 };
+        if self.members.len() > 1 {
+            for i in self.each() {
+                let (key, number) = (philox::key(self.seed_of(i)), self.members[i].number);
+                self.inputs.set_noise(i, NoiseId { key, number });
+            }
+        }
         let mut first = Pass {
-            number: self.number,
+            seed: philox::key(self.seed_of(0)),
+            number,
             rows: self.options.samples() as u32,
             width: (horizon * M) as u32,
             cost_scale: if self.options.averages() { 1.0 / horizon as f32 } else { 1.0 },
-            problems: chains as u32,
+            problems: problems as u32,
+            chains: chains as u32,
             ..self.options.task().pass(&self.inputs)
         };
         first.set(GIVEN, given);
         self.std_scale.clear();
         if self.options.std_scale(0).is_some() {
             first.set(STD_SCALE, true);
-            for _ in 0..chains {
+            for _ in 0..problems {
                 self.std_scale.extend((0..horizon).flat_map(|t| [self.options.std_scale(t).unwrap_or(1.0); M]));
             }
         }
         self.passes.clear();
         self.options.passes(first, &mut self.passes);
         for (i, pass) in self.passes.iter_mut().enumerate() {
-            pass.number = self.number.wrapping_add(i as u32);
+            pass.number = number.wrapping_add(i as u32);
         }
+    }
+
+    /// Returns the chains with noise added to each, or `None` if the method does not scatter them.
+    fn scattered(&self) -> Option<Vec<f32>> {
+        let (scatter, horizon, chains) = (self.options.scatter(), self.options.task().horizon, self.options.chains());
+        if scatter == 0.0 {
+            return None;
+        }
+        let mut scattered = self.nominal.to_vec();
+        for (problem, nominal) in scattered.chunks_exact_mut(horizon * M).enumerate() {
+            let (i, chain) = (problem / chains, problem % chains);
+            let (key, number) = (philox::key(self.seed_of(i)), self.members[i].number);
+            let z = |d: usize| {
+                let counter = [0, (d / 4) as u32, number, Stream::Chains.word(chain as u32)];
+                normal::box_muller_at(counter, key)[d % 4]
+            };
+            for (t, u) in nominal.as_chunks_mut::<M>().0.iter_mut().enumerate() {
+                for (m, u) in u.iter_mut().enumerate() {
+                    let shaped: f32 = (0..=m).map(|j| self.shape.factor[m * M + j] * z(t * M + j)).sum();
+                    *u += scatter * self.options.std_scale(t).unwrap_or(1.0) * shaped;
+                }
+            }
+        }
+        Some(scattered)
     }
 
     /// The workspace that runs the calls.
@@ -703,8 +843,10 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             let expected = format_args!("samples × horizon × controls of at most {} numbers", i32::MAX);
             return Err(InvalidValue::new("samples", value, expected).into());
         }
-        self.plan.reserve(horizon);
-        self.next.reserve(horizon);
+        for member in &mut self.members {
+            member.plan.reserve(horizon);
+            member.next.reserve(horizon);
+        }
         if self.takes_rows {
             self.prepare_for(true)?;
         }
@@ -727,10 +869,14 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// If the state or the controls are not finite.
     pub fn simulate(&self, x: &[f32; N], controls: &[[f32; M]]) -> Result<(Vec<[f32; N]>, f32), InvalidValue> {
+        self.simulate_of(0, x, controls)
+    }
+
+    fn simulate_of(&self, i: usize, x: &[f32; N], controls: &[[f32; M]]) -> Result<(Vec<[f32; N]>, f32), InvalidValue> {
         finite("state", x)?;
         finite("controls", controls.as_flattened())?;
         let mut states = Vec::with_capacity(controls.len() + 1);
-        let timeline = self.inputs.timeline(self.options.task().dt);
+        let timeline = self.inputs.timeline(i, self.options.task().dt);
         let average = self.options.averages() && !controls.is_empty();
         let cost = float_env::standard(|| {
             let cost = roll_out(&*self.model, &timeline, *x, controls, &mut states);
@@ -763,40 +909,12 @@ fn sections<'a, const M: usize>(options: &'a impl Algorithm<M>, shape: &'a Covar
 }
 
 /// Checks everything that does not depend on the model.
-fn check<const M: usize>(options: &impl Algorithm<M>) -> Result<CovarianceFactors, InvalidValue> {
+fn check<const M: usize>(options: &impl Algorithm<M>, members: usize) -> Result<CovarianceFactors, InvalidValue> {
     float_env::standard(|| {
-        let shape = algorithm::check_shared(options)?;
+        let shape = algorithm::check_shared(options, members)?;
         options.check(shape.regular)?;
         Ok(shape)
     })
-}
-
-/// Returns the chains with noise added to each, or `None` if the method does not scatter them.
-fn scattered<const M: usize>(
-    options: &impl Algorithm<M>,
-    shape: &CovarianceFactors,
-    nominal: &[f32],
-    number: u32,
-) -> Option<Vec<f32>> {
-    let scatter = options.scatter();
-    if scatter == 0.0 {
-        return None;
-    }
-    let (width, key) = (options.task().horizon * M, philox::key(options.task().seed));
-    let mut scattered = nominal.to_vec();
-    for (chain, nominal) in scattered.chunks_exact_mut(width).enumerate() {
-        let z = |d: usize| {
-            let counter = [0, (d / 4) as u32, number, Stream::Chains.word(chain as u32)];
-            normal::box_muller_at(counter, key)[d % 4]
-        };
-        for (t, u) in nominal.as_chunks_mut::<M>().0.iter_mut().enumerate() {
-            for (m, u) in u.iter_mut().enumerate() {
-                let shaped: f32 = (0..=m).map(|j| shape.factor[m * M + j] * z(t * M + j)).sum();
-                *u += scatter * options.std_scale(t).unwrap_or(1.0) * shaped;
-            }
-        }
-    }
-    Some(scattered)
 }
 
 impl<const N: usize, const M: usize, D, A: std::fmt::Debug> std::fmt::Debug for Planner<N, M, D, A> {

@@ -10,8 +10,8 @@ use common::{cpu, gpu};
 use gibbs::models::CartPole;
 use gibbs::policies::{Activation, Mlp};
 use gibbs::{
-    ActionNoise, Anneal, Engine, Estimator, Mppi, MppiOptions, PolicyGradient, PolicyGradientOptions, Random, Task,
-    Temperature, WeightedMean, Weighting,
+    ActionNoise, Anneal, Engine, Estimator, Fleet, Mppi, MppiOptions, PolicyGradient, PolicyGradientOptions, Random,
+    Task, Temperature, WeightedMean, Weighting,
 };
 
 struct Counting;
@@ -88,12 +88,27 @@ fn calls(mppi: &mut Mppi<4, 1, CartPole>, count: usize) {
     }
 }
 
-/// Measures plans on the CPU, and weighted means of the caller's rows.
-fn on_the_cpu() -> [Allocated; 2] {
+/// As [`calls`], for three problems at once.
+fn calls_of_a_fleet(fleet: &mut Fleet<4, 1, CartPole, MppiOptions<1>>, count: usize) {
+    for call in 0..count {
+        for i in 0..fleet.len() {
+            fleet.set_params(i, &[call as f32, i as f32, 1.0]).unwrap();
+        }
+        let plans = fleet.plan(&[[0.0, 0.0, 0.1, 0.0], [0.0; 4], [0.0, 0.1, 0.0, 0.0]]).unwrap();
+        assert!(plans.iter().all(|plan| plan.is_ok()));
+        fleet.shift_all(1);
+    }
+}
+
+/// Measures plans on the CPU, plans of a fleet, and weighted means of the caller's rows.
+fn on_the_cpu() -> [Allocated; 3] {
     let engine = cpu();
     let mut mppi = controller(&engine);
     calls(&mut mppi, 3);
     let plans = during(|| calls(&mut mppi, CALLS));
+    let mut fleet = Fleet::new(&engine, CartPole::default(), mppi.options().clone(), 3).unwrap();
+    calls_of_a_fleet(&mut fleet, 3);
+    let fleets = during(|| calls_of_a_fleet(&mut fleet, CALLS));
 
     let rows = vec![1.0; 2048 * 30];
     let log_weights = vec![0.0; 2048];
@@ -101,7 +116,8 @@ fn on_the_cpu() -> [Allocated; 2] {
     average.compute(&rows, &log_weights).unwrap();
     let means = during(|| (0..CALLS).for_each(|_| drop(average.compute(&rows, &log_weights).map(drop))));
     println!("{}: {plans:?} in {CALLS} calls, {means:?} in {CALLS} weighted means", engine.name());
-    [plans, means]
+    println!("{}: {fleets:?} in {CALLS} calls of a fleet", engine.name());
+    [plans, fleets, means]
 }
 
 /// Measures three iterations of training a network on the CPU, over episodes of `horizon` steps.

@@ -409,7 +409,7 @@ impl DiffusionSampler {
     /// finite. Then nothing is changed.
     pub fn set_params(&mut self, params: &[f32]) -> Result<(), InvalidValue> {
         self.target.refuse_for_data("params")?;
-        self.inputs.set_params(&mut self.options.params, params, &[energy_reader(self.program.requirements)])
+        self.inputs.set_params(0, &mut self.options.params, params, &[energy_reader(self.program.requirements)])
     }
 
     /// Replaces one sampled field of an energy. Recompiles nothing.

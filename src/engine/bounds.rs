@@ -4,9 +4,9 @@
 
 use super::program::{Program, Scoring};
 use crate::error::EngineError;
+use crate::pass::{FLEET, Layout, NoiseId, Pass, Problem, SCORED, STD_SCALE, TILE};
 #[cfg(feature = "gpu")]
 use crate::pass::{GIVEN, GROUP, round_up};
-use crate::pass::{Layout, Pass, Problem, SCORED, STD_SCALE, TILE};
 
 /// The capacity of each device buffer, in `f32`s (`summaries`: in summaries).
 #[cfg(feature = "gpu")]
@@ -52,6 +52,18 @@ fn table_len(program: &Program, pass: &Pass, layout: Layout) -> u64 {
     }
 }
 
+/// Returns the number of groups of problems that have inputs of their own.
+fn groups(pass: &Pass) -> Result<u64, EngineError> {
+    let Pass { problems, chains, .. } = *pass;
+    if !pass.has(FLEET) {
+        return Ok(1);
+    }
+    match problems.checked_div(chains) {
+        Some(groups) if problems.is_multiple_of(chains) => Ok(groups.into()),
+        _ => Err(EngineError::Driver { message: format!("{problems} problems in groups of {chains}") }),
+    }
+}
+
 /// Checks that the offsets in the updates match the layout of the inputs, and that every section has the size that the
 /// updates state.
 pub(crate) fn places(program: &Program, passes: &[Pass], problem: &Problem<'_>) -> Result<(), EngineError> {
@@ -63,8 +75,15 @@ pub(crate) fn places(program: &Program, passes: &[Pass], problem: &Problem<'_>) 
     holds("samples of fields", problem.fields.packed.len() as u64, problem.fields.reach() as u64)?;
     let Some(first) = passes.first() else { return Ok(()) };
     let [rows, width, problems] = [first.rows, first.width, first.problems].map(u64::from);
-    let table = layout.table() as u64 + table_len(program, first, layout);
-    same("inputs", problem.inputs.len() as u64, table)?;
+    let (table, groups) = (layout.table() as u64 + table_len(program, first, layout), groups(first)?);
+    if first.has(FLEET) {
+        let expected = table + NoiseId::LEN as u64;
+        same("the distance of inputs", first.inputs_stride.into(), expected)?;
+        same("inputs", problem.inputs.len() as u64, groups * expected)?;
+        same("the table of a fleet", table_len(program, first, layout), 0)?;
+    } else {
+        same("inputs", problem.inputs.len() as u64, table)?;
+    }
     same("the nominal", problem.nominal.len() as u64, problems * width)?;
     if first.has(STD_SCALE) {
         same("the spread", problem.std_scale.len() as u64, problems * width)?;
@@ -89,7 +108,10 @@ pub(crate) fn places(program: &Program, passes: &[Pass], problem: &Problem<'_>) 
             same("the place of the table", pass.starts.into(), layout.table() as u64)?;
         }
         // All updates of a call share one buffer layout, so their sizes must agree.
-        let sizes = |pass: &Pass| [pass.rows, pass.width, pass.horizon, pass.problems, pass.episodes];
+        let sizes = |pass: &Pass| {
+            let Pass { rows, width, horizon, problems, episodes, chains, inputs_stride, .. } = *pass;
+            [rows, width, horizon, problems, episodes, chains, inputs_stride, pass.flags & FLEET]
+        };
         if sizes(pass) != sizes(first) || pass.coordinate_stride != TILE as u32 || pass.row_stride != 1 {
             return Err(EngineError::Driver { message: "updates of one call differ in their sizes".into() });
         }
@@ -120,7 +142,13 @@ pub(crate) fn within(
         let references = u64::from(chunk.references) + last + program.requirements.columns as u64;
         let table = u64::from(chunk.starts) + table_len(program, chunk, layout);
         let params = (layout.params_at() + program.requirements.params) as u64;
-        holds("inputs", problem.inputs.len() as u64, params.max(references).max(table))?;
+        let mut reached = params.max(references).max(table);
+        if chunk.has(FLEET) {
+            let stride = u64::from(chunk.inputs_stride);
+            holds("the inputs of a group", stride, reached + NoiseId::LEN as u64)?;
+            reached = groups(chunk)? * stride;
+        }
+        holds("inputs", problem.inputs.len() as u64, reached)?;
 
         if policy || chunk.has(GIVEN) {
             // Twin: `address` in shaders/pass.wgsl.
@@ -173,6 +201,20 @@ mod tests {
         #[inline(always)]
         fn cost<R: Real>(&self, at: &StepContext<R>, [x]: [R; 1], [u, v]: [R; 2]) -> R {
             (x - at.reference(1)).square() + at.sample(1, x, u) + v.square() * at.param(0)
+        }
+    }
+
+    /// Reads two parameters.
+    struct CacheLine;
+
+    impl Model<1, 1> for CacheLine {
+        #[inline(always)]
+        fn step<R: Real>(&self, at: &StepContext<R>, [x]: [R; 1], [u]: [R; 1]) -> [R; 1] {
+            [x + u * at.dt()]
+        }
+        #[inline(always)]
+        fn cost<R: Real>(&self, at: &StepContext<R>, [x]: [R; 1], _: [R; 1]) -> R {
+            (x - at.param(1)).square()
         }
     }
 
@@ -385,6 +427,88 @@ mod tests {
             planner(seed, Dice::mppi);
             planner(seed, Dice::diffusion);
         }
+    }
+
+    #[test]
+    fn whatever_is_done_to_a_fleet_its_kernels_stay_within_their_buffers() {
+        for seed in 0..12 {
+            let (mut dice, engines) = (Dice(Random::new(seed)), engines());
+            let problems = 1 + dice.below(5);
+            let mut fleet = loop {
+                // Some are refused, since the model looks at more.
+                if let Ok(fleet) = Fleet::new(&engines[0], Needy, dice.diffusion(), problems) {
+                    break fleet;
+                }
+            };
+            let (mut buffers, mut plans) = (Buffers::default(), 0);
+            for step in 0..40 {
+                let (choice, problem) = (dice.below(7), dice.below(6));
+                let what = format!("seed {seed}, step {step}, choice {choice}");
+                match choice {
+                    0 => {
+                        let count = dice.below(5);
+                        let set = fleet.set_params(problem, &dice.numbers(count));
+                        assert_eq!(set.is_ok(), problem < problems && count >= 2, "{what}: {set:?}");
+                    }
+                    1 => {
+                        let References { values, columns } = dice.references();
+                        let set = fleet.set_references(problem, &values, columns);
+                        assert_eq!(set.is_ok(), problem < problems, "{what}: {set:?}");
+                    }
+                    2 => drop(fleet.set_options(dice.diffusion())),
+                    3 => drop(fleet.resize(dice.below(14), dice.below(150))),
+                    4 => {
+                        buffers = Buffers::default();
+                        fleet.move_to(&engines[dice.below(3)]).expect("there is a CPU");
+                    }
+                    _ => {
+                        let states: Vec<_> = (0..problems).map(|_| [dice.0.between(-1.0, 1.0)]).collect();
+                        let planned = fleet.plan(&states).expect("the CPU does not fail");
+                        let worked: Vec<_> = planned.iter().map(|plan| plan.is_ok()).collect();
+                        plans += 1;
+                        for (i, worked) in worked.into_iter().enumerate() {
+                            assert_eq!(fleet.samples(i).is_ok(), worked, "{what}, problem {i}");
+                        }
+                    }
+                }
+                fleet.planner().work(false, |program, passes, problem| buffers.hold(&what, program, passes, problem));
+            }
+            assert!(plans > 5);
+        }
+    }
+
+    /// What the checks are there for: inputs of a fleet that are not where its updates look for them.
+    #[test]
+    fn groups_of_a_fleet_that_do_not_fit_are_refused() {
+        let options = DiffusionOptions {
+            task: Task { params: vec![0.0; 2], ..Default::default() },
+            chains: 2,
+            ..Default::default()
+        };
+        let mut fleet = Fleet::new(&engines()[0], CacheLine, options, 3).expect("good options");
+        fleet.planner().work(false, |program, passes, problem| {
+            assert_eq!(places(program, passes, problem), Ok(()));
+            let capacity = Sizes::of(256, passes, problem).capacity();
+            assert_eq!(within(program, passes, problem, &capacity), Ok(()));
+            let changed = |change: fn(&mut Pass)| {
+                let mut passes = passes.to_vec();
+                passes.iter_mut().for_each(change);
+                passes
+            };
+            let wrong: [fn(&mut Pass); 5] = [
+                |pass| pass.chains = 1,
+                |pass| pass.chains = 0,
+                |pass| pass.chains = 4,
+                |pass| pass.inputs_stride += 1,
+                |pass| pass.flags &= !FLEET,
+            ];
+            for (i, passes) in wrong.map(changed).iter().enumerate() {
+                assert!(places(program, passes, problem).is_err(), "change {i}");
+            }
+            for change in [wrong[0], wrong[1], wrong[3]] {
+                assert!(within(program, &changed(change), problem, &capacity).is_err());
+            }
+        });
     }
 
     #[test]

@@ -37,15 +37,29 @@ const ROWS: [usize; 2] = [1500, 150];
 const HORIZON: usize = 13;
 const PROBLEMS: usize = 3;
 
+/// The initial state, limits, factor, precision and two rows of references.
+const INPUTS: [f32; 8] = [1.0, 0.5, -0.8, 0.9, 0.7, 1.0 / 0.49, 0.9, 0.6];
+
 /// Nominals (without their standard-deviation scales) and sums after the updates.
 fn run(engine: &Engine, passes: &[Pass], given: Option<&[f32]>) -> (Vec<f32>, Vec<Sums>) {
+    run_on(engine, passes, &INPUTS, 0, given)
+}
+
+/// As [`run`], for the problems from number `first` on, with these inputs.
+fn run_on(
+    engine: &Engine,
+    passes: &[Pass],
+    inputs: &[f32],
+    first: usize,
+    given: Option<&[f32]>,
+) -> (Vec<f32>, Vec<Sums>) {
     let layout = Layout { states: 2, controls: 1, params: 0, reference_rows: 2, reference_columns: 1 };
-    let inputs = [1.0, 0.5, -0.8, 0.9, 0.7, 1.0 / 0.49, 0.9, 0.6];
-    let nominal: Vec<f32> = (0..PROBLEMS * HORIZON).map(|i| (i as f32 * 0.7).sin() * 0.4).collect();
-    let std_scale: Vec<f32> = (0..PROBLEMS * HORIZON).map(|i| 0.5 + (i % 5) as f32 * 0.2).collect();
+    let numbers = first * HORIZON..(first + passes[0].problems as usize) * HORIZON;
+    let nominal: Vec<f32> = numbers.clone().map(|i| (i as f32 * 0.7).sin() * 0.4).collect();
+    let std_scale: Vec<f32> = numbers.map(|i| 0.5 + (i % 5) as f32 * 0.2).collect();
     let problem = Problem {
         layout,
-        inputs: &inputs,
+        inputs,
         nominal: &nominal,
         std_scale: if passes[0].has(STD_SCALE) { &std_scale } else { &[] },
         fields: &FieldSet::new(&[]),
@@ -130,6 +144,74 @@ fn both_backends_carry_out_every_kind_of_update_alike() {
             let name = format!("{name}, {rows} rows, engine {i} ({})", other.name());
             let (there, others) = run(other, &passes, None);
             agree(&name, (&here, &sums), (&there, &others));
+        }
+    }
+}
+
+#[test]
+fn problems_of_a_fleet_do_what_each_does_alone() {
+    const GROUPS: usize = 3;
+    const CHAINS: usize = 2;
+    let noise = |group: usize| NoiseId { key: philox::key(0xfedc_ba98_7654_3210 + group as u64), number: 70_000 };
+    let inputs = |group: usize| {
+        let mut inputs = INPUTS;
+        inputs[0] -= group as f32 * 0.3;
+        inputs[6] += group as f32 * 0.2;
+        inputs
+    };
+    let all: Vec<f32> = (0..GROUPS).flat_map(|g| inputs(g).into_iter().chain(noise(g).to_inputs())).collect();
+    let base = Pass { b: 0.3, a: 0.6, c: 0.1, ..pass() };
+    let kinds = [
+        ("limited", Pass { flags: LIMITED | CLAMPED, ..base }),
+        ("spread", Pass { flags: STD_SCALE | ANTITHETIC | NOMINAL_FIRST, ..base }),
+        ("searched", Pass { search: EFFECTIVE, target: 0.2, flags: CONTROL_COST, control_fixed: 0.3, ..base }),
+        ("demonstrated", Pass { search: STANDARDISED, target: 0.3, flags: DEMONSTRATED, demonstrated: 2.0, ..base }),
+    ];
+    let cpu = |rows| EngineOptions { backend: Backend::Cpu, rows, ..Default::default() };
+    let on = |tuning| EngineOptions {
+        backend: Backend::Software,
+        tuning,
+        timeout: std::time::Duration::from_secs(120),
+        ..Default::default()
+    };
+    let mut engines = vec![];
+    for options in
+        [cpu(RowMemory::Auto), cpu(RowMemory::Stored), cpu(RowMemory::Redrawn), on(Tuning::Cpu), on(Tuning::Gpu)]
+    {
+        match Engine::with_options(options) {
+            Ok(engine) => engines.push(engine),
+            Err(error) => {
+                assert!(std::env::var_os("GIBBS_REQUIRE_GPU").is_none(), "no adapter: {error}");
+                eprintln!("SKIPPED: {error}");
+            }
+        }
+    }
+    for ((name, kind), rows) in kinds.iter().flat_map(|kind| ROWS.map(|rows| (kind, rows))) {
+        let first = Pass { rows: rows as u32, ..*kind };
+        let fleet = Pass {
+            flags: first.flags | FLEET,
+            problems: (GROUPS * CHAINS) as u32,
+            chains: CHAINS as u32,
+            inputs_stride: (INPUTS.len() + NoiseId::LEN) as u32,
+            ..first
+        };
+        for engine in &engines {
+            let name = format!("{name}, {rows} rows, {}", engine.name());
+            let (together, sums) = run_on(engine, &[fleet, Pass { number: fleet.number + 1, ..fleet }], &all, 0, None);
+            for g in 0..GROUPS {
+                let NoiseId { key, number } = noise(g);
+                let pass = Pass { seed: key, number: number + first.number, problems: CHAINS as u32, ..first };
+                let passes = [pass, Pass { number: pass.number + 1, ..pass }];
+                let alone = run_on(engine, &passes, &inputs(g), g * CHAINS, None);
+                let here = &together[g * CHAINS * HORIZON..][..CHAINS * HORIZON];
+                let sums = &sums[g * CHAINS..][..CHAINS];
+                if engine.backend() == Backend::Cpu {
+                    assert_eq!((here, sums), (&alone.0[..], &alone.1[..]), "{name}");
+                } else {
+                    // Workgroups take other shares of a sum there.
+                    agree(&name, (here, sums), (&alone.0, &alone.1));
+                }
+            }
         }
     }
 }

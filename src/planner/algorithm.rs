@@ -70,18 +70,26 @@ pub trait Algorithm<const M: usize>: sealed::Sealed + Clone + std::fmt::Debug {
     }
 }
 
-/// Refuses what no method can do with, and works out what the kernels need of the covariance.
-pub(super) fn check_shared<const M: usize>(options: &impl Algorithm<M>) -> Result<CovarianceFactors, InvalidValue> {
+/// Refuses options that are invalid for every method, and returns the factors of the covariance that the kernels need.
+/// `members` is the number of plans that are improved together.
+pub(super) fn check_shared<const M: usize>(
+    options: &impl Algorithm<M>,
+    members: usize,
+) -> Result<CovarianceFactors, InvalidValue> {
     let (task, chains, initial) = (options.task(), options.chains(), options.initial());
     task.check(MAX_NUMBERS / M.max(1))?;
-    for (field, size, most) in [("samples", options.samples(), 1 << 25), ("chains", chains, MAX_PROBLEMS)] {
+    for (field, size, most) in [
+        ("samples", options.samples(), 1 << 25),
+        ("problems", members, MAX_PROBLEMS),
+        ("chains", chains, MAX_PROBLEMS / members.clamp(1, MAX_PROBLEMS)),
+    ] {
         if size == 0 || size > most {
             return Err(InvalidValue::new(field, size, format_args!("between 1 and {most}")));
         }
     }
-    let numbers = task.horizon.saturating_mul(M).saturating_mul(chains);
+    let numbers = task.horizon.saturating_mul(M).saturating_mul(chains).saturating_mul(members);
     if numbers > i32::MAX as usize {
-        let value = format_args!("{chains} of {} time steps", task.horizon);
+        let value = format_args!("{} of {} time steps", chains * members, task.horizon);
         let expected = format_args!("so few that all plans have at most {} numbers", i32::MAX);
         return Err(InvalidValue::new("chains", value, expected));
     }

@@ -6,6 +6,7 @@ use pulp::{Simd, WithSimd};
 
 use crate::engine::cpu::Isa;
 use crate::engine::{Backend, Fetched, Timing};
+use crate::error::PlanError;
 use crate::float_env;
 use crate::model::Model;
 use crate::pass::{ELITE, INVALID, MASKED, Pass, Sums, TILE};
@@ -57,6 +58,14 @@ impl<const N: usize, const M: usize, D: Model<N, M>> WithSimd for Nominal<'_, N,
     }
 }
 
+/// The model, the state and everything else that a plan is rolled out with.
+pub(super) struct Start<'a, const N: usize, D> {
+    pub(super) isa: Isa,
+    pub(super) model: &'a D,
+    pub(super) timeline: Timeline<'a>,
+    pub(super) x: [f32; N],
+}
+
 /// The control sequence after a call, the trajectory expected under it, and statistics of the samples.
 ///
 /// Costs are reported as they enter the exponent (see [`CostNormalization`](crate::CostNormalization)): with
@@ -102,8 +111,35 @@ impl<const N: usize, const M: usize> Plan<N, M> {
         self.states.reserve(horizon + 1);
     }
 
+    /// Takes the control sequence of least cost among `chains`, the results of update `last`, and returns its index.
+    pub(super) fn best_of<D: Model<N, M>>(
+        &mut self,
+        start: &Start<'_, N, D>,
+        last: &Pass,
+        sums: &[Sums],
+        chains: &[f32],
+    ) -> Result<usize, PlanError> {
+        if !sums.iter().any(has_weight) {
+            return Err(PlanError::NoFiniteRow { rows: last.rows as usize });
+        }
+        let mut best: Option<(f32, usize, &[f32])> = None;
+        for (chain, nominal) in worked(sums, chains) {
+            self.roll_out(start, last.cost_scale, nominal);
+            let cost = if self.cost.is_finite() { self.cost } else { f32::MAX };
+            if best.is_none_or(|(least, ..)| cost < least) {
+                best = Some((cost, chain, nominal));
+            }
+        }
+        let Some((_, chain, nominal)) = best else { return Err(PlanError::NonFiniteMean) };
+        if sums.len() > 1 {
+            self.roll_out(start, last.cost_scale, nominal);
+        }
+        self.record(last, &sums[chain]);
+        Ok(chain)
+    }
+
     /// Computes the statistics from the sums of the last update.
-    pub(super) fn record(&mut self, pass: &Pass, sums: &Sums, timing: Timing) {
+    fn record(&mut self, pass: &Pass, sums: &Sums) {
         let (samples, lambda) = (pass.rows as usize, f64::from(sums.temperature));
         let reference = f64::from(sums.reference) * f64::from(pass.cost_scale);
         let (max, sum) = (f64::from(sums.max), f64::from(sums.sum));
@@ -119,19 +155,11 @@ impl<const N: usize, const M: usize> Plan<N, M> {
         self.temperature = sums.temperature;
         self.samples = samples;
         self.invalid_rows = samples - sums.valid as usize;
-        self.timing = timing;
     }
 
     /// Rolls the new plan out on the host: T steps, whatever the number of rows.
-    pub(super) fn roll_out<D: Model<N, M>>(
-        &mut self,
-        isa: Isa,
-        model: &D,
-        timeline: &Timeline<'_>,
-        cost_scale: f32,
-        x: [f32; N],
-        nominal: &[f32],
-    ) {
+    fn roll_out<D: Model<N, M>>(&mut self, start: &Start<'_, N, D>, cost_scale: f32, nominal: &[f32]) {
+        let Start { isa, model, ref timeline, x } = *start;
         self.controls.clear();
         self.controls.extend(nominal.as_chunks::<M>().0);
         self.states.clear();
@@ -209,6 +237,18 @@ impl<const N: usize, const M: usize> Plan<N, M> {
     pub fn elapsed(&self) -> Duration {
         self.timing.total
     }
+}
+
+fn has_weight(sums: &Sums) -> bool {
+    sums.valid > 0 && sums.sum > 0.0
+}
+
+/// Returns the chains whose last update has a finite mean, with their control sequences.
+pub(super) fn worked<'a>(sums: &'a [Sums], chains: &'a [f32]) -> impl Iterator<Item = (usize, &'a [f32])> {
+    let each = chains.chunks_exact(chains.len() / sums.len()).enumerate();
+    let usable =
+        |((_, nominal), sums): &((usize, &[f32]), &Sums)| has_weight(sums) && nominal.iter().all(|u| u.is_finite());
+    each.zip(sums).filter(usable).map(|(chain, _)| chain)
 }
 
 /// The rows of the last update, with their costs and weights: see [`Planner::samples`](crate::Planner::samples).

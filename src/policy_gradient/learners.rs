@@ -463,7 +463,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
             return Err(InvalidValue::new("params", format_args!("{} numbers", params.len()), expected));
         }
         let readers = readers(self.program.requirements, self.reads);
-        self.inputs.set_params(&mut self.options.task.params, params, &readers)?;
+        self.inputs.set_params(0, &mut self.options.task.params, params, &readers)?;
         self.cancel();
         Ok(())
     }
@@ -475,7 +475,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     /// If it is empty or ragged, has fewer columns than model or policy read, or is not finite.
     pub fn set_references(&mut self, values: &[f32], columns: usize) -> Result<(), InvalidValue> {
         let readers = readers(self.program.requirements, self.reads);
-        self.inputs.set_references(&mut self.options.task.references, values, columns, &readers)?;
+        self.inputs.set_references(0, &mut self.options.task.references, values, columns, &readers)?;
         self.cancel();
         Ok(())
     }

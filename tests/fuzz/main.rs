@@ -18,6 +18,7 @@
 mod common;
 
 mod draw;
+mod fleets;
 mod mean;
 mod planners;
 mod sampling;

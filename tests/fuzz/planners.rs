@@ -11,15 +11,15 @@ use crate::draw::{Draw, Probe};
 use crate::{agreed, bits, both, cpus, fuzz, gpus};
 
 /// The properties of the options that the checks need, for either method.
-struct Shape {
-    horizon: usize,
-    samples: usize,
-    chains: usize,
-    limits: Option<Limits<2>>,
+pub(crate) struct Shape {
+    pub(crate) horizon: usize,
+    pub(crate) samples: usize,
+    pub(crate) chains: usize,
+    pub(crate) limits: Option<Limits<2>>,
 }
 
 /// Options that can be drawn at random.
-trait Options: Algorithm<2> + PartialEq + Debug {
+pub(crate) trait Options: Algorithm<2> + PartialEq + Debug {
     fn draw(draw: &mut Draw) -> Self;
     fn shape(&self) -> Shape;
 }
@@ -96,7 +96,7 @@ impl Options for DiffusionOptions<2> {
     }
 }
 
-type Probed<A> = Planner<3, 2, Probe, A>;
+pub(crate) type Probed<A> = Planner<3, 2, Probe, A>;
 
 /// The observable state of a planner between calls.
 fn seen<A: Options>(planner: &Probed<A>) -> (String, Vec<u32>) {
@@ -105,7 +105,7 @@ fn seen<A: Options>(planner: &Probed<A>) -> (String, Vec<u32>) {
 }
 
 /// Checks a plan and returns the bits of its numbers.
-fn checked(plan: Result<&gibbs::Plan<3, 2>, PlanError>, shape: &Shape) -> Result<Vec<u32>, PlanError> {
+pub(crate) fn checked(plan: Result<&gibbs::Plan<3, 2>, PlanError>, shape: &Shape) -> Result<Vec<u32>, PlanError> {
     let plan = plan?;
     let controls = plan.controls().as_flattened();
     assert_eq!(controls.len(), 2 * shape.horizon);

@@ -26,14 +26,19 @@ use crate::cache_line::CacheLine;
 use crate::engine::options::RowMemory;
 use crate::error::{EngineError, PlanError};
 use crate::pass::{
-    DEMONSTRATED, FIXED, GIVEN, GROUP, Pass, Problem, SCORED, SECOND_MOMENT, SIGNED, Sums, TILE, round_up,
+    DEMONSTRATED, FIXED, FLEET, GIVEN, GROUP, NoiseId, Pass, Problem, SCORED, SECOND_MOMENT, SIGNED, Sums, TILE,
+    round_up,
 };
 
 /// Buffers that the updates of one driver write to; allocated once and reused.
 #[derive(Default)]
 pub(crate) struct Workspace {
-    /// One per thread; each thread runs a share of the problems.
+    /// One per thread; each thread runs one problem at a time. The first also serves problems that all threads share.
     problem_scratch: Vec<ProblemScratch>,
+    /// The duration of all updates of one problem on one thread.
+    estimate: threads::DurationEstimate,
+    /// The last update of the last call; `None` if the call failed.
+    last: Option<Pass>,
     /// B × D each.
     nominal: Vec<f32>,
     std_scale: Vec<f32>,
@@ -61,6 +66,8 @@ struct ProblemScratch {
     last: Last,
     /// Duration estimates for scoring, weighing and averaging.
     estimates: [threads::DurationEstimate; 3],
+    /// The error that ended the updates of a problem.
+    error: Option<EngineError>,
 }
 
 /// The inputs from which rows that were not stored can be drawn again.
@@ -116,17 +123,15 @@ impl Workspace {
     /// Allocates memory for an update. Does nothing if the sizes are unchanged.
     pub(crate) fn fit(&mut self, rollout: &dyn Rollout, rows: RowMemory, pass: &Pass) -> Result<(), EngineError> {
         let problems = pass.problems as usize;
-        self.problem_scratch.resize_with(problems.clamp(1, threads::count()), ProblemScratch::default);
+        let alone = problems_run_alone(pass, threads::count());
+        self.problem_scratch.resize_with(alone.clamp(1, threads::count()), ProblemScratch::default);
         resize(&mut self.sums, problems, Sums::NONE, "sums")?;
-        let (plan, parallelism) = (RowStorage::of(pass, rollout, rows), self.parallelism());
-        self.problem_scratch
-            .iter_mut()
-            .try_for_each(|scratch| scratch.fit(pass, plan, parallelism, rollout.scratch(pass)))
-    }
-
-    /// How a problem is parallelized: over all threads if it is the only one.
-    fn parallelism(&self) -> Parallelism {
-        if self.sums.len() == 1 { Parallelism::Pool } else { Parallelism::Caller }
+        let (storage, lines) = (RowStorage::of(pass, rollout, rows), rollout.scratch(pass));
+        for (i, scratch) in self.problem_scratch.iter_mut().enumerate() {
+            let shared = i == 0 && alone < problems;
+            scratch.fit(pass, storage, if shared { Parallelism::Pool } else { Parallelism::Caller }, lines)?;
+        }
+        Ok(())
     }
 
     /// Runs the updates in order. [`done`](Self::done) returns the results.
@@ -142,7 +147,6 @@ impl Workspace {
         for pass in passes {
             self.fit(rollout, rows, pass)?;
         }
-        let worker = Worker { parallelism: self.parallelism(), isa, rollout, rows, problem };
         if let (Some(given), Some(pass)) = (problem.rows, passes.first()) {
             // Rollouts clamp rows in place, which is idempotent.
             self.problem_scratch
@@ -160,30 +164,35 @@ impl Workspace {
         for (before, now) in self.before.iter_mut().zip([&self.nominal, &self.std_scale]) {
             resize(before, if self.sums.len() > 1 { now.len() } else { 0 }, 0.0, "the nominal of before the step")?;
         }
-        if let ([scratch], [sums]) = (&mut self.problem_scratch[..], &mut self.sums[..]) {
-            let (nominal, std_scale) = (&mut self.nominal[..], &mut self.std_scale[..]);
-            let before = [&mut [][..], &mut []];
-            let outcome = Outcome { number: 0, nominal, std_scale, second: &mut self.second, sums, before };
-            timing = scratch.run(&worker, passes, outcome)?;
-        } else {
-            // Each thread takes some problems and runs all updates of one before the next, so that a problem's rows
-            // stay in its caches.
-            let each = self.sums.len().div_ceil(self.problem_scratch.len());
-            let mut shares = Vec::with_capacity(self.problem_scratch.len());
-            let [before, std_scale_before] = &mut self.before;
-            let parts = [&mut self.std_scale, &mut self.second, before, std_scale_before].map(|all| &mut all[..]);
-            let outcomes = outcomes(width, &mut self.nominal, parts, &mut self.sums);
-            let mut outcomes = outcomes.into_iter();
-            for scratch in &mut self.problem_scratch {
-                shares.push((scratch, outcomes.by_ref().take(each).collect::<Vec<_>>(), Ok(())));
-            }
-            Parallelism::Pool.for_each_long(shares.iter_mut(), |(scratch, outcomes, result)| {
-                // The first problem runs last, so that its rows stay available to `fetch`.
-                let mut outcomes = outcomes.drain(..).rev();
-                *result = outcomes.try_for_each(|outcome| scratch.run(&worker, passes, outcome).map(|_| ()));
-            });
-            shares.into_iter().try_for_each(|(.., result)| result)?;
+        // Each thread's scratch keeps the rows of the last problem that it has run.
+        self.last = None;
+        self.problem_scratch.iter_mut().for_each(|scratch| (scratch.last.number, scratch.error) = (None, None));
+        let [before, std_scale_before] = &mut self.before;
+        let parts = [&mut self.std_scale, &mut self.second, before, std_scale_before].map(|all| &mut all[..]);
+        let mut outcomes = Outcomes { width, number: 0, nominal: &mut self.nominal, parts, sums: &mut self.sums };
+        let alone = passes.first().map_or(0, |pass| problems_run_alone(pass, threads::count()));
+        // Each thread runs all updates of one problem before it takes the next, so that a problem's rows stay in its caches.
+        // Problems are not divided among threads beforehand, because a thread that loses its core would delay all others.
+        let worker = Worker { parallelism: Parallelism::Caller, isa, rollout, rows, problem };
+        Parallelism::Pool.for_each_with(
+            &self.estimate,
+            &mut self.problem_scratch,
+            outcomes.split(alone),
+            |scratch, outcome| {
+                if let Err(error) = scratch.run(&worker, passes, outcome) {
+                    scratch.error = Some(error);
+                }
+            },
+        );
+        self.problem_scratch.iter_mut().find_map(|scratch| scratch.error.take()).map_or(Ok(()), Err)?;
+        // All threads share the tiles of each remaining problem.
+        let worker = Worker { parallelism: Parallelism::Pool, ..worker };
+        let (scratch, only) = (&mut self.problem_scratch[0], problem.nominal.len() == width);
+        for outcome in outcomes {
+            let stages = scratch.run(&worker, passes, outcome)?;
+            timing = if only { stages } else { timing };
         }
+        self.last = passes.last().copied();
         timing.total = start.elapsed();
         Ok(timing)
     }
@@ -193,8 +202,8 @@ impl Workspace {
         Done { nominal: &self.nominal, second: &self.second, sums: &self.sums, timing }
     }
 
-    /// Returns the rows of the last update of problem `number`. If the scratch holds the rows of another problem, the
-    /// update is repeated from its saved start.
+    /// Returns the rows of the last update of problem `number`. If no scratch holds the rows of that problem, the update is
+    /// repeated from its saved start.
     pub(crate) fn fetch(
         &mut self,
         isa: Isa,
@@ -203,22 +212,38 @@ impl Workspace {
         problem: &Problem<'_>,
         number: usize,
     ) -> Result<Fetched, EngineError> {
-        let parallelism = self.parallelism();
-        let Some(scratch) = self.problem_scratch.first_mut() else { return Ok(Fetched::default()) };
-        if let (Some((pass, _)), true) = (scratch.last.pass, scratch.last.number != Some(number as u32)) {
-            let width = pass.width as usize;
+        let number = number as u32;
+        if self.last.is_none() {
+            return Ok(Fetched::default());
+        }
+        let saved = self.problem_scratch.iter().position(|scratch| scratch.last.number == Some(number));
+        let scratch = &mut self.problem_scratch[saved.unwrap_or(0)];
+        if let (Some(pass), None) = (self.last, saved) {
+            let (width, at) = (pass.width as usize, number as usize * pass.width as usize);
             let [mut nominal, mut std_scale] = [0, 1].map(|i| {
                 // The buffer is empty if there is no standard-deviation scale.
                 let all = &self.before[i];
-                all.get(number * width..).map_or_else(Vec::new, |rest| rest[..width.min(rest.len())].to_vec())
+                all.get(at..).map_or_else(Vec::new, |rest| rest[..width.min(rest.len())].to_vec())
             });
             let (second, before) = (&mut [][..], [&mut [][..], &mut []]);
             let (nominal, std_scale, sums) = (&mut nominal[..], &mut std_scale[..], &mut Sums::NONE.clone());
-            let outcome = Outcome { number: number as u32, nominal, std_scale, second, sums, before };
-            scratch.run(&Worker { parallelism, isa, rollout, rows, problem }, &[pass], outcome)?;
+            let outcome = Outcome { number, nominal, std_scale, second, sums, before };
+            scratch.run(&Worker { parallelism: Parallelism::Pool, isa, rollout, rows, problem }, &[pass], outcome)?;
         }
-        Ok(scratch.fetch(isa, rollout, problem, number as u32))
+        Ok(scratch.fetch(isa, rollout, problem, number))
     }
+}
+
+/// Returns an update with the seed and the number of problem `number` filled in, the problem's chain, and its inputs.
+fn alone<'a>(pass: &Pass, problem: &Problem<'a>, number: u32) -> (Pass, u32, &'a [f32]) {
+    let (group, chain) = pass.group_and_chain(number);
+    if !pass.has(FLEET) {
+        return (*pass, chain, problem.inputs);
+    }
+    let stride = pass.inputs_stride as usize;
+    let inputs = &problem.inputs[group * stride..][..stride];
+    let NoiseId { key, number } = NoiseId::of_inputs(inputs);
+    (Pass { seed: key, number: number.wrapping_add(pass.number), ..*pass }, chain, inputs)
 }
 
 /// The execution context of a problem's updates.
@@ -230,28 +255,67 @@ struct Worker<'a> {
     problem: &'a Problem<'a>,
 }
 
-/// Splits the results by problem.
-fn outcomes<'a>(
-    width: usize,
-    nominal: &'a mut [f32],
-    mut parts: [&'a mut [f32]; 4],
-    sums: &'a mut [Sums],
-) -> Vec<Outcome<'a>> {
-    /// Splits off the first problem's part; empty if the buffer is.
-    fn part<'a>(all: &mut &'a mut [f32], width: usize) -> &'a mut [f32] {
-        let whole = std::mem::take(all);
-        let (here, rest) = whole.split_at_mut(width.min(whole.len()));
-        *all = rest;
-        here
+/// Returns the number of problems, counted from the first, that are run by one thread each. All threads share the tiles of the
+/// remaining ones. Affects scheduling only, never results.
+fn problems_run_alone(pass: &Pass, threads: usize) -> usize {
+    let (problems, tiles) = (pass.problems as usize, (pass.rows as usize).div_ceil(TILE));
+    if problems == 1 {
+        return 0;
     }
-    let mut outcomes = Vec::with_capacity(sums.len());
-    for (number, (nominal, sums)) in nominal.chunks_mut(width).zip(sums).enumerate() {
-        let [std_scale, second, nominal_before, std_scale_before] = parts.each_mut().map(|all| part(all, width));
-        let before = [nominal_before, std_scale_before];
-        outcomes.push(Outcome { number: number as u32, nominal, std_scale, second, sums, before });
-    }
-    outcomes
+    let rest = problems % threads;
+    // Threads that share tiles synchronize several times per update, so sharing must at least halve the duration of the rest.
+    if 2 * rest * tiles.div_ceil(threads) <= tiles { problems - rest } else { problems }
 }
+
+/// Iterates over the results by problem.
+struct Outcomes<'a> {
+    width: usize,
+    /// The index of the next problem.
+    number: u32,
+    nominal: &'a mut [f32],
+    /// The spreads, the second moments, and the nominals and spreads before the last update; empty where there are none.
+    parts: [&'a mut [f32]; 4],
+    sums: &'a mut [Sums],
+}
+
+impl<'a> Outcomes<'a> {
+    /// Splits the first `count` problems off.
+    fn split(&mut self, count: usize) -> Self {
+        fn part<'a, T>(all: &mut &'a mut [T], len: usize) -> &'a mut [T] {
+            let whole = std::mem::take(all);
+            let (first, rest) = whole.split_at_mut(len.min(whole.len()));
+            *all = rest;
+            first
+        }
+        let numbers = self.width * count;
+        let first = Self {
+            width: self.width,
+            number: self.number,
+            nominal: part(&mut self.nominal, numbers),
+            parts: self.parts.each_mut().map(|all| part(all, numbers)),
+            sums: part(&mut self.sums, count),
+        };
+        self.number += first.sums.len() as u32;
+        first
+    }
+}
+
+impl<'a> Iterator for Outcomes<'a> {
+    type Item = Outcome<'a>;
+
+    fn next(&mut self) -> Option<Outcome<'a>> {
+        let Self { number, nominal, parts, sums, .. } = self.split(1);
+        let [std_scale, second, nominal_before, std_scale_before] = parts;
+        let before = [nominal_before, std_scale_before];
+        Some(Outcome { number, nominal, std_scale, second, sums: sums.first_mut()?, before })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.sums.len(), Some(self.sums.len()))
+    }
+}
+
+impl ExactSizeIterator for Outcomes<'_> {}
 
 impl ProblemScratch {
     fn fit(
@@ -267,7 +331,9 @@ impl ProblemScratch {
         resize(&mut self.scores, padded * 3, 0.0, "scores")?;
         resize(&mut self.cost_bounds, padded / TILE, rollout::EMPTY_BOUNDS, "scores")?;
         resize(&mut self.mean, moments, 0.0, "the mean")?;
-        self.thread_scratch.resize_with(parallelism.size(), tiles::ThreadScratch::default);
+        // The number never shrinks, since the same scratch serves problems of one thread and of all threads.
+        self.thread_scratch
+            .resize_with(self.thread_scratch.len().max(parallelism.size()), tiles::ThreadScratch::default);
         for thread in &mut self.thread_scratch {
             resize(&mut thread.scratch, scratch, CacheLine::ZERO, "episodes")?;
         }
@@ -298,11 +364,13 @@ impl ProblemScratch {
             let plan = RowStorage::of(pass, worker.rollout, worker.rows);
             self.fit(pass, plan, worker.parallelism, worker.rollout.scratch(pass))?;
             self.last.remember(pass, plan, out.nominal, out.std_scale);
-            let problem = Problem { nominal: &*out.nominal, std_scale: &*out.std_scale, ..*worker.problem };
+            let (pass, chain, inputs) = alone(pass, worker.problem, out.number);
+            let pass = &pass;
+            let problem = Problem { inputs, nominal: &*out.nominal, std_scale: &*out.std_scale, ..*worker.problem };
             let now = Worker { problem: &problem, ..*worker };
             let sums = match plan {
-                RowStorage::Stored => self.stored(&now, pass, out.number, &mut timing),
-                _ => self.in_tiles(&now, plan, pass, out.number, &mut timing),
+                RowStorage::Stored => self.stored(&now, pass, chain, &mut timing),
+                _ => self.in_tiles(&now, plan, pass, chain, &mut timing),
             };
             if !out.second.is_empty() && pass.has(SECOND_MOMENT) {
                 out.second.copy_from_slice(&self.mean[pass.width as usize..]);
@@ -310,8 +378,8 @@ impl ProblemScratch {
             let clock = Instant::now();
             *out.sums = sums;
             if sums.sum > 0.0 {
-                let (layout, inputs) = (worker.problem.layout, worker.problem.inputs);
-                step::Step { pass, layout, inputs, number: out.number }.run(&self.mean, out.nominal, out.std_scale);
+                let layout = worker.problem.layout;
+                step::Step { pass, layout, inputs, number: chain }.run(&self.mean, out.nominal, out.std_scale);
             }
             timing.step = Some(clock.elapsed());
         }
@@ -436,12 +504,13 @@ impl ProblemScratch {
         if *plan == RowStorage::Stored {
             fetched.rows.extend_from_slice(CacheLine::numbers(&self.rows));
         } else {
-            let problem = Problem { nominal: &self.last.nominal, std_scale: &self.last.std_scale, ..*problem };
+            let (own, number, inputs) = alone(pass, problem, number);
+            let problem = Problem { inputs, nominal: &self.last.nominal, std_scale: &self.last.std_scale, ..*problem };
             fetched.rows.resize(padded * width, 0.0);
             let (mut scores, mut scratch) = (vec![0.0; rollout::SCORES], vec![CacheLine::ZERO; rollout.scratch(pass)]);
             for (i, rows) in fetched.rows.chunks_mut(TILE * width).enumerate() {
                 let tile = Tile {
-                    pass,
+                    pass: &own,
                     problem: &problem,
                     number,
                     first: i * TILE,

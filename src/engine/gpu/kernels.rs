@@ -5,7 +5,7 @@ use super::source::{self, KernelConfig};
 use super::warm_up::Idle;
 use crate::engine::program::{PolicyRows, Program, Scoring};
 use crate::error::{BuildError, EngineError, ModelError};
-use crate::pass::{FIXED, GROUP, Pass, SIGNED};
+use crate::pass::{FIXED, FLEET, GROUP, Pass, SIGNED};
 
 /// The bindings of `shaders/pass.wgsl`, and the pipeline layout over them.
 pub(crate) struct Layouts {
@@ -230,7 +230,7 @@ impl Device {
         let temperature =
             || solves_temperature.then(|| ours(source::temperature(self.software()), "temperature")).transpose();
         let weigh = || (!drawn).then(|| ours(source::weigh(), "weigh")).transpose();
-        let merge = || ours(source::merge_and_step(shape.layout, self.software()), "merge");
+        let merge = || ours(source::merge_and_step(shape.layout, shape.flags & FLEET != 0, self.software()), "merge");
         let rest = || both(temperature, || Ok((weigh()?, merge()?)));
         let (group_mean, (score, (temperature, (weigh, [merge])))) =
             both(mean, || both(|| self.score(program, shape), rest))?;

@@ -5,7 +5,8 @@ use std::fmt::Write;
 
 use crate::engine::program::{Program, Scoring, Traced};
 use crate::pass::{
-    ANTITHETIC, CONTROL_COST, DEMONSTRATED, GIVEN, LIMITED, Layout, NOMINAL_FIRST, SCORED, SECOND_MOMENT, STD_SCALE,
+    ANTITHETIC, CONTROL_COST, DEMONSTRATED, FLEET, GIVEN, LIMITED, Layout, NOMINAL_FIRST, SCORED, SECOND_MOMENT,
+    STD_SCALE,
 };
 
 const UPDATE: &str = include_str!("../../../shaders/pass.wgsl");
@@ -14,6 +15,7 @@ const VEC4: &str = include_str!("../../../shaders/vec4.wgsl");
 const MATH: &str = include_str!("../../../shaders/math.wgsl");
 const MUL_WIDE: &str = include_str!("../../../shaders/mul_wide.wgsl");
 const MUL_WIDE_INT64: &str = include_str!("../../../shaders/mul_wide_int64.wgsl");
+const FLEET_INPUTS: &str = include_str!("../../../shaders/fleet.wgsl");
 const PHILOX: &str = include_str!("../../../shaders/philox.wgsl");
 const NORMAL: &str = include_str!("../../../shaders/normal.wgsl");
 const FIELD: &str = include_str!("../../../shaders/field.wgsl");
@@ -48,7 +50,7 @@ fn mul_wide(int64: bool, four: bool) -> String {
 }
 
 /// The flags of an update that select code, with the names of their constants in WGSL.
-const SPECIALISED: [(&str, u32); 9] = [
+const SPECIALISED: [(&str, u32); 10] = [
     ("GIVEN", GIVEN),
     ("NOMINAL_FIRST", NOMINAL_FIRST),
     ("LIMITED", LIMITED),
@@ -58,6 +60,7 @@ const SPECIALISED: [(&str, u32); 9] = [
     ("DEMONSTRATED", DEMONSTRATED),
     ("ANTITHETIC", ANTITHETIC),
     ("SCORED", SCORED),
+    ("FLEET", FLEET),
 ];
 
 /// The subset of an update's flags that a kernel is specialized to.
@@ -202,9 +205,28 @@ fn look_ups(fields: usize, four: bool) -> String {
     }
 }
 
+/// Locates the inputs and the noise of a problem.
+fn problem_inputs(fleet: bool) -> &'static str {
+    if fleet { FLEET_INPUTS } else { SHARED_INPUTS }
+}
+
+/// The functions of `shaders/fleet.wgsl` for problems that share all inputs.
+const SHARED_INPUTS: &str = "const inputs_at = 0u;
+fn find_inputs() {}
+fn noise_seed() -> vec2<u32> {
+    return uniforms.seed;
+}
+fn noise_number() -> u32 {
+    return uniforms.number;
+}
+fn noise_chain() -> u32 {
+    return problem;
+}";
+
 /// The sources that draw normals.
 fn drawing(shape: KernelConfig, four: bool) -> String {
-    [UPDATE, width(four), MATH, &mul_wide(shape.int64, four), PHILOX, NORMAL].join("\n")
+    let inputs = problem_inputs(shape.flags & FLEET != 0);
+    [UPDATE, width(four), MATH, &mul_wide(shape.int64, four), inputs, PHILOX, NORMAL].join("\n")
 }
 
 /// The kernel that weighs rows.
@@ -234,11 +256,12 @@ pub(crate) fn merge(software: bool) -> String {
 
 /// The kernel that merges the partial results of all groups and steps toward the mean. Of the model it depends only on
 /// the offsets of the limits. The second moment is stored where the host requests it.
-pub(crate) fn merge_and_step(layout: Layout, software: bool) -> String {
+pub(crate) fn merge_and_step(layout: Layout, fleet: bool, software: bool) -> String {
     let finish = "fn finish(d: u32, mean: f32, second: f32, there: bool) {\n    if there && has(FLAG_SECOND_MOMENT) {\n        \
                   put_moments(d, mean, second);\n    }\n    step_nominal(d, mean, second, there);\n}\n\
                   fn finish_all() {\n    close_summary();\n}\n";
-    let head = [UPDATE, SCALAR, MATH, MUL_WIDE, PHILOX, NORMAL, &places(layout), &lanes(16, software)].join("\n");
+    let noise = [MUL_WIDE, problem_inputs(fleet), PHILOX, NORMAL].join("\n");
+    let head = [UPDATE, SCALAR, MATH, &noise, &places(layout), &lanes(16, software)].join("\n");
     [&head, REDUCE, WEIGHED_BEFORE, GROUP, MOMENTS, finish, STEP, MERGE].join("\n")
 }
 
@@ -291,16 +314,16 @@ fn list(n: usize, item: impl Fn(usize) -> String) -> String {
 
 /// The offset of a time step's row in the reference table.
 const REFERENCE: &str = "fn reference_at(t: u32) -> u32 {
-    return uniforms.references + min(t, max(uniforms.reference_rows, 1u) - 1u) * uniforms.reference_columns;
+    return inputs_at + uniforms.references + min(t, max(uniforms.reference_rows, 1u) - 1u) * uniforms.reference_columns;
 }";
 
 /// The operations of `shaders/rollout.wgsl` on a state, unrolled so that all of it stays in registers.
 fn state(states: usize) -> String {
     format!(
-        "fn param(i: u32) -> f32 {{\n    return inputs[PARAMS + i];\n}}\n\
+        "fn param(i: u32) -> f32 {{\n    return inputs[inputs_at + PARAMS + i];\n}}\n\
          fn initial_state() -> State {{\n    return State({});\n}}\n\
          fn frozen(moves: B, before: State, after: State) -> State {{\n    return State({});\n}}\n",
-        list(states, |i| format!("F(inputs[{i}])")),
+        list(states, |i| format!("F(inputs[inputs_at + {i}u])")),
         list(states, |i| format!("select(before.x{i}, after.x{i}, moves)"))
     )
 }
@@ -333,15 +356,15 @@ fn proposal(shape: KernelConfig) -> String {
         values.push(format!("F({value})"));
     };
     for m in 0..controls {
-        keep(format!("low{m}"), format!("inputs[LOW + {m}u]"));
-        keep(format!("high{m}"), format!("inputs[HIGH + {m}u]"));
+        keep(format!("low{m}"), format!("inputs[inputs_at + LOW + {m}u]"));
+        keep(format!("high{m}"), format!("inputs[inputs_at + HIGH + {m}u]"));
     }
     for (i, j) in pairs(controls, shape.diagonal) {
         let at = i * controls + j;
         if j <= i {
-            keep(format!("factor{at}"), format!("uniforms.scale * inputs[FACTOR + {at}u]"));
+            keep(format!("factor{at}"), format!("uniforms.scale * inputs[inputs_at + FACTOR + {at}u]"));
         }
-        keep(format!("precision{at}"), format!("inputs[PRECISION + {at}u]"));
+        keep(format!("precision{at}"), format!("inputs[inputs_at + PRECISION + {at}u]"));
     }
     add(format!("struct SampleWidth {{\n{members}}}\n"));
     add(format!("fn proposal() -> SampleWidth {{\n    return SampleWidth({});\n}}\n", values.join(", ")));
@@ -381,7 +404,7 @@ fn proposal(shape: KernelConfig) -> String {
     // `Draws`: for some rows, the draws that they use, the sign of these, and whether the row is the nominal itself.
     add("struct Draws {\n    k: U,\n    row: PhiloxRow,\n    sign: F,\n    still: B,\n}\n\
          fn draws_of(k: U) -> Draws {\n    \
-         let row = row_of(select(k, k >> U(1u), ANTITHETIC), problem);\n    \
+         let row = row_of(select(k, k >> U(1u), ANTITHETIC), noise_chain());\n    \
          let mirrored = B(ANTITHETIC) & ((k & U(1u)) == U(1u));\n    \
          return Draws(k, row, select(F(1.0), F(-1.0), mirrored), (k == U(0u)) & B(NOMINAL_FIRST));\n}\n"
         .into());
@@ -531,6 +554,7 @@ mod tests {
                 (NOMINAL_FIRST | LIMITED | CONTROL_COST, false),
                 (GIVEN | LIMITED, true),
                 (STD_SCALE | SECOND_MOMENT | ANTITHETIC | DEMONSTRATED, false),
+                (FLEET | LIMITED, true),
             ] {
                 for (int64, software) in [(false, false), (false, true), (true, false), (true, true)] {
                     let shape = KernelConfig { layout, flags, diagonal, int64, software, unrolls: software };
@@ -544,8 +568,10 @@ mod tests {
                 }
             }
         }
-        translate(name, &merge_and_step(layout, false), false);
-        validate(name, &merge_and_step(layout, true));
+        for fleet in [false, true] {
+            translate(name, &merge_and_step(layout, fleet, false), false);
+            validate(name, &merge_and_step(layout, fleet, true));
+        }
     }
 
     fn validate_policy<const N: usize, const M: usize, P: Policy<N, M>>(

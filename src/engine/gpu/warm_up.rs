@@ -12,7 +12,7 @@ use super::device::Device;
 use super::kernels::PASS_SIZE;
 use super::workspace::{aligned, bind};
 use crate::error::EngineError;
-use crate::pass::{Layout, Pass};
+use crate::pass::{Layout, NoiseId, Pass};
 
 /// The duration of a first dispatch after which the device counts as hung.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -91,7 +91,9 @@ impl Device {
         let [rows, scores, log_weights, partials, nominal, summary] =
             [0, 1, 2, 3, 4, 5].map(|i| part(&scratch, i * each, each));
         let group = bind(self, &given, [inputs, fields, rows, scores, log_weights, partials, nominal, summary]);
-        let pass = Pass { rows: idle.rows, horizon: 1, width: 1, row_stride: 1, problems: 1, ..Pass::zeroed() };
+        let sizes = Pass { rows: idle.rows, horizon: 1, width: 1, row_stride: 1, problems: 1, ..Pass::zeroed() };
+        // The inputs of a fleet of one end with its noise.
+        let pass = Pass { chains: 1, inputs_stride: NoiseId::LEN as u32, ..sizes };
         self.queue.write_buffer(&given, 0, bytemuck::bytes_of(&pass));
         let mut encoder = self.device.create_command_encoder(&Default::default());
         {
@@ -122,7 +124,7 @@ mod tests {
     use crate::scalar::{Real, StepContext};
     use crate::task::Task;
     use crate::weighting::{Temperature, Weighting};
-    use crate::{EngineError, Mppi, MppiOptions, PlanError, Random, WeightedMean};
+    use crate::{EngineError, Fleet, Mppi, MppiOptions, PlanError, Random, WeightedMean};
 
     struct Point;
 
@@ -226,6 +228,16 @@ mod tests {
         compiled_by(&engine, "plan with more samples", false, || {
             mppi.plan(&[1.0]).expect("it runs");
             mppi.plan_rows(&[1.0], &[0.1; 900]).expect("it runs");
+        });
+
+        let mut fleet = Fleet::new(&engine, Point, options, 3).expect("valid");
+        compiled_by(&engine, "the plans of a fleet", false, || {
+            for i in 0..3 {
+                fleet.plan(&[[1.0], [2.0], [3.0]]).expect("it runs");
+                fleet.samples(i).expect("there are some");
+                fleet.set_params(i, &[1.0]).expect("valid");
+                fleet.set_references(i, &[1.0, 2.0], 1).expect("valid");
+            }
         });
 
         let chains = DiffusionSamplerOptions { chains: 3, samples: 65, ..Default::default() };

@@ -642,9 +642,12 @@ fn within_turns(device: &Device, pass: &Pass) -> Result<(), EngineError> {
 /// The parameters that the rollout kernel must be specialized to.
 fn shape(device: &Device, passes: &[Pass], problem: &Problem<'_>) -> KernelConfig {
     let mut layout = problem.layout;
-    let factor = &problem.inputs[layout.factor()..][..layout.controls * layout.controls];
     let off_diagonal = |(i, l): (usize, &f32)| i / layout.controls != i % layout.controls && *l != 0.0;
-    let diagonal = !factor.iter().enumerate().any(off_diagonal);
+    let is_diagonal = |inputs: &[f32]| {
+        let factor = &inputs[layout.factor()..][..layout.controls * layout.controls];
+        !factor.iter().enumerate().any(off_diagonal)
+    };
+    let diagonal = passes.first().is_none_or(|pass| problem.groups(pass).all(is_diagonal));
     let flags = passes.first().map_or(0, |pass| source::specialized(pass.flags));
     // The offset and the number of the references are run-time data.
     (layout.reference_rows, layout.reference_columns) = (0, 0);
