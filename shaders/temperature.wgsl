@@ -64,7 +64,7 @@ fn search_temperature(lane: u32, range: f32) -> f32 {
         max_here = max(max_here, largest_of(note_costs(at, false)));
     }
     let most = largest(lane, max_here);
-    var search = root_finder_within(range * uniforms.cost_scale);
+    var search = root_finder_new(ln_of(range * uniforms.cost_scale));
     loop {
         let temperature = exp_of(search.next);
         var max_all = max(most / temperature, MASKED);
@@ -93,7 +93,7 @@ fn search_temperature(lane: u32, range: f32) -> f32 {
         }
         // If all weights underflow to 0, λ is too small.
         residual = select(-1.0, residual, all.x > 0.0);
-        search = updated(search, residual);
+        search = root_finder_update(search, residual);
         if lane == 0u {
             looks_again = u32(!search.over);
         }

@@ -10,7 +10,7 @@ use crate::float_env;
 pub use crate::model::Map;
 use crate::model::Model;
 use crate::noise::PhiloxRow;
-use crate::scalar::math::Vector;
+use crate::scalar::math::{Vector, kahan_add};
 pub use crate::scalar::op_count::OpCount;
 use crate::scalar::op_count::{self, OpCounter};
 use crate::scalar::{Inputs, Lanes, Real, Register, StepContext, WgslFn};
@@ -238,10 +238,7 @@ pub fn op_count<const N: usize, const M: usize>(
         let next = model.step(&at, x.map(number), u);
         let cost = model.cost(&at, next, u);
         // A step of Kahan summation: four additions.
-        let (sum, lost) = (number(1.0), number(0.0));
-        let y = cost - lost;
-        let total = sum + y;
-        std::hint::black_box((total - sum) - y);
+        std::hint::black_box(kahan_add([number(1.0), number(0.0)], cost));
     });
     noise.times_and(M as f64 / 4.0, &step)
 }

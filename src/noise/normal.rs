@@ -1,11 +1,11 @@
-//! Normal numbers from random words, by the Box–Muller transform. Twin: `shaders/normal.wgsl`.
+//! Normal numbers from random words, by the Box–Muller transform. Prints `shaders/generated/normal.wgsl`.
 //!
 //! G. E. P. Box, M. E. Muller, *A note on the generation of random normal deviates*, Ann. Math. Statist. 29 (1958).
 
 use std::f32::consts::FRAC_PI_2;
 
 use super::philox;
-use crate::scalar::math::{Vector, ln_positive, sin_cos_from};
+use crate::scalar::math::{Value, Vector, ln_positive, sin_cos_from};
 
 /// Maps the top 23 bits of a word to [1, 2): they become the mantissa, so no conversion is needed.
 #[inline(always)]
@@ -18,7 +18,10 @@ fn in_1_2<V: Vector>(word: V::Bits) -> V {
 /// The angle φ is uniform on the circle: the top two bits of its word select the quadrant, the others the angle within
 /// it. No range reduction is needed.
 #[inline(always)]
-fn box_muller<V: Vector>(a: V::Bits, b: V::Bits) -> [V; 2] {
+pub(crate) fn box_muller<V: Vector>(a: V::Bits, b: V::Bits) -> [V; 2] {
+    if let Some(pair) = V::call("box_muller", &[Value::Word(a), Value::Word(b)]) {
+        return pair;
+    }
     let u = -in_1_2::<V>(a) + 2.0;
     // The computed logarithm of a number just below 1 may be positive.
     let r = (ln_positive(u) * -2.0).simd_max(V::from(0.0)).simd_sqrt();

@@ -1,4 +1,4 @@
-//! Philox4x32-10. Twin: `shaders/philox.wgsl`.
+//! Philox4x32-10. Printed as `shaders/generated/philox.wgsl`.
 //!
 //! J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw, *Parallel random numbers: as easy as 1, 2, 3*, SC 2011.
 

@@ -86,7 +86,7 @@ impl<S: Simd> Clone for LaneMask<S> {
 impl<S: Simd> Copy for LaneMask<S> {}
 
 /// Numbers that are loaded and stored as a unit: one register, or several.
-pub trait Register: Vector {
+pub trait Register: Vector<Uniform = u32> {
     /// The number of lanes.
     const COUNT: usize;
 
@@ -101,6 +101,10 @@ pub trait Register: Vector {
     ///
     /// All of these samples must be within `samples`.
     unsafe fn gather_2x2(samples: &[f32], first: Self::Bits) -> [Self; 4];
+    /// Whether the mask is true in any lane.
+    fn any(mask: Self::Truth) -> bool;
+    /// Applies a scalar function to each lane.
+    fn map<const A: usize>(function: impl Fn([f32; A]) -> f32, arguments: [Self; A]) -> Self;
 }
 
 impl<S: Simd> Register for Lanes<S> {
@@ -137,6 +141,24 @@ impl<S: Simd> Register for Lanes<S> {
         // SAFETY: by the caller's guarantee.
         let [a, b, c, d] = unsafe { gather::gather_2x2(Self::token(), samples, first) };
         [Self(a), Self(b), Self(c), Self(d)]
+    }
+    #[inline(always)]
+    fn any(mask: LaneMask<S>) -> bool {
+        Self::token().first_true_m32s(mask.0) < S::F32_LANES
+    }
+    #[inline(always)]
+    fn map<const A: usize>(function: impl Fn([f32; A]) -> f32, arguments: [Self; A]) -> Self {
+        let mut out = Self::from(0.0);
+        let lanes: &mut [f32] = bytemuck::cast_slice_mut(std::slice::from_mut(&mut out.0));
+        for (i, lane) in lanes.iter_mut().enumerate() {
+            let mut of_lane = [0.0; A];
+            for (one, all) in of_lane.iter_mut().zip(&arguments) {
+                let all: &[f32] = bytemuck::cast_slice(std::slice::from_ref(&all.0));
+                *one = all[i];
+            }
+            *lane = function(of_lane);
+        }
+        out
     }
 }
 
@@ -274,6 +296,7 @@ unsafe impl<S: Simd> sealed::Sealed for Lanes<S> {}
 impl<S: Simd> Vector for Lanes<S> {
     type Bits = S::u32s;
     type Truth = LaneMask<S>;
+    type Uniform = u32;
 
     const PHILOX_UNROLL: usize = if Self::THIRTY_TWO { 4 } else { 2 };
 
@@ -288,6 +311,10 @@ impl<S: Simd> Vector for Lanes<S> {
     #[inline(always)]
     fn splat_bits(bits: u32) -> S::u32s {
         Self::token().splat_u32s(bits)
+    }
+    #[inline(always)]
+    fn splat_uniform(word: u32) -> S::u32s {
+        Self::token().splat_u32s(word)
     }
     #[inline(always)]
     fn bits_and(a: S::u32s, b: S::u32s) -> S::u32s {
@@ -320,6 +347,10 @@ impl<S: Simd> Vector for Lanes<S> {
     #[inline(always)]
     fn bits_eq(a: S::u32s, b: S::u32s) -> LaneMask<S> {
         LaneMask(Self::token().equal_u32s(a, b))
+    }
+    #[inline(always)]
+    fn bits_select(mask: LaneMask<S>, yes: S::u32s, no: S::u32s) -> S::u32s {
+        Self::token().select_u32s(mask.0, yes, no)
     }
     #[inline(always)]
     fn bits_mul_wide(a: S::u32s, b: u32) -> (S::u32s, S::u32s) {
@@ -410,23 +441,5 @@ impl<S: Simd> Vector for Lanes<S> {
     #[inline(always)]
     fn simd_select(mask: LaneMask<S>, yes: Self, no: Self) -> Self {
         Self(Self::token().select_f32s(mask.0, yes.0, no.0))
-    }
-    #[inline(always)]
-    fn any(mask: LaneMask<S>) -> bool {
-        Self::token().first_true_m32s(mask.0) < S::F32_LANES
-    }
-    #[inline(always)]
-    fn map<const A: usize>(function: impl Fn([f32; A]) -> f32, arguments: [Self; A]) -> Self {
-        let mut out = Self::from(0.0);
-        let lanes: &mut [f32] = bytemuck::cast_slice_mut(std::slice::from_mut(&mut out.0));
-        for (i, lane) in lanes.iter_mut().enumerate() {
-            let mut of_lane = [0.0; A];
-            for (one, all) in of_lane.iter_mut().zip(&arguments) {
-                let all: &[f32] = bytemuck::cast_slice(std::slice::from_ref(&all.0));
-                *one = all[i];
-            }
-            *lane = function(of_lane);
-        }
-        out
     }
 }

@@ -1,5 +1,4 @@
-//! The polynomials that every interpretation of [`Real`] shares. `shaders/math.wgsl` is their twin, function by
-//! function.
+//! The polynomials that every interpretation of [`Real`] shares; `shaders/generated/math.wgsl` is printed from them.
 //!
 //! Reductions and coefficients follow S. Moshier's Cephes library (single precision: sinf, expf, exp2f, logf, log2f,
 //! atanf), rewritten without branches; only `tanh` is original. They are written against [`Vector`], which both a
@@ -7,8 +6,9 @@
 //! fused multiply-add.
 
 use std::f32::consts::{FRAC_2_PI, FRAC_PI_2, FRAC_PI_4, LN_2, LOG2_E, PI};
-use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
+use std::ops::{Add, AddAssign, BitXor, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
 
+use self::Value::{Number, Word};
 use super::lanes::Register;
 use super::{GradSink, Inputs, Mask, Network, ParamView, Real, Table, WgslFn, network, sealed};
 use crate::noise::{PhiloxRow, normal};
@@ -39,6 +39,8 @@ pub trait Vector:
     /// The bit pattern of the number, as unsigned integers.
     type Bits: Copy;
     type Truth: Mask;
+    /// A word that is the same in all lanes.
+    type Uniform: UniformWord;
 
     /// The number of registers that the value occupies.
     const REGISTERS: usize = 1;
@@ -49,6 +51,7 @@ pub trait Vector:
     fn bits(self) -> Self::Bits;
     fn from_bits(bits: Self::Bits) -> Self;
     fn splat_bits(bits: u32) -> Self::Bits;
+    fn splat_uniform(word: Self::Uniform) -> Self::Bits;
     fn bits_and(a: Self::Bits, b: Self::Bits) -> Self::Bits;
     fn bits_xor(a: Self::Bits, b: Self::Bits) -> Self::Bits;
     fn bits_add(a: Self::Bits, b: Self::Bits) -> Self::Bits;
@@ -57,6 +60,7 @@ pub trait Vector:
     fn bits_shl(a: Self::Bits, by: u32) -> Self::Bits;
     fn bits_shr(a: Self::Bits, by: u32) -> Self::Bits;
     fn bits_eq(a: Self::Bits, b: Self::Bits) -> Self::Truth;
+    fn bits_select(mask: Self::Truth, yes: Self::Bits, no: Self::Bits) -> Self::Bits;
     /// `a ^ b ^ c` (one `vpternlog` on AVX-512).
     #[inline(always)]
     fn bits_xor_of(a: Self::Bits, b: Self::Bits, c: Self::Bits) -> Self::Bits {
@@ -67,7 +71,7 @@ pub trait Vector:
 
     /// The draws of one block, for each of the rows.
     #[inline(always)]
-    fn normals(rows: &PhiloxRow<Self>, block: u32) -> [Self; 4] {
+    fn normals(rows: &PhiloxRow<Self>, block: Self::Uniform) -> [Self; 4] {
         normal::box_muller_4(rows.block(block))
     }
 
@@ -103,10 +107,88 @@ pub trait Vector:
     fn simd_le(self, other: Self) -> Self::Truth;
     fn simd_eq(self, other: Self) -> Self::Truth;
     fn simd_select(mask: Self::Truth, yes: Self, no: Self) -> Self;
-    /// Whether the mask is true in any lane.
-    fn any(mask: Self::Truth) -> bool;
-    /// Applies a scalar function to each lane.
-    fn map<const A: usize>(function: impl Fn([f32; A]) -> f32, arguments: [Self; A]) -> Self;
+
+    // Shader compilers may reorder sums, turn (x + 2²³) − 2²³ into x, round an fma twice and assume that infinity and NaN do
+    // not occur. So what relies on the exact order of roundings is an operation here, which WGSL writes differently, and
+    // infinity and NaN are words, selected by `bits_select`.
+
+    /// |self|.
+    #[inline(always)]
+    fn magnitude(self) -> Self {
+        Self::from_bits(Self::bits_and(self.bits(), Self::splat_bits(!SIGN)))
+    }
+    /// The whole number nearest to self · `factor`; its size must be below 2²².
+    #[inline(always)]
+    fn nearest(self, factor: f32) -> Whole<Self> {
+        let shifted = if factor == 1.0 { self + ROUND } else { self.fma(c(factor), c(ROUND)) };
+        Whole { number: shifted - ROUND, bits: shifted.bits() }
+    }
+    /// self − n · `numerator`/2^`shift`, for a constant that is subtracted in several parts, this among them.
+    ///
+    /// In WGSL n is multiplied as an integer. A driver that recognizes two multiples of n adds their factors, and the sum,
+    /// rounded to one `f32`, loses what the parts are for.
+    #[inline(always)]
+    fn minus_multiple(self, n: Whole<Self>, numerator: i32, shift: u32) -> Self {
+        n.number.fma(c(-(numerator as f32 / (1_u64 << shift) as f32)), self)
+    }
+
+    /// self + `other`, rounded once: no compiler may simplify what is computed from the sum.
+    #[inline(always)]
+    fn opaque_add(self, other: Self) -> Self {
+        self + other
+    }
+
+    /// Calls the WGSL function that is printed from the function around this call; `None` on registers, which compile the
+    /// body in place.
+    #[inline(always)]
+    fn call<const R: usize>(_name: &'static str, _arguments: &[Value<Self>]) -> Option<[Self; R]> {
+        None
+    }
+    /// [`call`](Self::call) of a function whose results are words.
+    #[inline(always)]
+    fn call_words<const R: usize>(_name: &'static str, _arguments: &[Value<Self>]) -> Option<[Self::Bits; R]> {
+        None
+    }
+}
+
+/// An argument or a result of a function that may be printed.
+#[derive(Clone, Copy)]
+pub enum Value<V: Vector> {
+    Number(V),
+    Word(V::Bits),
+    Uniform(V::Uniform),
+    Truth(V::Truth),
+}
+
+/// Arithmetic on a word that is the same in all lanes.
+pub trait UniformWord: Copy + From<u32> + BitXor<Output = Self> {
+    fn plus(self, other: u32) -> Self;
+    fn times(self, other: u32) -> Self;
+    /// The high half of the 64-bit product.
+    fn times_high(self, other: u32) -> Self;
+}
+
+impl UniformWord for u32 {
+    #[inline(always)]
+    fn plus(self, other: u32) -> u32 {
+        self.wrapping_add(other)
+    }
+    #[inline(always)]
+    fn times(self, other: u32) -> u32 {
+        self.wrapping_mul(other)
+    }
+    #[inline(always)]
+    fn times_high(self, other: u32) -> u32 {
+        ((u64::from(self) * u64::from(other)) >> 32) as u32
+    }
+}
+
+/// A whole number; see [`Vector::nearest`].
+#[derive(Clone, Copy)]
+pub struct Whole<V: Vector> {
+    pub(crate) number: V,
+    /// The integer, in the low 22 bits.
+    pub(crate) bits: V::Bits,
 }
 
 #[inline(always)]
@@ -126,7 +208,7 @@ fn horner<V: Vector, const N: usize>(x: V, coefficients: [f32; N]) -> V {
 
 #[inline(always)]
 pub(crate) fn abs<V: Vector>(x: V) -> V {
-    V::from_bits(V::bits_and(x.bits(), V::splat_bits(!SIGN)))
+    x.magnitude()
 }
 
 /// x with its sign flipped where `sign` has its top bit set.
@@ -164,17 +246,19 @@ pub(super) fn floor<V: Vector>(x: V) -> V {
 /// Reduces by the three-part π/2 of Cody and Waite, then evaluates a polynomial on [−π/4, π/4].
 #[inline(always)]
 pub(crate) fn sin_cos<V: Vector>(x: V) -> (V, V) {
-    let shifted = x.fma(c(FRAC_2_PI), c(ROUND));
-    let n = shifted - ROUND;
-    let r = n.fma(c(-1.570_312_5), x);
-    let r = n.fma(c(-4.837_513e-4), r);
-    let r = n.fma(c(-7.549_79e-8), r);
-    sin_cos_from(V::bits_shl(shifted.bits(), 30), r)
+    let n = x.nearest(FRAC_2_PI);
+    let r = n.number.fma(c(-1.570_312_5), x);
+    let r = r.minus_multiple(n, 2029, 22); // 4.837513e-4
+    let r = n.number.fma(c(-7.549_79e-8), r);
+    sin_cos_from(V::bits_shl(n.bits, 30), r)
 }
 
 /// (sin, cos) of r + q·π/2, for r in [−π/4, π/4] and the top two bits q of `quadrant`.
 #[inline(always)]
 pub(crate) fn sin_cos_from<V: Vector>(quadrant: V::Bits, r: V) -> (V, V) {
+    if let Some([sin, cos]) = V::call("gibbs_sin_cos_from", &[Word(quadrant), Number(r)]) {
+        return (sin, cos);
+    }
     let z = r * r;
     let s = (horner(z, [-1.951_529_6e-4, 8.332_161e-3, -1.666_665_5e-1]) * z).fma(r, r);
     let k = (horner(z, [2.443_315_7e-5, -1.388_731_6e-3, 4.166_664_6e-2]) * z).fma(z, z.fma(c(-0.5), c(1.0)));
@@ -191,27 +275,26 @@ pub(crate) fn sin_cos_from<V: Vector>(quadrant: V::Bits, r: V) -> (V, V) {
 #[inline(always)]
 pub(crate) fn exp<V: Vector>(x: V) -> V {
     let x = c::<V>(-87.3).simd_max(c::<V>(89.0).simd_min(x));
-    let shifted = x.fma(c(LOG2_E), c(ROUND));
-    let n = shifted - ROUND;
-    let r = n.fma(c(-0.693_359_4), x);
-    let r = n.fma(c(2.121_944_4e-4), r);
+    let n = x.nearest(LOG2_E);
+    let r = x.minus_multiple(n, 355, 9); // 0.6933594
+    let r = n.number.fma(c(2.121_944_4e-4), r);
     let p = horner(r, [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5]);
     let y = p.fma(r * r, r) + 1.0;
     // 2ⁿ⁻¹ is finite even for the largest n; for the smallest, n = −126, its bits are those of 0.
-    let half = V::from_bits(V::bits_add(V::bits_shl(shifted.bits(), 23), V::splat_bits(126 << 23)));
+    let half = V::from_bits(V::bits_add(V::bits_shl(n.bits, 23), V::splat_bits(126 << 23)));
     (y + y) * half
 }
 
 /// 2ⁿ·2ʳ, exact where r is 0. Results below 2⁻¹²⁵ may be 0 and are never subnormal, as in [`exp`].
 #[inline(always)]
-fn exp2<V: Vector>(x: V) -> V {
+pub(crate) fn exp2<V: Vector>(x: V) -> V {
     let x = c::<V>(-126.0).simd_max(c::<V>(128.0).simd_min(x));
-    let shifted = x + ROUND;
-    let r = x - (shifted - ROUND);
+    let n = x.nearest(1.0);
+    let r = x - n.number;
     let p = horner(r, [1.535_336_2e-4, 1.339_887_4e-3, 9.618_437e-3, 5.550_332_5e-2, 2.402_264_8e-1, 6.931_472e-1]);
     let y = p.fma(r, c(1.0));
     // As in `exp`.
-    let half = V::from_bits(V::bits_add(V::bits_shl(shifted.bits(), 23), V::splat_bits(126 << 23)));
+    let half = V::from_bits(V::bits_add(V::bits_shl(n.bits, 23), V::splat_bits(126 << 23)));
     (y + y) * half
 }
 
@@ -220,7 +303,10 @@ const SQRT_HALF: u32 = 0x3f35_04f3;
 
 /// (ln(1 + f) − f + f²/2)/f³, for 1 + f in [√½, √2).
 #[inline(always)]
-fn ln_tail<V: Vector>(f: V) -> V {
+pub(crate) fn ln_tail<V: Vector>(f: V) -> V {
+    if let Some([tail]) = V::call("gibbs_ln_tail", &[Number(f)]) {
+        return tail;
+    }
     horner(
         f,
         [
@@ -242,7 +328,10 @@ const UNIT: f32 = 1.0 / 8_388_608.0;
 
 /// Splits a positive normal number into 2ⁿ·(1 + f), with 1 + f in [√½, √2): returns 2²³·n and f.
 #[inline(always)]
-fn split<V: Vector>(x: V) -> (V, V) {
+pub(crate) fn split<V: Vector>(x: V) -> (V, V) {
+    if let Some([e, f]) = V::call("gibbs_split", &[Number(x)]) {
+        return (e, f);
+    }
     let bits = x.bits();
     let exponent = V::bits_and(V::bits_sub(bits, V::splat_bits(SQRT_HALF)), V::splat_bits(0xff80_0000));
     (V::from_i32(exponent), V::from_bits(V::bits_sub(bits, exponent)) - 1.0)
@@ -251,6 +340,9 @@ fn split<V: Vector>(x: V) -> (V, V) {
 /// ln of a positive normal number: its exponent, and a polynomial on the mantissa in [√½, √2).
 #[inline(always)]
 pub(crate) fn ln_positive<V: Vector>(x: V) -> V {
+    if let Some([y]) = V::call("gibbs_ln_positive", &[Number(x)]) {
+        return y;
+    }
     let (e, f) = split(x);
     let z = f * f;
     let tail = (ln_tail(f) * f).fma(z, e * (-2.121_944_4e-4 * UNIT));
@@ -260,7 +352,10 @@ pub(crate) fn ln_positive<V: Vector>(x: V) -> V {
 /// log₂ of a positive normal number, by the same steps as its natural logarithm. The exponent is added last, so that a
 /// power of two has a whole logarithm.
 #[inline(always)]
-fn log2_positive<V: Vector>(x: V) -> V {
+pub(crate) fn log2_positive<V: Vector>(x: V) -> V {
+    if let Some([y]) = V::call("gibbs_log2_positive", &[Number(x)]) {
+        return y;
+    }
     /// log₂ e − 1. Adding `f` and `tail` unscaled avoids one rounding.
     const MORE: f32 = 0.442_695_04;
     let (e, f) = split(x);
@@ -271,14 +366,14 @@ fn log2_positive<V: Vector>(x: V) -> V {
 }
 
 #[inline(always)]
-fn ln<V: Vector>(x: V) -> V {
+pub(crate) fn ln<V: Vector>(x: V) -> V {
     let small = x.simd_lt(c(f32::MIN_POSITIVE));
     let scaled = V::simd_select(small, x * 8_388_608.0, x);
     logarithm(x, ln_positive(scaled) - V::simd_select(small, c(23.0 * LN_2), c(0.0)))
 }
 
 #[inline(always)]
-fn log2<V: Vector>(x: V) -> V {
+pub(crate) fn log2<V: Vector>(x: V) -> V {
     let small = x.simd_lt(c(f32::MIN_POSITIVE));
     let scaled = V::simd_select(small, x * 8_388_608.0, x);
     logarithm(x, log2_positive(scaled) - V::simd_select(small, c(23.0), c(0.0)))
@@ -286,16 +381,22 @@ fn log2<V: Vector>(x: V) -> V {
 
 /// Handles the special cases of log x in any base above 1; y is the logarithm of an ordinary x.
 #[inline(always)]
-fn logarithm<V: Vector>(x: V, y: V) -> V {
-    let y = V::simd_select(x.simd_eq(c(0.0)), c(f32::NEG_INFINITY), y);
+pub(crate) fn logarithm<V: Vector>(x: V, y: V) -> V {
+    if let Some([y]) = V::call("gibbs_logarithm", &[Number(x), Number(y)]) {
+        return y;
+    }
+    let bits = V::bits_select(x.simd_eq(c(0.0)), V::splat_bits(f32::NEG_INFINITY.to_bits()), y.bits());
     // NaN and +∞ are their own logarithms; below zero the result is NaN.
-    let y = V::simd_select(x.simd_le(c(f32::MAX)), y, x);
-    V::simd_select(x.simd_lt(c(0.0)), c(f32::NAN), y)
+    let bits = V::bits_select(x.simd_le(c(f32::MAX)), bits, x.bits());
+    V::from_bits(V::bits_select(x.simd_lt(c(0.0)), V::splat_bits(f32::NAN.to_bits()), bits))
 }
 
 /// Computes atan of the smaller over the larger in one octant, then unfolds it.
 #[inline(always)]
-fn atan2<V: Vector>(y: V, x: V) -> V {
+pub(crate) fn atan2<V: Vector>(y: V, x: V) -> V {
+    if let Some([angle]) = V::call("gibbs_atan2", &[Number(y), Number(x)]) {
+        return angle;
+    }
     let (ax, ay) = (abs(x), abs(y));
     let (small, large) = (ax.simd_min(ay), ay.simd_max(ax));
     // Above tan(π/8): atan(a) = π/4 + atan((a − 1)/(a + 1)). One division serves both.
@@ -311,16 +412,36 @@ fn atan2<V: Vector>(y: V, x: V) -> V {
     flip_sign(angle, y.bits())
 }
 
+#[inline(always)]
+pub(crate) fn asin<V: Vector>(x: V) -> V {
+    let other = ((-x + 1.0) * (x + 1.0)).simd_sqrt();
+    V::from_bits(V::bits_select(abs(x).simd_le(c(1.0)), atan2(x, other).bits(), V::splat_bits(f32::NAN.to_bits())))
+}
+
+#[inline(always)]
+pub(crate) fn acos<V: Vector>(x: V) -> V {
+    let other = ((-x + 1.0) * (x + 1.0)).simd_sqrt();
+    V::from_bits(V::bits_select(abs(x).simd_le(c(1.0)), atan2(other, x).bits(), V::splat_bits(f32::NAN.to_bits())))
+}
+
 /// x P(x²) / Q(x²) up to 8.6, from where on tanh is 1 to within a rounding. With these coefficients the relative error
 /// of the quotient is 5·10⁻⁸; all of them are positive, so nothing cancels. The result is clamped to 1, so that
 /// rounding cannot push a squashed value past its limits.
 #[inline(always)]
-fn tanh<V: Vector>(x: V) -> V {
+pub(crate) fn tanh<V: Vector>(x: V) -> V {
     let size = c::<V>(8.6).simd_min(abs(x));
     let z = size * size;
     let p = horner(z, [1.414_653_9e-8, 2.117_146_9e-5, 3.529_521_4e-3, 1.340_955_3e-1, 1.0]);
     let q = horner(z, [8.097_679e-7, 3.341_273_4e-4, 2.600_592_2e-2, 4.674_287_7e-1, 1.0]);
     flip_sign(c::<V>(1.0).simd_min(size * p / q), x.bits())
+}
+
+/// Kahan summation: the pair of a sum and its compensation.
+#[inline(always)]
+pub(crate) fn kahan_add<V: Vector>([sum, lost]: [V; 2], value: V) -> [V; 2] {
+    let y = value - lost;
+    let total = sum.opaque_add(y);
+    [total, (total - sum) - y]
 }
 
 /// Whether a number is neither NaN nor infinite, by its exponent.
@@ -384,13 +505,11 @@ impl<V: Register> Real for V {
     }
     #[inline(always)]
     fn asin(self) -> Self {
-        let other = ((-self + 1.0) * (self + 1.0)).simd_sqrt();
-        V::simd_select(abs(self).simd_le(c(1.0)), atan2(self, other), c(f32::NAN))
+        asin(self)
     }
     #[inline(always)]
     fn acos(self) -> Self {
-        let other = ((-self + 1.0) * (self + 1.0)).simd_sqrt();
-        V::simd_select(abs(self).simd_le(c(1.0)), atan2(other, self), c(f32::NAN))
+        acos(self)
     }
     #[inline(always)]
     fn tanh(self) -> Self {
@@ -546,6 +665,14 @@ impl Register for f32 {
         let first = 2 * first as usize;
         [samples[first], samples[first + 1], samples[first + 2], samples[first + 3]]
     }
+    #[inline(always)]
+    fn any(mask: bool) -> bool {
+        mask
+    }
+    #[inline(always)]
+    fn map<const A: usize>(function: impl Fn([f32; A]) -> f32, arguments: [Self; A]) -> Self {
+        function(arguments)
+    }
 }
 
 impl Mask for bool {
@@ -558,6 +685,7 @@ impl Mask for bool {
 impl Vector for f32 {
     type Bits = u32;
     type Truth = bool;
+    type Uniform = u32;
 
     #[inline(always)]
     fn bits(self) -> u32 {
@@ -570,6 +698,10 @@ impl Vector for f32 {
     #[inline(always)]
     fn splat_bits(bits: u32) -> u32 {
         bits
+    }
+    #[inline(always)]
+    fn splat_uniform(word: u32) -> u32 {
+        word
     }
     #[inline(always)]
     fn bits_and(a: u32, b: u32) -> u32 {
@@ -602,6 +734,10 @@ impl Vector for f32 {
     #[inline(always)]
     fn bits_eq(a: u32, b: u32) -> bool {
         a == b
+    }
+    #[inline(always)]
+    fn bits_select(mask: bool, yes: u32, no: u32) -> u32 {
+        if mask { yes } else { no }
     }
     #[inline(always)]
     fn bits_mul_wide(a: u32, b: u32) -> (u32, u32) {
@@ -643,13 +779,5 @@ impl Vector for f32 {
     #[inline(always)]
     fn simd_select(mask: bool, yes: Self, no: Self) -> Self {
         if mask { yes } else { no }
-    }
-    #[inline(always)]
-    fn any(mask: bool) -> bool {
-        mask
-    }
-    #[inline(always)]
-    fn map<const A: usize>(function: impl Fn([f32; A]) -> f32, arguments: [Self; A]) -> Self {
-        function(arguments)
     }
 }

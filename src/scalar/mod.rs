@@ -10,7 +10,7 @@
 //! # Accuracy
 //!
 //! Transcendental functions are the crate's own polynomials on *every* interpretation (`src/scalar/math.rs` and its
-//! twin `shaders/math.wgsl`), not the platform's: WGSL promises only 2⁻¹¹ absolute for `sin` on [−π, π] and nothing
+//! printed form in `shaders/generated/`), not the platform's: WGSL promises only 2⁻¹¹ absolute for `sin` on [−π, π] and nothing
 //! outside, `log` 2⁻²¹ near 1, `atan2` 4096 ULP, so a model's numbers would depend on a driver. The bounds below hold
 //! on every backend, against an f64 reference; `tests/operations.rs` checks them.
 //!
@@ -56,6 +56,8 @@ mod params;
 mod step_context;
 pub(crate) mod trace;
 mod unroll;
+#[cfg(all(test, feature = "gpu"))]
+pub(crate) mod wgsl;
 
 use std::ops::{Add, AddAssign, BitAnd, BitOr, Div, DivAssign, Mul, MulAssign, Neg, Not, Sub, SubAssign};
 

@@ -120,6 +120,7 @@ arithmetic! {
 impl Vector for OpCounter {
     type Bits = u32;
     type Truth = bool;
+    type Uniform = u32;
 
     fn bits(self) -> u32 {
         self.0.to_bits()
@@ -129,6 +130,9 @@ impl Vector for OpCounter {
     }
     fn splat_bits(bits: u32) -> u32 {
         bits
+    }
+    fn splat_uniform(word: u32) -> u32 {
+        word
     }
     // A ternary logic instruction fuses the `and` into the operation that uses its result.
     fn bits_and(a: u32, b: u32) -> u32 {
@@ -161,6 +165,10 @@ impl Vector for OpCounter {
     fn bits_eq(a: u32, b: u32) -> bool {
         count(|done| done.add += 1.0);
         a == b
+    }
+    fn bits_select(mask: bool, yes: u32, no: u32) -> u32 {
+        count(|done| done.select += 1.0);
+        if mask { yes } else { no }
     }
 
     fn bits_xor_of(a: u32, b: u32, c: u32) -> u32 {
@@ -225,12 +233,6 @@ impl Vector for OpCounter {
         count(|done| done.select += 1.0);
         if mask { yes } else { no }
     }
-    fn any(mask: bool) -> bool {
-        mask
-    }
-    fn map<const A: usize>(function: impl Fn([f32; A]) -> f32, arguments: [Self; A]) -> Self {
-        Self(function(arguments.map(|a| a.0)))
-    }
 }
 
 impl Register for OpCounter {
@@ -249,5 +251,11 @@ impl Register for OpCounter {
         count(|done| done.sample += 4.0);
         // SAFETY: by the caller's guarantee.
         unsafe { f32::gather_2x2(samples, first) }.map(Self)
+    }
+    fn any(mask: bool) -> bool {
+        mask
+    }
+    fn map<const A: usize>(function: impl Fn([f32; A]) -> f32, arguments: [Self; A]) -> Self {
+        Self(function(arguments.map(|a| a.0)))
     }
 }

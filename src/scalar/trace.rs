@@ -842,11 +842,16 @@ struct Printer<'a> {
 }
 
 /// A literal that WGSL parses back to the same bits.
-struct Literal(f32);
+pub(super) struct Literal(pub(super) f32);
 
 impl fmt::Display for Literal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "F({:?}f)", self.0)
+        if self.0.abs() == f32::MAX {
+            // The shortest decimal is above the largest f32, and some compilers refuse it.
+            let sign = if self.0 < 0.0 { "-" } else { "" };
+            return write!(f, "{sign}0x1.fffffep+127f");
+        }
+        write!(f, "{:?}f", self.0)
     }
 }
 
@@ -904,7 +909,7 @@ impl Printer<'_> {
         let n = |at: &u32| self.name(*at);
         let shared = self.math == Math::Shared;
         match &self.ops[at as usize] {
-            Op::Number(bits) => Literal(f32::from_bits(*bits)).to_string(),
+            Op::Number(bits) => format!("F({})", Literal(f32::from_bits(*bits))),
             Op::Truth(value) => format!("B({value})"),
             Op::Input(i) => (self.input)(*i),
             Op::Param(i) => format!("F(param({i}u))"),

@@ -109,6 +109,7 @@ macro_rules! both {
 impl<V: Vector> Vector for Unroll2<V> {
     type Bits = Unroll2<V::Bits>;
     type Truth = Unroll2<V::Truth>;
+    type Uniform = V::Uniform;
 
     const REGISTERS: usize = 2 * V::REGISTERS;
     const PHILOX_UNROLL: usize = V::PHILOX_UNROLL;
@@ -121,13 +122,10 @@ impl<V: Vector> Vector for Unroll2<V> {
         fn bits_mul(a: Self::Bits, b: Self::Bits) -> Self::Bits;
         fn bits_sub(a: Self::Bits, b: Self::Bits) -> Self::Bits;
         fn bits_eq(a: Self::Bits, b: Self::Bits) -> Self::Truth;
+        fn bits_select(mask: Self::Truth, yes: Self::Bits, no: Self::Bits) -> Self::Bits;
         fn simd_select(mask: Self::Truth, yes: Self, no: Self) -> Self;
         fn from_i32(bits: Self::Bits) -> Self;
         fn select_by_sign(bits: Self::Bits, yes: Self, no: Self) -> Self;
-    }
-    #[inline(always)]
-    fn any(mask: Self::Truth) -> bool {
-        V::any(mask.0) | V::any(mask.1)
     }
     #[inline(always)]
     fn bits(self) -> Self::Bits {
@@ -136,6 +134,10 @@ impl<V: Vector> Vector for Unroll2<V> {
     #[inline(always)]
     fn splat_bits(bits: u32) -> Self::Bits {
         Unroll2(V::splat_bits(bits), V::splat_bits(bits))
+    }
+    #[inline(always)]
+    fn splat_uniform(word: V::Uniform) -> Self::Bits {
+        Unroll2(V::splat_uniform(word), V::splat_uniform(word))
     }
     #[inline(always)]
     fn bits_shl(a: Self::Bits, by: u32) -> Self::Bits {
@@ -151,7 +153,7 @@ impl<V: Vector> Vector for Unroll2<V> {
         (Unroll2(low0, low1), Unroll2(high0, high1))
     }
     #[inline(always)]
-    fn normals(rows: &PhiloxRow<Self>, block: u32) -> [Self; 4] {
+    fn normals(rows: &PhiloxRow<Self>, block: V::Uniform) -> [Self; 4] {
         if Self::REGISTERS <= Self::PHILOX_UNROLL {
             return normal::box_muller_4(rows.block(block));
         }
@@ -199,10 +201,6 @@ impl<V: Vector> Vector for Unroll2<V> {
     fn simd_eq(self, other: Self) -> Self::Truth {
         Unroll2(self.0.simd_eq(other.0), self.1.simd_eq(other.1))
     }
-    #[inline(always)]
-    fn map<const A: usize>(function: impl Fn([f32; A]) -> f32, arguments: [Self; A]) -> Self {
-        Self(V::map(&function, arguments.map(|a| a.0)), V::map(&function, arguments.map(|a| a.1)))
-    }
 }
 
 impl<V: Register> Register for Unroll2<V> {
@@ -227,5 +225,13 @@ impl<V: Register> Register for Unroll2<V> {
         let ([a0, b0, c0, d0], [a1, b1, c1, d1]) =
             unsafe { (V::gather_2x2(samples, first.0), V::gather_2x2(samples, first.1)) };
         [Unroll2(a0, a1), Unroll2(b0, b1), Unroll2(c0, c1), Unroll2(d0, d1)]
+    }
+    #[inline(always)]
+    fn any(mask: Self::Truth) -> bool {
+        V::any(mask.0) | V::any(mask.1)
+    }
+    #[inline(always)]
+    fn map<const A: usize>(function: impl Fn([f32; A]) -> f32, arguments: [Self; A]) -> Self {
+        Self(V::map(&function, arguments.map(|a| a.0)), V::map(&function, arguments.map(|a| a.1)))
     }
 }

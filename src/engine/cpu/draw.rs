@@ -1,4 +1,4 @@
-//! Standard normals for many rows at once. Twin: `normals` in `shaders/normal.wgsl`.
+//! Standard normals for many rows at once.
 //!
 //! Independent of any model, so it is compiled once, with this crate.
 

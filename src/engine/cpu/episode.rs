@@ -9,13 +9,13 @@ use pulp::{Simd, WithSimd};
 
 use super::draw::{Draw, mirrored};
 use super::isa::Isa;
-use super::rollout::{CostBounds, Rollout, Tile, cost_bounds, kahan_add};
+use super::rollout::{CostBounds, Rollout, Tile, cost_bounds};
 use crate::cache_line::CacheLine;
 use crate::model::Model;
 use crate::noise::Stream;
 use crate::pass::{LIMITED, NOMINAL_FIRST, Pass, SCORED, STD_SCALE, TILE};
 use crate::policy::Policy;
-use crate::scalar::math::Vector;
+use crate::scalar::math::{Vector, kahan_add};
 use crate::scalar::{
     GradSink, GradientAccumulator, Lanes, Mask, NetworkScratch, ParamView, Params, Real, Register, StepContext,
     Timeline, Unroll2, WIDEST,

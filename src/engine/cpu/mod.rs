@@ -5,7 +5,7 @@ mod draw;
 mod episode;
 mod isa;
 mod rollout;
-mod root_finder;
+pub(crate) mod root_finder;
 mod step;
 mod threads;
 mod tiles;

@@ -12,7 +12,7 @@ use crate::noise::Stream;
 use crate::pass::{
     ANTITHETIC, CONTROL_COST, DEMONSTRATED, GIVEN, LIMITED, NOMINAL_FIRST, Pass, Problem, STD_SCALE, TILE,
 };
-use crate::scalar::math::{Vector, finite};
+use crate::scalar::math::{Vector, finite, kahan_add};
 use crate::scalar::{Inputs, Lanes, Mask, Real, Register, StepContext, Unroll2, Unrolled};
 
 /// Numbers in a tile of scores: for each of its rows the cost, its Kahan compensation, and the second score (the
@@ -412,12 +412,4 @@ fn controls_of<V: Register, const M: usize>(columns: &[f32], lane: usize) -> [V;
         u[m] = V::load(&columns[m * TILE + lane..]);
     }
     u
-}
-
-/// Kahan summation: the pair of a sum and its compensation.
-#[inline(always)]
-pub(super) fn kahan_add<R: Real>([sum, lost]: [R; 2], value: R) -> [R; 2] {
-    let y = value - lost;
-    let total = sum + y;
-    [total, (total - sum) - y]
 }

@@ -1,4 +1,5 @@
-//! Root finding for the temperature that makes the weights as uniform as requested. Twin: `shaders/root_finder.wgsl`.
+//! Root finding for the temperature that makes the weights as uniform as requested. Prints
+//! `shaders/generated/root_finder.wgsl`.
 //!
 //! Each sample is a pass over all rows, so few are wanted: about eight are needed, where bisection alone takes 28. In
 //! ln λ, the search expands from an initial guess, doubling its step, until the root is bracketed. Then it refines the
@@ -7,8 +8,8 @@
 //! nonlinear function without using derivatives*, Advances in Engineering Software 28 (1997).)
 
 use crate::pass::MAX_EVALUATIONS;
-use crate::scalar::Real;
-use crate::scalar::math::exp;
+use crate::scalar::Mask;
+use crate::scalar::math::{Vector, abs};
 
 /// ln 10³⁰, the bound on |ln λ|. It covers every plausible λ, since the costs that matter may be much closer together
 /// than the cost range suggests: a single rollout that hits a wall must not bound the search from below.
@@ -25,113 +26,124 @@ const TOLERANCE: f32 = 1e-6;
 
 /// A sample: ln λ, and the residual there, positive where the weights are more uniform than the target.
 #[derive(Debug, Clone, Copy)]
-struct Sample {
-    at: f32,
-    residual: f32,
+pub(crate) struct Sample<V> {
+    pub(crate) at: V,
+    pub(crate) residual: V,
+}
+
+impl<V: Vector> Sample<V> {
+    fn select(mask: V::Truth, yes: Self, no: Self) -> Self {
+        Self { at: V::simd_select(mask, yes.at, no.at), residual: V::simd_select(mask, yes.residual, no.residual) }
+    }
 }
 
 /// A search for the λ at which the residual, an increasing function of λ, is 0.
-#[derive(Debug)]
-pub(crate) struct RootFinder {
+#[derive(Clone, Copy)]
+pub(crate) struct RootFinder<V: Vector> {
     /// ln λ of the next sample; of the solution once the search is over.
-    next: f32,
+    pub(crate) next: V,
+    pub(crate) over: V::Truth,
     /// The last expansion step; 0 once the root is bracketed.
-    stride: f32,
-    evaluations: u32,
-    latest: Sample,
+    pub(crate) stride: V,
+    pub(crate) evaluations: V,
+    pub(crate) latest: Sample<V>,
     /// The other end of the bracket, once there is one.
-    bracket: Sample,
+    pub(crate) bracket: Sample<V>,
     /// The sample that `latest` replaced.
-    before: Sample,
+    pub(crate) before: Sample<V>,
 }
 
-impl RootFinder {
-    /// Starts a search for costs that span `range`.
-    pub(crate) fn new(range: f32) -> Self {
-        let none = Sample { at: 0.0, residual: 0.0 };
-        let next = (Real::ln(range) + GUESS).clamp(-EDGE, EDGE);
-        Self { next, stride: 0.0, evaluations: 0, latest: none, bracket: none, before: none }
+impl<V: Vector> RootFinder<V> {
+    /// Starts a search for costs whose range has the logarithm `ln_range`.
+    pub(crate) fn new(ln_range: V) -> Self {
+        let zero = V::from(0.0);
+        let none = Sample { at: zero, residual: zero };
+        Self {
+            next: clamp(ln_range + GUESS, V::from(-EDGE), V::from(EDGE)),
+            over: V::Truth::splat(false),
+            stride: zero,
+            evaluations: zero,
+            latest: none,
+            bracket: none,
+            before: none,
+        }
     }
 
-    /// The temperature of the next sample; the solution once the search is over.
-    pub(crate) fn temperature(&self) -> f32 {
-        exp(self.next)
-    }
+    /// The search after the residual at `next` has been evaluated.
+    pub(crate) fn update(self, residual: V) -> Self {
+        let Self { next, latest, bracket, before, .. } = self;
+        let zero = V::from(0.0);
+        let sample = Sample { at: next, residual };
+        let evaluations = self.evaluations + 1.0;
+        let met = abs(residual).simd_le(V::from(ENOUGH));
+        let found = met | evaluations.simd_eq(V::from(MAX_EVALUATIONS as f32));
 
-    /// Takes the residual at that temperature and returns whether another sample is needed.
-    pub(crate) fn update(&mut self, residual: f32) -> bool {
-        let sample = Sample { at: self.next, residual };
-        let even = residual > 0.0;
-        self.evaluations += 1;
-        if residual.abs() <= ENOUGH || self.evaluations == MAX_EVALUATIONS {
-            return false;
-        }
-        if self.evaluations == 1 {
-            (self.latest, self.bracket, self.before) = (sample, sample, sample);
-            return self.expand(if even { -STRIDE } else { STRIDE });
-        }
-        if even == (self.latest.residual > 0.0) {
-            (self.before, self.latest) = (self.latest, sample);
-            return if self.stride != 0.0 { self.expand(2.0 * self.stride) } else { self.refine() };
-        }
-        // The root is now bracketed. If this ends the expansion phase, the previous sample becomes the other end.
-        if self.stride == 0.0 {
-            self.before = self.bracket;
-        }
-        (self.stride, self.bracket, self.latest) = (0.0, self.latest, sample);
-        self.refine()
-    }
+        let first = evaluations.simd_eq(V::from(1.0));
+        let (even, was_even) = (zero.simd_lt(residual), zero.simd_lt(latest.residual));
+        let crosses = !first & ((even & !was_even) | (was_even & !even));
+        let bracketed = self.stride.simd_eq(zero);
+        let expands = first | !(crosses | bracketed);
+        let stride = V::simd_select(expands, self.stride + self.stride, zero);
+        let stride = V::simd_select(first, V::simd_select(even, V::from(-STRIDE), V::from(STRIDE)), stride);
 
-    /// Expands in the same direction.
-    fn expand(&mut self, stride: f32) -> bool {
-        (self.stride, self.next) = (stride, (self.latest.at + stride).clamp(-EDGE, EDGE));
-        // The search ends at the bound.
-        self.next != self.latest.at
-    }
+        // A sample across the root makes the previous one the other end of the bracket, and the end that it replaces
+        // the third sample.
+        let third = Sample::select(bracketed, bracket, before);
+        let before = Sample::select(first, sample, Sample::select(crosses, third, latest));
+        let bracket = Sample::select(first, sample, Sample::select(crosses, latest, bracket));
 
-    /// Refines the bracket: chooses the next sample within it, or the better of its two ends if they agree to within
-    /// the tolerance.
-    fn refine(&mut self) -> bool {
-        let (a, b) = (self.latest, self.bracket);
-        let least = TOLERANCE / (b.at - a.at).abs();
-        let fraction = self.fraction().clamp(least.min(0.5), 1.0 - least.min(0.5));
-        let next = a.at + fraction * (b.at - a.at);
-        if least > 0.5 || next == a.at || next == b.at {
-            self.next = if a.residual.abs() < b.residual.abs() { a.at } else { b.at };
-            return false;
-        }
-        self.next = next;
-        true
+        let expanded = clamp(next + stride, V::from(-EDGE), V::from(EDGE));
+        let (refined, exhausted) = refine(sample, bracket, before);
+        // An expansion ends at the bound.
+        let over = found | (expands & expanded.simd_eq(next)) | (exhausted & !expands);
+        let next = V::simd_select(found, next, V::simd_select(expands, expanded, refined));
+        Self { next, over, stride, evaluations, latest: sample, bracket, before }
     }
+}
 
-    /// The position of the next sample, as a fraction of the bracket from `latest`.
-    fn fraction(&self) -> f32 {
-        let (a, b, c) = (self.latest, self.bracket, self.before);
-        // Interpolation needs a third, distinct sample.
-        if c.at == b.at || c.residual == b.residual {
-            return 0.5;
-        }
-        // Position and residual of `latest`, relative to the other two samples.
-        let (place, seen) = ((a.at - b.at) / (c.at - b.at), (a.residual - b.residual) / (c.residual - b.residual));
-        if seen * seen < place && (1.0 - seen) * (1.0 - seen) < 1.0 - place {
-            a.residual / (b.residual - a.residual) * c.residual / (b.residual - c.residual)
-                + (c.at - a.at) / (b.at - a.at) * a.residual / (c.residual - a.residual) * b.residual
-                    / (c.residual - b.residual)
-        } else {
-            0.5
-        }
-    }
+fn clamp<V: Vector>(x: V, low: V, high: V) -> V {
+    x.simd_max(low).simd_min(high)
+}
+
+/// Refines the bracket: the next sample within it, or the better of its two ends if they agree to within the tolerance,
+/// and whether they do.
+fn refine<V: Vector>(a: Sample<V>, b: Sample<V>, c: Sample<V>) -> (V, V::Truth) {
+    let half = V::from(0.5);
+    let width = b.at - a.at;
+    let least = V::from(TOLERANCE) / abs(width);
+    let edge = least.simd_min(half);
+    let next = a.at + clamp(fraction(a, b, c), edge, -edge + 1.0) * width;
+    let exhausted = half.simd_lt(least) | next.simd_eq(a.at) | next.simd_eq(b.at);
+    let better = V::simd_select(abs(a.residual).simd_lt(abs(b.residual)), a.at, b.at);
+    (V::simd_select(exhausted, better, next), exhausted)
+}
+
+/// The position of the next sample, as a fraction of the bracket from `a` to `b`.
+fn fraction<V: Vector>(a: Sample<V>, b: Sample<V>, c: Sample<V>) -> V {
+    // Interpolation needs a third, distinct sample.
+    let distinct = !(c.at.simd_eq(b.at) | c.residual.simd_eq(b.residual));
+    // Position and residual of `a`, relative to the other two samples.
+    let place = (a.at - b.at) / (c.at - b.at);
+    let seen = (a.residual - b.residual) / (c.residual - b.residual);
+    let monotone = (seen * seen).simd_lt(place) & ((-seen + 1.0) * (-seen + 1.0)).simd_lt(-place + 1.0);
+    let quadratic = a.residual / (b.residual - a.residual) * c.residual / (b.residual - c.residual)
+        + (c.at - a.at) / (b.at - a.at) * a.residual / (c.residual - a.residual) * b.residual
+            / (c.residual - b.residual);
+    V::simd_select(distinct & monotone, quadratic, V::from(0.5))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scalar::Real;
 
     /// Finds the root of an increasing function of ln λ; returns the root and the number of samples.
     fn find(range: f32, residual: impl Fn(f32) -> f32) -> (f32, u32) {
-        let mut root_finder = RootFinder::new(range);
-        while root_finder.update(residual(root_finder.next)) {}
-        (root_finder.next, root_finder.evaluations)
+        let mut search = RootFinder::new(Real::ln(range));
+        while !search.over {
+            search = search.update(residual(search.next));
+        }
+        (search.next, search.evaluations as u32)
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::weighted_mean::{self, Group, Second};
 use crate::pass::{
     DEMONSTRATED, DIVERGENCE, EFFECTIVE, ELITE, FIXED, GROUP, INVALID, MASKED, Pass, SIGNED, STANDARDISED, Sums, TILE,
 };
-use crate::scalar::math::{Vector, finite};
+use crate::scalar::math::{Vector, exp, finite};
 use crate::scalar::{Lanes, Real, Register};
 
 /// A standard deviation below this is replaced by 1: the costs are practically equal. (J. Pan et al., *Model-based
@@ -100,9 +100,9 @@ impl Weigh<'_> {
         self.weigh(WeightParams { temperature: 1.0, ..plain }, 0.0, scores, log_weights);
         let groups = || log_weights.chunks(GROUP).zip(scores.chunks(3 * GROUP));
         let fixed = pass.control_fixed;
-        let mut search = RootFinder::new((worst - best) * pass.cost_scale);
+        let mut search = RootFinder::new(Real::ln((worst - best) * pass.cost_scale));
         loop {
-            let temperature = search.temperature();
+            let temperature = exp(search.next);
             self.parallelism.for_each(self.estimate, sums.iter_mut().zip(groups()), |(sums, (costs, scores))| {
                 let mut under = [INVALID; GROUP];
                 let out = &mut under[..costs.len()];
@@ -117,8 +117,9 @@ impl Weigh<'_> {
                 Second::Squares => Real::ln(all.sum * all.sum / (all.squares * pass.target * valid)),
                 Second::Logs => 1.0 - (all.squares / all.sum - Real::ln(all.sum / valid)) / pass.target,
             };
-            if !search.update(residual) {
-                return search.temperature();
+            search = search.update(residual);
+            if search.over {
+                return exp(search.next);
             }
         }
     }

@@ -22,22 +22,24 @@ impl Device {
         outputs: &mut [f32],
     ) -> Result<(), BuildError> {
         self.check()?;
-        self.guard(|| self.map(function, width, inputs, fields, outputs))
+        if inputs.is_empty() || outputs.is_empty() {
+            return Ok(());
+        }
+        self.guard(|| self.map(&source::map(function, width), width, inputs, fields, outputs))
     }
 
-    fn map(
+    /// Runs a kernel `map` on every row of `inputs`, `width` numbers each, and reads what it writes.
+    pub(super) fn map(
         &self,
-        function: &Traced,
+        source: &str,
         width: usize,
         inputs: &[f32],
         fields: &[f32],
         outputs: &mut [f32],
     ) -> Result<(), BuildError> {
-        if inputs.is_empty() || outputs.is_empty() {
-            return Ok(());
-        }
+        self.check()?;
         let rows = (inputs.len() / width) as u32;
-        let [map] = self.compile(&source::map(function, width), BoundsChecks::Keep, ["map"], Idle::NOTHING)?;
+        let [map] = self.compile(source, BoundsChecks::Keep, ["map"], Idle::NOTHING)?;
         let storage = |what, floats: usize| self.buffer(what, 4 * floats as u64, Usage::STORAGE | Usage::COPY_DST);
         let passes = self.buffer("the update", PASS_SIZE.get(), Usage::UNIFORM | Usage::COPY_DST)?;
         let (input, field) = (storage("inputs", inputs.len())?, storage("fields", fields.len())?);

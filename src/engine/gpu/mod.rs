@@ -3,6 +3,8 @@
 mod averager;
 mod device;
 mod evaluate;
+#[cfg(test)]
+mod generated;
 mod kernels;
 mod pending;
 mod source;

@@ -12,23 +12,23 @@ use crate::pass::{
 const UPDATE: &str = include_str!("../../../shaders/pass.wgsl");
 const SCALAR: &str = include_str!("../../../shaders/scalar.wgsl");
 const VEC4: &str = include_str!("../../../shaders/vec4.wgsl");
-const MATH: &str = include_str!("../../../shaders/math.wgsl");
+const MATH: &str = include_str!("../../../shaders/generated/math.wgsl");
+const MUL_HIGH: &str = include_str!("../../../shaders/mul_high.wgsl");
 const MUL_WIDE: &str = include_str!("../../../shaders/mul_wide.wgsl");
 const MUL_WIDE_INT64: &str = include_str!("../../../shaders/mul_wide_int64.wgsl");
 const FLEET_INPUTS: &str = include_str!("../../../shaders/fleet.wgsl");
-const PHILOX: &str = include_str!("../../../shaders/philox.wgsl");
-const NORMAL: &str = include_str!("../../../shaders/normal.wgsl");
+const PHILOX: &str = include_str!("../../../shaders/generated/philox.wgsl");
+const NORMAL: &str = include_str!("../../../shaders/generated/normal.wgsl");
 const FIELD: &str = include_str!("../../../shaders/field.wgsl");
 const FIELD_ONE: &str = include_str!("../../../shaders/field_scalar.wgsl");
 const FIELD_FOUR: &str = include_str!("../../../shaders/field_vec4.wgsl");
 const KEYS: &str = include_str!("../../../shaders/cost_bounds.wgsl");
 const DISTANCE: &str = include_str!("../../../shaders/distance.wgsl");
-const ADDED: &str = include_str!("../../../shaders/kahan.wgsl");
 const EPISODE: &str = include_str!("../../../shaders/episode.wgsl");
 const ROLLOUT: &str = include_str!("../../../shaders/rollout.wgsl");
 const REDUCE: &str = include_str!("../../../shaders/reduce.wgsl");
 const WEIGH: &str = include_str!("../../../shaders/weigh.wgsl");
-const SEARCH: &str = include_str!("../../../shaders/root_finder.wgsl");
+const SEARCH: &str = include_str!("../../../shaders/generated/root_finder.wgsl");
 const TEMPERATURE: &str = include_str!("../../../shaders/temperature.wgsl");
 const GROUP: &str = include_str!("../../../shaders/group.wgsl");
 const MEAN_OF_ROWS: &str = include_str!("../../../shaders/mean_of_rows.wgsl");
@@ -44,8 +44,8 @@ const MAP: &str = include_str!("../../../shaders/map.wgsl");
 fn mul_wide(int64: bool, four: bool) -> String {
     match int64 {
         // `L` is defined here, because a device without 64-bit integers rejects the type.
-        true => format!("alias L = {};\n{MUL_WIDE_INT64}", if four { "vec4<u64>" } else { "u64" }),
-        false => MUL_WIDE.into(),
+        true => format!("{MUL_HIGH}\nalias L = {};\n{MUL_WIDE_INT64}", if four { "vec4<u64>" } else { "u64" }),
+        false => [MUL_HIGH, MUL_WIDE].join("\n"),
     }
 }
 
@@ -110,7 +110,7 @@ pub(crate) fn rollout(program: &Program, shape: KernelConfig) -> String {
     let model =
         [REFERENCE, &look_ups(program.requirements.fields, four), &state, program.functions.as_str(), &program.source]
             .join("\n");
-    [&drawing(shape, four), &proposal(shape), &model, KEYS, ADDED, ROLLOUT].join("\n")
+    [&drawing(shape, four), &proposal(shape), &model, KEYS, ROLLOUT].join("\n")
 }
 
 /// The kernels that draw and score rows of a policy.
@@ -154,7 +154,7 @@ pub(crate) fn episodes(program: &Program, shape: KernelConfig) -> String {
     });
     let model = [REFERENCE, &look_ups(program.requirements.fields, false), program.functions.as_str(), &program.source]
         .join("\n");
-    [&drawing(shape, false), &code, &model, KEYS, ADDED, EPISODE].join("\n")
+    [&drawing(shape, false), &code, &model, KEYS, EPISODE].join("\n")
 }
 
 /// The size of an unfinished episode's saved state: its state and last control, its cost with its Kahan compensation,
@@ -260,7 +260,7 @@ pub(crate) fn merge_and_step(layout: Layout, fleet: bool, software: bool) -> Str
     let finish = "fn finish(d: u32, mean: f32, second: f32, there: bool) {\n    if there && has(FLAG_SECOND_MOMENT) {\n        \
                   put_moments(d, mean, second);\n    }\n    step_nominal(d, mean, second, there);\n}\n\
                   fn finish_all() {\n    close_summary();\n}\n";
-    let noise = [MUL_WIDE, problem_inputs(fleet), PHILOX, NORMAL].join("\n");
+    let noise = [&mul_wide(false, false), problem_inputs(fleet), PHILOX, NORMAL].join("\n");
     let head = [UPDATE, SCALAR, MATH, &noise, &places(layout), &lanes(16, software)].join("\n");
     [&head, REDUCE, WEIGHED_BEFORE, GROUP, MOMENTS, finish, STEP, MERGE].join("\n")
 }
@@ -285,6 +285,12 @@ pub(crate) fn map(Traced { functions, body, names, fields }: &Traced, inputs: us
     let mapped =
         format!("{functions}\nfn mapped(k: u32) {{\n    read_fields();\n    let t = 0u;\n{read}{body}{write}}}\n");
     [UPDATE, SCALAR, MATH, &look_ups(*fields, false), &mapped, MAP].join("\n")
+}
+
+/// A kernel `map` that calls whatever `mapped` does, one row or four an invocation.
+#[cfg(test)]
+pub(super) fn probe(mapped: &str, four: bool) -> String {
+    [UPDATE, width(four), MATH, &mul_wide(false, four), SHARED_INPUTS, PHILOX, NORMAL, mapped, MAP].join("\n")
 }
 
 /// The offsets of the sections of the inputs, as constants.
