@@ -12,7 +12,7 @@ fn rollout(
     var cost = 0.0;
     var second = 0.0;
     if k < padded_rows() {
-        let x = block_at(NOMINAL);
+        let x = nominal_at(NOMINAL);
         for (var d = 0u; d < uniforms.width; d++) {
             let off = rows[address(k, d)] - nominal[x + d];
             cost = fma(off, off, cost);

@@ -10,12 +10,17 @@ fn draw(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) w
     if k < uniforms.rows {
         let p = proposal();
         let draws = draws_of(k);
-        for (var start = 0u; start < uniforms.horizon; start += STEPS) {
-            var controls = controls_from(p, centered(start, NOMINAL_BEFORE, FACTORS_BEFORE), draws, start);
-            let end = min(start + STEPS, uniforms.horizon);
-            for (var t = start; t < end; t++) {
-                stored(k, t, first_of(controls));
-                controls = rest_of(controls);
+        var filter_state = Filter();
+        for (var start = 0u; start < innovations(); start += STEPS) {
+            var coordinates = coordinates_from(p, centered(start, NOMINAL_BEFORE, FACTORS_BEFORE), draws, start);
+            let end = min(start + STEPS, innovations());
+            for (var i = start; i < end; i++) {
+                filter_state = entered(filter_state, i, first_of(coordinates));
+                coordinates = rest_of(coordinates);
+                for (var phase = 0u; phase < time_steps_of(i); phase++) {
+                    let t = time_step(i, phase);
+                    stored(k, t, control_of(p, filter_state, t, phase, NOMINAL_BEFORE));
+                }
             }
         }
     }

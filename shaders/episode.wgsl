@@ -33,7 +33,7 @@ fn param(i: u32) -> f32 {
 // Parameter i of the policy.
 fn weight(i: u32) -> f32 {
     if SCORED {
-        return nominal[block_at(NOMINAL) + i];
+        return nominal[nominal_at(NOMINAL) + i];
     }
     return rows[row_at + i * TILE];
 }
@@ -84,10 +84,10 @@ fn perturb(
             for (var d = 4u * block; d < end; d++) {
                 var factor = uniforms.scale;
                 if STD_SCALE {
-                    factor = uniforms.scale * nominal[block_at(FACTORS) + d];
+                    factor = uniforms.scale * nominal[factors_at(FACTORS) + d];
                 }
                 let noise = select(sign_of(k) * (z[d % 4u] * factor), 0.0, NOMINAL_FIRST && k == 0u);
-                rows[address(k, d)] = nominal[block_at(NOMINAL) + d] + noise;
+                rows[address(k, d)] = nominal[nominal_at(NOMINAL) + d] + noise;
             }
         }
     }
@@ -155,7 +155,7 @@ fn episode(
                     held = four_of(normals(draws, d / 4u));
                 }
                 let z = sign_of(k) * held[d % 4u];
-                let deviation = gibbs_exp(nominal[block_at(NOMINAL) + deviations + m]);
+                let deviation = gibbs_exp(nominal[nominal_at(NOMINAL) + deviations + m]);
                 v[m] = z / deviation;
                 u[m] = z * deviation;
                 accumulate(deviations + m, z * z - 1.0);

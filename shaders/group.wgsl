@@ -11,7 +11,7 @@ fn moments() -> u32 {
 }
 
 fn partial_len() -> u32 {
-    return HEADER_LEN + uniforms.width * moments();
+    return HEADER_LEN + uniforms.coordinates * moments();
 }
 
 fn group_total() -> u32 {

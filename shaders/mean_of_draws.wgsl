@@ -1,7 +1,7 @@
 // The weighted mean of one group of rows that are drawn again: noise is a function of row and coordinate, and computing
 // it twice takes less time than storing and reloading it. Most rows have negligible weight and are skipped; the others
 // are first compacted into a list, so that the work is balanced over the invocations. The workgroups of a group split
-// its time steps, STEPS at a time. Twin: src/engine/cpu/tiles.rs.
+// its innovations (with white noise, its time steps), STEPS at a time. Twin: src/engine/cpu/tiles.rs.
 
 // The indices within the group of rows with nonzero weight, in order.
 var<workgroup> chosen: array<u32, GROUP>;
@@ -72,7 +72,7 @@ fn mean_of_group(group: u32, which: u32, workgroups: u32, lane: u32) {
     find_weights(group, lane, which == 0u);
     let count = choose(group, lane);
     let p = proposal();
-    let stretches = (uniforms.horizon + STEPS - 1u) / STEPS;
+    let stretches = (innovations() + STEPS - 1u) / STEPS;
     // Number of time blocks that a workgroup processes at once, one per invocation. If there are fewer blocks than
     // invocations, the rows of one block are split over as many invocations as fit.
     let taken = min((stretches + workgroups - 1u) / workgroups, LANES);
@@ -83,14 +83,14 @@ fn mean_of_group(group: u32, which: u32, workgroups: u32, lane: u32) {
         let d = centered(start, NOMINAL, FACTORS);
         var sum = Block();
         var squares = Block();
-        if start < uniforms.horizon && part < parts {
+        if start < innovations() && part < parts {
             for (var at = part * WIDE; at < count; at += parts * WIDE) {
                 // Indices beyond the last row are clamped to it, and get weight 0.
                 let last = U(count - 1u);
                 let place = min(rows_from(at), last);
                 let k = chosen_rows(place);
                 let w = select(F(0.0), weights_of(k), rows_from(at) <= last);
-                let c = controls_from(p, d, draws_of(U(group * GROUP) + k), start);
+                let c = coordinates_from(p, d, draws_of(U(group * GROUP) + k), start);
                 sum = weighed(sum, w, c);
                 if SECOND_MOMENT {
                     squares = squared(squares, w, c, d);
@@ -105,11 +105,11 @@ fn mean_of_group(group: u32, which: u32, workgroups: u32, lane: u32) {
                 second = over_parts(lane, taken, parts, four_of(squares, i));
             }
             if part == 0u {
-                // The last time block may extend beyond the horizon.
-                for (var j = 0u; j < 4u && start * CONTROLS + i + j < uniforms.width; j++) {
+                // The last block may extend beyond the last innovation.
+                for (var j = 0u; j < 4u && start * CONTROLS + i + j < uniforms.coordinates; j++) {
                     partials[at + i + j] = mean[j];
                     if SECOND_MOMENT {
-                        partials[at + uniforms.width + i + j] = second[j];
+                        partials[at + uniforms.coordinates + i + j] = second[j];
                     }
                 }
             }

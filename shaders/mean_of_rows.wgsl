@@ -18,11 +18,11 @@ fn group_mean(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invoca
     let part = lane / COORDINATES;
     let d = workgroup.y * COORDINATES + coordinate;
     var moment = vec2<f32>();
-    if d < uniforms.width {
+    if d < uniforms.coordinates {
         // The point that second moments are taken about: the nominal for perturbed parameters, else 0.
         var about = 0.0;
         if has(FLAG_PERTURBED) {
-            about = nominal[block_at(NOMINAL) + d];
+            about = nominal[nominal_at(NOMINAL) + d];
         }
         for (var i = part; i < count; i += PARTS) {
             // A row of zero weight may contain NaN or ∞, so it must not enter a product.
@@ -35,7 +35,7 @@ fn group_mean(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invoca
     of_lanes[coordinate * PARTS + part] = vec4<f32>(moment, 0.0, 0.0);
     workgroupBarrier();
     let here = workgroup.y * COORDINATES + lane;
-    if lane < COORDINATES && here < uniforms.width {
+    if lane < COORDINATES && here < uniforms.coordinates {
         var all = of_lanes[lane * PARTS];
         for (var i = 1u; i < PARTS; i++) {
             all += of_lanes[lane * PARTS + i];
@@ -43,7 +43,7 @@ fn group_mean(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invoca
         let at = partial_at(group) + HEADER_LEN;
         partials[at + here] = all.x;
         if has(FLAG_SECOND_MOMENT) {
-            partials[at + uniforms.width + here] = all.y;
+            partials[at + uniforms.coordinates + here] = all.y;
         }
     }
 }

@@ -2,13 +2,19 @@
 // src/engine/cpu/weighted_mean.rs.
 //
 // src/engine/gpu/source.rs supplies what is done with the result: finish(d, mean, second, there), called for each
-// coordinate, and finish_all(), called once after the sums are stored.
+// coordinate; finish_all(lane, there), called by all invocations afterwards; and close(), called once after the sums
+// are stored. A workgroup merges 16 coordinates at a time. With filtered rows finish_all needs all of them, so a single
+// workgroup is dispatched.
 
 const COORDINATES = 16u;
 const PARTS = LANES / COORDINATES;
 
 @compute @workgroup_size(LANES)
-fn merge(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn merge(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
     problem = workgroup.z;
     let groups = group_total();
     let len = partial_len();
@@ -37,33 +43,37 @@ fn merge(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_
     // 16 coordinates per workgroup, the groups split over PARTS invocations each: means and second moments.
     let coordinate = lane % COORDINATES;
     let part = lane / COORDINATES;
-    let d = workgroup.x * COORDINATES + coordinate;
-    var moment = vec2<f32>();
-    if d < uniforms.width {
-        for (var g = part; g < groups; g += PARTS) {
-            let at = base + g * len;
-            let scale = relative(partials[at], all_max);
-            moment.x = fma(scale, partials[at + HEADER_LEN + d], moment.x);
-            if has(FLAG_SECOND_MOMENT) {
-                moment.y = fma(scale, partials[at + HEADER_LEN + uniforms.width + d], moment.y);
+    // The mean is undefined if no row has any weight.
+    let there = sums.x > 0.0;
+    for (var start = workgroup.x * COORDINATES; start < uniforms.coordinates; start += workgroups.x * COORDINATES) {
+        let d = start + coordinate;
+        var moment = vec2<f32>();
+        if d < uniforms.coordinates {
+            for (var g = part; g < groups; g += PARTS) {
+                let at = base + g * len;
+                let scale = relative(partials[at], all_max);
+                moment.x = fma(scale, partials[at + HEADER_LEN + d], moment.x);
+                if has(FLAG_SECOND_MOMENT) {
+                    moment.y = fma(scale, partials[at + HEADER_LEN + uniforms.coordinates + d], moment.y);
+                }
             }
         }
-    }
-    of_lanes[coordinate * PARTS + part] = vec4<f32>(moment, 0.0, 0.0);
-    workgroupBarrier();
-    let here = workgroup.x * COORDINATES + lane;
-    if lane < COORDINATES && here < uniforms.width {
-        var all = vec2<f32>();
-        for (var i = 0u; i < PARTS; i++) {
-            all += of_lanes[lane * PARTS + i].xy;
+        of_lanes[coordinate * PARTS + part] = vec4<f32>(moment, 0.0, 0.0);
+        workgroupBarrier();
+        let here = start + lane;
+        if lane < COORDINATES && here < uniforms.coordinates {
+            var all = vec2<f32>();
+            for (var i = 0u; i < PARTS; i++) {
+                all += of_lanes[lane * PARTS + i].xy;
+            }
+            let mean = all / select(1.0, sums.x, there);
+            finish(here, mean.x, mean.y, there);
         }
-        // The mean is undefined if no row has any weight.
-        let there = sums.x > 0.0;
-        let mean = all / select(1.0, sums.x, there);
-        finish(here, mean.x, mean.y, there);
+        workgroupBarrier();
     }
+    finish_all(lane, there);
     if lane == 0u && workgroup.x == 0u {
         record_sums(all_max, sums.xyz, u32(sums.w) + (u32(high) << 16u));
-        finish_all();
+        close();
     }
 }

@@ -4,6 +4,6 @@ fn put_moments(d: u32, mean: f32, second: f32) {
     let at = partial_at(group_total()) + HEADER_LEN + d;
     partials[at] = mean;
     if has(FLAG_SECOND_MOMENT) {
-        partials[at + uniforms.width] = second;
+        partials[at + uniforms.coordinates] = second;
     }
 }

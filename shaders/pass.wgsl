@@ -67,6 +67,8 @@ struct Pass {
     end: u32,
     chains: u32,
     inputs_stride: u32,
+    coordinates: u32,
+    padding: u32,
 }
 
 // The sums behind a weighted mean, relative to the largest log-weight. Twin: Sums in src/pass.rs.
@@ -102,8 +104,8 @@ struct Summary {
 @group(0) @binding(4) var<storage, read_write> scores: array<f32>;
 @group(0) @binding(5) var<storage, read_write> log_weights: array<f32>;
 @group(0) @binding(6) var<storage, read_write> partials: array<f32>;
-// Four blocks of problems × width: the nominal, the nominal before the last step, the standard-deviation scale, and
-// that scale before the last step.
+// Two blocks of problems × width: the nominal, and the nominal before the last step. Then two blocks of problems ×
+// coordinates: the standard-deviation scale, and that before the last step.
 @group(0) @binding(7) var<storage, read_write> nominal: array<f32>;
 @group(0) @binding(8) var<storage, read_write> summary: array<Summary>;
 
@@ -112,12 +114,17 @@ var<private> problem: u32;
 
 const NOMINAL = 0u;
 const NOMINAL_BEFORE = 1u;
-const FACTORS = 2u;
-const FACTORS_BEFORE = 3u;
+const FACTORS = 0u;
+const FACTORS_BEFORE = 1u;
 
-// The offset of one of the blocks of `nominal` for this problem.
-fn block_at(which: u32) -> u32 {
+// The start of this problem's part of a block of nominals.
+fn nominal_at(which: u32) -> u32 {
     return (which * uniforms.problems + problem) * uniforms.width;
+}
+
+// The start of this problem's part of a block of standard-deviation scales.
+fn factors_at(which: u32) -> u32 {
+    return 2u * uniforms.problems * uniforms.width + (which * uniforms.problems + problem) * uniforms.coordinates;
 }
 
 // The number of rows, rounded up to whole tiles.

@@ -7,9 +7,12 @@
 //         ends the rollout, and the next state under u
 //     model_cost(t, x, u), model_demonstration_cost(t, x), model_terminal(t, x)
 //     struct Proposal, proposal()
-//     struct Stretch, struct Draw, centered(start, nominal, factors), controls_from(p, d, rows, start),
-//         first_of(c), rest_of(c): the controls of some rows over the next STEPS time steps, drawn or given, clamped to
-//         the limits
+//     struct Stretch, struct Draw, centered(start, nominal, factors), coordinates_from(p, d, rows, start), first_of(c),
+//         rest_of(c): the next STEPS innovations of some rows. With white noise an innovation is the control of a time step,
+//         drawn or given, clamped to the limits.
+//     innovations(), struct Filter, entered(f, i, innovation), time_steps_of(i), time_step(i, phase),
+//         control_of(p, f, t, phase, nominal): the controls of the time steps from innovation i to the next
+//         (src/engine/gpu/filter.rs)
 //     read_fields(): called before the model
 //     control_cost(p, about, u)
 //     const CONTROL_COST, DEMONSTRATED: which second score is computed
@@ -24,28 +27,34 @@ fn roll(k: u32) -> vec3<u32> {
     var sum = Two();
     var second = F();
     let draws = draws_of(rows_from(k));
-    for (var start = 0u; start < uniforms.horizon; start += STEPS) {
+    var filter_state = Filter();
+    for (var start = 0u; start < innovations(); start += STEPS) {
         let center = centered(start, NOMINAL, FACTORS);
         var about = center.center;
-        var controls = controls_from(p, center, draws, start);
-        let end = min(start + STEPS, uniforms.horizon);
-        for (var t = start; t < end; t++) {
-            let u = first_of(controls);
-            controls = rest_of(controls);
-            if CONTROL_COST {
-                second += control_cost(p, first_of(about), u);
-                about = rest_of(about);
+        var coordinates = coordinates_from(p, center, draws, start);
+        let end = min(start + STEPS, innovations());
+        for (var i = start; i < end; i++) {
+            filter_state = entered(filter_state, i, first_of(coordinates));
+            coordinates = rest_of(coordinates);
+            // With white noise this is not a loop: see src/engine/gpu/filter.rs.
+            for (var phase = 0u; phase < time_steps_of(i); phase++) {
+                let t = time_step(i, phase);
+                let u = control_of(p, filter_state, t, phase, NOMINAL);
+                if CONTROL_COST {
+                    second += control_cost(p, first_of(about), u);
+                    about = rest_of(about);
+                }
+                // The cost of the previous step is evaluated here, together with the next step, so that common
+                // subexpressions are computed once.
+                let next = model_advance(t, x, before, u);
+                sum = kahan_add(sum, select(F(0.0), next.cost, running & B(t > 0u)));
+                if DEMONSTRATED {
+                    second += select(F(0.0), next.demonstration_cost, running & B(t > 0u));
+                }
+                running = running & !next.done;
+                x = frozen(running, x, next.x);
+                before = u;
             }
-            // The cost of the previous step is evaluated here, together with the next step, so that common
-            // subexpressions are computed once.
-            let next = model_advance(t, x, before, u);
-            sum = kahan_add(sum, select(F(0.0), next.cost, running & B(t > 0u)));
-            if DEMONSTRATED {
-                second += select(F(0.0), next.demonstration_cost, running & B(t > 0u));
-            }
-            running = running & !next.done;
-            x = frozen(running, x, next.x);
-            before = u;
         }
     }
     sum = kahan_add(sum, select(F(0.0), model_cost(uniforms.horizon - 1u, x, before), running));

@@ -1,6 +1,7 @@
-// A whole update of one problem by one workgroup, for problems with so few rows that a sequence of dispatches would
-// cost more than their work, and for many problems at once. It is built from the functions of the other kernels: roll
-// (rollout.wgsl), find_temperature (temperature.wgsl), mean_of_group (mean_of_draws.wgsl), step_nominal (step.wgsl).
+// A whole update of one problem by one workgroup: for problems of so few rows that dispatches one after the other would
+// cost more than what they do, and for many problems side by side. What it calls is what the other kernels are made of:
+// roll (rollout.wgsl), find_temperature (temperature.wgsl), mean_of_group (mean_of_draws.wgsl), step_coordinate,
+// step_controls (step.wgsl).
 //
 // const SEARCHED: whether any update needs `find_temperature`; prepended by src/engine/gpu/source.rs.
 
@@ -30,14 +31,15 @@ fn whole(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_
     let at = partial_at(0u);
     let sum = partials[at + 1u];
     let there = sum > 0.0;
-    for (var d = lane; d < uniforms.width; d += LANES) {
+    for (var d = lane; d < uniforms.coordinates; d += LANES) {
         let mean = partials[at + HEADER_LEN + d] / select(1.0, sum, there);
         var second = 0.0;
         if has(FLAG_SECOND_MOMENT) {
-            second = partials[at + HEADER_LEN + uniforms.width + d] / select(1.0, sum, there);
+            second = partials[at + HEADER_LEN + uniforms.coordinates + d] / select(1.0, sum, there);
         }
-        step_nominal(d, mean, second, there);
+        step_coordinate(d, mean, second, there);
     }
+    step_controls(lane, there);
     if lane == 0u {
         record_sums(partials[at], vec3<f32>(sum, partials[at + 2u], partials[at + 3u]), u32(partials[at + 4u]));
         close_summary();

@@ -3,20 +3,13 @@
 
 const STREAM = 0x1000000u;
 
-// Steps coordinate d of the nominal, unless no row has any weight.
-fn step_nominal(d: u32, mean: f32, second: f32, there: bool) {
-    find_inputs();
-    let x = nominal[block_at(NOMINAL) + d];
-    let factor = nominal[block_at(FACTORS) + d];
-    nominal[block_at(NOMINAL_BEFORE) + d] = x;
-    nominal[block_at(FACTORS_BEFORE) + d] = factor;
-    if !there {
-        return;
-    }
-    let control = d % CONTROLS;
+// Returns the factor on the noise of coordinate d, and adapts it to the rows for the next update. `off` is the distance
+// of their mean from the center that they were drawn around.
+fn adapt(d: u32, off: f32, second: f32) -> f32 {
+    let factor = nominal[factors_at(FACTORS) + d];
     if has(FLAG_ADAPT) {
-        let off = mean - x;
         let deviation = sqrt(max(second - off * off, 0.0));
+        let control = d % CONTROLS;
         var variance = 0.0;
         for (var j = 0u; j <= control; j++) {
             let l = inputs[inputs_at + FACTOR + control * CONTROLS + j];
@@ -24,16 +17,75 @@ fn step_nominal(d: u32, mean: f32, second: f32, there: bool) {
         }
         let unit = sqrt(variance) * uniforms.scale;
         let found = max(deviation / unit, uniforms.floor);
-        nominal[block_at(FACTORS) + d] = fma(1.0 - uniforms.a, factor, uniforms.a * found);
+        nominal[factors_at(FACTORS) + d] = fma(1.0 - uniforms.a, factor, uniforms.a * found);
     }
+    return factor;
+}
+
+// Clamps a control to its limits, if the update asks for it.
+fn clamped(control: u32, u: f32) -> f32 {
+    if has(FLAG_CLAMPED) {
+        return clamp(u, inputs[inputs_at + LOW + control], inputs[inputs_at + HIGH + control]);
+    }
+    return u;
+}
+
+// Steps coordinate d, if any row has weight. With m = x + B θ the step is x⁺ = (a + b)·x + B (a·θ + c·L z): for
+// filtered rows this stores a·θ + c·L z in place of the merged mean, and step_controls does the rest.
+fn step_coordinate(d: u32, mean: f32, second: f32, there: bool) {
+    find_inputs();
+    nominal[factors_at(FACTORS_BEFORE) + d] = nominal[factors_at(FACTORS) + d];
+    let control = d % CONTROLS;
+    if FILTERED {
+        if there {
+            let factor = adapt(d, mean, second);
+            var moved = uniforms.a * mean;
+            if uniforms.c != 0.0 {
+                moved = fma(uniforms.c, noise(d, control) * select(1.0, factor, has(FLAG_SPREAD)), moved);
+            }
+            partials[partial_at(group_total()) + HEADER_LEN + d] = moved;
+        }
+        return;
+    }
+    let x = nominal[nominal_at(NOMINAL) + d];
+    nominal[nominal_at(NOMINAL_BEFORE) + d] = x;
+    if !there {
+        return;
+    }
+    let factor = adapt(d, mean - x, second);
     var next = fma(uniforms.b, x, uniforms.a * mean);
     if uniforms.c != 0.0 {
         next = fma(uniforms.c, noise(d, control) * select(1.0, factor, has(FLAG_SPREAD)), next);
     }
-    if has(FLAG_CLAMPED) {
-        next = clamp(next, inputs[inputs_at + LOW + control], inputs[inputs_at + HIGH + control]);
+    nominal[nominal_at(NOMINAL) + d] = clamped(control, next);
+}
+
+// Steps the controls of filtered rows, once all invocations have stored the steps of the innovations. An invocation
+// takes one control over consecutive time steps, so that it runs the filter once. Does nothing with white noise.
+fn step_controls(lane: u32, there: bool) {
+    if FILTERED {
+        find_inputs();
+        storageBarrier();
+        workgroupBarrier();
+        let chunks = max(LANES / CONTROLS, 1u);
+        let steps = (uniforms.horizon + chunks - 1u) / chunks;
+        for (var which = lane; which < chunks * CONTROLS; which += LANES) {
+            let begin = which / CONTROLS * steps;
+            if begin < uniforms.horizon {
+                step_filtered(which % CONTROLS, begin, min(begin + steps, uniforms.horizon), there);
+            }
+        }
     }
-    nominal[block_at(NOMINAL) + d] = next;
+}
+
+// Steps one control at time step t, by what the filter makes of the steps of the innovations.
+fn step_control(t: u32, control: u32, moved: f32, there: bool) {
+    let d = t * CONTROLS + control;
+    let x = nominal[nominal_at(NOMINAL) + d];
+    nominal[nominal_at(NOMINAL_BEFORE) + d] = x;
+    if there {
+        nominal[nominal_at(NOMINAL) + d] = clamped(control, fma(uniforms.a + uniforms.b, x, moved));
+    }
 }
 
 // Copies the results of the update into its sums, then resets the atomics for the next update.

@@ -28,7 +28,7 @@ pub use sampler::Sampler;
 pub use schedule::Schedule;
 
 use crate::error::InvalidValue;
-use crate::noise::Noise;
+use crate::noise::{Noise, NoiseShape};
 use crate::pass::{CLAMPED, DEMONSTRATED, LIMITED, NOMINAL_FIRST, Pass};
 use crate::planner::{Algorithm, Planner, ShiftFill};
 use crate::task::Task;
@@ -110,7 +110,7 @@ impl<const M: usize> Algorithm<M> for DiffusionOptions<M> {
         self.process.passes(first, list);
     }
 
-    fn check(&self, _regular: bool) -> Result<(), InvalidValue> {
+    fn check(&self, _regular: bool, _white: bool) -> Result<(), InvalidValue> {
         self.check_own()
     }
 
@@ -145,6 +145,10 @@ impl<const M: usize> Algorithm<M> for DiffusionOptions<M> {
 
     fn noise(&self) -> &Noise<M> {
         &self.noise
+    }
+
+    fn noise_shape(&self) -> NoiseShape {
+        self.noise_shape
     }
 
     fn shift_fill(&self) -> ShiftFill {

@@ -275,7 +275,7 @@ impl Packed {
     /// caller.
     pub(crate) fn problem<'a>(&'a self, nominal: &'a [f32]) -> Problem<'a> {
         let Self { layout, ref values, ref fields, fields_version, .. } = *self;
-        Problem { layout, inputs: values, nominal, std_scale: &[], fields, fields_version, rows: None }
+        Problem { layout, inputs: values, nominal, std_scale: &[], fields, fields_version, filter: None, rows: None }
     }
 
     /// What a model sees of the inputs of a group over the horizon.

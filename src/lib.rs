@@ -221,7 +221,7 @@ pub use error::{BuildError, EngineError, Error, InvalidValue, ModelError, PlanEr
 pub use field::{FieldSet, Grid};
 pub use model::{Cost, Dynamics, Model, WithCost, euler, rk4, semi_implicit_euler};
 pub use mppi::{CostNormalization, Mppi, MppiOptions};
-pub use noise::{Noise, Random};
+pub use noise::{Interpolation, Noise, NoiseShape, Random};
 pub use planner::{Algorithm, Fleet, Plan, Planner, Plans, Samples, ShiftFill};
 pub use policy::Policy;
 pub use policy_gradient::{

@@ -1,9 +1,9 @@
 //! Model predictive path integral control: the MPPI driver.
 //!
 //! It draws K control sequences around the current plan U, rolls the model out under each, weighs them by e^{−J/λ} and
-//! makes the weighted mean the next plan. (G. Williams, A. Aldrich, E. Theodorou, *Model predictive path integral control:
-//! from theory to parallel computation*, J. Guidance, Control, and Dynamics 40 (2017); G. Williams et al., *Information
-//! theoretic MPC for model-based reinforcement learning*, ICRA 2017.)
+//! makes the weighted mean the next plan. (G. Williams, A. Aldrich, E. Theodorou, *Model predictive path integral
+//! control: from theory to parallel computation*, J. Guidance, Control, and Dynamics 40 (2017); G. Williams et al.,
+//! *Information theoretic MPC for model-based reinforcement learning*, ICRA 2017.)
 //!
 //! This file maps MPPI to updates of the engine, which does the numerics.
 
@@ -12,7 +12,7 @@ mod options;
 pub use options::{CostNormalization, MppiOptions};
 
 use crate::error::{InvalidValue, in_range};
-use crate::noise::Noise;
+use crate::noise::{Noise, NoiseShape};
 use crate::pass::{ADAPT, CONTROL_COST, NOMINAL_FIRST, Pass, SECOND_MOMENT};
 use crate::planner::{Algorithm, Planner, ShiftFill};
 use crate::task::Task;
@@ -39,7 +39,7 @@ impl<const M: usize> Algorithm<M> for MppiOptions<M> {
         list.extend(std::iter::repeat_n(first, self.iterations));
     }
 
-    fn check(&self, regular: bool) -> Result<(), InvalidValue> {
+    fn check(&self, regular: bool, white: bool) -> Result<(), InvalidValue> {
         if !(1..=1024).contains(&self.iterations) {
             return Err(InvalidValue::new("iterations", self.iterations, "between 1 and 1024"));
         }
@@ -61,6 +61,11 @@ impl<const M: usize> Algorithm<M> for MppiOptions<M> {
                 CostNormalization::Gamma(gamma) => InvalidValue::new("gamma", gamma, format_args!("0 {NO_LAMBDA}")),
                 _ => InvalidValue::new("alpha", self.alpha, format_args!("1 {NO_LAMBDA}")),
             });
+        }
+        if self.weighs_controls() && !white {
+            let expected = "white where the control cost (α below 1, or γ above 0) enters the weights, since that is the \
+                            likelihood ratio of white noise";
+            return Err(InvalidValue::new("noise_shape", format_args!("{:?}", self.noise_shape), expected));
         }
         if (self.weighs_controls() || self.covariance_adaptation.is_some()) && !regular {
             let expected = "above 0 for every control, since the control cost (α below 1, or γ above 0) and adaptation \
@@ -96,6 +101,10 @@ impl<const M: usize> Algorithm<M> for MppiOptions<M> {
 
     fn noise(&self) -> &Noise<M> {
         &self.noise
+    }
+
+    fn noise_shape(&self) -> NoiseShape {
+        self.noise_shape
     }
 
     fn shift_fill(&self) -> ShiftFill {

@@ -6,6 +6,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::field::{FieldSet, LookUps};
+use crate::noise::Filter;
 use crate::scalar::Timeline;
 
 /// The number of rows in a tile. A tile is stored coordinate by coordinate, with its rows contiguous: [`TILE`] lanes of
@@ -58,6 +59,9 @@ pub(crate) const SCORED: u32 = 4096;
 /// [`Pass::flags`]: each group of [`Pass::chains`] consecutive problems has inputs, a seed and a first update number of its
 /// own. Without it, all problems share the inputs and the seed of the update.
 pub(crate) const FLEET: u32 = 8192;
+/// [`Pass::flags`]: rows are averaged in coordinates of their own, the innovations of [`Problem::filter`], and not as
+/// controls.
+pub(crate) const FILTERED: u32 = 16384;
 
 /// [`Pass::search`]: λ is [`Pass::temperature`].
 pub(crate) const FIXED: u32 = 0;
@@ -138,6 +142,9 @@ pub struct Pass {
     pub(crate) chains: u32,
     /// With [`FLEET`], the distance between the inputs of consecutive groups of problems.
     pub(crate) inputs_stride: u32,
+    /// The numbers of a row that are averaged: D, or with [`FILTERED`] M for each innovation.
+    pub(crate) coordinates: u32,
+    pub(crate) padding: u32,
 }
 
 impl Pass {
@@ -148,6 +155,12 @@ impl Pass {
     /// Switches flags on or off.
     pub(crate) fn set(&mut self, flags: u32, on: bool) {
         self.flags = if on { self.flags | flags } else { self.flags & !flags };
+    }
+
+    /// How many vectors of noise a row has: one for each time step, or with [`FILTERED`] as many as its filter takes.
+    #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only the GPU backend reads it"))]
+    pub(crate) fn innovations(&self) -> u32 {
+        if self.has(FILTERED) { self.coordinates / (self.width / self.horizon) } else { self.horizon }
     }
 
     /// The number of moments that are averaged for each coordinate: the mean, and the second moment if requested.
@@ -267,12 +280,14 @@ pub(crate) struct Problem<'a> {
     pub(crate) inputs: &'a [f32],
     /// x of every problem, B × D; for a plan U, T × M.
     pub(crate) nominal: &'a [f32],
-    /// With [`STD_SCALE`], the factor on the noise of every coordinate, B × D.
+    /// With [`STD_SCALE`], the factor on the noise of every coordinate that is averaged, B × [`Pass::coordinates`].
     pub(crate) std_scale: &'a [f32],
     pub(crate) fields: &'a FieldSet,
     /// The number of changes of the fields so far, so that a device uploads them only when they have changed.
     #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only the GPU backend reads it"))]
     pub(crate) fields_version: u64,
+    /// With [`FILTERED`], what makes perturbations of innovations.
+    pub(crate) filter: Option<&'a Filter>,
     /// Rows supplied by the caller, K × D, shared by all problems.
     pub(crate) rows: Option<&'a [f32]>,
 }

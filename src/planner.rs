@@ -24,7 +24,7 @@ use crate::float_env;
 use crate::inputs::{Packed, Sections, Square};
 use crate::model::Model;
 use crate::noise::{CovarianceFactors, Stream, normal, philox};
-use crate::pass::{CLAMPED, GIVEN, LIMITED, NoiseId, Pass, Problem, STD_SCALE, TILE, round_up};
+use crate::pass::{CLAMPED, FILTERED, GIVEN, LIMITED, NoiseId, Pass, Problem, STD_SCALE, TILE, round_up};
 use crate::task::{Reader, References, Task};
 use plan::{Start, roll_out};
 
@@ -387,7 +387,12 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         }
         let scattered = self.scattered();
         let nominal = scattered.as_deref().unwrap_or(&self.nominal);
-        let problem = Problem { std_scale: &self.std_scale, rows, ..self.inputs.problem(nominal) };
+        let problem = Problem {
+            std_scale: &self.std_scale,
+            filter: self.shape.filter.as_ref(),
+            rows,
+            ..self.inputs.problem(nominal)
+        };
         // A failed call consumes its noise too; the next one draws other rows.
         let draws = self.passes.len() as u32;
         for member in self.members.iter_mut().filter(|member| member.outcome.is_ok()) {
@@ -598,6 +603,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         options.task_mut().horizon = self.options.task().horizon;
         options.set_samples(self.options.samples());
         options.task().check_reader(&self.reader())?;
+        // The filter of the noise depends on the horizon.
+        let shape = if shape.filter.is_some() { check(&options, self.members.len())? } else { shape };
         let nominal = match options.chains() {
             chains if chains == self.options.chains() => self.nominal.clone(),
             chains => self.each().flat_map(|i| self.controls_of(i).as_flattened().repeat(chains)).collect(),
@@ -655,16 +662,20 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         let mut options = self.options.clone();
         options.task_mut().horizon = horizon;
         options.set_samples(samples);
-        check(&options, self.members.len())?;
+        let shape = check(&options, self.members.len())?;
         let mut nominal = Vec::with_capacity(self.members.len() * options.chains() * horizon * M);
         for chain in self.nominal.as_chunks().0.chunks_exact(self.options.task().horizon) {
             let at = |t: usize| options.shift_fill().beyond(chain, t, options.initial());
             nominal.extend((0..horizon).flat_map(at));
         }
         self.cancel();
-        let previous = (std::mem::replace(&mut self.options, options), std::mem::replace(&mut self.nominal, nominal));
+        let previous = (
+            std::mem::replace(&mut self.options, options),
+            std::mem::replace(&mut self.shape, shape),
+            std::mem::replace(&mut self.nominal, nominal),
+        );
         self.forget_samples();
-        self.prepare().inspect_err(|_| (self.options, self.nominal) = previous)
+        self.prepare().inspect_err(|_| (self.options, self.shape, self.nominal) = previous)
     }
 
     /// Moves the planner, with its plan, to another engine (or to a new one on the same device, after it was lost).
@@ -721,8 +732,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         let Some((state, chain)) = self.members[i].sampled else {
             return Err(InvalidValue::new("samples", "not there", "preceded by a call of plan that succeeded").into());
         };
-        let Self { inputs, nominal, std_scale, .. } = self;
-        let problem = Problem { std_scale, ..inputs.problem(nominal) };
+        let Self { inputs, shape, nominal, std_scale, .. } = self;
+        let problem = Problem { std_scale, filter: shape.filter.as_ref(), ..inputs.problem(nominal) };
         let number = i * self.options.chains() + chain;
         Ok((self.workspace.submit_fetch(&self.program, &problem, number)?, state))
     }
@@ -769,22 +780,30 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
                 self.inputs.set_noise(i, NoiseId { key, number });
             }
         }
+        // Given rows are controls.
+        let filtered = self.shape.filter.is_some() && !given;
+        let innovations = if filtered { self.shape.innovations(horizon) } else { horizon };
         let mut first = Pass {
             seed: philox::key(self.seed_of(0)),
             number,
             rows: self.options.samples() as u32,
             width: (horizon * M) as u32,
+            coordinates: (innovations * M) as u32,
             cost_scale: if self.options.averages() { 1.0 / horizon as f32 } else { 1.0 },
             problems: problems as u32,
             chains: chains as u32,
             ..self.options.task().pass(&self.inputs)
         };
         first.set(GIVEN, given);
+        first.set(FILTERED, filtered);
         self.std_scale.clear();
         if self.options.std_scale(0).is_some() {
             first.set(STD_SCALE, true);
             for _ in 0..problems {
-                self.std_scale.extend((0..horizon).flat_map(|t| [self.options.std_scale(t).unwrap_or(1.0); M]));
+                self.std_scale.extend((0..innovations).flat_map(|i| {
+                    let t = if filtered { self.shape.time(i, horizon) } else { i };
+                    [self.options.std_scale(t).unwrap_or(1.0); M]
+                }));
             }
         }
         self.passes.clear();
@@ -800,7 +819,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         if scatter == 0.0 {
             return None;
         }
-        let mut scattered = self.nominal.to_vec();
+        let (mut scattered, shape) = (self.nominal.to_vec(), &self.shape);
         for (problem, nominal) in scattered.chunks_exact_mut(horizon * M).enumerate() {
             let (i, chain) = (problem / chains, problem % chains);
             let (key, number) = (philox::key(self.seed_of(i)), self.members[i].number);
@@ -808,10 +827,16 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
                 let counter = [0, (d / 4) as u32, number, Stream::Chains.word(chain as u32)];
                 normal::box_muller_at(counter, key)[d % 4]
             };
-            for (t, u) in nominal.as_chunks_mut::<M>().0.iter_mut().enumerate() {
-                for (m, u) in u.iter_mut().enumerate() {
-                    let shaped: f32 = (0..=m).map(|j| self.shape.factor[m * M + j] * z(t * M + j)).sum();
-                    *u += scatter * self.options.std_scale(t).unwrap_or(1.0) * shaped;
+            let noise = |i: usize, m: usize| {
+                let shaped: f32 = (0..=m).map(|j| shape.factor[m * M + j] * z(i * M + j)).sum();
+                scatter * self.options.std_scale(shape.time(i, horizon)).unwrap_or(1.0) * shaped
+            };
+            let innovations = (0..shape.innovations(horizon) * M).map(|d| noise(d / M, d % M));
+            match &shape.filter {
+                None => nominal.iter_mut().zip(innovations).for_each(|(u, noise)| *u += noise),
+                Some(filter) => {
+                    let innovations: Vec<f32> = innovations.collect();
+                    filter.apply(horizon, M, &innovations, |t, m, noise| nominal[t * M + m] += noise);
                 }
             }
         }
@@ -828,8 +853,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     #[cfg(test)]
     pub(crate) fn work(&mut self, given: bool, see: impl FnOnce(&Program, &[Pass], &Problem<'_>)) {
         self.fill_updates(given);
-        let Self { inputs, nominal, std_scale, .. } = self;
-        let problem = Problem { std_scale, ..inputs.problem(nominal) };
+        let Self { inputs, shape, nominal, std_scale, .. } = self;
+        let problem = Problem { std_scale, filter: shape.filter.as_ref(), ..inputs.problem(nominal) };
         see(&self.program, &self.passes, &problem);
     }
 
@@ -856,8 +881,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// Prepares for a call with given rows, or for one without.
     fn prepare_for(&mut self, given: bool) -> Result<(), BuildError> {
         float_env::standard(|| self.fill_updates(given));
-        let Self { inputs, nominal, std_scale, .. } = self;
-        let problem = Problem { std_scale, ..inputs.problem(nominal) };
+        let Self { inputs, shape, nominal, std_scale, .. } = self;
+        let problem = Problem { std_scale, filter: shape.filter.as_ref(), ..inputs.problem(nominal) };
         self.workspace.prepare(&self.program, &self.passes, &problem)?;
         self.workspace.prepare_fetch()
     }
@@ -912,7 +937,7 @@ fn sections<'a, const M: usize>(options: &'a impl Algorithm<M>, shape: &'a Covar
 fn check<const M: usize>(options: &impl Algorithm<M>, members: usize) -> Result<CovarianceFactors, InvalidValue> {
     float_env::standard(|| {
         let shape = algorithm::check_shared(options, members)?;
-        options.check(shape.regular)?;
+        options.check(shape.regular, shape.filter.is_none())?;
         Ok(shape)
     })
 }

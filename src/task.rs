@@ -27,8 +27,9 @@ pub struct Task<const M: usize> {
     pub horizon: usize,
     /// The length of a time step (in seconds), as passed to model and policy; above 0.
     pub dt: f32,
-    /// The box that controls are limited to, before they are rolled out and averaged. (Clipping biases the mean inwards.
-    /// Actions of a policy are limited after their noise; the score is that of the action before the limits.)
+    /// The box that controls are limited to, before they are rolled out and averaged. (Clipping biases the mean
+    /// inwards, unless a [`NoiseShape`](crate::NoiseShape) other than white averages what is not clipped. Actions of a
+    /// policy are limited after their noise; the score is that of the action before the limits.)
     pub limits: Option<Limits<M>>,
     /// Run-time parameters, at least as many as are read: see [`StepContext::param`](crate::StepContext::param).
     pub params: Vec<f32>,
@@ -140,7 +141,8 @@ impl<const M: usize> Limits<M> {
     }
 }
 
-/// A table that a model reads its references from, one row per time step: see [`StepContext::reference`](crate::StepContext::reference).
+/// A table that a model reads its references from, one row per time step: see
+/// [`StepContext::reference`](crate::StepContext::reference).
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct References {
     /// The table, row by row. Steps beyond the last row read the last row.

@@ -122,6 +122,7 @@ impl WeightedMean {
         let pass = Pass {
             rows: count as u32,
             width: width as u32,
+            coordinates: width as u32,
             coordinate_stride: 1,
             row_stride: width as u32,
             problems: 1,

@@ -447,6 +447,7 @@ impl DiffusionSampler {
         let mut first = Pass {
             rows: options.samples as u32,
             width: self.width as u32,
+            coordinates: self.width as u32,
             problems: options.chains as u32,
             ..self.inputs.pass(options.seed, horizon, 1.0, options.limits.is_some())
         };

@@ -2,7 +2,7 @@
 
 use super::ReverseProcess;
 use crate::error::{InvalidValue, in_range};
-use crate::noise::Noise;
+use crate::noise::{Noise, NoiseShape};
 use crate::planner::ShiftFill;
 use crate::task::Task;
 use crate::weighting::{Temperature, Weighting};
@@ -24,15 +24,19 @@ pub struct DiffusionOptions<const M: usize> {
     pub weighting: Weighting,
     /// Σ, the covariance of the noise at σ = 1.
     pub noise: Noise<M>,
+    /// The dependence of the noise (of the rows and of the step) at different time steps: white, splines between knots,
+    /// or colored.
+    pub noise_shape: NoiseShape,
     /// Whether costs are averaged over the horizon, as published. This determines the unit of a fixed λ, of
     /// `demonstration`, and of the least standard deviation that [`Temperature::Standardized`] divides by.
     pub horizon_average: bool,
-    /// With `Some(β)`, above 0, the noise of the control at step t is scaled by e^{−(T − t)/(2βT)}. Controls that are
-    /// applied sooner get less noise, since warm starts have already improved them. (DIAL-MPC, arXiv 2409.15610.)
+    /// With Some(β), above 0: less noise on controls that are applied sooner, by e^{−(T − t)/(2βT)} at step t, since a
+    /// warm start has improved them longer. (Unless noise is white: on knots, or on innovations of colored noise, at
+    /// step t.) (DIAL-MPC, arXiv 2409.15610.)
     pub horizon_annealing: Option<f32>,
     /// With `Some(cost)`, rows are also weighed by their distance from a demonstration, if that lowers their cost. The
-    /// nearest row is assigned this cost, and the others more, by their [`demonstration_cost`](crate::Model::demonstration_cost): J =
-    /// min(S, cost + departure − least departure).
+    /// nearest row is assigned this cost, and the others more, by their
+    /// [`demonstration_cost`](crate::Model::demonstration_cost): J = min(S, cost + departure − least departure).
     pub demonstration: Option<f32>,
     /// Whether every call starts from noise added to the plan (the prior of the noisiest level) instead of the plan
     /// itself. Without it, chains that start from the same plan differ only by the rows that they draw.
@@ -54,6 +58,7 @@ impl<const M: usize> Default for DiffusionOptions<M> {
             process: ReverseProcess::default(),
             weighting: Weighting::Exponential(Temperature::Standardized(0.1)),
             noise: Noise::default(),
+            noise_shape: NoiseShape::default(),
             horizon_average: true,
             horizon_annealing: None,
             demonstration: None,

@@ -4,7 +4,7 @@
 
 use super::program::{Program, Scoring};
 use crate::error::EngineError;
-use crate::pass::{FLEET, Layout, NoiseId, Pass, Problem, SCORED, STD_SCALE, TILE};
+use crate::pass::{FILTERED, FLEET, Layout, NoiseId, Pass, Problem, SCORED, STD_SCALE, TILE};
 #[cfg(feature = "gpu")]
 use crate::pass::{GIVEN, GROUP, round_up};
 
@@ -86,7 +86,7 @@ pub(crate) fn places(program: &Program, passes: &[Pass], problem: &Problem<'_>) 
     }
     same("the nominal", problem.nominal.len() as u64, problems * width)?;
     if first.has(STD_SCALE) {
-        same("the spread", problem.std_scale.len() as u64, problems * width)?;
+        same("the spread", problem.std_scale.len() as u64, problems * u64::from(first.coordinates))?;
     }
     if let Some(given) = problem.rows {
         same("given rows", given.len() as u64, rows * width)?;
@@ -97,7 +97,10 @@ pub(crate) fn places(program: &Program, passes: &[Pass], problem: &Problem<'_>) 
             holds("parameters of the policy", width, (requirements.weights + deviations) as u64)?;
         }
         Scoring::Model | Scoring::Distance => {
-            same("coordinates", width, u64::from(first.horizon) * layout.controls as u64)?;
+            same("numbers of a row", width, u64::from(first.horizon) * layout.controls as u64)?;
+            let filter = problem.filter.filter(|_| first.has(FILTERED));
+            let innovations = filter.map_or(first.horizon as usize, |f| f.innovations(first.horizon as usize));
+            same("coordinates", first.coordinates.into(), (innovations * layout.controls) as u64)?;
         }
     }
     for pass in passes {
@@ -109,8 +112,8 @@ pub(crate) fn places(program: &Program, passes: &[Pass], problem: &Problem<'_>) 
         }
         // All updates of a call share one buffer layout, so their sizes must agree.
         let sizes = |pass: &Pass| {
-            let Pass { rows, width, horizon, problems, episodes, chains, inputs_stride, .. } = *pass;
-            [rows, width, horizon, problems, episodes, chains, inputs_stride, pass.flags & FLEET]
+            let Pass { rows, width, coordinates, horizon, problems, episodes, chains, inputs_stride, .. } = *pass;
+            [rows, width, coordinates, horizon, problems, episodes, chains, inputs_stride, pass.flags & FLEET]
         };
         if sizes(pass) != sizes(first) || pass.coordinate_stride != TILE as u32 || pass.row_stride != 1 {
             return Err(EngineError::Driver { message: "updates of one call differ in their sizes".into() });
@@ -164,10 +167,11 @@ pub(crate) fn within(
         holds("the buffer of scores", capacity.scores, problems * of_row * padded)?;
         holds("the buffer of log-weights", capacity.log_weights, problems * padded)?;
         // One partial result per group, followed by the merged mean.
-        let partial = 8 + width * u64::from(chunk.moments());
+        let coordinates = u64::from(chunk.coordinates);
+        let partial = 8 + coordinates * u64::from(chunk.moments());
         let groups = rows.div_ceil(GROUP as u64);
         holds("the buffer of partial means", capacity.partials, problems * (groups + 1) * partial)?;
-        holds("the buffer of nominals", capacity.nominal, 4 * problems * width)?;
+        holds("the buffer of nominals", capacity.nominal, 2 * problems * (width + coordinates))?;
         holds("the buffer of summaries", capacity.summaries, problems)?;
         // Kernels are specialized to the flags of the first update.
         same("flags of updates", super::gpu::specialized(chunk.flags).into(), flags.into())?;
@@ -268,6 +272,14 @@ mod tests {
             [given.into(), found.into(), Weighting::Elite(0.2)][self.below(3)]
         }
 
+        fn noise_shape(&mut self) -> NoiseShape {
+            match self.below(4) {
+                0 => NoiseShape::Knots { every: 1 + self.below(4), interpolation: Interpolation::Cubic },
+                1 => NoiseShape::Colored { exponent: 1.0 },
+                _ => NoiseShape::White,
+            }
+        }
+
         fn mppi(&mut self) -> MppiOptions<2> {
             MppiOptions {
                 task: Task {
@@ -286,6 +298,7 @@ mod tests {
                 iterations: 1 + self.below(3),
                 weighting: self.weighting(),
                 noise: if self.chance() { Noise::default() } else { Noise::Covariance([[1.0, 0.3], [0.3, 0.5]]) },
+                noise_shape: self.noise_shape(),
                 covariance_adaptation: self.chance().then_some(0.1),
                 nominal_first: self.chance(),
                 ..Default::default()
@@ -293,13 +306,14 @@ mod tests {
         }
 
         fn diffusion(&mut self) -> DiffusionOptions<2> {
-            let MppiOptions { task, samples, weighting, noise, .. } = self.mppi();
+            let MppiOptions { task, samples, weighting, noise, noise_shape, .. } = self.mppi();
             let schedule = Schedule::Geometric { levels: 2 + self.below(3), smallest: 0.2, largest: 1.0 };
             DiffusionOptions {
                 task,
                 samples,
                 weighting,
                 noise,
+                noise_shape,
                 chains: 1 + self.below(5),
                 scatter: self.chance(),
                 demonstration: self.chance().then_some(1.0),

@@ -86,6 +86,7 @@ impl Task {
             rows: rows as u32,
             horizon: HORIZON as u32,
             width: width as u32,
+            coordinates: width as u32,
             flags,
             dt: DT,
             coordinate_stride: TILE as u32,
@@ -117,6 +118,7 @@ impl Task {
             std_scale: if self.pass.has(STD_SCALE) { &self.std_scale } else { &[] },
             fields: &FieldSet::new(&[]),
             fields_version: 0,
+            filter: None,
             rows: None,
         })
     }

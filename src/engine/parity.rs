@@ -6,7 +6,7 @@ use super::program::Program;
 use super::{Backend, Engine, EngineOptions, Instructions, RowMemory, Tuning};
 use crate::field::FieldSet;
 use crate::model::Model;
-use crate::noise::philox;
+use crate::noise::{Filter, Interpolation, NoiseShape, philox};
 use crate::pass::*;
 use crate::scalar::{Real, StepContext};
 
@@ -41,8 +41,8 @@ const PROBLEMS: usize = 3;
 const INPUTS: [f32; 8] = [1.0, 0.5, -0.8, 0.9, 0.7, 1.0 / 0.49, 0.9, 0.6];
 
 /// Nominals (without their standard-deviation scales) and sums after the updates.
-fn run(engine: &Engine, passes: &[Pass], given: Option<&[f32]>) -> (Vec<f32>, Vec<Sums>) {
-    run_on(engine, passes, &INPUTS, 0, given)
+fn run(engine: &Engine, passes: &[Pass], filter: Option<&Filter>) -> (Vec<f32>, Vec<Sums>) {
+    run_on(engine, passes, &INPUTS, 0, filter)
 }
 
 /// As [`run`], for the problems from number `first` on, with these inputs.
@@ -51,12 +51,13 @@ fn run_on(
     passes: &[Pass],
     inputs: &[f32],
     first: usize,
-    given: Option<&[f32]>,
+    filter: Option<&Filter>,
 ) -> (Vec<f32>, Vec<Sums>) {
     let layout = Layout { states: 2, controls: 1, params: 0, reference_rows: 2, reference_columns: 1 };
-    let numbers = first * HORIZON..(first + passes[0].problems as usize) * HORIZON;
-    let nominal: Vec<f32> = numbers.clone().map(|i| (i as f32 * 0.7).sin() * 0.4).collect();
-    let std_scale: Vec<f32> = numbers.map(|i| 0.5 + (i % 5) as f32 * 0.2).collect();
+    let last = first + passes[0].problems as usize;
+    let nominal: Vec<f32> = (first * HORIZON..last * HORIZON).map(|i| (i as f32 * 0.7).sin() * 0.4).collect();
+    let coordinates = passes[0].coordinates as usize;
+    let std_scale: Vec<f32> = (first * coordinates..last * coordinates).map(|i| 0.5 + (i % 5) as f32 * 0.2).collect();
     let problem = Problem {
         layout,
         inputs,
@@ -64,7 +65,8 @@ fn run_on(
         std_scale: if passes[0].has(STD_SCALE) { &std_scale } else { &[] },
         fields: &FieldSet::new(&[]),
         fields_version: 0,
-        rows: given,
+        filter,
+        rows: None,
     };
     let program = Program::new::<2, 1, _>(&Arc::new(Mass), engine.options().math).expect("it traces");
     let mut workspace = engine.workspace();
@@ -79,6 +81,7 @@ fn pass() -> Pass {
         rows: ROWS[0] as u32,
         horizon: HORIZON as u32,
         width: HORIZON as u32,
+        coordinates: HORIZON as u32,
         dt: 0.1,
         coordinate_stride: TILE as u32,
         row_stride: 1,
@@ -94,8 +97,8 @@ fn pass() -> Pass {
     }
 }
 
-#[test]
-fn both_backends_carry_out_every_kind_of_update_alike() {
+/// The engine that others are held to, and the others: none without a software adapter.
+fn engines() -> Option<(Engine, Vec<Engine>)> {
     let cpu =
         Engine::with_options(EngineOptions { backend: Backend::Cpu, ..Default::default() }).expect("there is a CPU");
     // The software adapter compiles kernels at their first dispatch.
@@ -108,7 +111,7 @@ fn both_backends_carry_out_every_kind_of_update_alike() {
         (Err(error), _) | (_, Err(error)) => {
             assert!(std::env::var_os("GIBBS_REQUIRE_GPU").is_none(), "no adapter: {error}");
             eprintln!("SKIPPED: {error}");
-            return;
+            return None;
         }
     };
     // Every row-memory mode and instruction set of the CPU backend must meet the same tolerances.
@@ -117,32 +120,87 @@ fn both_backends_carry_out_every_kind_of_update_alike() {
     let narrow = EngineOptions { instructions: Instructions::Avx2, ..rows(RowMemory::Redrawn) };
     let cpus = [rows(RowMemory::Stored), rows(RowMemory::Redrawn), slow, narrow].map(Engine::with_options);
     let others: Vec<_> = gpus.into_iter().chain(cpus.map(|cpu| cpu.expect("there is a CPU"))).collect();
-    let base = pass();
+    Some((cpu, others))
+}
+
+#[test]
+fn both_backends_carry_out_every_kind_of_update_alike() {
+    let (base, white) = (pass(), NoiseShape::White);
     let kinds = [
-        ("plain", base),
-        ("scaled", Pass { scale: 0.5, a: 0.6, b: 0.3, c: 0.1, flags: LIMITED | CLAMPED, ..base }),
-        ("spread", Pass { flags: STD_SCALE | ANTITHETIC | NOMINAL_FIRST, ..base }),
-        ("control cost", Pass { flags: CONTROL_COST | LIMITED, control_fixed: 0.3, ..base }),
-        ("effective", Pass { search: EFFECTIVE, target: 0.2, ..base }),
-        ("divergence", Pass { search: DIVERGENCE, target: 0.7, ..base }),
-        ("standardized", Pass { search: STANDARDISED, target: 0.1, ..base }),
-        ("demonstrated", Pass { search: STANDARDISED, target: 0.3, flags: DEMONSTRATED, demonstrated: 2.0, ..base }),
-        ("signed", Pass { flags: SIGNED, a: 1.0, b: 1.0, ..base }),
-        ("signed, standardized", Pass { flags: SIGNED, search: STANDARDISED, target: 1.0, ..base }),
-        ("elite", Pass { search: ELITE, target: 0.1, ..base }),
+        ("plain", base, white),
+        ("scaled", Pass { scale: 0.5, a: 0.6, b: 0.3, c: 0.1, flags: LIMITED | CLAMPED, ..base }, white),
+        ("spread", Pass { flags: STD_SCALE | ANTITHETIC | NOMINAL_FIRST, ..base }, white),
+        ("control cost", Pass { flags: CONTROL_COST | LIMITED, control_fixed: 0.3, ..base }, white),
+        ("effective", Pass { search: EFFECTIVE, target: 0.2, ..base }, white),
+        ("divergence", Pass { search: DIVERGENCE, target: 0.7, ..base }, white),
+        ("standardized", Pass { search: STANDARDISED, target: 0.1, ..base }, white),
+        (
+            "demonstrated",
+            Pass { search: STANDARDISED, target: 0.3, flags: DEMONSTRATED, demonstrated: 2.0, ..base },
+            white,
+        ),
+        ("signed", Pass { flags: SIGNED, a: 1.0, b: 1.0, ..base }, white),
+        ("signed, standardized", Pass { flags: SIGNED, search: STANDARDISED, target: 1.0, ..base }, white),
+        ("elite", Pass { search: ELITE, target: 0.1, ..base }, white),
         (
             "cross-entropy",
             Pass { search: ELITE, target: 0.1, flags: STD_SCALE | ADAPT | SECOND_MOMENT, a: 0.8, floor: 0.1, ..base },
+            white,
         ),
     ];
-    for ((name, pass), rows) in kinds.iter().flat_map(|kind| ROWS.map(|rows| (kind, rows))) {
-        let pass = Pass { rows: rows as u32, ..*pass };
+    all_agree(&kinds);
+}
+
+#[test]
+fn both_backends_filter_noise_alike() {
+    let base = pass();
+    let knots = |every, interpolation| NoiseShape::Knots { every, interpolation };
+    let colored = |exponent| NoiseShape::Colored { exponent };
+    let step = Pass { scale: 0.5, a: 0.6, c: 0.3, flags: LIMITED | CLAMPED, ..base };
+    let elite = Pass { search: ELITE, target: 0.1, ..base };
+    let adapts = Pass { flags: STD_SCALE | ADAPT | SECOND_MOMENT | LIMITED | CLAMPED, a: 0.8, floor: 0.1, ..elite };
+    all_agree(&[
+        ("hold", base, knots(2, Interpolation::Hold)),
+        ("linear, with a step that draws", step, knots(4, Interpolation::Linear)),
+        ("cubic, cross-entropy", adapts, knots(5, Interpolation::Cubic)),
+        ("cubic, as far apart as the horizon is long", base, knots(HORIZON, Interpolation::Cubic)),
+        ("pink", Pass { flags: STD_SCALE | ANTITHETIC | NOMINAL_FIRST | LIMITED, ..base }, colored(1.0)),
+        ("red, with a step that draws", Pass { search: EFFECTIVE, target: 0.2, ..step }, colored(2.0)),
+        ("blueish, cross-entropy", adapts, colored(0.5)),
+    ]);
+}
+
+/// A filter that hands each innovation on as it is makes the rows of white noise.
+#[test]
+fn a_filter_of_one_tap_leaves_rows_as_they_are() {
+    let (cpu, white) = (Engine::with_options(EngineOptions { backend: Backend::Cpu, ..Default::default() }), pass());
+    let engines = engines().map_or_else(Vec::new, |(_, others)| others);
+    for engine in engines.into_iter().chain(cpu) {
+        let hold = Filter::knots(1, Interpolation::Hold);
+        let filtered = Pass { flags: white.flags | FILTERED, ..white };
+        let ((here, sums), (there, others)) = (run(&engine, &[white], None), run(&engine, &[filtered], Some(&hold)));
+        // Costs and weights have the same bits; the mean of the rows is that of their perturbations but for rounding.
+        assert_eq!(sums, others, "{}", engine.name());
+        here.iter().zip(&there).for_each(|(a, b)| assert!((a - b).abs() < 2e-6, "{}: {a} and {b}", engine.name()));
+    }
+}
+
+/// Whether all engines find the same.
+fn all_agree(kinds: &[(&str, Pass, NoiseShape)]) {
+    let Some((cpu, others)) = engines() else { return };
+    for ((name, pass, noise), rows) in kinds.iter().flat_map(|kind| ROWS.map(|rows| (kind, rows))) {
+        let filter = noise.filter(HORIZON).expect("valid");
+        let mut pass = Pass { rows: rows as u32, ..*pass };
+        if let Some(filter) = &filter {
+            pass.set(FILTERED, true);
+            pass.coordinates = filter.innovations(HORIZON) as u32;
+        }
         let passes: Vec<_> = (0..3).map(|i| Pass { number: 4 + i, b: 1.0 - pass.a, ..pass }).collect();
-        let (here, sums) = run(&cpu, &passes, None);
+        let (here, sums) = run(&cpu, &passes, filter.as_ref());
         assert!(here[..HORIZON] != here[HORIZON..2 * HORIZON], "{name}: problems have noise of their own");
         for (i, other) in others.iter().enumerate() {
             let name = format!("{name}, {rows} rows, engine {i} ({})", other.name());
-            let (there, others) = run(other, &passes, None);
+            let (there, others) = run(other, &passes, filter.as_ref());
             agree(&name, (&here, &sums), (&there, &others));
         }
     }

@@ -1,6 +1,6 @@
 //! Options of an MPPI controller.
 
-use crate::noise::Noise;
+use crate::noise::{Noise, NoiseShape};
 use crate::planner::ShiftFill;
 use crate::task::Task;
 use crate::weighting::{Temperature, Weighting};
@@ -32,6 +32,8 @@ pub struct MppiOptions<const M: usize> {
     pub weighting: Weighting,
     /// Σ, the covariance of the perturbations.
     pub noise: Noise<M>,
+    /// The dependence of perturbations at different time steps: white, splines between knots, or colored.
+    pub noise_shape: NoiseShape,
     /// α in [0, 1]: the base distribution of the importance sampling is N(αU, Σ). 1 switches the control cost off.
     pub alpha: f32,
     /// How the cost in the exponent is composed.
@@ -43,9 +45,9 @@ pub struct MppiOptions<const M: usize> {
     /// Whether the first row is the plan itself, unperturbed.
     pub nominal_first: bool,
     /// Covariance adaptation with `Some(f)`, f in (0, 1]: each update within a call moves the standard deviation of the
-    /// noise, separately for every control and time step, to that of the weighted rows (by `step_size`), but never
-    /// below f times that of `noise`. With [`Weighting::Elite`] this is the cross-entropy method; with a temperature it
-    /// adapts a diagonal covariance.
+    /// noise, separately for every control and time step (knot, with knots; innovation, with colored noise), to that of
+    /// the weighted rows (by `step_size`), but never below f times that of `noise`. With [`Weighting::Elite`] this is
+    /// the cross-entropy method; with a temperature it adapts a diagonal covariance.
     pub covariance_adaptation: Option<f32>,
     /// The control that a new or reset plan consists of; within the limits.
     pub initial: [f32; M],
@@ -59,6 +61,7 @@ impl<const M: usize> Default for MppiOptions<M> {
             iterations: 1,
             weighting: Weighting::Exponential(Temperature::Fixed(1.0)),
             noise: Noise::default(),
+            noise_shape: NoiseShape::default(),
             alpha: 1.0,
             cost_normalization: CostNormalization::Sum,
             step_size: 1.0,

@@ -9,6 +9,7 @@ pub mod philox;
 mod philox_row;
 mod proposal;
 mod random;
+mod shape;
 mod stream;
 
 pub(crate) use philox_row::PhiloxRow;
@@ -17,4 +18,6 @@ pub(crate) use philox_row::philox_round;
 pub(crate) use proposal::CovarianceFactors;
 pub use proposal::Noise;
 pub use random::Random;
+pub(crate) use shape::{Filter, MAX_TAPS};
+pub use shape::{Interpolation, NoiseShape};
 pub(crate) use stream::{HostStream, Stream};

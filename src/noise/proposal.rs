@@ -1,8 +1,10 @@
 //! The covariance of the noise on a control, and the matrices derived from it.
 
+use super::Filter;
 use crate::error::InvalidValue;
 
-/// The covariance Σ of the perturbation of one control vector. Perturbations at different times are independent.
+/// The covariance Σ of the perturbation of one control vector. How perturbations at different times depend on each
+/// other is said by [`NoiseShape`](crate::NoiseShape).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Noise<const M: usize> {
     /// One standard deviation per control, in the unit of that control. 0 leaves a control unperturbed.
@@ -26,6 +28,20 @@ pub(crate) struct CovarianceFactors {
     pub(crate) precision: Vec<f32>,
     /// Whether every control is perturbed, so that Σ⁻¹ exists.
     pub(crate) regular: bool,
+    /// What makes perturbations of innovations, unless noise is white.
+    pub(crate) filter: Option<Filter>,
+}
+
+impl CovarianceFactors {
+    /// How many independent vectors of noise a row of `horizon` time steps has.
+    pub(crate) fn innovations(&self, horizon: usize) -> usize {
+        self.filter.as_ref().map_or(horizon, |filter| filter.innovations(horizon))
+    }
+
+    /// The time step that vector `i` acts on most.
+    pub(crate) fn time(&self, i: usize, horizon: usize) -> usize {
+        self.filter.as_ref().map_or(i, |filter| filter.time(i, horizon))
+    }
 }
 
 impl<const M: usize> Noise<M> {
@@ -39,7 +55,8 @@ impl<const M: usize> Noise<M> {
 
 fn diagonal(sigma: &[f32]) -> Result<CovarianceFactors, InvalidValue> {
     let m = sigma.len();
-    let mut shape = CovarianceFactors { factor: vec![0.0; m * m], precision: vec![0.0; m * m], regular: true };
+    let mut shape =
+        CovarianceFactors { factor: vec![0.0; m * m], precision: vec![0.0; m * m], regular: true, filter: None };
     for (i, &s) in sigma.iter().enumerate() {
         // Squares and their inverses must stay finite.
         if !(s == 0.0 || (1e-18..=1e18).contains(&s)) {
@@ -98,5 +115,6 @@ fn covariance<const M: usize>(rows: &[[f32; M]; M]) -> Result<CovarianceFactors,
         factor: at(&|i, j| l[i][j]),
         precision: at(&|i, j| (0..M).map(|k| inverse[k][i] * inverse[k][j]).sum()),
         regular: true,
+        filter: None,
     })
 }

@@ -2,7 +2,7 @@
 
 use super::ShiftFill;
 use crate::error::{InvalidValue, finite};
-use crate::noise::{CovarianceFactors, Noise};
+use crate::noise::{CovarianceFactors, Noise, NoiseShape};
 use crate::pass::{MAX_NUMBERS, MAX_PROBLEMS, Pass};
 use crate::task::Task;
 
@@ -15,9 +15,10 @@ mod sealed {
 /// The options of a method that improves control sequences, and how they become updates of the engine. Implemented by
 /// [`MppiOptions`](crate::MppiOptions) and [`DiffusionOptions`](crate::DiffusionOptions), and by nothing else.
 pub trait Algorithm<const M: usize>: sealed::Sealed + Clone + std::fmt::Debug {
-    /// Refuses options that are out of range for this method.
+    /// Refuses what is out of range for this method. `regular`: whether every control is perturbed; `white`: whether
+    /// noise is white.
     #[doc(hidden)]
-    fn check(&self, regular: bool) -> Result<(), InvalidValue>;
+    fn check(&self, regular: bool, white: bool) -> Result<(), InvalidValue>;
 
     #[doc(hidden)]
     fn task(&self) -> &Task<M>;
@@ -33,6 +34,9 @@ pub trait Algorithm<const M: usize>: sealed::Sealed + Clone + std::fmt::Debug {
 
     #[doc(hidden)]
     fn noise(&self) -> &Noise<M>;
+
+    #[doc(hidden)]
+    fn noise_shape(&self) -> NoiseShape;
 
     #[doc(hidden)]
     fn shift_fill(&self) -> ShiftFill;
@@ -103,5 +107,12 @@ pub(super) fn check_shared<const M: usize>(
             }
         }
     }
-    options.noise().shape()
+    let shape = CovarianceFactors { filter: options.noise_shape().filter(task.horizon)?, ..options.noise().shape()? };
+    let numbers = shape.innovations(task.horizon).saturating_mul(M);
+    if numbers > MAX_NUMBERS || numbers.saturating_mul(chains) > i32::MAX as usize {
+        let value = format_args!("{chains} of {} time steps", task.horizon);
+        let expected = format_args!("so few and short that their noise has at most {MAX_NUMBERS} numbers each");
+        return Err(InvalidValue::new("chains", value, expected));
+    }
+    Ok(shape)
 }

@@ -321,7 +321,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Samples<'_, N, M, D> {
         self.fetched.scores[self.score(k) + 2 * TILE]
     }
 
-    /// The controls of row `k`, after the limits; T × M.
+    /// The controls of row `k`, after the limits; T × M. Unless noise is white, the plan is not their weighted mean
+    /// where limits act: see [`NoiseShape`](crate::NoiseShape).
     pub fn controls(&self, k: usize) -> Vec<[f32; M]> {
         assert!(k < self.len(), "row {k} of {}", self.len());
         let width = self.horizon * M;

@@ -330,6 +330,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
             number: self.iteration,
             rows: options.samples as u32,
             width: width as u32,
+            coordinates: width as u32,
             rows_stride: (round_up(options.samples, TILE) * width) as u32,
             problems: options.learners as u32,
             episodes: 1,

@@ -1,8 +1,8 @@
 //! Random options and arguments: mostly valid, sometimes awkward, sometimes wrong.
 
 use gibbs::{
-    Grid, Limits, Model, Noise, Real, References, ReverseProcess, SampleWidth, Sampler, Schedule, ShiftFill,
-    StepContext, Temperature, Weighting,
+    Grid, Interpolation, Limits, Model, Noise, NoiseShape, Real, References, ReverseProcess, SampleWidth, Sampler,
+    Schedule, ShiftFill, StepContext, Temperature, Weighting,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -126,6 +126,17 @@ impl Draw {
         let correlation = self.number(-0.9, 0.9);
         let c = correlation * a * b;
         Noise::Covariance([[a * a, c], [c, b * b]])
+    }
+
+    pub fn noise_shape(&mut self) -> NoiseShape {
+        match self.index(5) {
+            0 => NoiseShape::Knots {
+                every: self.size(12),
+                interpolation: self.one_of(&[Interpolation::Hold, Interpolation::Linear, Interpolation::Cubic]),
+            },
+            1 => NoiseShape::Colored { exponent: self.number(0.0, 2.0) },
+            _ => NoiseShape::White,
+        }
     }
 
     pub fn limits(&mut self) -> Option<Limits<2>> {

@@ -26,8 +26,8 @@ use crate::cache_line::CacheLine;
 use crate::engine::options::RowMemory;
 use crate::error::{EngineError, PlanError};
 use crate::pass::{
-    DEMONSTRATED, FIXED, FLEET, GIVEN, GROUP, NoiseId, Pass, Problem, SCORED, SECOND_MOMENT, SIGNED, Sums, TILE,
-    round_up,
+    DEMONSTRATED, FILTERED, FIXED, FLEET, GIVEN, GROUP, NoiseId, Pass, Problem, SCORED, SECOND_MOMENT, SIGNED, Sums,
+    TILE, round_up,
 };
 
 /// Buffers that the updates of one driver write to; allocated once and reused.
@@ -97,7 +97,7 @@ impl RowStorage {
         /// Rows of more than this many bytes are drawn again, unless the options say otherwise: reloading them from
         /// memory would take as long.
         const MOST: usize = 1 << 28;
-        let bytes = round_up(pass.rows as usize, TILE) * pass.width as usize * size_of::<f32>();
+        let bytes = round_up(pass.rows as usize, TILE) * pass.coordinates as usize * size_of::<f32>();
         let simple = pass.search == FIXED && !pass.has(DEMONSTRATED);
         match rows {
             _ if !rollout.draws() || pass.has(GIVEN | SIGNED) || rows == RowMemory::Stored => Self::Stored,
@@ -158,9 +158,9 @@ impl Workspace {
         self.std_scale.clear();
         self.std_scale.extend_from_slice(problem.std_scale);
         let mut timing = Timing::default();
-        let width = passes.first().map_or(1, |pass| pass.width as usize);
+        let [width, coordinates] = passes.first().map_or([1; 2], |u| [u.width, u.coordinates].map(|n| n as usize));
         let wanted = passes.last().is_some_and(|pass| pass.has(SECOND_MOMENT));
-        resize(&mut self.second, if wanted { self.nominal.len() } else { 0 }, 0.0, "second moments")?;
+        resize(&mut self.second, if wanted { self.sums.len() * coordinates } else { 0 }, 0.0, "second moments")?;
         for (before, now) in self.before.iter_mut().zip([&self.nominal, &self.std_scale]) {
             resize(before, if self.sums.len() > 1 { now.len() } else { 0 }, 0.0, "the nominal of before the step")?;
         }
@@ -169,7 +169,8 @@ impl Workspace {
         self.problem_scratch.iter_mut().for_each(|scratch| (scratch.last.number, scratch.error) = (None, None));
         let [before, std_scale_before] = &mut self.before;
         let parts = [&mut self.std_scale, &mut self.second, before, std_scale_before].map(|all| &mut all[..]);
-        let mut outcomes = Outcomes { width, number: 0, nominal: &mut self.nominal, parts, sums: &mut self.sums };
+        let mut outcomes =
+            Outcomes { width, coordinates, number: 0, nominal: &mut self.nominal, parts, sums: &mut self.sums };
         let alone = passes.first().map_or(0, |pass| problems_run_alone(pass, threads::count()));
         // Each thread runs all updates of one problem before it takes the next, so that a problem's rows stay in its caches.
         // Problems are not divided among threads beforehand, because a thread that loses its core would delay all others.
@@ -219,11 +220,10 @@ impl Workspace {
         let saved = self.problem_scratch.iter().position(|scratch| scratch.last.number == Some(number));
         let scratch = &mut self.problem_scratch[saved.unwrap_or(0)];
         if let (Some(pass), None) = (self.last, saved) {
-            let (width, at) = (pass.width as usize, number as usize * pass.width as usize);
-            let [mut nominal, mut std_scale] = [0, 1].map(|i| {
+            let [mut nominal, mut std_scale] = [(0, pass.width), (1, pass.coordinates)].map(|(i, width)| {
                 // The buffer is empty if there is no standard-deviation scale.
-                let all = &self.before[i];
-                all.get(at..).map_or_else(Vec::new, |rest| rest[..width.min(rest.len())].to_vec())
+                let (all, width) = (&self.before[i], width as usize);
+                all.get(number as usize * width..).map_or_else(Vec::new, |rest| rest[..width.min(rest.len())].to_vec())
             });
             let (second, before) = (&mut [][..], [&mut [][..], &mut []]);
             let (nominal, std_scale, sums) = (&mut nominal[..], &mut std_scale[..], &mut Sums::NONE.clone());
@@ -269,7 +269,10 @@ fn problems_run_alone(pass: &Pass, threads: usize) -> usize {
 
 /// Iterates over the results by problem.
 struct Outcomes<'a> {
+    /// D.
     width: usize,
+    /// The numbers of a row that are averaged.
+    coordinates: usize,
     /// The index of the next problem.
     number: u32,
     nominal: &'a mut [f32],
@@ -287,12 +290,16 @@ impl<'a> Outcomes<'a> {
             *all = rest;
             first
         }
-        let numbers = self.width * count;
+        let Self { width, coordinates, number, .. } = *self;
+        let [std_scale, second, nominal_before, std_scale_before] = &mut self.parts;
+        let [std_scale, second, std_scale_before] =
+            [std_scale, second, std_scale_before].map(|all| part(all, coordinates * count));
         let first = Self {
-            width: self.width,
-            number: self.number,
-            nominal: part(&mut self.nominal, numbers),
-            parts: self.parts.each_mut().map(|all| part(all, numbers)),
+            width,
+            coordinates,
+            number,
+            nominal: part(&mut self.nominal, width * count),
+            parts: [std_scale, second, part(nominal_before, width * count), std_scale_before],
             sums: part(&mut self.sums, count),
         };
         self.number += first.sums.len() as u32;
@@ -325,7 +332,7 @@ impl ProblemScratch {
         parallelism: Parallelism,
         scratch: usize,
     ) -> Result<(), EngineError> {
-        let (padded, width) = (round_up(pass.rows as usize, TILE), pass.width as usize);
+        let (padded, width) = (round_up(pass.rows as usize, TILE), pass.coordinates as usize);
         let moments = width * pass.moments() as usize;
         let groups = padded.div_ceil(GROUP);
         resize(&mut self.scores, padded * 3, 0.0, "scores")?;
@@ -373,13 +380,14 @@ impl ProblemScratch {
                 _ => self.in_tiles(&now, plan, pass, chain, &mut timing),
             };
             if !out.second.is_empty() && pass.has(SECOND_MOMENT) {
-                out.second.copy_from_slice(&self.mean[pass.width as usize..]);
+                out.second.copy_from_slice(&self.mean[pass.coordinates as usize..]);
             }
             let clock = Instant::now();
             *out.sums = sums;
             if sums.sum > 0.0 {
                 let layout = worker.problem.layout;
-                step::Step { pass, layout, inputs, number: chain }.run(&self.mean, out.nominal, out.std_scale);
+                let step = step::Step { pass, layout, inputs, number: chain };
+                step.run(worker.problem.filter, &mut self.mean, out.nominal, out.std_scale);
             }
             timing.step = Some(clock.elapsed());
         }
@@ -396,7 +404,7 @@ impl ProblemScratch {
     fn stored(&mut self, worker: &Worker<'_>, pass: &Pass, number: u32, timing: &mut Timing) -> Sums {
         let Worker { parallelism, isa, rollout, problem, .. } = *worker;
         let clock = Instant::now();
-        let rows = CacheLine::numbers_mut(&mut self.rows).chunks_mut(TILE * pass.width as usize);
+        let rows = CacheLine::numbers_mut(&mut self.rows).chunks_mut(TILE * pass.coordinates as usize);
         let tiles = rows.zip(self.scores.chunks_mut(rollout::SCORES)).zip(&mut self.cost_bounds);
         let estimate = &self.estimates[0];
         parallelism.for_each_with(
@@ -416,8 +424,7 @@ impl ProblemScratch {
         timing.weigh = Some(clock.elapsed());
 
         let clock = Instant::now();
-        // Scores of a policy are not perturbations of its parameters, so their second moment is about 0.
-        let about = if pass.has(SCORED) { &[] } else { problem.nominal };
+        let about = about(pass, problem);
         let (rows, log_weights) = (CacheLine::numbers(&self.rows), &self.log_weights);
         let estimate = &self.estimates[2];
         let mean = weighted_mean::WeightedMean { parallelism, estimate, isa, pass, about, log_weights, rows };
@@ -501,14 +508,16 @@ impl ProblemScratch {
         };
         let mut fetched = Fetched { scores: self.scores.clone(), ..Fetched::default() };
         let (padded, width) = (self.scores.len() / 3, pass.width as usize);
-        if *plan == RowStorage::Stored {
+        if *plan == RowStorage::Stored && !pass.has(FILTERED) {
             fetched.rows.extend_from_slice(CacheLine::numbers(&self.rows));
         } else {
             let (own, number, inputs) = alone(pass, problem, number);
             let problem = Problem { inputs, nominal: &self.last.nominal, std_scale: &self.last.std_scale, ..*problem };
             fetched.rows.resize(padded * width, 0.0);
             let (mut scores, mut scratch) = (vec![0.0; rollout::SCORES], vec![CacheLine::ZERO; rollout.scratch(pass)]);
-            for (i, rows) in fetched.rows.chunks_mut(TILE * width).enumerate() {
+            let mut innovations = vec![0.0; if pass.has(FILTERED) { TILE * pass.coordinates as usize } else { 0 }];
+            for (i, controls) in fetched.rows.chunks_mut(TILE * width).enumerate() {
+                let rows = if pass.has(FILTERED) { &mut innovations[..] } else { &mut controls[..] };
                 let tile = Tile {
                     pass: &own,
                     problem: &problem,
@@ -519,6 +528,9 @@ impl ProblemScratch {
                     scratch: &mut scratch,
                 };
                 rollout.draw(isa, tile);
+                if pass.has(FILTERED) {
+                    controls.copy_from_slice(&CacheLine::numbers(&scratch)[..controls.len()]);
+                }
             }
         }
         if *plan == RowStorage::AtOnce {
@@ -542,6 +554,12 @@ impl Last {
         self.std_scale.clear();
         self.std_scale.extend_from_slice(std_scale);
     }
+}
+
+/// The point that second moments are taken about: the nominal, or 0 for rows that are not drawn around it (the scores
+/// of a policy, and innovations).
+fn about<'a>(pass: &Pass, problem: &Problem<'a>) -> &'a [f32] {
+    if pass.has(SCORED | FILTERED) { &[] } else { problem.nominal }
 }
 
 /// The weighted mean of rows that are stored contiguously, read in place.

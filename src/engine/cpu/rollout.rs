@@ -8,9 +8,9 @@ use super::draw::{Draw, mirrored};
 use super::isa::{Isa, WithModel};
 use crate::cache_line::CacheLine;
 use crate::model::Model;
-use crate::noise::Stream;
+use crate::noise::{Filter, MAX_TAPS, Stream};
 use crate::pass::{
-    ANTITHETIC, CONTROL_COST, DEMONSTRATED, GIVEN, LIMITED, NOMINAL_FIRST, Pass, Problem, STD_SCALE, TILE,
+    ANTITHETIC, CONTROL_COST, DEMONSTRATED, FILTERED, GIVEN, LIMITED, NOMINAL_FIRST, Pass, Problem, STD_SCALE, TILE,
 };
 use crate::scalar::math::{Vector, finite, kahan_add};
 use crate::scalar::{Inputs, Lanes, Mask, Real, Register, StepContext, Unroll2, Unrolled};
@@ -120,6 +120,11 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Rollout for OfModel<N, M, D
         isa.run_with(Roll::<N, M> { ends: self.ends, tile }, &*self.model, inputs)
     }
 
+    /// The controls of filtered rows, whose innovations are in the rows.
+    fn scratch(&self, pass: &Pass) -> usize {
+        if pass.has(FILTERED) { CacheLine::holding(pass.width as usize * TILE) } else { 0 }
+    }
+
     fn draws(&self) -> bool {
         true
     }
@@ -134,7 +139,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Rollout for OfModel<N, M, D
 fn controls<const M: usize>(isa: Isa, tile: &mut Tile<'_>) {
     let pass = tile.pass;
     if !pass.has(GIVEN) {
-        let into = &mut tile.rows[..pass.width as usize * TILE];
+        let into = &mut tile.rows[..pass.coordinates as usize * TILE];
         Draw { pass, stream: Stream::Rows.word(tile.number), row: tile.first, pair: false, block: 0, into }.run(isa);
     }
     isa.run(ShapeNoise::<M> { tile });
@@ -202,7 +207,9 @@ impl<const N: usize, const M: usize> Roll<'_, N, M> {
         let demonstrated = pass.has(DEMONSTRATED);
         let mut all = [RolloutState::<V, N>::new(&inputs[..N]); INTERLEAVE];
         let states = &mut all[..interleave::<V>()];
-        let controls = &tile.rows[..horizon * M * TILE];
+        let filtered = pass.has(FILTERED);
+        let controls = if filtered { CacheLine::numbers(tile.scratch) } else { &*tile.rows };
+        let controls = &controls[..horizon * M * TILE];
         // Reloaded when the previous step's cost is added; keeping it live would cost registers.
         let mut before = &controls[..M * TILE];
         for (t, now) in controls.chunks_exact(M * TILE).enumerate() {
@@ -249,6 +256,10 @@ fn shape<V: Register, const M: usize>(tile: &mut Tile<'_>, lane: usize) {
     }
     let diagonal = (0..M).all(|i| factor[i][..i].iter().all(|l| *l == 0.0));
     let flags = pass.flags & (GIVEN | STD_SCALE | ANTITHETIC | NOMINAL_FIRST | LIMITED | CONTROL_COST);
+    if let (Some(filter), true) = (tile.problem.filter, pass.has(FILTERED)) {
+        shape_innovations::<V, M>(tile, lane, factor, flags, diagonal);
+        return filter_innovations::<V, M>(tile, lane, filter);
+    }
     // The most common case is specialized: its loop has no branches.
     if (flags, diagonal) == (LIMITED, true) {
         shape_as::<V, M>(tile, lane, factor, LIMITED, true);
@@ -283,25 +294,9 @@ fn shape_as<V: Register, const M: usize>(
             u[m] = V::load(&columns[m * TILE + lane..]);
         }
         if flags & GIVEN == 0 {
-            let z = u;
+            u = perturbation(u, factor, diagonal, flags, (std_scale, t * M), [mirrored, first]);
             for m in 0..M {
-                let mut shaped = z[m] * factor[m][m];
-                if !diagonal {
-                    shaped = zero;
-                    for j in 0..=m {
-                        shaped = z[j].mul_add(factor[m][j], shaped);
-                    }
-                }
-                if flags & STD_SCALE != 0 {
-                    shaped = shaped * std_scale[t * M + m];
-                }
-                if flags & ANTITHETIC != 0 {
-                    shaped = V::simd_select(mirrored, -shaped, shaped);
-                }
-                if flags & NOMINAL_FIRST != 0 {
-                    shaped = V::simd_select(first, zero, shaped);
-                }
-                u[m] = shaped + center[m];
+                u[m] = u[m] + center[m];
             }
         }
         if flags & LIMITED != 0 {
@@ -321,6 +316,113 @@ fn shape_as<V: Register, const M: usize>(
         }
     }
     cost.store(&mut tile.scores[2 * TILE + lane..]);
+}
+
+/// Makes a perturbation of standard normals: multiplies by the factor of the covariance and by the standard-deviation
+/// scale (from index `at` on), and applies the signs that the flags ask for.
+#[inline(always)]
+fn perturbation<V: Register, const M: usize>(
+    z: [V; M],
+    factor: [[f32; M]; M],
+    diagonal: bool,
+    flags: u32,
+    (std_scale, at): (&[f32], usize),
+    [mirrored, first]: [V::Truth; 2],
+) -> [V; M] {
+    let zero = V::from(0.0);
+    let mut all = z;
+    for m in 0..M {
+        let mut shaped = z[m] * factor[m][m];
+        if !diagonal {
+            shaped = zero;
+            for j in 0..=m {
+                shaped = z[j].mul_add(factor[m][j], shaped);
+            }
+        }
+        if flags & STD_SCALE != 0 {
+            shaped = shaped * std_scale[at + m];
+        }
+        if flags & ANTITHETIC != 0 {
+            shaped = V::simd_select(mirrored, -shaped, shaped);
+        }
+        if flags & NOMINAL_FIRST != 0 {
+            shaped = V::simd_select(first, zero, shaped);
+        }
+        all[m] = shaped;
+    }
+    all
+}
+
+/// Shapes the innovations of filtered rows, which are drawn around 0 and are not clamped.
+#[inline(always)]
+fn shape_innovations<V: Register, const M: usize>(
+    tile: &mut Tile<'_>,
+    lane: usize,
+    factor: [[f32; M]; M],
+    flags: u32,
+    diagonal: bool,
+) {
+    let pass = tile.pass;
+    let mirrored = mirrored::<V>(pass, tile.first + lane);
+    let first = V::bits_eq(V::iota((tile.first + lane) as u32), V::splat_bits(0));
+    let innovations = &mut tile.rows[..pass.coordinates as usize * TILE];
+    for (i, columns) in innovations.chunks_exact_mut(M * TILE).enumerate() {
+        let z = controls_of::<V, M>(columns, lane);
+        let std_scale = (tile.problem.std_scale, i * M);
+        let shaped = perturbation(z, factor, diagonal, flags, std_scale, [mirrored, first]);
+        for m in 0..M {
+            shaped[m].store(&mut columns[m * TILE + lane..]);
+        }
+    }
+    // Filtered rows have no control cost.
+    V::from(0.0).store(&mut tile.scores[2 * TILE + lane..]);
+}
+
+/// Makes controls of innovations: U + B θ, clamped to the limits. Stores them in the tile's scratch, since the mean is
+/// taken over the innovations.
+#[inline(always)]
+fn filter_innovations<V: Register, const M: usize>(tile: &mut Tile<'_>, lane: usize, filter: &Filter) {
+    let (pass, layout, inputs, nominal) = (tile.pass, tile.problem.layout, tile.problem.inputs, tile.problem.nominal);
+    let low = &inputs[layout.low()..][..M];
+    let high = &inputs[layout.high()..][..M];
+    let controls = CacheLine::numbers_mut(tile.scratch);
+    let mut taps = [[V::from(0.0); M]; MAX_TAPS];
+    let innovations = &tile.rows[..pass.coordinates as usize * TILE];
+    for (i, columns) in innovations.chunks_exact(M * TILE).enumerate() {
+        let innovation = controls_of::<V, M>(columns, lane);
+        match &filter.first {
+            Some(first) if i < filter.lead => {
+                for j in 0..filter.taps {
+                    for m in 0..M {
+                        taps[j][m] = innovation[m].mul_add(first[i][j], taps[j][m]);
+                    }
+                }
+            }
+            _ => {
+                for j in 0..filter.taps {
+                    // The `shift` of the last tap is 0.
+                    let next = taps[(j + 1) % MAX_TAPS];
+                    for m in 0..M {
+                        let entering = next[m].mul_add(filter.shift[j], innovation[m] * filter.gain[j]);
+                        taps[j][m] = taps[j][m].mul_add(filter.keep[j], entering);
+                    }
+                }
+            }
+        }
+        for t in filter.steps(i, pass.horizon as usize) {
+            let weights = filter.weights(t);
+            for m in 0..M {
+                let mut u = V::from(nominal[t * M + m]);
+                for j in 0..filter.taps {
+                    u = taps[j][m].mul_add(weights[j], u);
+                }
+                if pass.has(LIMITED) {
+                    u = u.clamp(low[m], high[m]);
+                }
+                u.store(&mut controls[(t * M + m) * TILE + lane..]);
+            }
+        }
+    }
 }
 
 /// The state of one register of rollouts. It is aligned to cache lines, since it is loaded and stored in every step.

@@ -1,7 +1,7 @@
 //! The step: x⁺ = a·m + b·x + c·L z, clamped to the limits. Twin: `shaders/step.wgsl`.
 
-use crate::noise::{Stream, normal};
-use crate::pass::{ADAPT, CLAMPED, Layout, Pass, STD_SCALE};
+use crate::noise::{Filter, Stream, normal};
+use crate::pass::{ADAPT, CLAMPED, FILTERED, Layout, Pass, STD_SCALE};
 
 /// The step of one problem.
 pub(crate) struct Step<'a> {
@@ -13,31 +13,61 @@ pub(crate) struct Step<'a> {
 }
 
 impl Step<'_> {
-    /// Moves `x` to the next point, given the moments of the rows: their mean, followed by the second moment about `x`
-    /// if the standard-deviation scale is adapted.
-    pub(crate) fn run(&self, moments: &[f32], x: &mut [f32], std_scale: &mut [f32]) {
-        let Self { pass, layout, inputs, .. } = self;
-        let (mean, second) = moments.split_at(x.len());
-        for (d, (x, m)) in x.iter_mut().zip(mean).enumerate() {
-            let control = d % layout.controls;
-            let factor = if pass.has(STD_SCALE) { std_scale[d] } else { 1.0 };
-            if pass.has(ADAPT) {
-                let off = m - *x;
-                let deviation = (second[d] - off * off).max(0.0).sqrt();
-                let row = &inputs[layout.factor() + control * layout.controls..][..=control];
-                let unit = row.iter().map(|l| l * l).sum::<f32>().sqrt() * pass.scale;
-                let found = (deviation / unit).max(pass.floor);
-                std_scale[d] = (1.0 - pass.a).mul_add(std_scale[d], pass.a * found);
+    /// Moves `x` to the next point, given the moments of the rows: their mean, and behind it the second moment about
+    /// `x` (of innovations, about 0), if the standard-deviation scale adapts. Of filtered rows, `filter` maps
+    /// innovations to controls, and `moments` are overwritten.
+    pub(crate) fn run(&self, filter: Option<&Filter>, moments: &mut [f32], x: &mut [f32], std_scale: &mut [f32]) {
+        let Self { pass, layout, .. } = self;
+        let (mean, second) = moments.split_at_mut(pass.coordinates as usize);
+        let Some(filter) = filter.filter(|_| pass.has(FILTERED)) else {
+            for (d, (x, m)) in x.iter_mut().zip(mean).enumerate() {
+                let control = d % layout.controls;
+                let factor = self.covariance_adaptation(d, *m - *x, second, std_scale);
+                let mut next = pass.b.mul_add(*x, pass.a * *m);
+                if pass.c != 0.0 {
+                    next = pass.c.mul_add(self.noise(d, control) * factor, next);
+                }
+                *x = self.limited(control, next);
             }
-            let mut next = pass.b.mul_add(*x, pass.a * m);
+            return;
+        };
+        // With m = x + B θ, x⁺ = (a + b)·x + B (a·θ + c·L z).
+        for (d, m) in mean.iter_mut().enumerate() {
+            let factor = self.covariance_adaptation(d, *m, second, std_scale);
+            *m *= pass.a;
             if pass.c != 0.0 {
-                next = pass.c.mul_add(self.noise(d, control) * factor, next);
+                *m = pass.c.mul_add(self.noise(d, d % layout.controls) * factor, *m);
             }
-            if pass.has(CLAMPED) {
-                next = next.clamp(inputs[layout.low() + control], inputs[layout.high() + control]);
-            }
-            *x = next;
         }
+        filter.apply(pass.horizon as usize, layout.controls, mean, |t, control, moved| {
+            let x = &mut x[t * layout.controls + control];
+            *x = self.limited(control, (pass.a + pass.b).mul_add(*x, moved));
+        });
+    }
+
+    /// Returns the factor on the noise of coordinate `d`, and adapts it to the rows for the next update. `off` is the
+    /// distance of their mean from the center that they were drawn around.
+    fn covariance_adaptation(&self, d: usize, off: f32, second: &[f32], std_scale: &mut [f32]) -> f32 {
+        let Self { pass, layout, inputs, .. } = self;
+        let factor = if pass.has(STD_SCALE) { std_scale[d] } else { 1.0 };
+        if pass.has(ADAPT) {
+            let deviation = (second[d] - off * off).max(0.0).sqrt();
+            let control = d % layout.controls;
+            let row = &inputs[layout.factor() + control * layout.controls..][..=control];
+            let unit = row.iter().map(|l| l * l).sum::<f32>().sqrt() * pass.scale;
+            let found = (deviation / unit).max(pass.floor);
+            std_scale[d] = (1.0 - pass.a).mul_add(std_scale[d], pass.a * found);
+        }
+        factor
+    }
+
+    /// Clamps a control to its limits, if the update asks for it.
+    fn limited(&self, control: usize, u: f32) -> f32 {
+        let Self { pass, layout, inputs, .. } = self;
+        if !pass.has(CLAMPED) {
+            return u;
+        }
+        u.clamp(inputs[layout.low() + control], inputs[layout.high() + control])
     }
 
     /// Coordinate `d` of L z: noise with the same covariance factor as the rows.

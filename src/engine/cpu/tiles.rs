@@ -5,6 +5,7 @@
 //! average is merged with the others afterwards. Where λ has to be solved for first, the scores of all rows are needed
 //! before any can be weighed; the rows of nonzero weight are then drawn again for the average, as on a GPU.
 
+use super::about;
 use super::isa::Isa;
 use super::rollout::{CostBounds, Rollout, SCORES, Tile};
 use super::threads::{DurationEstimate, Parallelism};
@@ -148,7 +149,7 @@ impl Tiles<'_> {
     /// Adds the rows of a tile to the moments, unless their weights are negligible.
     fn add(&self, scales: [f32; 2], weights: &mut [f32; TILE], rows: &[CacheLine], moments: &mut [f32]) {
         if scales[1] > 0.0 {
-            let (about, rows) = (self.problem.nominal, CacheLine::numbers(rows));
+            let (about, rows) = (about(self.pass, self.problem), CacheLine::numbers(rows));
             self.isa.run(Add { pass: self.pass, about, weights, rows, scales, moments });
         }
     }

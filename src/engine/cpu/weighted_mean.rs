@@ -28,9 +28,9 @@ fn relative(log_weight: f32, max: f32) -> f32 {
 /// Numbers in the header of a partial result: its [`Sums`].
 pub(crate) const HEADER: usize = size_of::<Sums>() / size_of::<f32>();
 
-/// Numbers in a partial result of `width` coordinates.
+/// Numbers in a partial result of an update.
 pub(crate) fn partial_len(pass: &Pass) -> usize {
-    HEADER + (pass.width * pass.moments()) as usize
+    HEADER + (pass.coordinates * pass.moments()) as usize
 }
 
 /// The second sum that is computed for a group.
@@ -157,7 +157,7 @@ impl WithSimd for AverageGroup<'_> {
         let (header, moments) = partial.split_at_mut(HEADER);
         header.copy_from_slice(bytemuck::cast_slice(std::slice::from_ref(&sums)));
         moments.fill(0.0);
-        let (mean, second) = moments.split_at_mut(pass.width as usize);
+        let (mean, second) = moments.split_at_mut(pass.coordinates as usize);
         let rows = Rows { pass, about: self.about, first: self.first, rows: self.rows };
         if pass.coordinate_stride == TILE as u32 {
             rows.in_tiles::<S>(&weights, mean, second);
@@ -179,7 +179,7 @@ impl Rows<'_> {
     /// Rows in tiles: vectorized over rows, one coordinate after the other.
     #[inline(always)]
     fn in_tiles<S: Simd>(&self, weights: &[f32; GROUP], mean: &mut [f32], second: &mut [f32]) {
-        let width = self.pass.width as usize;
+        let width = self.pass.coordinates as usize;
         let tiles = self.rows[self.first * width..].chunks_exact(TILE * width);
         for (weights, tile) in weights.as_chunks::<TILE>().0.iter().zip(tiles) {
             add_tile::<S>(weights, tile, self.about, mean, second);
@@ -191,7 +191,7 @@ impl Rows<'_> {
     fn one_by_one<S: Simd>(&self, weights: &[f32], mean: &mut [f32], second: &mut [f32]) {
         /// Rows that are accumulated in registers before the sums are stored.
         const ROWS: usize = 16;
-        let width = self.pass.width as usize;
+        let width = self.pass.coordinates as usize;
         let rows = &self.rows[self.first * width..];
         if width < WIDEST {
             return add_short::<S>(weights, rows, mean, second);
@@ -435,7 +435,7 @@ impl WithSimd for Add<'_> {
                 *weight = if scaled < NEGLIGIBLE { 0.0 } else { scaled };
             }
         }
-        let (mean, second) = moments.split_at_mut(pass.width as usize);
+        let (mean, second) = moments.split_at_mut(pass.coordinates as usize);
         add_tile::<S>(weights, rows, about, mean, second);
     }
 }
@@ -551,7 +551,7 @@ mod tests {
             for (flags, part) in [(0, 0..TILE), (0, 16..48), (SECOND_MOMENT, 0..TILE), (SECOND_MOMENT, 32..48)] {
                 let (rows, about, mut weights) = (numbers(TILE * width), numbers(width), [0.0; TILE]);
                 weights[part.clone()].copy_from_slice(&numbers(part.len()));
-                let pass = Pass { width: width as u32, flags, ..bytemuck::Zeroable::zeroed() };
+                let pass = Pass { coordinates: width as u32, flags, ..bytemuck::Zeroable::zeroed() };
                 let mut moments = vec![0.0; width * pass.moments() as usize];
                 isa.run(Add {
                     pass: &pass,

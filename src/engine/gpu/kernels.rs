@@ -5,7 +5,7 @@ use super::source::{self, KernelConfig};
 use super::warm_up::Idle;
 use crate::engine::program::{PolicyRows, Program, Scoring};
 use crate::error::{BuildError, EngineError, ModelError};
-use crate::pass::{FIXED, FLEET, GROUP, Pass, SIGNED};
+use crate::pass::{FIXED, FLEET, GROUP, Pass, SIGNED, TILE};
 
 /// The bindings of `shaders/pass.wgsl`, and the pipeline layout over them.
 pub(crate) struct Layouts {
@@ -106,9 +106,9 @@ impl Chain {
     /// number is free: each workgroup has to compute the group's weights first, so there are no more than the device
     /// needs.
     pub(crate) fn parts(&self, pass: &Pass) -> u32 {
-        let Some(steps) = self.steps else { return pass.width.div_ceil(16) };
+        let Some(steps) = self.steps else { return pass.coordinates.div_ceil(16) };
         let groups = (pass.rows.div_ceil(GROUP as u32)).saturating_mul(pass.problems);
-        let stretches = pass.horizon.div_ceil(steps);
+        let stretches = pass.innovations().div_ceil(steps);
         // Bounds the loop iterations of a workgroup for software adapters: see `MAX_LOOP_ITERATIONS`.
         self.enough.div_ceil(groups).max(stretches.div_ceil(2048)).clamp(1, stretches)
     }
@@ -196,7 +196,9 @@ impl Device {
     /// the problems so many that they keep the device busy.
     pub(crate) fn does_whole(&self, program: &Program, passes: &[Pass]) -> bool {
         let many = if self.software() { 2 } else { 64 };
-        let loop_iterations = |u: &Pass| u64::from(u.rows) * u64::from(u.horizon + u.width) / 32;
+        // Rows are rolled out in whole tiles.
+        let padded = |u: &Pass| u64::from(u.rows.max(TILE as u32));
+        let loop_iterations = |u: &Pass| padded(u) * u64::from(u.horizon + u.coordinates) / 32;
         let small = |u: &Pass| {
             u.rows <= if u.problems >= many { GROUP as u32 } else { 256 } && loop_iterations(u) < MAX_LOOP_ITERATIONS
         };
@@ -213,7 +215,7 @@ impl Device {
         [whole, solves_temperature]: [bool; 2],
     ) -> Result<Kernel, BuildError> {
         if whole {
-            let (source, idle) = (source::whole(program, shape, solves_temperature), Idle::of(shape.layout));
+            let (source, idle) = (source::whole(program, shape, solves_temperature), shape.idle());
             let [whole] = self.compile(&source, BoundsChecks::Omit, ["whole"], idle)?;
             return Ok(Kernel::Whole(whole));
         }
@@ -230,7 +232,8 @@ impl Device {
         let temperature =
             || solves_temperature.then(|| ours(source::temperature(self.software()), "temperature")).transpose();
         let weigh = || (!drawn).then(|| ours(source::weigh(), "weigh")).transpose();
-        let merge = || ours(source::merge_and_step(shape.layout, shape.flags & FLEET != 0, self.software()), "merge");
+        let fleet = shape.flags & FLEET != 0;
+        let merge = || ours(source::merge_and_step(shape.layout, shape.filter, fleet, self.software()), "merge");
         let rest = || both(temperature, || Ok((weigh()?, merge()?)));
         let (group_mean, (score, (temperature, (weigh, [merge])))) =
             both(mean, || both(|| self.score(program, shape), rest))?;
@@ -256,7 +259,7 @@ impl Device {
 
     /// The kernel of the weighted mean of rows that are drawn again.
     fn mean_of_draws(&self, shape: KernelConfig) -> Result<wgpu::ComputePipeline, BuildError> {
-        let (source, idle) = (source::mean_of_draws(shape), Idle::of(shape.layout));
+        let (source, idle) = (source::mean_of_draws(shape), shape.idle());
         let [group_mean] = self.compile(&source, BoundsChecks::Omit, ["group_mean"], idle)?;
         Ok(group_mean)
     }

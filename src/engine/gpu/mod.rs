@@ -3,6 +3,7 @@
 mod averager;
 mod device;
 mod evaluate;
+mod filter;
 #[cfg(test)]
 mod generated;
 mod kernels;

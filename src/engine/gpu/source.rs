@@ -3,10 +3,13 @@
 
 use std::fmt::Write;
 
+use super::filter;
+use super::warm_up::Idle;
 use crate::engine::program::{Program, Scoring, Traced};
+use crate::noise::Filter;
 use crate::pass::{
-    ANTITHETIC, CONTROL_COST, DEMONSTRATED, FLEET, GIVEN, LIMITED, Layout, NOMINAL_FIRST, SCORED, SECOND_MOMENT,
-    STD_SCALE,
+    ANTITHETIC, CONTROL_COST, DEMONSTRATED, FILTERED, FLEET, GIVEN, LIMITED, Layout, NOMINAL_FIRST, SCORED,
+    SECOND_MOMENT, STD_SCALE,
 };
 
 const UPDATE: &str = include_str!("../../../shaders/pass.wgsl");
@@ -50,7 +53,7 @@ fn mul_wide(int64: bool, four: bool) -> String {
 }
 
 /// The flags of an update that select code, with the names of their constants in WGSL.
-const SPECIALISED: [(&str, u32); 10] = [
+const SPECIALIZED: [(&str, u32); 11] = [
     ("GIVEN", GIVEN),
     ("NOMINAL_FIRST", NOMINAL_FIRST),
     ("LIMITED", LIMITED),
@@ -61,15 +64,16 @@ const SPECIALISED: [(&str, u32); 10] = [
     ("ANTITHETIC", ANTITHETIC),
     ("SCORED", SCORED),
     ("FLEET", FLEET),
+    ("FILTERED", FILTERED),
 ];
 
 /// The subset of an update's flags that a kernel is specialized to.
 pub(crate) fn specialized(flags: u32) -> u32 {
-    flags & SPECIALISED.iter().fold(0, |all, (_, flag)| all | flag)
+    flags & SPECIALIZED.iter().fold(0, |all, (_, flag)| all | flag)
 }
 
 /// The parameters that a rollout kernel is specialized to, besides its model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct KernelConfig {
     pub(crate) layout: Layout,
     /// The flags of the update that select code.
@@ -82,6 +86,8 @@ pub(crate) struct KernelConfig {
     pub(crate) software: bool,
     /// Whether the driver unrolls loops whenever it can.
     pub(crate) unrolls: bool,
+    /// What makes controls of innovations, if the flags say that anything does.
+    pub(crate) filter: Option<Filter>,
 }
 
 /// The definitions for one or four rows per invocation, in terms of which kernels and models are written.
@@ -90,6 +96,11 @@ fn width(four: bool) -> &'static str {
 }
 
 impl KernelConfig {
+    /// The sizes of the first dispatch of a kernel that draws controls.
+    pub(super) fn idle(&self) -> Idle {
+        Idle::of(self.layout, self.filter.map_or(1, |filter| filter.innovations(1)))
+    }
+
     /// The number of time steps whose controls consume a whole number of Philox blocks.
     pub(crate) fn steps(&self) -> usize {
         match self.layout.controls % 4 {
@@ -110,7 +121,8 @@ pub(crate) fn rollout(program: &Program, shape: KernelConfig) -> String {
     let model =
         [REFERENCE, &look_ups(program.requirements.fields, four), &state, program.functions.as_str(), &program.source]
             .join("\n");
-    [&drawing(shape, four), &proposal(shape), &model, KEYS, ROLLOUT].join("\n")
+    let rollout = filter::over_time(shape.filter.as_ref(), ROLLOUT);
+    [&*drawing(shape, four), &proposal(shape), &model, KEYS, &rollout].join("\n")
 }
 
 /// The kernels that draw and score rows of a policy.
@@ -180,7 +192,8 @@ pub(crate) fn whole(program: &Program, shape: KernelConfig, solves_temperature: 
     let temperature = format!("const SEARCHED = {solves_temperature};\n{find}");
     let lanes = lanes(16, shape.software);
     let reduce = [&lanes, REDUCE, WEIGH, WEIGHED, GROUP, MEAN_OF_DRAWS].join("\n");
-    [&rollout(program, shape), &weighed(shape, four), &reduce, STEP, &temperature, WHOLE].join("\n")
+    let filtered = filter::step(shape.filter.as_ref());
+    [&rollout(program, shape), &weighed(shape, four), &reduce, &filtered, STEP, &temperature, WHOLE].join("\n")
 }
 
 /// Whether an invocation computes four rows: on a software adapter only, and not with hand-written functions, which are
@@ -194,7 +207,8 @@ pub(crate) fn draw(shape: KernelConfig) -> String {
     let stores: String =
         (0..shape.layout.controls).map(|m| format!("    rows[address(k, t * CONTROLS + {m}u)] = u.u{m};\n")).collect();
     let stored = format!("fn stored(k: u32, t: u32, u: Control) {{\n{stores}}}\n");
-    [&drawing(shape, false), &proposal(shape), &stored, DRAW].join("\n")
+    let draw = filter::over_time(shape.filter.as_ref(), DRAW);
+    [&*drawing(shape, false), &proposal(shape), &stored, &draw].join("\n")
 }
 
 /// The look-up functions for `fields` fields.
@@ -249,20 +263,23 @@ pub(crate) fn mean_of_rows(software: bool) -> String {
 /// The kernel that merges the partial results of all groups.
 pub(crate) fn merge(software: bool) -> String {
     let finish = "fn finish(d: u32, mean: f32, second: f32, there: bool) {\n    if there {\n        \
-                  put_moments(d, mean, second);\n    }\n}\nfn finish_all() {}\n";
+                  put_moments(d, mean, second);\n    }\n}\nfn finish_all(lane: u32, there: bool) {}\n\
+                  fn close() {}\n";
     let head = [UPDATE, SCALAR, MATH, &lanes(16, software)].join("\n");
     [&head, REDUCE, WEIGHED_BEFORE, GROUP, MOMENTS, finish, MERGE].join("\n")
 }
 
 /// The kernel that merges the partial results of all groups and steps toward the mean. Of the model it depends only on
 /// the offsets of the limits. The second moment is stored where the host requests it.
-pub(crate) fn merge_and_step(layout: Layout, fleet: bool, software: bool) -> String {
+pub(crate) fn merge_and_step(layout: Layout, filter: Option<Filter>, fleet: bool, software: bool) -> String {
     let finish = "fn finish(d: u32, mean: f32, second: f32, there: bool) {\n    if there && has(FLAG_SECOND_MOMENT) {\n        \
-                  put_moments(d, mean, second);\n    }\n    step_nominal(d, mean, second, there);\n}\n\
-                  fn finish_all() {\n    close_summary();\n}\n";
+                  put_moments(d, mean, second);\n    }\n    step_coordinate(d, mean, second, there);\n}\n\
+                  fn finish_all(lane: u32, there: bool) {\n    step_controls(lane, there);\n}\n\
+                  fn close() {\n    close_summary();\n}\n";
     let noise = [&mul_wide(false, false), problem_inputs(fleet), PHILOX, NORMAL].join("\n");
     let head = [UPDATE, SCALAR, MATH, &noise, &places(layout), &lanes(16, software)].join("\n");
-    [&head, REDUCE, WEIGHED_BEFORE, GROUP, MOMENTS, finish, STEP, MERGE].join("\n")
+    let filtered = format!("const FILTERED = {};\n{}", filter.is_some(), filter::step(filter.as_ref()));
+    [&head, REDUCE, WEIGHED_BEFORE, GROUP, MOMENTS, finish, &filtered, STEP, MERGE].join("\n")
 }
 
 /// Log-weights that are loaded from memory.
@@ -336,7 +353,7 @@ fn state(states: usize) -> String {
 
 /// The flags that kernels are specialized to, as constants.
 fn flags(flags: u32) -> String {
-    SPECIALISED.iter().map(|(name, flag)| format!("const {name} = {};\n", flags & flag != 0)).collect()
+    SPECIALIZED.iter().map(|(name, flag)| format!("const {name} = {};\n", flags & flag != 0)).collect()
 }
 
 /// The control of a time step.
@@ -375,19 +392,20 @@ fn proposal(shape: KernelConfig) -> String {
     add(format!("struct SampleWidth {{\n{members}}}\n"));
     add(format!("fn proposal() -> SampleWidth {{\n    return SampleWidth({});\n}}\n", values.join(", ")));
 
-    // `Stretch`: the controls of as many time steps as consume whole Philox blocks, since these give four normals at a
-    // time. They are drawn as standard normals, shaped by the factor of the covariance, around the nominal. (Drawing
-    // under an `if` inside the time loop would suffice on a GPU, but a software adapter always computes both branches.)
+    // `Block`: the controls of as many time steps (of filtered rows, as many innovations) as consume whole Philox blocks,
+    // since these give four normals at a time. They are drawn as standard normals, shaped by the factor of the
+    // covariance, around the nominal. (Drawing under an `if` inside the time loop would suffice on a GPU, but a software
+    // adapter always computes both branches.)
     let held = shape.steps() * controls;
     add(format!("struct Block {{\n{}}}\n", (0..held).map(|i| format!("    v{i}: F,\n")).collect::<String>()));
-    let time = |i: usize| format!("min(start + {}u, uniforms.horizon - 1u)", i / controls);
+    let time = |i: usize| format!("min(start + {}u, innovations() - 1u)", i / controls);
     // The center that they are drawn around, and the factor on the noise of each.
     add("struct Draw {\n    center: Block,\n    factors: Block,\n}\n".into());
     let block = |i: usize| format!("{} * CONTROLS + {}u", time(i), i % controls);
     add(format!(
         "fn centered(start: u32, nominal_block: u32, factor_block: u32) -> Draw {{\n    \
-         let x = block_at(nominal_block);\n    var d: Draw;\n    d.center = Block({});\n    if STD_SCALE {{\n        \
-         let f = block_at(factor_block);\n        d.factors = Block({});\n    }}\n    return d;\n}}\n",
+         let x = nominal_at(nominal_block);\n    var d: Draw;\n    if !FILTERED {{\n        d.center = Block({});\n    }}\n    \
+         if STD_SCALE {{\n        let f = factors_at(factor_block);\n        d.factors = Block({});\n    }}\n    return d;\n}}\n",
         list(held, |i| format!("F(nominal[x + {}])", block(i))),
         list(held, |i| format!("F(nominal[f + {}])", block(i)))
     ));
@@ -416,7 +434,10 @@ fn proposal(shape: KernelConfig) -> String {
         .into());
     add(format!(
         "fn drawn(p: SampleWidth, d: Draw, draws: Draws, start: u32) -> Block {{\n{body}    return Block({});\n}}\n",
-        list(held, |i| format!("d.center.v{i} + select({}, F(0.0), draws.still)", mirrored(i)))
+        list(held, |i| {
+            let center = if shape.filter.is_some() { String::new() } else { format!("d.center.v{i} + ") };
+            format!("{center}select({}, F(0.0), draws.still)", mirrored(i))
+        })
     ));
     add(format!(
         "fn given(k: U, start: u32) -> Block {{\n    return Block({});\n}}\n",
@@ -426,14 +447,15 @@ fn proposal(shape: KernelConfig) -> String {
         "fn limited(p: SampleWidth, c: Block) -> Block {{\n    return Block({});\n}}\n",
         list(held, |i| format!("clamp(c.v{i}, p.low{}, p.high{})", i % controls, i % controls))
     ));
-    add("fn controls_from(p: SampleWidth, d: Draw, draws: Draws, start: u32) -> Block {\n    var c: Block;\n    \
+    add("fn coordinates_from(p: SampleWidth, d: Draw, draws: Draws, start: u32) -> Block {\n    var c: Block;\n    \
          if GIVEN {\n        c = given(draws.k, start);\n    } else {\n        c = drawn(p, d, draws, start);\n    }\n    \
-         if LIMITED {\n        c = limited(p, c);\n    }\n    return c;\n}\n"
+         if LIMITED && !FILTERED {\n        c = limited(p, c);\n    }\n    return c;\n}\n"
         .into());
     let (first, rest) =
         (list(controls, |m| format!("c.v{m}")), list(held, |i| format!("c.v{}", (i + controls) % held)));
     add(format!("fn first_of(c: Block) -> Control {{\n    return Control({first});\n}}\n"));
     add(format!("fn rest_of(c: Block) -> Block {{\n    return Block({rest});\n}}\n"));
+    add(filter::rows(shape.filter.as_ref(), controls));
     // Uᵀ Σ⁻¹ ε of one time step, with U the control that was drawn around and ε the perturbation after clamping to the
     // limits.
     let mut body = String::from("    var sum = F(0.0);\n");
@@ -493,10 +515,14 @@ mod tests {
     use crate::engine::program::PolicyRows;
     use crate::model::Model;
     use crate::models::*;
+    use crate::noise::{Interpolation, NoiseShape};
     use crate::pass::PERTURBED;
     use crate::policies::*;
     use crate::policy::Policy;
     use crate::scalar::trace::Math;
+
+    const KNOTS: NoiseShape = NoiseShape::Knots { every: 5, interpolation: Interpolation::Cubic };
+    const COLORED: NoiseShape = NoiseShape::Colored { exponent: 1.0 };
 
     /// Parses and validates a kernel with naga, which needs no driver.
     fn validate(name: &str, source: &str) -> (naga::Module, naga::valid::ModuleInfo) {
@@ -561,9 +587,13 @@ mod tests {
                 (GIVEN | LIMITED, true),
                 (STD_SCALE | SECOND_MOMENT | ANTITHETIC | DEMONSTRATED, false),
                 (FLEET | LIMITED, true),
+                (FILTERED | LIMITED | NOMINAL_FIRST, true),
+                (FILTERED | STD_SCALE | SECOND_MOMENT | ANTITHETIC, false),
             ] {
+                let noise = if diagonal { COLORED } else { KNOTS };
+                let filter = noise.filter(50).expect("valid").filter(|_| flags & FILTERED != 0);
                 for (int64, software) in [(false, false), (false, true), (true, false), (true, true)] {
-                    let shape = KernelConfig { layout, flags, diagonal, int64, software, unrolls: software };
+                    let shape = KernelConfig { layout, flags, diagonal, int64, software, unrolls: software, filter };
                     check(shape, name, &rollout(&program, shape));
                     check(shape, name, &mean_of_draws(shape));
                     // Models that call hand-written functions are never compiled to a whole-update kernel.
@@ -575,8 +605,11 @@ mod tests {
             }
         }
         for fleet in [false, true] {
-            translate(name, &merge_and_step(layout, fleet, false), false);
-            validate(name, &merge_and_step(layout, fleet, true));
+            for noise in [NoiseShape::White, KNOTS, COLORED] {
+                let filter = noise.filter(50).expect("valid");
+                translate(name, &merge_and_step(layout, filter, fleet, false), false);
+                validate(name, &merge_and_step(layout, filter, fleet, true));
+            }
         }
     }
 
@@ -596,7 +629,15 @@ mod tests {
                     (LIMITED | ANTITHETIC | STD_SCALE | NOMINAL_FIRST, false, false),
                 ] {
                     let flags = specialized(flag | flags);
-                    let shape = KernelConfig { layout, flags, diagonal: true, int64, software, unrolls: software };
+                    let shape = KernelConfig {
+                        layout,
+                        flags,
+                        diagonal: true,
+                        int64,
+                        software,
+                        unrolls: software,
+                        filter: None,
+                    };
                     check(shape, name, &episodes(&program, shape));
                 }
             }
@@ -627,7 +668,15 @@ mod tests {
             let program = Program::for_policy(&Arc::new(PlanarQuadrotor::default()), &policy, scheme, Math::Shared);
             episodes(
                 &program.expect("it traces"),
-                KernelConfig { layout, flags, diagonal: true, int64: true, software: false, unrolls: false },
+                KernelConfig {
+                    layout,
+                    flags,
+                    diagonal: true,
+                    int64: true,
+                    software: false,
+                    unrolls: false,
+                    filter: None,
+                },
             )
             .len()
         };
@@ -640,8 +689,15 @@ mod tests {
     #[test]
     fn hand_written_kernels_are_valid_wgsl() {
         let layout = Layout { states: 1, controls: 1, params: 0, reference_rows: 0, reference_columns: 0 };
-        let shape =
-            KernelConfig { layout, flags: GIVEN, diagonal: true, int64: false, software: false, unrolls: false };
+        let shape = KernelConfig {
+            layout,
+            flags: GIVEN,
+            diagonal: true,
+            int64: false,
+            software: false,
+            unrolls: false,
+            filter: None,
+        };
         for software in [false, true] {
             let shape = KernelConfig { software, ..shape };
             check(shape, "weigh", &weigh());

@@ -40,9 +40,10 @@ impl Idle {
     /// does no work.
     pub(crate) const NO_EPISODES: Self = Self { rows: 1, ..Self::NOTHING };
 
-    /// For kernels that draw controls: they read limits and noise shape, and the nominal of one time step.
-    pub(crate) fn of(layout: Layout) -> Self {
-        Self { inputs: layout.params_at(), nominal: layout.controls, rows: 0 }
+    /// For kernels that draw controls: they read limits and covariance, and the nominal and the standard-deviation
+    /// scale of one time step, which has so many innovations.
+    pub(crate) fn of(layout: Layout, innovations: usize) -> Self {
+        Self { inputs: layout.params_at(), nominal: layout.controls * (1 + innovations), rows: 0 }
     }
 }
 
@@ -91,7 +92,15 @@ impl Device {
         let [rows, scores, log_weights, partials, nominal, summary] =
             [0, 1, 2, 3, 4, 5].map(|i| part(&scratch, i * each, each));
         let group = bind(self, &given, [inputs, fields, rows, scores, log_weights, partials, nominal, summary]);
-        let sizes = Pass { rows: idle.rows, horizon: 1, width: 1, row_stride: 1, problems: 1, ..Pass::zeroed() };
+        let sizes = Pass {
+            rows: idle.rows,
+            horizon: 1,
+            width: 1,
+            coordinates: 1,
+            row_stride: 1,
+            problems: 1,
+            ..Pass::zeroed()
+        };
         // The inputs of a fleet of one end with its noise.
         let pass = Pass { chains: 1, inputs_stride: NoiseId::LEN as u32, ..sizes };
         self.queue.write_buffer(&given, 0, bytemuck::bytes_of(&pass));

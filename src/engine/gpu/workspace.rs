@@ -16,7 +16,7 @@ use crate::engine::program::Program;
 use crate::engine::{AdapterKind, Done, Fetched, Timing, Wait};
 use crate::error::{BuildError, EngineError, PlanError};
 use crate::pass::{
-    DIVERGENCE, EFFECTIVE, ELITE, FIXED, GIVEN, GROUP, MAX_EVALUATIONS, PERTURBED, Pass, Problem, SCORED,
+    DIVERGENCE, EFFECTIVE, ELITE, FILTERED, FIXED, GIVEN, GROUP, MAX_EVALUATIONS, PERTURBED, Pass, Problem, SCORED,
     SECOND_MOMENT, SIGNED, Sums, TILE, round_up,
 };
 
@@ -25,16 +25,13 @@ use crate::pass::{
 pub(crate) const SUMMARY: u64 = 64;
 /// The summary of no rows.
 const NO_ROWS: [u32; 16] = [0, 0, 0, 0, 0, 0, 0, 0, u32::MAX, 0, u32::MAX, 0, 0, 0, 0, 0];
-/// Blocks in the buffer of nominals: the nominal and the standard-deviation scale, each as it is and as it was before
-/// the last step.
-const BLOCKS: u64 = 4;
 /// Two timestamps for each of the three stages.
 const TICKS: u32 = 6;
 
 /// Floats in the partial results of all groups of one problem and in the merged mean that follows them.
 pub(crate) fn partials_len(pass: &Pass) -> u64 {
     let groups = u64::from(pass.rows).div_ceil(GROUP as u64);
-    (groups + 1) * (8 + u64::from(pass.width) * u64::from(pass.moments()))
+    (groups + 1) * (8 + u64::from(pass.coordinates) * u64::from(pass.moments()))
 }
 
 /// Splits a number of workgroups over two dimensions, since one dimension is limited to 65,535.
@@ -53,8 +50,10 @@ pub(crate) struct Sizes {
     scores: u64,
     log_weights: u64,
     partials: u64,
-    /// One block of the buffer of nominals.
+    /// The nominals of all problems: the buffer holds them twice, as they are and as they were before the last step.
     nominal: u64,
+    /// The standard-deviation scales of all problems, which the buffer also holds twice.
+    std_scale: u64,
     summaries: u64,
     /// Second moments that are returned.
     second: u64,
@@ -133,36 +132,46 @@ impl Sizes {
             log_weights: bytes(problems * most(&padded)),
             partials: bytes(problems * most(&partials_len)),
             nominal: 4 * problems * most(&|u| u64::from(u.width)),
+            std_scale: 4 * problems * most(&|u| u64::from(u.coordinates)),
             summaries: aligned(problems * SUMMARY),
-            second: passes.last().map_or(0, |u| if returns_second(u) { 4 * problems * u64::from(u.width) } else { 0 }),
+            second: passes
+                .last()
+                .map_or(0, |u| if returns_second(u) { 4 * problems * u64::from(u.coordinates) } else { 0 }),
         }
     }
 }
 
 impl Sizes {
-    /// Returns these sizes, but no smaller than `made` for rows, inputs and fields, which may shrink and grow between
-    /// calls.
+    /// Returns these sizes, but no smaller than `made` for what may shrink and grow between calls: rows, inputs and
+    /// fields, and what depends on the coordinates of rows.
     pub(crate) fn keeping(self, made: &Self) -> Self {
         Self {
             rows: self.rows.max(made.rows),
             inputs: self.inputs.max(made.inputs),
             fields: self.fields.max(made.fields),
+            partials: self.partials.max(made.partials),
+            std_scale: self.std_scale.max(made.std_scale),
             ..self
         }
     }
 
     /// The capacity of each buffer, in numbers.
     pub(crate) fn capacity(&self) -> Capacity {
-        let Self { inputs, fields, rows, scores, log_weights, partials, nominal, summaries, .. } = *self;
+        let Self { inputs, fields, rows, scores, log_weights, partials, summaries, .. } = *self;
         let [inputs, fields, rows, scores] = [inputs, fields, rows, scores].map(|bytes| bytes / 4);
         let [log_weights, partials] = [log_weights, partials].map(|bytes| bytes / 4);
-        let (nominal, summaries) = (BLOCKS * nominal / 4, summaries / SUMMARY);
+        let (nominal, summaries) = (self.blocks() / 4, summaries / SUMMARY);
         Capacity { inputs, fields, rows, scores, log_weights, partials, nominal, summaries }
+    }
+
+    /// The size of the buffer of nominals and standard-deviation scales.
+    fn blocks(&self) -> u64 {
+        2 * (self.nominal + self.std_scale)
     }
 
     /// The size of a call's upload.
     fn upload(&self) -> u64 {
-        self.passes + self.inputs + self.summaries + BLOCKS * self.nominal
+        self.passes + self.inputs + self.summaries + self.blocks()
     }
 
     /// The size of the read-back: timestamps (first, for their alignment), summaries, nominals, second moments.
@@ -241,7 +250,7 @@ impl Buffers {
         let scores = storage("scores", sizes.scores)?;
         let log_weights = storage("log-weights", sizes.log_weights)?;
         let partials = storage("partial means", sizes.partials)?;
-        let state = storage("the plan", sizes.summaries + BLOCKS * sizes.nominal)?;
+        let state = storage("the plan", sizes.summaries + sizes.blocks())?;
         let upload = device.buffer("the upload", sizes.upload(), Usage::MAP_WRITE | Usage::COPY_SRC)?;
         let back = sizes.back();
         let back = device.buffer("the read-back", back, Usage::MAP_READ | Usage::COPY_DST)?;
@@ -305,7 +314,7 @@ impl Parts<'_> {
         let part = |buffer, offset, bytes| wgpu::BufferBinding { buffer, offset, size: wgpu::BufferSize::new(bytes) };
         let inputs = part(given, sizes.passes, sizes.inputs);
         let summary = part(state, 0, sizes.summaries);
-        let nominal = part(state, sizes.summaries, BLOCKS * sizes.nominal);
+        let nominal = part(state, sizes.summaries, sizes.blocks());
         let [fields, rows, scores] = [fields, rows, scores].map(|buffer| buffer.as_entire_buffer_binding());
         let [log_weights, partials] = [log_weights, partials].map(|buffer| buffer.as_entire_buffer_binding());
         bind(device, given, [inputs, fields, rows, scores, log_weights, partials, nominal, summary])
@@ -442,7 +451,7 @@ impl Workspace {
         let submitted = Instant::now();
         let mut encoder = device.device.create_command_encoder(&Default::default());
         let sizes = buffers.sizes;
-        let (given, state) = (sizes.passes + sizes.inputs, sizes.summaries + BLOCKS * sizes.nominal);
+        let (given, state) = (sizes.passes + sizes.inputs, sizes.summaries + sizes.blocks());
         encoder.copy_buffer_to_buffer(&buffers.upload, 0, &buffers.given, 0, given);
         encoder.copy_buffer_to_buffer(&buffers.upload, given, &buffers.state, 0, state);
         let timed = first_timed(buffers, &self.chunks);
@@ -465,7 +474,7 @@ impl Workspace {
         encoder.copy_buffer_to_buffer(&buffers.state, 0, &buffers.back, ticks, sizes.summaries + sizes.nominal);
         if let Some(pass) = passes.last().filter(|pass| returns_second(pass)) {
             // The second moment follows the mean, at the end of each problem's partial results.
-            let (each, all) = (4 * u64::from(pass.width), 4 * partials_len(pass));
+            let (each, all) = (4 * u64::from(pass.coordinates), 4 * partials_len(pass));
             for problem in 0..u64::from(pass.problems) {
                 let to = ticks + sizes.summaries + sizes.nominal + problem * each;
                 encoder.copy_buffer_to_buffer(&buffers.partials, (problem + 1) * all - each, &buffers.back, to, each);
@@ -627,9 +636,14 @@ fn within_turns(device: &Device, pass: &Pass) -> Result<(), EngineError> {
         FIXED => 0,
         _ => 2,
     };
+    let filtered = if pass.has(FILTERED) { iterations_of_filter(pass) } else { 0 };
+    // One iteration for each step, one for its time block, and one in which the loop within the block finds that it is
+    // over. Blocks of two or four steps have fewer.
+    let whole_blocks = !of_policy(pass) && (pass.width / pass.horizon).is_multiple_of(4);
+    let each_step = if whole_blocks { 3 } else { 2 };
     for (what, requested, limit) in [
-        // One iteration for each step and at most one for its time block.
-        ("time steps on a software adapter", horizon, MAX_LOOP_ITERATIONS / 2),
+        ("loop iterations of filtered noise on a software adapter", filtered, MAX_LOOP_ITERATIONS),
+        ("time steps on a software adapter", horizon, MAX_LOOP_ITERATIONS / each_step),
         ("loop iterations of the temperature search on a software adapter", rows * passes / 256, MAX_LOOP_ITERATIONS),
     ] {
         if requested > limit {
@@ -637,6 +651,21 @@ fn within_turns(device: &Device, pass: &Pass) -> Result<(), EngineError> {
         }
     }
     Ok(())
+}
+
+/// An upper bound on the loop iterations of an invocation that filtered noise adds to a kernel on a software adapter.
+fn iterations_of_filter(pass: &Pass) -> u64 {
+    const LANES: u64 = 16;
+    let [horizon, innovations, width, coordinates] =
+        [pass.horizon, pass.innovations(), pass.width, pass.coordinates].map(u64::from);
+    // A rollout has a loop over blocks of innovations, in it one over innovations, and in that one over time steps. The
+    // iteration in which a loop finds that it is over counts.
+    let rollout = horizon + 4 * innovations;
+    // One workgroup merges all coordinates, LANES at a time, and then filters its share of the controls.
+    let groups = u64::from(pass.rows).div_ceil(GROUP as u64);
+    let merge = coordinates.div_ceil(LANES) * (4 + groups);
+    let step = (2 * innovations + horizon) * (width / horizon).div_ceil(LANES);
+    rollout.max(merge + step)
 }
 
 /// The parameters that the rollout kernel must be specialized to.
@@ -656,7 +685,8 @@ fn shape(device: &Device, passes: &[Pass], problem: &Problem<'_>) -> KernelConfi
         layout.params = 0;
     }
     let (int64, software) = (device.int64, device.software());
-    KernelConfig { layout, flags, diagonal, int64, software, unrolls: device.limits_turns() }
+    let filter = problem.filter.filter(|_| flags & FILTERED != 0).copied();
+    KernelConfig { layout, flags, diagonal, int64, software, unrolls: device.limits_turns(), filter }
 }
 
 /// Writes updates, an empty summary, inputs and nominal to the upload buffer.
@@ -802,7 +832,9 @@ pub(crate) fn weighted_mean(
     compute.set_pipeline(group_mean);
     compute.dispatch_workgroups(pass.rows.div_ceil(GROUP as u32), parts, pass.problems);
     compute.set_pipeline(merge);
-    compute.dispatch_workgroups(pass.width.div_ceil(COORDINATES), 1, pass.problems);
+    // The step of filtered rows needs all coordinates.
+    let workgroups = if pass.has(FILTERED) { 1 } else { pass.coordinates.div_ceil(COORDINATES) };
+    compute.dispatch_workgroups(workgroups, 1, pass.problems);
 }
 
 #[cfg(test)]
