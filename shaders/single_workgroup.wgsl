@@ -1,6 +1,6 @@
-// A whole update of one problem by one workgroup: for problems of so few rows that dispatches one after the other would
-// cost more than what they do, and for many problems side by side. What it calls is what the other kernels are made of:
-// roll (rollout.wgsl), find_temperature (temperature.wgsl), mean_of_group (mean_of_draws.wgsl), step_coordinate,
+// A whole update of one problem by one workgroup, for problems with so few rows that a sequence of dispatches would
+// cost more than their work, and for many problems at once. It is built from the functions of the other kernels: roll
+// (rollout.wgsl), find_temperature (temperature.wgsl), mean_of_group (mean_of_draws.wgsl), step_coordinate and
 // step_controls (step.wgsl).
 //
 // const SEARCHED: whether any update needs `find_temperature`; prepended by src/engine/gpu/source.rs.

@@ -274,3 +274,25 @@ fn what_a_fleet_cannot_do_is_refused() {
     assert_eq!(fleet.params(0).unwrap(), [0.5, 0.0], "what was refused has changed nothing");
     fleet.plan(&STATES[..2]).unwrap();
 }
+
+#[test]
+fn no_plan_depends_on_the_number_of_threads() {
+    // Problems with a thread each, and problems that share all threads.
+    for (problems, samples) in [(5, 700), (2, 1500), (9, 64)] {
+        let plans = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let mut fleet = Fleet::new(&cpu(), Mass, MppiOptions { samples, ..mppi() }, problems).unwrap();
+                let states: Vec<_> = STATES.into_iter().cycle().take(problems).collect();
+                fleet.plan(&states).unwrap();
+                let numbers: Vec<_> = fleet.plan(&states).unwrap().iter().map(|plan| bits(plan.unwrap())).collect();
+                let weights: Vec<_> = (0..problems).map(|i| fleet.samples(i).unwrap().weights()).collect();
+                (numbers, weights)
+            })
+        };
+        let expected = plans(1);
+        for threads in [2, 3, 8] {
+            assert_eq!(plans(threads), expected, "{problems} problems on {threads} threads");
+        }
+    }
+}

@@ -16,11 +16,13 @@ struct PhiloxRow {
 }
 
 fn row_of(k: U, stream: u32) -> PhiloxRow {
-    let v0 = mul_wide(k, 0xd2511f53u);
-    let v1 = mul_wide(v0.high ^ U(stream ^ noise_seed().y), 0xcd9e8d57u);
-    let v2 = (noise_number() * 0xcd9e8d57u) ^ (noise_seed().x + 0x9e3779b9u);
-    let v3 = mul_wide(v1.high ^ U(v2), 0xd2511f53u);
-    return PhiloxRow(mul_high(noise_number(), 0xcd9e8d57u), v1.low, v0.low, v3.low, v3.high);
+    let v0 = noise_number();
+    let v1 = noise_seed();
+    let v2 = mul_wide(k, 0xd2511f53u);
+    let v3 = mul_wide(v2.high ^ U(stream ^ v1.y), 0xcd9e8d57u);
+    let v4 = v3.high ^ U((v0 * 0xcd9e8d57u) ^ (v1.x + 0x9e3779b9u));
+    let v5 = mul_wide(v4, 0xd2511f53u);
+    return PhiloxRow(mul_high(v0, 0xcd9e8d57u), v3.low, v2.low, v5.low, v5.high);
 }
 
 fn philox_round(x: U, y: U, z: U, w: U, key_x: u32, key_y: u32) -> Words {

@@ -166,7 +166,11 @@ fn entry(value: Value<Number>) -> u32 {
 
 /// A variable of the module, of type `u32`.
 pub(crate) fn variable(name: &'static str) -> Shared {
-    Shared(op(name, &[]))
+    match name.split_once("().") {
+        // A function is called once for all members of its result.
+        Some((function, part)) => Shared(member(call(function, &[]), part)),
+        None => Shared(op(name, &[])),
+    }
 }
 
 /// A function of WGSL: `body` computes its result from its arguments, flattened.
@@ -213,7 +217,7 @@ fn statements(ops: &[Op], result: u32) -> String {
             let nested = operator && infix && name.contains([' ', '-']);
             let _ = if nested { write!(text, "({name}){part}") } else { write!(text, "{name}{part}") };
         }
-        let atom = op.operands.is_empty() || op.text.starts_with("{}.");
+        let atom = (op.operands.is_empty() && !op.text.ends_with("()")) || op.text.starts_with("{}.");
         if uses[at] > 0 && at as u32 != result && !atom && (uses[at] > 1 || text.len() > SHORT) {
             code.push_str(&statement(&format!("let v{count} = "), &text));
             text = format!("v{count}");
@@ -239,7 +243,7 @@ fn statement(head: &str, value: &str) -> String {
                 let ends = depth == 0 && part.ends_with(',');
                 lines.push_str(if lines.ends_with('\n') { part.trim_start() } else { part });
                 if ends {
-                    lines.push_str("\n");
+                    lines.push('\n');
                 }
             }
             let lines: String = lines.lines().map(|line| format!("        {line}\n")).collect();
