@@ -20,12 +20,13 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail, ensure};
+use gibbs::learning::{ActionNoise, Estimator};
 use gibbs::models::CartPole;
 use gibbs::policies::{Activation, Mlp};
+use gibbs::sampling::{Energy, ReverseProcess, Schedule};
 use gibbs::{
-    ActionNoise, DiffusionOptions, DiffusionPlanner, DiffusionSampler, DiffusionSamplerOptions, Energy, Engine,
-    Estimator, Limits, Model, MppiOptions, Noise, PolicyGradient, PolicyGradientOptions, Random, Real, ReverseProcess,
-    Schedule, StepContext, Task, Temperature, WeightedMean,
+    DiffusionOptions, DiffusionPlanner, DiffusionSampler, DiffusionSamplerOptions, Engine, Limits, Model, MppiOptions,
+    Noise, PolicyGradient, PolicyGradientOptions, Random, Real, StepContext, Task, Temperature, WeightedMean,
 };
 
 /// The factor by which a count may grow.

@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use common::{Plan, TASKS, Task};
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
-use gibbs::{Backend, Engine, Timing};
+use gibbs::runtime::Timing;
+use gibbs::{Backend, Engine};
 
 const SAMPLES: [usize; 5] = [128, 1024, 8192, 65536, 1 << 20];
 const HORIZONS: [usize; 4] = [16, 50, 100, 200];

@@ -14,9 +14,10 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use clap::Parser;
+use gibbs::sampling::{ReverseProcess, SampleWidth, Sampler, Schedule};
 use gibbs::{
     Backend, DiffusionOptions, DiffusionPlanner, Engine, EngineOptions, Limits, Model, Mppi, MppiOptions, Noise, Real,
-    References, ReverseProcess, SampleWidth, Sampler, Schedule, StepContext, Temperature, Weighting,
+    References, StepContext, Temperature, Weighting,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};

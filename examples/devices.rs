@@ -13,9 +13,10 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use gibbs::models::CartPole;
 use gibbs::noise::normal::normals;
+use gibbs::runtime::RowMemory;
 use gibbs::{
-    Backend, Engine, EngineOptions, Grid, Limits, Model, Mppi, MppiOptions, Noise, Real, References, RowMemory,
-    StepContext, Task, Temperature, WeightedMean, Weighting,
+    Backend, Engine, EngineOptions, Grid, Limits, Model, Mppi, MppiOptions, Noise, Real, References, StepContext, Task,
+    Temperature, WeightedMean, Weighting,
 };
 
 use end::say;

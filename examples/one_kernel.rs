@@ -11,12 +11,13 @@ mod end;
 use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
+use gibbs::learning::{Estimator, Step};
 use gibbs::models::CartPole;
 use gibbs::policies::OpenLoop;
+use gibbs::sampling::{ReverseProcess, SampleWidth, Sampler, Schedule};
 use gibbs::{
-    Backend, DiffusionOptions, DiffusionPlanner, Engine, EngineOptions, Estimator, Mppi, MppiOptions, Noise,
-    PolicyGradient, PolicyGradientOptions, Random, ReverseProcess, SampleWidth, Sampler, Schedule, Step, Task,
-    Temperature, Weighting,
+    Backend, DiffusionOptions, DiffusionPlanner, Engine, EngineOptions, Mppi, MppiOptions, Noise, PolicyGradient,
+    PolicyGradientOptions, Random, Task, Temperature, Weighting,
 };
 
 use end::say;

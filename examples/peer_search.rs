@@ -20,11 +20,9 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use gibbs::learning::{Anneal, Estimator, InitialStates, Step};
 use gibbs::policies::{Activation, Mlp};
-use gibbs::{
-    Anneal, Backend, Engine, EngineOptions, Estimator, InitialStates, PolicyGradient, PolicyGradientOptions, Random,
-    Step, Task, Weighting,
-};
+use gibbs::{Backend, Engine, EngineOptions, PolicyGradient, PolicyGradientOptions, Random, Task, Weighting};
 
 use end::say;
 use tasks::{EvoJax, OfEvoJax};

@@ -1,5 +1,5 @@
 // The inputs and the noise of a problem in a fleet: `chains` consecutive problems share them, and each such group has its own. Twins:
-// Pass::group_and_chain and NoiseId in src/pass.rs. Without a fleet, SHARED_INPUTS in src/engine/gpu/source.rs takes its place.
+// Pass::group_and_chain and NoiseId in src/kernels/pass.rs. Without a fleet, SHARED_INPUTS in src/runtime/gpu/source.rs takes its place.
 
 // The length of the noise section at the end of a group's inputs: three integers, 16 bits per float.
 const NOISE_ID = 6u;

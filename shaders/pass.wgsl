@@ -1,5 +1,5 @@
 // Definitions shared by all kernels: the update that they execute and the buffers that they access. Twin:
-// src/pass.rs.
+// src/kernels/pass.rs.
 //
 // One bind group serves all kernels, so that nothing is rebound between them. The rows of a plan, where they are in
 // memory at all (given by the caller, or fetched), are stored in tiles of 64: within a tile, one coordinate of all 64
@@ -71,7 +71,7 @@ struct Pass {
     padding: u32,
 }
 
-// The sums behind a weighted mean, relative to the largest log-weight. Twin: Sums in src/pass.rs.
+// The sums behind a weighted mean, relative to the largest log-weight. Twin: Sums in src/kernels/pass.rs.
 struct Sums {
     max: f32,
     sum: f32,
@@ -84,7 +84,7 @@ struct Sums {
 }
 
 // The reduction over all rows of a problem: the best and the worst cost and the smallest second score, as integers that
-// sort alike (see `ordered`), and what `temperature` computed. Twin: Found in src/engine/cpu/weigh.rs.
+// sort alike (see `ordered`), and what `temperature` computed. Twin: Found in src/kernels/weigh/log_weights.rs.
 struct Summary {
     sums: Sums,
     best: atomic<u32>,
@@ -132,7 +132,7 @@ fn padded_rows() -> u32 {
     return (uniforms.rows + TILE - 1u) / TILE * TILE;
 }
 
-// The address of coordinate d of row k, in either row layout. Twin: Update::address in src/pass.rs.
+// The address of coordinate d of row k, in either row layout. Twin: Update::address in src/kernels/pass.rs.
 fn address(k: u32, d: u32) -> u32 {
     return problem * uniforms.rows_stride
         + (k / TILE) * TILE * uniforms.width + (k % TILE) * uniforms.row_stride + d * uniforms.coordinate_stride;

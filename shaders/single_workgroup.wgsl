@@ -3,7 +3,7 @@
 // (rollout.wgsl), find_temperature (temperature.wgsl), mean_of_group (mean_of_draws.wgsl), step_coordinate and
 // step_controls (step.wgsl).
 //
-// const SEARCHED: whether any update needs `find_temperature`; prepended by src/engine/gpu/source.rs.
+// const SEARCHED: whether any update needs `find_temperature`; prepended by src/runtime/gpu/source.rs.
 
 @compute @workgroup_size(LANES)
 fn whole(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {

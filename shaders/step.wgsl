@@ -1,5 +1,5 @@
 // The step: x⁺ = a·m + b·x + c·L z, clamped to the limits; then resets the summary for the next update. Twin:
-// src/engine/cpu/step.rs.
+// src/kernels/step.rs.
 
 const STREAM = 0x1000000u;
 

@@ -1,5 +1,5 @@
 // Four rows per invocation, in vectors. On a software adapter a rollout is one long chain of dependent operations, and
-// four independent chains hide its latency. A GPU hides it with other invocations. Twin: src/scalar/unroll.rs.
+// four independent chains hide its latency. A GPU hides it with other invocations. Twin: src/interp/simd/unroll.rs.
 
 alias F = vec4<f32>;
 alias U = vec4<u32>;

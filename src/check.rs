@@ -2,18 +2,19 @@
 
 use std::time::Instant;
 
-use pulp::{Simd, WithSimd};
-
-use crate::engine::{Engine, program};
 use crate::error::{BuildError, InvalidValue, read_by};
-use crate::float_env;
+use crate::interp::op_count;
+pub use crate::interp::op_count::OpCount;
+use crate::interp::op_count::OpCounter;
+use crate::interp::simd::lanes::Lanes;
+use crate::lang::float_env;
+use crate::lang::math::{Vector, kahan_add};
+use crate::lang::philox_row::PhiloxRow;
+use crate::lang::{Inputs, Real, Register, StepContext, WgslFn};
 pub use crate::model::Map;
 use crate::model::Model;
-use crate::noise::PhiloxRow;
-use crate::scalar::math::{Vector, kahan_add};
-pub use crate::scalar::op_count::OpCount;
-use crate::scalar::op_count::{self, OpCounter};
-use crate::scalar::{Inputs, Lanes, Real, Register, StepContext, WgslFn};
+use crate::runtime::{Engine, program};
+use pulp::{Simd, WithSimd};
 
 /// Evaluates a function at many points on the device of an engine: on SIMD lanes, or traced to WGSL and run as a
 /// kernel.
@@ -123,7 +124,7 @@ pub fn wgsl_fn<const A: usize>(engine: &Engine, function: &WgslFn<A>, points: &[
 /// In an optimized build expect 0.7 to 1. **A value below 0.3 means that a call is not inlined**, so that code runs
 /// without vector instructions: look for a missing `#[inline(always)]` or a closure over `R` values. (A single call
 /// that is not inlined, of the whole cart-pole step, gives 0.15.) In a debug build the number means nothing, and with
-/// [`Instructions::Scalar`](crate::Instructions::Scalar) there are no lanes to use.
+/// [`Instructions::Scalar`](crate::interp::simd::isa::Instructions::Scalar) there are no lanes to use.
 ///
 /// `at` is the step context, with all parameters, references and fields that the model reads, and `x` the initial
 /// state.

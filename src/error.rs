@@ -1,6 +1,10 @@
 //! Typed errors. Each names what was wrong and what is valid; none of them loses a plan.
 
+use std::fmt;
 use std::fmt::Display;
+use std::io;
+use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A refused value: the field, the value given, and what is valid.
@@ -114,7 +118,7 @@ pub enum ModelError {
         /// The smallest index that is too large.
         limit: usize,
     },
-    /// A [`Table`](crate::Table) without rows.
+    /// A [`Table`](crate::lang::Table) without rows.
     #[error("`{function}` reads a table of parameters that has no rows, but it must have at least 1")]
     EmptyTable {
         /// The function of the policy that was being traced.
@@ -202,9 +206,9 @@ pub enum EngineError {
         /// The driver's message.
         message: String,
     },
-    /// The device was lost. Build a new [`Engine`](crate::Engine), then [`move_to`](crate::Planner::move_to) the
+    /// The device was lost. Build a new [`Engine`](crate::runtime::Engine), then [`move_to`](crate::control::planner::Planner::move_to) the
     /// planner on it, which keeps its plan; a training is continued on a new one by
-    /// [`save`](crate::PolicyGradient::save) and [`resume`](crate::PolicyGradient::resume).
+    /// [`save`](crate::learning::PolicyGradient::save) and [`resume`](crate::learning::PolicyGradient::resume).
     #[error("the device was lost: {message}")]
     DeviceLost {
         /// The driver's message.
@@ -234,7 +238,7 @@ pub enum EngineError {
         /// The adapter's limit.
         limit: u64,
     },
-    /// The device that [`Engine::from_wgpu`](crate::Engine::from_wgpu) was given has too low a limit. Request a higher
+    /// The device that [`Engine::from_wgpu`](crate::runtime::Engine::from_wgpu) was given has too low a limit. Request a higher
     /// one in `wgpu::DeviceDescriptor::required_limits`.
     #[error("the device was opened with `{limit}` = {found}, but at least {required} is needed")]
     MissingLimit {
@@ -320,7 +324,105 @@ pub enum Error {
     /// See [`ModelError`].
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// See [`CheckpointError`](crate::CheckpointError).
+    /// See [`CheckpointError`](crate::error::CheckpointError).
     #[error(transparent)]
-    Checkpoint(#[from] crate::CheckpointError),
+    Checkpoint(#[from] CheckpointError),
+}
+
+/// The operating system's error when reading or writing failed: an [`io::Error`] that can be cloned and compared. Two
+/// are equal if their kinds and their messages are.
+#[derive(Debug, Clone)]
+pub struct IoFailure(Arc<io::Error>);
+
+impl From<io::Error> for IoFailure {
+    fn from(error: io::Error) -> Self {
+        Self(Arc::new(error))
+    }
+}
+
+// `IoFailure` does not implement `Error`, so that `source()` returns the `io::Error` itself, which can be downcast.
+impl Deref for IoFailure {
+    type Target = io::Error;
+    fn deref(&self) -> &io::Error {
+        &self.0
+    }
+}
+
+impl Display for IoFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl PartialEq for IoFailure {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.kind() == other.0.kind() && self.0.to_string() == other.0.to_string()
+    }
+}
+
+impl Eq for IoFailure {}
+
+/// The reason why training could not be saved or resumed. The training itself is unchanged.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CheckpointError {
+    /// Reading or writing failed.
+    #[error("the checkpoint could not be read or written: {source}")]
+    Io {
+        /// The operating system's error.
+        source: IoFailure,
+    },
+    /// The input does not begin with the signature of a checkpoint.
+    #[error("this is not a checkpoint of a policy search: it does not begin with \"gibbs-pg\"")]
+    NotACheckpoint,
+    /// The checkpoint has another version of the format.
+    #[error("the checkpoint is of version {found} of the format, but only version {expected} can be read")]
+    Version {
+        /// Its version.
+        found: u32,
+        /// The version that can be read.
+        expected: u32,
+    },
+    /// The checkpoint is truncated, or data follow its end.
+    #[error("the checkpoint is {found} bytes long{}, but must be {expected}", if found > expected { " or longer" } else { "" })]
+    Length {
+        /// Its length in bytes. (At most one byte beyond the expected end is read.)
+        found: usize,
+        /// The expected length in bytes.
+        expected: usize,
+    },
+    /// The checksum does not match the contents.
+    #[error("the checkpoint is damaged: its checksum does not match")]
+    Damaged,
+    /// The checkpoint belongs to a training of other sizes.
+    #[error("the checkpoint has {found} {what}, but this training has {expected}")]
+    Mismatch {
+        /// The quantity that differs.
+        what: &'static str,
+        /// The number in the checkpoint.
+        found: u32,
+        /// The number in this training.
+        expected: u32,
+    },
+    /// The checkpoint holds a number that training cannot have written, although its checksum is correct: another
+    /// program wrote or changed it. Resume from another checkpoint, or set the learners' parameters by
+    /// [`set_parameters`](crate::learning::PolicyGradient::set_parameters).
+    #[error("the checkpoint holds {value} as {what} {index} of learner {learner}, but must hold {expected}")]
+    Number {
+        /// The kind of number.
+        what: &'static str,
+        /// Its index among the learner's numbers of this kind, counted from 0.
+        index: usize,
+        /// The learner, counted from 0.
+        learner: usize,
+        /// The number, printed.
+        value: String,
+        /// The valid values.
+        expected: &'static str,
+    },
+}
+
+impl From<IoFailure> for CheckpointError {
+    fn from(source: IoFailure) -> Self {
+        Self::Io { source }
+    }
 }

@@ -97,7 +97,8 @@
 //!
 //! ```
 //! use gibbs::models::DoubleIntegrator;
-//! use gibbs::{DiffusionOptions, DiffusionPlanner, Engine, ReverseProcess, Schedule, Task};
+//! use gibbs::{DiffusionOptions, DiffusionPlanner, Engine, Task};
+//! use gibbs::sampling::{ReverseProcess, Schedule};
 //!
 //! let options = DiffusionOptions {
 //!     task: Task { horizon: 30, dt: 0.1, ..Default::default() },
@@ -186,52 +187,47 @@
 
 #![warn(missing_docs, unreachable_pub)]
 
-mod cache_line;
 pub mod check;
-mod checksum;
-pub mod derivative;
-mod diffusion;
-mod engine;
+pub mod control;
 mod error;
-mod field;
-mod float_env;
-mod inputs;
+mod interp;
+mod kernels;
+pub mod lang;
+pub mod learning;
 mod model;
-pub mod models;
-mod mppi;
-pub mod noise;
-mod pass;
-mod planner;
-pub mod policies;
-mod policy;
-mod policy_gradient;
-mod replace;
-mod rollout;
-mod scalar;
-mod task;
+pub mod runtime;
+pub mod sampling;
 mod weighted_mean;
-mod weighting;
 
-pub use diffusion::{
-    Chains, DiffusionOptions, DiffusionPlanner, DiffusionSampler, DiffusionSamplerOptions, Energy, ReverseProcess,
-    SampleWidth, Sampler, Schedule,
-};
-pub use engine::{Adapter, AdapterKind, Backend, Engine, EngineOptions, Instructions, RowMemory, Timing, Tuning};
+pub use control::{DiffusionOptions, DiffusionPlanner, Fleet, Mppi, MppiOptions, Plan, Planner, Plans};
 pub use error::{BuildError, EngineError, Error, InvalidValue, ModelError, PlanError};
-pub use field::{FieldSet, Grid};
-pub use model::{Cost, Dynamics, Model, WithCost, euler, rk4, semi_implicit_euler};
-pub use mppi::{CostNormalization, Mppi, MppiOptions};
-pub use noise::{Interpolation, Noise, NoiseShape, Random};
-pub use planner::{Algorithm, Fleet, Plan, Planner, Plans, Samples, ShiftFill};
-pub use policy::Policy;
-pub use policy_gradient::{
-    ActionNoise, Anneal, CheckpointError, Controller, Episode, Estimator, InitialStates, IoFailure, PolicyGradient,
-    PolicyGradientOptions, Progress, Step,
-};
-pub use scalar::trace::Math;
-pub use scalar::{Dual, GradientAccumulator, Mask, Params, Real, StepContext, Table, WgslFn};
-pub use task::{Limits, References, Task};
+pub use kernels::propose::{Interpolation, Noise, NoiseShape};
+pub use kernels::weigh::{Temperature, Weighting};
+pub use lang::{FieldSet, Grid, Mask, Params, Random, Real, StepContext};
+pub use learning::{PolicyGradient, PolicyGradientOptions};
+pub use model::{Cost, Dynamics, Model, Policy, WithCost, euler, rk4, semi_implicit_euler};
+pub use model::{derivative, policies, systems as models};
+pub use runtime::{Backend, Engine, EngineOptions, Limits, References, Task};
+pub use sampling::{DiffusionSampler, DiffusionSamplerOptions};
 pub use weighted_mean::{Average, WeightedMean};
-pub use weighting::{Temperature, Weighting};
 #[cfg(feature = "gpu")]
 pub use wgpu;
+
+/// Counter-based noise: the same integers on every backend, in whatever order they are drawn.
+///
+/// [`philox`](noise::philox) turns a counter into four words, and [`normal`](noise::normal) turns words into normal numbers. The
+/// counter names the draw (row, block of four, pass, stream), and the key is the seed. So nothing is stored or shared, and a row can
+/// be drawn again anywhere.
+pub mod noise {
+    pub use crate::lang::{normal, philox};
+}
+
+/// What most programs import: `use gibbs::prelude::*;`.
+pub mod prelude {
+    pub use crate::{
+        Backend, Cost, DiffusionOptions, DiffusionPlanner, DiffusionSampler, DiffusionSamplerOptions, Dynamics, Engine,
+        EngineOptions, Fleet, Grid, Limits, Mask, Model, Mppi, MppiOptions, Noise, NoiseShape, Params, Plan, Planner,
+        Policy, PolicyGradient, PolicyGradientOptions, Random, Real, References, StepContext, Task, Temperature,
+        Weighting,
+    };
+}

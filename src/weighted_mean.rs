@@ -2,10 +2,10 @@
 
 use std::task::Poll;
 
-use crate::engine::{Averager, Calls, Engine, Wait, blocking, completed, drained};
 use crate::error::{EngineError, InvalidValue, PlanError};
-use crate::float_env;
-use crate::pass::{INVALID, MASKED, Pass, SECOND_MOMENT, Sums};
+use crate::kernels::pass::{INVALID, MASKED, Pass, SECOND_MOMENT, Sums};
+use crate::lang::float_env;
+use crate::runtime::{Averager, Calls, Engine, Wait, blocking, completed, drained};
 
 /// Averages rows under their log-weights: m = Σ_k w_k r_k with w = softmax(ℓ).
 ///
@@ -187,7 +187,7 @@ impl WeightedMean {
     }
 
     /// As [`compute`](Self::compute), without blocking the thread: see
-    /// [`Planner::plan_async`](crate::Planner::plan_async).
+    /// [`Planner::plan_async`](crate::control::planner::Planner::plan_async).
     ///
     /// # Errors
     ///

@@ -7,11 +7,12 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{cpu, gpu};
+use gibbs::learning::{ActionNoise, Anneal, Estimator};
 use gibbs::models::CartPole;
 use gibbs::policies::{Activation, Mlp};
 use gibbs::{
-    ActionNoise, Anneal, Engine, Estimator, Fleet, Mppi, MppiOptions, PolicyGradient, PolicyGradientOptions, Random,
-    Task, Temperature, WeightedMean, Weighting,
+    Engine, Fleet, Mppi, MppiOptions, PolicyGradient, PolicyGradientOptions, Random, Task, Temperature, WeightedMean,
+    Weighting,
 };
 
 struct Counting;

@@ -7,10 +7,10 @@ use std::f32::consts::PI;
 
 use common::{cpu, engines};
 use gibbs::models::{CartPole, DoubleIntegrator};
+use gibbs::sampling::{Energy, ReverseProcess, SampleWidth, Sampler, Schedule};
 use gibbs::{
-    DiffusionOptions, DiffusionPlanner, DiffusionSampler, DiffusionSamplerOptions, Energy, Engine, Grid, Limits, Model,
-    Mppi, MppiOptions, Noise, PlanError, Real, ReverseProcess, SampleWidth, Sampler, Schedule, StepContext, Task,
-    Temperature, Weighting,
+    DiffusionOptions, DiffusionPlanner, DiffusionSampler, DiffusionSamplerOptions, Engine, Grid, Limits, Model, Mppi,
+    MppiOptions, Noise, PlanError, Real, StepContext, Task, Temperature, Weighting,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};

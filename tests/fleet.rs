@@ -5,9 +5,12 @@ mod common;
 use std::fmt::Debug;
 
 use common::{cpu, engines};
+use gibbs::control::Algorithm;
+use gibbs::runtime::RowMemory;
+use gibbs::sampling::{ReverseProcess, Schedule};
 use gibbs::{
-    Algorithm, Backend, DiffusionOptions, Engine, EngineOptions, Fleet, Limits, Model, MppiOptions, Noise, Plan,
-    PlanError, Planner, Real, References, ReverseProcess, RowMemory, Schedule, StepContext, Task, Temperature,
+    Backend, DiffusionOptions, Engine, EngineOptions, Fleet, Limits, Model, MppiOptions, Noise, Plan, PlanError,
+    Planner, Real, References, StepContext, Task, Temperature,
 };
 
 /// A damped mass that should come to parameter 0 and follow reference 0, and that has no cost beyond 1e6.

@@ -4,11 +4,13 @@
 mod common;
 
 use common::{cpu, engines};
+use gibbs::control::Algorithm;
 use gibbs::models::{DoubleIntegrator, Quadrotor};
 use gibbs::noise::normal::normals;
+use gibbs::runtime::Instructions;
 use gibbs::{
-    Algorithm, Backend, BuildError, DiffusionOptions, Engine, EngineOptions, Instructions, Interpolation, Limits, Mppi,
-    MppiOptions, Noise, NoiseShape, Planner, Task, Temperature, Weighting,
+    Backend, BuildError, DiffusionOptions, Engine, EngineOptions, Interpolation, Limits, Mppi, MppiOptions, Noise,
+    NoiseShape, Planner, Task, Temperature, Weighting,
 };
 
 const INTERPOLATIONS: [Interpolation; 3] = [Interpolation::Hold, Interpolation::Linear, Interpolation::Cubic];
@@ -317,7 +319,7 @@ fn wider_registers_and_other_memory_give_the_same_plans() {
             let options = MppiOptions { task: task(21), samples: 700, weighting, noise_shape, ..Default::default() };
             mppi(&on(instructions, rows), options).plan(&STATE).expect("it runs").controls().to_vec()
         };
-        use gibbs::RowMemory::{Auto, Redrawn, Stored};
+        use gibbs::runtime::RowMemory::{Auto, Redrawn, Stored};
         let elite = Weighting::Elite(0.2);
         for (weighting, rows) in [(Temperature::Fixed(1.0).into(), Auto), (elite, Stored), (elite, Redrawn)] {
             let [best, narrow] = [Instructions::Best, Instructions::Avx2].map(|set| plan(set, rows, weighting));

@@ -8,7 +8,8 @@ mod common;
 use std::f32::consts;
 
 use gibbs::check::{Map, evaluate};
-use gibbs::{Dual, Engine, Real};
+use gibbs::derivative::Dual;
+use gibbs::{Engine, Real};
 
 /// An operation in f64, and the requirements on its f32 counterpart.
 struct Spec<const I: usize> {

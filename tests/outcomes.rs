@@ -9,10 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 
 use common::{cpu, engines};
+use gibbs::learning::{ActionNoise, Estimator, Step};
+use gibbs::runtime::RowMemory;
+use gibbs::sampling::{Energy, ReverseProcess, Schedule};
 use gibbs::{
-    ActionNoise, Backend, DiffusionOptions, DiffusionPlanner, DiffusionSampler, DiffusionSamplerOptions, Energy,
-    Engine, EngineOptions, Estimator, Limits, Model, Mppi, MppiOptions, Params, Policy, PolicyGradient,
-    PolicyGradientOptions, Random, Real, ReverseProcess, RowMemory, Schedule, Step, StepContext, Task, Temperature,
+    Backend, DiffusionOptions, DiffusionPlanner, DiffusionSampler, DiffusionSamplerOptions, Engine, EngineOptions,
+    Limits, Model, Mppi, MppiOptions, Params, Policy, PolicyGradient, PolicyGradientOptions, Random, Real, StepContext,
+    Task, Temperature,
 };
 
 /// A mass that panics: in CPU lanes if it is set to, and on the host after a number of steps.

@@ -7,12 +7,14 @@ use std::f32::consts::PI;
 
 use common::{cpu, engines, gpu};
 use gibbs::check::{Map, evaluate};
+use gibbs::control::CostNormalization;
+use gibbs::derivative::Dual;
 use gibbs::models::*;
 use gibbs::noise::normal::normals;
+use gibbs::runtime::{Instructions, Math};
 use gibbs::{
-    Backend, BuildError, CostNormalization, Dual, Engine, EngineOptions, FieldSet, Grid, Instructions, Limits, Math,
-    Model, ModelError, Mppi, MppiOptions, Noise, Random, Real, References, StepContext, Task, Temperature,
-    WeightedMean, Weighting,
+    Backend, BuildError, Engine, EngineOptions, FieldSet, Grid, Limits, Model, ModelError, Mppi, MppiOptions, Noise,
+    Random, Real, References, StepContext, Task, Temperature, WeightedMean, Weighting,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};

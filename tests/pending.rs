@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use common::engines;
 use gibbs::policies::LinearFeedback;
+use gibbs::sampling::Energy;
 use gibbs::{
-    Backend, DiffusionSampler, DiffusionSamplerOptions, Energy, Engine, EngineError, EngineOptions, Grid, InvalidValue,
-    Model, Mppi, MppiOptions, Plan, PlanError, PolicyGradient, PolicyGradientOptions, Random, Real, StepContext, Task,
+    Backend, DiffusionSampler, DiffusionSamplerOptions, Engine, EngineError, EngineOptions, Grid, InvalidValue, Model,
+    Mppi, MppiOptions, Plan, PlanError, PolicyGradient, PolicyGradientOptions, Random, Real, StepContext, Task,
     Temperature, WeightedMean, Weighting,
 };
 

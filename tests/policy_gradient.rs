@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{cpu, engines};
+use gibbs::lang::{GradientAccumulator, Table};
+use gibbs::learning::{ActionNoise, Anneal, CheckpointError, Controller, Estimator, InitialStates, Step};
 use gibbs::models::{CartPole, DoubleIntegrator, Pendulum};
 use gibbs::policies::{Activation, LinearFeedback, Mlp, Network, OpenLoop, TimeVaryingFeedback};
 use gibbs::{
-    ActionNoise, Anneal, BuildError, CheckpointError, Controller, Engine, Estimator, GradientAccumulator, Grid,
-    InitialStates, Limits, Model, ModelError, Mppi, MppiOptions, Noise, Params, PlanError, Policy, PolicyGradient,
-    PolicyGradientOptions, Random, Real, References, Step, StepContext, Table, Task, Temperature, Weighting,
+    BuildError, Engine, Grid, Limits, Model, ModelError, Mppi, MppiOptions, Noise, Params, PlanError, Policy,
+    PolicyGradient, PolicyGradientOptions, Random, Real, References, StepContext, Task, Temperature, Weighting,
 };
 
 /// Perturbed parameters, one episode per row.
@@ -1469,7 +1470,7 @@ fn exploration_is_fixed_annealed_or_learned() {
 fn training_stops_when_it_is_told_to() {
     let mut training = pendulum(&cpu(), swing(perturbed(0.5), Step::Natural { rate: 1.0.into() }, 2));
     let mut seen = Vec::new();
-    let watch = |progress: &[gibbs::Progress]| {
+    let watch = |progress: &[gibbs::learning::Progress]| {
         seen.push((progress.len(), progress[0].iteration));
         if seen.len() == 4 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };

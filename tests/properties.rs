@@ -6,8 +6,9 @@ mod common;
 use std::sync::OnceLock;
 
 use common::{cpu, engines, gpu};
+use gibbs::control::ShiftFill;
 use gibbs::models::{CartPole, Unicycle};
-use gibbs::{Average, Engine, Mppi, MppiOptions, Noise, ShiftFill, Task, Temperature, WeightedMean, Weighting};
+use gibbs::{Average, Engine, Mppi, MppiOptions, Noise, Task, Temperature, WeightedMean, Weighting};
 use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;

@@ -4,8 +4,9 @@ mod common;
 
 use common::engines;
 use gibbs::check::{Map, evaluate};
+use gibbs::derivative::Dual;
 use gibbs::{
-    Backend, Dual, FieldSet, Grid, InvalidValue, Limits, Model, Mppi, MppiOptions, PlanError, Real, StepContext, Task,
+    Backend, FieldSet, Grid, InvalidValue, Limits, Model, Mppi, MppiOptions, PlanError, Real, StepContext, Task,
     Temperature, Weighting,
 };
 

@@ -9,11 +9,14 @@ use std::arch::asm;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use common::cpu;
+use gibbs::learning::{Controller, Estimator, Step};
 use gibbs::policies::LinearFeedback;
+use gibbs::runtime::RowMemory;
+use gibbs::sampling::{Energy, ReverseProcess, Schedule};
 use gibbs::{
-    Backend, Controller, DiffusionOptions, DiffusionPlanner, DiffusionSampler, DiffusionSamplerOptions, Energy, Engine,
-    EngineOptions, Estimator, Grid, Model, Mppi, MppiOptions, PolicyGradient, PolicyGradientOptions, Random, Real,
-    ReverseProcess, RowMemory, Schedule, Step, StepContext, Task, Temperature, WeightedMean,
+    Backend, DiffusionOptions, DiffusionPlanner, DiffusionSampler, DiffusionSamplerOptions, Engine, EngineOptions,
+    Grid, Model, Mppi, MppiOptions, PolicyGradient, PolicyGradientOptions, Random, Real, StepContext, Task,
+    Temperature, WeightedMean,
 };
 
 /// A control word: MXCSR, or FPCR.

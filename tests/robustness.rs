@@ -5,12 +5,14 @@ mod common;
 use std::time::Duration;
 
 use common::{cpu, engines, gpu};
+use gibbs::control::{CostNormalization, ShiftFill};
+use gibbs::lang::{Table, WgslFn};
 use gibbs::models::{Pendulum, Unicycle};
 use gibbs::policies::{Activation, Network};
 use gibbs::{
-    Backend, BuildError, CostNormalization, Engine, EngineError, EngineOptions, FieldSet, Grid, InvalidValue, Limits,
-    Model, ModelError, Mppi, MppiOptions, Noise, Params, PlanError, Real, References, ShiftFill, StepContext, Table,
-    Task, Temperature, WeightedMean, Weighting, WgslFn, check,
+    Backend, BuildError, Engine, EngineError, EngineOptions, FieldSet, Grid, InvalidValue, Limits, Model, ModelError,
+    Mppi, MppiOptions, Noise, Params, PlanError, Real, References, StepContext, Task, Temperature, WeightedMean,
+    Weighting, check,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use common::gpu;
 use gibbs::check::{Map, evaluate};
+use gibbs::learning::{ActionNoise, Anneal, Estimator};
 use gibbs::policies::LinearFeedback;
+use gibbs::sampling::{Energy, ReverseProcess, SampleWidth, Sampler, Schedule};
 use gibbs::{
-    ActionNoise, Anneal, Backend, DiffusionSampler, DiffusionSamplerOptions, Energy, Engine, EngineOptions, Estimator,
-    Model, Mppi, MppiOptions, PolicyGradient, PolicyGradientOptions, Random, Real, ReverseProcess, SampleWidth,
-    Sampler, Schedule, StepContext, Task, Temperature, WeightedMean, Weighting,
+    Backend, DiffusionSampler, DiffusionSamplerOptions, Engine, EngineOptions, Model, Mppi, MppiOptions,
+    PolicyGradient, PolicyGradientOptions, Random, Real, StepContext, Task, Temperature, WeightedMean, Weighting,
 };
 
 /// A mass on a spring.

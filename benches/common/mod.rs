@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use gibbs::check::{self, OpCount};
 use gibbs::models::{CartPole, Quadrotor};
+use gibbs::runtime::{RowMemory, Timing};
 use gibbs::{
-    Backend, Engine, EngineError, EngineOptions, FieldSet, Limits, Model, Mppi, MppiOptions, Noise, RowMemory,
-    StepContext, Temperature, Timing, Weighting,
+    Backend, Engine, EngineError, EngineOptions, FieldSet, Limits, Model, Mppi, MppiOptions, Noise, StepContext,
+    Temperature, Weighting,
 };
 
 /// Runs one update and returns the durations of its stages.

@@ -24,9 +24,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
+use gibbs::control::CostNormalization;
+use gibbs::sampling::{ReverseProcess, Sampler, Schedule};
 use gibbs::{
-    Backend, CostNormalization, DiffusionOptions, DiffusionPlanner, Engine, EngineOptions, Grid, Limits, Mppi,
-    MppiOptions, Noise, References, ReverseProcess, Sampler, Schedule, Temperature, Weighting,
+    Backend, DiffusionOptions, DiffusionPlanner, Engine, EngineOptions, Grid, Limits, Mppi, MppiOptions, Noise,
+    References, Temperature, Weighting,
 };
 
 use car::{Car, DT, HORIZON, START, reward};

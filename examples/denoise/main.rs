@@ -22,10 +22,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use gibbs::{
-    Backend, DiffusionSampler, DiffusionSamplerOptions, Engine, EngineOptions, ReverseProcess, SampleWidth, Sampler,
-    Schedule, Temperature, Weighting,
-};
+use gibbs::sampling::{ReverseProcess, SampleWidth, Sampler, Schedule};
+use gibbs::{Backend, DiffusionSampler, DiffusionSamplerOptions, Engine, EngineOptions, Temperature, Weighting};
 
 use data::DataSet;
 use end::say;

@@ -3,7 +3,8 @@
 
 use std::f32::consts::{PI, TAU};
 
-use gibbs::{Energy, Real, StepContext};
+use gibbs::sampling::Energy;
+use gibbs::{Real, StepContext};
 
 /// A place for your own energy: write any function of x and y, and run with `--energy own`. Low energies are likely; a
 /// difference of 1 is a factor of e. Most of the density should lie within [−3, 3]².

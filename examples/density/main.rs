@@ -18,10 +18,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, ValueEnum};
-use gibbs::{
-    Backend, DiffusionSampler, DiffusionSamplerOptions, Energy, Engine, EngineOptions, ReverseProcess, SampleWidth,
-    Sampler, Schedule, StepContext,
-};
+use gibbs::sampling::{Energy, ReverseProcess, SampleWidth, Sampler, Schedule};
+use gibbs::{Backend, DiffusionSampler, DiffusionSamplerOptions, Engine, EngineOptions, StepContext};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 

@@ -3,9 +3,8 @@
 use std::path::Path;
 
 use anyhow::Result;
-use gibbs::{
-    DiffusionOptions, DiffusionPlanner, Engine, Limits, References, ReverseProcess, Schedule, Temperature, Weighting,
-};
+use gibbs::sampling::{ReverseProcess, Schedule};
+use gibbs::{DiffusionOptions, DiffusionPlanner, Engine, Limits, References, Temperature, Weighting};
 
 use crate::car::{Car, DT, HORIZON, START, reward};
 use crate::demonstration;

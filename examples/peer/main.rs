@@ -32,7 +32,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
-use gibbs::{Backend, Engine, EngineOptions, Instructions};
+use gibbs::runtime::Instructions;
+use gibbs::{Backend, Engine, EngineOptions};
 
 use end::say;
 use task::{Size, Task};

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use gibbs::{Algorithm, Model, Mppi, MppiOptions, Planner};
+use gibbs::control::Algorithm;
+use gibbs::{Model, Mppi, MppiOptions, Planner};
 
 /// The size of an update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -25,11 +25,12 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
+use gibbs::learning::{ActionNoise, Anneal, Episode, Estimator, Progress, Step};
 use gibbs::models::{CartPole, Pendulum};
 use gibbs::policies::{Activation, LinearFeedback, Mlp};
 use gibbs::{
-    ActionNoise, Anneal, Backend, Engine, EngineOptions, Episode, Estimator, Limits, Model, Policy, PolicyGradient,
-    PolicyGradientOptions, Progress, Step, Temperature, Weighting,
+    Backend, Engine, EngineOptions, Limits, Model, Policy, PolicyGradient, PolicyGradientOptions, Temperature,
+    Weighting,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 

@@ -1,4 +1,4 @@
-// Printed from src/scalar/math.rs (see src/engine/gpu/generated.rs), and not to be edited.
+// Printed from src/lang/math.rs (see src/runtime/gpu/generated.rs), and not to be edited.
 
 struct Two {
     x: F,

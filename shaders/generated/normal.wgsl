@@ -1,4 +1,4 @@
-// Printed from src/noise/normal.rs (see src/engine/gpu/generated.rs), and not to be edited.
+// Printed from src/lang/normal.rs (see src/runtime/gpu/generated.rs), and not to be edited.
 
 struct Normals {
     x: F,

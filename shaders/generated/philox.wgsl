@@ -1,4 +1,4 @@
-// Printed from src/noise/philox_row.rs (see src/engine/gpu/generated.rs), and not to be edited.
+// Printed from src/lang/philox_row.rs (see src/runtime/gpu/generated.rs), and not to be edited.
 
 struct Words {
     x: U,

@@ -1,4 +1,4 @@
-// Printed from src/engine/cpu/root_finder.rs (see src/engine/gpu/generated.rs), and not to be edited.
+// Printed from src/kernels/weigh/root_finder.rs (see src/runtime/gpu/generated.rs), and not to be edited.
 
 struct Sample {
     at: f32,

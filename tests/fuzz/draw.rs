@@ -1,8 +1,9 @@
 //! Random options and arguments: mostly valid, sometimes awkward, sometimes wrong.
 
+use gibbs::control::ShiftFill;
+use gibbs::sampling::{ReverseProcess, SampleWidth, Sampler, Schedule};
 use gibbs::{
-    Grid, Interpolation, Limits, Model, Noise, NoiseShape, Real, References, ReverseProcess, SampleWidth, Sampler,
-    Schedule, ShiftFill, StepContext, Temperature, Weighting,
+    Grid, Interpolation, Limits, Model, Noise, NoiseShape, Real, References, StepContext, Temperature, Weighting,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};

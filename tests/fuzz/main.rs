@@ -27,7 +27,8 @@ mod training;
 use std::time::{Duration, Instant};
 
 use draw::Draw;
-use gibbs::{Backend, Engine, EngineOptions, Instructions};
+use gibbs::runtime::Instructions;
+use gibbs::{Backend, Engine, EngineOptions};
 
 /// Names the case that was running if a test panics.
 struct Report<'a> {

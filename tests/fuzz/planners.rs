@@ -2,10 +2,8 @@
 
 use std::fmt::Debug;
 
-use gibbs::{
-    Algorithm, CostNormalization, DiffusionOptions, DiffusionPlanner, Engine, Limits, Mppi, MppiOptions, PlanError,
-    Planner, Task,
-};
+use gibbs::control::{Algorithm, CostNormalization};
+use gibbs::{DiffusionOptions, DiffusionPlanner, Engine, Limits, Mppi, MppiOptions, PlanError, Planner, Task};
 
 use crate::draw::{Draw, Probe};
 use crate::{agreed, bits, both, cpus, fuzz, gpus};

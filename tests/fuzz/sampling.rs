@@ -1,8 +1,7 @@
 //! `DiffusionSampler`: chains of an energy and of a data set.
 
-use gibbs::{
-    Chains, DiffusionSampler, DiffusionSamplerOptions, Energy, Engine, PlanError, Real, StepContext, Temperature,
-};
+use gibbs::sampling::{Chains, Energy};
+use gibbs::{DiffusionSampler, DiffusionSamplerOptions, Engine, PlanError, Real, StepContext, Temperature};
 
 use crate::draw::Draw;
 use crate::{agreed, bits, both, cpus, fuzz, gpus};

@@ -1,10 +1,8 @@
 //! `PolicyGradient`, its checkpoints and its controllers.
 
+use gibbs::learning::{ActionNoise, Anneal, Estimator, Step};
 use gibbs::policies::LinearFeedback;
-use gibbs::{
-    ActionNoise, Anneal, Engine, Estimator, PolicyGradient, PolicyGradientOptions, Random, Step, Task, Temperature,
-    Weighting,
-};
+use gibbs::{Engine, PolicyGradient, PolicyGradientOptions, Random, Task, Temperature, Weighting};
 
 use crate::draw::{Draw, Probe};
 use crate::{agreed, bits, both, cpus, fuzz, gpus};

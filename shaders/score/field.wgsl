@@ -1,0 +1,85 @@
+// Bilinear look-up in sampled fields. FIELDS is the number of fields that the model uses. Twin: src/lang/grid.rs.
+
+// The header of a grid. Twin: Header in src/lang/grid.rs.
+struct Field {
+    // Grid coordinates of a world point, in samples: a x + b y + c, along each axis.
+    along: vec3<f32>,
+    across: vec3<f32>,
+    // Samples along each axis.
+    size: vec2<f32>,
+    outside: f32,
+    // The index of its first pair of samples, and the pairs per row.
+    first: i32,
+    stride: i32,
+}
+
+// Pairs of numbers per header.
+const HEADER = 6u;
+
+// Loaded once per rollout: the driver has to assume that storing scores may alias the inputs, so it would reload these.
+var<private> field_headers: array<Field, FIELDS>;
+
+fn read_fields() {
+    for (var i = 0u; i < FIELDS; i++) {
+        let h = i * HEADER;
+        let ab = fields[h];
+        let cd = fields[h + 1u];
+        let ef = fields[h + 2u];
+        let size = fields[h + 3u];
+        let outside_high = fields[h + 4u];
+        let low = fields[h + 5u].x;
+        // The offset is stored as two numeric halves: its raw bits could form a subnormal, which a GPU may flush to
+        // zero.
+        let first = ((i32(outside_high.y) << 16u) + i32(low)) / 2;
+        field_headers[i] = Field(
+            vec3<f32>(ab, cd.x), vec3<f32>(cd.y, ef), size, outside_high.x, first, i32(size.x) + 1,
+        );
+    }
+}
+
+struct Cell {
+    inside: bool,
+    at: vec2<i32>,
+    part: vec2<f32>,
+    // Whether the point lies between samples along each axis, and not in the half cell of the border.
+    between: vec2<bool>,
+}
+
+fn field_cell(field: Field, x: f32, y: f32) -> Cell {
+    let size = field.size;
+    let g = vec2<f32>(
+        fma(field.along.x, x, fma(field.along.y, y, field.along.z)),
+        fma(field.across.x, x, fma(field.across.y, y, field.across.z)),
+    );
+    let inside = g.x >= -0.5 && g.x <= size.x - 0.5 && g.y >= -0.5 && g.y <= size.y - 0.5;
+    let c = clamp(g, vec2<f32>(0.0), size - 1.0);
+    // Clamped again as integers, since the conversion of a NaN is driver-defined.
+    let at = clamp(vec2<i32>(c), vec2<i32>(0), vec2<i32>(size) - 1);
+    return Cell(inside, at, c - vec2<f32>(at), g == c);
+}
+
+// The four samples around a point: (0,0), (0,1), (1,0), (1,1). In memory each sample is followed by the one above it,
+// and the last sample of a row is stored twice.
+fn field_corners(field: Field, at: vec2<i32>) -> vec4<f32> {
+    let first = field.first + at.y * field.stride + at.x;
+    return vec4<f32>(fields[first], fields[first + 1]);
+}
+
+fn field_sample_at(number: u32, x: f32, y: f32) -> f32 {
+    let field = field_headers[number];
+    let cell = field_cell(field, x, y);
+    let v = field_corners(field, cell.at);
+    let low = fma(cell.part.x, v.z - v.x, v.x);
+    let high = fma(cell.part.x, v.w - v.y, v.y);
+    return select(field.outside, fma(cell.part.y, high - low, low), cell.inside);
+}
+
+fn field_gradient_at(number: u32, x: f32, y: f32) -> vec2<f32> {
+    let field = field_headers[number];
+    let cell = field_cell(field, x, y);
+    let v = field_corners(field, cell.at);
+    let gx = select(0.0, fma(cell.part.y, (v.w - v.y) - (v.z - v.x), v.z - v.x), cell.between.x);
+    let gy = select(0.0, fma(cell.part.x, (v.w - v.z) - (v.y - v.x), v.y - v.x), cell.between.y);
+    let slope = vec2<f32>(field.along.x * gx + field.across.x * gy, field.along.y * gx + field.across.y * gy);
+    return select(vec2<f32>(0.0), slope, cell.inside);
+}

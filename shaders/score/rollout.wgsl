@@ -1,0 +1,93 @@
+// Draw and score: one invocation runs one rollout (or WIDE of them, see vec4.wgsl). The time loop is inside it,
+// the state stays in registers. Twin: src/kernels/score/rollout.rs.
+//
+// The model is generated (src/runtime/gpu/source.rs) and prepended to this file:
+//     struct State, struct Control, initial_state(), frozen(moves, before, after)
+//     model_advance(t, x, before, u): the cost of having arrived in x by `before`, its demonstration cost, whether x
+//         ends the rollout, and the next state under u
+//     model_cost(t, x, u), model_demonstration_cost(t, x), model_terminal(t, x)
+//     struct Proposal, proposal()
+//     struct Stretch, struct Draw, centered(start, nominal, factors), coordinates_from(p, d, rows, start), first_of(c),
+//         rest_of(c): the next STEPS innovations of some rows. With white noise an innovation is the control of a time step,
+//         drawn or given, clamped to the limits.
+//     innovations(), struct Filter, entered(f, i, innovation), time_steps_of(i), time_step(i, phase),
+//         control_of(p, f, t, phase, nominal): the controls of the time steps from innovation i to the next
+//         (src/runtime/gpu/filter.rs)
+//     read_fields(): called before the model
+//     control_cost(p, about, u)
+//     const CONTROL_COST, DEMONSTRATED: which second score is computed
+
+// Runs the rollouts of an invocation, from row k on; stores their scores and returns their keys.
+fn roll(k: u32) -> vec3<u32> {
+    read_fields();
+    let p = proposal();
+    var x = initial_state();
+    var before = Control();
+    var running = B(true);
+    var sum = Two();
+    var second = F();
+    let draws = draws_of(rows_from(k));
+    var filter_state = Filter();
+    for (var start = 0u; start < innovations(); start += STEPS) {
+        let center = centered(start, NOMINAL, FACTORS);
+        var about = center.center;
+        var coordinates = coordinates_from(p, center, draws, start);
+        let end = min(start + STEPS, innovations());
+        for (var i = start; i < end; i++) {
+            filter_state = entered(filter_state, i, first_of(coordinates));
+            coordinates = rest_of(coordinates);
+            // With white noise this is not a loop: see src/runtime/gpu/filter.rs.
+            for (var phase = 0u; phase < time_steps_of(i); phase++) {
+                let t = time_step(i, phase);
+                let u = control_of(p, filter_state, t, phase, NOMINAL);
+                if CONTROL_COST {
+                    second += control_cost(p, first_of(about), u);
+                    about = rest_of(about);
+                }
+                // The cost of the previous step is evaluated here, together with the next step, so that common
+                // subexpressions are computed once.
+                let next = model_advance(t, x, before, u);
+                sum = kahan_add(sum, select(F(0.0), next.cost, running & B(t > 0u)));
+                if DEMONSTRATED {
+                    second += select(F(0.0), next.demonstration_cost, running & B(t > 0u));
+                }
+                running = running & !next.done;
+                x = frozen(running, x, next.x);
+                before = u;
+            }
+        }
+    }
+    sum = kahan_add(sum, select(F(0.0), model_cost(uniforms.horizon - 1u, x, before), running));
+    sum = kahan_add(sum, model_terminal(uniforms.horizon, x));
+    if DEMONSTRATED {
+        second += select(F(0.0), model_demonstration_cost(uniforms.horizon - 1u, x), running);
+    }
+
+    let at = score_address(k);
+    var keys = EMPTY_KEYS;
+    for (var i = 0u; i < WIDE; i++) {
+        let cost = component(sum.x, i);
+        scores[at + i] = cost;
+        scores[at + TILE + i] = -component(sum.y, i);
+        scores[at + 2u * TILE + i] = component(second, i);
+        keys = merge_keys(keys, keys_of(k + i < uniforms.rows, cost, component(second, i)));
+    }
+    return keys;
+}
+
+@compute @workgroup_size(TILE_LANES)
+fn rollout(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    problem = workgroup.z;
+    find_inputs();
+    let tile = workgroup.y * workgroups.x + workgroup.x;
+    var keys = EMPTY_KEYS;
+    // A workgroup beyond the last tile has no work; the condition is uniform over the workgroup.
+    if tile * TILE < uniforms.rows {
+        keys = roll(tile * TILE + lane * WIDE);
+    }
+    enter(lane, keys);
+}

@@ -1,0 +1,75 @@
+//! Options of an MPPI controller.
+
+use crate::control::planner::ShiftFill;
+use crate::kernels::propose::noise::Noise;
+use crate::kernels::propose::shape::NoiseShape;
+use crate::kernels::weigh::weighting::{Temperature, Weighting};
+use crate::runtime::task::Task;
+
+/// The cost J of a rollout in the exponent −J/λ, with S = Σ_t q(x_{t+1}, u_t) + φ(x_T) and C = Σ_t U_tᵀ Σ⁻¹ ε_t, where
+/// ε is the perturbation that remains after the limits.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum CostNormalization {
+    /// J = S + λ(1 − α) C: importance sampling for the base distribution N(αU, Σ). This is also the convention of
+    /// pytorch_mppi.
+    #[default]
+    Sum,
+    /// J = (S + λ(1 − α) C) / T: everything is averaged over the horizon, as in MPPI-Generic.
+    HorizonAverage,
+    /// J = S + γ C, as in nav2; α is unused and must be 1.
+    Gamma(f32),
+}
+
+/// The options of an MPPI controller. `..Default::default()` fills in the rest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MppiOptions<const M: usize> {
+    /// The task: horizon, time step, limits, inputs of the model, seed.
+    pub task: Task<M>,
+    /// K, the rollouts per update; at least 1.
+    pub samples: usize,
+    /// Updates per call; at least 1.
+    pub iterations: usize,
+    /// How costs become weights: exponentially with a temperature λ, or by an elite. Signed weights are refused.
+    pub weighting: Weighting,
+    /// Σ, the covariance of the perturbations.
+    pub noise: Noise<M>,
+    /// The dependence of perturbations at different time steps: white, splines between knots, or colored.
+    pub noise_shape: NoiseShape,
+    /// α in [0, 1]: the base distribution of the importance sampling is N(αU, Σ). 1 switches the control cost off.
+    pub alpha: f32,
+    /// How the cost in the exponent is composed.
+    pub cost_normalization: CostNormalization,
+    /// γ in U⁺ = U + γ (m − U); above 0, 1 for MPPI as published.
+    pub step_size: f32,
+    /// The controls that are appended when the plan is shifted.
+    pub shift_fill: ShiftFill,
+    /// Whether the first row is the plan itself, unperturbed.
+    pub nominal_first: bool,
+    /// Covariance adaptation with `Some(f)`, f in (0, 1]: each update within a call moves the standard deviation of the
+    /// noise, separately for every control and time step (knot, with knots; innovation, with colored noise), to that of
+    /// the weighted rows (by `step_size`), but never below f times that of `noise`. With [`Weighting::Elite`] this is
+    /// the cross-entropy method; with a temperature it adapts a diagonal covariance.
+    pub covariance_adaptation: Option<f32>,
+    /// The control that a new or reset plan consists of; within the limits.
+    pub initial: [f32; M],
+}
+
+impl<const M: usize> Default for MppiOptions<M> {
+    fn default() -> Self {
+        Self {
+            task: Task::default(),
+            samples: 1024,
+            iterations: 1,
+            weighting: Weighting::Exponential(Temperature::Fixed(1.0)),
+            noise: Noise::default(),
+            noise_shape: NoiseShape::default(),
+            alpha: 1.0,
+            cost_normalization: CostNormalization::Sum,
+            step_size: 1.0,
+            shift_fill: ShiftFill::Hold,
+            nominal_first: false,
+            covariance_adaptation: None,
+            initial: [0.0; M],
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! [`Algorithm`]: the part of a planner that differs from method to method.
+
+use super::ShiftFill;
+use crate::error::{InvalidValue, finite};
+use crate::kernels::pass::{MAX_NUMBERS, MAX_PROBLEMS, Pass};
+use crate::kernels::propose::noise::{CovarianceFactors, Noise};
+use crate::kernels::propose::shape::NoiseShape;
+use crate::runtime::task::Task;
+
+mod sealed {
+    pub trait Sealed {}
+    impl<const M: usize> Sealed for crate::control::mppi::options::MppiOptions<M> {}
+    impl<const M: usize> Sealed for crate::control::diffusion::options::DiffusionOptions<M> {}
+}
+
+/// The options of a method that improves control sequences, and how they become updates of the engine. Implemented by
+/// [`MppiOptions`](crate::control::mppi::options::MppiOptions) and [`DiffusionOptions`](crate::control::diffusion::options::DiffusionOptions), and by nothing else.
+pub trait Algorithm<const M: usize>: sealed::Sealed + Clone + std::fmt::Debug {
+    /// Refuses what is out of range for this method. `regular`: whether every control is perturbed; `white`: whether
+    /// noise is white.
+    #[doc(hidden)]
+    fn check(&self, regular: bool, white: bool) -> Result<(), InvalidValue>;
+
+    #[doc(hidden)]
+    fn task(&self) -> &Task<M>;
+
+    #[doc(hidden)]
+    fn task_mut(&mut self) -> &mut Task<M>;
+
+    #[doc(hidden)]
+    fn samples(&self) -> usize;
+
+    #[doc(hidden)]
+    fn set_samples(&mut self, samples: usize);
+
+    #[doc(hidden)]
+    fn noise(&self) -> &Noise<M>;
+
+    #[doc(hidden)]
+    fn noise_shape(&self) -> NoiseShape;
+
+    #[doc(hidden)]
+    fn shift_fill(&self) -> ShiftFill;
+
+    /// The control that a new plan consists of.
+    #[doc(hidden)]
+    fn initial(&self) -> [f32; M];
+
+    /// The plans that are improved side by side.
+    #[doc(hidden)]
+    fn chains(&self) -> usize {
+        1
+    }
+
+    /// Appends the updates of one call to `list`. `first` has sizes, seed and buffer offsets filled in, and steps all
+    /// the way to the mean (a = 1).
+    #[doc(hidden)]
+    fn passes(&self, first: Pass, list: &mut Vec<Pass>);
+
+    /// Whether costs are averaged over the horizon before the temperature divides them.
+    #[doc(hidden)]
+    fn averages(&self) -> bool;
+
+    /// The factor on the noise's standard deviation for the control `t` steps ahead, at the beginning of a call; `None`
+    /// if it is 1 for all controls.
+    #[doc(hidden)]
+    fn std_scale(&self, _t: usize) -> Option<f32> {
+        None
+    }
+
+    /// How far chains are scattered around the plan before a call, in standard deviations of the noise.
+    #[doc(hidden)]
+    fn scatter(&self) -> f32 {
+        0.0
+    }
+}
+
+/// Refuses options that are invalid for every method, and returns the factors of the covariance that the kernels need.
+/// `members` is the number of plans that are improved together.
+pub(crate) fn check_shared<const M: usize>(
+    options: &impl Algorithm<M>,
+    members: usize,
+) -> Result<CovarianceFactors, InvalidValue> {
+    let (task, chains, initial) = (options.task(), options.chains(), options.initial());
+    task.check(MAX_NUMBERS / M.max(1))?;
+    for (field, size, most) in [
+        ("samples", options.samples(), 1 << 25),
+        ("problems", members, MAX_PROBLEMS),
+        ("chains", chains, MAX_PROBLEMS / members.clamp(1, MAX_PROBLEMS)),
+    ] {
+        if size == 0 || size > most {
+            return Err(InvalidValue::new(field, size, format_args!("between 1 and {most}")));
+        }
+    }
+    let numbers = task.horizon.saturating_mul(M).saturating_mul(chains).saturating_mul(members);
+    if numbers > i32::MAX as usize {
+        let value = format_args!("{} of {} time steps", chains * members, task.horizon);
+        let expected = format_args!("so few that all plans have at most {} numbers", i32::MAX);
+        return Err(InvalidValue::new("chains", value, expected));
+    }
+    finite("initial", &initial)?;
+    if let Some(limits) = &task.limits {
+        for m in 0..M {
+            let (l, h) = (limits.low[m], limits.high[m]);
+            if !(l..=h).contains(&initial[m]) {
+                let value = format_args!("{} for control {m}", initial[m]);
+                return Err(InvalidValue::new("initial", value, format_args!("within its limits, [{l}, {h}]")));
+            }
+        }
+    }
+    let shape = CovarianceFactors { filter: options.noise_shape().filter(task.horizon)?, ..options.noise().shape()? };
+    let numbers = shape.innovations(task.horizon).saturating_mul(M);
+    if numbers > MAX_NUMBERS || numbers.saturating_mul(chains) > i32::MAX as usize {
+        let value = format_args!("{chains} of {} time steps", task.horizon);
+        let expected = format_args!("so few and short that their noise has at most {MAX_NUMBERS} numbers each");
+        return Err(InvalidValue::new("chains", value, expected));
+    }
+    Ok(shape)
+}

@@ -1,0 +1,368 @@
+//! [`Fleet`]: many plans for one model, improved in one launch.
+
+use super::{Algorithm, Member, Plan, Planner, Samples};
+use crate::error::{BuildError, InvalidValue, PlanError};
+use crate::lang::grid::Grid;
+use crate::model::Model;
+use crate::runtime::task::References;
+use crate::runtime::{Calls, Engine, Wait};
+
+/// Solves B planning problems of one model together, in one launch: the robots of a fleet, or the same robot in B states.
+///
+/// Each problem has its own state, plan and seed and, where set, its own parameters and references. The model, the options and the
+/// fields are shared. The options are those of a planner, [`MppiOptions`](crate::control::mppi::options::MppiOptions) or
+/// [`DiffusionOptions`](crate::control::diffusion::options::DiffusionOptions), and each problem is solved as by a [`Planner`] with these options. A problem that
+/// fails keeps its plan, and does not affect the others.
+///
+/// The seed of problem i is that of the options plus i, unless [`reseed`](Self::reseed) replaces it. On the CPU, the plans are equal to
+/// the bit to those of a planner with that seed. On a GPU they agree to rounding, because the kernels divide their sums differently
+/// if there are several problems; a fleet of one is equal to the bit there, too.
+///
+/// # Example
+///
+/// Three carts, whose goal is a parameter of the model. The third cart has its own:
+///
+/// ```
+/// use gibbs::{Backend, Engine, EngineOptions, Fleet, Model, MppiOptions, Real, StepContext, Task};
+///
+/// /// A cart on a line that should come to rest at parameter 0.
+/// struct Cart;
+///
+/// impl Model<2, 1> for Cart {
+///     #[inline(always)]
+///     fn step<R: Real>(&self, at: &StepContext<R>, [p, v]: [R; 2], [u]: [R; 1]) -> [R; 2] {
+///         [p + v * at.dt(), v + u * at.dt()]
+///     }
+///     #[inline(always)]
+///     fn cost<R: Real>(&self, at: &StepContext<R>, [p, v]: [R; 2], [u]: [R; 1]) -> R {
+///         (p - at.param(0)).square() + v.square() * 0.1 + u.square() * 0.01
+///     }
+/// }
+///
+/// let engine = Engine::with_options(EngineOptions { backend: Backend::Cpu, ..Default::default() })?;
+/// let task = Task { horizon: 20, dt: 0.1, params: vec![0.0], ..Default::default() };
+/// let mut fleet = Fleet::new(&engine, Cart, MppiOptions { task, samples: 256, ..Default::default() }, 3)?;
+/// fleet.set_params(2, &[5.0])?;
+///
+/// let states = [[5.0, 0.0], [f32::NAN, 0.0], [0.0, 0.0]];
+/// let plans = fleet.plan(&states)?;
+/// assert!(plans.get(0)?.controls()[0][0] < 0.0, "back to 0");
+/// assert!(plans.get(1).is_err(), "its state is not finite; the others are not affected");
+/// assert!(plans.get(2)?.controls()[0][0] > 0.0, "on to 5");
+/// fleet.shift_all(1);
+/// # Ok::<(), gibbs::Error>(())
+/// ```
+pub struct Fleet<const N: usize, const M: usize, D, A> {
+    planner: Planner<N, M, D, A>,
+}
+
+/// The results of a call of [`Fleet::plan`], one for each problem.
+#[derive(Debug)]
+pub struct Plans<'a, const N: usize, const M: usize> {
+    members: &'a [Member<N, M>],
+}
+
+impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M, D, A> {
+    /// Creates a fleet of `problems` problems, whose plans are `options.initial` at every time step. Everything that
+    /// [`plan`](Self::plan) and [`samples`](Self::samples) need is compiled and allocated here, as by [`Planner::new`].
+    ///
+    /// # Errors
+    ///
+    /// If an option is out of range, `problems` (times the chains of a diffusion planner) is not between 1 and 65,535, the model cannot
+    /// become a kernel, or the device fails.
+    pub fn new(engine: &Engine, model: D, options: A, problems: usize) -> Result<Self, BuildError> {
+        Ok(Self { planner: Planner::of_members(engine, model, options, problems)? })
+    }
+
+    /// Improves the plan of every problem for its state, all in one launch, and returns a result for each problem.
+    ///
+    /// The result of a problem is an error if its state is not finite or none of its rollouts has a finite cost. Then its plan is
+    /// kept, and the other problems are not affected.
+    ///
+    /// # Errors
+    ///
+    /// If the number of states is not that of the problems, or the device fails. Then all plans are kept.
+    pub fn plan(&mut self, states: &[[f32; N]]) -> Result<Plans<'_, N, M>, PlanError> {
+        if states.len() != self.len() {
+            let expected = format_args!("one for each of the {} problems", self.len());
+            return Err(InvalidValue::new("states", format_args!("{} states", states.len()), expected).into());
+        }
+        if self.planner.submit(states, None, usize::MAX, Wait::Blocking)? {
+            self.planner.complete(Wait::Blocking)?;
+        }
+        Ok(Plans { members: &self.planner.members })
+    }
+
+    /// B, the number of problems.
+    pub fn len(&self) -> usize {
+        self.planner.members.len()
+    }
+
+    /// Always false: there is at least one problem.
+    pub fn is_empty(&self) -> bool {
+        self.planner.members.is_empty()
+    }
+
+    /// Refuses the index of a problem that does not exist.
+    fn check(&self, problem: usize) -> Result<(), InvalidValue> {
+        check_index(problem, self.len())
+    }
+
+    /// Shifts the plan of a problem by `steps` time steps: see [`Planner::shift`].
+    ///
+    /// # Errors
+    ///
+    /// If there is no such problem.
+    pub fn shift(&mut self, problem: usize, steps: usize) -> Result<(), InvalidValue> {
+        self.check(problem)?;
+        self.planner.shift_member(problem, steps);
+        Ok(())
+    }
+
+    /// Shifts all plans by `steps` time steps.
+    pub fn shift_all(&mut self, steps: usize) {
+        self.planner.each().for_each(|i| self.planner.shift_member(i, steps));
+    }
+
+    /// Resets the plan of a problem to `options.initial` at every time step and restarts its noise. Its parameters, references and seed
+    /// are kept.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such problem.
+    pub fn reset(&mut self, problem: usize) -> Result<(), InvalidValue> {
+        self.check(problem)?;
+        self.planner.reset_member(problem);
+        Ok(())
+    }
+
+    /// As [`reset`](Self::reset), for all problems.
+    pub fn reset_all(&mut self) {
+        self.planner.each().for_each(|i| self.planner.reset_member(i));
+    }
+
+    /// Replaces the seed of a problem and restarts its noise.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such problem.
+    pub fn reseed(&mut self, problem: usize, seed: u64) -> Result<(), InvalidValue> {
+        self.check(problem)?;
+        let member = &mut self.planner.members[problem];
+        (member.seed, member.number) = (Some(seed), 0);
+        Ok(())
+    }
+
+    /// The control sequence that the next call of a problem starts from, T × M; with several chains, that of the best one.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such problem.
+    pub fn controls(&self, problem: usize) -> Result<&[[f32; M]], InvalidValue> {
+        self.check(problem)?;
+        Ok(self.planner.controls_of(problem))
+    }
+
+    /// Replaces the control sequence that the next call of a problem starts from, in every chain.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such problem, or the sequence does not have T time steps or is not finite. The next call applies the limits to it.
+    pub fn set_controls(&mut self, problem: usize, controls: &[[f32; M]]) -> Result<(), InvalidValue> {
+        self.check(problem)?;
+        self.planner.set_controls_of(problem, controls)
+    }
+
+    /// Sets run-time parameters for one problem, which take precedence over those of the options. Recompiles nothing.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such problem, or the parameters are fewer than the model uses, or not finite.
+    pub fn set_params(&mut self, problem: usize, params: &[f32]) -> Result<(), InvalidValue> {
+        self.check(problem)?;
+        let (reader, own) = (self.planner.reader(), &mut self.planner.members[problem].params);
+        let is_first = own.is_none();
+        let set = self.planner.inputs.set_params(problem, own.get_or_insert_default(), params, &[reader]);
+        if set.is_err() && is_first {
+            *own = None;
+        }
+        self.planner.forget_samples();
+        set
+    }
+
+    /// Sets the reference table of one problem, which takes precedence over that of the options: see [`Planner::set_references`]. Tables
+    /// of different problems may differ in size. Recompiles nothing.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such problem, or the table is empty or ragged, has fewer columns than the model uses, or is not finite.
+    pub fn set_references(&mut self, problem: usize, values: &[f32], columns: usize) -> Result<(), InvalidValue> {
+        self.check(problem)?;
+        let reader = self.planner.reader();
+        let own = &mut self.planner.members[problem].references;
+        self.planner.inputs.set_references(problem, own, values, columns, &[reader])?;
+        self.planner.forget_samples();
+        Ok(())
+    }
+
+    /// Replaces one sampled field, for all problems. Recompiles nothing.
+    ///
+    /// # Errors
+    ///
+    /// If there is no field of that index yet.
+    pub fn set_field(&mut self, index: usize, grid: Grid) -> Result<(), InvalidValue> {
+        self.planner.set_field(index, grid)
+    }
+
+    /// Replaces all options but the horizon and the number of samples, for all problems: see [`Planner::set_options`]. The plans are kept,
+    /// and so are seeds, parameters and references that were set for one problem.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new). Then nothing is changed, but the samples of the last call may be gone.
+    pub fn set_options(&mut self, options: A) -> Result<(), BuildError> {
+        self.planner.set_options(options)
+    }
+
+    /// Changes the horizon and the number of samples of all problems: see [`Planner::resize`].
+    ///
+    /// # Errors
+    ///
+    /// If a size is out of range, or the device has no room. Then nothing is changed, but the samples of the last call may be gone.
+    pub fn resize(&mut self, horizon: usize, samples: usize) -> Result<(), BuildError> {
+        self.planner.resize(horizon, samples)
+    }
+
+    /// Moves the fleet, with its plans, to another engine: see [`Planner::move_to`].
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new). Then nothing is changed, but the samples of the last call may be gone.
+    pub fn move_to(&mut self, engine: &Engine) -> Result<(), BuildError> {
+        self.planner.move_to(engine)
+    }
+
+    /// Fetches the rows of a problem's last update with their costs and weights from the device: see [`Planner::samples`].
+    ///
+    /// # Errors
+    ///
+    /// If there is no such problem, the last call failed for it, the fleet was changed since, or the device fails.
+    pub fn samples(&mut self, problem: usize) -> Result<Samples<'_, N, M, D>, PlanError> {
+        self.check(problem)?;
+        self.planner.samples_of(problem)
+    }
+
+    /// Rolls out any control sequence in plain `f32`, with the parameters and references of a problem: see [`Planner::simulate`].
+    ///
+    /// # Errors
+    ///
+    /// If there is no such problem, or the state or the controls are not finite.
+    pub fn simulate(
+        &self,
+        problem: usize,
+        x: &[f32; N],
+        controls: &[[f32; M]],
+    ) -> Result<(Vec<[f32; N]>, f32), InvalidValue> {
+        self.check(problem)?;
+        self.planner.simulate_of(problem, x, controls)
+    }
+
+    /// The current options, which all problems share.
+    pub fn options(&self) -> &A {
+        self.planner.options()
+    }
+
+    /// The seed of a problem.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such problem.
+    pub fn seed(&self, problem: usize) -> Result<u64, InvalidValue> {
+        self.check(problem)?;
+        Ok(self.planner.seed_of(problem))
+    }
+
+    /// The run-time parameters of a problem: its own, or those of the options.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such problem.
+    pub fn params(&self, problem: usize) -> Result<&[f32], InvalidValue> {
+        self.check(problem)?;
+        Ok(self.planner.members[problem].params.as_deref().unwrap_or(&self.planner.options.task().params))
+    }
+
+    /// The references of a problem: its own, or those of the options.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such problem.
+    pub fn references(&self, problem: usize) -> Result<Option<&References>, InvalidValue> {
+        self.check(problem)?;
+        Ok(self.planner.members[problem].references.as_ref().or(self.planner.options.task().references.as_ref()))
+    }
+
+    /// The engine in use.
+    pub fn engine(&self) -> &Engine {
+        self.planner.engine()
+    }
+
+    /// The model that is controlled.
+    pub fn model(&self) -> &D {
+        self.planner.model()
+    }
+
+    /// The planner of all problems.
+    #[cfg(all(test, feature = "gpu"))]
+    pub(crate) fn planner(&mut self) -> &mut Planner<N, M, D, A> {
+        &mut self.planner
+    }
+}
+
+impl<'a, const N: usize, const M: usize> Plans<'a, N, M> {
+    /// B, the number of problems.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Always false: there is at least one problem.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// The plan of a problem.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such problem, its state is not finite, or no rollout of any of its chains has a finite cost.
+    pub fn get(&self, problem: usize) -> Result<&'a Plan<N, M>, PlanError> {
+        check_index(problem, self.members.len())?;
+        result(&self.members[problem])
+    }
+
+    /// The results of all problems in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Result<&'a Plan<N, M>, PlanError>> + use<'a, N, M> {
+        self.members.iter().map(result)
+    }
+}
+
+fn check_index(problem: usize, count: usize) -> Result<(), InvalidValue> {
+    if problem < count {
+        return Ok(());
+    }
+    Err(InvalidValue::new("problem", problem, format_args!("below the number of problems, {count}")))
+}
+
+fn result<const N: usize, const M: usize>(member: &Member<N, M>) -> Result<&Plan<N, M>, PlanError> {
+    member.outcome.clone().map(|_| &member.plan)
+}
+
+impl<const N: usize, const M: usize, D, A: std::fmt::Debug> std::fmt::Debug for Fleet<N, M, D, A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fleet")
+            .field("engine", &self.planner.engine)
+            .field("options", &self.planner.options)
+            .field("problems", &self.planner.members.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,339 @@
+//! The results of a planner's call: the plan, its statistics, and the rows behind it.
+
+use std::time::Duration;
+
+use crate::error::PlanError;
+use crate::interp::simd::isa::Isa;
+use crate::kernels::pass::{ELITE, INVALID, MASKED, Pass, Sums, TILE};
+use crate::lang::Timeline;
+use crate::lang::float_env;
+use crate::model::Model;
+use crate::model::rollout::rollout;
+use crate::runtime::{Backend, Fetched, Timing};
+use pulp::{Simd, WithSimd};
+
+/// Rolls a control sequence out from `x`: pushes the states, returns the cost S. Where the model is done the state stays.
+#[inline(always)]
+pub(crate) fn roll_out<const N: usize, const M: usize, D: Model<N, M>>(
+    model: &D,
+    timeline: &Timeline<'_>,
+    x: [f32; N],
+    controls: &[[f32; M]],
+    states: &mut Vec<[f32; N]>,
+) -> f32 {
+    let all = states.len() + controls.len() + 1;
+    let mut last = x;
+    states.push(x);
+    let cost = rollout(
+        model,
+        timeline,
+        controls.len(),
+        x,
+        |t, _, _| controls[t],
+        |_, x| {
+            last = x;
+            states.push(x);
+        },
+    );
+    states.resize(all, last);
+    cost
+}
+
+/// [`roll_out`] with the vector instructions switched on, for their fused multiply-add: without it `f32::mul_add` is a call.
+struct Nominal<'a, const N: usize, const M: usize, D> {
+    model: &'a D,
+    timeline: &'a Timeline<'a>,
+    x: [f32; N],
+    controls: &'a [[f32; M]],
+    states: &'a mut Vec<[f32; N]>,
+}
+
+impl<const N: usize, const M: usize, D: Model<N, M>> WithSimd for Nominal<'_, N, M, D> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> f32 {
+        roll_out(self.model, self.timeline, self.x, self.controls, self.states)
+    }
+}
+
+/// The model, the state and everything else that a plan is rolled out with.
+pub(crate) struct Start<'a, const N: usize, D> {
+    pub(crate) isa: Isa,
+    pub(crate) model: &'a D,
+    pub(crate) timeline: Timeline<'a>,
+    pub(crate) x: [f32; N],
+}
+
+/// The control sequence after a call, the trajectory expected under it, and statistics of the samples.
+///
+/// Costs are reported as they enter the exponent (see [`CostNormalization`](crate::control::mppi::options::CostNormalization)): with
+/// [`HorizonAverage`](crate::control::mppi::options::CostNormalization::HorizonAverage) they are averages over the horizon, and with α < 1 or γ > 0
+/// the costs of samples include their control term.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan<const N: usize, const M: usize> {
+    controls: Vec<[f32; M]>,
+    states: Vec<[f32; N]>,
+    cost: f32,
+    min_cost: f32,
+    mean_cost: f32,
+    effective_samples: f32,
+    log_z: f32,
+    temperature: f32,
+    samples: usize,
+    invalid_rows: usize,
+    pub(crate) backend: Backend,
+    pub(crate) timing: Timing,
+}
+
+impl<const N: usize, const M: usize> Plan<N, M> {
+    pub(crate) fn empty(backend: Backend) -> Self {
+        Self {
+            controls: Vec::new(),
+            states: Vec::new(),
+            cost: 0.0,
+            min_cost: 0.0,
+            mean_cost: 0.0,
+            effective_samples: 0.0,
+            log_z: 0.0,
+            temperature: 0.0,
+            samples: 0,
+            invalid_rows: 0,
+            backend,
+            timing: Timing::default(),
+        }
+    }
+
+    /// Reserves memory, so that a call allocates nothing.
+    pub(crate) fn reserve(&mut self, horizon: usize) {
+        self.controls.reserve(horizon);
+        self.states.reserve(horizon + 1);
+    }
+
+    /// Takes the control sequence of least cost among `chains`, the results of update `last`, and returns its index.
+    pub(crate) fn best_of<D: Model<N, M>>(
+        &mut self,
+        start: &Start<'_, N, D>,
+        last: &Pass,
+        sums: &[Sums],
+        chains: &[f32],
+    ) -> Result<usize, PlanError> {
+        if !sums.iter().any(has_weight) {
+            return Err(PlanError::NoFiniteRow { rows: last.rows as usize });
+        }
+        let mut best: Option<(f32, usize, &[f32])> = None;
+        for (chain, nominal) in worked(sums, chains) {
+            self.roll_out(start, last.cost_scale, nominal);
+            let cost = if self.cost.is_finite() { self.cost } else { f32::MAX };
+            if best.is_none_or(|(least, ..)| cost < least) {
+                best = Some((cost, chain, nominal));
+            }
+        }
+        let Some((_, chain, nominal)) = best else { return Err(PlanError::NonFiniteMean) };
+        if sums.len() > 1 {
+            self.roll_out(start, last.cost_scale, nominal);
+        }
+        self.record(last, &sums[chain]);
+        Ok(chain)
+    }
+
+    /// Computes the statistics from the sums of the last update.
+    fn record(&mut self, pass: &Pass, sums: &Sums) {
+        let (samples, lambda) = (pass.rows as usize, f64::from(sums.temperature));
+        let reference = f64::from(sums.reference) * f64::from(pass.cost_scale);
+        let (max, sum) = (f64::from(sums.max), f64::from(sums.sum));
+        // Log-weights are relative to the reference cost; the division by K makes Z a mean over all rows.
+        self.log_z = (max + (sum / samples as f64).ln() - reference / lambda) as f32;
+        self.min_cost = (reference - lambda * max) as f32;
+        self.mean_cost = sums.mean_cost(pass);
+        if pass.search == ELITE {
+            // The log-weights only mark which rows belong to the elite.
+            self.log_z = (sum / samples as f64).ln() as f32;
+        }
+        self.effective_samples = (sum * sum / f64::from(sums.squares)) as f32;
+        self.temperature = sums.temperature;
+        self.samples = samples;
+        self.invalid_rows = samples - sums.valid as usize;
+    }
+
+    /// Rolls the new plan out on the host: T steps, whatever the number of rows.
+    fn roll_out<D: Model<N, M>>(&mut self, start: &Start<'_, N, D>, cost_scale: f32, nominal: &[f32]) {
+        let Start { isa, model, ref timeline, x } = *start;
+        self.controls.clear();
+        self.controls.extend(nominal.as_chunks::<M>().0);
+        self.states.clear();
+        let job = Nominal { model, timeline, x, controls: &self.controls, states: &mut self.states };
+        self.cost = isa.run(job) * cost_scale;
+    }
+
+    /// The control sequence, T × M; apply the first.
+    pub fn controls(&self) -> &[[f32; M]] {
+        &self.controls
+    }
+
+    /// The states expected under it, (T + 1) × N; the first is the state that the call was given.
+    pub fn states(&self) -> &[[f32; N]] {
+        &self.states
+    }
+
+    /// The cost of the plan itself, without any control term. Not finite if the plan reaches states in which the
+    /// model's cost is not.
+    pub fn cost(&self) -> f32 {
+        self.cost
+    }
+
+    /// The least cost among the samples.
+    pub fn min_cost(&self) -> f32 {
+        self.min_cost
+    }
+
+    /// The mean cost of the valid samples.
+    pub fn mean_cost(&self) -> f32 {
+        self.mean_cost
+    }
+
+    /// The effective sample size (Σw)²/Σw², between 1 and K.
+    pub fn effective_samples(&self) -> f32 {
+        self.effective_samples
+    }
+
+    /// log Z = log (1/K) Σ e^{−J/λ}, over all K rows; an invalid one counts as 0.
+    pub fn log_z(&self) -> f32 {
+        self.log_z
+    }
+
+    /// The free energy −λ log Z.
+    pub fn free_energy(&self) -> f32 {
+        float_env::standard(|| -self.temperature * self.log_z)
+    }
+
+    /// λ, as given or as solved for.
+    pub fn temperature(&self) -> f32 {
+        self.temperature
+    }
+
+    /// K, the number of rows.
+    pub fn samples(&self) -> usize {
+        self.samples
+    }
+
+    /// The number of rows whose cost was not finite; they have no weight.
+    pub fn invalid_rows(&self) -> usize {
+        self.invalid_rows
+    }
+
+    /// The kind of device that computed the plan.
+    pub fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// How long the call took.
+    pub fn timing(&self) -> Timing {
+        self.timing
+    }
+
+    /// How long the whole call took: [`timing`](Self::timing)`().total`.
+    pub fn elapsed(&self) -> Duration {
+        self.timing.total
+    }
+}
+
+fn has_weight(sums: &Sums) -> bool {
+    sums.valid > 0 && sums.sum > 0.0
+}
+
+/// Returns the chains whose last update has a finite mean, with their control sequences.
+pub(crate) fn worked<'a>(sums: &'a [Sums], chains: &'a [f32]) -> impl Iterator<Item = (usize, &'a [f32])> {
+    let each = chains.chunks_exact(chains.len() / sums.len()).enumerate();
+    let usable =
+        |((_, nominal), sums): &((usize, &[f32]), &Sums)| has_weight(sums) && nominal.iter().all(|u| u.is_finite());
+    each.zip(sums).filter(usable).map(|(chain, _)| chain)
+}
+
+/// The rows of the last update, with their costs and weights: see [`Planner::samples`](crate::control::planner::Planner::samples).
+#[derive(Debug)]
+pub struct Samples<'a, const N: usize, const M: usize, D> {
+    pub(crate) model: &'a D,
+    pub(crate) timeline: Timeline<'a>,
+    pub(crate) state: [f32; N],
+    pub(crate) samples: usize,
+    pub(crate) horizon: usize,
+    pub(crate) fetched: Fetched,
+}
+
+impl<const N: usize, const M: usize, D: Model<N, M>> Samples<'_, N, M, D> {
+    /// K, the number of rows.
+    pub fn len(&self) -> usize {
+        self.samples
+    }
+
+    /// Always `false`: there is at least one row.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The log-weight of row `k`, relative to an arbitrary constant that all rows share; −∞ for a row without weight,
+    /// such as an invalid one.
+    ///
+    /// # Panics
+    ///
+    /// If `k` is not below [`len`](Self::len). All methods here that take a row panic then.
+    pub fn log_weight(&self, k: usize) -> f32 {
+        let log_weight = self.fetched.log_weights[..self.len()][k];
+        if log_weight > MASKED { log_weight } else { f32::NEG_INFINITY }
+    }
+
+    /// The weights of all rows, which sum to 1.
+    pub fn weights(&self) -> Vec<f32> {
+        float_env::standard(|| self.weigh())
+    }
+
+    fn weigh(&self) -> Vec<f32> {
+        let max = (0..self.len()).fold(f32::NEG_INFINITY, |max, k| max.max(self.log_weight(k)));
+        let mut weights: Vec<f32> = (0..self.len()).map(|k| (self.log_weight(k) - max).exp()).collect();
+        let sum: f64 = weights.iter().map(|w| f64::from(*w)).sum();
+        for weight in &mut weights {
+            *weight = (f64::from(*weight) / sum) as f32;
+        }
+        weights
+    }
+
+    /// Whether row `k` had a finite cost.
+    pub fn is_valid(&self, k: usize) -> bool {
+        self.fetched.log_weights[..self.len()][k] > INVALID
+    }
+
+    /// The index of row `k`'s score.
+    fn score(&self, k: usize) -> usize {
+        assert!(k < self.len(), "row {k} of {}", self.len());
+        k / TILE * 3 * TILE + k % TILE
+    }
+
+    /// The rollout cost S of row `k`, without control term and before any averaging.
+    pub fn cost(&self, k: usize) -> f32 {
+        let at = self.score(k);
+        float_env::standard(|| self.fetched.scores[at] + self.fetched.scores[at + TILE])
+    }
+
+    /// The control cost C = Σ_t U_tᵀ Σ⁻¹ ε_t of row `k`; 0 unless α or γ includes it.
+    pub fn control_cost(&self, k: usize) -> f32 {
+        self.fetched.scores[self.score(k) + 2 * TILE]
+    }
+
+    /// The controls of row `k`, after the limits; T × M. Unless noise is white, the plan is not their weighted mean
+    /// where limits act: see [`NoiseShape`](crate::kernels::propose::shape::NoiseShape).
+    pub fn controls(&self, k: usize) -> Vec<[f32; M]> {
+        assert!(k < self.len(), "row {k} of {}", self.len());
+        let width = self.horizon * M;
+        let at = |t: usize, m: usize| self.fetched.rows[k / TILE * TILE * width + (t * M + m) * TILE + k % TILE];
+        (0..self.horizon).map(|t| std::array::from_fn(|m| at(t, m))).collect()
+    }
+
+    /// The states of row `k`, (T + 1) × N, rolled out again on the host.
+    pub fn states(&self, k: usize) -> Vec<[f32; N]> {
+        let controls = self.controls(k);
+        let mut states = Vec::with_capacity(controls.len() + 1);
+        float_env::standard(|| roll_out(self.model, &self.timeline, self.state, &controls, &mut states));
+        states
+    }
+}

@@ -1,0 +1,493 @@
+//! Prints functions that are generic over [`Vector`] as WGSL functions: the interpretation behind `shaders/generated/`.
+//!
+//! Running a function on [`Number`] and [`Word`] records its operations. Equal operations become one value, values that nothing
+//! depends on are left out, and a short value that is used once is written where it is used.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt::{self, Write};
+use std::ops::{Add, AddAssign, BitAnd, BitOr, BitXor, Div, DivAssign, Mul, MulAssign, Neg, Not, Sub, SubAssign};
+
+use super::trace::Literal;
+use crate::lang::math::{UniformWord, Value, Vector, Whole};
+use crate::lang::{Mask, sealed};
+
+/// A value up to this length is written where it is used, if it is used once.
+const SHORT: usize = 48;
+
+/// An operation: WGSL with a `{}` for each operand, an earlier entry.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Op {
+    text: Cow<'static, str>,
+    operands: Vec<u32>,
+}
+
+#[derive(Default)]
+struct Tape {
+    /// The function that is being printed. A call of any other stays a call.
+    function: &'static str,
+    /// Whether it computes on single numbers, not on one for each row of an invocation.
+    scalar: bool,
+    ops: Vec<Op>,
+    seen: HashMap<Op, u32>,
+}
+
+thread_local! {
+    static TAPE: RefCell<Tape> = RefCell::default();
+}
+
+/// A value of type `F`.
+#[derive(Clone, Copy)]
+pub(crate) struct Number(u32);
+
+/// A value of type `U`.
+#[derive(Clone, Copy)]
+pub(crate) struct Word(u32);
+
+/// A value of type `u32`, of one row an invocation or of four.
+#[derive(Clone, Copy)]
+pub(crate) struct Shared(pub(crate) u32);
+
+/// A value of type `B`.
+#[derive(Clone, Copy)]
+pub(crate) struct Truth(u32);
+
+fn op(text: impl Into<Cow<'static, str>>, operands: &[u32]) -> u32 {
+    let op = Op { text: text.into(), operands: operands.to_vec() };
+    TAPE.with_borrow_mut(|tape| {
+        if let Some(&at) = tape.seen.get(&op) {
+            return at;
+        }
+        let at = tape.ops.len() as u32;
+        tape.ops.push(op.clone());
+        tape.seen.insert(op, at);
+        at
+    })
+}
+
+/// The operand of an entry, if the entry is this operation of one operand.
+fn operand_of(at: u32, text: &str) -> Option<u32> {
+    TAPE.with_borrow(|tape| {
+        let op = &tape.ops[at as usize];
+        (op.text == text).then(|| op.operands[0])
+    })
+}
+
+/// Member `name` of a value of a struct type.
+fn member(of: u32, name: &str) -> u32 {
+    op(format!("{{}}.{name}"), &[of])
+}
+
+/// The type of a parameter, or of a member of a struct.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Type {
+    Number,
+    Word,
+    Uniform,
+    Truth,
+    /// Several values.
+    Struct(&'static Struct),
+}
+
+/// A struct of WGSL.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Struct {
+    pub(crate) name: &'static str,
+    /// Whether its members are single numbers.
+    pub(crate) scalar: bool,
+    pub(crate) members: &'static [(&'static str, Type)],
+}
+
+impl Type {
+    fn name(self, scalar: bool) -> &'static str {
+        match self {
+            Self::Number if scalar => "f32",
+            Self::Truth if scalar => "bool",
+            Self::Number => "F",
+            Self::Truth => "B",
+            Self::Word => "U",
+            Self::Uniform => "u32",
+            Self::Struct(of) => of.name,
+        }
+    }
+}
+
+impl Struct {
+    /// Its declaration.
+    pub(crate) fn declaration(&self) -> String {
+        let member = |(name, of): &(_, Type)| format!("    {name}: {},\n", of.name(self.scalar));
+        let members: String = self.members.iter().map(member).collect();
+        format!("struct {} {{\n{members}}}\n", self.name)
+    }
+}
+
+/// The numbers and words that a value of a type consists of, in order.
+fn flattened(at: u32, of: Type, into: &mut Vec<Value<Number>>) {
+    match of {
+        Type::Number => into.push(Value::Number(Number(at))),
+        Type::Word => into.push(Value::Word(Word(at))),
+        Type::Uniform => into.push(Value::Uniform(Shared(at))),
+        Type::Truth => into.push(Value::Truth(Truth(at))),
+        Type::Struct(of) => of.members.iter().for_each(|(name, of)| flattened(member(at, name), *of, into)),
+    }
+}
+
+/// An expression of a type, made of its numbers and words.
+fn assembled(of: Type, from: &mut impl Iterator<Item = u32>) -> u32 {
+    match of {
+        Type::Struct(of) => {
+            let members: Vec<u32> = of.members.iter().map(|(_, of)| assembled(*of, from)).collect();
+            let whole = operand_of(members[0], &format!("{{}}.{}", of.members[0].0));
+            // The members of one result, all of them and in order, are that result.
+            match whole {
+                Some(whole) if of.members.iter().zip(&members).all(|((name, _), at)| member(whole, name) == *at) => {
+                    whole
+                }
+                _ => call(of.name, &members),
+            }
+        }
+        _ => from.next().expect("as many values as the type has"),
+    }
+}
+
+fn call(name: &str, arguments: &[u32]) -> u32 {
+    op(format!("{name}({})", vec!["{}"; arguments.len()].join(", ")), arguments)
+}
+
+fn entry(value: Value<Number>) -> u32 {
+    match value {
+        Value::Number(x) => x.0,
+        Value::Word(w) => w.0,
+        Value::Uniform(w) => w.0,
+        Value::Truth(m) => m.0,
+    }
+}
+
+/// A variable of the module, of type `u32`.
+pub(crate) fn variable(name: &'static str) -> Shared {
+    match name.split_once("().") {
+        // A function is called once for all members of its result.
+        Some((function, part)) => Shared(member(call(function, &[]), part)),
+        None => Shared(op(name, &[])),
+    }
+}
+
+/// A function of WGSL: `body` computes its result from its arguments, flattened.
+pub(crate) fn function(
+    name: &'static str,
+    scalar: bool,
+    parameters: &[(&'static str, Type)],
+    result: Type,
+    body: impl Fn(&[Value<Number>]) -> Vec<Value<Number>>,
+) -> String {
+    TAPE.set(Tape { function: name, scalar, ..Tape::default() });
+    let mut arguments = Vec::new();
+    for (name, of) in parameters {
+        flattened(op(*name, &[]), *of, &mut arguments);
+    }
+    let results = body(&arguments);
+    let result_at = assembled(result, &mut results.into_iter().map(entry));
+    let parameters: Vec<_> = parameters.iter().map(|(name, of)| format!("{name}: {}", of.name(scalar))).collect();
+    let head = format!("fn {name}({}) -> {} {{\n", parameters.join(", "), result.name(scalar));
+    TAPE.with_borrow(|tape| format!("{head}{}}}\n", statements(&tape.ops, result_at)))
+}
+
+/// The statements that compute and return an entry.
+fn statements(ops: &[Op], result: u32) -> String {
+    let mut uses = vec![0; ops.len()];
+    uses[result as usize] = 1;
+    for at in (0..ops.len()).rev() {
+        if uses[at] > 0 {
+            ops[at].operands.iter().for_each(|operand| uses[*operand as usize] += 1);
+        }
+    }
+    let mut code = String::new();
+    let mut names: Vec<String> = Vec::new();
+    let mut count = 0;
+    for (at, op) in ops.iter().enumerate() {
+        // An operand of an operator is parenthesized if it is an operation itself, and neither a name nor a call.
+        let operator = op.text.starts_with("{} ") || op.text.starts_with(['-', '!']);
+        let mut parts = op.text.split("{}");
+        let mut text = parts.next().unwrap_or_default().to_string();
+        for (part, operand) in parts.zip(&op.operands) {
+            let name = &names[*operand as usize];
+            let from = &ops[*operand as usize];
+            let infix = from.text.starts_with("{} ") || (from.text.starts_with('-') && !from.operands.is_empty());
+            let nested = operator && infix && name.contains([' ', '-']);
+            let _ = if nested { write!(text, "({name}){part}") } else { write!(text, "{name}{part}") };
+        }
+        let atom = (op.operands.is_empty() && !op.text.ends_with("()")) || op.text.starts_with("{}.");
+        if uses[at] > 0 && at as u32 != result && !atom && (uses[at] > 1 || text.len() > SHORT) {
+            code.push_str(&statement(&format!("let v{count} = "), &text));
+            text = format!("v{count}");
+            count += 1;
+        }
+        names.push(text);
+    }
+    code + &statement("return ", &names[result as usize])
+}
+
+/// One statement; a long call has its arguments on lines of their own.
+fn statement(head: &str, value: &str) -> String {
+    match value.strip_suffix(')').and_then(|value| value.split_once('(')) {
+        Some((name, arguments)) if head.len() + value.len() > 114 => {
+            let mut depth = 0;
+            let mut lines = String::new();
+            for part in arguments.split_inclusive(['(', ')', ',']) {
+                if part.ends_with('(') {
+                    depth += 1;
+                } else if part.ends_with(')') {
+                    depth -= 1;
+                }
+                let ends = depth == 0 && part.ends_with(',');
+                lines.push_str(if lines.ends_with('\n') { part.trim_start() } else { part });
+                if ends {
+                    lines.push('\n');
+                }
+            }
+            let lines: String = lines.lines().map(|line| format!("        {line}\n")).collect();
+            format!("    {head}{name}(\n{},\n    );\n", lines.trim_end())
+        }
+        _ => format!("    {head}{value};\n"),
+    }
+}
+
+/// A constant of type `f32`, of one row an invocation or of four.
+fn constant(value: f32) -> String {
+    assert!(value.is_finite(), "WGSL has no constant {value}");
+    Literal(value).to_string()
+}
+
+impl From<f32> for Number {
+    fn from(value: f32) -> Self {
+        let constant = constant(value);
+        Self(op(if TAPE.with_borrow(|tape| tape.scalar) { constant } else { format!("F({constant})") }, &[]))
+    }
+}
+
+macro_rules! operators {
+    ($($op:ident $method:ident $assign:ident $assign_method:ident $text:literal;)*) => {$(
+        impl $op for Number {
+            type Output = Self;
+            fn $method(self, other: Self) -> Self {
+                // −a + b is b − a, and one operation.
+                match operand_of(self.0, "-{}") {
+                    Some(negated) if $text == "{} + {}" => Self(op("{} - {}", &[other.0, negated])),
+                    _ => Self(op($text, &[self.0, other.0])),
+                }
+            }
+        }
+        impl $op<f32> for Number {
+            type Output = Self;
+            fn $method(self, other: f32) -> Self {
+                self.$method(Self(op(constant(other), &[])))
+            }
+        }
+        impl $assign for Number {
+            fn $assign_method(&mut self, other: Self) {
+                *self = self.$method(other);
+            }
+        }
+    )*};
+}
+operators! {
+    Add add AddAssign add_assign "{} + {}";
+    Sub sub SubAssign sub_assign "{} - {}";
+    Mul mul MulAssign mul_assign "{} * {}";
+    Div div DivAssign div_assign "{} / {}";
+}
+
+impl Neg for Number {
+    type Output = Self;
+    fn neg(self) -> Self {
+        Self(op("-{}", &[self.0]))
+    }
+}
+impl BitAnd for Truth {
+    type Output = Self;
+    fn bitand(self, other: Self) -> Self {
+        Self(op("{} & {}", &[self.0, other.0]))
+    }
+}
+impl BitOr for Truth {
+    type Output = Self;
+    fn bitor(self, other: Self) -> Self {
+        Self(op("{} | {}", &[self.0, other.0]))
+    }
+}
+impl Not for Truth {
+    type Output = Self;
+    fn not(self) -> Self {
+        Self(op("!{}", &[self.0]))
+    }
+}
+impl Mask for Truth {
+    fn splat(value: bool) -> Self {
+        Self(op(if TAPE.with_borrow(|tape| tape.scalar) { format!("{value}") } else { format!("B({value})") }, &[]))
+    }
+}
+
+// SAFETY: any bytes are an integer. (Whether it is that of an entry is checked.)
+unsafe impl sealed::Sealed for Number {}
+
+impl Vector for Number {
+    type Bits = Word;
+    type Truth = Truth;
+    type Uniform = Shared;
+
+    fn bits(self) -> Word {
+        Word(operand_of(self.0, "bitcast<F>({})").unwrap_or_else(|| op("bitcast<U>({})", &[self.0])))
+    }
+    fn from_bits(bits: Word) -> Self {
+        Self(op("bitcast<F>({})", &[bits.0]))
+    }
+    fn splat_bits(bits: u32) -> Word {
+        Word(op(format!("U({})", Bits(bits)), &[]))
+    }
+    fn splat_uniform(word: Shared) -> Word {
+        Word(op("U({})", &[word.0]))
+    }
+    fn bits_and(a: Word, b: Word) -> Word {
+        Word(op("{} & {}", &[a.0, b.0]))
+    }
+    fn bits_xor(a: Word, b: Word) -> Word {
+        Word(op("{} ^ {}", &[a.0, b.0]))
+    }
+    fn bits_add(a: Word, b: Word) -> Word {
+        Word(op("{} + {}", &[a.0, b.0]))
+    }
+    fn bits_sub(a: Word, b: Word) -> Word {
+        Word(op("{} - {}", &[a.0, b.0]))
+    }
+    fn bits_mul(a: Word, b: Word) -> Word {
+        Word(op("{} * {}", &[a.0, b.0]))
+    }
+    fn bits_shl(a: Word, by: u32) -> Word {
+        Word(op("{} << {}", &[a.0, Self::splat_bits(by).0]))
+    }
+    fn bits_shr(a: Word, by: u32) -> Word {
+        Word(op("{} >> {}", &[a.0, Self::splat_bits(by).0]))
+    }
+    fn bits_eq(a: Word, b: Word) -> Truth {
+        Truth(op("{} == {}", &[a.0, b.0]))
+    }
+    fn bits_select(mask: Truth, yes: Word, no: Word) -> Word {
+        Word(op("select({}, {}, {})", &[no.0, yes.0, mask.0]))
+    }
+    fn bits_mul_wide(a: Word, b: u32) -> (Word, Word) {
+        let product = op(format!("mul_wide({{}}, {})", Bits(b)), &[a.0]);
+        (Word(member(product, "low")), Word(member(product, "high")))
+    }
+    fn simd_min(self, other: Self) -> Self {
+        Self(op("min({}, {})", &[self.0, other.0]))
+    }
+    fn simd_max(self, other: Self) -> Self {
+        Self(op("max({}, {})", &[self.0, other.0]))
+    }
+    fn fma(self, a: Self, b: Self) -> Self {
+        Self(op("fma({}, {}, {})", &[self.0, a.0, b.0]))
+    }
+    fn simd_sqrt(self) -> Self {
+        Self(op("sqrt({})", &[self.0]))
+    }
+    fn relu(self) -> Self {
+        self.simd_max(Self::from(0.0))
+    }
+    fn from_i32(bits: Word) -> Self {
+        Self(op("F({})", &[integer(bits)]))
+    }
+    fn select_by_sign(bits: Word, yes: Self, no: Self) -> Self {
+        Self::simd_select(Truth(op("{} < I(0)", &[integer(bits)])), yes, no)
+    }
+    fn index(self) -> Word {
+        Word(op("U({})", &[self.0]))
+    }
+    fn simd_floor(self) -> Self {
+        Self(op("floor({})", &[self.0]))
+    }
+    fn simd_lt(self, other: Self) -> Truth {
+        Truth(op("{} < {}", &[self.0, other.0]))
+    }
+    fn simd_le(self, other: Self) -> Truth {
+        Truth(op("{} <= {}", &[self.0, other.0]))
+    }
+    fn simd_eq(self, other: Self) -> Truth {
+        Truth(op("{} == {}", &[self.0, other.0]))
+    }
+    fn simd_select(mask: Truth, yes: Self, no: Self) -> Self {
+        Self(op("select({}, {}, {})", &[no.0, yes.0, mask.0]))
+    }
+
+    fn magnitude(self) -> Self {
+        Self(op("abs({})", &[self.0]))
+    }
+    fn nearest(self, factor: f32) -> Whole<Self> {
+        let product = if factor == 1.0 { self } else { self * factor };
+        let number = op("round({})", &[product.0]);
+        Whole { number: Self(number), bits: Word(op("bitcast<U>({})", &[op("I({})", &[number])])) }
+    }
+    fn minus_multiple(self, n: Whole<Self>, numerator: i32, shift: u32) -> Self {
+        let multiple = Self(op(format!("F({{}} * I({numerator}))"), &[integer(n.bits)]));
+        multiple.fma(Self::from(-1.0 / (1_u64 << shift) as f32), self)
+    }
+    fn opaque_add(self, other: Self) -> Self {
+        // `zero` is 0, which a compiler cannot evaluate. Without it, Mesa's simplifies (a + b) − a to b.
+        let sum = Word(op("{} ^ {}", &[(self + other).bits().0, Self::splat_uniform(variable("uniforms.zero")).0]));
+        Self::from_bits(sum)
+    }
+    fn call<const R: usize>(name: &'static str, arguments: &[Value<Self>]) -> Option<[Self; R]> {
+        results_of(name, arguments).map(|results| results.map(Number))
+    }
+    fn call_words<const R: usize>(name: &'static str, arguments: &[Value<Self>]) -> Option<[Word; R]> {
+        results_of(name, arguments).map(|results| results.map(Word))
+    }
+}
+
+/// The results of a call, unless it is the body of the function itself that is being printed.
+fn results_of<const R: usize>(name: &'static str, arguments: &[Value<Number>]) -> Option<[u32; R]> {
+    if TAPE.with_borrow(|tape| tape.function == name) {
+        return None;
+    }
+    let result = call(name, &arguments.iter().map(|argument| entry(*argument)).collect::<Vec<_>>());
+    let names = ["x", "y", "z", "w"];
+    Some(std::array::from_fn(|i| if R == 1 { result } else { member(result, names[i]) }))
+}
+
+/// A literal of type `u32`.
+struct Bits(u32);
+
+impl fmt::Display for Bits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 < 100 { write!(f, "{}u", self.0) } else { write!(f, "{:#x}u", self.0) }
+    }
+}
+
+impl From<u32> for Shared {
+    fn from(word: u32) -> Self {
+        Self(op(Bits(word).to_string(), &[]))
+    }
+}
+impl BitXor for Shared {
+    type Output = Self;
+    fn bitxor(self, other: Self) -> Self {
+        Self(op("{} ^ {}", &[self.0, other.0]))
+    }
+}
+impl UniformWord for Shared {
+    fn plus(self, other: u32) -> Self {
+        Self(op("{} + {}", &[self.0, Self::from(other).0]))
+    }
+    fn times(self, other: u32) -> Self {
+        Self(op("{} * {}", &[self.0, Self::from(other).0]))
+    }
+    fn times_high(self, other: u32) -> Self {
+        Self(op("mul_high({}, {})", &[self.0, Self::from(other).0]))
+    }
+}
+
+/// The signed integer of a word.
+fn integer(word: Word) -> u32 {
+    let cast = operand_of(word.0, "bitcast<U>({})").filter(|of| operand_of(*of, "I({})").is_some());
+    cast.unwrap_or_else(|| op("bitcast<I>({})", &[word.0]))
+}

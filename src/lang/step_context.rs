@@ -1,0 +1,177 @@
+//! [`StepContext`], the context of one time step: the inputs that model code can read.
+
+use std::marker::PhantomData;
+
+use super::Real;
+use super::grid::{FieldSet, LookUps};
+
+/// The inputs that a model can read at one time step. Users access them through [`StepContext`].
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct Inputs<'a> {
+    pub(crate) params: &'a [f32],
+    /// The distance between consecutive parameters if every lane has its own, adjacent in memory; 0 if all lanes share
+    /// them.
+    pub(crate) param_stride: usize,
+    pub(crate) reference: &'a [f32],
+    pub(crate) time: f32,
+    pub(crate) dt: f32,
+    pub(crate) fields: LookUps<'a>,
+    pub(crate) by_hand: ByHand,
+}
+
+/// Which inputs of a step context were set by model code instead of the driver. Only the tracer reads this: inputs set
+/// by hand become constants, and an input missing there must not be read from the driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ByHand {
+    pub(crate) params: bool,
+    pub(crate) reference: bool,
+    pub(crate) fields: bool,
+}
+
+impl ByHand {
+    /// A step context provided by a driver.
+    pub(crate) const NOTHING: Self = Self { params: false, reference: false, fields: false };
+    /// A step context built by hand.
+    const ALL: Self = Self { params: true, reference: true, fields: true };
+}
+
+impl Inputs<'_> {
+    /// The inputs for tracing a model: no value is available, not even the time. The negative time is a sentinel for
+    /// the tracer.
+    pub(crate) const NOW: Inputs<'static> = Inputs {
+        params: &[],
+        param_stride: 0,
+        reference: &[],
+        time: -1.0,
+        dt: 0.0,
+        fields: LookUps::NONE,
+        by_hand: ByHand::NOTHING,
+    };
+    /// The previous time step, for tracing.
+    pub(crate) const BEFORE: Inputs<'static> = Inputs { time: -2.0, ..Self::NOW };
+}
+
+/// What a model sees of the outside world over a horizon: makes the [`Inputs`] of every time step.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timeline<'a> {
+    pub(crate) params: &'a [f32],
+    /// See [`Inputs::param_stride`].
+    pub(crate) param_stride: usize,
+    /// The reference table, row by row. Time steps beyond its last row see that row.
+    pub(crate) references: &'a [f32],
+    pub(crate) columns: usize,
+    pub(crate) last_row: usize,
+    pub(crate) dt: f32,
+    pub(crate) fields: LookUps<'a>,
+}
+
+impl<'a> Timeline<'a> {
+    /// The inputs of time step `t`; the terminal cost sees those of the horizon's length.
+    #[inline(always)]
+    pub(crate) fn at(&self, t: usize) -> Inputs<'a> {
+        let Self { params, param_stride, references, columns, last_row, dt, fields } = *self;
+        let reference = if columns == 0 { &[] } else { &references[t.min(last_row) * columns..][..columns] };
+        Inputs { params, param_stride, reference, time: t as f32, dt, fields, by_hand: ByHand::NOTHING }
+    }
+}
+
+/// The context of one time step: its index, its length, and everything that may change without recompiling.
+///
+/// Parameters, references and fields are set on the driver and may be replaced before every call. Values that a model
+/// reads from `&self`, in contrast, become constants of the kernel.
+///
+/// # Example
+///
+/// A step context can be built by hand to call a model in plain `f32`:
+///
+/// ```
+/// use gibbs::StepContext;
+///
+/// let at = StepContext::<f32>::new(3, 0.02).with_params(&[9.81]);
+/// assert_eq!((at.index(), at.dt(), at.param(0)), (3.0, 0.02, 9.81));
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct StepContext<'a, R> {
+    pub(crate) inputs: Inputs<'a>,
+    scalar: PhantomData<R>,
+}
+
+impl<'a, R: Real> StepContext<'a, R> {
+    /// Time step `index`, `dt` seconds long, with no parameters, references or fields.
+    pub fn new(index: usize, dt: f32) -> Self {
+        Self::over(Inputs { time: index as f32, dt, by_hand: ByHand::ALL, ..Inputs::NOW })
+    }
+
+    #[inline(always)]
+    pub(crate) fn over(inputs: Inputs<'a>) -> Self {
+        Self { inputs, scalar: PhantomData }
+    }
+
+    /// Returns this context with the given run-time parameters.
+    pub fn with_params(mut self, params: &'a [f32]) -> Self {
+        // All lanes share these parameters, whatever layout the driver's have.
+        (self.inputs.params, self.inputs.param_stride) = (params, 0);
+        self.inputs.by_hand.params = true;
+        self
+    }
+
+    /// Returns this context with the given row of the reference table.
+    pub fn with_reference(mut self, row: &'a [f32]) -> Self {
+        self.inputs.reference = row;
+        self.inputs.by_hand.reference = true;
+        self
+    }
+
+    /// Returns this context with sampled fields, for calls in plain `f32`. A model or policy cannot bring fields of its
+    /// own, and a driver refuses one that tries ([`ModelError::ByHand`](crate::error::ModelError::ByHand)).
+    pub fn with_fields(mut self, fields: &'a FieldSet) -> Self {
+        self.inputs.fields = fields.look_ups();
+        self.inputs.by_hand.fields = true;
+        self
+    }
+
+    /// The index of the time step, counted from 0 at the start of the horizon. In the terminal cost it is the length of
+    /// the horizon.
+    #[inline(always)]
+    pub fn index(&self) -> R {
+        R::time(&self.inputs)
+    }
+
+    /// The length of the time step (in seconds).
+    #[inline(always)]
+    pub fn dt(&self) -> R {
+        R::dt(&self.inputs)
+    }
+
+    /// Run-time parameter `i`, as given to the driver's `set_params`.
+    ///
+    /// # Panics
+    ///
+    /// In plain `f32`, on a context built by hand with too few parameters. A driver checks this when it is built.
+    #[inline(always)]
+    pub fn param(&self, i: usize) -> R {
+        R::param(&self.inputs, i)
+    }
+
+    /// Column `j` of this step's row of the table given to the driver's `set_references`. Past the end of the table the
+    /// last row applies.
+    ///
+    /// # Panics
+    ///
+    /// In plain `f32`, on a context built by hand with too few columns. A driver checks this when it is built.
+    #[inline(always)]
+    pub fn reference(&self, j: usize) -> R {
+        R::reference(&self.inputs, j)
+    }
+
+    /// The value of field `field` at world position (x, y), by bilinear interpolation; see [`Grid`](crate::lang::grid::Grid).
+    ///
+    /// # Panics
+    ///
+    /// In plain `f32`, on a context built by hand with too few fields. A driver checks this when it is built.
+    #[inline(always)]
+    pub fn sample(&self, field: usize, x: R, y: R) -> R {
+        R::sample(&self.inputs, field, x, y)
+    }
+}

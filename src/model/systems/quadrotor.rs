@@ -1,0 +1,142 @@
+//! A quadrotor that follows body-rate commands.
+
+use super::Quadratic;
+use crate::lang::{Real, StepContext};
+use crate::model::{Cost, Model};
+
+/// A quadrotor whose autopilot tracks body rates: the outer loop's view of a drone.
+///
+/// | state | index | unit |
+/// |---|---|---|
+/// | position p, z up | 0–2 | m |
+/// | velocity v, in the world | 3–5 | m/s |
+/// | attitude q, unit quaternion (w, x, y, z), body to world | 6–9 | |
+/// | body rates ω | 10–12 | rad/s |
+///
+/// Controls: the commanded body rates ω_c (rad/s, about body x, y, z), which ω follows with a first-order lag τ, and
+/// the collective thrust T along body z (N, not divided by the mass). All are held over the step.
+///
+/// ```text
+/// ṗ = v    v̇ = T/m q ⊗ e_z ⊗ q* − g e_z    q̇ = ½ q ⊗ (0, ω)    ω̇ = (ω_c − ω) / τ
+/// ```
+///
+/// One step is second order and stable at any dt: the lag is solved exactly, and with φ = ∫ω dt the attitude becomes q
+/// ⊗ (1, ½φ), normalized (a rotation by 2 atan(½|φ|)) and with its sign such that w ≥ 0; the thrust acts along the mean
+/// of body z before and after, and the position moves with the mean velocity. The start must be a unit quaternion, of
+/// either sign.
+///
+/// The default cost hovers at the origin, level, with yaw 0. It weighs the quaternion component by component: x, y and
+/// z are about half the rotation vector from there. With another attitude as its target, w ≥ 0 keeps the difference
+/// unique.
+///
+/// Source: B. Vlahov and others, *MPPI-Generic* (2024), whose quadrotor has the same states and controls; quaternion
+/// kinematics after J. Solà, *Quaternion kinematics for the error-state Kalman filter* (2017).
+///
+/// # Example
+///
+/// ```
+/// use gibbs::models::Quadrotor;
+/// use gibbs::{Model, StepContext};
+///
+/// let (drone, at) = (Quadrotor::default(), StepContext::new(0, 0.05));
+/// let next = drone.step(&at, Quadrotor::LEVEL, [0.0, 0.0, 0.0, drone.hover()]);
+/// assert!(next.iter().zip(Quadrotor::LEVEL).all(|(a, b)| (a - b).abs() < 1e-6));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Quadrotor {
+    /// Mass, m (kg). Default 1.
+    pub mass: f32,
+    /// Gravity, g (m/s²). Default 9.81.
+    pub gravity: f32,
+    /// Time constant of the body rates, τ (s), above 0. Default 0.05.
+    pub lag: f32,
+    /// The cost. Its `trim` is the thrust that hovers with the default parameters.
+    pub cost: Quadratic<13, 4>,
+}
+
+impl Default for Quadrotor {
+    fn default() -> Self {
+        let drone = Self { mass: 1.0, gravity: 9.81, lag: 0.05, cost: Quadratic::default() };
+        let cost = Quadratic {
+            target: Self::LEVEL,
+            state: [1.0, 1.0, 1.0, 0.1, 0.1, 0.1, 0.0, 5.0, 5.0, 5.0, 0.01, 0.01, 0.01],
+            terminal: [10.0, 10.0, 10.0, 1.0, 1.0, 1.0, 0.0, 50.0, 50.0, 50.0, 0.1, 0.1, 0.1],
+            trim: [0.0, 0.0, 0.0, drone.hover()],
+            control: [0.01; 4],
+            ..Quadratic::default()
+        };
+        Self { cost, ..drone }
+    }
+}
+
+impl Quadrotor {
+    /// At rest at the origin, level, facing along x.
+    pub const LEVEL: [f32; 13] = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+
+    /// The thrust that carries the weight, m g (N).
+    pub fn hover(&self) -> f32 {
+        self.mass * self.gravity
+    }
+}
+
+/// The Hamilton product of a quaternion and (1, v).
+#[inline(always)]
+fn turn<R: Real>([w, x, y, z]: [R; 4], [a, b, c]: [R; 3]) -> [R; 4] {
+    [w - x * a - y * b - z * c, x + w * a + y * c - z * b, y + w * b + z * a - x * c, z + w * c + x * b - y * a]
+}
+
+/// The unit quaternion of the same rotation with w ≥ 0.
+#[inline(always)]
+fn normalize<R: Real>([w, x, y, z]: [R; 4]) -> [R; 4] {
+    let scale = R::from(1.0) / (w.square() + x.square() + y.square() + z.square()).sqrt();
+    let scale = R::select(w.lt(0.0), -scale, scale);
+    [w * scale, x * scale, y * scale, z * scale]
+}
+
+/// Half of body z in the world: half the third column of the rotation matrix.
+#[inline(always)]
+fn half_up<R: Real>([w, x, y, z]: [R; 4]) -> [R; 3] {
+    [x * z + w * y, y * z - w * x, -(x.square() + y.square()) + 0.5]
+}
+
+impl Model<13, 4> for Quadrotor {
+    #[inline(always)]
+    fn step<R: Real>(&self, at: &StepContext<R>, x: [R; 13], u: [R; 4]) -> [R; 13] {
+        let dt = at.dt();
+        let mut next = x;
+
+        // ω⁺ = ω_c + (ω − ω_c) e^{−dt/τ}, and its integral is ω_c dt − τ (ω⁺ − ω).
+        let kept = (dt * (-1.0 / self.lag)).exp();
+        let mut half_angle = [dt; 3];
+        for i in 0..3 {
+            let (rate, command) = (x[10 + i], u[i]);
+            next[10 + i] = (rate - command).mul_add(kept, command);
+            half_angle[i] = (command * dt - (next[10 + i] - rate) * self.lag) * 0.5;
+        }
+
+        let before = [x[6], x[7], x[8], x[9]];
+        let after = normalize(turn(before, half_angle));
+        [next[6], next[7], next[8], next[9]] = after;
+
+        let lift = u[3] * (1.0 / self.mass);
+        let (up_before, up_after) = (half_up(before), half_up(after));
+        for i in 0..3 {
+            let mut acceleration = (up_before[i] + up_after[i]) * lift;
+            if i == 2 {
+                acceleration = acceleration - self.gravity;
+            }
+            let velocity = acceleration.mul_add(dt, x[3 + i]);
+            next[3 + i] = velocity;
+            next[i] = ((x[3 + i] + velocity) * 0.5).mul_add(dt, x[i]);
+        }
+        next
+    }
+    #[inline(always)]
+    fn cost<R: Real>(&self, at: &StepContext<R>, x: [R; 13], u: [R; 4]) -> R {
+        self.cost.cost(at, x, u)
+    }
+    #[inline(always)]
+    fn terminal<R: Real>(&self, at: &StepContext<R>, x: [R; 13]) -> R {
+        self.cost.terminal(at, x)
+    }
+}

@@ -1,0 +1,163 @@
+//! The WGSL of a filter: what `shaders/score/rollout.wgsl` and `shaders/step.wgsl` call to make controls of innovations. A
+//! filter's numbers are constants of the source, so a tap that only passes a knot on costs no arithmetic. Twins:
+//! `filter_innovations` in src/kernels/score/rollout.rs and `Filter::apply` in src/kernels/propose/shape.rs.
+
+use std::fmt::Write;
+
+use crate::kernels::propose::shape::Filter;
+
+/// With white noise an innovation is the control of its time step.
+const WHITE: &str = "fn innovations() -> u32 {
+    return uniforms.horizon;
+}
+struct Filter {
+    control: Control,
+}
+fn entered(f: Filter, i: u32, innovation: Control) -> Filter {
+    return Filter(innovation);
+}
+fn time_step(i: u32, phase: u32) -> u32 {
+    return i;
+}
+fn control_of(p: SampleWidth, f: Filter, t: u32, phase: u32, nominal_block: u32) -> Control {
+    return f.control;
+}
+";
+
+/// The loop of `shaders/score/rollout.wgsl` and `shaders/propose/draw.wgsl` over the time steps from one innovation to the next.
+const LOOP: &str = "for (var phase = 0u; phase < time_steps_of(i); phase++) {";
+
+/// A kernel with that loop, or with its body alone for white noise: some drivers do not unroll a loop of one iteration,
+/// and a software adapter counts it.
+pub(crate) fn over_time(filter: Option<&Filter>, kernel: &str) -> String {
+    debug_assert!(kernel.contains(LOOP));
+    if filter.is_some() { kernel.into() } else { kernel.replace(LOOP, "{\n let phase = 0u;") }
+}
+
+/// The functions that make controls of the innovations of a row, in order of time.
+pub(crate) fn rows(filter: Option<&Filter>, controls: usize) -> String {
+    let Some(filter) = filter else { return WHITE.into() };
+    let (every, lead) = (filter.every, filter.lead);
+    let mut code = String::new();
+    let tap = |j: usize, m: usize| format!("tap{j}_{m}");
+    let all: Vec<(usize, usize)> = (0..filter.taps).flat_map(|j| (0..controls).map(move |m| (j, m))).collect();
+    let members: String = all.iter().map(|(j, m)| format!("    {}: F,\n", tap(*j, *m))).collect();
+    let next = |(j, m): &(usize, usize)| entered(filter, *j, &|j| format!("f.{}", tap(j, *m)), &format!("e.u{m}"));
+    let controls_at: Vec<String> = (0..controls)
+        .map(|m| {
+            let u = (0..filter.taps)
+                .fold(format!("F(nominal[at + {m}u])"), |sum, j| format!("fma(f.{}, F(c{j}), {sum})", tap(j, m)));
+            format!("select({u}, clamp({u}, p.low{m}, p.high{m}), B(LIMITED))")
+        })
+        .collect();
+    let steps = format!("min({every}u, uniforms.horizon - (i - {lead}u) * {every}u)");
+    let _ = write!(
+        code,
+        "{}struct Filter {{\n{members}}}\n\
+         fn entered(f: Filter, i: u32, e: Control) -> Filter {{\n{}    return Filter({});\n}}\n\
+         fn time_steps_of(i: u32) -> u32 {{\n    return select({steps}, 0u, i < {lead}u);\n}}\n\
+         fn time_step(i: u32, phase: u32) -> u32 {{\n    return (i - {lead}u) * {every}u + phase;\n}}\n\
+         fn control_of(p: SampleWidth, f: Filter, t: u32, phase: u32, nominal_block: u32) -> Control {{\n    \
+         let at = nominal_at(nominal_block) + t * CONTROLS;\n{}    return Control({});\n}}\n",
+        count(filter),
+        gains(filter),
+        all.iter().map(next).collect::<Vec<_>>().join(", "),
+        weights(filter),
+        controls_at.join(", "),
+    );
+    code
+}
+
+/// The function that steps one control over some time steps, by B times the steps of the innovations, which
+/// `shaders/step.wgsl` has stored in place of the merged mean. It reads the innovations that the taps depend on.
+pub(crate) fn step(filter: Option<&Filter>) -> String {
+    let head = "fn step_filtered(control: u32, begin: u32, end: u32, there: bool) {\n";
+    let Some(filter) = filter else { return format!("{head}}}\n") };
+    let (every, lead, taps) = (filter.every, filter.lead, filter.taps);
+    let tap = |j: usize| format!("tap{j}");
+    let forgets = filter.keep.iter().all(|keep| *keep == 0.0) && filter.first.is_none();
+    let first = if forgets { format!("begin / {every}u + {}u", lead + 1 - taps) } else { "0u".into() };
+    let start: String = (0..taps).map(|j| format!("    var {} = 0.0;\n", tap(j))).collect();
+    let next: String = (0..taps).map(|j| format!("        let next{j} = {};\n", scalar(filter, j, &tap))).collect();
+    let take: String = (0..taps).map(|j| format!("        {} = next{j};\n", tap(j))).collect();
+    let sum = (0..taps).fold(String::from("0.0"), |sum, j| format!("fma({}, c{j}, {sum})", tap(j)));
+    format!(
+        "{head}    let at = partial_at(group_total()) + HEADER_LEN;\n{start}    \
+         for (var i = {first}; i <= (end - 1u) / {every}u + {lead}u; i++) {{\n        \
+         let e = partials[at + i * CONTROLS + control];\n{}{next}{take}        \
+         let earliest = select(max(begin, (i - {lead}u) * {every}u), end, i < {lead}u);\n        \
+         for (var t = earliest; t < min(end, (i + 1u - {lead}u) * {every}u); t++) {{\n        \
+         let phase = t % {every}u;\n{}        step_control(t, control, {sum}, there);\n        }}\n    }}\n}}\n",
+        gains(filter),
+        weights(filter),
+    )
+}
+
+/// How many innovations a row has.
+fn count(filter: &Filter) -> String {
+    let Filter { every, lead, .. } = filter;
+    format!("fn innovations() -> u32 {{\n    return {lead}u + (uniforms.horizon + {}u) / {every}u;\n}}\n", every - 1)
+}
+
+/// The factors on a tap and on an innovation, where they differ for the first innovations: `keep0`, `gain0`, …
+fn gains(filter: &Filter) -> String {
+    let Some(first) = &filter.first else { return String::new() };
+    let mut code = format!("    let starts = i < {}u;\n", filter.lead);
+    for j in 0..filter.taps {
+        let (keep, gain) = (literal(filter.keep[j]), literal(filter.gain[j]));
+        // Of the first innovations, those after the j-th do not enter tap j.
+        let entries = (0..filter.lead).filter(|i| first[*i][j] != 0.0);
+        let start = entries
+            .fold(String::from("0.0"), |other, i| format!("select({other}, {}, i == {i}u)", literal(first[i][j])));
+        let _ = writeln!(code, "    let keep{j} = select({keep}, 1.0, starts);");
+        let _ = writeln!(code, "    let gain{j} = select({gain}, {start}, starts);");
+    }
+    code
+}
+
+/// Tap `j` of some rows after an innovation has entered.
+fn entered(filter: &Filter, j: usize, tap: &dyn Fn(usize) -> String, innovation: &str) -> String {
+    if filter.first.is_some() {
+        return format!("fma({}, F(keep{j}), {innovation} * gain{j})", tap(j));
+    }
+    let mut terms = Vec::new();
+    for (factor, of) in [
+        (filter.keep[j], tap(j)),
+        (filter.shift[j], tap((j + 1) % filter.taps)),
+        (filter.gain[j], innovation.to_owned()),
+    ] {
+        if factor == 1.0 {
+            terms.push(of);
+        } else if factor != 0.0 {
+            terms.push(format!("{of} * {}", literal(factor)));
+        }
+    }
+    terms.join(" + ")
+}
+
+/// Tap `j` of one control after innovation `e` has entered.
+fn scalar(filter: &Filter, j: usize, tap: &dyn Fn(usize) -> String) -> String {
+    match filter.first {
+        Some(_) => format!("fma({}, keep{j}, e * gain{j})", tap(j)),
+        None => entered(filter, j, tap, "e"),
+    }
+}
+
+/// The factors on the taps, `c0`, …, `phase` time steps after an innovation.
+fn weights(filter: &Filter) -> String {
+    let mut code = format!("    let x = f32(phase) * {};\n", literal(1.0 / filter.every as f32));
+    for (j, polynomial) in filter.output[..filter.taps].iter().enumerate() {
+        let [c0, c1, c2, c3] = polynomial.map(literal);
+        let value = match polynomial[1..] == [0.0; 3] {
+            true => c0,
+            false => format!("fma(x, fma(x, fma(x, {c3}, {c2}), {c1}), {c0})"),
+        };
+        let _ = writeln!(code, "    let c{j} = {value};");
+    }
+    code
+}
+
+/// A number as WGSL reads it.
+fn literal(value: f32) -> String {
+    format!("{value:?}f")
+}

@@ -1,0 +1,774 @@
+//! Assembles the WGSL of the kernels: hand-written files from `shaders/`, the model's own source, and generated code
+//! that depends on the model's dimensions.
+
+use std::fmt::Write;
+
+use super::filter;
+use super::warm_up::Idle;
+use crate::kernels::pass::{
+    ANTITHETIC, CONTROL_COST, DEMONSTRATED, FILTERED, FLEET, GIVEN, LIMITED, Layout, NOMINAL_FIRST, SCORED,
+    SECOND_MOMENT, STD_SCALE,
+};
+use crate::kernels::propose::shape::Filter;
+use crate::runtime::program::{Program, Scoring, Traced};
+
+const UPDATE: &str = include_str!("../../../shaders/pass.wgsl");
+const SCALAR: &str = include_str!("../../../shaders/scalar.wgsl");
+const VEC4: &str = include_str!("../../../shaders/vec4.wgsl");
+const MATH: &str = include_str!("../../../shaders/generated/math.wgsl");
+const MUL_HIGH: &str = include_str!("../../../shaders/propose/mul_high.wgsl");
+const MUL_WIDE: &str = include_str!("../../../shaders/propose/mul_wide.wgsl");
+const MUL_WIDE_INT64: &str = include_str!("../../../shaders/propose/mul_wide_int64.wgsl");
+const FLEET_INPUTS: &str = include_str!("../../../shaders/fleet.wgsl");
+const PHILOX: &str = include_str!("../../../shaders/generated/philox.wgsl");
+const NORMAL: &str = include_str!("../../../shaders/generated/normal.wgsl");
+const FIELD: &str = include_str!("../../../shaders/score/field.wgsl");
+const FIELD_ONE: &str = include_str!("../../../shaders/score/field_scalar.wgsl");
+const FIELD_FOUR: &str = include_str!("../../../shaders/score/field_vec4.wgsl");
+const KEYS: &str = include_str!("../../../shaders/score/cost_bounds.wgsl");
+const DISTANCE: &str = include_str!("../../../shaders/score/distance.wgsl");
+const EPISODE: &str = include_str!("../../../shaders/score/episode.wgsl");
+const ROLLOUT: &str = include_str!("../../../shaders/score/rollout.wgsl");
+const REDUCE: &str = include_str!("../../../shaders/average/reduce.wgsl");
+const WEIGH: &str = include_str!("../../../shaders/weigh/weigh.wgsl");
+const SEARCH: &str = include_str!("../../../shaders/generated/root_finder.wgsl");
+const TEMPERATURE: &str = include_str!("../../../shaders/weigh/temperature.wgsl");
+const GROUP: &str = include_str!("../../../shaders/average/group.wgsl");
+const MEAN_OF_ROWS: &str = include_str!("../../../shaders/average/mean_of_rows.wgsl");
+const MEAN_OF_DRAWS: &str = include_str!("../../../shaders/average/mean_of_draws.wgsl");
+const MERGE: &str = include_str!("../../../shaders/average/merge.wgsl");
+const DRAW: &str = include_str!("../../../shaders/propose/draw.wgsl");
+const MOMENTS: &str = include_str!("../../../shaders/average/moments.wgsl");
+const STEP: &str = include_str!("../../../shaders/step.wgsl");
+const WHOLE: &str = include_str!("../../../shaders/single_workgroup.wgsl");
+const MAP: &str = include_str!("../../../shaders/map.wgsl");
+
+/// The widening product of Philox: a device with 64-bit integers computes it in one instruction instead of ten.
+fn mul_wide(int64: bool, four: bool) -> String {
+    match int64 {
+        // `L` is defined here, because a device without 64-bit integers rejects the type.
+        true => format!("{MUL_HIGH}\nalias L = {};\n{MUL_WIDE_INT64}", if four { "vec4<u64>" } else { "u64" }),
+        false => [MUL_HIGH, MUL_WIDE].join("\n"),
+    }
+}
+
+/// The flags of an update that select code, with the names of their constants in WGSL.
+const SPECIALIZED: [(&str, u32); 11] = [
+    ("GIVEN", GIVEN),
+    ("NOMINAL_FIRST", NOMINAL_FIRST),
+    ("LIMITED", LIMITED),
+    ("CONTROL_COST", CONTROL_COST),
+    ("SECOND_MOMENT", SECOND_MOMENT),
+    ("STD_SCALE", STD_SCALE),
+    ("DEMONSTRATED", DEMONSTRATED),
+    ("ANTITHETIC", ANTITHETIC),
+    ("SCORED", SCORED),
+    ("FLEET", FLEET),
+    ("FILTERED", FILTERED),
+];
+
+/// The subset of an update's flags that a kernel is specialized to.
+pub(crate) fn specialized(flags: u32) -> u32 {
+    flags & SPECIALIZED.iter().fold(0, |all, (_, flag)| all | flag)
+}
+
+/// The parameters that a rollout kernel is specialized to, besides its model.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct KernelConfig {
+    pub(crate) layout: Layout,
+    /// The flags of the update that select code.
+    pub(crate) flags: u32,
+    /// Whether the covariance is diagonal.
+    pub(crate) diagonal: bool,
+    /// Whether the device has 64-bit integers.
+    pub(crate) int64: bool,
+    /// Whether kernels are tuned for a software adapter.
+    pub(crate) software: bool,
+    /// Whether the driver unrolls loops whenever it can.
+    pub(crate) unrolls: bool,
+    /// What makes controls of innovations, if the flags say that anything does.
+    pub(crate) filter: Option<Filter>,
+}
+
+/// The definitions for one or four rows per invocation, in terms of which kernels and models are written.
+fn width(four: bool) -> &'static str {
+    if four { VEC4 } else { SCALAR }
+}
+
+impl KernelConfig {
+    /// The sizes of the first dispatch of a kernel that draws controls.
+    pub(crate) fn idle(&self) -> Idle {
+        Idle::of(self.layout, self.filter.map_or(1, |filter| filter.innovations(1)))
+    }
+
+    /// The number of time steps whose controls consume a whole number of Philox blocks.
+    pub(crate) fn steps(&self) -> usize {
+        match self.layout.controls % 4 {
+            0 => 1,
+            2 => 2,
+            _ => 4,
+        }
+    }
+}
+
+/// The kernel that draws and scores rows of a model, or that scores the rows of a data set.
+pub(crate) fn rollout(program: &Program, shape: KernelConfig) -> String {
+    if program.scoring == Scoring::Distance {
+        return [UPDATE, SCALAR, MATH, KEYS, DISTANCE].join("\n");
+    }
+    let four = side_by_side(program, shape);
+    let state = state(program.states);
+    let model =
+        [REFERENCE, &look_ups(program.requirements.fields, four), &state, program.functions.as_str(), &program.source]
+            .join("\n");
+    let rollout = filter::over_time(shape.filter.as_ref(), ROLLOUT);
+    [&*drawing(shape, four), &proposal(shape), &model, KEYS, &rollout].join("\n")
+}
+
+/// The kernels that draw and score rows of a policy.
+pub(crate) fn episodes(program: &Program, shape: KernelConfig) -> String {
+    let (layout, controls) = (shape.layout, shape.layout.controls);
+    let mut code = places(layout);
+    code.push_str(&flags(shape.flags));
+    let (states, saved) = (program.states, saved(layout));
+    let entry = states + layout.params;
+    let _ = writeln!(code, "const STATES = {states}u;\nconst ENTRY = {entry}u;\nconst KEPT = {saved}u;");
+    code.push_str(&control(controls));
+    let _ = write!(
+        code,
+        "fn initial_state() -> State {{\n    return State({});\n}}\n\
+         fn control_of(u: array<f32, {controls}>) -> Control {{\n    return Control({});\n}}\n\
+         fn values_of(u: Control) -> array<f32, {controls}> {{\n    return array<f32, {controls}>({});\n}}\n",
+        list(states, |i| format!("inputs[start_at + {i}u]")),
+        list(controls, |m| format!("u[{m}]")),
+        list(controls, |m| format!("u.u{m}")),
+    );
+    let place = |i: usize| format!("scores[at + {i}u * padded_rows()]");
+    let put: String = (0..states)
+        .map(|i| format!("    {} = x.x{i};\n", place(i)))
+        .chain((0..controls).map(|m| format!("    {} = u.u{m};\n", place(states + m))))
+        .collect();
+    let _ = write!(
+        code,
+        "fn keep(at: u32, x: State, u: Control) {{\n{put}}}\n\
+         fn saved_state(at: u32) -> State {{\n    return State({});\n}}\n\
+         fn saved_control(at: u32) -> Control {{\n    return Control({});\n}}\n",
+        list(states, place),
+        list(controls, |m| place(states + m)),
+    );
+    let several = if shape.unrolls { "count + uniforms.zero" } else { "count" };
+    let _ = writeln!(code, "fn several(count: u32) -> u32 {{\n    return {several};\n}}");
+    // Only one of the two is called, but WGSL requires both to be defined.
+    code.push_str(if shape.flags & SCORED != 0 {
+        "fn policy_act(t: u32, x: State) -> Control {\n    return Control();\n}\n"
+    } else {
+        "fn policy_vjp(t: u32, x: State, v: Control) -> Control {\n    return v;\n}\n"
+    });
+    let model = [REFERENCE, &look_ups(program.requirements.fields, false), program.functions.as_str(), &program.source]
+        .join("\n");
+    [&drawing(shape, false), &code, &model, KEYS, EPISODE].join("\n")
+}
+
+/// The size of an unfinished episode's saved state: its state and last control, its cost with its Kahan compensation,
+/// and whether it is still running.
+pub(crate) fn saved(layout: Layout) -> usize {
+    layout.states + layout.controls + 3
+}
+
+/// The weighted mean of a group of rows that are drawn again, with their weights computed in the same kernel.
+pub(crate) fn mean_of_draws(shape: KernelConfig) -> String {
+    let (sums, four) = (weighed(shape, true), true);
+    let lanes = lanes(8, shape.software);
+    let weigh = [REDUCE, WEIGH, WEIGHED, GROUP].join("\n");
+    [&drawing(shape, four), &proposal(shape), &sums, &lanes, &weigh, MEAN_OF_DRAWS].join("\n")
+}
+
+/// The kernel that runs a whole update of few rows.
+pub(crate) fn whole(program: &Program, shape: KernelConfig, solves_temperature: bool) -> String {
+    let four = shape.software;
+    // The search is left out where it is never called, but WGSL requires the name to be defined.
+    let find =
+        if solves_temperature { [SEARCH, TEMPERATURE].join("\n") } else { "fn find_temperature(lane: u32) {}".into() };
+    let temperature = format!("const SEARCHED = {solves_temperature};\n{find}");
+    let lanes = lanes(16, shape.software);
+    let reduce = [&lanes, REDUCE, WEIGH, WEIGHED, GROUP, MEAN_OF_DRAWS].join("\n");
+    let filtered = filter::step(shape.filter.as_ref());
+    [&rollout(program, shape), &weighed(shape, four), &reduce, &filtered, STEP, &temperature, WHOLE].join("\n")
+}
+
+/// Whether an invocation computes four rows: on a software adapter only, and not with hand-written functions, which are
+/// scalar.
+fn side_by_side(program: &Program, shape: KernelConfig) -> bool {
+    shape.software && program.functions.is_empty()
+}
+
+/// The kernel that stores the rows.
+pub(crate) fn draw(shape: KernelConfig) -> String {
+    let stores: String =
+        (0..shape.layout.controls).map(|m| format!("    rows[address(k, t * CONTROLS + {m}u)] = u.u{m};\n")).collect();
+    let stored = format!("fn stored(k: u32, t: u32, u: Control) {{\n{stores}}}\n");
+    let draw = filter::over_time(shape.filter.as_ref(), DRAW);
+    [&*drawing(shape, false), &proposal(shape), &stored, &draw].join("\n")
+}
+
+/// The look-up functions for `fields` fields.
+fn look_ups(fields: usize, four: bool) -> String {
+    match fields {
+        0 => "fn read_fields() {\n}\n".into(),
+        count => [&*format!("const FIELDS = {count}u;"), FIELD, if four { FIELD_FOUR } else { FIELD_ONE }].join("\n"),
+    }
+}
+
+/// Locates the inputs and the noise of a problem.
+fn problem_inputs(fleet: bool) -> &'static str {
+    if fleet { FLEET_INPUTS } else { SHARED_INPUTS }
+}
+
+/// The functions of `shaders/fleet.wgsl` for problems that share all inputs.
+const SHARED_INPUTS: &str = "const inputs_at = 0u;
+fn find_inputs() {}
+fn noise_seed() -> vec2<u32> {
+    return uniforms.seed;
+}
+fn noise_number() -> u32 {
+    return uniforms.number;
+}
+fn noise_chain() -> u32 {
+    return problem;
+}";
+
+/// The sources that draw normals.
+fn drawing(shape: KernelConfig, four: bool) -> String {
+    let inputs = problem_inputs(shape.flags & FLEET != 0);
+    [UPDATE, width(four), MATH, &mul_wide(shape.int64, four), inputs, PHILOX, NORMAL].join("\n")
+}
+
+/// The kernel that weighs rows.
+pub(crate) fn weigh() -> String {
+    [UPDATE, SCALAR, MATH, WEIGH].join("\n")
+}
+
+/// The kernel that computes what weighing needs from all rows: see `find_temperature`.
+pub(crate) fn temperature(software: bool) -> String {
+    // At least 64 lanes on a software adapter, since it limits the loop iterations per lane.
+    let lanes = lanes(if software { 8 } else { 16 }, false);
+    [UPDATE, SCALAR, MATH, &lanes, REDUCE, WEIGH, SEARCH, TEMPERATURE].join("\n")
+}
+
+/// The weighted mean of a group of rows that are in memory.
+pub(crate) fn mean_of_rows(software: bool) -> String {
+    [UPDATE, VEC4, MATH, &lanes(16, software), REDUCE, WEIGHED_BEFORE, GROUP, MEAN_OF_ROWS].join("\n")
+}
+
+/// The kernel that merges the partial results of all groups.
+pub(crate) fn merge(software: bool) -> String {
+    let finish = "fn finish(d: u32, mean: f32, second: f32, there: bool) {\n    if there {\n        \
+                  put_moments(d, mean, second);\n    }\n}\nfn finish_all(lane: u32, there: bool) {}\n\
+                  fn close() {}\n";
+    let head = [UPDATE, SCALAR, MATH, &lanes(16, software)].join("\n");
+    [&head, REDUCE, WEIGHED_BEFORE, GROUP, MOMENTS, finish, MERGE].join("\n")
+}
+
+/// The kernel that merges the partial results of all groups and steps toward the mean. Of the model it depends only on
+/// the offsets of the limits. The second moment is stored where the host requests it.
+pub(crate) fn merge_and_step(layout: Layout, filter: Option<Filter>, fleet: bool, software: bool) -> String {
+    let finish = "fn finish(d: u32, mean: f32, second: f32, there: bool) {\n    if there && has(FLAG_SECOND_MOMENT) {\n        \
+                  put_moments(d, mean, second);\n    }\n    step_coordinate(d, mean, second, there);\n}\n\
+                  fn finish_all(lane: u32, there: bool) {\n    step_controls(lane, there);\n}\n\
+                  fn close() {\n    close_summary();\n}\n";
+    let noise = [&mul_wide(false, false), problem_inputs(fleet), PHILOX, NORMAL].join("\n");
+    let head = [UPDATE, SCALAR, MATH, &noise, &places(layout), &lanes(16, software)].join("\n");
+    let filtered = format!("const FILTERED = {};\n{}", filter.is_some(), filter::step(filter.as_ref()));
+    [&head, REDUCE, WEIGHED_BEFORE, GROUP, MOMENTS, finish, &filtered, STEP, MERGE].join("\n")
+}
+
+/// Log-weights that are loaded from memory.
+const WEIGHED_BEFORE: &str = "const WEIGHS = false;
+fn log_weight_of(k: u32) -> f32 {
+    return log_weights[log_weight_address(k)];
+}";
+
+/// Log-weights that are computed from the scores.
+const WEIGHED: &str = "const WEIGHS = true;
+fn log_weight_of(k: u32) -> f32 {
+    return weighed_row(k);
+}";
+
+/// A kernel that evaluates a traced function of `inputs` numbers for every row of a buffer.
+pub(crate) fn map(Traced { functions, body, names, fields }: &Traced, inputs: usize) -> String {
+    let read: String = (0..inputs).map(|i| format!("    let x{i} = inputs[k * {inputs}u + {i}u];\n")).collect();
+    let write: String =
+        (0..names.len()).map(|o| format!("    rows[k * {}u + {o}u] = {};\n", names.len(), names[o])).collect();
+    let mapped =
+        format!("{functions}\nfn mapped(k: u32) {{\n    read_fields();\n    let t = 0u;\n{read}{body}{write}}}\n");
+    [UPDATE, SCALAR, MATH, &look_ups(*fields, false), &mapped, MAP].join("\n")
+}
+
+/// A kernel `map` that calls whatever `mapped` does, one row or four an invocation.
+#[cfg(test)]
+pub(crate) fn probe(mapped: &str, four: bool) -> String {
+    [UPDATE, width(four), MATH, &mul_wide(false, four), SHARED_INPUTS, PHILOX, NORMAL, mapped, MAP].join("\n")
+}
+
+/// The offsets of the sections of the inputs, as constants.
+fn places(layout: Layout) -> String {
+    let places = [
+        ("CONTROLS", layout.controls),
+        ("LOW", layout.low()),
+        ("HIGH", layout.high()),
+        ("FACTOR", layout.factor()),
+        ("PRECISION", layout.precision()),
+        ("PARAMS", layout.params_at()),
+    ];
+    places.iter().map(|(name, at)| format!("const {name} = {at}u;\n")).collect()
+}
+
+/// The size of a workgroup that reduces, given its square root. On a software adapter the cost of a barrier is
+/// proportional to the number of invocations, so there are only as many as fill its vector registers.
+fn lanes(root: u32, software: bool) -> String {
+    let root = if software { 4 } else { root };
+    format!("const LANES = {}u;\nconst ROOT = {root}u;\n", root * root)
+}
+
+/// `n` items with commas between them.
+fn list(n: usize, item: impl Fn(usize) -> String) -> String {
+    (0..n).map(item).collect::<Vec<_>>().join(", ")
+}
+
+/// The offset of a time step's row in the reference table.
+const REFERENCE: &str = "fn reference_at(t: u32) -> u32 {
+    return inputs_at + uniforms.references + min(t, max(uniforms.reference_rows, 1u) - 1u) * uniforms.reference_columns;
+}";
+
+/// The operations of `shaders/score/rollout.wgsl` on a state, unrolled so that all of it stays in registers.
+fn state(states: usize) -> String {
+    format!(
+        "fn param(i: u32) -> f32 {{\n    return inputs[inputs_at + PARAMS + i];\n}}\n\
+         fn initial_state() -> State {{\n    return State({});\n}}\n\
+         fn frozen(moves: B, before: State, after: State) -> State {{\n    return State({});\n}}\n",
+        list(states, |i| format!("F(inputs[inputs_at + {i}u])")),
+        list(states, |i| format!("select(before.x{i}, after.x{i}, moves)"))
+    )
+}
+
+/// The flags that kernels are specialized to, as constants.
+fn flags(flags: u32) -> String {
+    SPECIALIZED.iter().map(|(name, flag)| format!("const {name} = {};\n", flags & flag != 0)).collect()
+}
+
+/// The control of a time step.
+fn control(controls: usize) -> String {
+    format!("struct Control {{\n{}}}\n", (0..controls).map(|m| format!("    u{m}: F,\n")).collect::<String>())
+}
+
+/// The functions that draw, clamp and weigh the controls of a row, likewise unrolled over the controls.
+fn proposal(shape: KernelConfig) -> String {
+    let (layout, controls) = (shape.layout, shape.layout.controls);
+    let mut code = places(layout);
+    code.push_str(&flags(shape.flags));
+    let _ = writeln!(code, "const STEPS = {}u;", shape.steps());
+    let mut add = |text: String| code.push_str(&text);
+
+    add(control(controls));
+
+    // Inputs that the time loop reads, loaded once: the driver has to assume that storing rows may alias the inputs.
+    let mut members = String::new();
+    let mut values = Vec::new();
+    let mut keep = |name: String, value: String| {
+        let _ = writeln!(members, "    {name}: F,");
+        values.push(format!("F({value})"));
+    };
+    for m in 0..controls {
+        keep(format!("low{m}"), format!("inputs[inputs_at + LOW + {m}u]"));
+        keep(format!("high{m}"), format!("inputs[inputs_at + HIGH + {m}u]"));
+    }
+    for (i, j) in pairs(controls, shape.diagonal) {
+        let at = i * controls + j;
+        if j <= i {
+            keep(format!("factor{at}"), format!("uniforms.scale * inputs[inputs_at + FACTOR + {at}u]"));
+        }
+        keep(format!("precision{at}"), format!("inputs[inputs_at + PRECISION + {at}u]"));
+    }
+    add(format!("struct SampleWidth {{\n{members}}}\n"));
+    add(format!("fn proposal() -> SampleWidth {{\n    return SampleWidth({});\n}}\n", values.join(", ")));
+
+    // `Block`: the controls of as many time steps (of filtered rows, as many innovations) as consume whole Philox blocks,
+    // since these give four normals at a time. They are drawn as standard normals, shaped by the factor of the
+    // covariance, around the nominal. (Drawing under an `if` inside the time loop would suffice on a GPU, but a software
+    // adapter always computes both branches.)
+    let held = shape.steps() * controls;
+    add(format!("struct Block {{\n{}}}\n", (0..held).map(|i| format!("    v{i}: F,\n")).collect::<String>()));
+    let time = |i: usize| format!("min(start + {}u, innovations() - 1u)", i / controls);
+    // The center that they are drawn around, and the factor on the noise of each.
+    add("struct Draw {\n    center: Block,\n    factors: Block,\n}\n".into());
+    let block = |i: usize| format!("{} * CONTROLS + {}u", time(i), i % controls);
+    add(format!(
+        "fn centered(start: u32, nominal_block: u32, factor_block: u32) -> Draw {{\n    \
+         let x = nominal_at(nominal_block);\n    var d: Draw;\n    if !FILTERED {{\n        d.center = Block({});\n    }}\n    \
+         if STD_SCALE {{\n        let f = factors_at(factor_block);\n        d.factors = Block({});\n    }}\n    return d;\n}}\n",
+        list(held, |i| format!("F(nominal[x + {}])", block(i))),
+        list(held, |i| format!("F(nominal[f + {}])", block(i)))
+    ));
+    let mut body = String::new();
+    for block in 0..held / 4 {
+        let _ = writeln!(body, "    let z{block} = normals(draws.row, start * CONTROLS / 4u + {block}u);");
+    }
+    let normal = |i: usize| format!("z{}.{}", i / 4, ["x", "y", "z", "w"][i % 4]);
+    let noise = |i: usize| {
+        let (step, m) = (i / controls, i % controls);
+        let first = if shape.diagonal { m } else { 0 };
+        let term = |j: usize| (normal(step * controls + j), m * controls + j);
+        (first..=m).map(term).fold(String::from("F(0.0)"), |sum, (z, at)| format!("fma({z}, p.factor{at}, {sum})"))
+    };
+    let mirrored = |i: usize| {
+        let noise = noise(i);
+        let dispatch_grid = if shape.flags & STD_SCALE != 0 { format!("({noise}) * d.factors.v{i}") } else { noise };
+        if shape.flags & ANTITHETIC != 0 { format!("draws.sign * ({dispatch_grid})") } else { dispatch_grid }
+    };
+    // `Draws`: for some rows, the draws that they use, the sign of these, and whether the row is the nominal itself.
+    add("struct Draws {\n    k: U,\n    row: PhiloxRow,\n    sign: F,\n    still: B,\n}\n\
+         fn draws_of(k: U) -> Draws {\n    \
+         let row = row_of(select(k, k >> U(1u), ANTITHETIC), noise_chain());\n    \
+         let mirrored = B(ANTITHETIC) & ((k & U(1u)) == U(1u));\n    \
+         return Draws(k, row, select(F(1.0), F(-1.0), mirrored), (k == U(0u)) & B(NOMINAL_FIRST));\n}\n"
+        .into());
+    add(format!(
+        "fn drawn(p: SampleWidth, d: Draw, draws: Draws, start: u32) -> Block {{\n{body}    return Block({});\n}}\n",
+        list(held, |i| {
+            let center = if shape.filter.is_some() { String::new() } else { format!("d.center.v{i} + ") };
+            format!("{center}select({}, F(0.0), draws.still)", mirrored(i))
+        })
+    ));
+    add(format!(
+        "fn given(k: U, start: u32) -> Block {{\n    return Block({});\n}}\n",
+        list(held, |i| format!("row_values(k, {} * CONTROLS + {}u)", time(i), i % controls))
+    ));
+    add(format!(
+        "fn limited(p: SampleWidth, c: Block) -> Block {{\n    return Block({});\n}}\n",
+        list(held, |i| format!("clamp(c.v{i}, p.low{}, p.high{})", i % controls, i % controls))
+    ));
+    add("fn coordinates_from(p: SampleWidth, d: Draw, draws: Draws, start: u32) -> Block {\n    var c: Block;\n    \
+         if GIVEN {\n        c = given(draws.k, start);\n    } else {\n        c = drawn(p, d, draws, start);\n    }\n    \
+         if LIMITED && !FILTERED {\n        c = limited(p, c);\n    }\n    return c;\n}\n"
+        .into());
+    let (first, rest) =
+        (list(controls, |m| format!("c.v{m}")), list(held, |i| format!("c.v{}", (i + controls) % held)));
+    add(format!("fn first_of(c: Block) -> Control {{\n    return Control({first});\n}}\n"));
+    add(format!("fn rest_of(c: Block) -> Block {{\n    return Block({rest});\n}}\n"));
+    add(filter::rows(shape.filter.as_ref(), controls));
+    // Uᵀ Σ⁻¹ ε of one time step, with U the control that was drawn around and ε the perturbation after clamping to the
+    // limits.
+    let mut body = String::from("    var sum = F(0.0);\n");
+    for (i, j) in pairs(controls, shape.diagonal) {
+        let weight = format!("about.u{i} * p.precision{}", i * controls + j);
+        let _ = writeln!(body, "    sum = fma(u.u{j} - about.u{j}, {weight}, sum);");
+    }
+    add(format!("fn control_cost(p: SampleWidth, about: Control, u: Control) -> F {{\n{body}    return sum;\n}}\n"));
+    code
+}
+
+/// The functions that accumulate weighted controls, and that sum the rows of an invocation to one number each.
+fn weighed(shape: KernelConfig, four: bool) -> String {
+    let controls = shape.layout.controls;
+    let each = |of: &str, what: fn(&str) -> String| match four {
+        true => format!("{of}({})", ["k.x", "k.y", "k.z", "k.w"].map(what).join(", ")),
+        false => what("k"),
+    };
+    let mut code = format!(
+        "fn chosen_rows(k: U) -> U {{\n    return {};\n}}\nfn weights_of(k: U) -> F {{\n    return {};\n}}\n",
+        each("U", |k| format!("chosen[{k}]")),
+        each("F", |k| format!("weight({k})"))
+    );
+    let held = shape.steps() * controls;
+    code.push_str(&format!(
+        "fn weighed(sum: Block, w: F, c: Block) -> Block {{\n    return Block({});\n}}\n",
+        list(held, |i| format!("fma(w, c.v{i}, sum.v{i})"))
+    ));
+    code.push_str(&format!(
+        "fn squared(sum: Block, w: F, c: Block, d: Draw) -> Block {{\n    return Block({});\n}}\n",
+        list(held, |i| {
+            let off = format!("(c.v{i} - d.center.v{i})");
+            format!("fma(w * {off}, {off}, sum.v{i})")
+        })
+    ));
+    let mut body = String::new();
+    for i in (0..held).step_by(4) {
+        let four = list(4, |j| format!("total(c.v{})", i + j));
+        let _ = writeln!(body, "    if i == {i}u {{\n        return vec4<f32>({four});\n    }}");
+    }
+    code.push_str(&format!("fn four_of(c: Block, i: u32) -> vec4<f32> {{\n{body}    return vec4<f32>();\n}}\n"));
+    code
+}
+
+/// The indices of the entries of an M × M matrix that may be nonzero.
+fn pairs(controls: usize, diagonal: bool) -> impl Iterator<Item = (usize, usize)> {
+    let all = (0..controls * controls).map(move |at| (at / controls, at % controls));
+    all.filter(move |(i, j)| i == j || !diagonal)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::kernels::pass::PERTURBED;
+    use crate::kernels::propose::shape::{Interpolation, NoiseShape};
+    use crate::lang::math::Math;
+    use crate::model::Model;
+    use crate::model::policies::*;
+    use crate::model::policy::Policy;
+    use crate::model::systems::*;
+    use crate::runtime::gpu::device::{WORKGROUP, WORKGROUP_BYTES};
+    use crate::runtime::program::PolicyRows;
+
+    const KNOTS: NoiseShape = NoiseShape::Knots { every: 5, interpolation: Interpolation::Cubic };
+    const COLORED: NoiseShape = NoiseShape::Colored { exponent: 1.0 };
+
+    /// Parses and validates a kernel with naga, which needs no driver.
+    fn validate(name: &str, source: &str) -> (naga::Module, naga::valid::ModuleInfo) {
+        let module = match naga::front::wgsl::parse_str(source) {
+            Ok(module) => module,
+            Err(error) => panic!("{name}: {}", error.emit_to_string(source)),
+        };
+        let flags = naga::valid::ValidationFlags::all();
+        let mut validator = naga::valid::Validator::new(flags, naga::valid::Capabilities::SHADER_INT64);
+        let info = match validator.validate(&module) {
+            Ok(info) => info,
+            Err(error) => panic!("{name}: {}", error.emit_to_string(source)),
+        };
+        // `Engine::from_wgpu` refuses devices with lower limits.
+        let mut layouter = naga::proc::Layouter::default();
+        layouter.update(module.to_ctx()).expect("it is valid");
+        let shared = module.global_variables.iter().filter(|(_, of)| of.space == naga::AddressSpace::WorkGroup);
+        let bytes: u32 = shared.map(|(_, of)| layouter[of.ty].size.next_multiple_of(16)).sum();
+        let largest = module.entry_points.iter().map(|entry| entry.workgroup_size[0]).max();
+        assert!(bytes <= WORKGROUP_BYTES && largest <= Some(WORKGROUP), "{name}: {bytes} bytes, {largest:?}");
+        (module, info)
+    }
+
+    /// Validates a kernel for GPUs, and translates it for Vulkan, Metal and DX12 as well.
+    fn translate(name: &str, source: &str, int64: bool) {
+        use naga::back::{hlsl, msl, spv};
+
+        let (module, info) = validate(name, source);
+        if let Err(error) = spv::write_vec(&module, &info, &spv::Options::default(), None) {
+            panic!("{name} in SPIR-V: {error}");
+        }
+        // The oldest sufficient versions: those with 64-bit integers, where these are used.
+        let options = msl::Options { lang_version: if int64 { (2, 3) } else { (2, 0) }, ..Default::default() };
+        if let Err(error) = msl::write_string(&module, &info, &options, &msl::PipelineOptions::default()) {
+            panic!("{name} in Metal's language: {error}");
+        }
+        let shader_model = if int64 { hlsl::ShaderModel::V6_0 } else { hlsl::ShaderModel::V5_1 };
+        let options = hlsl::Options { shader_model, ..Default::default() };
+        let (mut text, pipeline) = (String::new(), hlsl::PipelineOptions::default());
+        if let Err(error) = hlsl::Writer::new(&mut text, &options, &pipeline).write(&module, &info, None) {
+            panic!("{name} in HLSL: {error}");
+        }
+    }
+
+    /// Kernels for software adapters run on Vulkan only, and other tests run them on an actual driver.
+    fn check(shape: KernelConfig, name: &str, source: &str) {
+        if shape.software {
+            validate(name, source);
+        } else {
+            translate(name, source, shape.int64);
+        }
+    }
+
+    fn validate_model<const N: usize, const M: usize>(name: &str, model: impl Model<N, M>) {
+        let layout = Layout { states: N, controls: M, params: 3, reference_rows: 2, reference_columns: 4 };
+        let model = Arc::new(model);
+        for math in [Math::Shared, Math::Native] {
+            let program = Program::new::<N, M, _>(&model, math).expect("a shipped model traces");
+            for (flags, diagonal) in [
+                (0, true),
+                (NOMINAL_FIRST | LIMITED | CONTROL_COST, false),
+                (GIVEN | LIMITED, true),
+                (STD_SCALE | SECOND_MOMENT | ANTITHETIC | DEMONSTRATED, false),
+                (FLEET | LIMITED, true),
+                (FILTERED | LIMITED | NOMINAL_FIRST, true),
+                (FILTERED | STD_SCALE | SECOND_MOMENT | ANTITHETIC, false),
+            ] {
+                let noise = if diagonal { COLORED } else { KNOTS };
+                let filter = noise.filter(50).expect("valid").filter(|_| flags & FILTERED != 0);
+                for (int64, software) in [(false, false), (false, true), (true, false), (true, true)] {
+                    let shape = KernelConfig { layout, flags, diagonal, int64, software, unrolls: software, filter };
+                    check(shape, name, &rollout(&program, shape));
+                    check(shape, name, &mean_of_draws(shape));
+                    // Models that call hand-written functions are never compiled to a whole-update kernel.
+                    if program.functions.is_empty() {
+                        check(shape, name, &whole(&program, shape, int64));
+                    }
+                    check(shape, name, &draw(shape));
+                }
+            }
+        }
+        for fleet in [false, true] {
+            for noise in [NoiseShape::White, KNOTS, COLORED] {
+                let filter = noise.filter(50).expect("valid");
+                translate(name, &merge_and_step(layout, filter, fleet, false), false);
+                validate(name, &merge_and_step(layout, filter, fleet, true));
+            }
+        }
+    }
+
+    fn validate_policy<const N: usize, const M: usize, P: Policy<N, M>>(
+        name: &str,
+        model: impl Model<N, M>,
+        policy: P,
+    ) {
+        let layout = Layout { states: N, controls: M, params: 3, reference_rows: 2, reference_columns: 4 };
+        let (model, policy) = (Arc::new(model), Arc::new(policy));
+        for math in [Math::Shared, Math::Native] {
+            for (scheme, flag) in [(PolicyRows::ParameterSpace, PERTURBED), (PolicyRows::ScoreFunction, SCORED)] {
+                let program = Program::for_policy::<N, M, _, _>(&model, &policy, scheme, math).expect("it traces");
+                for (flags, int64, software) in [
+                    (0, true, true),
+                    (0, true, false),
+                    (LIMITED | ANTITHETIC | STD_SCALE | NOMINAL_FIRST, false, false),
+                ] {
+                    let flags = specialized(flag | flags);
+                    let shape = KernelConfig {
+                        layout,
+                        flags,
+                        diagonal: true,
+                        int64,
+                        software,
+                        unrolls: software,
+                        filter: None,
+                    };
+                    check(shape, name, &episodes(&program, shape));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_shipped_policy_becomes_valid_wgsl() {
+        validate_policy("open loop", CartPole::default(), OpenLoop { horizon: 7 });
+        validate_policy("linear feedback", Quadrotor::default(), LinearFeedback);
+        validate_policy("time-varying feedback", DoubleIntegrator::default(), TimeVaryingFeedback { horizon: 7 });
+        for activation in [Activation::Tanh, Activation::Relu] {
+            let mlp = |hidden: &[usize]| Mlp::<6, 2>::new(hidden, activation).expect("valid");
+            validate_policy("affine map", PlanarQuadrotor::default(), mlp(&[]));
+            validate_policy("one hidden layer", PlanarQuadrotor::default(), mlp(&[64]));
+            let squashed = mlp(&[9, 8, 7]).squashed([-1.0, 0.0], [1.0, 1e-9]).expect("valid");
+            validate_policy("three hidden layers", PlanarQuadrotor::default(), squashed);
+            let clipped = mlp(&[16, 16]).clipped([-1.0; 2], [1e9; 2]).expect("valid");
+            validate_policy("two hidden layers", PlanarQuadrotor::default(), clipped);
+        }
+    }
+
+    #[test]
+    fn the_size_of_a_network_does_not_grow_its_kernel() {
+        let layout = Layout { states: 6, controls: 2, params: 0, reference_rows: 0, reference_columns: 0 };
+        let length = |hidden: usize, scheme, flags| {
+            let policy = Arc::new(Mlp::<6, 2>::new(&[hidden, hidden], Activation::Tanh).expect("valid"));
+            let program = Program::for_policy(&Arc::new(PlanarQuadrotor::default()), &policy, scheme, Math::Shared);
+            episodes(
+                &program.expect("it traces"),
+                KernelConfig {
+                    layout,
+                    flags,
+                    diagonal: true,
+                    int64: true,
+                    software: false,
+                    unrolls: false,
+                    filter: None,
+                },
+            )
+            .len()
+        };
+        for (scheme, flags) in [(PolicyRows::ParameterSpace, 0), (PolicyRows::ScoreFunction, SCORED)] {
+            // Larger numbers have more digits.
+            assert!(length(4096, scheme, flags) < length(4, scheme, flags) + 300);
+        }
+    }
+
+    #[test]
+    fn hand_written_kernels_are_valid_wgsl() {
+        let layout = Layout { states: 1, controls: 1, params: 0, reference_rows: 0, reference_columns: 0 };
+        let shape = KernelConfig {
+            layout,
+            flags: GIVEN,
+            diagonal: true,
+            int64: false,
+            software: false,
+            unrolls: false,
+            filter: None,
+        };
+        for software in [false, true] {
+            let shape = KernelConfig { software, ..shape };
+            check(shape, "weigh", &weigh());
+            check(shape, "temperature", &temperature(software));
+            check(shape, "mean of rows", &mean_of_rows(software));
+            check(shape, "merge", &merge(software));
+        }
+        translate("distance", &rollout(&Program::distance(), shape), false);
+    }
+
+    #[test]
+    fn every_shipped_model_becomes_valid_wgsl() {
+        validate_model("cart-pole", CartPole::default());
+        validate_model("pendulum", Pendulum::default());
+        validate_model("double integrator", DoubleIntegrator::default());
+        validate_model("unicycle", Unicycle::default());
+        validate_model("differential drive", DifferentialDrive::default());
+        validate_model("bicycle", Bicycle::default());
+        validate_model("planar quadrotor", PlanarQuadrotor::default());
+        validate_model("quadrotor", Quadrotor::default());
+    }
+
+    /// Covers every operation that a model can use, so that a user's model never is the first to emit one.
+    #[test]
+    fn every_operation_becomes_valid_wgsl() {
+        use crate::lang::{Mask, Real, StepContext, WgslFn};
+
+        const TWICE: WgslFn<1> =
+            WgslFn { name: "twice", source: "fn twice(x: f32) -> f32 { return x + x; }", twin: |[x]| x + x };
+        struct Everything;
+        impl Model<2, 1> for Everything {
+            fn step<R: Real>(&self, at: &StepContext<R>, [a, b]: [R; 2], [u]: [R; 1]) -> [R; 2] {
+                let (s, c) = a.sin_cos();
+                let mut sum = s.abs() + c.min(b).max(0.0) + a.mul_add(b, u).sqrt() + b.floor() + a.exp() + b.ln();
+                sum += a.atan2(b) + a.asin() + a.acos() + a.tanh() + a.tan() + a.powi(-3) + -a;
+                sum += a.rem_euclid(3.0) + a.wrap_angle() + a.sign() + a.clamp(-1.0, b) + TWICE.call([a]);
+                sum += at.index() + at.dt() + at.param(2) + at.reference(3) + at.sample(1, a, b);
+                let mask =
+                    (a.lt(b) & a.le(1.0)) | (!a.cmp_eq(b) & a.gt(0.0)) | (a.ge(b) & a.ne(2.0)) | Mask::splat(false);
+                let (gx, gy) = R::sample_gradient(&at.inputs, 0, a, b);
+                [R::select(mask, sum, a / b - u * 2.0), gx + gy]
+            }
+            fn cost<R: Real>(&self, _: &StepContext<R>, [a, b]: [R; 2], _: [R; 1]) -> R {
+                a * b
+            }
+            fn terminal<R: Real>(&self, at: &StepContext<R>, [a, _]: [R; 2]) -> R {
+                a * at.index()
+            }
+            fn demonstration_cost<R: Real>(&self, at: &StepContext<R>, [a, _]: [R; 2]) -> R {
+                (a - at.reference(0)).square()
+            }
+            fn done<R: Real>(&self, _: &StepContext<R>, [a, _]: [R; 2]) -> R::Mask {
+                a.gt(100.0)
+            }
+        }
+        validate_model("everything", Everything);
+    }
+
+    /// The twin structs have the same size: a field added on one side only would shift the rest.
+    #[test]
+    fn the_update_has_the_size_that_its_shader_declares() {
+        let module = naga::front::wgsl::parse_str(&weigh()).expect("valid");
+        let size = |name: &str| {
+            let named = module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some(name));
+            match named.map(|(_, ty)| &ty.inner) {
+                Some(naga::TypeInner::Struct { span, .. }) => *span as usize,
+                _ => 0,
+            }
+        };
+        assert_eq!(size("Pass"), size_of::<crate::kernels::pass::Pass>());
+        assert_eq!(size("Sums"), size_of::<crate::kernels::pass::Sums>());
+        assert_eq!(size("Summary"), 64);
+    }
+}

@@ -1,0 +1,398 @@
+//! [`Packed`], all kernel inputs besides rows and fields, in one array with its layout. Only this type writes the array
+//! and passes its offsets to kernels, so the two cannot disagree.
+
+use std::sync::Arc;
+
+use super::task::{Reader, References};
+use crate::error::{InvalidValue, finite};
+use crate::kernels::pass::{CLAMPED, FLEET, LIMITED, Layout, NoiseId, Pass, Problem, TILE};
+use crate::lang::Timeline;
+use crate::lang::grid::{FieldSet, Grid};
+use crate::lang::philox;
+
+/// The sections that change rarely. The state precedes them and is set by every call; the driver's own table follows
+/// them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sections<'a> {
+    /// The limits of the controls, M numbers each. Infinities become the largest finite numbers, since WGSL has none.
+    pub(crate) low: &'a [f32],
+    pub(crate) high: &'a [f32],
+    /// L of Σ = L Lᵀ.
+    pub(crate) factor: Square<'a>,
+    /// Σ⁻¹.
+    pub(crate) precision: Square<'a>,
+    pub(crate) params: &'a [f32],
+    pub(crate) references: Option<&'a References>,
+}
+
+/// An M × M matrix.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Square<'a> {
+    /// Row by row.
+    Dense(&'a [f32]),
+    Unit,
+    Zero,
+}
+
+impl Square<'_> {
+    /// Entry `at` of the `controls` × `controls` matrix, row by row.
+    fn entry(&self, at: usize, controls: usize) -> f32 {
+        match self {
+            Self::Dense(entries) => entries[at],
+            Self::Unit if at / controls == at % controls => 1.0,
+            Self::Unit | Self::Zero => 0.0,
+        }
+    }
+}
+
+/// The inputs of a driver's kernels with their [`Layout`], and the fields. The problems of a fleet form groups with inputs of their
+/// own; all other problems are one group.
+///
+/// The setters replace what the options of the driver hold together with what the kernels read, so these cannot differ.
+#[derive(Debug, Clone)]
+pub(crate) struct Packed {
+    layout: Layout,
+    groups: usize,
+    /// The inputs of all groups, one after the other.
+    values: Vec<f32>,
+    /// Shared by clones, since they may be large.
+    fields: Arc<FieldSet>,
+    /// Counts changes of the fields, so that a device uploads them only then.
+    fields_version: u64,
+}
+
+impl Packed {
+    /// Packs the inputs of a system with `states` states, whose initial state is 0.
+    pub(crate) fn new(states: usize, sections: &Sections<'_>, fields: &[Grid]) -> Self {
+        Self::of_groups(states, sections, fields, 1)
+    }
+
+    /// As [`new`](Self::new), for several groups of problems.
+    pub(crate) fn of_groups(states: usize, sections: &Sections<'_>, fields: &[Grid], groups: usize) -> Self {
+        let layout = Layout { states, controls: 0, params: 0, reference_rows: 0, reference_columns: 0 };
+        let fields = Arc::new(FieldSet::new(fields));
+        let mut packed = Self { layout, groups, values: Vec::new(), fields, fields_version: 0 };
+        packed.write(sections);
+        packed
+    }
+
+    /// Replaces all sections, those of every group by the same. The state becomes 0, and there is no table until
+    /// [`set_table`](Self::set_table) writes one.
+    pub(crate) fn write(&mut self, sections: &Sections<'_>) {
+        let Sections { low, high, factor, precision, params, references } = *sections;
+        let (states, controls) = (self.layout.states, low.len());
+        let (rows, columns) = references.map_or((0, 0), |r| (r.rows(), r.columns));
+        self.layout =
+            Layout { states, controls, params: params.len(), reference_rows: rows, reference_columns: columns };
+        self.values.clear();
+        self.values.resize(states, 0.0);
+        self.values.extend(low.iter().map(|v| v.max(f32::MIN)));
+        self.values.extend(high.iter().map(|v| v.min(f32::MAX)));
+        for square in [factor, precision] {
+            self.values.extend((0..controls * controls).map(|at| square.entry(at, controls)));
+        }
+        self.values.extend(params);
+        self.values.extend(references.iter().flat_map(|r| &r.values[..rows * columns]));
+        debug_assert_eq!(self.values.len(), self.layout.table());
+        if self.groups > 1 {
+            self.values.extend([0.0; NoiseId::LEN]);
+            let stride = self.values.len();
+            for _ in 1..self.groups {
+                self.values.extend_from_within(..stride);
+            }
+        }
+    }
+
+    /// The length of the inputs of a group.
+    fn stride(&self) -> usize {
+        self.values.len() / self.groups
+    }
+
+    /// The inputs of a group.
+    fn group(&self, index: usize) -> &[f32] {
+        &self.values[index * self.stride()..][..self.stride()]
+    }
+
+    fn group_mut(&mut self, index: usize) -> &mut [f32] {
+        let stride = self.stride();
+        &mut self.values[index * stride..][..stride]
+    }
+
+    /// The state that rollouts of a group start from.
+    pub(crate) fn state<const N: usize>(&self, group: usize) -> [f32; N] {
+        let mut x = [0.0; N];
+        x.copy_from_slice(&self.group(group)[..N]);
+        x
+    }
+
+    /// Replaces the state that rollouts of a group start from.
+    pub(crate) fn set_state(&mut self, group: usize, x: &[f32]) {
+        let states = self.layout.states;
+        self.group_mut(group)[..states].copy_from_slice(x);
+    }
+
+    /// Replaces the noise of one of several groups. A single group takes seed and number from its updates.
+    pub(crate) fn set_noise(&mut self, group: usize, noise: NoiseId) {
+        debug_assert!(self.groups > 1, "a single group stores no noise");
+        let at = self.stride() - NoiseId::LEN;
+        self.group_mut(group)[at..].copy_from_slice(&noise.to_inputs());
+    }
+
+    /// Replaces the table after the sections: rewards of the rows of a data set, or the initial states of episodes.
+    /// `write` passes its numbers to the function that it is given.
+    pub(crate) fn set_table(&mut self, write: impl FnOnce(&mut dyn FnMut(&[f32]))) {
+        debug_assert_eq!(self.groups, 1, "the problems of a fleet have no table");
+        self.values.truncate(self.layout.table());
+        let values = &mut self.values;
+        write(&mut |numbers| values.extend_from_slice(numbers));
+    }
+
+    /// Replaces the run-time parameters of a group, `own` in the options.
+    pub(crate) fn set_params(
+        &mut self,
+        group: usize,
+        own: &mut Vec<f32>,
+        params: &[f32],
+        readers: &[Reader],
+    ) -> Result<(), InvalidValue> {
+        finite("params", params)?;
+        readers.iter().try_for_each(|reader| reader.check_params(params.len()))?;
+        own.clear();
+        own.extend_from_slice(params);
+        self.put_params(group, params);
+        Ok(())
+    }
+
+    /// Writes the parameters of a group. Other groups may have more of them; the remainder is 0, which no model reads.
+    pub(crate) fn put_params(&mut self, group: usize, params: &[f32]) {
+        let least = if self.groups > 1 { self.layout.params } else { 0 };
+        self.change_layout(Layout { params: params.len().max(least), ..self.layout });
+        let layout = self.layout;
+        let (used, unused) = self.group_mut(group)[layout.params_at()..layout.references()].split_at_mut(params.len());
+        used.copy_from_slice(params);
+        unused.fill(0.0);
+    }
+
+    /// Replaces the reference table of a group, `own` in the options.
+    pub(crate) fn set_references(
+        &mut self,
+        group: usize,
+        own: &mut Option<References>,
+        values: &[f32],
+        columns: usize,
+        readers: &[Reader],
+    ) -> Result<(), InvalidValue> {
+        readers.iter().try_for_each(|reader| reader.check_columns(columns))?;
+        References::check(values, columns)?;
+        let own = own.get_or_insert_default();
+        own.values.clear();
+        own.values.extend_from_slice(values);
+        own.columns = columns;
+        self.put_references(group, own);
+        Ok(())
+    }
+
+    /// Writes the reference table of a group. Tables of other groups may be larger; the last row is repeated, which is what a model
+    /// reads beyond it, and the remaining columns are 0, which no model reads.
+    pub(crate) fn put_references(&mut self, group: usize, references: &References) {
+        let (rows, columns) = (references.rows(), references.columns);
+        let Layout { reference_rows, reference_columns, .. } = self.layout;
+        let least = if self.groups > 1 { (reference_rows, reference_columns) } else { (0, 0) };
+        let (reference_rows, reference_columns) = (rows.max(least.0), columns.max(least.1));
+        self.change_layout(Layout { reference_rows, reference_columns, ..self.layout });
+        let layout = self.layout;
+        let table = &mut self.group_mut(group)[layout.references()..layout.table()];
+        for (row, values) in table.chunks_exact_mut(reference_columns).enumerate() {
+            let (used, unused) = values.split_at_mut(columns);
+            used.copy_from_slice(&references.values[row.min(rows - 1) * columns..][..columns]);
+            unused.fill(0.0);
+        }
+    }
+
+    /// Changes the numbers of parameters, rows and columns of every group, and pads or truncates what is there.
+    fn change_layout(&mut self, layout: Layout) {
+        let (before, stride) = (self.layout, self.stride());
+        if before == layout {
+            return;
+        }
+        for group in std::mem::take(&mut self.values).chunks_exact(stride) {
+            self.values.extend(&group[..before.params_at()]);
+            let padded = |numbers: &[f32], count: usize| {
+                let used = &numbers[..numbers.len().min(count)];
+                used.iter().copied().chain(std::iter::repeat_n(0.0, count - used.len())).collect::<Vec<_>>()
+            };
+            self.values.extend(padded(&group[before.params_at()..before.references()], layout.params));
+            let table = &group[before.references()..before.table()];
+            for row in 0..layout.reference_rows {
+                let at = row.min(before.reference_rows.max(1) - 1) * before.reference_columns;
+                self.values.extend(padded(&table[at..][..before.reference_columns], layout.reference_columns));
+            }
+            self.values.extend(&group[before.table()..]);
+        }
+        self.layout = layout;
+    }
+
+    /// Replaces one of the fields, `own` in the options.
+    pub(crate) fn set_field(&mut self, own: &mut [Grid], index: usize, grid: Grid) -> Result<(), InvalidValue> {
+        let count = own.len();
+        let Some(field) = own.get_mut(index) else {
+            return Err(InvalidValue::new("field", index, format_args!("below the number of fields, {count}")));
+        };
+        *field = grid;
+        self.set_fields(own);
+        Ok(())
+    }
+
+    /// Replaces all fields.
+    pub(crate) fn set_fields(&mut self, fields: &[Grid]) {
+        self.fields = Arc::new(FieldSet::new(fields));
+        self.fields_version += 1;
+    }
+
+    /// Returns an update that reads these inputs, steps all the way to the mean and keeps to the limits if it is `limited`. The
+    /// driver adds rows, their width and number, and the problems.
+    pub(crate) fn pass(&self, seed: u64, horizon: usize, dt: f32, limited: bool) -> Pass {
+        Pass {
+            seed: philox::key(seed),
+            horizon: horizon as u32,
+            flags: if limited { LIMITED | CLAMPED } else { 0 } | if self.groups > 1 { FLEET } else { 0 },
+            inputs_stride: self.stride() as u32,
+            dt,
+            coordinate_stride: TILE as u32,
+            row_stride: 1,
+            references: self.layout.references() as u32,
+            reference_rows: self.layout.reference_rows as u32,
+            reference_columns: self.layout.reference_columns as u32,
+            cost_scale: 1.0,
+            a: 1.0,
+            scale: 1.0,
+            starts: self.layout.table() as u32,
+            ..bytemuck::Zeroable::zeroed()
+        }
+    }
+
+    /// Returns the problem that these inputs describe, without a spread per coordinate and without rows from the
+    /// caller.
+    pub(crate) fn problem<'a>(&'a self, nominal: &'a [f32]) -> Problem<'a> {
+        let Self { layout, ref values, ref fields, fields_version, .. } = *self;
+        Problem { layout, inputs: values, nominal, std_scale: &[], fields, fields_version, filter: None, rows: None }
+    }
+
+    /// What a model sees of the inputs of a group over the horizon.
+    pub(crate) fn timeline(&self, group: usize, dt: f32) -> Timeline<'_> {
+        self.layout.timeline(self.group(group), self.fields.look_ups(), dt)
+    }
+
+    pub(crate) fn fields(&self) -> &FieldSet {
+        &self.fields
+    }
+
+    pub(crate) fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    pub(crate) fn values(&self) -> &[f32] {
+        &self.values
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_section_stands_where_its_layout_says() {
+        let references = References { values: vec![21.0, 22.0, 23.0, 24.0, 25.0, 26.0], columns: 3 };
+        let mut sections = Sections {
+            low: &[f32::NEG_INFINITY, -2.0],
+            high: &[1.0, f32::INFINITY],
+            factor: Square::Dense(&[1.0, 0.0, 0.5, 2.0]),
+            precision: Square::Unit,
+            params: &[11.0, 12.0],
+            references: Some(&references),
+        };
+        let mut packed = Packed::new(3, &sections, &[]);
+        packed.set_state(0, &[7.0, 8.0, 9.0]);
+        for count in [2, 5, 0, 4] {
+            packed.set_table(|push| (0..count).for_each(|i| push(&[31.0 + i as f32])));
+            let (layout, values) = (packed.layout(), packed.values());
+            assert_eq!(values[..3], [7.0, 8.0, 9.0]);
+            assert_eq!(values[layout.low()..layout.high()], [f32::MIN, -2.0]);
+            assert_eq!(values[layout.high()..layout.factor()], [1.0, f32::MAX]);
+            assert_eq!(values[layout.factor()..layout.precision()], [1.0, 0.0, 0.5, 2.0]);
+            assert_eq!(values[layout.precision()..layout.params_at()], [1.0, 0.0, 0.0, 1.0]);
+            assert_eq!(values[layout.params_at()..layout.references()], [11.0, 12.0]);
+            assert_eq!(values[layout.references()..layout.table()], references.values);
+            let table: Vec<f32> = (0..count).map(|i| 31.0 + i as f32).collect();
+            assert_eq!(values[layout.table()..], table);
+        }
+        sections.params = &[11.0, 12.0, 13.0, 14.0];
+        sections.references = None;
+        packed.write(&sections);
+        let (layout, pass) = (packed.layout(), packed.pass(5, 1, 0.1, false));
+        assert_eq!(packed.values()[..3], [0.0; 3], "a state goes with the sections of its time");
+        assert_eq!(packed.values()[layout.params_at()..], [11.0, 12.0, 13.0, 14.0]);
+        assert_eq!((pass.references, pass.starts), (layout.references() as u32, layout.table() as u32));
+        assert_eq!((pass.reference_rows, pass.reference_columns), (0, 0));
+    }
+
+    #[test]
+    fn groups_share_a_layout_and_each_reads_what_it_was_given() {
+        let table = References { values: vec![21.0, 22.0, 23.0], columns: 1 };
+        let sections = Sections {
+            low: &[-1.0],
+            high: &[1.0],
+            factor: Square::Unit,
+            precision: Square::Unit,
+            params: &[11.0],
+            references: Some(&table),
+        };
+        let mut packed = Packed::of_groups(2, &sections, &[], 3);
+        let noise = NoiseId { key: [0x8000_0001, 0xffff_ffff], number: 0x0001_ffff };
+        packed.set_noise(1, noise);
+        packed.set_state(1, &[7.0, 8.0]);
+        let params = |packed: &Packed| {
+            let layout = packed.layout();
+            [0, 1, 2].map(|i| packed.group(i)[layout.params_at()..layout.references()].to_vec())
+        };
+        let references = |packed: &Packed| {
+            let layout = packed.layout();
+            [0, 1, 2].map(|i| packed.group(i)[layout.references()..layout.table()].to_vec())
+        };
+        assert_eq!(params(&packed), [[11.0]; 3]);
+        assert_eq!(references(&packed), [[21.0, 22.0, 23.0]; 3]);
+
+        packed.put_params(1, &[12.0, 13.0]);
+        packed.put_references(1, &References { values: vec![31.0, 32.0], columns: 2 });
+        packed.put_references(2, &References { values: vec![41.0, 42.0, 43.0, 44.0], columns: 1 });
+        assert_eq!(params(&packed), [[11.0, 0.0], [12.0, 13.0], [11.0, 0.0]]);
+        assert_eq!(
+            references(&packed),
+            [
+                [21.0, 0.0, 22.0, 0.0, 23.0, 0.0, 23.0, 0.0],
+                [31.0, 32.0, 31.0, 32.0, 31.0, 32.0, 31.0, 32.0],
+                [41.0, 0.0, 42.0, 0.0, 43.0, 0.0, 44.0, 0.0],
+            ]
+        );
+        packed.put_params(1, &[14.0]);
+        packed.put_references(1, &References { values: vec![51.0], columns: 1 });
+        assert_eq!(params(&packed)[1], [14.0, 0.0]);
+        assert_eq!(references(&packed)[1], [51.0, 0.0, 51.0, 0.0, 51.0, 0.0, 51.0, 0.0]);
+
+        let states = [[0.0, 0.0, -1.0, 1.0], [7.0, 8.0, -1.0, 1.0], [0.0, 0.0, -1.0, 1.0]];
+        assert_eq!([0, 1, 2].map(|i| packed.group(i)[..4].to_vec()), states);
+        assert_eq!(NoiseId::of_inputs(packed.group(1)), noise);
+        let pass = packed.pass(5, 1, 0.1, false);
+        assert!(pass.has(FLEET));
+        assert_eq!(pass.inputs_stride as usize, packed.layout().table() + NoiseId::LEN);
+        assert_eq!(packed.values().len(), 3 * pass.inputs_stride as usize);
+
+        // A single group has no more than it was given last.
+        let mut single = Packed::new(2, &sections, &[]);
+        single.put_params(0, &[1.0, 2.0, 3.0]);
+        single.put_params(0, &[4.0]);
+        single.put_references(0, &References { values: vec![61.0, 62.0], columns: 1 });
+        assert_eq!(single.values()[single.layout().params_at()..], [4.0, 61.0, 62.0]);
+        assert!(!single.pass(5, 1, 0.1, false).has(FLEET));
+    }
+}

@@ -1,0 +1,257 @@
+//! Selects a backend and runs updates on it.
+
+pub(crate) mod bounds;
+pub(crate) mod checksum;
+pub(crate) mod choose;
+pub(crate) mod cpu;
+#[cfg(test)]
+pub(crate) mod episodes;
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
+pub(crate) mod inputs;
+pub(crate) mod optimization;
+pub(crate) mod options;
+#[cfg(all(test, feature = "gpu"))]
+pub(crate) mod parity;
+pub(crate) mod program;
+pub(crate) mod replace;
+pub(crate) mod task;
+pub(crate) mod workspace;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::EngineError;
+pub use crate::interp::simd::isa::Instructions;
+use crate::interp::simd::isa::Isa;
+use crate::kernels::threads;
+pub use crate::lang::math::Math;
+pub use options::{Adapter, AdapterKind, Backend, EngineOptions, RowMemory, Tuning};
+pub use task::{Limits, References, Task};
+pub use workspace::Timing;
+pub(crate) use workspace::{Averager, Calls, Done, Fetched, Fetching, Wait, Workspace, blocking, completed, drained};
+
+#[derive(Debug)]
+enum Device {
+    Cpu,
+    #[cfg(feature = "gpu")]
+    Gpu(Arc<gpu::Device>),
+}
+
+#[derive(Debug)]
+struct Inner {
+    device: Device,
+    isa: Isa,
+    options: EngineOptions,
+    reason: String,
+}
+
+/// A handle to the device that all updates run on. Cloning it is cheap and gives a handle to the same device.
+///
+/// Calls of drivers run in the default floating-point environment (round to nearest, subnormals kept) on every
+/// participating thread, whatever the calling thread's environment is, and restore it afterwards. So results do not
+/// depend on it, on x86 and on AArch64; on other processors the crate does not change it.
+///
+/// # Example
+///
+/// ```
+/// let engine = gibbs::Engine::new()?;
+/// println!("running on {}: {}", engine.name(), engine.reason());
+/// # Ok::<(), gibbs::EngineError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+impl Engine {
+    /// Opens a hardware GPU if there is one, else uses SIMD on the CPU. The choice and its reason are logged; see also
+    /// [`reason`](Self::reason).
+    ///
+    /// # Errors
+    ///
+    /// None at present: the CPU is always available.
+    pub fn new() -> Result<Self, EngineError> {
+        Self::with_options(EngineOptions::default())
+    }
+
+    /// Opens the device that the options select.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such device, or it cannot be opened.
+    pub fn with_options(options: EngineOptions) -> Result<Self, EngineError> {
+        #[cfg(feature = "gpu")]
+        return pollster::block_on(Self::new_async(options));
+        #[cfg(not(feature = "gpu"))]
+        return Ok(Self::on(choose::device(&options)?, options));
+    }
+
+    /// An asynchronous [`with_options`](Self::with_options), for callers that have an executor of their own (as in a browser).
+    ///
+    /// # Errors
+    ///
+    /// As for [`with_options`](Self::with_options).
+    #[cfg(feature = "gpu")]
+    pub async fn new_async(options: EngineOptions) -> Result<Self, EngineError> {
+        Ok(Self::on(choose::device(&options).await?, options))
+    }
+
+    /// An engine on a device that the program has opened itself, for example to draw with. The two share its queue,
+    /// which runs their work in the order of submission.
+    ///
+    /// The options `backend` and `adapter` are ignored. No feature is required; of those that the device was opened
+    /// with, `SHADER_INT64` makes noise cheaper, `TIMESTAMP_QUERY` is needed for [`EngineOptions::timestamps`], and
+    /// `PIPELINE_CACHE` for [`EngineOptions::pipeline_cache`]. The limits of `wgpu::Limits::default()` suffice; see
+    /// [`EngineError::MissingLimit`].
+    ///
+    /// The program keeps the device. The engine does not set its callbacks (for device loss and uncaptured errors) and
+    /// never destroys it, not even in [`destroy`](Self::destroy). Errors of the engine's own work are caught in error
+    /// scopes that are closed within the same call. Device loss is detected from failing results, and returned as
+    /// [`EngineError::DeviceLost`].
+    ///
+    /// Calls of drivers poll the device while they wait for results. As always with `wgpu`, callbacks of the program
+    /// (for mapped buffers or completed work) then run on the polling thread. For `async` calls that may be a thread of
+    /// the engine, which blocks in place of the task.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::MissingLimit`] if the device was opened with too low a limit, [`EngineError::DeviceLost`] if it
+    /// is lost, or [`EngineError::NoDevice`] if it refuses the bindings of the kernels.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use gibbs::models::Pendulum;
+    /// use gibbs::{Backend, Engine, EngineOptions, Mppi, MppiOptions, wgpu};
+    ///
+    /// /// The device of the program, if there is one.
+    /// async fn device() -> Option<(wgpu::Device, wgpu::Queue)> {
+    ///     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+    ///     let adapter = instance.request_adapter(&Default::default()).await.ok()?;
+    ///     adapter.request_device(&Default::default()).await.ok()
+    /// }
+    ///
+    /// let engine = match pollster::block_on(device()) {
+    ///     Some((device, queue)) => Engine::from_wgpu(&device, &queue, EngineOptions::default())?,
+    ///     None => Engine::with_options(EngineOptions { backend: Backend::Cpu, ..Default::default() })?,
+    /// };
+    /// let mut mppi = Mppi::new(&engine, Pendulum::default(), MppiOptions::default())?;
+    /// assert!(mppi.plan(&[1.0, 0.0])?.cost().is_finite());
+    /// # Ok::<(), gibbs::Error>(())
+    /// ```
+    #[cfg(feature = "gpu")]
+    pub fn from_wgpu(device: &wgpu::Device, queue: &wgpu::Queue, options: EngineOptions) -> Result<Self, EngineError> {
+        let device = gpu::Device::adopt(device.clone(), queue.clone(), &options)?;
+        Ok(Self::on((Device::Gpu(Arc::new(device)), "another program opened it".into()), options))
+    }
+
+    fn on((device, reason): (Device, String), options: EngineOptions) -> Self {
+        let isa = Isa::new(options.instructions);
+        let engine = Self { inner: Arc::new(Inner { device, isa, options, reason }) };
+        log::info!("running on {}: {}", engine.name(), engine.reason());
+        // This checks the code compiled with this crate; each driver checks the rollouts of its model.
+        if cfg!(not(optimized)) && matches!(engine.inner.device, Device::Cpu) {
+            optimization::warn_that_it_is_missing();
+        }
+        engine
+    }
+
+    /// The adapters of this machine, not including the CPU backend. Empty without the `gpu` feature, or without a
+    /// driver.
+    pub fn adapters() -> Vec<Adapter> {
+        #[cfg(feature = "gpu")]
+        return pollster::block_on(gpu::adapters()).into_iter().map(|(adapter, _)| adapter).collect();
+        #[cfg(not(feature = "gpu"))]
+        return Vec::new();
+    }
+
+    /// The kind of device; never [`Backend::Auto`].
+    pub fn backend(&self) -> Backend {
+        match &self.inner.device {
+            Device::Cpu => Backend::Cpu,
+            #[cfg(feature = "gpu")]
+            Device::Gpu(device) if device.adapter.kind == AdapterKind::Software => Backend::Software,
+            #[cfg(feature = "gpu")]
+            Device::Gpu(_) => Backend::Gpu,
+        }
+    }
+
+    /// The human-readable name of the device.
+    pub fn name(&self) -> String {
+        match &self.inner.device {
+            Device::Cpu => {
+                let threads = threads::count();
+                format!("CPU ({}, {threads} thread{})", self.inner.isa, if threads == 1 { "" } else { "s" })
+            }
+            #[cfg(feature = "gpu")]
+            Device::Gpu(device) => format!("{} on {}", device.adapter.name, device.adapter.interface),
+        }
+    }
+
+    /// Why this device was chosen.
+    pub fn reason(&self) -> &str {
+        &self.inner.reason
+    }
+
+    /// The options this engine was built with.
+    pub fn options(&self) -> &EngineOptions {
+        &self.inner.options
+    }
+
+    /// Destroys the device, as if it had been unplugged: every later call on it that can return an [`EngineError`]
+    /// returns [`EngineError::DeviceLost`]. The CPU is not affected. A device that belongs to [another
+    /// program](Self::from_wgpu) is lost to this engine only, and not destroyed.
+    pub fn destroy(&self) {
+        #[cfg(feature = "gpu")]
+        if let Device::Gpu(device) = &self.inner.device {
+            device.destroy();
+        }
+    }
+
+    /// The round-trip time of an empty kernel: a lower bound on the duration of any call.
+    ///
+    /// # Errors
+    ///
+    /// If the device fails.
+    pub fn round_trip(&self) -> Result<Duration, EngineError> {
+        match &self.inner.device {
+            Device::Cpu => Ok(Duration::ZERO),
+            #[cfg(feature = "gpu")]
+            Device::Gpu(device) => device.round_trip(),
+        }
+    }
+
+    pub(crate) fn isa(&self) -> Isa {
+        self.inner.isa
+    }
+
+    #[cfg(feature = "gpu")]
+    pub(crate) fn gpu(&self) -> Option<&Arc<gpu::Device>> {
+        match &self.inner.device {
+            Device::Cpu => None,
+            Device::Gpu(device) => Some(device),
+        }
+    }
+
+    pub(crate) fn averager(&self) -> Averager {
+        match &self.inner.device {
+            Device::Cpu => Averager::Cpu { isa: self.inner.isa, partials: Vec::new(), computed: None },
+            #[cfg(feature = "gpu")]
+            Device::Gpu(device) => Averager::Gpu(Box::new(gpu::Averager::new(Arc::clone(device)))),
+        }
+    }
+
+    pub(crate) fn workspace(&self) -> Workspace {
+        match &self.inner.device {
+            Device::Cpu => Workspace::Cpu {
+                isa: self.inner.isa,
+                rows: self.inner.options.rows,
+                workspace: Box::default(),
+                computed: None,
+            },
+            #[cfg(feature = "gpu")]
+            Device::Gpu(device) => Workspace::Gpu(Box::new(gpu::Workspace::new(Arc::clone(device)))),
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! [`Task`]: the options that all drivers share.
+
+use super::inputs::{Packed, Sections, Square};
+use crate::error::{InvalidValue, columns_read_by, finite, in_range, read_by};
+use crate::interp::trace::Requirements;
+use crate::kernels::pass::Pass;
+use crate::lang::grid::Grid;
+
+/// A control problem without its model and without the method that solves it: part of the options of every driver that
+/// runs a [`Model`](crate::model::Model). `..Default::default()` fills in the rest; later versions add fields.
+///
+/// # Example
+///
+/// One task for two methods.
+///
+/// ```
+/// use gibbs::{DiffusionOptions, Limits, MppiOptions, Task};
+///
+/// let task = Task { horizon: 40, dt: 0.05, limits: Some(Limits { low: [-1.0], high: [1.0] }), ..Default::default() };
+/// let mppi = MppiOptions { task: task.clone(), samples: 512, ..Default::default() };
+/// let diffusion = DiffusionOptions { task, samples: 128, ..Default::default() };
+/// assert_eq!(mppi.task, diffusion.task);
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Task<const M: usize> {
+    /// T, the time steps of the horizon, or of an episode that does not end before; at least 1.
+    pub horizon: usize,
+    /// The length of a time step (in seconds), as passed to model and policy; above 0.
+    pub dt: f32,
+    /// The box that controls are limited to, before they are rolled out and averaged. (Clipping biases the mean
+    /// inwards, unless a [`NoiseShape`](crate::kernels::propose::shape::NoiseShape) other than white averages what is not clipped. Actions of a
+    /// policy are limited after their noise; the score is that of the action before the limits.)
+    pub limits: Option<Limits<M>>,
+    /// Run-time parameters, at least as many as are read: see [`StepContext::param`](crate::lang::StepContext::param).
+    pub params: Vec<f32>,
+    /// References over the horizon, at least as many columns as are read: see
+    /// [`StepContext::reference`](crate::lang::StepContext::reference).
+    pub references: Option<References>,
+    /// Sampled fields, at least as many as are read: see [`StepContext::sample`](crate::lang::StepContext::sample).
+    pub fields: Vec<Grid>,
+    /// The seed of all noise.
+    pub seed: u64,
+}
+
+impl<const M: usize> Default for Task<M> {
+    /// 50 time steps of 0.02 s without limits, parameters, references or fields, and seed 0.
+    fn default() -> Self {
+        Self { horizon: 50, dt: 0.02, limits: None, params: Vec::new(), references: None, fields: Vec::new(), seed: 0 }
+    }
+}
+
+impl<const M: usize> Task<M> {
+    /// Refuses values that are out of range. The horizon may have at most `longest` time steps.
+    pub(crate) fn check(&self, longest: usize) -> Result<(), InvalidValue> {
+        if self.horizon == 0 || self.horizon > longest {
+            return Err(InvalidValue::new("horizon", self.horizon, format_args!("between 1 and {longest}")));
+        }
+        in_range("dt", self.dt, self.dt > 0.0, "finite and above 0 (seconds)")?;
+        if let Some(limits) = &self.limits {
+            limits.check()?;
+        }
+        finite("params", &self.params)?;
+        if let Some(references) = &self.references {
+            References::check(&references.values, references.columns)?;
+        }
+        Ok(())
+    }
+
+    /// Refuses a task that has less than `reader` reads.
+    pub(crate) fn check_reader(&self, reader: &Reader) -> Result<(), InvalidValue> {
+        reader.check_params(self.params.len())?;
+        reader.check_columns(self.references.as_ref().map_or(0, |r| r.columns))?;
+        reader.check_fields(self.fields.len())
+    }
+
+    /// Returns the sections that are packed for the kernels, with a covariance of the noise.
+    pub(crate) fn sections<'a>(&'a self, factor: Square<'a>, precision: Square<'a>) -> Sections<'a> {
+        let Limits { low, high } = self.limits.as_ref().unwrap_or(const { &Limits::NONE });
+        Sections { low, high, factor, precision, params: &self.params, references: self.references.as_ref() }
+    }
+
+    /// Returns a pass over the horizon, without rows: see [`Packed::pass`].
+    pub(crate) fn pass(&self, inputs: &Packed) -> Pass {
+        inputs.pass(self.seed, self.horizon, self.dt, self.limits.is_some())
+    }
+}
+
+/// Code that reads a task: its name, for errors, and what it reads.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reader {
+    pub(crate) name: &'static str,
+    pub(crate) requirements: Requirements,
+}
+
+impl Reader {
+    pub(crate) fn model(requirements: Requirements) -> Self {
+        Self { name: "the model", requirements }
+    }
+
+    pub(crate) fn policy(requirements: Requirements) -> Self {
+        Self { name: "the policy", requirements }
+    }
+
+    pub(crate) fn check_params(&self, given: usize) -> Result<(), InvalidValue> {
+        read_by(self.name, "params", given, self.requirements.params)
+    }
+
+    pub(crate) fn check_columns(&self, given: usize) -> Result<(), InvalidValue> {
+        columns_read_by(self.name, given, self.requirements.columns)
+    }
+
+    pub(crate) fn check_fields(&self, given: usize) -> Result<(), InvalidValue> {
+        read_by(self.name, "fields", given, self.requirements.fields)
+    }
+}
+
+/// A box of controls.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limits<const M: usize> {
+    /// The least value of each control. May be −∞.
+    pub low: [f32; M],
+    /// The greatest value of each control. May be +∞.
+    pub high: [f32; M],
+}
+
+impl<const M: usize> Limits<M> {
+    /// The box that limits nothing.
+    pub(crate) const NONE: Self = Self { low: [f32::NEG_INFINITY; M], high: [f32::INFINITY; M] };
+
+    pub(crate) fn check(&self) -> Result<(), InvalidValue> {
+        for m in 0..M {
+            let (low, high) = (self.low[m], self.high[m]);
+            // Written so that a NaN is refused.
+            if !(low <= high && low < f32::INFINITY && high > f32::NEG_INFINITY) {
+                let value = format_args!("[{low}, {high}] for control {m}");
+                let expected = "a low value that is not above the high one, neither of them NaN, nor both +∞ or −∞";
+                return Err(InvalidValue::new("limits", value, expected));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A table that a model reads its references from, one row per time step: see
+/// [`StepContext::reference`](crate::lang::StepContext::reference).
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct References {
+    /// The table, row by row. Steps beyond the last row read the last row.
+    pub values: Vec<f32>,
+    /// The number of columns of the table.
+    pub columns: usize,
+}
+
+impl References {
+    pub(crate) fn rows(&self) -> usize {
+        self.values.len() / self.columns.max(1)
+    }
+
+    pub(crate) fn check(values: &[f32], columns: usize) -> Result<(), InvalidValue> {
+        finite("references", values)?;
+        if values.is_empty() || columns == 0 || !values.len().is_multiple_of(columns) {
+            let value = format_args!("{} numbers in {columns} columns", values.len());
+            return Err(InvalidValue::new("references", value, "one or more whole rows of one or more columns"));
+        }
+        Ok(())
+    }
+}
