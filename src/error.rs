@@ -10,6 +10,7 @@ use std::time::Duration;
 /// A refused value: the field, the value given, and what is valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{field}` is {value}, but must be {expected}")]
+#[non_exhaustive]
 pub struct InvalidValue {
     /// The name of the field or argument, as in the API.
     pub field: &'static str,
@@ -66,6 +67,7 @@ pub(crate) fn in_range(field: &'static str, value: f32, valid: bool, expected: &
 
 /// Why a model could not be turned into a kernel.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ModelError {
     /// The traced expression has more statements than a kernel may have.
     #[error(
@@ -183,6 +185,7 @@ pub enum ModelError {
 
 /// A failure of a device. The plan on the host is never touched by any of these.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum EngineError {
     /// There is no adapter of the requested kind.
     #[error("no {wanted} adapter; found {}", if found.is_empty() { "none at all".into() } else { found.join(", ") })]
@@ -259,6 +262,7 @@ pub enum EngineError {
 
 /// An error from building or changing a driver.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum BuildError {
     /// An option is out of range.
     #[error(transparent)]
@@ -284,6 +288,7 @@ impl BuildError {
 
 /// An error from one call of a driver. In every case the previous plan is kept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PlanError {
     /// An argument of the call is out of range.
     #[error(transparent)]
@@ -308,6 +313,7 @@ pub enum PlanError {
 
 /// Any error of the crate, for callers that keep one type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// See [`BuildError`].
     #[error(transparent)]
@@ -364,6 +370,7 @@ impl Eq for IoFailure {}
 
 /// The reason why training could not be saved or resumed. The training itself is unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CheckpointError {
     /// Reading or writing failed.
     #[error("the checkpoint could not be read or written: {source}")]

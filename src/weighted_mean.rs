@@ -43,6 +43,7 @@ struct PendingCall {
 
 /// The result of [`WeightedMean::compute`].
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Average {
     moments: Vec<f32>,
     width: usize,

@@ -12,6 +12,7 @@ use crate::lang::sealed;
 /// Only indispensable instructions are counted, so the total is a lower bound. Operations that AVX-512 fuses into
 /// others (a negated factor, one logic operation before another), constants, moves and loop counters are left out.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[non_exhaustive]
 pub struct OpCount {
     /// Products, fused with a sum or not.
     pub multiply: f64,

@@ -644,6 +644,7 @@ fn read<V: Register>(values: &[f32], stride: usize, i: usize) -> V {
 
 /// Which transcendental functions a model's kernel calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum Math {
     /// The crate's polynomials, the same on every backend. See the accuracy table of [`Real`].
     #[default]

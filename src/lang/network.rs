@@ -10,6 +10,7 @@ use crate::error::InvalidValue;
 
 /// The activation function of a [`Network`]'s hidden units, applied to their sum s.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum Activation {
     /// tanh(s).
     #[default]

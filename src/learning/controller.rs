@@ -71,6 +71,7 @@ pub(crate) fn check_theta(theta: &[f32], own: usize) -> Result<(), InvalidValue>
 
 /// One episode under a policy without noise.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Episode<const N: usize, const M: usize> {
     /// The states, from the first to the last of the episode; one more than there are controls.
     pub states: Vec<[f32; N]>,

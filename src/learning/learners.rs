@@ -87,6 +87,7 @@ pub struct PolicyGradient<const N: usize, const M: usize, D, P> {
 
 /// The result of one iteration for one learner.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[non_exhaustive]
 pub struct Progress {
     /// Iterations so far.
     pub iteration: usize,

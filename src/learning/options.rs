@@ -47,6 +47,7 @@ impl Anneal {
 
 /// The estimator of the gradient: how the rows of an iteration are made.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum Estimator<const M: usize> {
     /// Row k is θ + σ ε_k. Its return is the mean over several episodes under the policy without noise, whose initial
     /// states are the same for all rows. This works for any policy and any return, even a discontinuous one.
@@ -72,6 +73,7 @@ pub enum Estimator<const M: usize> {
 
 /// How the standard deviations of the action noise change during training.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum ActionNoise {
     /// They are constant.
     Fixed,
@@ -86,6 +88,7 @@ pub enum ActionNoise {
 
 /// The step along the gradient g.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum Step {
     /// θ⁺ = θ + α g.
     Plain {

@@ -11,6 +11,7 @@ use crate::lang::math::Math;
 
 /// Which kind of device to run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum Backend {
     /// A hardware GPU if available, else the CPU.
     #[default]
@@ -46,6 +47,7 @@ impl FromStr for Backend {
 
 /// The kind of hardware behind an adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum AdapterKind {
     /// A dedicated graphics card.
     Discrete,
@@ -61,6 +63,7 @@ pub enum AdapterKind {
 
 /// An available device, other than the CPU backend. See [`Engine::adapters`](crate::runtime::Engine::adapters).
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Adapter {
     /// The value to set [`EngineOptions::adapter`] to.
     pub index: usize,
@@ -96,6 +99,7 @@ impl fmt::Display for Adapter {
 /// Under any one choice the bits are the same every time, on any number of threads. [`Auto`](Self::Auto) decides by the
 /// size of an update, never by the amount of free memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum RowMemory {
     /// Averages rows immediately where possible; otherwise stores them up to 256 MiB, and draws them again beyond that.
     #[default]
@@ -109,6 +113,7 @@ pub enum RowMemory {
 
 /// The target that GPU kernels are tuned for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum Tuning {
     /// The kind of the adapter: hardware or software.
     #[default]

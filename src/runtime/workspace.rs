@@ -28,6 +28,7 @@ use crate::lang::float_env;
 ///   device has a clock. The step is part of the mean. Where one kernel does the whole update, everything is counted as
 ///   `rollout`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct Timing {
     /// Drawing the rows and rolling them out.
     pub rollout: Option<Duration>,

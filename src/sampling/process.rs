@@ -18,6 +18,7 @@ pub struct ReverseProcess {
 
 /// The standard deviation of the rows of level i around the current x, in units of that of the noise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum SampleWidth {
     /// σ_i = √(1/ᾱ_i − 1): the factor N(x, σ_i²) of the posterior itself, as in the paper on model-based diffusion.
     #[default]

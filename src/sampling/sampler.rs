@@ -14,6 +14,7 @@ use crate::error::{InvalidValue, in_range};
 ///
 /// DDIM with η = 1 is DDPM, and with η = 0 it is Euler's step: they differ in the coordinates that they are published in.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[non_exhaustive]
 pub enum Sampler {
     /// Monte Carlo score ascent: all the way to x̂₀. The mode, and MPPI with an annealed σ. (Model-based diffusion, arXiv
     /// 2407.01573.)

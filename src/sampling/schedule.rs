@@ -5,6 +5,7 @@ use crate::error::{InvalidValue, in_range};
 /// The noise levels 1 … L of a process, from the cleanest to the noisiest; level 0, which every process ends at, has no noise.
 /// A level is ᾱ_i in the variance-preserving literature and σ_i = √(1/ᾱ_i − 1) in clean coordinates.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum Schedule {
     /// ᾱ_i = Π_{j ≤ i} (1 − β_j) with β rising linearly. (Denoising diffusion probabilistic models, arXiv 2006.11239;
     /// model-based diffusion goes from 10⁻⁴ to 10⁻² in 100 levels, the default here.)

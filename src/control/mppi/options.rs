@@ -9,6 +9,7 @@ use crate::runtime::task::Task;
 /// The cost J of a rollout in the exponent −J/λ, with S = Σ_t q(x_{t+1}, u_t) + φ(x_T) and C = Σ_t U_tᵀ Σ⁻¹ ε_t, where
 /// ε is the perturbation that remains after the limits.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[non_exhaustive]
 pub enum CostNormalization {
     /// J = S + λ(1 − α) C: importance sampling for the base distribution N(αU, Σ). This is also the convention of
     /// pytorch_mppi.

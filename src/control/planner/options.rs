@@ -2,6 +2,7 @@
 
 /// The controls that [`shift`](crate::control::planner::Planner::shift) appends at the end of the horizon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum ShiftFill {
     /// The last control, held.
     #[default]

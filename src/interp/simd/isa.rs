@@ -7,6 +7,7 @@ use pulp::{Arch, Simd, WithSimd};
 
 /// The vector instructions that the CPU backend may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Instructions {
     /// The widest set available: AVX-512, AVX2 with FMA, NEON, or scalar code.
     #[default]

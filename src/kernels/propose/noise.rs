@@ -6,6 +6,7 @@ use crate::error::InvalidValue;
 /// The covariance Σ of the perturbation of one control vector. How perturbations at different times depend on each
 /// other is said by [`NoiseShape`](crate::kernels::propose::shape::NoiseShape).
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum Noise<const M: usize> {
     /// One standard deviation per control, in the unit of that control. 0 leaves a control unperturbed.
     Diagonal([f32; M]),

@@ -16,6 +16,7 @@ use crate::kernels::pass::{DIVERGENCE, EFFECTIVE, ELITE, FIXED, Pass, SIGNED, ST
 /// # assert_ne!(mppi, cem);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum Weighting {
     /// w = softmax(−J/λ).
     Exponential(Temperature),
@@ -43,6 +44,7 @@ impl From<Temperature> for Weighting {
 /// passes over the costs of all rows: about ten for a sample size or a divergence (29 at most; with a control cost
 /// twice as many), two for the standard deviation.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum Temperature {
     /// λ itself, in the unit of the cost; above 0.
     Fixed(f32),
