@@ -14,6 +14,13 @@ use crate::lang::{Inputs, Real, Register, StepContext, WgslFn};
 pub use crate::model::Map;
 use crate::model::Model;
 use crate::runtime::{Engine, program};
+#[cfg(test)]
+use crate::{
+    Interpolation, Noise, NoiseShape, Temperature, Weighting,
+    control::{CostNormalization, ShiftFill},
+    learning::{ActionNoise, Estimator, Step},
+    sampling::{SampleWidth, Sampler, Schedule},
+};
 use pulp::{Simd, WithSimd};
 
 /// Evaluates a function at many points on the device of an engine: on SIMD lanes, or traced to WGSL and run as a
@@ -258,3 +265,62 @@ impl WithSimd for Count {
         Lanes::<S>::COUNT as f32
     }
 }
+
+/// The variants that `tests/fuzz` draws. Other crates cannot match non-exhaustive enums without a wildcard, so this does it: a
+/// variant that is added here must be drawn there, too.
+#[cfg(test)]
+const _: fn(
+    (Weighting, Temperature),
+    (Noise<1>, NoiseShape, Interpolation),
+    (Schedule, Sampler, SampleWidth),
+    (CostNormalization, ShiftFill),
+    (Estimator<1>, ActionNoise, Step),
+) = |(weighting, temperature),
+     (noise, shape, interpolation),
+     (schedule, sampler, width),
+     (normalization, fill),
+     training| {
+    match weighting {
+        Weighting::Exponential(_) | Weighting::Elite(_) | Weighting::Signed { .. } => (),
+    }
+    match temperature {
+        Temperature::Fixed(_)
+        | Temperature::EffectiveSamples(_)
+        | Temperature::Divergence(_)
+        | Temperature::Standardized(_) => (),
+    }
+    match noise {
+        Noise::Diagonal(_) | Noise::Covariance(_) => (),
+    }
+    match shape {
+        NoiseShape::White | NoiseShape::Knots { .. } | NoiseShape::Colored { .. } => (),
+    }
+    match interpolation {
+        Interpolation::Hold | Interpolation::Linear | Interpolation::Cubic => (),
+    }
+    match schedule {
+        Schedule::Linear { .. } | Schedule::Cosine { .. } | Schedule::Geometric { .. } | Schedule::Table(_) => (),
+    }
+    match sampler {
+        Sampler::ScoreAscent | Sampler::Ddpm | Sampler::Ddim { .. } | Sampler::Euler | Sampler::Langevin { .. } => (),
+    }
+    match width {
+        SampleWidth::Posterior | SampleWidth::Published => (),
+    }
+    match normalization {
+        CostNormalization::Sum | CostNormalization::HorizonAverage | CostNormalization::Gamma(_) => (),
+    }
+    match fill {
+        ShiftFill::Hold | ShiftFill::Repeat | ShiftFill::Initial => (),
+    }
+    let (estimator, action_noise, step) = training;
+    match estimator {
+        Estimator::ParameterSpace { .. } | Estimator::ScoreFunction { .. } => (),
+    }
+    match action_noise {
+        ActionNoise::Fixed | ActionNoise::Learned { .. } | ActionNoise::Anneal(_) => (),
+    }
+    match step {
+        Step::Plain { .. } | Step::Natural { .. } | Step::Momentum { .. } | Step::Adam { .. } => (),
+    }
+};

@@ -126,6 +126,7 @@ fn factor(noise: Noise<2>) -> ([[f64; 2]; 2], [[f64; 2]; 2]) {
     let [[a, b], [_, d]] = match noise {
         Noise::Diagonal([p, q]) => [[p * p, 0.0], [0.0, q * q]].map(|row| row.map(f64::from)),
         Noise::Covariance(rows) => rows.map(|row| row.map(f64::from)),
+        other => unreachable!("{other:?} is not tested here"),
     };
     let l00 = a.sqrt();
     let determinant = a * d - b * b;
@@ -187,6 +188,7 @@ fn reference(
                 CostNormalization::Sum => s + lambda * (1.0 - alpha) * c,
                 CostNormalization::HorizonAverage => (s + lambda * (1.0 - alpha) * c) / horizon as f64,
                 CostNormalization::Gamma(gamma) => s + f64::from(gamma) * c,
+                other => unreachable!("{other:?} is not tested here"),
             };
             costs.iter().zip(&control_costs).map(energy).map(|j| -j / lambda).collect()
         };

@@ -145,7 +145,7 @@ proptest! {
         let at = |t: usize| controls.get(t + steps).copied().unwrap_or(match shift_fill {
             ShiftFill::Hold => last,
             ShiftFill::Repeat => controls[(t + steps) % controls.len()],
-            ShiftFill::Initial => [7.0],
+            _ => [7.0],
         });
         let expected: Vec<[f32; 1]> = (0..controls.len()).map(at).collect();
         prop_assert_eq!(mppi.controls(), expected);
@@ -158,7 +158,8 @@ proptest! {
         samples in 1..200_usize,
         shift_fill in prop_oneof![Just(ShiftFill::Hold), Just(ShiftFill::Repeat), Just(ShiftFill::Initial)],
     ) {
-        let options = MppiOptions { task: Task { horizon: plan.len(), ..Default::default() }, samples: 10, initial: [7.0], shift_fill, ..Default::default() };
+        let task = Task { horizon: plan.len(), ..Default::default() };
+        let options = MppiOptions { task, samples: 10, initial: [7.0], shift_fill, ..Default::default() };
         let mut mppi = Mppi::new(&cpu(), CartPole::default(), options).unwrap();
         let controls: Vec<[f32; 1]> = plan.iter().map(|u| [*u]).collect();
         mppi.set_controls(&controls).unwrap();
@@ -166,7 +167,7 @@ proptest! {
         let at = |t: usize| controls.get(t).copied().unwrap_or(match shift_fill {
             ShiftFill::Hold => controls[controls.len() - 1],
             ShiftFill::Repeat => controls[t % controls.len()],
-            ShiftFill::Initial => [7.0],
+            _ => [7.0],
         });
         let expected: Vec<[f32; 1]> = (0..horizon).map(at).collect();
         prop_assert_eq!(mppi.controls(), expected);

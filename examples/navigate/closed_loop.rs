@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use gibbs::{Engine, EngineOptions, Mppi, MppiOptions, StepContext, Temperature, Weighting, WithCost};
 use indicatif::{ProgressBar, ProgressStyle};
+use rayon::prelude::*;
 
-use crate::Task;
 use crate::draw::{Picture, Sampled};
 use crate::fields::Fields;
 use crate::maneuver::{self, wrapped};
 use crate::record::{self, Row};
 use crate::robot::{self, NavigateCost, Robot};
+use crate::{Task, animation};
 
 /// The length of a time step (in seconds).
 pub const DT: f32 = 0.1;
@@ -33,8 +34,16 @@ const REST: [f32; 2] = [0.05, 0.1];
 const HEADING_TOLERANCE: f32 = 0.1;
 /// Number of rollouts in a drawn fan, and of fans in the picture of a whole run.
 const FAN: (usize, usize) = (96, 7);
+/// The number of steps between the fans from which those of that picture are chosen.
+const FAN_STRIDE: usize = 10;
 /// The memory limit for all fans that are kept (in bytes).
 const FAN_BYTES: usize = 128 << 20;
+
+/// The largest number of frames of an animation, the longest side of a frame (in pixels), and how long it is shown (in
+/// milliseconds).
+const MAX_FRAMES: usize = 120;
+const FRAME_SIDE: u32 = 480;
+const FRAME_DELAY: u16 = 80;
 
 /// A fan of sampled rollouts, and the step at which it was drawn.
 struct Fan {
@@ -153,7 +162,7 @@ fn closed_loop<D: Robot>(
     let mut creeping = None;
     let mut touching = false;
     // The number of steps between fans that are kept; doubled whenever fans take too much memory.
-    let mut stride = if args.frames > 0 { 1 } else { 10 };
+    let mut stride = if args.frames.is_some() { 1 } else { FAN_STRIDE };
     let most_fans = (FAN_BYTES / (FAN.0 * (args.horizon + 1) * size_of::<[f32; 3]>())).max(2 * FAN.1);
     let bar = ProgressBar::new(1000);
     bar.set_style(ProgressStyle::with_template("{elapsed_precise} {bar:40} {percent:>3} % {msg}")?);
@@ -272,7 +281,7 @@ fn fan<D: Robot>(mppi: &mut Planner<D>) -> Result<Vec<Sampled>> {
     Ok(chosen.map(|k| Sampled { weight: weights[k] / most, poses: samples.states(k) }).collect())
 }
 
-/// Draws the picture of the whole run, and the frames if requested.
+/// Draws the picture of the whole run, and the animation if requested.
 fn draw(task: &Task, run: &Run, blank: Picture) -> Result<()> {
     let args = task.args;
     let speeds: Vec<f32> = run.rows.iter().map(|row| row.twist[0]).collect();
@@ -295,7 +304,8 @@ fn draw(task: &Task, run: &Run, blank: Picture) -> Result<()> {
     let spacing = (run.driven / FAN.1 as f64).max(f64::from(robot::SPEED * DT) * 0.6 * args.horizon as f64);
     let (mut driven, mut due, mut some) = (0.0, 0.0, Vec::new());
     for (step, row) in run.rows.iter().enumerate() {
-        if let Some(fan) = run.fans.iter().find(|fan| fan.step == step && driven >= due) {
+        let is_due = step.is_multiple_of(FAN_STRIDE) && driven >= due;
+        if let Some(fan) = run.fans.iter().find(|fan| is_due && fan.step == step) {
             some.push(fan);
             due = driven + spacing;
         }
@@ -303,14 +313,21 @@ fn draw(task: &Task, run: &Run, blank: Picture) -> Result<()> {
     }
     scene(&some, steps).save(&args.out.join("navigate.png"))?;
 
-    let bar = ProgressBar::new(args.frames as u64);
-    for frame in 0..args.frames {
-        let step = frame * steps / (args.frames - 1).max(1);
-        let fan: Vec<_> = run.fans.iter().rfind(|fan| fan.step <= step && step < steps).into_iter().collect();
-        scene(&fan, step).save(&args.out.join(format!("frame_{frame:04}.png")))?;
-        bar.inc(1);
+    if let Some(path) = &args.frames {
+        let mut shown: Vec<_> = (0..=steps).rev().step_by(steps.div_ceil(MAX_FRAMES).max(1)).collect();
+        shown.reverse();
+        let bar = ProgressBar::new(shown.len() as u64);
+        let frames: Vec<_> = shown
+            .into_par_iter()
+            .map(|step| {
+                let fan: Vec<_> = run.fans.iter().rfind(|fan| fan.step <= step && step < steps).into_iter().collect();
+                bar.inc(1);
+                scene(&fan, step).reduced(FRAME_SIDE)
+            })
+            .collect();
+        bar.finish_and_clear();
+        animation::write(path, &frames, FRAME_DELAY)?;
     }
-    bar.finish_and_clear();
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::io::Cursor;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use image::{ImageFormat, Rgb, RgbImage};
+use image::{ImageFormat, Rgb, RgbImage, imageops};
 use rayon::prelude::*;
 
 use crate::distance::CostToGo;
@@ -223,6 +223,16 @@ impl<'a> Picture<'a> {
         let mut png = Cursor::new(Vec::new());
         self.image.write_to(&mut png, ImageFormat::Png)?;
         std::fs::write(path, png.into_inner()).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// The map without the scale bar, which would be too small to read, reduced so that its longest side has at most `side`
+    /// pixels.
+    pub fn reduced(&self, side: u32) -> RgbImage {
+        let (width, height) = (self.image.width(), self.bottom);
+        let map = imageops::crop_imm(&self.image, 0, 0, width, height);
+        let ratio = (f64::from(side) / f64::from(width.max(height))).min(1.0);
+        let [width, height] = [width, height].map(|pixels| ((f64::from(pixels) * ratio).round() as u32).max(1));
+        imageops::thumbnail(&*map, width, height)
     }
 
     /// The map coordinates (in cells) of the center of a pixel.

@@ -10,9 +10,11 @@
 //! robot drives in is the same model at a tenth of the time step, and collisions are checked against the map itself,
 //! not against the fields that the cost samples.
 //!
-//! A picture (`navigate.png`) and a table (`navigate.csv`) of the run go to `--out`. The exit status is 0 if the robot
+//! A picture (`navigate.png`) and a table (`navigate.csv`) of the run go to `--out`; `--frames drive.png` also writes an
+//! animation. The exit status is 0 if the robot
 //! reached the goal without a collision, and 1 otherwise, with a sentence that gives the reason.
 
+mod animation;
 mod closed_loop;
 mod distance;
 mod draw;
@@ -82,9 +84,9 @@ struct Args {
     /// The folder that the picture and the table go to
     #[arg(long, value_name = "DIR", default_value = "target/navigate")]
     out: PathBuf,
-    /// Also write this many numbered images, for an animation (at most 9999)
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = frames)]
-    frames: usize,
+    /// Also write an animation of the drive: an animated PNG, which browsers play
+    #[arg(long, value_name = "FILE.png", value_parser = frames)]
+    frames: Option<PathBuf>,
 }
 
 /// A point, and a heading if there is one.
@@ -98,14 +100,13 @@ fn point(text: &str) -> Result<([f64; 2], Option<f64>)> {
     }
 }
 
-fn frames(text: &str) -> Result<usize> {
-    let frames = text.parse()?;
-    ensure!(frames <= MOST_FRAMES, "at most {MOST_FRAMES} images are written");
-    Ok(frames)
+fn frames(text: &str) -> Result<PathBuf> {
+    let path = PathBuf::from(text);
+    let is_png = path.extension().is_some_and(|end| ["png", "apng"].iter().any(|png| end.eq_ignore_ascii_case(png)));
+    ensure!(is_png, "the animation is a PNG, so that its name must end in .png or .apng");
+    Ok(path)
 }
 
-/// The most images: their names have four digits.
-const MOST_FRAMES: usize = 9999;
 /// A gap that leaves less than this on either side is used only if there is no other way (in meters).
 const SPARE: f64 = 0.02;
 /// Width of the comfort margin beyond the radius (in meters), and the extra weight at contact: see [`Comfort`].
@@ -274,7 +275,7 @@ mod tests {
         says(&free, "nan,1", &[], "finite");
         says("1,2,3,4", &free, &[], "2 or 3 numbers are needed, not 4");
         says(&free, "1", &[], "2 or 3 numbers are needed, not 1");
-        says(&free, &free, &["--frames", "10000"], "at most 9999");
+        says(&free, &free, &["--frames", "drive.gif"], "must end in .png or .apng");
         says(&free, &room.at(1.5, 1.0), &["--samples", "0"], "samples");
         says(&free, &room.at(1.5, 1.0), &["--horizon", "0"], "horizon");
         says(&free, &room.at(1.5, 1.0), &["--horizon", "18446744073709551615"], "horizon");
@@ -287,12 +288,26 @@ mod tests {
         let room = room();
         for model in ["unicycle", "diff-drive"] {
             let (start, goal) = (room.at(0.4, 1.6), room.at(2.0, 0.6));
-            let line = room.run(&start, &goal, &["--model", model, "--samples", "256", "--frames", "2"]).unwrap();
+            let line = room.run(&start, &goal, &["--model", model, "--samples", "256"]).unwrap();
             assert!(line.starts_with("reached the goal: ") && line.contains(" 0 collisions, plan median "), "{line}");
-            for file in ["navigate.png", "navigate.csv", "frame_0000.png", "frame_0001.png"] {
+            for file in ["navigate.png", "navigate.csv"] {
                 assert!(room.path("out").join(file).exists());
             }
         }
+    }
+
+    #[test]
+    fn an_animation_shows_every_step_of_a_short_drive() {
+        let room = room();
+        let file = room.path("drive.PNG");
+        let more = ["--samples", "256", "--frames", file.to_str().unwrap()];
+        room.run(&room.at(0.4, 1.6), &room.at(2.0, 0.6), &more).unwrap();
+        let steps = std::fs::read_to_string(room.path("out/navigate.csv")).unwrap().lines().count() - 1;
+        let png = std::fs::read(file).unwrap();
+        let frames = animation::tests::decode(&png);
+        assert!(png.len() <= 2_000_000 && frames.len() == steps + 1 && steps < 100, "{} frames", frames.len());
+        assert!(frames.iter().all(|(frame, _)| frame.width() == 480 && frame.height() < 480));
+        assert!(frames.windows(2).all(|pair| pair[0].0 != pair[1].0));
     }
 
     #[test]
@@ -386,14 +401,17 @@ mod tests {
         let hall = |x: u32, y: u32| (2..width - 2).contains(&x) && (2..height - 2).contains(&y);
         let gray = |x: u32, y: u32| if hall(x, y) && !((1200..1220).contains(&x) && y < 100) { 254 } else { 0 };
         let folder = Folder::with_map(0.01, [3.0, -2.0, 0.0], [width, height], gray);
-        let more = ["--samples", "256", "--frames", "3"];
+        let file = folder.path("drive.png");
+        let more = ["--samples", "256", "--frames", file.to_str().unwrap()];
         let line = folder.run_with(&folder.at(1.0, 1.0), &folder.at(21.0, 0.6), &more, 50_000).unwrap();
         assert!(line.starts_with("reached the goal: ") && line.contains(" 0 collisions"), "{line}");
-        let frames = [0, 1, 2].map(|frame| std::fs::read(folder.path(&format!("out/frame_{frame:04}.png"))).unwrap());
-        assert!(frames[0] != frames[1] && frames[1] != frames[2]);
-        let sizes = ["navigate", "frame_0002"]
-            .map(|name| image::image_dimensions(folder.path(&format!("out/{name}.png"))).unwrap());
-        assert!(sizes[0].0 == width && sizes[0] == sizes[1], "{sizes:?}");
+        let png = std::fs::read(file).unwrap();
+        let (picture, frames) =
+            (image::image_dimensions(folder.path("out/navigate.png")), animation::tests::decode(&png));
+        assert_eq!(picture.unwrap().0, width);
+        // Some steps of this long drive are left out.
+        assert!(png.len() <= 2_000_000 && (60..=121).contains(&frames.len()), "{} frames", frames.len());
+        assert!(frames.iter().all(|(frame, _)| frame.width() == 480));
         // With cells of the map this window would be too large, and with a longer one the fields would be too coarse.
         let error = folder.run_with(&folder.at(1.0, 1.0), &folder.at(21.0, 0.6), &["--horizon", "400"], 10_000);
         assert!(error.unwrap_err().to_string().contains("--horizon"));
@@ -404,12 +422,14 @@ mod tests {
     fn a_full_disk_is_an_error() {
         let room = room();
         let (start, goal, out) = (room.at(0.5, 1.0), room.at(1.0, 1.0), room.path("out"));
-        for file in ["navigate.csv", "navigate.png"] {
+        for file in ["navigate.csv", "navigate.png", "drive.png"] {
             let _ = std::fs::remove_dir_all(&out);
             std::fs::create_dir_all(&out).unwrap();
             std::os::unix::fs::symlink("/dev/full", out.join(file)).unwrap();
-            let error = format!("{:#}", room.run(&start, &goal, &["--samples", "256"]).unwrap_err());
-            assert!(error.contains(file) && !error.contains('\n'), "{error}");
+            let frames = out.join("drive.png");
+            let more = ["--samples", "256", "--frames", frames.to_str().unwrap()];
+            let error = format!("{:#}", room.run(&start, &goal, &more).unwrap_err());
+            assert!(error.starts_with("cannot write ") && error.contains(file) && !error.contains('\n'), "{error}");
         }
     }
 }

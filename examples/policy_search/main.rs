@@ -240,7 +240,6 @@ fn swing_up(engine: &Engine, arguments: &Arguments) -> Result<Vec<Outcome>> {
             estimator: scheme,
             weighting: Weighting::Exponential(Temperature::EffectiveSamples(0.5)),
             step,
-            ..Default::default()
         };
         let policy = Mlp::observing(OfPendulum, &[32], Activation::Tanh)?.squashed([-2.0], [2.0])?;
         let task = SwingUp(Pendulum::default());

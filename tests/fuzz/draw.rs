@@ -96,17 +96,6 @@ impl Draw {
 
     /// Draws a weighting that every driver takes.
     pub fn weighting(&mut self) -> Weighting {
-        // A variant that is added is to be drawn below, or by the driver that takes it.
-        let _listed = |weighting: Weighting| match weighting {
-            Weighting::Exponential(
-                Temperature::Fixed(_)
-                | Temperature::EffectiveSamples(_)
-                | Temperature::Divergence(_)
-                | Temperature::Standardized(_),
-            )
-            | Weighting::Elite(_)
-            | Weighting::Signed { .. } => (),
-        };
         match self.index(5) {
             0 => Temperature::Fixed(self.number(0.01, 30.0)).into(),
             1 => Temperature::EffectiveSamples(self.number(0.001, 1.0)).into(),
@@ -117,9 +106,6 @@ impl Draw {
     }
 
     pub fn noise(&mut self) -> Noise<2> {
-        let _listed = |noise: Noise<2>| match noise {
-            Noise::Diagonal(_) | Noise::Covariance(_) => (),
-        };
         if self.chance(0.7) {
             return Noise::Diagonal(self.array(0.0, 2.0));
         }
@@ -150,9 +136,6 @@ impl Draw {
     }
 
     pub fn shift_fill(&mut self) -> ShiftFill {
-        let _listed = |shift_fill: ShiftFill| match shift_fill {
-            ShiftFill::Hold | ShiftFill::Repeat | ShiftFill::Initial => (),
-        };
         self.one_of(&[ShiftFill::Hold, ShiftFill::Repeat, ShiftFill::Initial])
     }
 
@@ -197,23 +180,6 @@ impl Draw {
     }
 
     pub fn process(&mut self) -> ReverseProcess {
-        let _listed = |process: ReverseProcess| {
-            let ReverseProcess { schedule, sampler, width } = process;
-            match schedule {
-                Schedule::Linear { .. } | Schedule::Cosine { .. } | Schedule::Geometric { .. } | Schedule::Table(_) => {
-                }
-            }
-            match sampler {
-                Sampler::ScoreAscent
-                | Sampler::Ddpm
-                | Sampler::Ddim { .. }
-                | Sampler::Euler
-                | Sampler::Langevin { .. } => (),
-            }
-            match width {
-                SampleWidth::Posterior | SampleWidth::Published => (),
-            }
-        };
         let levels = if self.chance(self.awkward) { self.size(5) } else { 1 + self.index(5) };
         let schedule = match self.index(4) {
             0 => Schedule::Linear { levels, first: self.number(1e-4, 0.3), last: self.number(0.3, 0.9) },

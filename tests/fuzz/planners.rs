@@ -24,9 +24,6 @@ pub(crate) trait Options: Algorithm<2> + PartialEq + Debug {
 
 impl Options for MppiOptions<2> {
     fn draw(draw: &mut Draw) -> Self {
-        let _listed = |cost_normalization: CostNormalization| match cost_normalization {
-            CostNormalization::Sum | CostNormalization::HorizonAverage | CostNormalization::Gamma(_) => (),
-        };
         let cost_normalization = match draw.index(3) {
             0 => CostNormalization::Sum,
             1 => CostNormalization::HorizonAverage,

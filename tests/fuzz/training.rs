@@ -19,21 +19,6 @@ fn annealed(draw: &mut Draw, low: f32, high: f32) -> Anneal {
 }
 
 fn options(draw: &mut Draw) -> PolicyGradientOptions<2> {
-    // New variants must be drawn below.
-    let _listed = |rows: Estimator<2>, weighting: Weighting, step: Step| {
-        match rows {
-            Estimator::ParameterSpace { .. } => (),
-            Estimator::ScoreFunction { action_noise, .. } => match action_noise {
-                ActionNoise::Fixed | ActionNoise::Learned { .. } | ActionNoise::Anneal(_) => (),
-            },
-        }
-        match weighting {
-            Weighting::Exponential(_) | Weighting::Elite(_) | Weighting::Signed { .. } => (),
-        }
-        match step {
-            Step::Plain { .. } | Step::Natural { .. } | Step::Momentum { .. } | Step::Adam { .. } => (),
-        }
-    };
     let rows = if draw.chance(0.5) {
         Estimator::ParameterSpace {
             sigma: annealed(draw, 0.01, 0.5),
