@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use pulp::{Simd, WithSimd};
+
 use crate::error::{BuildError, InvalidValue, read_by};
 use crate::interp::op_count;
 pub use crate::interp::op_count::OpCount;
@@ -14,14 +16,6 @@ use crate::lang::{Inputs, Real, Register, StepContext, WgslFn};
 pub use crate::model::Map;
 use crate::model::Model;
 use crate::runtime::{Engine, program};
-#[cfg(test)]
-use crate::{
-    Interpolation, Noise, NoiseShape, Temperature, Weighting,
-    control::{CostNormalization, ShiftFill},
-    learning::{ActionNoise, Estimator, Step},
-    sampling::{SampleWidth, Sampler, Schedule},
-};
-use pulp::{Simd, WithSimd};
 
 /// Evaluates a function at many points on the device of an engine: on SIMD lanes, or traced to WGSL and run as a
 /// kernel.
@@ -269,58 +263,52 @@ impl WithSimd for Count {
 /// The variants that `tests/fuzz` draws. Other crates cannot match non-exhaustive enums without a wildcard, so this does it: a
 /// variant that is added here must be drawn there, too.
 #[cfg(test)]
-const _: fn(
-    (Weighting, Temperature),
-    (Noise<1>, NoiseShape, Interpolation),
-    (Schedule, Sampler, SampleWidth),
-    (CostNormalization, ShiftFill),
-    (Estimator<1>, ActionNoise, Step),
-) = |(weighting, temperature),
-     (noise, shape, interpolation),
-     (schedule, sampler, width),
-     (normalization, fill),
-     training| {
-    match weighting {
+mod fuzzed {
+    use crate::control::{CostNormalization, ShiftFill};
+    use crate::learning::{ActionNoise, Estimator, Step};
+    use crate::sampling::{SampleWidth, Sampler, Schedule};
+    use crate::{Interpolation, Noise, NoiseShape, Temperature, Weighting};
+
+    const _: fn(Weighting) = |weighting| match weighting {
         Weighting::Exponential(_) | Weighting::Elite(_) | Weighting::Signed { .. } => (),
-    }
-    match temperature {
+    };
+    const _: fn(Temperature) = |temperature| match temperature {
         Temperature::Fixed(_)
         | Temperature::EffectiveSamples(_)
         | Temperature::Divergence(_)
         | Temperature::Standardized(_) => (),
-    }
-    match noise {
+    };
+    const _: fn(Noise<1>) = |noise| match noise {
         Noise::Diagonal(_) | Noise::Covariance(_) => (),
-    }
-    match shape {
+    };
+    const _: fn(NoiseShape) = |shape| match shape {
         NoiseShape::White | NoiseShape::Knots { .. } | NoiseShape::Colored { .. } => (),
-    }
-    match interpolation {
+    };
+    const _: fn(Interpolation) = |interpolation| match interpolation {
         Interpolation::Hold | Interpolation::Linear | Interpolation::Cubic => (),
-    }
-    match schedule {
+    };
+    const _: fn(Schedule) = |schedule| match schedule {
         Schedule::Linear { .. } | Schedule::Cosine { .. } | Schedule::Geometric { .. } | Schedule::Table(_) => (),
-    }
-    match sampler {
+    };
+    const _: fn(Sampler) = |sampler| match sampler {
         Sampler::ScoreAscent | Sampler::Ddpm | Sampler::Ddim { .. } | Sampler::Euler | Sampler::Langevin { .. } => (),
-    }
-    match width {
+    };
+    const _: fn(SampleWidth) = |width| match width {
         SampleWidth::Posterior | SampleWidth::Published => (),
-    }
-    match normalization {
+    };
+    const _: fn(CostNormalization) = |normalization| match normalization {
         CostNormalization::Sum | CostNormalization::HorizonAverage | CostNormalization::Gamma(_) => (),
-    }
-    match fill {
+    };
+    const _: fn(ShiftFill) = |fill| match fill {
         ShiftFill::Hold | ShiftFill::Repeat | ShiftFill::Initial => (),
-    }
-    let (estimator, action_noise, step) = training;
-    match estimator {
+    };
+    const _: fn(Estimator<1>) = |estimator| match estimator {
         Estimator::ParameterSpace { .. } | Estimator::ScoreFunction { .. } => (),
-    }
-    match action_noise {
+    };
+    const _: fn(ActionNoise) = |noise| match noise {
         ActionNoise::Fixed | ActionNoise::Learned { .. } | ActionNoise::Anneal(_) => (),
-    }
-    match step {
+    };
+    const _: fn(Step) = |step| match step {
         Step::Plain { .. } | Step::Natural { .. } | Step::Momentum { .. } | Step::Adam { .. } => (),
-    }
-};
+    };
+}

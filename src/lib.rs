@@ -199,6 +199,9 @@ pub mod runtime;
 pub mod sampling;
 mod weighted_mean;
 
+#[cfg(feature = "gpu")]
+pub use wgpu;
+
 pub use control::{DiffusionOptions, DiffusionPlanner, Fleet, Mppi, MppiOptions, Plan, Planner, Plans};
 pub use error::{BuildError, EngineError, Error, InvalidValue, ModelError, PlanError};
 pub use kernels::propose::{Interpolation, Noise, NoiseShape};
@@ -210,8 +213,6 @@ pub use model::{derivative, policies, systems as models};
 pub use runtime::{Backend, Engine, EngineOptions, Limits, References, Task};
 pub use sampling::{DiffusionSampler, DiffusionSamplerOptions};
 pub use weighted_mean::{Average, WeightedMean};
-#[cfg(feature = "gpu")]
-pub use wgpu;
 
 /// Counter-based noise: the same integers on every backend, in whatever order they are drawn.
 ///

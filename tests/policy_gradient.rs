@@ -559,7 +559,6 @@ fn the_temperature_of_a_divergence_bound_is_that_of_reps() {
                 estimator: perturbed(1.0),
                 weighting: Weighting::Exponential(Temperature::Divergence(nats as f32)),
                 step: Step::Natural { rate: 1.0.into() },
-                ..Default::default()
             };
             let mut training = PolicyGradient::new(&engine, Slope, ONE, still, options).expect("good options");
             let found: Vec<f64> =
@@ -593,7 +592,6 @@ fn swing(rows: Estimator<1>, step: Step, learners: usize) -> PolicyGradientOptio
         estimator: rows,
         weighting: Weighting::Exponential(Temperature::EffectiveSamples(0.3)),
         step,
-        ..Default::default()
     }
 }
 

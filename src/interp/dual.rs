@@ -493,6 +493,30 @@ impl<R: Real, const D: usize> Real for Dual<R, D> {
     }
 }
 
+/// A dual number over eight parameters, the number differentiated by at a time.
+pub(crate) type Several<R> = Dual<R, 8>;
+
+/// Column `j` of a table as a dual number, whose variables may be in any row.
+#[inline(always)]
+pub(crate) fn dual_weight_at<R: Real, const D: usize>(
+    source: &ParamView<'_>,
+    inputs: &Inputs<'_>,
+    table: Table,
+    j: usize,
+) -> Dual<R, D> {
+    let mut dual = Dual::constant(R::weight_at(&ParamView { window: None, ..*source }, inputs, table, j));
+    if let Some(first) = source.window {
+        // The time may be a traced number, so the index of the parameter is not a constant here. (A table that a driver
+        // refuses contains no variable, and its index must not overflow.)
+        let row = R::time(inputs).min(table.rows.saturating_sub(1) as f32);
+        let index = row.mul_add(table.columns as f32, table.first.saturating_add(j) as f32);
+        for (d, slope) in dual.slopes.iter_mut().enumerate() {
+            *slope = R::select(index.cmp_eq((first + d) as f32), 1.0, 0.0);
+        }
+    }
+    dual
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -608,28 +632,4 @@ mod tests {
         assert!((seen.slopes[0] / (300.0 * 0.7_f32.cos()) - 1.0).abs() < 5e-5, "{seen:?}");
         assert!((seen.slopes[1] / 0.7_f32.sin() - 1.0).abs() < 5e-5, "{seen:?}");
     }
-}
-
-/// A dual number over eight parameters, the number differentiated by at a time.
-pub(crate) type Several<R> = Dual<R, 8>;
-
-/// Column `j` of a table as a dual number, whose variables may be in any row.
-#[inline(always)]
-pub(crate) fn dual_weight_at<R: Real, const D: usize>(
-    source: &ParamView<'_>,
-    inputs: &Inputs<'_>,
-    table: Table,
-    j: usize,
-) -> Dual<R, D> {
-    let mut dual = Dual::constant(R::weight_at(&ParamView { window: None, ..*source }, inputs, table, j));
-    if let Some(first) = source.window {
-        // The time may be a traced number, so the index of the parameter is not a constant here. (A table that a driver
-        // refuses contains no variable, and its index must not overflow.)
-        let row = R::time(inputs).min(table.rows.saturating_sub(1) as f32);
-        let index = row.mul_add(table.columns as f32, table.first.saturating_add(j) as f32);
-        for (d, slope) in dual.slopes.iter_mut().enumerate() {
-            *slope = R::select(index.cmp_eq((first + d) as f32), 1.0, 0.0);
-        }
-    }
-    dual
 }

@@ -4,13 +4,14 @@
 use std::f32::consts::LN_2;
 use std::ops::Range;
 
+use pulp::{Simd, WithSimd};
+
 use super::pass::{GROUP, INVALID, MASKED, Pass, SIGNED, Sums, TILE};
 use super::threads::{DurationEstimate, Parallelism};
 use crate::interp::simd::isa::Isa;
 use crate::interp::simd::lanes::{Lanes, WIDEST};
 use crate::lang::math::{Vector, exp, finite};
 use crate::lang::{Real, Register};
-use pulp::{Simd, WithSimd};
 
 /// Weights below this fraction of the largest weight (of the group, of the tile, or of the rows before it) count as
 /// zero: even the maximum number of rows, 2²⁵, would together change the mean by less than rounding does. This also

@@ -3,10 +3,11 @@
 //! A driver writes a list of them; a backend executes the list without a round trip to the host in between. The GPU
 //! (`shaders/pass.wgsl` is the twin) and the CPU read the same struct.
 
+use bytemuck::{Pod, Zeroable};
+
 use super::propose::shape::Filter;
 use crate::lang::Timeline;
 use crate::lang::grid::{FieldSet, LookUps};
-use bytemuck::{Pod, Zeroable};
 
 /// The number of rows in a tile. A tile is stored coordinate by coordinate, with its rows contiguous: [`TILE`] lanes of
 /// a SIMD loop, or one workgroup with coalesced loads and stores.

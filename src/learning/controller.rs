@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use pulp::{Simd, WithSimd};
+
 use crate::error::{InvalidValue, finite};
 use crate::interp::trace::Requirements;
 use crate::lang::float_env;
@@ -12,7 +14,6 @@ use crate::model::policy::Policy;
 use crate::model::rollout::rollout;
 use crate::runtime::program;
 use crate::runtime::task::{Limits, Reader, References, Task};
-use pulp::{Simd, WithSimd};
 
 /// A policy with its parameters: the result of training, evaluated in plain `f32`. It needs no engine.
 ///

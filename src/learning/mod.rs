@@ -21,18 +21,18 @@ pub(crate) mod learners;
 pub(crate) mod optimizer;
 pub(crate) mod options;
 
-pub use crate::error::{CheckpointError, IoFailure};
-pub use controller::{Controller, Episode};
-pub use learners::{PolicyGradient, Progress};
-pub use options::{ActionNoise, Anneal, Estimator, InitialStates, PolicyGradientOptions, Step};
 use std::task::Poll;
 
+pub use crate::error::{CheckpointError, IoFailure};
 use crate::error::{EngineError, InvalidValue, PlanError};
 use crate::kernels::pass::{ANTITHETIC, PERTURBED, Pass, SCORED, SECOND_MOMENT, SIGNED};
 use crate::lang::float_env;
 use crate::model::Model;
 use crate::model::policy::Policy;
 use crate::runtime::{Calls, Done, Wait, blocking, completed, drained};
+pub use controller::{Controller, Episode};
+pub use learners::{PolicyGradient, Progress};
+pub use options::{ActionNoise, Anneal, Estimator, InitialStates, PolicyGradientOptions, Step};
 
 /// Damping that is added to an estimate of the Fisher information, as a fraction of its mean over θ. Without it,
 /// parameters that hardly affect the rows would take huge steps.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use pulp::{Simd, WithSimd};
+
 use crate::error::PlanError;
 use crate::interp::simd::isa::Isa;
 use crate::kernels::pass::{ELITE, INVALID, MASKED, Pass, Sums, TILE};
@@ -10,7 +12,6 @@ use crate::lang::float_env;
 use crate::model::Model;
 use crate::model::rollout::rollout;
 use crate::runtime::{Backend, Fetched, Timing};
-use pulp::{Simd, WithSimd};
 
 /// Rolls a control sequence out from `x`: pushes the states, returns the cost S. Where the model is done the state stays.
 #[inline(always)]

@@ -2,10 +2,11 @@
 //!
 //! The hardware's gather instructions take longer than these loads.
 
+use pulp::Simd;
+
 use super::instructions::by_instructions;
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 use super::instructions::{arch, cast};
-use pulp::Simd;
 
 /// Loads, in each lane, the samples of pairs i and i + 1, where i is the lane of `first`.
 ///

@@ -2,16 +2,15 @@
 
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 use std::any::TypeId;
+#[cfg(target_arch = "x86")]
+pub(crate) use std::arch::x86 as arch;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use std::arch::x86_64 as arch;
 
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 use bytemuck::{AnyBitPattern, NoUninit};
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 use pulp::Simd;
-
-#[cfg(target_arch = "x86")]
-pub(crate) use std::arch::x86 as arch;
-#[cfg(target_arch = "x86_64")]
-pub(crate) use std::arch::x86_64 as arch;
 
 /// Runs the first block with AVX-512, the second with AVX2 and the third elsewhere, selected by the type of the token
 /// `$simd`. The selection is resolved at compile time. The first two blocks return from the enclosing function.

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use crate::lang::float_env;
 use pulp::{Arch, Simd, WithSimd};
+
+use crate::lang::float_env;
 
 /// The vector instructions that the CPU backend may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -2,6 +2,8 @@
 
 use std::ops::{Add, AddAssign, BitAnd, BitOr, Div, DivAssign, Mul, MulAssign, Neg, Not, Sub, SubAssign};
 
+use pulp::Simd;
+
 use super::gather;
 use super::instructions::by_instructions;
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
@@ -10,7 +12,6 @@ use super::mul_wide::mul_wide;
 use crate::lang::math::{Vector, floor, index, relu, select_by_sign};
 use crate::lang::register::Register;
 use crate::lang::{Mask, sealed};
-use pulp::Simd;
 
 /// Returns the token that proves that the instructions of `S` are available.
 ///

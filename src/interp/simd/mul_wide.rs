@@ -7,11 +7,12 @@
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 use std::arch::asm;
 
+use pulp::Simd;
+
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 use super::instructions::arch::__m512i;
 use super::instructions::by_instructions;
 use super::instructions::cast;
-use pulp::Simd;
 
 /// Computes the (low, high) halves of a·b in each lane.
 #[inline(always)]

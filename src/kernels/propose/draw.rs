@@ -2,13 +2,14 @@
 //!
 //! Independent of any model, so it is compiled once, with this crate.
 
+use pulp::{Simd, WithSimd};
+
 use crate::interp::simd::isa::Isa;
 use crate::interp::simd::lanes::Lanes;
 use crate::interp::simd::unroll::{Unroll2, Unrolled};
 use crate::kernels::pass::{ANTITHETIC, Pass, TILE};
 use crate::lang::Register;
 use crate::lang::philox_row::PhiloxRow;
-use pulp::{Simd, WithSimd};
 
 /// The rows of a tile that are drawn in parallel: four registers, which on AVX-512 are a whole tile.
 type DrawnLanes<S> = Unrolled<Unrolled<Lanes<S>>>;

@@ -1,11 +1,12 @@
 //! Score rows of a data set by their squared distance from x. Twin: `shaders/score/distance.wgsl`.
 
+use pulp::{Simd, WithSimd};
+
 use super::rollout::{CostBounds, Rollout, Tile, cost_bounds};
 use crate::interp::simd::isa::Isa;
 use crate::interp::simd::lanes::Lanes;
 use crate::kernels::pass::TILE;
 use crate::lang::{Real, Register};
-use pulp::{Simd, WithSimd};
 
 /// The second score of a row is its negative reward, from the inputs.
 pub(crate) struct Distance;

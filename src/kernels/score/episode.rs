@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use pulp::{Simd, WithSimd};
+
 use super::rollout::{CostBounds, Rollout, Tile, cost_bounds};
 use crate::interp::simd::isa::Isa;
 use crate::interp::simd::lanes::{Lanes, WIDEST};
@@ -19,7 +21,6 @@ use crate::lang::{
 };
 use crate::model::Model;
 use crate::model::policy::Policy;
-use pulp::{Simd, WithSimd};
 
 /// The rows that are computed in parallel: two registers.
 type Unrolled<S> = Unroll2<Lanes<S>>;

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use pulp::{Simd, WithSimd};
+
 use crate::interp::simd::isa::{Isa, WithModel};
 use crate::interp::simd::lanes::Lanes;
 use crate::interp::simd::unroll::{Unroll2, Unrolled};
@@ -15,7 +17,6 @@ use crate::lang::math::{Vector, finite, kahan_add};
 use crate::lang::stream::Stream;
 use crate::lang::{Inputs, Mask, Real, Register, StepContext};
 use crate::model::Model;
-use pulp::{Simd, WithSimd};
 
 /// Numbers in a tile of scores: for each of its rows the cost, its Kahan compensation, and the second score (the
 /// control cost or the demonstration cost).

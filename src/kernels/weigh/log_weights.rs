@@ -1,6 +1,8 @@
 //! Weigh: converts costs to log-weights and solves for the temperature that an update requests. Twins:
 //! `shaders/weigh/weigh.wgsl`, `shaders/weigh/temperature.wgsl`.
 
+use pulp::{Simd, WithSimd};
+
 use super::root_finder::RootFinder;
 use crate::interp::simd::isa::Isa;
 use crate::interp::simd::lanes::Lanes;
@@ -13,7 +15,6 @@ use crate::kernels::score::rollout::{CostBounds, SCORES};
 use crate::kernels::threads::{DurationEstimate, Parallelism};
 use crate::lang::math::{Vector, exp, finite};
 use crate::lang::{Real, Register};
-use pulp::{Simd, WithSimd};
 
 /// A standard deviation below this is replaced by 1: the costs are practically equal. (J. Pan et al., *Model-based
 /// diffusion*, arXiv 2407.01573, in its published code.)

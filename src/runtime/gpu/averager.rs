@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::task::Poll;
 
+use wgpu::BufferUsages as Usage;
+
 use super::device::Device;
 use super::kernels::PASS_SIZE;
 use super::pending::{Call, Pending};
@@ -10,7 +12,6 @@ use super::workspace::{SUMMARY, bind, partials_len, weighted_mean};
 use crate::error::{BuildError, EngineError, PlanError};
 use crate::kernels::pass::{Pass, Sums};
 use crate::runtime::Wait;
-use wgpu::BufferUsages as Usage;
 
 struct Buffers {
     /// The sizes that they were allocated for: K, D and whether there is a second moment.

@@ -1,5 +1,7 @@
 //! Evaluation of a traced function at many points, for `check::evaluate`.
 
+use wgpu::BufferUsages as Usage;
+
 use super::device::Device;
 use super::kernels::{BoundsChecks, PASS_SIZE};
 use super::source;
@@ -8,7 +10,6 @@ use super::workspace::{bind, dispatch_grid};
 use crate::error::BuildError;
 use crate::kernels::pass::Pass;
 use crate::runtime::program::Traced;
-use wgpu::BufferUsages as Usage;
 
 impl Device {
     /// Evaluates a function of `width` numbers on every row of `inputs` and stores its results in `outputs`.

@@ -5,13 +5,14 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytemuck::Zeroable;
+use wgpu::BufferUsages as Usage;
+
 use super::device::Device;
 use super::kernels::PASS_SIZE;
 use super::workspace::{aligned, bind};
 use crate::error::EngineError;
 use crate::kernels::pass::{Layout, NoiseId, Pass};
-use bytemuck::Zeroable;
-use wgpu::BufferUsages as Usage;
 
 /// The duration of a first dispatch after which the device counts as hung.
 const LONGEST: Duration = Duration::from_secs(600);

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use wgpu::BufferUsages as Usage;
+
 use super::device::Device;
 use super::kernels::{BINDINGS, Kernel, MAX_LOOP_ITERATIONS, PASS_SIZE, Score, searches};
 use super::pending::{Call, Pending};
@@ -19,7 +21,6 @@ use crate::runtime::bounds;
 use crate::runtime::bounds::Capacity;
 use crate::runtime::program::Program;
 use crate::runtime::{AdapterKind, Done, Fetched, Timing, Wait};
-use wgpu::BufferUsages as Usage;
 
 /// The size of a problem's summary (`shaders/pass.wgsl`), in bytes: sums, then the keys of the best and the worst
 /// cost and of the smallest second score, then the parameters found by `find_temperature`.
