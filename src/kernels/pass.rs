@@ -294,6 +294,7 @@ pub(crate) struct Problem<'a> {
 
 impl<'a> Problem<'a> {
     /// The inputs of each group of problems: with [`FLEET`] several, without it one.
+    #[cfg(feature = "gpu")]
     pub(crate) fn groups(&self, pass: &Pass) -> impl ExactSizeIterator<Item = &'a [f32]> + use<'a> {
         let stride = if pass.has(FLEET) { pass.inputs_stride as usize } else { self.inputs.len() };
         self.inputs.chunks_exact(stride.max(1))

@@ -14,7 +14,7 @@ use super::options::{ActionNoise, Estimator, InitialStates, PolicyGradientOption
 use crate::error::{BuildError, EngineError, InvalidValue, PlanError, finite};
 use crate::error::{CheckpointError, IoFailure};
 use crate::interp::trace::Requirements;
-#[cfg(test)]
+#[cfg(all(test, feature = "gpu"))]
 use crate::kernels::pass::Problem;
 use crate::kernels::pass::{CLAMPED, MAX_NUMBERS, Pass, TILE, round_up};
 use crate::kernels::threads::Parallelism;
@@ -375,7 +375,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     }
 
     /// Passes the program, the update and the problem of the next iteration to `see`.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "gpu"))]
     pub(crate) fn work(&mut self, see: impl FnOnce(&Program, &[Pass], &Problem<'_>)) {
         self.draw_starts();
         let pass = self.options.pass(self.blank());

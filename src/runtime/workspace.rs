@@ -9,11 +9,11 @@ use std::future::poll_fn;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+#[cfg(feature = "gpu")]
 use super::gpu;
 use super::program::Program;
 use super::{RowMemory, bounds, cpu, optimization};
 use crate::error::{BuildError, EngineError, PlanError};
-#[cfg(feature = "gpu")]
 use crate::interp::simd::isa::Isa;
 use crate::kernels::pass::{Pass, Problem, Sums};
 use crate::lang::float_env;

@@ -487,7 +487,7 @@ impl DiffusionSampler {
     }
 
     /// Passes the program, the updates and the problem of the next call to `see`.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "gpu"))]
     pub(crate) fn work(&mut self, see: impl FnOnce(&Program, &[Pass], &Problem<'_>)) {
         self.fill_updates();
         see(&self.program, &self.passes, &problem(&self.target, &self.inputs, &self.noise()));

@@ -851,7 +851,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     }
 
     /// Passes the program, the updates and the problem of the next call to `see`.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "gpu"))]
     pub(crate) fn work(&mut self, given: bool, see: impl FnOnce(&Program, &[Pass], &Problem<'_>)) {
         self.fill_updates(given);
         let Self { inputs, shape, nominal, std_scale, .. } = self;
