@@ -909,6 +909,7 @@ impl Printer<'_> {
             Op::Dt => "F(uniforms.dt)".into(),
             Op::Unary(kind, a) => {
                 let a = n(a);
+                let call = |ours: &str, theirs: &str| format!("{}({a})", if shared { ours } else { theirs });
                 match kind {
                     Unary::Neg => format!("-{a}"),
                     Unary::Abs => format!("abs({a})"),
@@ -916,18 +917,13 @@ impl Printer<'_> {
                     Unary::Floor => format!("floor({a})"),
                     Unary::SinCos if !shared => format!("Two(sin({a}), cos({a}))"),
                     Unary::SinCos => format!("gibbs_sin_cos({a})"),
-                    Unary::Exp | Unary::Ln | Unary::Exp2 | Unary::Log2 | Unary::Asin | Unary::Acos | Unary::Tanh => {
-                        let (ours, theirs) = match kind {
-                            Unary::Exp => ("gibbs_exp", "exp"),
-                            Unary::Ln => ("gibbs_ln", "log"),
-                            Unary::Exp2 => ("gibbs_exp2", "exp2"),
-                            Unary::Log2 => ("gibbs_log2", "log2"),
-                            Unary::Asin => ("gibbs_asin", "asin"),
-                            Unary::Acos => ("gibbs_acos", "acos"),
-                            _ => ("gibbs_tanh", "tanh"),
-                        };
-                        format!("{}({a})", if shared { ours } else { theirs })
-                    }
+                    Unary::Exp => call("gibbs_exp", "exp"),
+                    Unary::Ln => call("gibbs_ln", "log"),
+                    Unary::Exp2 => call("gibbs_exp2", "exp2"),
+                    Unary::Log2 => call("gibbs_log2", "log2"),
+                    Unary::Asin => call("gibbs_asin", "asin"),
+                    Unary::Acos => call("gibbs_acos", "acos"),
+                    Unary::Tanh => call("gibbs_tanh", "tanh"),
                 }
             }
             Op::Binary(kind, a, b) => {
