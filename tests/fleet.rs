@@ -9,8 +9,8 @@ use gibbs::control::Algorithm;
 use gibbs::runtime::RowMemory;
 use gibbs::sampling::{ReverseProcess, Schedule};
 use gibbs::{
-    Backend, DiffusionOptions, Engine, EngineOptions, Fleet, Limits, Model, MppiOptions, Noise, Plan, PlanError,
-    Planner, Real, References, StepContext, Task, Temperature,
+    Backend, DiffusionOptions, Engine, EngineOptions, Fleet, Interpolation, Limits, Model, MppiOptions, Noise,
+    NoiseShape, Plan, PlanError, Planner, Real, References, StepContext, Task, Temperature,
 };
 
 /// A damped mass that should come to parameter 0 and follow reference 0, and that has no cost beyond 1e6.
@@ -64,6 +64,9 @@ fn diffusion() -> DiffusionOptions<2> {
         ..Default::default()
     }
 }
+
+const KNOTS: NoiseShape = NoiseShape::Knots { every: 4, interpolation: Interpolation::Cubic };
+const PINK: NoiseShape = NoiseShape::Colored { exponent: 1.0 };
 
 type Numbers = (Vec<u32>, Vec<u32>, [u32; 3]);
 
@@ -121,6 +124,8 @@ fn fleets_of_one_are_planners() {
         ..mppi()
     });
     a_fleet_of_one_is_a_planner(diffusion());
+    a_fleet_of_one_is_a_planner(MppiOptions { noise_shape: KNOTS, covariance_adaptation: Some(0.1), ..mppi() });
+    a_fleet_of_one_is_a_planner(DiffusionOptions { noise_shape: PINK, ..diffusion() });
 }
 
 /// Holds two plans to each other: on the CPU to the bit, on a GPU to rounding.
@@ -207,6 +212,17 @@ fn problems_are_planners<A: Algorithm<2> + Debug>(with_seed: impl Fn(u64) -> A) 
 fn problems_of_a_fleet_are_planners() {
     problems_are_planners(|seed| MppiOptions { task: Task { seed, ..mppi().task }, ..mppi() });
     problems_are_planners(|seed| DiffusionOptions { task: Task { seed, ..diffusion().task }, ..diffusion() });
+    problems_are_planners(|seed| MppiOptions {
+        task: Task { seed, ..mppi().task },
+        noise_shape: PINK,
+        covariance_adaptation: Some(0.1),
+        ..mppi()
+    });
+    problems_are_planners(|seed| DiffusionOptions {
+        task: Task { seed, ..diffusion().task },
+        noise_shape: KNOTS,
+        ..diffusion()
+    });
 }
 
 #[test]

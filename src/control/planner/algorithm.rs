@@ -110,8 +110,8 @@ pub(crate) fn check_shared<const M: usize>(
     }
     let shape = CovarianceFactors { filter: options.noise_shape().filter(task.horizon)?, ..options.noise().shape()? };
     let numbers = shape.innovations(task.horizon).saturating_mul(M);
-    if numbers > MAX_NUMBERS || numbers.saturating_mul(chains) > i32::MAX as usize {
-        let value = format_args!("{chains} of {} time steps", task.horizon);
+    if numbers > MAX_NUMBERS || numbers.saturating_mul(chains).saturating_mul(members) > i32::MAX as usize {
+        let value = format_args!("{} of {} time steps", chains * members, task.horizon);
         let expected = format_args!("so few and short that their noise has at most {MAX_NUMBERS} numbers each");
         return Err(InvalidValue::new("chains", value, expected));
     }

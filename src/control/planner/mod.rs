@@ -600,12 +600,10 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// As [`new`](Self::new). Then nothing is changed, but the samples of the last call may be gone.
     pub fn set_options(&mut self, mut options: A) -> Result<(), BuildError> {
-        let shape = check(&options, self.members.len())?;
         options.task_mut().horizon = self.options.task().horizon;
         options.set_samples(self.options.samples());
+        let shape = check(&options, self.members.len())?;
         options.task().check_reader(&self.reader())?;
-        // The filter of the noise depends on the horizon.
-        let shape = if shape.filter.is_some() { check(&options, self.members.len())? } else { shape };
         let nominal = match options.chains() {
             chains if chains == self.options.chains() => self.nominal.clone(),
             chains => self.each().flat_map(|i| self.controls_of(i).as_flattened().repeat(chains)).collect(),

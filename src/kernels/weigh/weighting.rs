@@ -11,7 +11,7 @@ use crate::kernels::pass::{DIVERGENCE, EFFECTIVE, ELITE, FIXED, Pass, SIGNED, ST
 /// use gibbs::{MppiOptions, Temperature, Weighting};
 ///
 /// let mppi = MppiOptions::<1> { weighting: Temperature::EffectiveSamples(0.1).into(), ..Default::default() };
-/// let cem = MppiOptions::<1> { weighting: Weighting::Elite(0.1), adapt: Some(0.05), ..Default::default() };
+/// let cem = MppiOptions::<1> { weighting: Weighting::Elite(0.1), covariance_adaptation: Some(0.05), ..Default::default() };
 /// assert_eq!(mppi.weighting, Weighting::Exponential(Temperature::EffectiveSamples(0.1)));
 /// # assert_ne!(mppi, cem);
 /// ```

@@ -4,8 +4,9 @@ use super::device::{Device, now};
 use super::source;
 use super::source::KernelConfig;
 use super::warm_up::Idle;
+use super::workspace::iterations_of_filter;
 use crate::error::{BuildError, EngineError, ModelError};
-use crate::kernels::pass::{FIXED, FLEET, GROUP, Pass, SIGNED, TILE};
+use crate::kernels::pass::{FILTERED, FIXED, FLEET, GROUP, Pass, SIGNED, TILE};
 use crate::runtime::program::{PolicyRows, Program, Scoring};
 
 /// The bindings of `shaders/pass.wgsl`, and the pipeline layout over them.
@@ -197,9 +198,10 @@ impl Device {
     /// the problems so many that they keep the device busy.
     pub(crate) fn does_whole(&self, program: &Program, passes: &[Pass]) -> bool {
         let many = if self.software() { 2 } else { 64 };
-        // Rows are rolled out in whole tiles.
-        let padded = |u: &Pass| u64::from(u.rows.max(TILE as u32));
-        let loop_iterations = |u: &Pass| padded(u) * u64::from(u.horizon + u.coordinates) / 32;
+        // Rows are rolled out in whole tiles, one after the other.
+        let tiles = |u: &Pass| u64::from(u.rows).div_ceil(TILE as u64);
+        let filter = |u: &Pass| if u.has(FILTERED) { tiles(u) * iterations_of_filter(u) } else { 0 };
+        let loop_iterations = |u: &Pass| tiles(u) * TILE as u64 * u64::from(u.horizon + u.coordinates) / 32 + filter(u);
         let small = |u: &Pass| {
             u.rows <= if u.problems >= many { GROUP as u32 } else { 256 } && loop_iterations(u) < MAX_LOOP_ITERATIONS
         };
@@ -234,7 +236,12 @@ impl Device {
             || solves_temperature.then(|| ours(source::temperature(self.software()), "temperature")).transpose();
         let weigh = || (!drawn).then(|| ours(source::weigh(), "weigh")).transpose();
         let fleet = shape.flags & FLEET != 0;
-        let merge = || ours(source::merge_and_step(shape.layout, shape.filter, fleet, self.software()), "merge");
+        let merge = || {
+            let source = source::merge_and_step(shape.layout, shape.filter, fleet, self.software());
+            // A filter reads innovations before it finds that there are no rows.
+            let idle = if shape.filter.is_some() { shape.idle() } else { Idle::NOTHING };
+            self.compile(&source, BoundsChecks::Omit, ["merge"], idle)
+        };
         let rest = || both(temperature, || Ok((weigh()?, merge()?)));
         let (group_mean, (score, (temperature, (weigh, [merge])))) =
             both(mean, || both(|| self.score(program, shape), rest))?;

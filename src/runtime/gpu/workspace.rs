@@ -656,7 +656,7 @@ fn within_turns(device: &Device, pass: &Pass) -> Result<(), EngineError> {
 }
 
 /// An upper bound on the loop iterations of an invocation that filtered noise adds to a kernel on a software adapter.
-fn iterations_of_filter(pass: &Pass) -> u64 {
+pub(super) fn iterations_of_filter(pass: &Pass) -> u64 {
     const LANES: u64 = 16;
     let [horizon, innovations, width, coordinates] =
         [pass.horizon, pass.innovations(), pass.width, pass.coordinates].map(u64::from);
