@@ -5,8 +5,8 @@
 //! cargo bench --bench fleet -- cpu         # one of them; any part of a backend's name will do
 //! ```
 //!
-//! Calls of the two alternate, so that both meet the same load of the machine. The figures are the median of all calls and the least
-//! of them, which is nearer to the truth while others use the machine.
+//! Calls of the two alternate, so that both meet the same load of the machine. The figures are the median of all calls
+//! and the least of them, which is nearer to the truth while others use the machine.
 
 mod common;
 

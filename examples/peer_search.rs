@@ -1,5 +1,5 @@
-//! The measuring half of the policy search in `benches/peers`: iterations of `PolicyGradient` on the cart-pole swing-up of
-//! `policy_search`, timed, as one line of CSV.
+//! The measuring half of the policy search in `benches/peers`: iterations of `PolicyGradient` on the cart-pole swing-up
+//! of `policy_search`, timed, as one line of CSV.
 //!
 //! `cargo run --release --example peer_search -- --rows 256 --episodes 4 --steps 1000`
 //!

@@ -1,4 +1,4 @@
-// Definitions shared by all kernels: the update that they execute and the buffers that they access. Twin:
+// Definitions shared by all kernels: the pass that they execute and the buffers that they access. Twin:
 // src/kernels/pass.rs.
 //
 // One bind group serves all kernels, so that nothing is rebound between them. The rows of a plan, where they are in
@@ -11,7 +11,7 @@
 const TILE = 64u;
 const GROUP = 1024u;
 
-// Flags of an update that are read at run time. Flags that select how rows are drawn and scored are constants of the
+// Flags of a pass that are read at run time. Flags that select how rows are drawn and scored are constants of the
 // rollout kernel instead.
 const FLAG_SECOND_MOMENT = 16u;
 const FLAG_CLAMPED = 32u;
@@ -84,7 +84,7 @@ struct Sums {
 }
 
 // The reduction over all rows of a problem: the best and the worst cost and the smallest second score, as integers that
-// sort alike (see `ordered`), and what `temperature` computed. Twin: Found in src/kernels/weigh/log_weights.rs.
+// sort alike (see `ordered`), and what `temperature` computed. Twin: WeightParams in src/kernels/weigh/log_weights.rs.
 struct Summary {
     sums: Sums,
     best: atomic<u32>,

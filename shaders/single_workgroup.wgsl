@@ -1,9 +1,9 @@
-// A whole update of one problem by one workgroup, for problems with so few rows that a sequence of dispatches would
+// A whole pass of one problem by one workgroup, for problems with so few rows that a sequence of dispatches would
 // cost more than their work, and for many problems at once. It is built from the functions of the other kernels: roll
 // (rollout.wgsl), find_temperature (temperature.wgsl), mean_of_group (mean_of_draws.wgsl), step_coordinate and
 // step_controls (step.wgsl).
 //
-// const SEARCHED: whether any update needs `find_temperature`; prepended by src/runtime/gpu/source.rs.
+// const SEARCHED: whether any pass needs `find_temperature`; prepended by src/runtime/gpu/source.rs.
 
 @compute @workgroup_size(LANES)
 fn whole(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {

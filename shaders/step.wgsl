@@ -1,9 +1,9 @@
-// The step: x⁺ = a·m + b·x + c·L z, clamped to the limits; then resets the summary for the next update. Twin:
+// The step: x⁺ = a·m + b·x + c·L z, clamped to the limits; then resets the summary for the next pass. Twin:
 // src/kernels/step.rs.
 
 const STREAM = 0x1000000u;
 
-// Returns the factor on the noise of coordinate d, and adapts it to the rows for the next update. `off` is the distance
+// Returns the factor on the noise of coordinate d, and adapts it to the rows for the next pass. `off` is the distance
 // of their mean from the center that they were drawn around.
 fn adapt(d: u32, off: f32, second: f32) -> f32 {
     let factor = nominal[factors_at(FACTORS) + d];
@@ -22,7 +22,7 @@ fn adapt(d: u32, off: f32, second: f32) -> f32 {
     return factor;
 }
 
-// Clamps a control to its limits, if the update asks for it.
+// Clamps a control to its limits, if the pass asks for it.
 fn clamped(control: u32, u: f32) -> f32 {
     if has(FLAG_CLAMPED) {
         return clamp(u, inputs[inputs_at + LOW + control], inputs[inputs_at + HIGH + control]);
@@ -88,7 +88,7 @@ fn step_control(t: u32, control: u32, moved: f32, there: bool) {
     }
 }
 
-// Copies the results of the update into its sums, then resets the atomics for the next update.
+// Copies the results of the pass into its sums, then resets the atomics for the next pass.
 fn close_summary() {
     summary[problem].sums.temperature = select(summary[problem].temperature, uniforms.temperature, simple());
     summary[problem].sums.mean = select(summary[problem].mean, 0.0, simple());

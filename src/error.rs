@@ -209,9 +209,10 @@ pub enum EngineError {
         /// The driver's message.
         message: String,
     },
-    /// The device was lost. Build a new [`Engine`](crate::runtime::Engine), then [`move_to`](crate::control::planner::Planner::move_to) the
-    /// planner on it, which keeps its plan; a training is continued on a new one by
-    /// [`save`](crate::learning::PolicyGradient::save) and [`resume`](crate::learning::PolicyGradient::resume).
+    /// The device was lost. Build a new [`Engine`](crate::runtime::Engine), then
+    /// [`move_to`](crate::control::planner::Planner::move_to) the planner on it, which keeps its plan; a training is
+    /// continued on a new one by [`save`](crate::learning::PolicyGradient::save) and
+    /// [`resume`](crate::learning::PolicyGradient::resume).
     #[error("the device was lost: {message}")]
     DeviceLost {
         /// The driver's message.
@@ -241,8 +242,8 @@ pub enum EngineError {
         /// The adapter's limit.
         limit: u64,
     },
-    /// The device that [`Engine::from_wgpu`](crate::runtime::Engine::from_wgpu) was given has too low a limit. Request a higher
-    /// one in `wgpu::DeviceDescriptor::required_limits`.
+    /// The device that [`Engine::from_wgpu`](crate::runtime::Engine::from_wgpu) was given has too low a limit. Request
+    /// a higher one in `wgpu::DeviceDescriptor::required_limits`.
     #[error("the device was opened with `{limit}` = {found}, but at least {required} is needed")]
     MissingLimit {
         /// The limit, as a field of `wgpu::Limits`.

@@ -1,15 +1,16 @@
 //! Sampling-based control, policy search and diffusion on any GPU, from plain Rust.
 //!
-//! `gibbs` draws thousands of rows (control sequences, parameters of a policy, points of a density), scores each by a model of
-//! your system, weighs them by e^{−J/λ} and averages them. You write the system once, in plain Rust. It runs fused into one
-//! WGSL kernel on Vulkan, Metal and DX12, or on the SIMD lanes of the CPU, with the same numbers up to rounding.
+//! `gibbs` draws thousands of rows (control sequences, parameters of a policy, points of a density), scores each by a
+//! model of your system, weighs them by e^{−J/λ} and averages them. You write the system once, in plain Rust. It runs
+//! fused into one WGSL kernel on Vulkan, Metal and DX12, or on the SIMD lanes of the CPU, with the same numbers up to
+//! rounding.
 //!
 //! | driver | what it finds |
 //! |---|---|
 //! | [`Mppi`] | the next controls, by model predictive path integral control; with [`MppiOptions::covariance_adaptation`] by cross-entropy |
 //! | [`DiffusionPlanner`] | the next controls, by a reverse diffusion process |
 //! | [`PolicyGradient`] | a [`Policy`], by the exponentiated policy gradient |
-//! | [`DiffusionSampler`] | samples of an [`Energy`] or of a data set |
+//! | [`DiffusionSampler`] | samples of an [`Energy`](sampling::Energy) or of a data set |
 //!
 //! # A system
 //!
@@ -87,13 +88,13 @@
 //! # Ok::<(), gibbs::Error>(())
 //! ```
 //!
-//! The [`Plan`] also tells the effective sample size, log Z, the temperature, how many rollouts were not finite, and how
-//! long each stage took.
+//! The [`Plan`] also tells the effective sample size, log Z, the temperature, how many rollouts were not finite, and
+//! how long each stage took.
 //!
 //! # The same by diffusion
 //!
-//! Both planners are a [`Planner`], so that one is swapped for the other in a line. A few noise levels per call and the plan of
-//! the call before to start from: diffusion-annealed model predictive control.
+//! Both planners are a [`Planner`], so that one is swapped for the other in a line. A few noise levels per call and the
+//! plan of the call before to start from: diffusion-annealed model predictive control.
 //!
 //! ```
 //! use gibbs::models::DoubleIntegrator;
@@ -120,19 +121,38 @@
 //!
 //! # A policy instead of a plan
 //!
-//! [`PolicyGradient`] trains a [`Policy`] on the same kind of model, from initial states that you draw; the [`policies`] that
-//! ship go from linear feedback to perceptrons. What it leaves behind is plain numbers and a [`Controller`] in plain `f32`,
-//! which needs no engine. Its example stands with it.
+//! [`PolicyGradient`] trains a [`Policy`] on the same kind of model, from initial states that you draw; the
+//! [`policies`] that ship go from linear feedback to perceptrons. What it leaves behind is plain numbers and a
+//! [`Controller`](learning::Controller) in plain `f32`, which needs no engine. [`PolicyGradient`] has an example.
 //!
 //! # Samples instead of one answer
 //!
-//! [`DiffusionSampler`] runs thousands of chains at once, all levels in one submission: samples of e^{−E/λ} for any [`Energy`], or of
-//! a data set by the ideal denoiser, guided by rewards if you like. Its example stands with it.
+//! [`DiffusionSampler`] runs thousands of chains at once, all levels in one submission: samples of e^{−E/λ} for any
+//! [`Energy`](sampling::Energy), or of a data set by the ideal denoiser, guided by rewards if you like.
+//! [`DiffusionSampler`] has an example.
+//!
+//! # Beyond one blocking call
+//!
+//! - A [`Fleet`] solves many problems of one model in one launch: robots with their own states, plans, seeds and, where
+//!   set, parameters and references.
+//! - A [`NoiseShape`] correlates the perturbations in time: knots with a spline between them, or colored noise.
+//! - [`start`](Planner::start) submits a call without waiting for it and [`poll`](Planner::poll) returns its plan once
+//!   it is available; [`plan_async`](Planner::plan_async) is the same as a future. The other drivers have such calls,
+//!   too.
+//! - [`Engine::from_wgpu`] shares the `wgpu` device of your program, which has opened it to draw with, for example.
+//!
+//! # Where things are
+//!
+//! [`prelude`] has what most programs import. The root of the crate has the traits, the drivers and their options. More
+//! is in modules: [`control`] for code that is generic over planners, [`sampling`] for schedules and reverse
+//! processes, [`learning`] for the options, checkpoints and controllers of policy search, [`runtime`] for devices and
+//! their options, [`lang`] for the language and [`noise`] for its generators, [`models`] and [`policies`] that ship,
+//! [`derivative`] and [`check`].
 //!
 //! # What may change at run time
 //!
-//! What a model reads from `&self` becomes a constant of the kernel. What comes through [`StepContext`] may change before every
-//! call, and nothing is recompiled: parameters ([`Mppi::set_params`]), references over the horizon
+//! What a model reads from `&self` becomes a constant of the kernel. What comes through [`StepContext`] may change
+//! before every call, and nothing is recompiled: parameters ([`Mppi::set_params`]), references over the horizon
 //! ([`Mppi::set_references`]), and sampled fields such as a costmap ([`Grid`], [`Mppi::set_field`]).
 //!
 //! # The same everywhere
@@ -142,28 +162,29 @@
 //! | GPU | one invocation | the crate's polynomials, in WGSL | Philox4x32-10, the same integers |
 //! | CPU | one lane of AVX-512, AVX2 or NEON, chosen at run time | the same polynomials | the same integers |
 //!
-//! Same seed, same backend, same device: the same bits; on the CPU, AVX2 gives the same as AVX-512. Across backends results
-//! agree to rounding; [`Real`] lists the bounds. Shipped models are in [`models`], derivatives of any model in
+//! Same seed, same backend, same device: the same bits; on the CPU, AVX2 gives the same as AVX-512. Across backends
+//! results agree to rounding; [`Real`] lists the bounds. Shipped models are in [`models`], derivatives of any model in
 //! [`derivative`], test helpers in [`check`], and the averaging kernel on its own is [`WeightedMean`].
 //!
 //! # Debug builds
 //!
-//! **An unoptimized build plans hundreds of times slower on the CPU**: 135 ms a plan where an optimized one takes 0.28 ms. Build with
-//! `--release`, or write into the `Cargo.toml` of *your* workspace
+//! **An unoptimized build plans hundreds of times slower on the CPU**: 135 ms a plan where an optimized one takes 0.28
+//! ms. Build with `--release`, or write into the `Cargo.toml` of *your* workspace
 //!
 //! ```toml
 //! [profile.dev]
 //! opt-level = 1
 //! ```
 //!
-//! which takes 3 times as long as a release build and keeps assertions and overflow checks. Optimizing only dependencies
-//! (`[profile.dev.package."*"]`) does not help: a rollout is generic over its model, and so it is compiled in the crate that names the
-//! model, which is yours. Kernels on a GPU are not affected. The first driver on the CPU of an unoptimized build logs one warning.
+//! which takes 3 times as long as a release build and keeps assertions and overflow checks. Optimizing only
+//! dependencies (`[profile.dev.package."*"]`) does not help: a rollout is generic over its model, and so it is compiled
+//! in the crate that names the model, which is yours. Kernels on a GPU are not affected. The first driver on the CPU of
+//! an unoptimized build logs one warning.
 //!
 //! # When something goes wrong
 //!
-//! Every error is typed and names the field, the value and what would be valid. Whatever a call returns, the previous plan
-//! stands. After [`EngineError::DeviceLost`], build an engine anew (or one on the CPU) and hand it to [`Mppi::move_to`]:
+//! Every error is typed and names the field, the value and what would be valid. If a call fails, the previous plan is
+//! kept. After [`EngineError::DeviceLost`], build an engine anew (or one on the CPU) and hand it to [`Mppi::move_to`]:
 //!
 //! ```
 //! use gibbs::models::Pendulum;
@@ -216,9 +237,9 @@ pub use weighted_mean::{Average, WeightedMean};
 
 /// Counter-based noise: the same integers on every backend, in whatever order they are drawn.
 ///
-/// [`philox`](noise::philox) turns a counter into four words, and [`normal`](noise::normal) turns words into normal numbers. The
-/// counter names the draw (row, block of four, pass, stream), and the key is the seed. So nothing is stored or shared, and a row can
-/// be drawn again anywhere.
+/// [`philox`](noise::philox) turns a counter into four words, and [`normal`](noise::normal) turns words into normal
+/// numbers. The counter names the draw (row, block of four, pass, stream), and the key is the seed. So nothing is
+/// stored or shared, and a row can be drawn again anywhere.
 pub mod noise {
     pub use crate::lang::{normal, philox};
 }

@@ -152,7 +152,8 @@ fn park(engine: &Engine, options: &MppiOptions<2>, parked: impl Fn(&[f32; 3]) ->
     assert!(!at_last(&idle(&Unicycle::default(), [0.0; 2], 0.1, start, 100), 15, &parked));
 }
 
-/// Runs one drive twice: relative to the goal, and in coordinates whose origin is `offset` away (m); see the docs of `Model`.
+/// Runs one drive twice: relative to the goal, and in coordinates whose origin is `offset` away (m); see the docs of
+/// `Model`.
 #[test]
 fn far_from_the_origin_a_unicycle_cannot_even_move() {
     let drive_at = |offset: f32| {

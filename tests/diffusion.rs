@@ -1,5 +1,5 @@
-//! Reverse diffusion processes against closed forms, on every engine: the denoised mean of mixtures, of two points and of
-//! Gaussian data, every sampler against its affine recursion, energies against data; and diffusion as a planner.
+//! Reverse diffusion processes against closed forms, on every engine: the denoised mean of mixtures, of two points and
+//! of Gaussian data, every sampler against its affine recursion, energies against data; and diffusion as a planner.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Fleets: many problems of one model in one launch, each as if it were alone.
+//! Fleets: many problems of one model in one launch give the same plans as one planner for each.
 
 mod common;
 
@@ -77,7 +77,7 @@ fn bits(plan: &Plan<2, 2>) -> Numbers {
     (of(plan.controls().as_flattened()), of(plan.states().as_flattened()), sums)
 }
 
-/// Every way for the CPU to come by its rows, and all adapters.
+/// All backends and adapters, and the CPU backend with each [`RowMemory`].
 fn all_engines() -> Vec<Engine> {
     let on = |rows| Engine::with_options(EngineOptions { backend: Backend::Cpu, rows, ..Default::default() }).unwrap();
     let mut all = engines();
@@ -87,7 +87,7 @@ fn all_engines() -> Vec<Engine> {
 
 const STATES: [[f32; 2]; 5] = [[1.0, 0.0], [-1.0, 0.5], [0.0, 0.0], [2.0, -1.0], [0.3, 0.1]];
 
-/// What each problem has of its own: a table of fewer or more rows and columns than that of the options, more parameters.
+/// Inputs that are set for one problem: more parameters and a larger table than those of the options.
 const PARAMS: [f32; 3] = [-0.5, 7.0, 8.0];
 const TABLE: [f32; 10] = [0.4, 9.0, 0.3, 9.0, 0.2, 9.0, 0.1, 9.0, -0.4, 9.0];
 
@@ -128,7 +128,7 @@ fn fleets_of_one_are_planners() {
     a_fleet_of_one_is_a_planner(DiffusionOptions { noise_shape: PINK, ..diffusion() });
 }
 
-/// Holds two plans to each other: on the CPU to the bit, on a GPU to rounding.
+/// Asserts that two plans agree: on the CPU to the bit, on a GPU to rounding.
 fn same(engine: &Engine, what: &str, found: &Plan<2, 2>, expected: &Plan<2, 2>) {
     let what = format!("{what} on {}", engine.name());
     if engine.backend() == Backend::Cpu {
@@ -140,7 +140,7 @@ fn same(engine: &Engine, what: &str, found: &Plan<2, 2>, expected: &Plan<2, 2>) 
     assert!((found.cost() - expected.cost()).abs() < 1e-2 * (1.0 + expected.cost()), "{what}");
 }
 
-/// A fleet, and for each of its problems a planner that is told the same.
+/// Compares a fleet with planners, one for each problem, which receive the same calls.
 fn problems_are_planners<A: Algorithm<2> + Debug>(with_seed: impl Fn(u64) -> A) {
     for engine in all_engines() {
         let mut fleet = Fleet::new(&engine, Mass, with_seed(41), STATES.len()).unwrap();
@@ -164,7 +164,7 @@ fn problems_are_planners<A: Algorithm<2> + Debug>(with_seed: impl Fn(u64) -> A) 
                     planner.simulate(&STATES[i], planner.controls())
                 );
             }
-            // Now one, now another does something by itself.
+            // Change single problems.
             match round {
                 0 => {
                     fleet.set_params(1, &PARAMS).unwrap();
@@ -235,7 +235,7 @@ fn a_problem_that_fails_keeps_its_plan_and_the_others_theirs() {
         whole.plan(&good).unwrap();
         let before: Vec<_> = (0..4).map(|i| fleet.controls(i).unwrap().to_vec()).collect();
 
-        // One without a finite state, one where no rollout has a finite cost.
+        // Problem 1 has no finite state; in problem 2 no rollout has a finite cost.
         let plans = fleet.plan(&[STATES[0], [f32::NAN, 0.0], [2e6, 0.0], STATES[3]]).unwrap();
         let expected = whole.plan(&good).unwrap();
         for i in [0, 3] {
@@ -259,7 +259,7 @@ fn a_problem_that_fails_keeps_its_plan_and_the_others_theirs() {
             let plans = fleet.plan(&good).unwrap();
             assert_eq!(bits(plans.get(1).unwrap()), bits(planner.plan(&good[1]).unwrap()));
         }
-        // Where none has a state, each is told.
+        // If no state is finite, every result is an error.
         let plans = fleet.plan(&[[f32::INFINITY, 0.0]; 4]).unwrap();
         assert!(plans.iter().all(|plan| plan.is_err()));
     }
@@ -290,13 +290,13 @@ fn what_a_fleet_cannot_do_is_refused() {
     assert_eq!(field(fleet.shift(7, 1)), Some("problem"));
     assert_eq!(field(fleet.reset(7)), Some("problem"));
     assert_eq!(field(fleet.reseed(7, 1)), Some("problem"));
-    assert_eq!(fleet.params(0).unwrap(), [0.5, 0.0], "what was refused has changed nothing");
+    assert_eq!(fleet.params(0).unwrap(), [0.5, 0.0], "a refused call changes nothing");
     fleet.plan(&STATES[..2]).unwrap();
 }
 
 #[test]
 fn no_plan_depends_on_the_number_of_threads() {
-    // Problems with a thread each, and problems that share all threads.
+    // Covers problems with one thread each and problems that are split among all threads.
     for (problems, samples) in [(5, 700), (2, 1500), (9, 64)] {
         let plans = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();

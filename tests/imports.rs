@@ -1,5 +1,5 @@
-//! Imports run one way: a room of `src` imports the rooms before it in [`ROOMS`], and none after it. Drivers reach a backend through
-//! `runtime` only. ARCHITECTURE.md explains the rooms.
+//! Imports run one way: a room of `src` imports the rooms before it in [`ROOMS`], and none after it. Drivers reach a
+//! backend through `runtime` only. ARCHITECTURE.md explains the rooms.
 
 use std::path::{Path, PathBuf};
 
@@ -78,7 +78,8 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The lines of a file with their numbers, without comments, and without the tests at its end, which may import anything.
+/// The lines of a file with their numbers, without comments, and without the tests at its end, which may import
+/// anything.
 fn code_of(source: &str) -> Vec<(usize, String)> {
     let lines = source.lines().map(|line| line.split("//").next().unwrap_or_default().to_owned());
     (1..).zip(lines.take_while(|line| !line.starts_with("mod tests {"))).collect()

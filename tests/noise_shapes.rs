@@ -1,5 +1,4 @@
-//! Shapes of noise in time: what rows are made of, their statistics, and that every planner and backend plans with
-//! them.
+//! Shapes of noise in time: rows against their definition, their statistics, and plans by every planner and backend.
 
 mod common;
 
@@ -88,7 +87,7 @@ fn rows_are_the_plan_and_a_spline_through_random_knots() {
     }
 }
 
-/// The mean of a single row is its innovations, and what the step makes of them is the row.
+/// The mean over a single row is its innovations, from which the step must reproduce that row.
 #[test]
 fn the_step_to_a_single_row_leads_to_that_row() {
     for engine in engines() {
@@ -157,7 +156,7 @@ fn long_horizons_are_rolled_out_to_their_end() {
         }
     }
 
-    // Four controls take a block of normals at every time step, and so the most loops.
+    // Four controls need a block of normals at every time step, which takes the most loop iterations.
     let all = engines();
     let costs = all.iter().map(|engine| {
         let task = Task { dt: 1e-5, horizon: 20_000, ..Default::default() };
@@ -233,7 +232,7 @@ fn the_spectrum_of_colored_noise_falls_by_its_exponent() {
     }
 }
 
-/// The cost of the last of some plans, beside that of doing nothing.
+/// Returns the cost of the last of several plans, and the cost of doing nothing.
 fn solves<A: Algorithm<2>>(engine: &Engine, options: A) -> (f32, f32) {
     let mut planner = Planner::<4, 2, _, A>::new(engine, DoubleIntegrator::default(), options).expect("valid");
     let still = planner.simulate(&STATE, &[[0.0; 2]; 30]).expect("valid").1;
@@ -295,7 +294,7 @@ fn supplied_rows_are_controls_whatever_the_shape_of_the_noise() {
         let rows: Vec<f32> = (0..70 * 12).map(|i| (i as f32 * 0.37).sin()).collect();
         let [mut white, mut cubic] = [NoiseShape::White, knots(3, Interpolation::Cubic)]
             .map(|noise_shape| mppi(&engine, MppiOptions { noise_shape, ..options.clone() }));
-        // From rows to drawn rows and back.
+        // Alternates between supplied and drawn rows.
         for _ in 0..2 {
             let controls = white.plan_rows(&STATE, &rows).expect("it runs").controls().to_vec();
             cubic.set_controls(&[[0.0; 2]; 6]).expect("valid");

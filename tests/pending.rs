@@ -1,5 +1,5 @@
-//! Calls that are started and finished later: the same numbers as calls that wait, nothing lost when one is given up,
-//! and engines on a device that belongs to somebody else.
+//! Calls that do not block: they give the same numbers as blocking calls, and a canceled call loses nothing. Also
+//! engines on a device that the program has opened itself.
 
 mod common;
 
@@ -17,7 +17,7 @@ use gibbs::{
     Temperature, WeightedMean, Weighting,
 };
 
-/// A mass that is drawn to a run-time parameter and kept away from what a field says.
+/// A mass that should come to a run-time parameter, with an additional cost from a field.
 struct Mass;
 
 impl Model<2, 1> for Mass {
@@ -56,12 +56,12 @@ fn options(samples: usize) -> MppiOptions<1> {
     }
 }
 
-/// So many rows that no single workgroup takes them.
+/// A planner with too many rows for a single workgroup.
 fn controller(engine: &Engine) -> Controller {
     Mppi::new(engine, Mass, options(600)).unwrap()
 }
 
-/// The plan of the pending call, asked for until it is there.
+/// Polls the pending call until it has completed, and returns its plan.
 fn polled(mppi: &mut Controller) -> Plan<2, 1> {
     let clock = Instant::now();
     loop {
@@ -88,7 +88,7 @@ fn a_plan_is_the_same_however_it_is_waited_for() {
         let rows: Vec<f32> = (0..600 * 12).map(|i| (i as f32 * 0.37).sin()).collect();
         for call in 0..6 {
             let x = [X[0] + call as f32 * 0.1, X[1]];
-            // Before, while nothing is pending.
+            // Polling returns `None` while nothing is pending.
             assert!(polls.poll().unwrap().is_none());
             let expected = if call % 3 == 2 {
                 polls.start_rows(&x, &rows).unwrap();
@@ -118,7 +118,7 @@ fn the_planner_may_change_while_a_call_is_pending() {
         for call in 0..4 {
             let name = format!("call {call} on {}", engine.name());
             polls.start(&X).unwrap();
-            // For the next call, as if it were called afterwards.
+            // Changes during a pending call affect the next one, as if they were made afterwards.
             let change = |mppi: &mut Controller| {
                 mppi.set_params(&[call as f32]).unwrap();
                 mppi.set_references(&[call as f32], 1).unwrap();
@@ -131,7 +131,7 @@ fn the_planner_may_change_while_a_call_is_pending() {
             change(&mut waits);
             assert!(bits(&polled(&mut polls)) == bits(&expected), "{name}");
             assert_eq!(polls.controls(), waits.controls(), "{name}");
-            // Its rows cannot be drawn again from other parameters.
+            // The rows cannot be recomputed, because the parameters have changed.
             assert!(polls.samples().is_err(), "{name}");
         }
     }
@@ -171,7 +171,7 @@ fn a_call_that_is_given_up_leaves_the_plan_as_it_was() {
             assert!(!mppi.is_pending() && mppi.poll().unwrap().is_none(), "{name}");
             let computed = what == "a dropped future" && engine.backend() == Backend::Cpu;
             assert_eq!(mppi.controls() == &expected[0][..], !computed, "{name}");
-            // The next call waits until the device is done with the one before.
+            // The next call waits until the device has completed the previous one.
             mppi.plan(&X).unwrap();
             mppi.reset();
             assert_eq!(mppi.plan(&X).unwrap().controls(), &expected[0][..], "{name}");
@@ -198,13 +198,13 @@ fn one_call_at_a_time() {
             assert_eq!(refused, Err(PlanError::Busy), "call {call} on {}", engine.name());
         }
         mppi.finish().unwrap();
-        // What is wrong with the arguments is said at once, and nothing is pending.
+        // Invalid arguments are refused at once, and nothing is pending.
         let refused = mppi.start(&[f32::NAN, 0.0]);
         assert!(matches!(refused, Err(PlanError::Invalid(InvalidValue { field: "state", .. }))), "{refused:?}");
         let refused = mppi.start_rows(&X, &[0.0]);
         assert!(matches!(refused, Err(PlanError::Invalid(InvalidValue { field: "rows", .. }))), "{refused:?}");
         assert!(!mppi.is_pending());
-        // What is wrong with the results, when they are there. The plan stands.
+        // An error in the results is returned once they are available, and the plan is kept.
         let before = mppi.controls().to_vec();
         mppi.set_params(&[f32::MAX]).unwrap();
         mppi.start(&X).unwrap();
@@ -224,7 +224,7 @@ fn one_call_at_a_time() {
 #[test]
 fn a_call_that_is_asked_for_does_not_wait_and_has_its_time_limit() {
     let Some(engine) = common::gpu() else { return };
-    // Some milliseconds of work at least.
+    // At least some milliseconds of work.
     let slow =
         MppiOptions { iterations: 8, weighting: Weighting::Exponential(Temperature::Fixed(1.0)), ..options(50_000) };
     let mut mppi = Mppi::new(&engine, Mass, slow.clone()).unwrap();
@@ -239,12 +239,12 @@ fn a_call_that_is_asked_for_does_not_wait_and_has_its_time_limit() {
         }
         assert_eq!(mppi.controls(), expected.controls());
     }
-    assert!(asked > 0, "no call of ten was under way when it was asked for");
+    assert!(asked > 0, "all ten calls had completed at the first poll");
 
     let hasty = EngineOptions { timeout: Duration::from_nanos(1), ..engine.options().clone() };
     let mut hasty = Mppi::new(&Engine::with_options(hasty).unwrap(), Mass, slow).unwrap();
     let late = Err(PlanError::Engine(EngineError::Timeout { after: Duration::from_nanos(1) }));
-    // Unless the thread loses its core, and finds the work done.
+    // A call may still complete in time if the thread is preempted before it polls, so several are tried.
     let polled = |mppi: &mut Controller| loop {
         match mppi.poll() {
             Ok(None) => thread::yield_now(),
@@ -253,7 +253,7 @@ fn a_call_that_is_asked_for_does_not_wait_and_has_its_time_limit() {
     };
     for what in ["polled", "awaited"] {
         let timed_out = (0..20).any(|_| {
-            // The one before is still on the device, for a time that a call that waits would wait.
+            // The previous call may still be on the device. A blocking call would wait for it; `start` refuses.
             while hasty.start(&X).is_err() {
                 thread::sleep(Duration::from_millis(1));
             }
@@ -306,7 +306,7 @@ fn every_driver_can_be_polled_and_awaited() {
         for iteration in 0..3 {
             waits.step().unwrap();
             pollster::block_on(awaits.step_async()).unwrap();
-            // An iteration that is given up is made again.
+            // A canceled iteration is repeated by the next call.
             polls.start().unwrap();
             assert_eq!(polls.step().map(drop), Err(PlanError::Busy));
             polls.cancel();
@@ -349,7 +349,7 @@ fn every_driver_can_be_polled_and_awaited() {
 
         let rows: Vec<f32> = (0..2000 * 3).map(|i| (i as f32 * 0.7).sin()).collect();
         let some: Vec<f32> = (0..2000).map(|i| (i as f32).cos() * 3.0).collect();
-        // So small that they are shifted, and one that looks like the mark of an invalid row.
+        // Log-weights so small that they are shifted, one of them as small as the sentinel of an excluded row.
         let small: Vec<f32> = (0..2000).map(|i| if i == 7 { -3.4e38 } else { -3.2e38 - i as f32 * 1e34 }).collect();
         let marked: Vec<f32> = (0..2000).map(|i| if i == 7 { -3.4e38 } else { 0.1 }).collect();
         let [mut waits, mut polls, mut awaits] = [(); 3].map(|()| WeightedMean::new(&engine).with_second_moment());
@@ -379,7 +379,7 @@ mod shared {
 
     use super::*;
 
-    /// A program with a device of its own, and a kernel that counts.
+    /// A program with its own device, and a kernel on it that increments a counter.
     struct Stranger {
         device: wgpu::Device,
         queue: wgpu::Queue,
@@ -407,7 +407,7 @@ mod shared {
 
     impl Stranger {
         fn new(adapter: &wgpu::Adapter) -> Self {
-            // With what every device has.
+            // Default features and limits.
             let (device, queue) = pollster::block_on(adapter.request_device(&Default::default())).unwrap();
             let (errors, losses) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
             let counted = Arc::clone(&errors);
@@ -467,7 +467,7 @@ mod shared {
             count
         }
 
-        /// How often its handlers have been called.
+        /// The numbers of calls of its error handler and of its loss handler.
         fn called(&self) -> [usize; 2] {
             [&self.errors, &self.losses].map(|count| count.load(Ordering::SeqCst))
         }
@@ -510,7 +510,7 @@ mod shared {
         }
         assert!(engines[0].round_trip().unwrap() > Duration::ZERO);
 
-        // What one engine gives up, it gives up for itself.
+        // Destroying one engine affects neither the other engine nor the program.
         engines[0].destroy();
         let lost = |error: &PlanError| matches!(error, PlanError::Engine(EngineError::DeviceLost { .. }));
         assert!(lost(&a.plan(&X).unwrap_err()));
@@ -520,7 +520,7 @@ mod shared {
         stranger.count();
         assert_eq!(stranger.counted(), 13);
 
-        // Its handlers are still its own, and no error scope is left open.
+        // The program's handlers are still installed, and no error scope is left open.
         assert_eq!(stranger.called(), [0, 0]);
         let _invalid = stranger.device.create_buffer(&wgpu::BufferDescriptor {
             label: None,
@@ -537,7 +537,7 @@ mod shared {
         let lost = |result: Result<(), PlanError>| {
             assert!(matches!(result, Err(PlanError::Engine(EngineError::DeviceLost { .. }))), "{result:?}");
         };
-        // Between two calls, and while one is pending.
+        // The device is destroyed between two calls, then while a call is pending.
         for pending in [false, true] {
             let stranger = Stranger::new(&adapter);
             let engine = stranger.engine().unwrap();
@@ -547,7 +547,7 @@ mod shared {
             if pending {
                 mppi.start(&X).unwrap();
                 stranger.device.destroy();
-                // It may have been over before.
+                // The call may have completed before.
                 if mppi.finish().is_ok() {
                     mppi.set_controls(&before).unwrap();
                 }

@@ -216,7 +216,8 @@ fn gaussian([p, q]: [f64; 2], m: f64, s: f64) -> f64 {
     -0.5 * narrower.ln() + linear * linear / (2.0 * narrower) + p * m * m + q * m
 }
 
-/// log E e^{−J/λ} of [`Line`] under u = K x + k + e^l z, given K, k and l: backwards, with log E e^{−(cost to go)/λ} = αx² + βx + γ.
+/// log E e^{−J/λ} of [`Line`] under u = K x + k + e^l z, given K, k and l: backwards, with log E e^{−(cost to go)/λ} =
+/// αx² + βx + γ.
 fn line_value(theta: &[f64], lambda: f64) -> f64 {
     let ([a, b, q, r, end], [gain, offset, std]) = (LINE, [theta[0], theta[1], theta[2].exp()]);
     let [mut alpha, mut beta, mut gamma] = [-0.5 * end / lambda, 0.0, 0.0];

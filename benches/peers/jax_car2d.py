@@ -27,7 +27,7 @@ DISCS = (
     *((-0.9, -0.6), (-0.6, -0.6), (-0.3, -0.6), (0.0, -0.6)),
 )
 FIRST, LAST, TEMPERATURE = 1e-4, 1e-2, 0.1
-FLAT = 0.5  # distances from the demonstration (in metres) beyond this are all the same
+FLAT = 0.5  # distances from the demonstration (in meters) beyond this are all the same
 
 
 def derivative(state, control):

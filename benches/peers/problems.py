@@ -33,8 +33,8 @@ class Drive:
     goal = (10.0, 10.0)
     w_goal, w_heading, w_map = 0.1, 0.1, 10.0
 
-    # The map: 1 in the cells whose centre lies in a disc (centres and radii in metres), 0 in the others, 1 beyond it.
-    # Looked up bilinearly between the centres of cells; within half a cell of the border the outermost cell counts.
+    # The map: 1 in the cells whose center lies in a disc (centers and radii in meters), 0 in the others, 1 beyond it.
+    # Looked up bilinearly between the centers of cells; within half a cell of the border the outermost cell counts.
     cells, cell, outside = 110, 0.1, 1.0
     discs = ((8.0, 8.0, 0.4), (4.0, 6.0, 0.5), (6.0, 5.0, 0.3))
 

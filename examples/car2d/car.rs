@@ -1,5 +1,5 @@
-//! The published 2-D car and its U-shaped wall, and the cost that it is planned with. (C. Pan et al., *Model-based diffusion
-//! for trajectory optimization*, arXiv 2407.01573, and the code published with it.)
+//! The published 2-D car and its U-shaped wall, and the cost that it is planned with. (C. Pan et al., *Model-based
+//! diffusion for trajectory optimization*, arXiv 2407.01573, and the code published with it.)
 
 use gibbs::{Dynamics, Model, Real, StepContext, rk4};
 

@@ -5,9 +5,9 @@
 //! of positions, as published; variant (b) adds a cost of our own, the length of the shortest remaining way, and needs
 //! no demonstration.
 //!
-//! `cargo run --release --example car2d` prints a table of seeds × methods for each, all with the same number of rollouts,
-//! and writes `car2d.png`; `--help` lists what can be changed. It fails unless model-based diffusion gets a mean reward of
-//! more than 0.25 by (a) and of more than 0.5 by (b), and nothing without either.
+//! `cargo run --release --example car2d` prints a table of seeds × methods for each, all with the same number of
+//! rollouts, and writes `car2d.png`; `--help` lists what can be changed. It fails unless model-based diffusion gets a
+//! mean reward of more than 0.25 by (a) and of more than 0.5 by (b), and nothing without either.
 
 #[path = "../common/canvas.rs"]
 mod canvas;
@@ -49,7 +49,8 @@ struct Arguments {
     /// Levels, or updates
     #[arg(long, default_value_t = 100)]
     levels: usize,
-    /// The demonstration: a CSV with the columns x and y, one row for each of the 50 steps [default: one that comes with it]
+    /// The demonstration: a CSV with the columns x and y, one row for each of the 50 steps [default: one that comes
+    /// with it]
     #[arg(long)]
     demo: Option<PathBuf>,
     /// Write such a CSV: the plan of (b) with four fifths of the controls

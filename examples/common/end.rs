@@ -82,7 +82,9 @@ mod tests {
         let shows = |target: &str, level: log::Level| {
             log::Log::enabled(&logger, &log::Metadata::builder().target(target).level(level).build())
         };
-        assert!(shows("gibbs::engine::choose", log::Level::Warn) && !shows("gibbs::engine::choose", log::Level::Info));
+        assert!(
+            shows("gibbs::runtime::choose", log::Level::Warn) && !shows("gibbs::runtime::choose", log::Level::Info)
+        );
         assert!(shows("wgpu_hal::vulkan", log::Level::Error) && !shows("wgpu_hal::vulkan", log::Level::Warn));
     }
 

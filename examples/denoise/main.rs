@@ -1,13 +1,13 @@
-//! Draws new samples from data sets by the ideal denoiser: a diffusion process that needs no network, since the mean of the
-//! data under the posterior is a weighted mean of the rows themselves.
+//! Draws new samples from data sets by the ideal denoiser: a diffusion process that needs no network, since the mean of
+//! the data under the posterior is a weighted mean of the rows themselves.
 //!
 //! The data are made here: points along a spiral, and pictures of 12 × 12 pixels that show a blurred spot somewhere.
 //! Chains stop at a noise level about as wide as the distance between rows, and end with its denoised mean: a blend of
 //! the nearest rows, not a copy of one. Guided by a reward, they prefer rewarded samples (the outer end of the spiral;
 //! spots on the right), in accordance with weights e^{R/λ}.
 //!
-//! `cargo run --release --example denoise` prints the mean reward of the samples beside those of the data and of the weighted
-//! data, and draws them to `denoise.png`. It fails unless they agree, or if more than 1 % are copies of rows.
+//! `cargo run --release --example denoise` prints the mean reward of the samples beside those of the data and of the
+//! weighted data, and draws them to `denoise.png`. It fails unless they agree, or if more than 1 % are copies of rows.
 
 #[path = "../common/canvas.rs"]
 mod canvas;

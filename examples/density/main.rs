@@ -1,5 +1,5 @@
-//! Samples two-dimensional densities e^{−E} by a reverse diffusion process of 10,000 chains, whose score is a weighted mean of
-//! K rows.
+//! Samples two-dimensional densities e^{−E} by a reverse diffusion process of 10,000 chains, whose score is a weighted
+//! mean of K rows.
 //!
 //! `cargo run --release --example density` prints the distance of the samples from exact ones, which falls as K grows,
 //! and draws samples over densities to `density.png`; `--help` lists what can be changed. `energies.rs` has a place for

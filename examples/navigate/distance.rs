@@ -520,8 +520,8 @@ impl<'a> CostToGo<'a> {
         let rows = (low[1]..high[1]).map(|j| &self.open[j * self.map.width..][low[0]..high[0]]);
         let open: Vec<f32> = rows.flatten().copied().collect();
         let reached: Vec<_> = open.iter().map(|cost| cost.is_finite()).collect();
-        // A closed cell takes the value of the nearest open one and adds a rise. Extending from the nearest open cell, not the
-        // cheapest, keeps values from leaking through walls.
+        // A closed cell takes the value of the nearest open one and adds a rise. Extending from the nearest open cell,
+        // not the cheapest, keeps values from leaking through walls.
         let Some(nearest) = nearest(&reached, w, h) else {
             return vec![self.most as f32; w * h];
         };

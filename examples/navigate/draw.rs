@@ -28,8 +28,8 @@ const GOAL: Color = [0, 140, 80];
 const ROBOT: Color = [225, 60, 40];
 const INK: Color = [45, 48, 56];
 
-/// The longest side that a picture should have (in pixels); small maps are enlarged by whole numbers up to it, and maps of
-/// more than twice as many cells are reduced by whole numbers.
+/// The longest side that a picture should have (in pixels); small maps are enlarged by whole numbers up to it, and maps
+/// of more than twice as many cells are reduced by whole numbers.
 const SIDE: usize = 1440;
 
 /// One sampled rollout: its weight relative to the heaviest, and its poses.
@@ -188,7 +188,7 @@ impl<'a> Picture<'a> {
         }
     }
 
-    /// Draws the robot: its disc, and a stroke towards its front.
+    /// Draws the robot: its disc, and a stroke toward its front.
     pub fn robot(&mut self, pose: [f32; 3], radius: f64) {
         let [px, py] = self.pixel(pose);
         let r = radius / self.map.resolution * self.scale;

@@ -395,8 +395,8 @@ mod tests {
 
     #[test]
     fn a_fine_map_is_driven_by_windows_of_coarse_fields() {
-        // A hall 24 m long in cells of 1 cm, and a wall across half of it. Fields of a window 13.6 m long have a third of the
-        // resolution.
+        // A hall 24 m long in cells of 1 cm, and a wall across half of it. Fields of a window 13.6 m long have a third
+        // of the resolution.
         let (width, height) = (2400, 200);
         let hall = |x: u32, y: u32| (2..width - 2).contains(&x) && (2..height - 2).contains(&y);
         let gray = |x: u32, y: u32| if hall(x, y) && !((1200..1220).contains(&x) && y < 100) { 254 } else { 0 };

@@ -1,8 +1,8 @@
 //! Maneuvers that white noise never samples: turn on the spot, follow the path to the goal, stop there.
 //!
 //! White noise never samples a turn held for a second. With the goal behind it, a robot would therefore keep reversing,
-//! although turning is cheaper. So a few maneuvers are rolled out beside every plan under the same cost, and one that is
-//! clearly better replaces the plan.
+//! although turning is cheaper. So a few maneuvers are rolled out beside every plan under the same cost, and one that
+//! is clearly better replaces the plan.
 
 use gibbs::{Grid, InvalidValue, Limits, StepContext};
 

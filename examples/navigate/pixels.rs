@@ -20,8 +20,8 @@ const BEST_COMPRESSION: u64 = 1100;
 ///
 /// # Errors
 ///
-/// If the file cannot be read, is not an image of a known format, is cut short, or is too large. Nothing is allocated for
-/// pixels that the file cannot hold or that are too many.
+/// If the file cannot be read, is not an image of a known format, is cut short, or is too large. Nothing is allocated
+/// for pixels that the file cannot hold or that are too many.
 pub fn read(path: &Path) -> Result<DynamicImage> {
     decode(path).with_context(|| format!("cannot read the map's image {}", path.display()))
 }

@@ -41,7 +41,8 @@ pub trait Robot: Model<3, 2> + Copy {
     fn noise(&self, pace: f32) -> Noise<2> {
         let [[a, b], [c, d]] = self.twist();
         let scale = pace / (a * d - b * c);
-        // Controls = inverse · twist, so their covariance is inverse · diag(spread²) · inverseᵀ (the pace is in the inverse).
+        // Controls = inverse · twist, so their covariance is inverse · diag(spread²) · inverseᵀ (the pace is in the
+        // inverse).
         let inverse = [[d * scale, -b * scale], [-c * scale, a * scale]];
         let covariance = |i: usize, j: usize| {
             (0..2).map(|k| inverse[i][k] * STD_SCALE[k] * STD_SCALE[k] * inverse[j][k]).sum::<f32>()
@@ -134,7 +135,7 @@ impl NavigateCost {
 impl Cost<3, 2> for NavigateCost {
     #[inline(always)]
     fn cost<R: Real>(&self, at: &StepContext<R>, [x, y, heading]: [R; 3], [u0, u1]: [R; 2]) -> R {
-        // Sampled ahead of the robot, so that turning towards the way lowers the cost at once.
+        // Sampled ahead of the robot, so that turning toward the way lowers the cost at once.
         let (s, c) = heading.sin_cos();
         let left = Self::left(at, x, y);
         let ahead = (left * (1.0 / SETTLE_WITHIN)).min(1.0) * self.look_ahead;

@@ -127,8 +127,8 @@ fn decode(bytes: &[u8]) -> Result<String> {
     }
 }
 
-/// An upper bound on the nesting depth; quotes and comments are not parsed. The parser takes quadratic time in the depth, so
-/// this runs first.
+/// An upper bound on the nesting depth; quotes and comments are not parsed. The parser takes quadratic time in the
+/// depth, so this runs first.
 fn nesting(text: &str) -> usize {
     let (mut depth, mut most) = (0_usize, 0);
     for byte in text.bytes() {

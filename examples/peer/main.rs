@@ -1,4 +1,5 @@
-//! The measuring half of `benches/peers`: one MPPI update, or one plan by model-based diffusion, timed, as one line of CSV.
+//! The measuring half of `benches/peers`: one MPPI update, or one plan by model-based diffusion, timed, as one line of
+//! CSV.
 //!
 //! `cargo run --release --example peer -- --task drive --samples 8192`
 //!

@@ -66,15 +66,16 @@ impl Observation<2, 3> for OfPendulum {
 }
 
 /// The cart-pole swing-up of EvoJAX (Y. Tang, Y. Tian, D. Ha, *EvoJAX: hardware-accelerated neuroevolution*, GECCO 2022
-/// companion; `evojax/task/cartpole.py`): state (x, ẋ, θ, θ̇), θ = 0 upright; control a, of which [−1, 1] acts. With M = m_c +
-/// m_p, s = sin θ, c = cos θ and F = 10 a,
+/// companion; `evojax/task/cartpole.py`): state (x, ẋ, θ, θ̇), θ = 0 upright; control a, of which [−1, 1] acts. With
+/// M = m_c + m_p, s = sin θ, c = cos θ and F = 10 a,
 ///
 /// ```text
 /// ẍ = (−2 m_p l θ̇² s + 3 m_p g s c + 4F − 4bẋ)/(4M − 3 m_p c²)
 /// θ̈ = (−3 m_p l θ̇² s c + 6M g s + 6(F − bẋ)c)/(4 l M − 3 m_p l c²)
 /// ```
 ///
-/// in steps of explicit Euler. A step earns (cos θ + 1)/2 · cos(πx/4.8) where it arrives; an episode ends off the track.
+/// in steps of explicit Euler. A step earns (cos θ + 1)/2 · cos(πx/4.8) where it arrives; an episode ends off the
+/// track.
 pub struct EvoJax;
 
 const CART: f32 = 0.5;

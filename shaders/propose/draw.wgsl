@@ -1,4 +1,4 @@
-// Stores the rows of the last update of one problem, for a caller that fetches them: drawn again around the nominal
+// Stores the rows of the last pass of one problem, for a caller that fetches them: drawn again around the nominal
 // from before the step or, if the rows were given, as clamped to the limits.
 
 @compute @workgroup_size(64)

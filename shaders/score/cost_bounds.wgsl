@@ -1,5 +1,5 @@
 // The reduction over all rows of a problem that weighing needs: the best and the worst cost, and the smallest second
-// score. Twin: Extremes in src/kernels/score/rollout.rs.
+// score. Twin: CostBounds in src/kernels/score/rollout.rs.
 
 // The identity of the reduction, as integer keys.
 const EMPTY_KEYS = vec3<u32>(0xffffffffu, 0u, 0xffffffffu);

@@ -94,7 +94,7 @@ fn perturb(
 }
 
 // The episodes of a row run in different workgroups, tile after tile. A dispatch runs the time steps begin ≤ t < end of
-// the update; where a device limits loop iterations, the next dispatch continues from there. Both bounds are multiples
+// the pass; where a device limits loop iterations, the next dispatch continues from there. Both bounds are multiples
 // of 4, except for the horizon.
 @compute @workgroup_size(64)
 fn episode(

@@ -7,9 +7,9 @@
 //         ends the rollout, and the next state under u
 //     model_cost(t, x, u), model_demonstration_cost(t, x), model_terminal(t, x)
 //     struct Proposal, proposal()
-//     struct Stretch, struct Draw, centered(start, nominal, factors), coordinates_from(p, d, rows, start), first_of(c),
-//         rest_of(c): the next STEPS innovations of some rows. With white noise an innovation is the control of a time step,
-//         drawn or given, clamped to the limits.
+//     struct Block, struct Draw, centered(start, nominal, factors), coordinates_from(p, d, rows, start), first_of(c),
+//         rest_of(c): the next STEPS innovations of some rows. With white noise an innovation is the control of a time
+//         step, drawn or given, clamped to the limits.
 //     innovations(), struct Filter, entered(f, i, innovation), time_steps_of(i), time_step(i, phase),
 //         control_of(p, f, t, phase, nominal): the controls of the time steps from innovation i to the next
 //         (src/runtime/gpu/filter.rs)

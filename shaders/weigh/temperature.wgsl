@@ -1,4 +1,5 @@
-// Solves for the temperature of an update, one workgroup per problem. Twin: Weigh::find in src/kernels/weigh/log_weights.rs.
+// Solves for the temperature of a pass, one workgroup per problem. Twin: Weigh::solve_temperature in
+// src/kernels/weigh/log_weights.rs.
 
 // A standard deviation below this counts as 1.
 const NO_DEVIATION = 1e-4f;

@@ -1,4 +1,5 @@
-// Weigh: converts costs to log-weights once the temperature is known (temperature.wgsl). Twin: src/kernels/weigh/log_weights.rs.
+// Weigh: converts costs to log-weights once the temperature has been computed (temperature.wgsl). Twin:
+// src/kernels/weigh/log_weights.rs.
 
 // The scaled cost J of a row, whether the row is valid, and the part of its log-weight that is not divided by λ.
 struct Scaled {

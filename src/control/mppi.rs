@@ -5,7 +5,7 @@
 //! control: from theory to parallel computation*, J. Guidance, Control, and Dynamics 40 (2017); G. Williams et al.,
 //! *Information theoretic MPC for model-based reinforcement learning*, ICRA 2017.)
 //!
-//! This file maps MPPI to updates of the engine, which does the numerics.
+//! This file maps MPPI to passes of the engine, which does the numerics.
 
 pub(crate) mod options;
 

@@ -11,8 +11,8 @@ use crate::lang::{GradSink, Inputs, Network, ParamView, Real, Table, WgslFn, net
 /// The inner number `R` may be any `Real`; a dual of a dual carries second derivatives. The value goes through exactly
 /// the operations of `R`, so it is the same to the bit as without the slopes.
 ///
-/// [`jacobian`](crate::model::derivative::jacobian) and [`cost_gradient`](crate::model::derivative::cost_gradient) differentiate
-/// whole models.
+/// [`jacobian`](crate::model::derivative::jacobian) and [`cost_gradient`](crate::model::derivative::cost_gradient)
+/// differentiate whole models.
 ///
 /// # Choices where there is no derivative
 ///

@@ -1,5 +1,11 @@
-//! The interpretations of the language: what a model means as numbers, as dual numbers, as SIMD lanes, as counted operations, and
-//! as a trace that is printed as WGSL. None of them is named by [`lang`](crate::lang).
+//! The interpretations of the language: types that implement [`Real`](crate::lang::Real), so that one model is plain
+//! numbers (`f32.rs`), dual numbers, SIMD lanes, counted operations, or a trace that is printed as WGSL.
+//!
+//! `wgsl.rs` is an interpretation of `Vector` instead. It prints the crate's own functions (polynomials, Philox,
+//! normals, the root finder) as WGSL functions, and is compiled in tests only.
+//!
+//! This module imports [`lang`](crate::lang) and the errors. Start reading at `f32.rs`, the shortest; `trace/mod.rs`
+//! shows how a model becomes WGSL, `simd/lanes.rs` how it becomes vector instructions.
 pub(crate) mod dual;
 pub(crate) mod f32;
 pub(crate) mod op_count;

@@ -1,7 +1,7 @@
 //! Prints functions that are generic over [`Vector`] as WGSL functions: the interpretation behind `shaders/generated/`.
 //!
-//! Running a function on [`Number`] and [`Word`] records its operations. Equal operations become one value, values that nothing
-//! depends on are left out, and a short value that is used once is written where it is used.
+//! Running a function on [`Number`] and [`Word`] records its operations. Equal operations become one value, values that
+//! nothing depends on are left out, and a short value that is used once is written where it is used.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -16,7 +16,7 @@ use crate::lang::{Mask, sealed};
 /// A value up to this length is written where it is used, if it is used once.
 const SHORT: usize = 48;
 
-/// An operation: WGSL with a `{}` for each operand, an earlier entry.
+/// An operation: a piece of WGSL with a `{}` for each operand, which is the index of an earlier entry.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Op {
     text: Cow<'static, str>,
@@ -25,9 +25,9 @@ struct Op {
 
 #[derive(Default)]
 struct Tape {
-    /// The function that is being printed. A call of any other stays a call.
+    /// The function that is being printed. Calls of other printed functions are printed as calls.
     function: &'static str,
-    /// Whether it computes on single numbers, not on one for each row of an invocation.
+    /// Whether it computes on single numbers, instead of on one for each row of an invocation.
     scalar: bool,
     ops: Vec<Op>,
     seen: HashMap<Op, u32>,
@@ -45,7 +45,7 @@ pub(crate) struct Number(u32);
 #[derive(Clone, Copy)]
 pub(crate) struct Word(u32);
 
-/// A value of type `u32`, of one row an invocation or of four.
+/// A value of type `u32`, which all rows of an invocation share.
 #[derive(Clone, Copy)]
 pub(crate) struct Shared(pub(crate) u32);
 
@@ -66,7 +66,7 @@ fn op(text: impl Into<Cow<'static, str>>, operands: &[u32]) -> u32 {
     })
 }
 
-/// The operand of an entry, if the entry is this operation of one operand.
+/// Returns the operand of an entry, if the entry is the unary operation `text`.
 fn operand_of(at: u32, text: &str) -> Option<u32> {
     TAPE.with_borrow(|tape| {
         let op = &tape.ops[at as usize];
@@ -74,7 +74,7 @@ fn operand_of(at: u32, text: &str) -> Option<u32> {
     })
 }
 
-/// Member `name` of a value of a struct type.
+/// Records the access to member `name` of a struct.
 fn member(of: u32, name: &str) -> u32 {
     op(format!("{{}}.{name}"), &[of])
 }
@@ -86,11 +86,11 @@ pub(crate) enum Type {
     Word,
     Uniform,
     Truth,
-    /// Several values.
+    /// A struct of the module.
     Struct(&'static Struct),
 }
 
-/// A struct of WGSL.
+/// A WGSL struct.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Struct {
     pub(crate) name: &'static str,
@@ -114,7 +114,7 @@ impl Type {
 }
 
 impl Struct {
-    /// Its declaration.
+    /// Returns its declaration in WGSL.
     pub(crate) fn declaration(&self) -> String {
         let member = |(name, of): &(_, Type)| format!("    {name}: {},\n", of.name(self.scalar));
         let members: String = self.members.iter().map(member).collect();
@@ -122,7 +122,7 @@ impl Struct {
     }
 }
 
-/// The numbers and words that a value of a type consists of, in order.
+/// Appends the numbers and words of a value to `into`, in order; members of structs recursively.
 fn flattened(at: u32, of: Type, into: &mut Vec<Value<Number>>) {
     match of {
         Type::Number => into.push(Value::Number(Number(at))),
@@ -133,13 +133,13 @@ fn flattened(at: u32, of: Type, into: &mut Vec<Value<Number>>) {
     }
 }
 
-/// An expression of a type, made of its numbers and words.
+/// Records the construction of a value of a type from its numbers and words.
 fn assembled(of: Type, from: &mut impl Iterator<Item = u32>) -> u32 {
     match of {
         Type::Struct(of) => {
             let members: Vec<u32> = of.members.iter().map(|(_, of)| assembled(*of, from)).collect();
             let whole = operand_of(members[0], &format!("{{}}.{}", of.members[0].0));
-            // The members of one result, all of them and in order, are that result.
+            // If they are all members of one value, in order, that value is used as it is.
             match whole {
                 Some(whole) if of.members.iter().zip(&members).all(|((name, _), at)| member(whole, name) == *at) => {
                     whole
@@ -164,16 +164,16 @@ fn entry(value: Value<Number>) -> u32 {
     }
 }
 
-/// A variable of the module, of type `u32`.
+/// A variable of the module or, as `function().member`, a member of a function's result; of type `u32`.
 pub(crate) fn variable(name: &'static str) -> Shared {
     match name.split_once("().") {
-        // A function is called once for all members of its result.
+        // Equal calls are one entry, so the function is called once for all members of its result.
         Some((function, part)) => Shared(member(call(function, &[]), part)),
         None => Shared(op(name, &[])),
     }
 }
 
-/// A function of WGSL: `body` computes its result from its arguments, flattened.
+/// Prints a WGSL function. `body` computes the numbers and words of its result from those of its arguments.
 pub(crate) fn function(
     name: &'static str,
     scalar: bool,
@@ -193,7 +193,7 @@ pub(crate) fn function(
     TAPE.with_borrow(|tape| format!("{head}{}}}\n", statements(&tape.ops, result_at)))
 }
 
-/// The statements that compute and return an entry.
+/// Prints the statements that compute and return an entry.
 fn statements(ops: &[Op], result: u32) -> String {
     let mut uses = vec![0; ops.len()];
     uses[result as usize] = 1;
@@ -228,7 +228,7 @@ fn statements(ops: &[Op], result: u32) -> String {
     code + &statement("return ", &names[result as usize])
 }
 
-/// One statement; a long call has its arguments on lines of their own.
+/// Prints one statement, with one argument per line if it is a call that is too long for one line.
 fn statement(head: &str, value: &str) -> String {
     match value.strip_suffix(')').and_then(|value| value.split_once('(')) {
         Some((name, arguments)) if head.len() + value.len() > 114 => {
@@ -253,7 +253,7 @@ fn statement(head: &str, value: &str) -> String {
     }
 }
 
-/// A constant of type `f32`, of one row an invocation or of four.
+/// Prints a constant of type `f32`, whatever the number of rows per invocation.
 fn constant(value: f32) -> String {
     assert!(value.is_finite(), "WGSL has no constant {value}");
     Literal(value).to_string()
@@ -271,7 +271,7 @@ macro_rules! operators {
         impl $op for Number {
             type Output = Self;
             fn $method(self, other: Self) -> Self {
-                // −a + b is b − a, and one operation.
+                // −a + b is printed as b − a, one operation less.
                 match operand_of(self.0, "-{}") {
                     Some(negated) if $text == "{} + {}" => Self(op("{} - {}", &[other.0, negated])),
                     _ => Self(op($text, &[self.0, other.0])),
@@ -328,7 +328,7 @@ impl Mask for Truth {
     }
 }
 
-// SAFETY: any bytes are an integer. (Whether it is that of an entry is checked.)
+// SAFETY: any bit pattern is a valid integer. (Indexing checks that it is the index of an entry.)
 unsafe impl sealed::Sealed for Number {}
 
 impl Vector for Number {

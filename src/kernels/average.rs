@@ -29,7 +29,7 @@ fn relative(log_weight: f32, max: f32) -> f32 {
 /// Numbers in the header of a partial result: its [`Sums`].
 pub(crate) const HEADER: usize = size_of::<Sums>() / size_of::<f32>();
 
-/// Numbers in a partial result of an update.
+/// Numbers in a partial result of a pass.
 pub(crate) fn partial_len(pass: &Pass) -> usize {
     HEADER + (pass.coordinates * pass.moments()) as usize
 }

@@ -42,7 +42,7 @@ pub(crate) const SECOND_MOMENT: u32 = 16;
 pub(crate) const CLAMPED: u32 = 32;
 /// [`Pass::flags`]: every coordinate scales its noise by its own factor (see [`Problem::std_scale`]).
 pub(crate) const STD_SCALE: u32 = 64;
-/// [`Pass::flags`]: the step makes the weighted standard deviation the next spread.
+/// [`Pass::flags`]: the step turns the weighted standard deviation into the next standard-deviation scale.
 pub(crate) const ADAPT: u32 = 128;
 /// [`Pass::flags`]: J = min(cost, demonstration cost + departure), the departure relative to the smallest.
 pub(crate) const DEMONSTRATED: u32 = 256;
@@ -56,8 +56,8 @@ pub(crate) const PERTURBED: u32 = 2048;
 /// [`Pass::flags`]: a row is the score Σ ∂ log π(a|s) of one episode under parameters x: the derivatives by the
 /// parameters, followed by those by the logarithms of the standard deviations of the action noise.
 pub(crate) const SCORED: u32 = 4096;
-/// [`Pass::flags`]: each group of [`Pass::chains`] consecutive problems has inputs, a seed and a first update number of its
-/// own. Without it, all problems share the inputs and the seed of the update.
+/// [`Pass::flags`]: each group of [`Pass::chains`] consecutive problems has inputs, a seed and a first pass number of
+/// its own. Without it, all problems share the inputs and the seed of the pass.
 pub(crate) const FLEET: u32 = 8192;
 /// [`Pass::flags`]: rows are averaged in coordinates of their own, the innovations of [`Problem::filter`], and not as
 /// controls.
@@ -86,7 +86,7 @@ pub(crate) const MAX_EVALUATIONS: u32 = 28;
 pub struct Pass {
     /// The key of the noise.
     pub(crate) seed: [u32; 2],
-    /// The index of this update under the seed.
+    /// The index of this pass under the seed.
     pub(crate) number: u32,
     /// K.
     pub(crate) rows: u32,
@@ -132,7 +132,7 @@ pub struct Pass {
     /// The offset of the driver's own table in the inputs: for each episode its initial state followed by its
     /// parameters; or the negative rewards of the rows of a data set.
     pub(crate) starts: u32,
-    /// The lower bound of an adapted spread.
+    /// The lower bound of an adapted standard-deviation scale.
     pub(crate) floor: f32,
     /// The time steps of an episode that a dispatch executes, if a device does not execute all of them at once. (For
     /// the kernel that writes rows to memory, `begin` is their problem.)
@@ -157,7 +157,7 @@ impl Pass {
         self.flags = if on { self.flags | flags } else { self.flags & !flags };
     }
 
-    /// How many vectors of noise a row has: one for each time step, or with [`FILTERED`] as many as its filter takes.
+    /// The number of noise vectors of a row: one for each time step, or with [`FILTERED`] as many as its filter takes.
     #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only the GPU backend reads it"))]
     pub(crate) fn innovations(&self) -> u32 {
         if self.has(FILTERED) { self.coordinates / (self.width / self.horizon) } else { self.horizon }
@@ -168,8 +168,8 @@ impl Pass {
         if self.has(SECOND_MOMENT) { 2 } else { 1 }
     }
 
-    /// Returns the index of the inputs that problem `number` reads, and its chain, which is a part of the counter of its noise. Twins:
-    /// `find_inputs` and `noise_chain` in `shaders/fleet.wgsl`.
+    /// Returns the index of the inputs that problem `number` reads, and its chain, which is a part of the counter of
+    /// its noise. Twins: `find_inputs` and `noise_chain` in `shaders/fleet.wgsl`.
     pub(crate) fn group_and_chain(&self, number: u32) -> (usize, u32) {
         if self.has(FLEET) { ((number / self.chains) as usize, number % self.chains) } else { (0, number) }
     }
@@ -192,7 +192,8 @@ impl Pass {
 }
 
 /// The layout of the packed inputs of a problem: x₀, limits, noise covariance, parameters, reference table, and after
-/// these a table of the driver's own. Drivers get it from [`Packed`](crate::runtime::inputs::Packed), together with the inputs.
+/// these a table of the driver's own. Drivers get it from [`Packed`](crate::runtime::inputs::Packed), together with the
+/// inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Layout {
     pub(crate) states: usize,
@@ -221,7 +222,7 @@ impl Layout {
     pub(crate) fn references(&self) -> usize {
         self.params_at() + self.params
     }
-    /// What a model sees of the inputs over the horizon. Their bounds are checked here, once.
+    /// The parameters, references and fields that a model reads over the horizon. Their bounds are checked here, once.
     #[inline(always)]
     pub(crate) fn timeline<'a>(&self, inputs: &'a [f32], fields: LookUps<'a>, dt: f32) -> Timeline<'a> {
         Timeline {
@@ -240,11 +241,11 @@ impl Layout {
     }
 }
 
-/// The noise of one group of problems in a [`FLEET`]: the key and the number of the next update. It follows all other inputs of the
-/// group.
+/// The noise of one group of problems in a [`FLEET`]: the key and the number of the next pass. It follows all other
+/// inputs of the group.
 ///
-/// Inputs are floats, and a device may flush floats whose bits are a small integer to zero. So each float holds 16 bits of an
-/// integer by value, which is exact.
+/// Inputs are floats, and a device may flush floats whose bits are a small integer to zero. So each float holds 16 bits
+/// of an integer by value, which is exact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NoiseId {
     pub(crate) key: [u32; 2],
@@ -272,7 +273,7 @@ impl NoiseId {
     }
 }
 
-/// The data that a list of updates operates on.
+/// The data that a list of passes operates on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Problem<'a> {
     pub(crate) layout: Layout,
@@ -286,7 +287,7 @@ pub(crate) struct Problem<'a> {
     /// The number of changes of the fields so far, so that a device uploads them only when they have changed.
     #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only the GPU backend reads it"))]
     pub(crate) fields_version: u64,
-    /// With [`FILTERED`], what makes perturbations of innovations.
+    /// With [`FILTERED`], the filter that turns innovations into perturbations.
     pub(crate) filter: Option<&'a Filter>,
     /// Rows supplied by the caller, K × D, shared by all problems.
     pub(crate) rows: Option<&'a [f32]>,
@@ -341,7 +342,8 @@ impl Sums {
 }
 
 /// The log-weight of a masked row; rows with this log-weight or less have weight 0. Finite, since WGSL has no
-/// infinities. (A caller may pass a log-weight this low: see [`WeightedMean::compute`](crate::weighted_mean::WeightedMean::compute).)
+/// infinities. (A caller may pass a log-weight this low: see
+/// [`WeightedMean::compute`](crate::weighted_mean::WeightedMean::compute).)
 pub(crate) const MASKED: f32 = -3.0e38;
 /// The log-weight of an invalid row (NaN or +∞ originally). Below [`MASKED`], so that both have weight 0 but can be
 /// distinguished.

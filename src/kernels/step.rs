@@ -47,7 +47,7 @@ impl Step<'_> {
         });
     }
 
-    /// Returns the factor on the noise of coordinate `d`, and adapts it to the rows for the next update. `off` is the
+    /// Returns the factor on the noise of coordinate `d`, and adapts it to the rows for the next pass. `off` is the
     /// distance of their mean from the center that they were drawn around.
     fn covariance_adaptation(&self, d: usize, off: f32, second: &[f32], std_scale: &mut [f32]) -> f32 {
         let Self { pass, layout, inputs, .. } = self;
@@ -63,7 +63,7 @@ impl Step<'_> {
         factor
     }
 
-    /// Clamps a control to its limits, if the update asks for it.
+    /// Clamps a control to its limits, if the pass asks for it.
     fn limited(&self, control: usize, u: f32) -> f32 {
         let Self { pass, layout, inputs, .. } = self;
         if !pass.has(CLAMPED) {

@@ -70,12 +70,12 @@ impl Parallelism {
         self.for_each_with(estimate, &mut vec![(); self.size()], items, |(), item| job(item));
     }
 
-    /// [`share`](Self::for_each) for jobs that are each long enough for a thread.
+    /// [`for_each`](Self::for_each) for jobs of which each is long enough for a thread.
     pub(crate) fn for_each_long<T: Send>(self, items: impl ExactSizeIterator<Item = T> + Send, job: impl Fn(T) + Sync) {
         self.on_threads(&DurationEstimate::default(), &mut vec![(); self.size()], items, |(), item| job(item));
     }
 
-    /// [`share`](Self::for_each) with per-thread scratch: `own` has one entry for every thread.
+    /// [`for_each`](Self::for_each) with per-thread scratch: `own` has one entry for every thread.
     ///
     /// Other threads are woken if the jobs are estimated to take long enough. The estimate is that of the last call; in
     /// the first call, it is the duration of the first job, which the calling thread runs alone.

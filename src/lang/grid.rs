@@ -22,9 +22,9 @@ pub(crate) const HEADER: usize = 12;
 /// A point with a NaN coordinate is outside.
 ///
 /// **Keep a grid near the origin**, whatever the coordinates of its map are: subtract a local origin in `f64` from the
-/// grid's origin and from every position ([`Model`](crate::model::Model#positions) has an example). The spacing of `f32` is
-/// 7.8 mm at 88 km, 31 mm at 388 km and 0.25 m at 3,900 km. A lookup rounds once more, in cells: at 388 km with 3 cm
-/// cells, to whole cells.
+/// grid's origin and from every position ([`Model`](crate::model::Model#positions) has an example). The spacing of
+/// `f32` is 7.8 mm at 88 km, 31 mm at 388 km and 0.25 m at 3,900 km. A lookup rounds once more, in cells: at 388 km
+/// with 3 cm cells, to whole cells.
 ///
 /// Fields are given to a driver, which keeps them on its device (`set_field`), and read by index through
 /// [`StepContext::sample`](crate::lang::StepContext::sample). Replacing a field does not recompile the kernels.

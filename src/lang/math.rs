@@ -45,8 +45,8 @@ pub trait Vector:
 
     /// The number of registers that the value occupies.
     const REGISTERS: usize = 1;
-    /// How many registers draw their rows interleaved: a single one is a long dependency chain, and the words of more
-    /// would be spilled.
+    /// The number of registers that draw their rows interleaved. A single one is a long dependency chain; the words of
+    /// more than this would be spilled.
     const PHILOX_UNROLL: usize = 2;
 
     fn bits(self) -> Self::Bits;
@@ -70,7 +70,7 @@ pub trait Vector:
     /// The (low, high) halves of the 64-bit product.
     fn bits_mul_wide(a: Self::Bits, b: u32) -> (Self::Bits, Self::Bits);
 
-    /// The draws of one block, for each of the rows.
+    /// Draws one block of normal numbers for each of the rows.
     #[inline(always)]
     fn normals(rows: &PhiloxRow<Self>, block: Self::Uniform) -> [Self; 4] {
         normal::box_muller_4(rows.block(block))
@@ -109,50 +109,50 @@ pub trait Vector:
     fn simd_eq(self, other: Self) -> Self::Truth;
     fn simd_select(mask: Self::Truth, yes: Self, no: Self) -> Self;
 
-    // Shader compilers may reorder sums, turn (x + 2²³) − 2²³ into x, round an fma twice and assume that infinity and NaN do
-    // not occur. So what relies on the exact order of roundings is an operation here, which WGSL writes differently, and
-    // infinity and NaN are words, selected by `bits_select`.
+    // Shader compilers may reorder sums, simplify (x + 2²³) − 2²³ to x, round an fma twice, and assume that infinity
+    // and NaN do not occur. So computations that rely on the exact order of roundings are operations of this trait,
+    // which have another form in WGSL, and infinity and NaN are bit patterns, selected by `bits_select`.
 
     /// |self|.
     #[inline(always)]
     fn magnitude(self) -> Self {
         Self::from_bits(Self::bits_and(self.bits(), Self::splat_bits(!SIGN)))
     }
-    /// The whole number nearest to self · `factor`; its size must be below 2²².
+    /// The whole number nearest to self · `factor`, whose magnitude must be below 2²².
     #[inline(always)]
     fn nearest(self, factor: f32) -> Whole<Self> {
         let shifted = if factor == 1.0 { self + ROUND } else { self.fma(c(factor), c(ROUND)) };
         Whole { number: shifted - ROUND, bits: shifted.bits() }
     }
-    /// self − n · `numerator`/2^`shift`, for a constant that is subtracted in several parts, this among them.
+    /// self − n · `numerator`/2^`shift`: one step of a reduction that subtracts n times a constant in several parts.
     ///
-    /// In WGSL n is multiplied as an integer. A driver that recognizes two multiples of n adds their factors, and the sum,
-    /// rounded to one `f32`, loses what the parts are for.
+    /// In WGSL n is multiplied as an integer. Otherwise a driver may combine two parts by adding their factors, whose
+    /// sum, rounded to one `f32`, loses the precision that the parts provide.
     #[inline(always)]
     fn minus_multiple(self, n: Whole<Self>, numerator: i32, shift: u32) -> Self {
         n.number.fma(c(-(numerator as f32 / (1_u64 << shift) as f32)), self)
     }
 
-    /// self + `other`, rounded once: no compiler may simplify what is computed from the sum.
+    /// self + `other`, rounded to `f32`. Compilers may not simplify expressions across this sum.
     #[inline(always)]
     fn opaque_add(self, other: Self) -> Self {
         self + other
     }
 
-    /// Calls the WGSL function that is printed from the function around this call; `None` on registers, which compile the
-    /// body in place.
+    /// While WGSL is printed, records a call of function `name` instead of its body. Returns `None` on numbers and
+    /// registers, which compile the body in place.
     #[inline(always)]
     fn call<const R: usize>(_name: &'static str, _arguments: &[Value<Self>]) -> Option<[Self; R]> {
         None
     }
-    /// [`call`](Self::call) of a function whose results are words.
+    /// As [`call`](Self::call), for functions whose results are words.
     #[inline(always)]
     fn call_words<const R: usize>(_name: &'static str, _arguments: &[Value<Self>]) -> Option<[Self::Bits; R]> {
         None
     }
 }
 
-/// An argument or a result of a function that may be printed.
+/// An argument or a result of a function that is printed as WGSL.
 #[derive(Clone, Copy)]
 pub enum Value<V: Vector> {
     Number(V),

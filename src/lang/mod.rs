@@ -1,18 +1,25 @@
-//! [`Real`], the scalar language that models are written in, and its four interpretations.
+//! The language that models, policies and kernels are written in: [`Real`] and what it is used with.
+//!
+//! A model uses [`Real`], [`Mask`], [`StepContext`], [`Grid`] and [`Params`]. Kernels are also written over `Vector`
+//! (bit patterns, in `math.rs`) and `Register`, and draw their noise by [`philox`] and [`normal`]. This module imports
+//! only the errors, and names none of the interpretations, which are:
 //!
 //! | interpretation | type | used for |
 //! |---|---|---|
 //! | plain number | `f32` | the reference, debugging, a user's own tests |
 //! | SIMD lanes | private | the CPU backend: one lane is one rollout |
 //! | traced expression | private | the GPU backend: the tape becomes WGSL |
-//! | dual number | [`Dual`] | derivatives of any model |
+//! | counted operations | private | [`check::op_count`](crate::check::op_count) |
+//! | dual number | [`Dual`](crate::derivative::Dual) | derivatives of any model |
+//!
+//! Start reading at [`Real`] below, then at `math.rs`, which defines its operations once for numbers and lanes.
 //!
 //! # Accuracy
 //!
 //! Transcendental functions are the crate's own polynomials on *every* interpretation (`src/lang/math.rs` and its
-//! printed form in `shaders/generated/`), not the platform's: WGSL promises only 2⁻¹¹ absolute for `sin` on [−π, π] and nothing
-//! outside, `log` 2⁻²¹ near 1, `atan2` 4096 ULP, so a model's numbers would depend on a driver. The bounds below hold
-//! on every backend, against an f64 reference; `tests/operations.rs` checks them.
+//! printed form in `shaders/generated/`), not the platform's: WGSL promises only 2⁻¹¹ absolute for `sin` on [−π, π] and
+//! nothing outside, `log` 2⁻²¹ near 1, `atan2` 4096 ULP, so a model's numbers would depend on a driver. The bounds
+//! below hold on every backend, against an f64 reference; `tests/operations.rs` checks them.
 //!
 //! | operation | bound | where |
 //! |---|---|---|

@@ -1,7 +1,7 @@
 //! [`Network`], the dense layers of a policy: an intrinsic for any layer sizes.
 //!
-//! This module evaluates them on numbers, lanes and dual numbers; [`wgsl`] prints the same computation as loops over
-//! the weight buffer. Both sum in the same order.
+//! This module evaluates them on numbers, lanes and dual numbers; `src/interp/trace/network.rs` prints the same
+//! computation as loops over the weight buffer. Both sum in the same order.
 
 use super::params::MAX_INDEX;
 use super::random::Random;

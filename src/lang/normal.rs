@@ -47,7 +47,7 @@ pub(crate) fn box_muller_first(a: u32, b: u32) -> f32 {
     box_muller::<f32>(a, b)[0]
 }
 
-/// Draws 4·`block` to 4·`block` + 3 of row `row`, in update `pass` of the seed.
+/// Draws 4·`block` to 4·`block` + 3 of row `row`, in pass `pass` of the seed.
 ///
 /// This is the stream from which the engine draws its rows: coordinate d of a row (for a plan: d = t·M + m) is number d
 /// mod 4 of block ⌊d/4⌋.

@@ -7,12 +7,12 @@ use super::philox::{MULTIPLIERS, WEYL};
 
 /// The part of Philox that is common to all blocks of a row, computed once.
 ///
-/// A counter is (row, block, update, stream), and only the row varies across lanes. After the first round two words
+/// A counter is (row, block, pass, stream), and only the row varies across lanes. After the first round two words
 /// depend on the row and not on the block, and two on the block and not on the row; so of the twenty products of ten
 /// rounds only fifteen are computed per lane and block: one in the third round and two in each of the seven after it.
 pub struct PhiloxRow<V: Vector> {
     pub(crate) key: [V::Uniform; 2],
-    /// The high half of update · multiplier in the first round.
+    /// The high half of pass · multiplier in the first round.
     pub(crate) high: V::Uniform,
     /// The words that enter the third round, as far as they depend on the row: the first word enters through `product`
     /// only, the third lacks the block's contribution, and the fourth depends on the block alone.
@@ -48,7 +48,7 @@ pub(crate) fn philox_round<V: Vector>([a, b, c, d]: [V::Bits; 4], key: [V::Unifo
 }
 
 impl<V: Vector> PhiloxRow<V> {
-    /// The rows of some lanes in one update of one stream.
+    /// The rows of some lanes in one pass of one stream.
     #[inline(always)]
     pub(crate) fn new(row: V::Bits, pass: V::Uniform, stream: V::Uniform, key: [V::Uniform; 2]) -> Self {
         let (low, high) = (pass.times(MULTIPLIERS[1]), pass.times_high(MULTIPLIERS[1]));

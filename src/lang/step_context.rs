@@ -52,7 +52,7 @@ impl Inputs<'_> {
     pub(crate) const BEFORE: Inputs<'static> = Inputs { time: -2.0, ..Self::NOW };
 }
 
-/// What a model sees of the outside world over a horizon: makes the [`Inputs`] of every time step.
+/// The parameters, references and fields that a model reads over a horizon: creates the [`Inputs`] of every time step.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Timeline<'a> {
     pub(crate) params: &'a [f32],
@@ -165,7 +165,8 @@ impl<'a, R: Real> StepContext<'a, R> {
         R::reference(&self.inputs, j)
     }
 
-    /// The value of field `field` at world position (x, y), by bilinear interpolation; see [`Grid`](crate::lang::grid::Grid).
+    /// The value of field `field` at world position (x, y), by bilinear interpolation; see
+    /// [`Grid`](crate::lang::grid::Grid).
     ///
     /// # Panics
     ///

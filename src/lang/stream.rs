@@ -1,17 +1,17 @@
-//! [`Stream`]: which noise a counter draws, so that no two purposes share a counter under one seed.
+//! [`Stream`] separates the purposes of noise, so that no two of them share a counter under one seed.
 
-/// A purpose of noise, as the upper eight bits of the counter's last word. The lower bits number the problem. Twins of two of them:
-/// `STREAM` in `shaders/step.wgsl` and `ACTIONS` in `shaders/score/episode.wgsl`.
+/// A purpose of noise: the upper eight bits of the counter's last word, whose lower bits are the number of the problem.
+/// Twins: `STREAM` in `shaders/step.wgsl` and `ACTIONS` in `shaders/score/episode.wgsl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum Stream {
-    /// Rows of an update: perturbed controls or perturbed parameters of a policy.
+    /// Rows of a pass: perturbed controls or perturbed parameters of a policy.
     Rows = 0,
     /// Noise that a step adds.
     Step = 1 << 24,
     /// Noise on the actions of an episode.
     Actions = 2 << 24,
-    /// Where the chains of a reverse process start.
+    /// Initial values of the chains of a reverse process.
     Chains = 3 << 24,
     /// Numbers for the host: [`Random`](crate::lang::random::Random). Its counter has no problem in this word.
     Host = 4 << 24,
@@ -25,16 +25,16 @@ impl Stream {
     }
 }
 
-/// A purpose of numbers for the host in a training, as the upper two bits of the stream of a [`Random`](crate::lang::random::Random). The lower
-/// bits number the learner.
+/// A purpose of the numbers that a training draws on the host: the upper two bits of the stream of a
+/// [`Random`](crate::lang::random::Random), whose lower bits are the number of the learner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum HostStream {
-    /// Where the episodes of an iteration start.
+    /// Initial states of the episodes of an iteration.
     Starts = 0,
     /// Initial parameters.
     Initial = 1 << 30,
-    /// Where the episodes of an evaluation start.
+    /// Initial states of the episodes of an evaluation.
     Evaluation = 2 << 30,
 }
 
@@ -50,7 +50,8 @@ mod tests {
     use super::*;
     use crate::kernels::pass::MAX_PROBLEMS;
 
-    /// Asserts that purposes whose values are `words` never share a counter word, whichever problems below 2^`bits` they have.
+    /// Asserts that purposes whose values are `words` never share a counter word, whichever problems below 2^`bits`
+    /// they have.
     fn assert_apart(words: &[u32], bits: u32) {
         assert!(MAX_PROBLEMS <= 1 << bits, "every problem fits the lower bits");
         for (i, word) in words.iter().enumerate() {

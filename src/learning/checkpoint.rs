@@ -97,8 +97,8 @@ impl Checkpoint {
         let learner = (sizes[3] as usize).saturating_mul(12).saturating_add(4);
         let expected = (sizes[2] as usize).saturating_mul(learner).saturating_add(HEADER + 8);
         let mut bytes = Vec::new();
-        // Reads up to `to` bytes in total; returns whether there were as many. Magic and header are checked before the rest is
-        // read.
+        // Reads up to `to` bytes in total; returns whether there were as many. Magic and header are checked before the
+        // rest is read.
         let mut read_on = |bytes: &mut Vec<u8>, to: usize| -> Result<bool, CheckpointError> {
             let more = to.saturating_sub(bytes.len());
             from.by_ref().take(more as u64).read_to_end(bytes).map_err(IoFailure::from)?;

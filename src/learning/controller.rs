@@ -34,8 +34,8 @@ use crate::runtime::task::{Limits, Reader, References, Task};
 /// # Ok::<(), gibbs::InvalidValue>(())
 /// ```
 ///
-/// A policy that reads run-time parameters, references or fields is given them as it was in training, by a [`Task`]: see
-/// [`with_task`](Self::with_task).
+/// A policy that reads run-time parameters, references or fields is given them as it was in training, by a [`Task`]:
+/// see [`with_task`](Self::with_task).
 #[derive(Debug)]
 pub struct Controller<const N: usize, const M: usize, P> {
     pub(crate) policy: Arc<P>,
@@ -83,20 +83,21 @@ pub struct Episode<const N: usize, const M: usize> {
 }
 
 impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
-    /// A policy with parameters `theta`, which acts every `dt` seconds and reads nothing but its state, its parameters and the
-    /// time. One that reads more is built by [`with_task`](Self::with_task).
+    /// A policy with parameters `theta`, which acts every `dt` seconds and reads nothing but its state, its parameters
+    /// and the time. One that reads more is built by [`with_task`](Self::with_task).
     ///
     /// # Errors
     ///
-    /// If there are not as many numbers as the policy has parameters, one is not finite, `dt` is not above 0, or the policy
-    /// reads run-time parameters, references or fields.
+    /// If there are not as many numbers as the policy has parameters, one is not finite, `dt` is not above 0, or the
+    /// policy reads run-time parameters, references or fields.
     pub fn new(policy: P, theta: &[f32], dt: f32) -> Result<Self, InvalidValue> {
         Self::with_task(policy, theta, Task { dt, ..Default::default() })
     }
 
     /// A policy with parameters `theta`, and everything that it reads besides: what
-    /// [`PolicyGradient::parameters`](crate::learning::PolicyGradient::parameters) gave, saved and loaded by whatever means, becomes the
-    /// same controller again, bit for bit, with the task of the training. A controller has no use for the horizon and the seed.
+    /// [`PolicyGradient::parameters`](crate::learning::PolicyGradient::parameters) gave, saved and loaded by whatever
+    /// means, becomes the same controller again, bit for bit, with the task of the training. A controller has no use
+    /// for the horizon and the seed.
     ///
     /// # Example
     ///
@@ -106,7 +107,7 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
     /// use gibbs::{Grid, Policy, Random, Real, StepContext, Task, Params};
     /// use gibbs::learning::Controller;
     ///
-    /// /// Drive towards where the field is 0, in proportion to it.
+    /// /// Drive toward where the field is 0, in proportion to it.
     /// struct Descent;
     ///
     /// impl Policy<1, 1> for Descent {
@@ -136,8 +137,8 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
     ///
     /// # Errors
     ///
-    /// If there are not as many numbers as the policy has parameters, one is not finite, the task is out of range, or the
-    /// policy reads a parameter, reference column or field that is missing.
+    /// If there are not as many numbers as the policy has parameters, one is not finite, the task is out of range, or
+    /// the policy reads a parameter, reference column or field that is missing.
     pub fn with_task(policy: P, theta: &[f32], task: Task<M>) -> Result<Self, InvalidValue> {
         check_theta(theta, policy.parameters())?;
         task.check(usize::MAX)?;
@@ -230,7 +231,7 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
         &self.policy
     }
 
-    /// What model and policy see over the horizon, with these run-time parameters.
+    /// The timeline that model and policy read over the horizon, with these run-time parameters.
     #[inline(always)]
     fn timeline<'a>(&'a self, params: &'a [f32]) -> Timeline<'a> {
         let (references, columns) = self.task.references.as_ref().map_or((&[][..], 0), |r| (&r.values[..], r.columns));

@@ -81,7 +81,7 @@ pub struct PolicyGradient<const N: usize, const M: usize, D, P> {
     information: Option<Vec<f32>>,
     pub(crate) iteration: u32,
     progress: Vec<Progress>,
-    /// The update of an iteration that has been started and not finished.
+    /// The pass of an iteration that has been started and not finished.
     pending: Option<Pass>,
 }
 
@@ -120,8 +120,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     ///
     /// # Errors
     ///
-    /// If an option is out of range, the policy has no parameters, model or policy cannot become a kernel, or the device
-    /// fails.
+    /// If an option is out of range, the policy has no parameters, model or policy cannot become a kernel, or the
+    /// device fails.
     pub fn new(
         engine: &Engine,
         model: D,
@@ -240,7 +240,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         Ok(())
     }
 
-    /// Starts an iteration's update.
+    /// Starts an iteration's pass.
     pub(crate) fn submit(&mut self, pass: Pass) -> Result<(), PlanError> {
         self.workspace.submit(&self.program, &[pass], &self.inputs.problem(&self.values))?;
         self.pending = Some(pass);
@@ -328,7 +328,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         Ok(true)
     }
 
-    /// Returns an update with sizes, seed and buffer offsets filled in.
+    /// Returns a pass with sizes, seed and buffer offsets filled in.
     pub(crate) fn blank(&self) -> Pass {
         let (options, width) = (&self.options, self.width());
         let mut pass = Pass {
@@ -374,7 +374,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         });
     }
 
-    /// Passes the program, the update and the problem of the next iteration to `see`.
+    /// Passes the program, the pass and the problem of the next iteration to `see`.
     #[cfg(all(test, feature = "gpu"))]
     pub(crate) fn work(&mut self, see: impl FnOnce(&Program, &[Pass], &Problem<'_>)) {
         self.draw_starts();
@@ -457,12 +457,13 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         Ok(Controller::of(Arc::clone(&self.policy), theta, task, self.inputs.fields().clone(), self.reads))
     }
 
-    /// Replaces the run-time parameters that episodes start with, before [`InitialStates::draw`] changes them. Recompiles nothing.
+    /// Replaces the run-time parameters that episodes start with, before [`InitialStates::draw`] changes them.
+    /// Recompiles nothing.
     ///
     /// # Errors
     ///
-    /// If they are fewer than model or policy read, so many that the starts of all episodes have more than 2³¹ − 1 numbers, or not
-    /// finite.
+    /// If they are fewer than model or policy read, so many that the starts of all episodes have more than 2³¹ − 1
+    /// numbers, or not finite.
     pub fn set_params(&mut self, params: &[f32]) -> Result<(), InvalidValue> {
         if table::<N, M>(&self.options, params.len()) > i32::MAX as usize {
             let expected = format_args!("so few that the starts of all episodes have at most {} numbers", i32::MAX);
@@ -474,7 +475,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         Ok(())
     }
 
-    /// Replaces the reference table: one row of `columns` numbers per time step, the last of which holds on. Recompiles nothing.
+    /// Replaces the reference table: one row of `columns` numbers per time step, the last of which holds on. Recompiles
+    /// nothing.
     ///
     /// # Errors
     ///

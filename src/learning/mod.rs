@@ -7,13 +7,15 @@
 //! ∇_θ log E e^{R/λ} = Σ_k w_k g_k,    w = softmax(R/λ),    g_k = ∇_θ log p(row k | θ)
 //! ```
 //!
-//! where row k is either one episode under a noisy policy, g_k = Σ_t ∇_θ log π_θ(a_t | s_t), or parameters around θ, g_k =
-//! (row k − θ)/σ². As λ grows this becomes the plain policy gradient Cov(R, g)/λ. (*Unifying MPPI, RL and diffusion models
-//! for optimal control and planning*, arXiv 2502.20476; F. Sehnke et al., *Parameter-exploring policy gradients*, 2010; J.
-//! Peters, K. Mülling, Y. Altün, *Relative entropy policy search*, AAAI 2010; R. Williams, *Simple statistical
-//! gradient-following algorithms*, 1992.)
+//! where row k is either one episode under a noisy policy, g_k = Σ_t ∇_θ log π_θ(a_t | s_t), or parameters around θ,
+//! g_k = (row k − θ)/σ². As λ grows this becomes the plain policy gradient Cov(R, g)/λ. (*Unifying MPPI, RL and
+//! diffusion models for optimal control and planning*, arXiv 2502.20476; F. Sehnke et al., *Parameter-exploring policy
+//! gradients*, 2010; J. Peters, K. Mülling, Y. Altün, *Relative entropy policy search*, AAAI 2010; R. Williams, *Simple
+//! statistical gradient-following algorithms*, 1992.)
 //!
-//! This file maps an iteration to an update of the engine, which does the numerics.
+//! This module maps an iteration to a pass of the engine, which does the numerics. It imports
+//! [`runtime`](crate::runtime) and everything below it, but no backend and no planner. Start reading at `learners.rs`,
+//! which has the state of a training; this file has the iteration.
 
 pub(crate) mod checkpoint;
 pub(crate) mod controller;
@@ -99,7 +101,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         Ok(self.progress())
     }
 
-    /// As [`step`](Self::step), without blocking the thread: see [`Planner::plan_async`](crate::control::planner::Planner::plan_async).
+    /// As [`step`](Self::step), without blocking the thread: see
+    /// [`Planner::plan_async`](crate::control::planner::Planner::plan_async).
     ///
     /// # Errors
     ///
@@ -134,7 +137,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> Calls for 
 }
 
 impl<const M: usize> PolicyGradientOptions<M> {
-    /// Completes the update of an iteration with how rows are drawn, scored and weighed. Its result is the plain mean
+    /// Completes the pass of an iteration with how rows are drawn, scored and weighed. Its result is the plain mean
     /// of the rows.
     fn pass(&self, blank: Pass) -> Pass {
         let mut pass = blank;

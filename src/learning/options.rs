@@ -97,8 +97,8 @@ pub enum Step {
     },
     /// θ⁺ = θ + α F⁻¹ g, with F the Fisher information of the rows: exact for perturbed parameters (F⁻¹ = σ², so that α
     /// = 1 goes all the way to the weighted mean) and for policies that provide theirs
-    /// ([`Policy::information`](crate::model::policy::Policy::information)), else the diagonal Σ w g² of the rows, plus a thousandth
-    /// of its mean.
+    /// ([`Policy::information`](crate::model::policy::Policy::information)), else the diagonal Σ w g² of the rows, plus
+    /// a thousandth of its mean.
     Natural {
         /// The learning rate α.
         rate: Anneal,

@@ -1,5 +1,11 @@
-//! The traits that users implement: [`Model`] (dynamics and cost), [`Cost`] (a cost for existing dynamics), [`Dynamics`] (a
-//! continuous right-hand side, for the integrators in this module).
+//! The traits that users implement: [`Model`] (dynamics and cost), [`Cost`] (a cost for existing dynamics),
+//! [`Dynamics`] (a continuous right-hand side, for the integrators in this module) and [`Policy`].
+//!
+//! The models that ship are in [`systems`], the policies in [`policies`], and derivatives of any model in
+//! [`derivative`]. `rollout.rs` is the time loop on the host; the kernels have theirs in `src/kernels/score`.
+//!
+//! This module imports the language, its interpretations and errors. Start reading at [`Model`], then at a short system
+//! such as `systems/double_integrator.rs`.
 
 pub mod derivative;
 pub mod policies;
@@ -84,8 +90,8 @@ pub trait Model<const N: usize, const M: usize>: Send + Sync + 'static {
 
     /// How far `x` is from a demonstration at this time step, in the unit of [`cost`](Self::cost): the negative
     /// logarithm of the demonstration's density, up to a factor and a constant. It is summed over the time steps and
-    /// counts only if a driver is given a demonstration; read the demonstrated state from [`StepContext::reference`]. 0 by
-    /// default.
+    /// counts only if a driver is given a demonstration; read the demonstrated state from [`StepContext::reference`]. 0
+    /// by default.
     #[inline(always)]
     fn demonstration_cost<R: Real>(&self, _at: &StepContext<R>, _x: [R; N]) -> R {
         R::from(0.0)
@@ -258,8 +264,8 @@ pub fn rk4<const N: usize, const M: usize, R: Real>(
 
 /// A function from `I` numbers to `O` numbers, written once for every interpretation of [`Real`].
 ///
-/// A [`StepContext`] that it builds by hand may have parameters, references and a time step (they become constants); fields
-/// are read from [`fields`](Self::fields).
+/// A [`StepContext`] that it builds by hand may have parameters, references and a time step (they become constants);
+/// fields are read from [`fields`](Self::fields).
 pub trait Map<const I: usize, const O: usize>: Send + Sync {
     /// The function.
     fn map<R: Real>(&self, x: [R; I]) -> [R; O];

@@ -10,8 +10,9 @@ pub(crate) const MAX_BY_DUALS: usize = 64;
 /// A deterministic map m_θ from a state (`N` numbers) to a control (`M` numbers), with parameters θ. The driver adds
 /// the noise.
 ///
-/// Like a [`Model`](crate::model::Model) it is generic over [`Real`], so the same few lines run as plain `f32`, as SIMD lanes
-/// and as part of a GPU kernel; the same rules apply: `#[inline(always)]` everywhere, no closures over `R` values.
+/// Like a [`Model`](crate::model::Model) it is generic over [`Real`], so the same few lines run as plain `f32`, as SIMD
+/// lanes and as part of a GPU kernel; the same rules apply: `#[inline(always)]` everywhere, no closures over `R`
+/// values.
 ///
 /// # Example
 ///

@@ -1,12 +1,13 @@
-//! A rollout on the host, in plain `f32`: the one loop over time behind plans, samples, simulations and episodes.
+//! A rollout on the host, in plain `f32`. Plans, samples, simulations and episodes share this time loop.
 
 use super::Model;
 use crate::lang::{StepContext, Timeline};
 
-/// Rolls a model out from `x`, over `horizon` time steps or until the model says that it is done. `control` gives the control of
-/// a time step in a state; `arrived` is passed each control with the state that it led to. Returns the cost.
+/// Rolls a model out from `x` for `horizon` time steps or until [`Model::done`], and returns the total cost.
 ///
-/// Every cost is that of the time step that led to the state. Costs are added in double precision.
+/// `control` returns the control of a time step in a state, and `arrived` receives each control with the state that it
+/// leads to. The cost of a state is evaluated with the context of the time step that leads to it, as in the kernels.
+/// Costs are added in double precision.
 #[inline(always)]
 pub(crate) fn rollout<const N: usize, const M: usize, D: Model<N, M>>(
     model: &D,

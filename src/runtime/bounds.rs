@@ -64,8 +64,8 @@ fn groups(pass: &Pass) -> Result<u64, EngineError> {
     }
 }
 
-/// Checks that the offsets in the updates match the layout of the inputs, and that every section has the size that the
-/// updates state.
+/// Checks that the offsets in the passes match the layout of the inputs, and that every section has the size that the
+/// passes state.
 pub(crate) fn places(program: &Program, passes: &[Pass], problem: &Problem<'_>) -> Result<(), EngineError> {
     let (layout, requirements) = (problem.layout, program.requirements);
     same("states", layout.states as u64, program.states as u64)?;
@@ -110,20 +110,20 @@ pub(crate) fn places(program: &Program, passes: &[Pass], problem: &Problem<'_>) 
         if program.scoring != Scoring::Model {
             same("the place of the table", pass.starts.into(), layout.table() as u64)?;
         }
-        // All updates of a call share one buffer layout, so their sizes must agree.
+        // All passes of a call share one buffer layout, so their sizes must agree.
         let sizes = |pass: &Pass| {
             let Pass { rows, width, coordinates, horizon, problems, episodes, chains, inputs_stride, .. } = *pass;
             [rows, width, coordinates, horizon, problems, episodes, chains, inputs_stride, pass.flags & FLEET]
         };
         if sizes(pass) != sizes(first) || pass.coordinate_stride != TILE as u32 || pass.row_stride != 1 {
-            return Err(EngineError::Driver { message: "updates of one call differ in their sizes".into() });
+            return Err(EngineError::Driver { message: "passes of one call differ in their sizes".into() });
         }
     }
     Ok(())
 }
 
 /// Checks that every address formed by the kernels of a device lies within its buffers; see the address computations in
-/// `shaders/*.wgsl`. `chunks` are the chunks of updates that are uploaded.
+/// `shaders/*.wgsl`. `chunks` are the chunks of passes that are uploaded.
 #[cfg(feature = "gpu")]
 pub(crate) fn within(
     program: &Program,
@@ -174,8 +174,8 @@ pub(crate) fn within(
         holds("the buffer of partial means", capacity.partials, problems * (groups + 1) * partial)?;
         holds("the buffer of nominals", capacity.nominal, 2 * problems * (width + coordinates))?;
         holds("the buffer of summaries", capacity.summaries, problems)?;
-        // Kernels are specialized to the flags of the first update.
-        same("flags of updates", crate::runtime::gpu::specialized(chunk.flags).into(), flags.into())?;
+        // Kernels are specialized to the flags of the first pass.
+        same("flags of passes", crate::runtime::gpu::specialized(chunk.flags).into(), flags.into())?;
     }
     // Kernels compute addresses in 32 bits.
     let Capacity { rows, scores, log_weights, partials, nominal, inputs, fields, .. } = *capacity;
@@ -454,7 +454,7 @@ mod tests {
             let (mut dice, engines) = (Dice(Random::new(seed)), engines());
             let problems = 1 + dice.below(5);
             let mut fleet = loop {
-                // Some are refused, since the model looks at more.
+                // Some options are refused, because the model reads more inputs than they have.
                 if let Ok(fleet) = Fleet::new(&engines[0], Needy, dice.diffusion(), problems) {
                     break fleet;
                 }
@@ -496,7 +496,7 @@ mod tests {
         }
     }
 
-    /// What the checks are there for: inputs of a fleet that are not where its updates look for them.
+    /// The checks refuse inputs of a fleet that are not at the offsets that its passes state.
     #[test]
     fn groups_of_a_fleet_that_do_not_fit_are_refused() {
         let options = DiffusionOptions {

@@ -572,7 +572,7 @@ mod parity {
         let large = Mlp::<2, 1>::new(&[200, 200], Activation::Tanh).expect("valid");
         let task = Task::new(10, 1, 1, Policy::<2, 1>::parameters(&large), PERTURBED);
         let program = program(large, PolicyRows::ParameterSpace);
-        // For either tuning.
+        // The network is refused with either tuning.
         for tuning in [Tuning::Auto, Tuning::Gpu] {
             let options = EngineOptions { backend: Backend::Software, tuning, ..Default::default() };
             let Ok(gpu) = Engine::with_options(options) else {

@@ -45,8 +45,8 @@ impl Square<'_> {
     }
 }
 
-/// The inputs of a driver's kernels with their [`Layout`], and the fields. The problems of a fleet form groups with inputs of their
-/// own; all other problems are one group.
+/// The inputs of a driver's kernels with their [`Layout`], and the fields. The problems of a fleet form groups with
+/// inputs of their own; all other problems are one group.
 ///
 /// The setters replace what the options of the driver hold together with what the kernels read, so these cannot differ.
 #[derive(Debug, Clone)]
@@ -131,7 +131,7 @@ impl Packed {
         self.group_mut(group)[..states].copy_from_slice(x);
     }
 
-    /// Replaces the noise of one of several groups. A single group takes seed and number from its updates.
+    /// Replaces the noise of one of several groups. A single group takes seed and number from its passes.
     pub(crate) fn set_noise(&mut self, group: usize, noise: NoiseId) {
         debug_assert!(self.groups > 1, "a single group stores no noise");
         let at = self.stride() - NoiseId::LEN;
@@ -192,8 +192,8 @@ impl Packed {
         Ok(())
     }
 
-    /// Writes the reference table of a group. Tables of other groups may be larger; the last row is repeated, which is what a model
-    /// reads beyond it, and the remaining columns are 0, which no model reads.
+    /// Writes the reference table of a group. Tables of other groups may be larger; the last row is repeated, which is
+    /// what a model reads beyond it, and the remaining columns are 0, which no model reads.
     pub(crate) fn put_references(&mut self, group: usize, references: &References) {
         let (rows, columns) = (references.rows(), references.columns);
         let Layout { reference_rows, reference_columns, .. } = self.layout;
@@ -249,8 +249,8 @@ impl Packed {
         self.fields_version += 1;
     }
 
-    /// Returns an update that reads these inputs, steps all the way to the mean and keeps to the limits if it is `limited`. The
-    /// driver adds rows, their width and number, and the problems.
+    /// Returns a pass that reads these inputs, steps all the way to the mean and keeps to the limits if it is
+    /// `limited`. The driver adds rows, their width and number, and the problems.
     pub(crate) fn pass(&self, seed: u64, horizon: usize, dt: f32, limited: bool) -> Pass {
         Pass {
             seed: philox::key(seed),
@@ -271,14 +271,14 @@ impl Packed {
         }
     }
 
-    /// Returns the problem that these inputs describe, without a spread per coordinate and without rows from the
-    /// caller.
+    /// Returns the problem that these inputs describe, without a standard-deviation scale per coordinate and
+    /// without rows from the caller.
     pub(crate) fn problem<'a>(&'a self, nominal: &'a [f32]) -> Problem<'a> {
         let Self { layout, ref values, ref fields, fields_version, .. } = *self;
         Problem { layout, inputs: values, nominal, std_scale: &[], fields, fields_version, filter: None, rows: None }
     }
 
-    /// What a model sees of the inputs of a group over the horizon.
+    /// The timeline of a group: parameters, references and fields that a model reads over the horizon.
     pub(crate) fn timeline(&self, group: usize, dt: f32) -> Timeline<'_> {
         self.layout.timeline(self.group(group), self.fields.look_ups(), dt)
     }

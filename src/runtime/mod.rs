@@ -1,4 +1,11 @@
-//! Selects a backend and runs updates on it.
+//! [`Engine`], a handle to a device, and everything that runs passes on it.
+//!
+//! A driver packs its [`Task`] (`inputs.rs`) and hands a list of passes to a `Workspace` (`workspace.rs`), which
+//! checks every size and address (`bounds.rs`) and runs the list on the CPU (`cpu/`) or on a GPU, in as few
+//! submissions as its driver allows (`gpu/`). Calls are started and completed separately; a blocking call does both.
+//!
+//! This module imports kernels, models, interpretations and the language. It names no driver, and drivers name neither
+//! `cpu` nor `gpu`. Start reading at `workspace.rs`, then at `cpu/mod.rs`, which is shorter than `gpu/workspace.rs`.
 
 pub(crate) mod bounds;
 pub(crate) mod checksum;
@@ -46,7 +53,7 @@ struct Inner {
     reason: String,
 }
 
-/// A handle to the device that all updates run on. Cloning it is cheap and gives a handle to the same device.
+/// A handle to the device that all passes run on. Cloning it is cheap and gives a handle to the same device.
 ///
 /// Calls of drivers run in the default floating-point environment (round to nearest, subnormals kept) on every
 /// participating thread, whatever the calling thread's environment is, and restore it afterwards. So results do not
@@ -87,7 +94,8 @@ impl Engine {
         return Ok(Self::on(choose::device(&options)?, options));
     }
 
-    /// An asynchronous [`with_options`](Self::with_options), for callers that have an executor of their own (as in a browser).
+    /// An asynchronous [`with_options`](Self::with_options), for callers that have an executor of their own (as in a
+    /// browser).
     ///
     /// # Errors
     ///

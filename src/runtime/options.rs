@@ -92,12 +92,12 @@ impl fmt::Display for Adapter {
 /// The choice affects the last bits of the mean and of the statistics that are sums over rows, because it affects their
 /// order. Stored rows are summed in groups of 1,024, each relative to the largest log-weight of its group. Rows that
 /// are averaged immediately or drawn again are added to a running sum in tiles of 64, which is rescaled whenever a tile
-/// has a larger log-weight. The rows of one update, their costs and log-weights, and the λ that is solved for do not
+/// has a larger log-weight. The rows of one pass, their costs and log-weights, and the λ that is solved for do not
 /// depend on the choice. Rows of policies, rows that the caller gives and rows with signed weights are always stored,
 /// so for them the choice makes no difference.
 ///
 /// Under any one choice the bits are the same every time, on any number of threads. [`Auto`](Self::Auto) decides by the
-/// size of an update, never by the amount of free memory.
+/// size of a pass, never by the amount of free memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum RowMemory {
@@ -106,7 +106,7 @@ pub enum RowMemory {
     Auto,
     /// Stores rows, whatever their size.
     Stored,
-    /// Averages rows immediately where possible, otherwise draws them again: an update needs 16 bytes per row, whatever
+    /// Averages rows immediately where possible, otherwise draws them again: a pass needs 16 bytes per row, whatever
     /// the horizon.
     Redrawn,
 }
@@ -130,13 +130,14 @@ pub enum Tuning {
 pub struct EngineOptions {
     /// Which kind of device to run on.
     pub backend: Backend,
-    /// A particular adapter, by its index in [`Engine::adapters`](crate::runtime::Engine::adapters); overrides `backend`.
+    /// A particular adapter, by its index in [`Engine::adapters`](crate::runtime::Engine::adapters); overrides
+    /// `backend`.
     pub adapter: Option<usize>,
-    /// How long to wait for a device before returning [`EngineError::Timeout`](crate::error::EngineError::Timeout). 10 s by
-    /// default.
+    /// How long to wait for a device before returning [`EngineError::Timeout`](crate::error::EngineError::Timeout). 10
+    /// s by default.
     ///
-    /// The limit applies to the wait for one submission of work. A hardware GPU gets all updates of a call in one
-    /// submission. A software adapter gets a long list of updates in several, each with its own limit, so a call may
+    /// The limit applies to the wait for one submission of work. A hardware GPU gets all passes of a call in one
+    /// submission. A software adapter gets a long list of passes in several, each with its own limit, so a call may
     /// take longer than the limit provided that it makes progress. Time spent compiling kernels does not count, for
     /// this driver or any other.
     pub timeout: Duration,
@@ -144,8 +145,8 @@ pub struct EngineOptions {
     pub instructions: Instructions,
     /// How the CPU backend handles the rows that it draws.
     pub rows: RowMemory,
-    /// Whether a GPU times the stages of every call by its own clock, for [`Timing`](crate::runtime::Timing). Off by default: it
-    /// splits a call into passes that cannot overlap.
+    /// Whether a GPU times the stages of every call by its own clock, for [`Timing`](crate::runtime::Timing). Off by
+    /// default: it splits a call into passes that cannot overlap.
     pub timestamps: bool,
     /// A folder to cache compiled kernels in between runs, where the interface supports it (Vulkan). Most desktop
     /// drivers have a cache of their own, so this gains nothing there. No one else may have write access to the folder:

@@ -1,4 +1,4 @@
-//! Compares the CPU backend with the GPU backend, for combinations of update settings that no driver uses.
+//! Compares the CPU backend with the GPU backend, for combinations of pass settings that no driver uses.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ impl Model<2, 1> for Mass {
     }
 }
 
-/// Too many rows for one workgroup, and few enough that one workgroup runs the whole update.
+/// Too many rows for one workgroup, and few enough that one workgroup runs the whole pass.
 const ROWS: [usize; 2] = [1500, 150];
 const HORIZON: usize = 13;
 const PROBLEMS: usize = 3;
@@ -42,7 +42,7 @@ const PROBLEMS: usize = 3;
 /// The initial state, limits, factor, precision and two rows of references.
 const INPUTS: [f32; 8] = [1.0, 0.5, -0.8, 0.9, 0.7, 1.0 / 0.49, 0.9, 0.6];
 
-/// Nominals (without their standard-deviation scales) and sums after the updates.
+/// Nominals (without their standard-deviation scales) and sums after the passes.
 fn run(engine: &Engine, passes: &[Pass], filter: Option<&Filter>) -> (Vec<f32>, Vec<Sums>) {
     run_on(engine, passes, &INPUTS, 0, filter)
 }

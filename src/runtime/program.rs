@@ -15,7 +15,7 @@ use crate::lang::{GradSink, GradientAccumulator, Inputs, ParamView, Params, Step
 use crate::model::policy::{MAX_BY_DUALS, Policy};
 use crate::model::{Map, Model};
 
-/// What the rows are from which a policy is trained.
+/// The kind of rows that a policy is trained from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PolicyRows {
     /// Rows are perturbed parameters: [`PERTURBED`](crate::kernels::pass::PERTURBED).
@@ -24,7 +24,7 @@ pub(crate) enum PolicyRows {
     ScoreFunction,
 }
 
-/// What rows are scored by.
+/// The method that scores rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scoring {
     /// The cost of a model's rollout.

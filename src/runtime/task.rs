@@ -28,8 +28,9 @@ pub struct Task<const M: usize> {
     /// The length of a time step (in seconds), as passed to model and policy; above 0.
     pub dt: f32,
     /// The box that controls are limited to, before they are rolled out and averaged. (Clipping biases the mean
-    /// inwards, unless a [`NoiseShape`](crate::kernels::propose::shape::NoiseShape) other than white averages what is not clipped. Actions of a
-    /// policy are limited after their noise; the score is that of the action before the limits.)
+    /// inwards, unless a [`NoiseShape`](crate::kernels::propose::shape::NoiseShape) other than white averages what is
+    /// not clipped. Actions of a policy are limited after their noise; the score is that of the action before the
+    /// limits.)
     pub limits: Option<Limits<M>>,
     /// Run-time parameters, at least as many as are read: see [`StepContext::param`](crate::lang::StepContext::param).
     pub params: Vec<f32>,

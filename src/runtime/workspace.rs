@@ -1,4 +1,4 @@
-//! The buffers that a driver's updates run on, for either backend.
+//! The buffers that a driver's passes run on, for either backend.
 
 #![cfg_attr(
     not(feature = "gpu"),
@@ -20,12 +20,12 @@ use crate::lang::float_env;
 
 /// Durations of the stages of a call.
 ///
-/// They are those of the *last* update of the call, where it has separate stages:
+/// They are those of the *last* pass of the call, where it has separate stages:
 ///
-/// - On the CPU, rows that are averaged as soon as they are scored (see [`RowMemory`](crate::runtime::RowMemory)) have none:
-///   everything is counted as `rollout`.
-/// - On a GPU they are `None` unless [`EngineOptions::timestamps`](crate::runtime::EngineOptions::timestamps) is on and the
-///   device has a clock. The step is part of the mean. Where one kernel does the whole update, everything is counted as
+/// - On the CPU, rows that are averaged as soon as they are scored (see [`RowMemory`](crate::runtime::RowMemory)) have
+///   none: everything is counted as `rollout`.
+/// - On a GPU they are `None` unless [`EngineOptions::timestamps`](crate::runtime::EngineOptions::timestamps) is on and
+///   the device has a clock. The step is part of the mean. If one kernel runs the whole pass, everything is counted as
 ///   `rollout`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -42,21 +42,21 @@ pub struct Timing {
     pub total: Duration,
 }
 
-/// The results of running updates.
+/// The results of running passes.
 pub(crate) struct Done<'a> {
-    /// The nominal of every problem after the last update, B × D.
+    /// The nominal of every problem after the last pass, B × D.
     pub(crate) nominal: &'a [f32],
-    /// With [`SECOND_MOMENT`](crate::kernels::pass::SECOND_MOMENT), the second moments of the last update's rows, B × D.
+    /// With [`SECOND_MOMENT`](crate::kernels::pass::SECOND_MOMENT), the second moments of the last pass's rows, B × D.
     pub(crate) second: &'a [f32],
     /// The sums of every problem.
     pub(crate) sums: &'a [Sums],
     pub(crate) timing: Timing,
 }
 
-/// The rows of the last update of one problem, copied to the host.
+/// The rows of the last pass of one problem, copied to the host.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Fetched {
-    /// In tiles; see [`Pass::address`].
+    /// The rows, stored in tiles: see [`Pass::address`].
     pub(crate) rows: Vec<f32>,
     pub(crate) scores: Vec<f32>,
     pub(crate) log_weights: Vec<f32>,
@@ -106,7 +106,7 @@ pub(crate) enum Workspace {
 }
 
 impl Workspace {
-    /// Prepares everything that can fail: compiles pipelines and allocates memory for the updates.
+    /// Prepares everything that can fail: compiles pipelines and allocates memory for the passes.
     pub(crate) fn prepare(
         &mut self,
         program: &Program,
@@ -135,7 +135,7 @@ impl Workspace {
         }
     }
 
-    /// Starts to run the updates, in order. It does not wait for the device, unless it has to compile kernels that were
+    /// Starts to run the passes, in order. It does not wait for the device, unless it has to compile kernels that were
     /// not prepared.
     ///
     /// # Errors
@@ -191,8 +191,8 @@ impl Workspace {
         }
     }
 
-    /// Starts to fetch the rows of the last update of problem `number` with their scores and log-weights. Rows that
-    /// were not stored are recomputed from `problem`, whose inputs must still be those of that update.
+    /// Starts to fetch the rows of the last pass of problem `number` with their scores and log-weights. Rows that
+    /// were not stored are recomputed from `problem`, whose inputs must still be those of that pass.
     pub(crate) fn submit_fetch(
         &mut self,
         program: &Program,
@@ -211,7 +211,7 @@ impl Workspace {
 
 #[cfg(test)]
 impl Workspace {
-    /// Carries the updates out, one after the other, and waits for the results.
+    /// Carries the passes out, one after the other, and waits for the results.
     pub(crate) fn run(
         &mut self,
         program: &Program,
@@ -222,7 +222,7 @@ impl Workspace {
         blocking(self.finish(Wait::Blocking))
     }
 
-    /// Fetches the rows of the last update of problem `number`.
+    /// Fetches the rows of the last pass of problem `number`.
     pub(crate) fn fetch(
         &mut self,
         program: &Program,

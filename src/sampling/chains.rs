@@ -1,5 +1,5 @@
-//! [`DiffusionSampler`]: runs many chains of a reverse process at once, so that the result samples the distribution instead of
-//! only finding its mode.
+//! [`DiffusionSampler`]: runs many chains of a reverse process at once, so that the result samples the distribution
+//! instead of only finding its mode.
 
 use std::sync::Arc;
 use std::task::Poll;
@@ -141,7 +141,7 @@ pub struct DiffusionSampler {
     options: DiffusionSamplerOptions,
     inputs: Packed,
     passes: Vec<Pass>,
-    /// Updates carried out so far.
+    /// Passes carried out so far.
     number: u32,
     values: Vec<f32>,
     sums: Vec<Sums>,
@@ -419,7 +419,8 @@ impl DiffusionSampler {
     ///
     /// # Errors
     ///
-    /// If the chains are those of a data set, which has none, or there is no field of that index yet. Then nothing is changed.
+    /// If the chains are those of a data set, which has none, or there is no field of that index yet. Then nothing is
+    /// changed.
     pub fn set_field(&mut self, index: usize, grid: Grid) -> Result<(), InvalidValue> {
         self.target.refuse_for_data("field")?;
         self.inputs.set_field(&mut self.options.fields, index, grid)
@@ -441,7 +442,7 @@ impl DiffusionSampler {
         &self.engine
     }
 
-    /// Lists every level as an update of all chains: rows around x (or the data), scores, e^ℓ, their mean, the step of
+    /// Lists every level as a pass of all chains: rows around x (or the data), scores, e^ℓ, their mean, the step of
     /// the sampler.
     fn fill_updates(&mut self) {
         let options = &self.options;
@@ -486,7 +487,7 @@ impl DiffusionSampler {
         values
     }
 
-    /// Passes the program, the updates and the problem of the next call to `see`.
+    /// Passes the program, the passes and the problem of the next call to `see`.
     #[cfg(all(test, feature = "gpu"))]
     pub(crate) fn work(&mut self, see: impl FnOnce(&Program, &[Pass], &Problem<'_>)) {
         self.fill_updates();

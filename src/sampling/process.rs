@@ -28,7 +28,7 @@ pub enum SampleWidth {
 }
 
 impl ReverseProcess {
-    /// Appends every level as an update, the noisiest first.
+    /// Appends every level as a pass, the noisiest first.
     pub(crate) fn passes(&self, first: Pass, list: &mut Vec<Pass>) {
         let sigmas = self.schedule.sigmas();
         let below = |i: usize| if i == 0 { 0.0 } else { sigmas[i - 1] };

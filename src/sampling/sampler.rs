@@ -12,12 +12,13 @@ use crate::error::{InvalidValue, in_range};
 /// | [`Euler`](Self::Euler) | 1 − b | σ'/σ | 0 |
 /// | [`Langevin`](Self::Langevin) | ε | 1 − ε | σ √(2ε) |
 ///
-/// DDIM with η = 1 is DDPM, and with η = 0 it is Euler's step: they differ in the coordinates that they are published in.
+/// DDIM with η = 1 is DDPM, and with η = 0 it is Euler's step: they differ in the coordinates that they are published
+/// in.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[non_exhaustive]
 pub enum Sampler {
-    /// Monte Carlo score ascent: all the way to x̂₀. The mode, and MPPI with an annealed σ. (Model-based diffusion, arXiv
-    /// 2407.01573.)
+    /// Monte Carlo score ascent: all the way to x̂₀. The mode, and MPPI with an annealed σ. (Model-based diffusion,
+    /// arXiv 2407.01573.)
     #[default]
     ScoreAscent,
     /// Ancestral sampling. (J. Ho, A. Jain, P. Abbeel, *Denoising diffusion probabilistic models*, arXiv 2006.11239.)

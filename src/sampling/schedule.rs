@@ -2,8 +2,8 @@
 
 use crate::error::{InvalidValue, in_range};
 
-/// The noise levels 1 … L of a process, from the cleanest to the noisiest; level 0, which every process ends at, has no noise.
-/// A level is ᾱ_i in the variance-preserving literature and σ_i = √(1/ᾱ_i − 1) in clean coordinates.
+/// The noise levels 1 … L of a process, from the cleanest to the noisiest; level 0, which every process ends at, has no
+/// noise. A level is ᾱ_i in the variance-preserving literature and σ_i = √(1/ᾱ_i − 1) in clean coordinates.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Schedule {
@@ -23,8 +23,8 @@ pub enum Schedule {
         /// L, at least 1.
         levels: usize,
     },
-    /// σ_i from `smallest` to `largest`, each the same factor above the one before; a single level has `largest`. (Y. Song,
-    /// S. Ermon, arXiv 1907.05600.)
+    /// σ_i from `smallest` to `largest`, each the same factor above the one before; a single level has `largest`. (Y.
+    /// Song, S. Ermon, arXiv 1907.05600.)
     Geometric {
         /// L, at least 1.
         levels: usize,

@@ -1,8 +1,9 @@
 //! Random calls on every driver, with options and arguments that are sometimes awkward and sometimes wrong.
 //!
-//! Each case builds a driver from a seed and calls its methods in a random order. After every call it checks that nothing
-//! panicked, that no result contains a NaN, that results stay within the limits, that weights sum to 1, that an error
-//! changed nothing, and that a twin (the same calls, on the CPU with other vector instructions) gives the same bits.
+//! Each case builds a driver from a seed and calls its methods in a random order. After every call it checks that
+//! nothing panicked, that no result contains a NaN, that results stay within the limits, that weights sum to 1, that an
+//! error changed nothing, and that a twin (the same calls, on the CPU with other vector instructions) gives the same
+//! bits.
 //!
 //! Options are built without `..Default::default()`, so a new option does not compile here until it is covered. Public enums are
 //! non-exhaustive: a `match` in `src/check.rs` lists the variants that are drawn here, and does not compile with a new one.

@@ -1,4 +1,5 @@
-//! The diffusion planner: a method of [`Planner`] whose passes are the levels of a [`ReverseProcess`](crate::sampling::ReverseProcess).
+//! The diffusion planner: a method of [`Planner`] whose passes are the levels of a
+//! [`ReverseProcess`](crate::sampling::ReverseProcess).
 
 pub(crate) mod options;
 
@@ -12,9 +13,9 @@ use crate::kernels::propose::shape::NoiseShape;
 use crate::runtime::task::Task;
 use options::DiffusionOptions;
 
-/// A [`Planner`] that improves its plan by a reverse diffusion process: model-based diffusion, from one long anneal to a few
-/// levels per control step with a warm start. (H. Xue et al., *Full-order sampling-based MPC for torque-level locomotion
-/// control via diffusion-style annealing*, arXiv 2409.15610.)
+/// A [`Planner`] that improves its plan by a reverse diffusion process: model-based diffusion, from one long anneal to
+/// a few levels per control step with a warm start. (H. Xue et al., *Full-order sampling-based MPC for torque-level
+/// locomotion control via diffusion-style annealing*, arXiv 2409.15610.)
 pub type DiffusionPlanner<const N: usize, const M: usize, D> = Planner<N, M, D, DiffusionOptions<M>>;
 
 impl<const M: usize> Algorithm<M> for DiffusionOptions<M> {

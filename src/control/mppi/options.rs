@@ -26,9 +26,9 @@ pub enum CostNormalization {
 pub struct MppiOptions<const M: usize> {
     /// The task: horizon, time step, limits, inputs of the model, seed.
     pub task: Task<M>,
-    /// K, the rollouts per update; at least 1.
+    /// K, the rollouts per pass; at least 1.
     pub samples: usize,
-    /// Updates per call; at least 1.
+    /// Passes per call; at least 1.
     pub iterations: usize,
     /// How costs become weights: exponentially with a temperature λ, or by an elite. Signed weights are refused.
     pub weighting: Weighting,
@@ -46,7 +46,7 @@ pub struct MppiOptions<const M: usize> {
     pub shift_fill: ShiftFill,
     /// Whether the first row is the plan itself, unperturbed.
     pub nominal_first: bool,
-    /// Covariance adaptation with `Some(f)`, f in (0, 1]: each update within a call moves the standard deviation of the
+    /// Covariance adaptation with `Some(f)`, f in (0, 1]: each pass within a call moves the standard deviation of the
     /// noise, separately for every control and time step (knot, with knots; innovation, with colored noise), to that of
     /// the weighted rows (by `step_size`), but never below f times that of `noise`. With [`Weighting::Elite`] this is
     /// the cross-entropy method; with a temperature it adapts a diagonal covariance.

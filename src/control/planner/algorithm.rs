@@ -13,8 +13,9 @@ mod sealed {
     impl<const M: usize> Sealed for crate::control::diffusion::options::DiffusionOptions<M> {}
 }
 
-/// The options of a method that improves control sequences, and how they become updates of the engine. Implemented by
-/// [`MppiOptions`](crate::control::mppi::options::MppiOptions) and [`DiffusionOptions`](crate::control::diffusion::options::DiffusionOptions), and by nothing else.
+/// The options of a method that improves control sequences, and how they become passes of the engine. Implemented by
+/// [`MppiOptions`](crate::control::mppi::options::MppiOptions) and
+/// [`DiffusionOptions`](crate::control::diffusion::options::DiffusionOptions), and by nothing else.
 pub trait Algorithm<const M: usize>: sealed::Sealed + Clone + std::fmt::Debug {
     /// Refuses what is out of range for this method. `regular`: whether every control is perturbed; `white`: whether
     /// noise is white.
@@ -52,7 +53,7 @@ pub trait Algorithm<const M: usize>: sealed::Sealed + Clone + std::fmt::Debug {
         1
     }
 
-    /// Appends the updates of one call to `list`. `first` has sizes, seed and buffer offsets filled in, and steps all
+    /// Appends the passes of one call to `list`. `first` has sizes, seed and buffer offsets filled in, and steps all
     /// the way to the mean (a = 1).
     #[doc(hidden)]
     fn passes(&self, first: Pass, list: &mut Vec<Pass>);

@@ -7,16 +7,18 @@ use crate::model::Model;
 use crate::runtime::task::References;
 use crate::runtime::{Calls, Engine, Wait};
 
-/// Solves B planning problems of one model together, in one launch: the robots of a fleet, or the same robot in B states.
+/// Solves B planning problems of one model together, in one launch: the robots of a fleet, or the same robot in B
+/// states.
 ///
-/// Each problem has its own state, plan and seed and, where set, its own parameters and references. The model, the options and the
-/// fields are shared. The options are those of a planner, [`MppiOptions`](crate::control::mppi::options::MppiOptions) or
-/// [`DiffusionOptions`](crate::control::diffusion::options::DiffusionOptions), and each problem is solved as by a [`Planner`] with these options. A problem that
-/// fails keeps its plan, and does not affect the others.
+/// Each problem has its own state, plan and seed and, where set, its own parameters and references. The model, the
+/// options and the fields are shared. The options are those of a planner,
+/// [`MppiOptions`](crate::control::mppi::options::MppiOptions) or
+/// [`DiffusionOptions`](crate::control::diffusion::options::DiffusionOptions), and each problem is solved as by a
+/// [`Planner`] with these options. A problem that fails keeps its plan, and does not affect the others.
 ///
-/// The seed of problem i is that of the options plus i, unless [`reseed`](Self::reseed) replaces it. On the CPU, the plans are equal to
-/// the bit to those of a planner with that seed. On a GPU they agree to rounding, because the kernels divide their sums differently
-/// if there are several problems; a fleet of one is equal to the bit there, too.
+/// The seed of problem i is that of the options plus i, unless [`reseed`](Self::reseed) replaces it. On the CPU, the
+/// plans are equal to the bit to those of a planner with that seed. On a GPU they agree to rounding, because the
+/// kernels divide their sums differently if there are several problems; a fleet of one is equal to the bit there, too.
 ///
 /// # Example
 ///
@@ -68,16 +70,16 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
     ///
     /// # Errors
     ///
-    /// If an option is out of range, `problems` (times the chains of a diffusion planner) is not between 1 and 65,535, the model cannot
-    /// become a kernel, or the device fails.
+    /// If an option is out of range, `problems` (times the chains of a diffusion planner) is not between 1 and 65,535,
+    /// the model cannot become a kernel, or the device fails.
     pub fn new(engine: &Engine, model: D, options: A, problems: usize) -> Result<Self, BuildError> {
         Ok(Self { planner: Planner::of_members(engine, model, options, problems)? })
     }
 
     /// Improves the plan of every problem for its state, all in one launch, and returns a result for each problem.
     ///
-    /// The result of a problem is an error if its state is not finite or none of its rollouts has a finite cost. Then its plan is
-    /// kept, and the other problems are not affected.
+    /// The result of a problem is an error if its state is not finite or none of its rollouts has a finite cost. Then
+    /// its plan is kept, and the other problems are not affected.
     ///
     /// # Errors
     ///
@@ -103,7 +105,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
         self.planner.members.is_empty()
     }
 
-    /// Refuses the index of a problem that does not exist.
+    /// Returns an error if there is no such problem.
     fn check(&self, problem: usize) -> Result<(), InvalidValue> {
         check_index(problem, self.len())
     }
@@ -124,8 +126,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
         self.planner.each().for_each(|i| self.planner.shift_member(i, steps));
     }
 
-    /// Resets the plan of a problem to `options.initial` at every time step and restarts its noise. Its parameters, references and seed
-    /// are kept.
+    /// Resets the plan of a problem to `options.initial` at every time step and restarts its noise. Its parameters,
+    /// references and seed are kept.
     ///
     /// # Errors
     ///
@@ -153,7 +155,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
         Ok(())
     }
 
-    /// The control sequence that the next call of a problem starts from, T × M; with several chains, that of the best one.
+    /// The control sequence that the next call of a problem starts from, T × M; with several chains, that of the best
+    /// one.
     ///
     /// # Errors
     ///
@@ -167,7 +170,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
     ///
     /// # Errors
     ///
-    /// If there is no such problem, or the sequence does not have T time steps or is not finite. The next call applies the limits to it.
+    /// If there is no such problem, or the sequence does not have T time steps or is not finite. The next call applies
+    /// the limits to it.
     pub fn set_controls(&mut self, problem: usize, controls: &[[f32; M]]) -> Result<(), InvalidValue> {
         self.check(problem)?;
         self.planner.set_controls_of(problem, controls)
@@ -190,12 +194,13 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
         set
     }
 
-    /// Sets the reference table of one problem, which takes precedence over that of the options: see [`Planner::set_references`]. Tables
-    /// of different problems may differ in size. Recompiles nothing.
+    /// Sets the reference table of one problem, which takes precedence over that of the options: see
+    /// [`Planner::set_references`]. Tables of different problems may differ in size. Recompiles nothing.
     ///
     /// # Errors
     ///
-    /// If there is no such problem, or the table is empty or ragged, has fewer columns than the model uses, or is not finite.
+    /// If there is no such problem, or the table is empty or ragged, has fewer columns than the model uses, or is not
+    /// finite.
     pub fn set_references(&mut self, problem: usize, values: &[f32], columns: usize) -> Result<(), InvalidValue> {
         self.check(problem)?;
         let reader = self.planner.reader();
@@ -214,8 +219,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
         self.planner.set_field(index, grid)
     }
 
-    /// Replaces all options but the horizon and the number of samples, for all problems: see [`Planner::set_options`]. The plans are kept,
-    /// and so are seeds, parameters and references that were set for one problem.
+    /// Replaces all options but the horizon and the number of samples, for all problems: see [`Planner::set_options`].
+    /// The plans are kept, and so are seeds, parameters and references that were set for one problem.
     ///
     /// # Errors
     ///
@@ -228,7 +233,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
     ///
     /// # Errors
     ///
-    /// If a size is out of range, or the device has no room. Then nothing is changed, but the samples of the last call may be gone.
+    /// If a size is out of range, or the device has no room. Then nothing is changed, but the samples of the last call
+    /// may be gone.
     pub fn resize(&mut self, horizon: usize, samples: usize) -> Result<(), BuildError> {
         self.planner.resize(horizon, samples)
     }
@@ -242,7 +248,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
         self.planner.move_to(engine)
     }
 
-    /// Fetches the rows of a problem's last update with their costs and weights from the device: see [`Planner::samples`].
+    /// Fetches the rows of a problem's last pass with their costs and weights from the device: see
+    /// [`Planner::samples`].
     ///
     /// # Errors
     ///
@@ -252,7 +259,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
         self.planner.samples_of(problem)
     }
 
-    /// Rolls out any control sequence in plain `f32`, with the parameters and references of a problem: see [`Planner::simulate`].
+    /// Rolls out any control sequence in plain `f32`, with the parameters and references of a problem: see
+    /// [`Planner::simulate`].
     ///
     /// # Errors
     ///
@@ -312,7 +320,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
         self.planner.model()
     }
 
-    /// The planner of all problems.
+    /// The planner that holds all problems.
     #[cfg(all(test, feature = "gpu"))]
     pub(crate) fn planner(&mut self) -> &mut Planner<N, M, D, A> {
         &mut self.planner

@@ -30,7 +30,8 @@ pub use plan::{Plan, Samples};
 use plan::{Start, roll_out};
 
 /// Improves a plan for a model on a device, as [`Mppi`](crate::control::mppi::Mppi) or as
-/// [`DiffusionPlanner`](crate::control::diffusion::DiffusionPlanner) depending on its options. Both have the same interface.
+/// [`DiffusionPlanner`](crate::control::diffusion::DiffusionPlanner) depending on its options. Both have the same
+/// interface.
 ///
 /// # Example
 ///
@@ -79,7 +80,7 @@ struct Member<const N: usize, const M: usize> {
     seed: Option<u64>,
     params: Option<Vec<f32>>,
     references: Option<References>,
-    /// Counts the updates so far. It is part of the noise counters, so that every update draws new rows.
+    /// Counts the passes so far. It is part of the noise counters, so that every pass draws new rows.
     number: u32,
     /// The index of the chain that is the plan.
     best: usize,
@@ -158,7 +159,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         Ok(planner)
     }
 
-    /// Improves the plan for the state `x` and returns it: all updates of the method, carried out on the device in one go.
+    /// Improves the plan for the state `x` and returns it: all passes of the method, carried out on the device in one
+    /// go.
     ///
     /// Several chains are improved independently; the one whose control sequence costs least becomes the plan.
     ///
@@ -170,8 +172,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         self.run(x, None, usize::MAX)
     }
 
-    /// As [`plan`](Self::plan), but runs at most the first `passes` updates (at least one), to show the progress of a
-    /// method. After the same [`reset`](Self::reset), a call with fewer updates computes a prefix of a call with more.
+    /// As [`plan`](Self::plan), but runs at most the first `passes` passes (at least one), to show the progress of a
+    /// method. After the same [`reset`](Self::reset), a call with fewer passes computes a prefix of a call with more.
     ///
     /// # Errors
     ///
@@ -184,10 +186,10 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// be used.
     ///
     /// `rows` holds K control sequences one after the other, each T × M; every chain uses the same rows. Limits still
-    /// apply to them. With several updates, the same rows are weighed each time.
+    /// apply to them. With several passes, the same rows are weighed each time.
     ///
     /// On a GPU this call uses separate kernels. If [`prepare_rows`](Self::prepare_rows) has not been called, the first
-    /// call compiles them, which can take seconds; these do not count towards
+    /// call compiles them, which can take seconds; these do not count toward
     /// [`EngineOptions::timeout`](crate::runtime::EngineOptions::timeout).
     ///
     /// # Errors
@@ -237,8 +239,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///   [`resize`](Self::resize), [`move_to`](Self::move_to) and [`prepare_rows`](Self::prepare_rows) cancel it;
     /// - [`plan`](Self::plan), its variants and [`samples`](Self::samples) return [`PlanError::Busy`].
     ///
-    /// [`EngineOptions::timeout`](crate::runtime::EngineOptions::timeout) counts from here. A plan that is available when `poll`
-    /// is called is returned, however late that is.
+    /// [`EngineOptions::timeout`](crate::runtime::EngineOptions::timeout) counts from here. A plan that is available
+    /// when `poll` is called is returned, however late that is.
     ///
     /// # Errors
     ///
@@ -346,8 +348,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         if self.submit(std::slice::from_ref(x), rows, most, wait)? { Ok(()) } else { self.only().map(drop) }
     }
 
-    /// Submits a call for all members. `wait` tells whether to wait for an abandoned call to leave the device. Returns false, without a
-    /// call, if no state is valid; see [`Member::outcome`].
+    /// Submits a call for all members. `wait` tells whether to wait for an abandoned call to leave the device. Returns
+    /// false, without a call, if no state is valid; see [`Member::outcome`].
     fn submit(
         &mut self,
         states: &[[f32; N]],
@@ -371,7 +373,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ) -> Result<bool, PlanError> {
         let started = Instant::now();
         for (i, (member, x)) in self.members.iter_mut().zip(states).enumerate() {
-            // The launch has a place for every member. One without a valid state keeps its last one, and its result is dropped.
+            // The launch has a place for every member. One without a valid state keeps its last one, and its result is
+            // dropped.
             member.outcome =
                 finite("state", x).map(|()| self.inputs.set_state(i, x)).map(|()| 0).map_err(PlanError::from);
         }
@@ -381,7 +384,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         self.fill_updates(rows.is_some());
         if most < self.passes.len() {
             self.passes.truncate(most);
-            // The last update ends at the plan, which must be within the limits.
+            // The last pass ends at the plan, which must be within the limits.
             if let Some(last) = self.passes.last_mut() {
                 last.set(CLAMPED, last.has(LIMITED));
             }
@@ -403,7 +406,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         let drained = if let Wait::Blocking = wait { blocking(self.workspace.drain(wait)) } else { Ok(()) };
         let submitted = drained.and_then(|()| self.workspace.submit(&self.program, &self.passes, &problem));
         if submitted == Err(PlanError::Busy) {
-            // How often a caller tries must not affect the noise.
+            // Refused calls must not affect the noise.
             for member in self.members.iter_mut().filter(|member| member.outcome.is_ok()) {
                 member.number = member.number.wrapping_sub(draws);
             }
@@ -421,7 +424,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         let (dt, horizon, chains) = (self.options.task().dt, self.options.task().horizon, self.options.chains());
         let inputs = call.inputs.as_ref().unwrap_or(&self.inputs);
 
-        // The model runs on the host here and may panic. Nothing is committed before it is done, so the old plans survive.
+        // The model runs on the host here and may panic. Nothing is committed before it is done, so the old plans
+        // survive.
         let last = &self.passes[self.passes.len() - 1];
         let results = || done.sums.chunks_exact(chains).zip(done.nominal.chunks_exact(chains * horizon * M));
         for (i, (member, (sums, nominal))) in self.members.iter_mut().zip(results()).enumerate() {
@@ -455,8 +459,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         Ok(true)
     }
 
-    /// Shifts the plan by `steps` time steps, after that many controls have been applied. [`ShiftFill`] selects the controls
-    /// that are appended at the end.
+    /// Shifts the plan by `steps` time steps, after that many controls have been applied. [`ShiftFill`] selects the
+    /// controls that are appended at the end.
     pub fn shift(&mut self, steps: usize) {
         if let Some(call) = &mut self.pending {
             call.shifted = call.shifted.saturating_add(steps);
@@ -651,7 +655,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
 
     /// Changes the horizon and the number of samples. The plan is truncated, or extended as [`ShiftFill`] says. A GPU
     /// compiles another kernel when the number of samples crosses 256 (1,024 with many chains), up to which a single
-    /// kernel does the whole update.
+    /// kernel does the whole pass.
     ///
     /// # Errors
     ///
@@ -695,7 +699,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         self.prepare().inspect_err(|_| (self.engine, self.program, self.workspace) = previous)
     }
 
-    /// Fetches the rows of the last update with their costs and weights from the device, for plots and analysis. With
+    /// Fetches the rows of the last pass with their costs and weights from the device, for plots and analysis. With
     /// several chains, these are the rows of the one that became the plan.
     ///
     /// # Errors
@@ -723,7 +727,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         Ok(self.fetched(0, state, fetched))
     }
 
-    /// Starts to fetch the rows of a member's last update. Also returns the state of that call.
+    /// Starts to fetch the rows of a member's last pass. Also returns the state of that call.
     fn fetch(&mut self, i: usize) -> Result<(Fetching, [f32; N]), PlanError> {
         if self.is_pending() {
             return Err(PlanError::Busy);
@@ -767,11 +771,11 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         Reader::model(self.program.requirements)
     }
 
-    /// Lists the updates of one call.
+    /// Lists the passes of one call.
     fn fill_updates(&mut self, given: bool) {
         let (horizon, chains) = (self.options.task().horizon, self.options.chains());
         let problems = self.members.len() * chains;
-        // With several members, seed and number are inputs of each, and the updates are numbered from 0.
+        // With several members, seed and number are inputs of each, and the passes are numbered from 0.
         let number = if let [only] = &self.members[..] { only.number } else { 0 };
         if self.members.len() > 1 {
             for i in self.each() {
@@ -848,7 +852,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         &self.workspace
     }
 
-    /// Passes the program, the updates and the problem of the next call to `see`.
+    /// Passes the program, the passes and the problem of the next call to `see`.
     #[cfg(all(test, feature = "gpu"))]
     pub(crate) fn work(&mut self, given: bool, see: impl FnOnce(&Program, &[Pass], &Problem<'_>)) {
         self.fill_updates(given);

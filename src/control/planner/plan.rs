@@ -13,7 +13,8 @@ use crate::model::Model;
 use crate::model::rollout::rollout;
 use crate::runtime::{Backend, Fetched, Timing};
 
-/// Rolls a control sequence out from `x`: pushes the states, returns the cost S. Where the model is done the state stays.
+/// Rolls a control sequence out from `x`: pushes the states, returns the cost S. Where the model is done the state
+/// stays.
 #[inline(always)]
 pub(crate) fn roll_out<const N: usize, const M: usize, D: Model<N, M>>(
     model: &D,
@@ -40,7 +41,8 @@ pub(crate) fn roll_out<const N: usize, const M: usize, D: Model<N, M>>(
     cost
 }
 
-/// [`roll_out`] with the vector instructions switched on, for their fused multiply-add: without it `f32::mul_add` is a call.
+/// [`roll_out`] with the vector instructions switched on, for their fused multiply-add: without it `f32::mul_add` is a
+/// call.
 struct Nominal<'a, const N: usize, const M: usize, D> {
     model: &'a D,
     timeline: &'a Timeline<'a>,
@@ -68,9 +70,10 @@ pub(crate) struct Start<'a, const N: usize, D> {
 
 /// The control sequence after a call, the trajectory expected under it, and statistics of the samples.
 ///
-/// Costs are reported as they enter the exponent (see [`CostNormalization`](crate::control::mppi::options::CostNormalization)): with
-/// [`HorizonAverage`](crate::control::mppi::options::CostNormalization::HorizonAverage) they are averages over the horizon, and with α < 1 or γ > 0
-/// the costs of samples include their control term.
+/// Costs are reported as they enter the exponent (see
+/// [`CostNormalization`](crate::control::mppi::options::CostNormalization)): with
+/// [`HorizonAverage`](crate::control::mppi::options::CostNormalization::HorizonAverage) they are averages over the
+/// horizon, and with α < 1 or γ > 0 the costs of samples include their control term.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan<const N: usize, const M: usize> {
     controls: Vec<[f32; M]>,
@@ -111,7 +114,7 @@ impl<const N: usize, const M: usize> Plan<N, M> {
         self.states.reserve(horizon + 1);
     }
 
-    /// Takes the control sequence of least cost among `chains`, the results of update `last`, and returns its index.
+    /// Takes the control sequence of least cost among `chains`, the results of pass `last`, and returns its index.
     pub(crate) fn best_of<D: Model<N, M>>(
         &mut self,
         start: &Start<'_, N, D>,
@@ -138,7 +141,7 @@ impl<const N: usize, const M: usize> Plan<N, M> {
         Ok(chain)
     }
 
-    /// Computes the statistics from the sums of the last update.
+    /// Computes the statistics from the sums of the last pass.
     fn record(&mut self, pass: &Pass, sums: &Sums) {
         let (samples, lambda) = (pass.rows as usize, f64::from(sums.temperature));
         let reference = f64::from(sums.reference) * f64::from(pass.cost_scale);
@@ -243,7 +246,7 @@ fn has_weight(sums: &Sums) -> bool {
     sums.valid > 0 && sums.sum > 0.0
 }
 
-/// Returns the chains whose last update has a finite mean, with their control sequences.
+/// Returns the chains whose last pass has a finite mean, with their control sequences.
 pub(crate) fn worked<'a>(sums: &'a [Sums], chains: &'a [f32]) -> impl Iterator<Item = (usize, &'a [f32])> {
     let each = chains.chunks_exact(chains.len() / sums.len()).enumerate();
     let usable =
@@ -251,7 +254,8 @@ pub(crate) fn worked<'a>(sums: &'a [Sums], chains: &'a [f32]) -> impl Iterator<I
     each.zip(sums).filter(usable).map(|(chain, _)| chain)
 }
 
-/// The rows of the last update, with their costs and weights: see [`Planner::samples`](crate::control::planner::Planner::samples).
+/// The rows of the last pass, with their costs and weights: see
+/// [`Planner::samples`](crate::control::planner::Planner::samples).
 #[derive(Debug)]
 pub struct Samples<'a, const N: usize, const M: usize, D> {
     pub(crate) model: &'a D,

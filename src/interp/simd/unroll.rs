@@ -15,7 +15,7 @@ use crate::lang::{Mask, sealed};
 #[derive(Clone, Copy)]
 pub(crate) struct Unroll2<T>(pub(crate) T, pub(crate) T);
 
-/// A pair in optimized builds, a single value otherwise: see `build.rs`.
+/// Two values in optimized builds, one otherwise: see `build.rs`.
 #[cfg(optimized)]
 pub(crate) type Unrolled<T> = Unroll2<T>;
 #[cfg(not(optimized))]

@@ -19,7 +19,6 @@ use crate::lang::{GradSink, Inputs, Mask, Network, ParamView, Real, Table, WgslF
 
 /// Maximum number of operations in a trace. Compile time grows faster than linearly: on a software Vulkan driver 5,000
 /// statements took about a second, 20,000 fourteen.
-/// statements took about a second, 20,000 fourteen.
 pub(crate) const LIMIT: usize = 8192;
 
 /// The inputs that a traced model needs; each count is one more than the largest index used.

@@ -1,10 +1,10 @@
-//! The twin of the parent module in WGSL: loops over the weight buffer, so that the length of the code does not depend
-//! on the sizes of the layers.
+//! The twin of `src/lang/network.rs` in WGSL: loops over the weight buffer, so that the length of the code does not
+//! depend on the sizes of the layers.
 //!
-//! The code calls `weight(i)` and `accumulate(i, value)`, defined in `shaders/score/episode.wgsl`, and `several(n)`, which
-//! returns n and is defined in `src/runtime/gpu/source.rs`. Hidden units are stored in per-invocation arrays. Without
-//! derivatives the first hidden layer needs no array: each of its units is added to the sums of the next layer as soon
-//! as it is computed.
+//! The code calls `weight(i)` and `accumulate(i, value)`, defined in `shaders/score/episode.wgsl`, and `several(n)`,
+//! which returns n and is defined in `src/runtime/gpu/source.rs`. Hidden units are stored in per-invocation arrays.
+//! Without derivatives the first hidden layer needs no array: each of its units is added to the sums of the next layer
+//! as soon as it is computed.
 
 use std::fmt::Write;
 

@@ -29,12 +29,12 @@ pub(crate) struct CovarianceFactors {
     pub(crate) precision: Vec<f32>,
     /// Whether every control is perturbed, so that Σ⁻¹ exists.
     pub(crate) regular: bool,
-    /// What makes perturbations of innovations, unless noise is white.
+    /// The filter that turns innovations into perturbations, unless the noise is white.
     pub(crate) filter: Option<Filter>,
 }
 
 impl CovarianceFactors {
-    /// How many independent vectors of noise a row of `horizon` time steps has.
+    /// The number of independent noise vectors of a row of `horizon` time steps.
     pub(crate) fn innovations(&self, horizon: usize) -> usize {
         self.filter.as_ref().map_or(horizon, |filter| filter.innovations(horizon))
     }

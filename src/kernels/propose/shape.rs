@@ -1,5 +1,5 @@
-//! [`NoiseShape`]: how the perturbations of different time steps depend on each other, and the [`Filter`] that makes it
-//! so.
+//! [`NoiseShape`]: how the perturbations of different time steps depend on each other, and the
+//! [`Filter`] that correlates them.
 //!
 //! A row of controls is U + B θ. U is the plan, θ are innovations: vectors of M normal numbers with covariance Σ,
 //! independent of each other and each a function of its counter. B is linear in time and the same for every control.
@@ -55,7 +55,7 @@ pub enum NoiseShape {
     /// law noise*, Astron. Astrophys. 300 (1995); C. Pinneri et al., *Sample-efficient cross-entropy method for
     /// real-time planning*, arXiv 2008.06389.)
     ///
-    /// It is made by a recurrence, not by a Fourier transform: white noise passes through first-order filters whose
+    /// It is computed by a recurrence, not by a Fourier transform: white noise passes through first-order filters whose
     /// poles and zeros are two octaves apart. (M. S. Keshner, *1/f noise*, Proc. IEEE 70 (1982).) From 1/T (T is the
     /// horizon, or 8,192 if that is less) to 1/4 cycle per time step its spectrum follows the power law to ±1.5 dB;
     /// below, it is flat. The covariance at every time step is Σ.
@@ -65,12 +65,11 @@ pub enum NoiseShape {
     },
 }
 
-/// How a perturbation goes from one knot to the next. There are as many knots before and after the horizon as that
-/// needs.
+/// How a perturbation goes from one knot to the next. Knots before and after the horizon are added as needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Interpolation {
-    /// Each knot is held until the next. The covariance is Σ throughout.
+    /// Constant from each knot to the next. The covariance is Σ throughout.
     Hold,
     /// Straight lines. The covariance is Σ at knots and Σ/2 midway between two, ((1 − x)² + x²) Σ in general.
     Linear,
@@ -80,7 +79,7 @@ pub enum Interpolation {
     Cubic,
 }
 
-/// The most taps of a filter.
+/// The maximum number of taps of a filter.
 pub(crate) const MAX_TAPS: usize = 8;
 
 /// A recurrence that turns innovations into perturbations: see the head of this file.
@@ -89,21 +88,22 @@ pub(crate) struct Filter {
     /// Time steps from one innovation to the next.
     pub(crate) every: usize,
     pub(crate) taps: usize,
-    /// How many innovations there are before the one of time step 0.
+    /// The number of innovations before the one of time step 0.
     pub(crate) lead: usize,
-    /// By how many time steps, in units of `every`, an innovation is ahead of where it acts most.
+    /// The delay from an innovation to the time step that it affects most, in units of `every` time steps.
     ahead: usize,
     pub(crate) keep: [f32; MAX_TAPS],
     pub(crate) shift: [f32; MAX_TAPS],
     pub(crate) gain: [f32; MAX_TAPS],
-    /// What innovation i < `lead` adds to each tap, if the first innovations do not enter as all others do.
+    /// The factors by which innovation i < `lead` is added to each tap, if the first innovations have factors of their
+    /// own.
     pub(crate) first: Option<[[f32; MAX_TAPS]; MAX_TAPS]>,
-    /// c_j as a polynomial in x, the constant first.
+    /// The coefficients of the polynomial c_j(x), the constant first.
     pub(crate) output: [[f32; 4]; MAX_TAPS],
 }
 
 impl NoiseShape {
-    /// The filter over a horizon, or none for white noise.
+    /// Returns the filter for a horizon, or `None` for white noise.
     pub(crate) fn filter(&self, horizon: usize) -> Result<Option<Filter>, InvalidValue> {
         match *self {
             Self::White => Ok(None),
@@ -123,7 +123,7 @@ impl NoiseShape {
 }
 
 impl Filter {
-    /// The taps are the knots around a time step: each innovation pushes the others one place down.
+    /// The taps are the knots around a time step: each innovation shifts them by one place.
     pub(crate) fn knots(every: usize, interpolation: Interpolation) -> Self {
         let (taps, ahead, polynomials): (usize, usize, &[[f32; 4]]) = match interpolation {
             Interpolation::Hold => (1, 0, &[[1.0, 0.0, 0.0, 0.0]]),
@@ -142,7 +142,7 @@ impl Filter {
     /// A product of sections (1 − b z⁻¹)/(1 − a z⁻¹), each falling by α of the two octaves from its pole to the next,
     /// as a sum of first-order recurrences over the same innovations.
     fn colored(exponent: f64, horizon: usize) -> Self {
-        /// From pole to pole.
+        /// The ratio of consecutive poles.
         const RATIO: f64 = 4.0;
         /// The longest correlation that the taps suffice for (in time steps).
         const LONGEST: usize = 8192;
@@ -151,7 +151,7 @@ impl Filter {
         let corners: Vec<f64> = corners.take_while(|corner| *corner <= std::f64::consts::PI).collect();
         let mut poles: Vec<f64> = corners.iter().map(|corner| (-corner).exp()).collect();
         let zeros: Vec<f64> = corners.iter().map(|corner| (-corner * RATIO.powf(exponent / 2.0)).exp()).collect();
-        // Partial fractions; what is left is the innovation itself, a recurrence whose pole is 0.
+        // Partial fractions. The remainder is a multiple of the innovation itself, a recurrence whose pole is 0.
         let mut gains: Vec<f64> = (0..poles.len())
             .map(|s| {
                 let others = (0..poles.len()).filter(|k| *k != s).map(|k| 1.0 - poles[k] / poles[s]);
@@ -161,8 +161,8 @@ impl Filter {
         gains.push(zeros.iter().zip(&poles).map(|(zero, pole)| zero / pole).product());
         poles.push(0.0);
 
-        // The stationary covariance of the taps, and its factor of Cholesky, by which the first innovations set the
-        // taps up.
+        // The first innovations initialize the taps by the Cholesky factor of their stationary covariance, so that the
+        // noise is stationary from time step 0 on.
         let taps = poles.len();
         let covariance = |i: usize, j: usize| 1.0 / (1.0 - poles[i] * poles[j]);
         let mut factor = [[0.0_f64; MAX_TAPS]; MAX_TAPS];
@@ -187,12 +187,12 @@ impl Filter {
         Self { every: 1, taps, lead: taps, ahead: 0, keep, shift, gain, first: Some(first), output }
     }
 
-    /// How many innovations a plan of `horizon` time steps has.
+    /// The number of innovations of a plan of `horizon` time steps.
     pub(crate) fn innovations(&self, horizon: usize) -> usize {
         self.lead + horizon.div_ceil(self.every)
     }
 
-    /// The time step that innovation `i` acts on most.
+    /// The time step that innovation `i` affects most.
     pub(crate) fn time(&self, i: usize, horizon: usize) -> usize {
         ((i + self.ahead).saturating_sub(self.lead) * self.every).min(horizon - 1)
     }
@@ -204,7 +204,7 @@ impl Filter {
         step(i)..step(i + 1)
     }
 
-    /// What the taps are multiplied by at a time step.
+    /// The factors c_j on the taps at a time step.
     #[inline(always)]
     pub(crate) fn weights(&self, t: usize) -> [f32; MAX_TAPS] {
         let x = (t % self.every) as f32 * (1.0 / self.every as f32);
@@ -216,8 +216,8 @@ impl Filter {
         weights
     }
 
-    /// B θ: the perturbations of some controls at every time step, given innovation after innovation.
-    /// `put` takes time step, control and perturbation.
+    /// Computes B θ, the perturbations of some controls at every time step, from the innovations in order. `put` is
+    /// called with time step, control and perturbation.
     pub(crate) fn apply(
         &self,
         horizon: usize,
@@ -255,7 +255,7 @@ mod tests {
 
     const INTERPOLATIONS: [Interpolation; 3] = [Interpolation::Hold, Interpolation::Linear, Interpolation::Cubic];
 
-    /// B by columns: what each innovation does to each time step.
+    /// The columns of B: the effect of each innovation on each time step.
     fn matrix(filter: &Filter, horizon: usize) -> Vec<Vec<f64>> {
         let count = filter.innovations(horizon);
         let unit = |i: usize| (0..count).map(|k| f32::from(u8::from(k == i))).collect::<Vec<_>>();
@@ -294,7 +294,7 @@ mod tests {
                     };
                     let found = variance(&columns, t);
                     assert!((found - expected).abs() < 1e-5, "{interpolation:?}, t = {t}: {found}, not {expected}");
-                    // A straight line is a spline of every kind but the first.
+                    // If all knots have the same value, the perturbation has it at every time step.
                     let sum: f64 = columns.iter().map(|column| column[t]).sum();
                     assert!((sum - 1.0).abs() < 1e-5, "{interpolation:?}: a constant stays one");
                 }

@@ -1,4 +1,4 @@
-//! Weigh: converts costs to log-weights and solves for the temperature that an update requests. Twins:
+//! Weigh: converts costs to log-weights and solves for the temperature that a pass requests. Twins:
 //! `shaders/weigh/weigh.wgsl`, `shaders/weigh/temperature.wgsl`.
 
 use pulp::{Simd, WithSimd};
@@ -42,7 +42,7 @@ pub(crate) struct WeightParams {
 }
 
 impl WeightParams {
-    /// Adds these parameters to the sums of an update.
+    /// Adds these parameters to the sums of a pass.
     pub(crate) fn record(&self, sums: Sums) -> Sums {
         Sums { temperature: self.temperature, reference: self.reference, mean: self.mean, ..sums }
     }
@@ -69,13 +69,13 @@ impl Weigh<'_> {
         self.isa.run(Job { weigh: self, weight_params, fixed: self.pass.control_fixed, first, scores, out });
     }
 
-    /// The parameters for the temperature given in the update.
+    /// The parameters for the temperature given in the pass.
     pub(crate) fn plain(&self) -> WeightParams {
         let (reference, temperature) = (self.cost_stats[0], self.pass.temperature);
         WeightParams { reference, temperature, mean: 0.0, shift: 0.0, threshold: f32::MAX }
     }
 
-    /// Returns the given temperature, or solves for the one that meets the update's target.
+    /// Returns the given temperature, or solves for the one that meets the pass's target.
     fn solve_temperature(&self, scores: &[f32], log_weights: &mut [f32], sums: &mut [Sums]) -> WeightParams {
         let (pass, [best, worst, _]) = (self.pass, self.cost_stats);
         let plain = self.plain();

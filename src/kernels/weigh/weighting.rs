@@ -3,7 +3,7 @@
 use crate::error::InvalidValue;
 use crate::kernels::pass::{DIVERGENCE, EFFECTIVE, ELITE, FIXED, Pass, SIGNED, STANDARDISED};
 
-/// How the costs J of rows become their weights w in an update. The cost of an episode is its negative return.
+/// How the costs J of rows become their weights w in a pass. The cost of an episode is its negative return.
 ///
 /// # Example
 ///
@@ -11,7 +11,11 @@ use crate::kernels::pass::{DIVERGENCE, EFFECTIVE, ELITE, FIXED, Pass, SIGNED, ST
 /// use gibbs::{MppiOptions, Temperature, Weighting};
 ///
 /// let mppi = MppiOptions::<1> { weighting: Temperature::EffectiveSamples(0.1).into(), ..Default::default() };
-/// let cem = MppiOptions::<1> { weighting: Weighting::Elite(0.1), covariance_adaptation: Some(0.05), ..Default::default() };
+/// let cem = MppiOptions::<1> {
+///     weighting: Weighting::Elite(0.1),
+///     covariance_adaptation: Some(0.05),
+///     ..Default::default()
+/// };
 /// assert_eq!(mppi.weighting, Weighting::Exponential(Temperature::EffectiveSamples(0.1)));
 /// # assert_ne!(mppi, cem);
 /// ```
@@ -20,12 +24,13 @@ use crate::kernels::pass::{DIVERGENCE, EFFECTIVE, ELITE, FIXED, Pass, SIGNED, ST
 pub enum Weighting {
     /// w = softmax(−J/λ).
     Exponential(Temperature),
-    /// The best fraction of the rows, in (0, 1], have equal weights and all others none, as in the cross-entropy method.
-    /// On a GPU it takes 33 passes over the costs. (R. Rubinstein, *The cross-entropy method for combinatorial and
-    /// continuous optimization*, 1999.)
+    /// The best fraction of the rows, in (0, 1], have equal weights and all others none, as in the cross-entropy
+    /// method. On a GPU it takes 33 passes over the costs. (R. Rubinstein, *The cross-entropy method for combinatorial
+    /// and continuous optimization*, 1999.)
     Elite(f32),
     /// w = −(J − J̄)/K, or with `standardized` −(J − J̄)/(K·std J): plain REINFORCE with a baseline. Only
-    /// [`PolicyGradient`](crate::learning::PolicyGradient) takes it: the weights sum to 0, so that the rows have no mean to step to.
+    /// [`PolicyGradient`](crate::learning::PolicyGradient) takes it: the weights sum to 0, so that the rows have no
+    /// mean to step to.
     Signed {
         /// Whether costs are divided by their standard deviation.
         standardized: bool,
@@ -40,7 +45,7 @@ impl From<Temperature> for Weighting {
 
 /// The temperature λ: how sharply the weights e^{−J/λ} single out the cheapest rows.
 ///
-/// All but [`Fixed`](Self::Fixed) are solved for in every update, on the device. On a GPU one workgroup does that, in
+/// All but [`Fixed`](Self::Fixed) are solved for in every pass, on the device. On a GPU one workgroup does that, in
 /// passes over the costs of all rows: about ten for a sample size or a divergence (29 at most; with a control cost
 /// twice as many), two for the standard deviation.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -85,7 +90,7 @@ impl Weighting {
         if valid { Ok(()) } else { Err(InvalidValue::new("weighting", format_args!("{self:?}"), expected)) }
     }
 
-    /// As [`check`](Self::check), and refuses weights that sum to 0: for drivers that step to the mean of the rows.
+    /// [`check`](Self::check) for drivers that step to the mean of the rows: also refuses weights that sum to 0.
     pub(crate) fn check_for_mean(self) -> Result<(), InvalidValue> {
         if let Self::Signed { .. } = self {
             let expected = "Exponential or Elite: signed weights sum to 0, so that the rows have no mean to step to";
@@ -94,7 +99,7 @@ impl Weighting {
         self.check()
     }
 
-    /// Writes it into an update for the kernels.
+    /// Writes the weighting into a pass.
     pub(crate) fn set(self, pass: &mut Pass) {
         (pass.temperature, pass.search, pass.target) = match self {
             Self::Exponential(Temperature::Fixed(lambda)) => (lambda, FIXED, 0.0),
@@ -108,7 +113,7 @@ impl Weighting {
         pass.set(SIGNED, matches!(self, Self::Signed { .. }));
     }
 
-    /// Whether there is a λ for the control cost to be weighed by.
+    /// Whether the rows are weighed as an elite, without a λ for a control cost.
     pub(crate) fn is_elite(self) -> bool {
         matches!(self, Self::Elite(_))
     }

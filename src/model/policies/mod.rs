@@ -1,4 +1,5 @@
-//! Ready-made policies, each a complete [`Policy`](crate::model::policy::Policy) that documents the layout of its parameters.
+//! Ready-made policies, each a complete [`Policy`](crate::model::policy::Policy) that documents the layout of its
+//! parameters.
 //!
 //! | policy | control | parameters |
 //! |---|---|---|

@@ -14,8 +14,8 @@ use crate::model::{Cost, Model};
 /// ẋ = r/2 (ω_l + ω_r) cos ψ    ẏ = r/2 (ω_l + ω_r) sin ψ    ψ̇ = r/L (ω_r − ω_l)
 /// ```
 ///
-/// One step is the midpoint rule, as for the [`Unicycle`](crate::model::systems::Unicycle). The default cost brings it to the origin,
-/// facing along x.
+/// One step is the midpoint rule, as for the [`Unicycle`](crate::model::systems::Unicycle). The default cost brings it
+/// to the origin, facing along x.
 ///
 /// Source: S. LaValle, *Planning Algorithms*, §13.1.2. The comparison published with MPPI-Generic has r = L = 1.
 ///

@@ -13,8 +13,8 @@
 //!
 //! Units are SI, angles in radians, counter-clockwise positive. Physical parameters are public fields and become
 //! constants of the kernel. So does `cost`, which makes `CartPole::default()` a task of its own: change its weights,
-//! or take the dynamics alone and bring another cost through [`with_cost`](crate::model::Model::with_cost). Limits on the
-//! controls belong to the driver.
+//! or take the dynamics alone and bring another cost through [`with_cost`](crate::model::Model::with_cost). Limits on
+//! the controls belong to the driver.
 //!
 //! # Example
 //!

@@ -1,4 +1,4 @@
-//! The CPU backend: SIMD lanes within a thread, rayon across threads. It runs lists of updates.
+//! The CPU backend: SIMD lanes within a thread, rayon across threads. It runs lists of passes.
 
 pub(crate) mod tiles;
 
@@ -17,14 +17,14 @@ use crate::kernels::threads::DurationEstimate;
 use crate::kernels::threads::Parallelism;
 use crate::lang::cache_line::CacheLine;
 
-/// Buffers that the updates of one driver write to; allocated once and reused.
+/// Buffers that the passes of one driver write to; allocated once and reused.
 #[derive(Default)]
 pub(crate) struct Workspace {
     /// One per thread; each thread runs one problem at a time. The first also serves problems that all threads share.
     problem_scratch: Vec<ProblemScratch>,
-    /// The duration of all updates of one problem on one thread.
+    /// The duration of all passes of one problem on one thread.
     estimate: DurationEstimate,
-    /// The last update of the last call; `None` if the call failed.
+    /// The last pass of the last call; `None` if the call failed.
     last: Option<Pass>,
     /// B × D each.
     nominal: Vec<f32>,
@@ -32,15 +32,15 @@ pub(crate) struct Workspace {
     /// Empty if no second moment is requested.
     second: Vec<f32>,
     sums: Vec<Sums>,
-    /// The nominals and standard-deviation scales before the last update, for all problems, so that `fetch` can repeat
-    /// that update for any of them. Empty if there is one problem, whose scratch holds them.
+    /// The nominals and standard-deviation scales before the last pass, for all problems, so that `fetch` can repeat
+    /// that pass for any of them. Empty if there is one problem, whose scratch holds them.
     before: [Vec<f32>; 2],
 }
 
-/// Scratch for the updates of one problem.
+/// Scratch for the passes of one problem.
 #[derive(Default)]
 struct ProblemScratch {
-    /// The rows of the last update that stored them.
+    /// The rows of the last pass that stored them.
     rows: Vec<CacheLine>,
     scores: Vec<f32>,
     cost_bounds: Vec<crate::kernels::score::rollout::CostBounds>,
@@ -53,14 +53,14 @@ struct ProblemScratch {
     last: Last,
     /// Duration estimates for scoring, weighing and averaging.
     estimates: [DurationEstimate; 3],
-    /// The error that ended the updates of a problem.
+    /// The error that ended the passes of a problem.
     error: Option<EngineError>,
 }
 
 /// The inputs from which rows that were not stored can be drawn again.
 #[derive(Default)]
 struct Last {
-    /// The problem whose rows are in this scratch; `None` while updates run or after an error.
+    /// The problem whose rows are in this scratch; `None` while passes run or after an error.
     number: Option<u32>,
     pass: Option<(Pass, RowStorage)>,
     weight_params: Option<crate::kernels::weigh::log_weights::WeightParams>,
@@ -68,7 +68,7 @@ struct Last {
     std_scale: Vec<f32>,
 }
 
-/// How the rows of an update are handled.
+/// How the rows of a pass are handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RowStorage {
     /// They are averaged as soon as they are scored.
@@ -95,7 +95,7 @@ impl RowStorage {
     }
 }
 
-/// The results of a list of updates for one problem.
+/// The results of a list of passes for one problem.
 struct Outcome<'a> {
     number: u32,
     nominal: &'a mut [f32],
@@ -107,7 +107,7 @@ struct Outcome<'a> {
 }
 
 impl Workspace {
-    /// Allocates memory for an update. Does nothing if the sizes are unchanged.
+    /// Allocates memory for a pass. Does nothing if the sizes are unchanged.
     pub(crate) fn fit(&mut self, rollout: &dyn Rollout, rows: RowMemory, pass: &Pass) -> Result<(), EngineError> {
         let problems = pass.problems as usize;
         let alone = problems_run_alone(pass, crate::kernels::threads::count());
@@ -121,7 +121,7 @@ impl Workspace {
         Ok(())
     }
 
-    /// Runs the updates in order. [`done`](Self::done) returns the results.
+    /// Runs the passes in order. [`done`](Self::done) returns the results.
     pub(crate) fn run(
         &mut self,
         isa: Isa,
@@ -159,8 +159,9 @@ impl Workspace {
         let mut outcomes =
             Outcomes { width, coordinates, number: 0, nominal: &mut self.nominal, parts, sums: &mut self.sums };
         let alone = passes.first().map_or(0, |pass| problems_run_alone(pass, crate::kernels::threads::count()));
-        // Each thread runs all updates of one problem before it takes the next, so that a problem's rows stay in its caches.
-        // Problems are not divided among threads beforehand, because a thread that loses its core would delay all others.
+        // Each thread runs all passes of one problem before it takes the next, so that a problem's rows stay in its
+        // caches. Problems are not divided among threads beforehand, because a thread that loses its core would delay
+        // all others.
         let worker = Worker { parallelism: Parallelism::Caller, isa, rollout, rows, problem };
         Parallelism::Pool.for_each_with(
             &self.estimate,
@@ -185,12 +186,12 @@ impl Workspace {
         Ok(timing)
     }
 
-    /// The results of the updates that were carried out last.
+    /// The results of the passes that were carried out last.
     pub(crate) fn done(&self, timing: Timing) -> Done<'_> {
         Done { nominal: &self.nominal, second: &self.second, sums: &self.sums, timing }
     }
 
-    /// Returns the rows of the last update of problem `number`. If no scratch holds the rows of that problem, the update is
+    /// Returns the rows of the last pass of problem `number`. If no scratch holds the rows of that problem, the pass is
     /// repeated from its saved start.
     pub(crate) fn fetch(
         &mut self,
@@ -221,7 +222,7 @@ impl Workspace {
     }
 }
 
-/// Returns an update with the seed and the number of problem `number` filled in, the problem's chain, and its inputs.
+/// Returns a pass with the seed and the number of problem `number` filled in, the problem's chain, and its inputs.
 fn alone<'a>(pass: &Pass, problem: &Problem<'a>, number: u32) -> (Pass, u32, &'a [f32]) {
     let (group, chain) = pass.group_and_chain(number);
     if !pass.has(FLEET) {
@@ -233,7 +234,7 @@ fn alone<'a>(pass: &Pass, problem: &Problem<'a>, number: u32) -> (Pass, u32, &'a
     (Pass { seed: key, number: number.wrapping_add(pass.number), ..*pass }, chain, inputs)
 }
 
-/// The execution context of a problem's updates.
+/// The execution context of a problem's passes.
 struct Worker<'a> {
     parallelism: Parallelism,
     isa: Isa,
@@ -242,15 +243,16 @@ struct Worker<'a> {
     problem: &'a Problem<'a>,
 }
 
-/// Returns the number of problems, counted from the first, that are run by one thread each. All threads share the tiles of the
-/// remaining ones. Affects scheduling only, never results.
+/// Returns the number of problems, counted from the first, that are run by one thread each. All threads share the tiles
+/// of the remaining ones. Affects scheduling only, never results.
 fn problems_run_alone(pass: &Pass, threads: usize) -> usize {
     let (problems, tiles) = (pass.problems as usize, (pass.rows as usize).div_ceil(TILE));
     if problems == 1 {
         return 0;
     }
     let rest = problems % threads;
-    // Threads that share tiles synchronize several times per update, so sharing must at least halve the duration of the rest.
+    // Threads that share tiles synchronize several times per pass, so sharing must at least halve the duration of the
+    // rest.
     if 2 * rest * tiles.div_ceil(threads) <= tiles { problems - rest } else { problems }
 }
 
@@ -263,7 +265,8 @@ struct Outcomes<'a> {
     /// The index of the next problem.
     number: u32,
     nominal: &'a mut [f32],
-    /// The spreads, the second moments, and the nominals and spreads before the last update; empty where there are none.
+    /// The standard-deviation scales, the second moments, and the nominals and scales before the last pass; each is
+    /// empty if there are none.
     parts: [&'a mut [f32]; 4],
     sums: &'a mut [Sums],
 }
@@ -355,7 +358,7 @@ impl ProblemScratch {
         Ok(())
     }
 
-    /// Runs all updates of one problem.
+    /// Runs all passes of one problem.
     fn run(&mut self, worker: &Worker<'_>, passes: &[Pass], out: Outcome<'_>) -> Result<Timing, EngineError> {
         let mut timing = Timing::default();
         self.last.number = None;
@@ -392,7 +395,7 @@ impl ProblemScratch {
         Ok(timing)
     }
 
-    /// Runs an update that stores its rows: draws and scores all of them, then weighs, then averages.
+    /// Runs a pass that stores its rows: draws and scores all of them, then weighs, then averages.
     fn stored(&mut self, worker: &Worker<'_>, pass: &Pass, number: u32, timing: &mut Timing) -> Sums {
         let Worker { parallelism, isa, rollout, problem, .. } = *worker;
         let clock = Instant::now();
@@ -425,7 +428,7 @@ impl ProblemScratch {
         weight_params.record(sums)
     }
 
-    /// Runs an update that does not store its rows.
+    /// Runs a pass that does not store its rows.
     fn in_tiles(
         &mut self,
         worker: &Worker<'_>,
@@ -499,7 +502,7 @@ impl ProblemScratch {
         weight_params
     }
 
-    /// The rows of the last update with their scores and log-weights; rows that were not stored are recomputed.
+    /// The rows of the last pass with their scores and log-weights; rows that were not stored are recomputed.
     fn fetch(&self, isa: Isa, rollout: &dyn Rollout, problem: &Problem<'_>, number: u32) -> Fetched {
         let (Some((pass, plan)), Some(weight_params)) = (&self.last.pass, self.last.weight_params) else {
             return Fetched::default();

@@ -1,5 +1,5 @@
 //! Draw, score, weigh and average tile by tile: rows stay in the innermost caches and need no storage of their own, and
-//! threads synchronize once per update.
+//! threads synchronize once per pass.
 //!
 //! Where λ is given, a tile can be weighed as soon as it is scored, relative to its own best cost, and its partial
 //! average is merged with the others afterwards. Where λ has to be solved for first, the scores of all rows are needed
@@ -20,7 +20,7 @@ fn block_of_tiles(tiles: usize) -> usize {
     (tiles / 64).clamp(1, 16)
 }
 
-/// The number of partial results of an update.
+/// The number of partial results of a pass.
 pub(crate) fn parts(pass: &Pass) -> usize {
     let tiles = (pass.rows as usize).div_ceil(TILE);
     tiles.div_ceil(block_of_tiles(tiles))
@@ -35,7 +35,7 @@ pub(crate) struct ThreadScratch {
     pub(crate) scratch: Vec<CacheLine>,
 }
 
-/// An update whose rows are not stored.
+/// A pass whose rows are not stored.
 pub(crate) struct Tiles<'a> {
     pub(crate) parallelism: Parallelism,
     pub(crate) isa: Isa,

@@ -41,7 +41,7 @@ impl Buffers {
     fn new(device: &Device, pass: &Pass, moments: u64) -> Result<Self, EngineError> {
         let storage =
             |what, floats: u64| device.buffer(what, 4 * floats, Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC);
-        let passes = device.buffer("the update", PASS_SIZE.get(), Usage::UNIFORM | Usage::COPY_DST)?;
+        let passes = device.buffer("the pass", PASS_SIZE.get(), Usage::UNIFORM | Usage::COPY_DST)?;
         let rows = storage("rows", u64::from(pass.rows) * u64::from(pass.width))?;
         let log_weights = storage("log-weights", u64::from(pass.rows))?;
         let partials = storage("partial means", partials_len(pass))?;

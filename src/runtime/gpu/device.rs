@@ -24,7 +24,7 @@ pub(crate) async fn adapters() -> Vec<(Adapter, wgpu::Adapter)> {
     let backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
         backends,
-        // The same for debug and release builds: no labels on driver objects. When an object is labeled, Vulkan's
+        // Debug builds, like release builds, set no labels on driver objects. When an object is labeled, Vulkan's
         // loader iterates over all devices of the process without a lock, and crashes if another thread closes a device
         // meanwhile (observed with 1.4.309). Labels and validation layers can be enabled with WGPU_DEBUG=1 and
         // WGPU_VALIDATION=1.
@@ -268,7 +268,8 @@ impl Device {
         })
     }
 
-    /// Whether the driver may end loops early: see [`MAX_LOOP_ITERATIONS`](crate::runtime::gpu::kernels::MAX_LOOP_ITERATIONS).
+    /// Whether the driver may end loops early: see
+    /// [`MAX_LOOP_ITERATIONS`](crate::runtime::gpu::kernels::MAX_LOOP_ITERATIONS).
     pub(crate) fn limits_turns(&self) -> bool {
         self.adapter.kind == AdapterKind::Software
     }

@@ -41,7 +41,7 @@ impl Device {
         let rows = (inputs.len() / width) as u32;
         let [map] = self.compile(source, BoundsChecks::Keep, ["map"], Idle::NOTHING)?;
         let storage = |what, floats: usize| self.buffer(what, 4 * floats as u64, Usage::STORAGE | Usage::COPY_DST);
-        let passes = self.buffer("the update", PASS_SIZE.get(), Usage::UNIFORM | Usage::COPY_DST)?;
+        let passes = self.buffer("the pass", PASS_SIZE.get(), Usage::UNIFORM | Usage::COPY_DST)?;
         let (input, field) = (storage("inputs", inputs.len())?, storage("fields", fields.len())?);
         let size = 4 * outputs.len() as u64;
         let output = self.buffer("outputs", size, Usage::STORAGE | Usage::COPY_SRC)?;

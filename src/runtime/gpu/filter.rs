@@ -1,6 +1,7 @@
-//! The WGSL of a filter: what `shaders/score/rollout.wgsl` and `shaders/step.wgsl` call to make controls of innovations. A
-//! filter's numbers are constants of the source, so a tap that only passes a knot on costs no arithmetic. Twins:
-//! `filter_innovations` in src/kernels/score/rollout.rs and `Filter::apply` in src/kernels/propose/shape.rs.
+//! Prints a filter as WGSL: the functions by which `shaders/score/rollout.wgsl` and `shaders/step.wgsl` turn
+//! innovations into controls. The coefficients are constants of the source, so a tap that only moves a knot to the next
+//! place costs no arithmetic. Twins: `filter_innovations` in src/kernels/score/rollout.rs and `Filter::apply` in
+//! src/kernels/propose/shape.rs.
 
 use std::fmt::Write;
 
@@ -24,17 +25,18 @@ fn control_of(p: SampleWidth, f: Filter, t: u32, phase: u32, nominal_block: u32)
 }
 ";
 
-/// The loop of `shaders/score/rollout.wgsl` and `shaders/propose/draw.wgsl` over the time steps from one innovation to the next.
+/// The loop of `shaders/score/rollout.wgsl` and `shaders/propose/draw.wgsl` over the time steps from one innovation to
+/// the next.
 const LOOP: &str = "for (var phase = 0u; phase < time_steps_of(i); phase++) {";
 
-/// A kernel with that loop, or with its body alone for white noise: some drivers do not unroll a loop of one iteration,
-/// and a software adapter counts it.
+/// Returns the kernel unchanged if there is a filter. For white noise, replaces that loop by its body: some drivers do
+/// not unroll a loop of one iteration, and a software adapter counts the iteration toward its limit.
 pub(crate) fn over_time(filter: Option<&Filter>, kernel: &str) -> String {
     debug_assert!(kernel.contains(LOOP));
     if filter.is_some() { kernel.into() } else { kernel.replace(LOOP, "{\n let phase = 0u;") }
 }
 
-/// The functions that make controls of the innovations of a row, in order of time.
+/// The functions that turn the innovations of a row into controls, in order of time.
 pub(crate) fn rows(filter: Option<&Filter>, controls: usize) -> String {
     let Some(filter) = filter else { return WHITE.into() };
     let (every, lead) = (filter.every, filter.lead);
@@ -93,7 +95,7 @@ pub(crate) fn step(filter: Option<&Filter>) -> String {
     )
 }
 
-/// How many innovations a row has.
+/// The number of innovations of a row, as an expression.
 fn count(filter: &Filter) -> String {
     let Filter { every, lead, .. } = filter;
     format!("fn innovations() -> u32 {{\n    return {lead}u + (uniforms.horizon + {}u) / {every}u;\n}}\n", every - 1)
@@ -105,7 +107,7 @@ fn gains(filter: &Filter) -> String {
     let mut code = format!("    let starts = i < {}u;\n", filter.lead);
     for j in 0..filter.taps {
         let (keep, gain) = (literal(filter.keep[j]), literal(filter.gain[j]));
-        // Of the first innovations, those after the j-th do not enter tap j.
+        // The factors of the first innovations are triangular: those after the j-th do not enter tap j.
         let entries = (0..filter.lead).filter(|i| first[*i][j] != 0.0);
         let start = entries
             .fold(String::from("0.0"), |other, i| format!("select({other}, {}, i == {i}u)", literal(first[i][j])));
@@ -157,7 +159,7 @@ fn weights(filter: &Filter) -> String {
     code
 }
 
-/// A number as WGSL reads it.
+/// A number as a WGSL literal.
 fn literal(value: f32) -> String {
     format!("{value:?}f")
 }

@@ -1,4 +1,4 @@
-//! The functions that shaders and registers have in common, and `shaders/generated/`, where they stand as WGSL.
+//! Prints the functions that kernels on both backends call as WGSL, to `shaders/generated/`.
 //!
 //! A function is written once, generic over [`Vector`], and listed here. After a change
 //!
@@ -22,20 +22,21 @@ use crate::lang::philox_row::{PhiloxRow, philox_round};
 use crate::lang::random::Random;
 use crate::runtime::{Backend, Engine, EngineOptions};
 
-/// A function of the language.
+/// A function that is written over [`Vector`] and printed.
 struct Function {
     name: &'static str,
     parameters: &'static [(&'static str, Type)],
     result: Type,
-    /// Whether it computes on single numbers, not on one for each row of an invocation.
+    /// Whether it computes on single numbers, instead of on one for each row of an invocation.
     scalar: bool,
-    /// For the test: from where to where its numbers are. Both signs, if the lower end is 0.
+    /// The range of its arguments in the test, with both signs if the lower end is 0.
     domain: [f32; 2],
     print: fn(&[Value<Number>]) -> Vec<Value<Number>>,
     run: fn(&[Value<f32>]) -> Vec<Value<f32>>,
 }
 
-/// A function of these parameters. The body is compiled for [`Number`], which prints it, and for `f32`, which computes it.
+/// Defines a [`Function`]. The body is compiled twice: for [`Number`], which prints it, and for `f32`, which evaluates
+/// it.
 macro_rules! function {
     ($name:literal, $domain:expr, |$($parameter:ident: $kind:ident),*| -> $result:expr, $body:expr) => {
         function!(
@@ -43,7 +44,7 @@ macro_rules! function {
             |$($parameter: $kind),*| -> $result, $body
         )
     };
-    // Of parameters of which some are structs: the body gets their members one by one.
+    // Some parameters are structs, whose members are passed to the body one by one.
     ($name:literal, $domain:expr, $types:expr, |$($parameter:ident: $kind:ident),*| -> $result:expr, $body:expr) => {
         Function {
             name: $name,
@@ -86,7 +87,7 @@ fn search<V: Vector>(finder: RootFinder<V>) -> Vec<Value<V>> {
     values
 }
 
-/// A word of the pass, which shaders get from `fleet.wgsl` or its stand-in; 0 in the test.
+/// A word that shaders read from the pass, through a function of `fleet.wgsl` or of `SHARED_INPUTS`; 0 in the test.
 trait OfPass: Sized {
     fn of_pass(name: &'static str) -> Self;
 }
@@ -147,7 +148,7 @@ const ROOT_FINDER: Struct = Struct {
 /// A file of `shaders/generated/`.
 struct File {
     name: &'static str,
-    /// Where its functions are written.
+    /// The Rust file that its functions are printed from.
     from: &'static str,
     structs: &'static [&'static Struct],
     functions: Vec<Function>,
@@ -255,7 +256,7 @@ fn parts(of: Type) -> Vec<Type> {
     }
 }
 
-/// A WGSL expression of a type, made of numbers and words.
+/// Returns a WGSL expression that constructs a value of a type from expressions of its numbers and words.
 fn expression(of: Type, parts: &mut impl Iterator<Item = String>) -> String {
     match of {
         Type::Number => format!("F({})", parts.next().unwrap_or_default()),
@@ -269,7 +270,7 @@ fn expression(of: Type, parts: &mut impl Iterator<Item = String>) -> String {
     }
 }
 
-/// WGSL expressions of the numbers and words of a value, as numbers.
+/// Returns WGSL expressions for the numbers and words of a value in one lane, each as an `f32`.
 fn stored(value: &str, of: Type, lane: u32) -> Vec<String> {
     match of {
         Type::Number => vec![format!("component({value}, {lane}u)")],
@@ -282,7 +283,7 @@ fn stored(value: &str, of: Type, lane: u32) -> Vec<String> {
     }
 }
 
-/// A row of arguments that a function is promised, as bits.
+/// Draws a row of arguments in a function's domain, as bits.
 fn arguments(function: &Function, random: &mut Random) -> Vec<u32> {
     let [low, high] = function.domain;
     let types = function.parameters.iter().flat_map(|(_, of)| parts(*of));
@@ -290,20 +291,20 @@ fn arguments(function: &Function, random: &mut Random) -> Vec<u32> {
         .map(|of| match of {
             Type::Number if low > 0.0 => random.between(low.log2(), high.log2()).exp2().clamp(low, high).to_bits(),
             Type::Number => {
-                // Half of them evenly spread, half as close to 0 as numbers are.
+                // Half of the arguments are uniform, half are log-uniform, which reaches numbers close to 0.
                 let even = random.bits() & 1 == 0;
                 let part = if even { random.uniform() } else { (random.uniform() * -30.0).exp2() };
                 (if random.bits() & 1 == 0 { part * high } else { part * -high }).to_bits()
             }
-            // Not subnormal as a number, which a driver may flush to zero on the way.
+            // A word travels as a number. A driver may flush it to zero if it is subnormal, so it is not.
             _ => random.bits() | 0x0080_0000,
         })
         .collect()
 }
 
-/// Every function, one row an invocation and four, against the same function in Rust.
+/// Compares every printed function, with one row per invocation and with four, with the same function in Rust.
 ///
-/// Not to the bit: a driver may round an fma twice (Mesa's on a CPU does).
+/// Results agree to rounding and not to the bit, because a driver may round an fma twice (Mesa's lavapipe does).
 #[test]
 fn shaders_compute_what_registers_do() {
     const ROWS: usize = 1 << 14;
@@ -317,7 +318,7 @@ fn shaders_compute_what_registers_do() {
             return;
         }
     };
-    let device = engine.gpu().expect("it is a GPU's");
+    let device = engine.gpu().expect("the engine has a GPU");
     let files = files();
     let functions = files.iter().flat_map(|file| &file.functions).filter(|function| !function.scalar);
     for (function, four) in functions.flat_map(|function| [(function, false), (function, true)]) {
@@ -353,7 +354,7 @@ fn shaders_compute_what_registers_do() {
                     Value::Truth(ours) => (f32::from(u8::from(ours)) == *theirs, f32::from(u8::from(ours))),
                     Value::Word(ours) | Value::Uniform(ours) => (ours == theirs.to_bits(), f32::from_bits(ours)),
                 };
-                // Infinities are alike, too.
+                // The difference of equal infinities is NaN.
                 assert!(alike || ours == *theirs, "{name}: {theirs} and not {ours} at {row:?}, four at once: {four}");
             }
         }

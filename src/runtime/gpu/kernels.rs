@@ -17,7 +17,7 @@ pub(crate) struct Layouts {
 
 /// The bindings that kernels only read.
 const READ_ONLY: [u32; 2] = [1, 2];
-/// The number of bindings; binding 0 is the update.
+/// The number of bindings; binding 0 is the pass.
 pub(crate) const BINDINGS: u32 = 9;
 
 impl Layouts {
@@ -51,10 +51,10 @@ impl Layouts {
 /// loop of a kernel after 65,535 iterations.
 pub(crate) const MAX_LOOP_ITERATIONS: u64 = 60_000;
 
-/// The size of the update in the uniform binding, in bytes.
+/// The size of the pass in the uniform binding, in bytes.
 pub(crate) const PASS_SIZE: wgpu::BufferSize = match wgpu::BufferSize::new(size_of::<Pass>() as u64) {
     Some(size) => size,
-    None => panic!("an update is not empty"),
+    None => panic!("a pass is not empty"),
 };
 
 /// Whether a source needs run-time checks (of indices, of endless loops).
@@ -78,15 +78,15 @@ pub(crate) enum Score {
     Episodes { perturb: Option<wgpu::ComputePipeline>, episode: wgpu::ComputePipeline, gather: wgpu::ComputePipeline },
 }
 
-/// All kernels of one model's updates.
+/// All kernels of one model's passes.
 pub(crate) enum Kernel {
-    /// One dispatch runs the whole update.
+    /// One dispatch runs the whole pass.
     Whole(wgpu::ComputePipeline),
     /// A dispatch for each stage.
     Stages(Chain),
 }
 
-/// The stages of an update.
+/// The stages of a pass.
 pub(crate) struct Chain {
     pub(crate) score: Score,
     /// Present if λ has to be solved for.
@@ -116,7 +116,7 @@ impl Chain {
     }
 }
 
-/// Whether any of the updates needs a pass over all rows before weighing any of them.
+/// Whether any of the passes has to read the costs of all rows before it can weigh any of them.
 pub(crate) fn searches(passes: &[Pass]) -> bool {
     passes.iter().any(|pass| pass.search != FIXED || pass.has(SIGNED))
 }
@@ -194,7 +194,7 @@ impl Device {
         all.map_err(|_| EngineError::Driver { message: "a pipeline is missing".into() }.into())
     }
 
-    /// Whether one workgroup should run a whole update: where the rows are so few that there is one per invocation, or
+    /// Whether one workgroup should run a whole pass: where the rows are so few that there is one per invocation, or
     /// the problems so many that they keep the device busy.
     pub(crate) fn does_whole(&self, program: &Program, passes: &[Pass]) -> bool {
         let many = if self.software() { 2 } else { 64 };
@@ -285,7 +285,7 @@ impl Device {
         Ok(merge)
     }
 
-    /// The kernel that stores the rows of an update.
+    /// The kernel that stores the rows of a pass.
     pub(crate) fn draw(&self, shape: KernelConfig) -> Result<wgpu::ComputePipeline, BuildError> {
         let [draw] = self.compile(&source::draw(shape), BoundsChecks::Omit, ["draw"], Idle::NOTHING)?;
         Ok(draw)

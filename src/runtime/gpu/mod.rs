@@ -1,4 +1,4 @@
-//! The GPU backend: WGSL kernels on Vulkan, Metal or DX12 through wgpu. It runs a list of updates in one submission.
+//! The GPU backend: WGSL kernels on Vulkan, Metal or DX12 through wgpu. It runs a list of passes in one submission.
 
 pub(crate) mod averager;
 pub(crate) mod device;

@@ -1,4 +1,4 @@
-//! Submitted work, and the three ways to learn that it has completed: block, poll, or have a task woken.
+//! Submitted work, and the three ways to wait for its completion: block, poll, or have a task woken.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, mpsc};
@@ -10,7 +10,7 @@ use super::device::{Device, lock};
 use crate::error::{EngineError, PlanError};
 use crate::runtime::Wait;
 
-/// The state that the callbacks of a call's submissions update. They run on whichever thread polls the device.
+/// The state that the callbacks of a call's submissions write. They run on whichever thread polls the device.
 #[derive(Default)]
 struct Report {
     /// The number of completed submissions.
@@ -42,12 +42,12 @@ impl Reports {
 
 /// Submissions in flight. The last one maps a buffer for reading.
 pub(crate) struct Pending {
-    /// Submissions not known to have completed.
+    /// Submissions whose completion has not been observed yet.
     submissions: VecDeque<wgpu::SubmissionIndex>,
     /// The total number of submissions.
     count: usize,
     reports: Arc<Reports>,
-    /// When the time limit of the front submission began, and the warm-up counts at that time.
+    /// The start of the front submission's time limit, and the warm-up counts at that time.
     since: (Instant, [u64; 2]),
 }
 
@@ -57,7 +57,7 @@ impl Pending {
         Self { submissions: VecDeque::new(), count: 0, reports: Arc::default(), since }
     }
 
-    /// Submits a part of the work.
+    /// Submits one part of the work, which is not the last.
     pub(crate) fn submit(&mut self, device: &Device, encoder: wgpu::CommandEncoder) {
         let reports = Arc::clone(&self.reports);
         encoder.on_submitted_work_done(move || reports.change(|report| report.completed += 1));
@@ -212,10 +212,10 @@ impl<T> Call<T> {
                     back.unmap();
                     Ok::<_, EngineError>(())
                 };
-                // An error here is found again by the next call.
+                // The next call runs into the same error and returns it.
                 device.guard(unmap).ok();
             }
-            // The buffer was not mapped and will not be.
+            // The mapping has failed, so there is nothing to unmap.
             Poll::Ready(Err(_)) => {}
         }
         self.0 = None;

@@ -52,7 +52,7 @@ fn mul_wide(int64: bool, four: bool) -> String {
     }
 }
 
-/// The flags of an update that select code, with the names of their constants in WGSL.
+/// The flags of a pass that select code, with the names of their constants in WGSL.
 const SPECIALIZED: [(&str, u32); 11] = [
     ("GIVEN", GIVEN),
     ("NOMINAL_FIRST", NOMINAL_FIRST),
@@ -67,7 +67,7 @@ const SPECIALIZED: [(&str, u32); 11] = [
     ("FILTERED", FILTERED),
 ];
 
-/// The subset of an update's flags that a kernel is specialized to.
+/// The subset of a pass's flags that a kernel is specialized to.
 pub(crate) fn specialized(flags: u32) -> u32 {
     flags & SPECIALIZED.iter().fold(0, |all, (_, flag)| all | flag)
 }
@@ -76,7 +76,7 @@ pub(crate) fn specialized(flags: u32) -> u32 {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct KernelConfig {
     pub(crate) layout: Layout,
-    /// The flags of the update that select code.
+    /// The flags of the pass that select code.
     pub(crate) flags: u32,
     /// Whether the covariance is diagonal.
     pub(crate) diagonal: bool,
@@ -86,7 +86,7 @@ pub(crate) struct KernelConfig {
     pub(crate) software: bool,
     /// Whether the driver unrolls loops whenever it can.
     pub(crate) unrolls: bool,
-    /// What makes controls of innovations, if the flags say that anything does.
+    /// The filter that turns innovations into controls, if the flags include [`FILTERED`].
     pub(crate) filter: Option<Filter>,
 }
 
@@ -183,7 +183,7 @@ pub(crate) fn mean_of_draws(shape: KernelConfig) -> String {
     [&drawing(shape, four), &proposal(shape), &sums, &lanes, &weigh, MEAN_OF_DRAWS].join("\n")
 }
 
-/// The kernel that runs a whole update of few rows.
+/// The kernel that runs a whole pass of few rows.
 pub(crate) fn whole(program: &Program, shape: KernelConfig, solves_temperature: bool) -> String {
     let four = shape.software;
     // The search is left out where it is never called, but WGSL requires the name to be defined.
@@ -392,10 +392,10 @@ fn proposal(shape: KernelConfig) -> String {
     add(format!("struct SampleWidth {{\n{members}}}\n"));
     add(format!("fn proposal() -> SampleWidth {{\n    return SampleWidth({});\n}}\n", values.join(", ")));
 
-    // `Block`: the controls of as many time steps (of filtered rows, as many innovations) as consume whole Philox blocks,
-    // since these give four normals at a time. They are drawn as standard normals, shaped by the factor of the
-    // covariance, around the nominal. (Drawing under an `if` inside the time loop would suffice on a GPU, but a software
-    // adapter always computes both branches.)
+    // `Block`: the controls of as many time steps (of filtered rows, as many innovations) as consume whole Philox
+    // blocks, since these give four normals at a time. They are drawn as standard normals, shaped by the factor of the
+    // covariance, around the nominal. (Drawing under an `if` inside the time loop would suffice on a GPU, but a
+    // software adapter always computes both branches.)
     let held = shape.steps() * controls;
     add(format!("struct Block {{\n{}}}\n", (0..held).map(|i| format!("    v{i}: F,\n")).collect::<String>()));
     let time = |i: usize| format!("min(start + {}u, innovations() - 1u)", i / controls);
@@ -596,7 +596,7 @@ mod tests {
                     let shape = KernelConfig { layout, flags, diagonal, int64, software, unrolls: software, filter };
                     check(shape, name, &rollout(&program, shape));
                     check(shape, name, &mean_of_draws(shape));
-                    // Models that call hand-written functions are never compiled to a whole-update kernel.
+                    // Models that call hand-written functions are never compiled to a whole-pass kernel.
                     if program.functions.is_empty() {
                         check(shape, name, &whole(&program, shape, int64));
                     }

@@ -17,7 +17,7 @@ use crate::kernels::pass::{Layout, NoiseId, Pass};
 /// The duration of a first dispatch after which the device counts as hung.
 const LONGEST: Duration = Duration::from_secs(600);
 
-/// The size of each buffer that kernels write to, in floats: more than an update of one row and one coordinate
+/// The size of each buffer that kernels write to, in floats: more than a pass of one row and one coordinate
 /// addresses.
 const REACH: u64 = 256;
 
@@ -84,9 +84,9 @@ impl Device {
         let inputs_at = aligned(PASS_SIZE.get());
         let inputs = 4 * REACH.max(idle.inputs as u64);
         let given =
-            self.buffer("a first update", inputs_at + inputs, Usage::UNIFORM | Usage::STORAGE | Usage::COPY_DST)?;
+            self.buffer("a first pass", inputs_at + inputs, Usage::UNIFORM | Usage::STORAGE | Usage::COPY_DST)?;
         let each = aligned(4 * (REACH + idle.nominal as u64));
-        let scratch = self.buffer("a first update's results", 6 * each, Usage::STORAGE)?;
+        let scratch = self.buffer("a first pass's results", 6 * each, Usage::STORAGE)?;
         let part = |buffer, offset, bytes| wgpu::BufferBinding { buffer, offset, size: wgpu::BufferSize::new(bytes) };
         let [inputs, fields] = [(); 2].map(|()| part(&given, inputs_at, inputs));
         let [rows, scores, log_weights, partials, nominal, summary] =

@@ -1,4 +1,4 @@
-//! The buffers of one driver on its device, and the submission that runs its updates.
+//! The buffers of one driver on its device, and the submission that runs its passes.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -63,9 +63,9 @@ pub(crate) struct Sizes {
 
 struct Buffers {
     sizes: Sizes,
-    /// Staging buffer to the device for updates, summary, inputs and nominal; mapped between calls.
+    /// Staging buffer to the device for passes, summary, inputs and nominal; mapped between calls.
     upload: wgpu::Buffer,
-    /// Read-only data of a call: updates, followed by the inputs.
+    /// Read-only data of a call: passes, followed by the inputs.
     given: wgpu::Buffer,
     fields: wgpu::Buffer,
     rows: wgpu::Buffer,
@@ -93,13 +93,13 @@ pub(crate) struct Workspace {
     sums: Vec<Sums>,
     /// Given rows, converted to tiles for the upload.
     tiled: Vec<f32>,
-    /// The chunks of updates that are uploaded for a call.
+    /// The chunks of passes that are uploaded for a call.
     chunks: Vec<Pass>,
-    /// The last update that was run, and its offset among the uploaded ones.
+    /// The last pass that was run, and its offset among the uploaded ones.
     last: Option<(Pass, u32)>,
 }
 
-/// What reading the results of a call needs to know about it.
+/// The data of a call that are needed to read its results.
 struct Run {
     started: Instant,
     submitted: Instant,
@@ -109,7 +109,7 @@ struct Run {
 }
 
 impl Sizes {
-    /// `stride`: bytes from one update to the next.
+    /// `stride`: bytes from one pass to the next.
     pub(crate) fn of(stride: u64, passes: &[Pass], problem: &Problem<'_>) -> Self {
         let padded = |pass: &Pass| round_up(pass.rows as usize, TILE) as u64;
         let most = |f: &dyn Fn(&Pass) -> u64| passes.iter().map(f).max().unwrap_or(0);
@@ -182,7 +182,7 @@ impl Sizes {
     }
 }
 
-/// Splits updates into the chunks that are uploaded: an update whose episodes run in chunks is repeated once for each.
+/// Splits passes into the chunks that are uploaded: a pass whose episodes run in chunks is repeated once for each.
 fn in_chunks(device: &Device, program: &Program, passes: &[Pass], all: &mut Vec<Pass>) -> Result<(), EngineError> {
     all.clear();
     for pass in passes {
@@ -217,12 +217,12 @@ fn steps_of_piece(device: &Device, program: &Program, pass: &Pass) -> Result<u32
     }
 }
 
-/// Whether an update trains a policy.
+/// Whether a pass trains a policy.
 fn of_policy(pass: &Pass) -> bool {
     pass.has(PERTURBED | SCORED)
 }
 
-/// Whether an update's second moments are returned to the driver.
+/// Whether a pass's second moments are returned to the driver.
 fn returns_second(pass: &Pass) -> bool {
     pass.has(SECOND_MOMENT) && of_policy(pass)
 }
@@ -237,7 +237,7 @@ pub(crate) fn aligned(bytes: u64) -> u64 {
     bytes.next_multiple_of(256)
 }
 
-/// The stride between updates in their buffer, in bytes.
+/// The stride between passes in their buffer, in bytes.
 fn stride(device: &Device) -> u64 {
     PASS_SIZE.get().next_multiple_of(u64::from(device.limits.min_uniform_buffer_offset_alignment))
 }
@@ -323,7 +323,7 @@ impl Parts<'_> {
     }
 }
 
-/// The bind group of the update and the eight storage buffers, in the order of `shaders/pass.wgsl`.
+/// The bind group of the pass and the eight storage buffers, in the order of `shaders/pass.wgsl`.
 pub(crate) fn bind(device: &Device, passes: &wgpu::Buffer, storages: [wgpu::BufferBinding<'_>; 8]) -> wgpu::BindGroup {
     let pass = wgpu::BufferBinding { buffer: passes, offset: 0, size: Some(PASS_SIZE) };
     let resources = std::iter::once(pass).chain(storages).map(wgpu::BindingResource::Buffer);
@@ -411,7 +411,7 @@ impl Workspace {
         self.call.drain(&self.device, wait)
     }
 
-    /// Starts to run updates. It does not block, unless it has to compile kernels that were not prepared.
+    /// Starts to run passes. It does not block, unless it has to compile kernels that were not prepared.
     pub(crate) fn submit(
         &mut self,
         program: &Program,
@@ -545,7 +545,7 @@ impl Workspace {
         Ok(Done { nominal: &self.nominal, second: &self.second, sums: &self.sums, timing })
     }
 
-    /// Starts to fetch the rows of the last update of problem `number`.
+    /// Starts to fetch the rows of the last pass of problem `number`.
     pub(crate) fn submit_fetch(&self, number: u32) -> Result<Fetching, EngineError> {
         self.device.check()?;
         self.device.guard(|| self.start_fetch(number))
@@ -554,7 +554,7 @@ impl Workspace {
     fn start_fetch(&self, number: u32) -> Result<Fetching, EngineError> {
         let device = &self.device;
         let (Some(buffers), Some((shape, ..)), Some((pass, at))) = (&self.buffers, &self.kernel, &self.last) else {
-            return Err(EngineError::Driver { message: "there was no update".into() });
+            return Err(EngineError::Driver { message: "no pass has been run".into() });
         };
         let (padded, problem) = (round_up(pass.rows as usize, TILE) as u64, u64::from(number));
         let size = bytes(padded * u64::from(pass.width));
@@ -568,7 +568,7 @@ impl Workspace {
         if !of_policy(pass) {
             let draw = device.draw(*shape).map_err(BuildError::into_engine)?;
             let group = buffers.bind_with(device, &rows);
-            // The next call replaces all updates.
+            // The next call replaces all passes.
             let told = Pass { begin: number, ..*pass };
             device.queue.write_buffer(&buffers.given, u64::from(*at), bytemuck::bytes_of(&told));
             let mut compute = encoder.begin_compute_pass(&Default::default());
@@ -624,7 +624,7 @@ impl Fetching {
     }
 }
 
-/// Rejects an update whose loops a software adapter would end early.
+/// Rejects a pass whose loops a software adapter would end early.
 fn within_turns(device: &Device, pass: &Pass) -> Result<(), EngineError> {
     if !device.limits_turns() {
         return Ok(());
@@ -682,7 +682,7 @@ fn shape(device: &Device, passes: &[Pass], problem: &Problem<'_>) -> KernelConfi
     let flags = passes.first().map_or(0, |pass| source::specialized(pass.flags));
     // The offset and the number of the references are run-time data.
     (layout.reference_rows, layout.reference_columns) = (0, 0);
-    // So is the end of the parameters, except in the starts of a policy's episodes.
+    // The end of the parameters is run-time data, too, except in the starts of a policy's episodes.
     if !passes.first().is_some_and(of_policy) {
         layout.params = 0;
     }
@@ -691,7 +691,7 @@ fn shape(device: &Device, passes: &[Pass], problem: &Problem<'_>) -> KernelConfi
     KernelConfig { layout, flags, diagonal, int64, software, unrolls: device.limits_turns(), filter }
 }
 
-/// Writes updates, an empty summary, inputs and nominal to the upload buffer.
+/// Writes passes, an empty summary, inputs and nominal to the upload buffer.
 fn fill_upload(device: &Device, buffers: &Buffers, passes: &[Pass], problem: &Problem<'_>) -> Result<(), EngineError> {
     let mut view = buffers.upload.get_mapped_range_mut(..).map_err(|error| device.failure(error))?;
     let mut put = |at: u64, data: &[u8]| view.slice(at as usize..at as usize + data.len()).copy_from_slice(data);
@@ -725,14 +725,14 @@ fn pieces_of_submission(device: &Device, pace: Option<Duration>) -> usize {
     (device.timeout.as_nanos() / 16 / pace.as_nanos().max(1)).clamp(1, usize::MAX as u128) as usize
 }
 
-/// The first chunk of the update whose stages are timed; the number of chunks if none is.
+/// The first chunk of the pass whose stages are timed; the number of chunks if none is.
 fn first_timed(buffers: &Buffers, chunks: &[Pass]) -> usize {
     let timed = if buffers.ticks.is_some() { chunks.iter().rposition(|chunk| chunk.begin == 0) } else { None };
     timed.unwrap_or(chunks.len())
 }
 
-/// Records all dispatches of some chunks, in one pass. Where stages are timed, each stage of the last update is a pass
-/// of its own.
+/// Records all dispatches of some chunks, in one compute pass. If stages are timed, each stage of the last pass is a
+/// compute pass of its own.
 fn record(
     device: &Device,
     encoder: &mut wgpu::CommandEncoder,
@@ -799,7 +799,7 @@ fn rollout(compute: &mut wgpu::ComputePass<'_>, kernel: &Kernel, pass: &Pass) {
     }
 }
 
-/// Whether this chunk completes the scoring of its update.
+/// Whether this chunk completes the scoring of its pass.
 fn is_over(chunk: &Pass) -> bool {
     chunk.end == chunk.horizon
 }
