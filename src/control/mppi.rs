@@ -9,6 +9,7 @@
 
 pub(crate) mod options;
 
+use super::planner::algorithm::sealed::Sealed;
 use super::planner::{Algorithm, Planner, ShiftFill};
 use crate::error::{InvalidValue, in_range};
 use crate::kernels::pass::{ADAPT, CONTROL_COST, NOMINAL_FIRST, Pass, SECOND_MOMENT};
@@ -19,6 +20,8 @@ pub(crate) use options::{CostNormalization, MppiOptions};
 
 /// A [`Planner`] that improves its plan by model predictive path integral control.
 pub type Mppi<const N: usize, const M: usize, D> = Planner<N, M, D, MppiOptions<M>>;
+
+impl<const M: usize> Sealed for MppiOptions<M> {}
 
 impl<const M: usize> Algorithm<M> for MppiOptions<M> {
     /// The five verbs of MPPI: rows from N(U, Σ), rollout costs, e^{−J/λ}, their mean, U⁺ = U + γ (m − U).

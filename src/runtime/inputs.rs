@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::task::{Reader, References};
+use super::task::{Limits, Reader, References, Task};
 use crate::error::{InvalidValue, finite};
 use crate::kernels::pass::{CLAMPED, FLEET, LIMITED, Layout, NoiseId, Pass, Problem, TILE};
 use crate::lang::Timeline;
@@ -293,6 +293,19 @@ impl Packed {
 
     pub(crate) fn values(&self) -> &[f32] {
         &self.values
+    }
+}
+
+impl<const M: usize> Task<M> {
+    /// Returns the sections that are packed for the kernels, with a covariance of the noise.
+    pub(crate) fn sections<'a>(&'a self, factor: Square<'a>, precision: Square<'a>) -> Sections<'a> {
+        let Limits { low, high } = self.limits.as_ref().unwrap_or(const { &Limits::NONE });
+        Sections { low, high, factor, precision, params: &self.params, references: self.references.as_ref() }
+    }
+
+    /// Returns a pass over the horizon, without rows: see [`Packed::pass`].
+    pub(crate) fn pass(&self, inputs: &Packed) -> Pass {
+        inputs.pass(self.seed, self.horizon, self.dt, self.limits.is_some())
     }
 }
 

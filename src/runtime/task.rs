@@ -1,9 +1,7 @@
 //! [`Task`]: the options that all drivers share.
 
-use super::inputs::{Packed, Sections, Square};
 use crate::error::{InvalidValue, columns_read_by, finite, in_range, read_by};
 use crate::interp::trace::Requirements;
-use crate::kernels::pass::Pass;
 use crate::lang::grid::Grid;
 
 /// A control problem without its model and without the method that solves it: part of the options of every driver that
@@ -72,17 +70,6 @@ impl<const M: usize> Task<M> {
         reader.check_params(self.params.len())?;
         reader.check_columns(self.references.as_ref().map_or(0, |r| r.columns))?;
         reader.check_fields(self.fields.len())
-    }
-
-    /// Returns the sections that are packed for the kernels, with a covariance of the noise.
-    pub(crate) fn sections<'a>(&'a self, factor: Square<'a>, precision: Square<'a>) -> Sections<'a> {
-        let Limits { low, high } = self.limits.as_ref().unwrap_or(const { &Limits::NONE });
-        Sections { low, high, factor, precision, params: &self.params, references: self.references.as_ref() }
-    }
-
-    /// Returns a pass over the horizon, without rows: see [`Packed::pass`].
-    pub(crate) fn pass(&self, inputs: &Packed) -> Pass {
-        inputs.pass(self.seed, self.horizon, self.dt, self.limits.is_some())
     }
 }
 

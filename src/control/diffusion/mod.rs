@@ -5,6 +5,7 @@ pub(crate) mod options;
 
 use crate::control::planner::Planner;
 use crate::control::planner::algorithm::Algorithm;
+use crate::control::planner::algorithm::sealed::Sealed;
 use crate::control::planner::options::ShiftFill;
 use crate::error::InvalidValue;
 use crate::kernels::pass::{DEMONSTRATED, NOMINAL_FIRST, Pass};
@@ -17,6 +18,8 @@ use options::DiffusionOptions;
 /// a few levels per control step with a warm start. (H. Xue et al., *Full-order sampling-based MPC for torque-level
 /// locomotion control via diffusion-style annealing*, arXiv 2409.15610.)
 pub type DiffusionPlanner<const N: usize, const M: usize, D> = Planner<N, M, D, DiffusionOptions<M>>;
+
+impl<const M: usize> Sealed for DiffusionOptions<M> {}
 
 impl<const M: usize> Algorithm<M> for DiffusionOptions<M> {
     /// Rows around the control sequence of each chain, rollout costs, e^{−J/λ}, their mean, the step of the sampler.

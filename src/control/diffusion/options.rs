@@ -1,6 +1,6 @@
 //! Options of a diffusion planner.
 
-use crate::control::planner::ShiftFill;
+use crate::control::planner::options::ShiftFill;
 use crate::error::{InvalidValue, in_range};
 use crate::kernels::propose::noise::Noise;
 use crate::kernels::propose::shape::NoiseShape;

@@ -1,6 +1,6 @@
 //! Options of an MPPI controller.
 
-use crate::control::planner::ShiftFill;
+use crate::control::planner::options::ShiftFill;
 use crate::kernels::propose::noise::Noise;
 use crate::kernels::propose::shape::NoiseShape;
 use crate::kernels::weigh::weighting::{Temperature, Weighting};

@@ -1,16 +1,15 @@
 //! [`Algorithm`]: the part of a planner that differs from method to method.
 
-use super::ShiftFill;
+use super::options::ShiftFill;
 use crate::error::{InvalidValue, finite};
 use crate::kernels::pass::{MAX_NUMBERS, MAX_PROBLEMS, Pass};
 use crate::kernels::propose::noise::{CovarianceFactors, Noise};
 use crate::kernels::propose::shape::NoiseShape;
 use crate::runtime::task::Task;
 
-mod sealed {
+pub(crate) mod sealed {
+    /// Keeps [`Algorithm`](super::Algorithm) to the methods of this crate, so that it may grow.
     pub trait Sealed {}
-    impl<const M: usize> Sealed for crate::control::mppi::options::MppiOptions<M> {}
-    impl<const M: usize> Sealed for crate::control::diffusion::options::DiffusionOptions<M> {}
 }
 
 /// The options of a method that improves control sequences, and how they become passes of the engine. Implemented by
