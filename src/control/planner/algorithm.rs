@@ -76,22 +76,28 @@ pub trait Algorithm<const M: usize>: sealed::Sealed + Clone + std::fmt::Debug {
 }
 
 /// Refuses options that are invalid for every method, and returns the factors of the covariance that the kernels need.
-/// `members` is the number of plans that are improved together.
-pub(crate) fn check_shared<const M: usize>(
-    options: &impl Algorithm<M>,
-    members: usize,
-) -> Result<CovarianceFactors, InvalidValue> {
-    let (task, chains, initial) = (options.task(), options.chains(), options.initial());
-    task.check(MAX_NUMBERS / M.max(1))?;
+/// Refuses a task that is out of range, and numbers of rows and problems that are.
+pub(crate) fn check_sizes<const M: usize>(options: &impl Algorithm<M>, members: usize) -> Result<(), InvalidValue> {
+    options.task().check(MAX_NUMBERS / M.max(1))?;
     for (field, size, most) in [
         ("samples", options.samples(), 1 << 25),
         ("problems", members, MAX_PROBLEMS),
-        ("chains", chains, MAX_PROBLEMS / members.clamp(1, MAX_PROBLEMS)),
+        ("chains", options.chains(), MAX_PROBLEMS / members.clamp(1, MAX_PROBLEMS)),
     ] {
         if size == 0 || size > most {
             return Err(InvalidValue::new(field, size, format_args!("between 1 and {most}")));
         }
     }
+    Ok(())
+}
+
+/// `members` is the number of plans that are improved together.
+pub(crate) fn check_shared<const M: usize>(
+    options: &impl Algorithm<M>,
+    members: usize,
+) -> Result<CovarianceFactors, InvalidValue> {
+    check_sizes(options, members)?;
+    let (task, chains, initial) = (options.task(), options.chains(), options.initial());
     let numbers = task.horizon.saturating_mul(M).saturating_mul(chains).saturating_mul(members);
     if numbers > i32::MAX as usize {
         let value = format_args!("{} of {} time steps", chains * members, task.horizon);

@@ -604,6 +604,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// As [`new`](Self::new). Then nothing is changed, but the samples of the last call may be gone.
     pub fn set_options(&mut self, mut options: A) -> Result<(), BuildError> {
+        // Sizes that are not used must be valid, too; all else depends on those that are kept.
+        algorithm::check_sizes(&options, self.members.len())?;
         options.task_mut().horizon = self.options.task().horizon;
         options.set_samples(self.options.samples());
         let shape = check(&options, self.members.len())?;
