@@ -58,7 +58,7 @@ struct Arguments {
     dump: Option<PathBuf>,
 }
 
-/// The same settings as in `evosax_search.py`: OpenAI-ES with standardized returns and Adam.
+/// Settings that `evosax_search.py` uses, too: OpenAI-ES with standardized returns and Adam.
 const SIGMA: f32 = 0.1;
 const RATE: f32 = 0.02;
 

@@ -1,11 +1,10 @@
 //! Typed errors. Each names what was wrong and what is valid; none of them loses a plan.
 
-use std::fmt;
 use std::fmt::Display;
-use std::io;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, io};
 
 /// A refused value: the field, the value given, and what is valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -16,7 +15,7 @@ pub struct InvalidValue {
     pub field: &'static str,
     /// The value that was given, printed.
     pub value: String,
-    /// What is valid.
+    /// A description of the valid values.
     pub expected: String,
 }
 

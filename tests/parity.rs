@@ -702,7 +702,7 @@ fn fields_mean_the_same_and_can_be_replaced() {
         let mut fields = vec![bowl(80, 1.0, 0.4), bowl(90, -0.5, -2.0)];
         let mut mppi = Mppi::new(&engine, Hills, options(fields.clone())).unwrap();
         let mut plans = Vec::new();
-        // The same size, another position, and other sizes; last, an x beyond the grid.
+        // Grids of equal size at another position, and of other sizes; the last x is beyond the grid.
         for grid in [bowl(80, 1.0, 0.4), bowl(80, -1.0, 0.4), bowl(120, 0.3, 1.0), bowl(70, 0.0, 0.0)] {
             mppi.set_field(0, grid.clone()).unwrap();
             fields[0] = grid;

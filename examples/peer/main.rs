@@ -76,12 +76,12 @@ enum Kind {
     Cartpole,
     /// One update of a differential drive with a costmap
     Drive,
-    /// The same from a start between the discs of the costmap, where its values matter
+    /// One update of that robot, started between the discs of the costmap, where its values matter
     DriveAmid,
     /// One plan of the 2-D car by model-based diffusion
     #[value(name = "car2d")]
     Car2d,
-    /// The same with a demonstration
+    /// One plan of that car with a demonstration
     #[value(name = "car2d-demo")]
     Car2dDemo,
 }

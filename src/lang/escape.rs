@@ -31,7 +31,7 @@ pub struct WgslFn<const A: usize> {
     pub name: &'static str,
     /// WGSL that declares the function (and may declare helpers).
     pub source: &'static str,
-    /// The same function in Rust, on `f32`.
+    /// Computes the function in Rust, on `f32`.
     pub twin: fn([f32; A]) -> f32,
 }
 

@@ -1,8 +1,7 @@
 //! Sampled fields: a quantity given on a regular 2-D grid, read by models on every backend.
 
-use super::Register;
-use super::float_env;
 use super::math::abs;
+use super::{Register, float_env};
 use crate::error::InvalidValue;
 
 /// Maximum number of samples along an axis: up to this size, f32 represents positions between samples.

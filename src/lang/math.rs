@@ -8,10 +8,9 @@
 use std::f32::consts::{FRAC_2_PI, FRAC_PI_2, FRAC_PI_4, LN_2, LOG2_E, PI};
 use std::ops::{Add, AddAssign, BitXor, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
 
-use super::normal;
 use super::philox_row::PhiloxRow;
 use super::register::Register;
-use super::{GradSink, Inputs, Mask, Network, ParamView, Real, Table, WgslFn, network, sealed};
+use super::{GradSink, Inputs, Mask, Network, ParamView, Real, Table, WgslFn, network, normal, sealed};
 use Value::{Number, Word};
 
 /// 1.5 · 2²³: adding it to |x| < 2²² leaves x, rounded to a whole number, in the low bits of the mantissa.

@@ -1,8 +1,7 @@
 //! The rounds of Philox, for one row in each lane. Prints `shaders/generated/philox.wgsl`.
 
-use super::math::Value;
 use super::math::Value::Word;
-use super::math::{UniformWord, Vector};
+use super::math::{UniformWord, Value, Vector};
 use super::philox::{MULTIPLIERS, WEYL};
 
 /// The part of Philox that is common to all blocks of a row, computed once.

@@ -6,9 +6,8 @@ use pulp::{Simd, WithSimd};
 
 use crate::error::{InvalidValue, finite};
 use crate::interp::trace::Requirements;
-use crate::lang::float_env;
 use crate::lang::grid::{FieldSet, Grid};
-use crate::lang::{Params, StepContext, Timeline};
+use crate::lang::{Params, StepContext, Timeline, float_env};
 use crate::model::Model;
 use crate::model::policy::Policy;
 use crate::model::rollout::rollout;

@@ -11,8 +11,7 @@ use super::checkpoint::Checkpoint;
 use super::controller::{Controller, Episode, Run, check_theta};
 use super::optimizer::Optimizer;
 use super::options::{ActionNoise, Estimator, InitialStates, PolicyGradientOptions, Step};
-use crate::error::{BuildError, EngineError, InvalidValue, PlanError, finite};
-use crate::error::{CheckpointError, IoFailure};
+use crate::error::{BuildError, CheckpointError, EngineError, InvalidValue, IoFailure, PlanError, finite};
 use crate::interp::trace::Requirements;
 #[cfg(all(test, feature = "gpu"))]
 use crate::kernels::pass::Problem;
@@ -26,10 +25,9 @@ use crate::lang::stream::HostStream;
 use crate::model::Model;
 use crate::model::policy::Policy;
 use crate::runtime::inputs::{Packed, Square};
-use crate::runtime::program;
 use crate::runtime::program::{PolicyRows, Program};
 use crate::runtime::task::{Reader, Task};
-use crate::runtime::{Done, Engine, Timing, Wait, Workspace};
+use crate::runtime::{Done, Engine, Timing, Wait, Workspace, program};
 
 /// Trains a policy on a model, by score functions or by perturbing its parameters.
 ///

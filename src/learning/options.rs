@@ -21,7 +21,7 @@ pub struct Anneal {
 }
 
 impl From<f32> for Anneal {
-    /// The same value in every iteration.
+    /// Returns a value that is constant over all iterations.
     fn from(value: f32) -> Self {
         Self { first: value, last: value, over: 0 }
     }

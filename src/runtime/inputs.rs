@@ -6,9 +6,8 @@ use std::sync::Arc;
 use super::task::{Limits, Reader, References, Task};
 use crate::error::{InvalidValue, finite};
 use crate::kernels::pass::{CLAMPED, FLEET, LIMITED, Layout, NoiseId, Pass, Problem, TILE};
-use crate::lang::Timeline;
 use crate::lang::grid::{FieldSet, Grid};
-use crate::lang::philox;
+use crate::lang::{Timeline, philox};
 
 /// The sections that change rarely. The state precedes them and is set by every call; the driver's own table follows
 /// them.

@@ -8,8 +8,7 @@ use crate::interp::simd::isa::Instructions;
 use crate::kernels::pass::*;
 use crate::kernels::propose::shape::{Filter, Interpolation, NoiseShape};
 use crate::lang::grid::FieldSet;
-use crate::lang::philox;
-use crate::lang::{Real, StepContext};
+use crate::lang::{Real, StepContext, philox};
 use crate::model::Model;
 
 /// A damped double integrator. The cost is its distance from the origin; the demonstration is in the reference columns.

@@ -9,9 +9,8 @@ use crate::interp::trace::{Expr, MAP, Requirements, Trace};
 use crate::kernels::score::distance::Distance;
 use crate::kernels::score::episode::OfPolicy;
 use crate::kernels::score::rollout::{OfModel, Rollout};
-use crate::lang::float_env;
 use crate::lang::math::Math;
-use crate::lang::{GradSink, GradientAccumulator, Inputs, ParamView, Params, StepContext};
+use crate::lang::{GradSink, GradientAccumulator, Inputs, ParamView, Params, StepContext, float_env};
 use crate::model::policy::{MAX_BY_DUALS, Policy};
 use crate::model::{Map, Model};
 

@@ -9,11 +9,9 @@ use crate::error::{BuildError, EngineError, InvalidValue, PlanError, finite};
 use crate::interp::trace::Requirements;
 use crate::kernels::pass::{GIVEN, MAX_NUMBERS, MAX_PROBLEMS, Pass, Problem, Sums, TILE, round_up};
 use crate::kernels::weigh::weighting::{Temperature, Weighting};
-use crate::lang::float_env;
 use crate::lang::grid::Grid;
 use crate::lang::stream::Stream;
-use crate::lang::{Real, StepContext};
-use crate::lang::{normal, philox};
+use crate::lang::{Real, StepContext, float_env, normal, philox};
 use crate::model::Model;
 use crate::runtime::inputs::{Packed, Sections, Square};
 use crate::runtime::program::Program;
@@ -271,7 +269,7 @@ impl DiffusionSampler {
             timing: Timing::default(),
             pending: false,
         };
-        float_env::standard(|| diffusion.fill_updates());
+        float_env::standard(|| diffusion.fill_passes());
         let start = diffusion.noise();
         let Self { program, workspace, target, inputs, passes, .. } = &mut diffusion;
         workspace.prepare(program, passes, &problem(target, inputs, &start))?;
@@ -386,7 +384,7 @@ impl DiffusionSampler {
         if self.is_pending() {
             return Err(PlanError::Busy);
         }
-        float_env::standard(|| self.fill_updates());
+        float_env::standard(|| self.fill_passes());
         let Self { program, workspace, target, inputs, passes, .. } = self;
         workspace.submit(program, passes, &problem(target, inputs, start))?;
         self.pending = true;
@@ -444,7 +442,7 @@ impl DiffusionSampler {
 
     /// Lists every level as a pass of all chains: rows around x (or the data), scores, e^ℓ, their mean, the step of
     /// the sampler.
-    fn fill_updates(&mut self) {
+    fn fill_passes(&mut self) {
         let options = &self.options;
         let data = matches!(self.target, Target::Data { .. });
         let horizon = self.width / self.inputs.layout().controls;
@@ -490,7 +488,7 @@ impl DiffusionSampler {
     /// Passes the program, the passes and the problem of the next call to `see`.
     #[cfg(all(test, feature = "gpu"))]
     pub(crate) fn work(&mut self, see: impl FnOnce(&Program, &[Pass], &Problem<'_>)) {
-        self.fill_updates();
+        self.fill_passes();
         see(&self.program, &self.passes, &problem(&self.target, &self.inputs, &self.noise()));
     }
 }

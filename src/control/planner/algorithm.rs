@@ -75,7 +75,6 @@ pub trait Algorithm<const M: usize>: sealed::Sealed + Clone + std::fmt::Debug {
     }
 }
 
-/// Refuses options that are invalid for every method, and returns the factors of the covariance that the kernels need.
 /// Refuses a task that is out of range, and numbers of rows and problems that are.
 pub(crate) fn check_sizes<const M: usize>(options: &impl Algorithm<M>, members: usize) -> Result<(), InvalidValue> {
     options.task().check(MAX_NUMBERS / M.max(1))?;
@@ -91,6 +90,7 @@ pub(crate) fn check_sizes<const M: usize>(options: &impl Algorithm<M>, members: 
     Ok(())
 }
 
+/// Refuses options that are invalid for every method, and returns the factors of the covariance that the kernels need.
 /// `members` is the number of plans that are improved together.
 pub(crate) fn check_shared<const M: usize>(
     options: &impl Algorithm<M>,

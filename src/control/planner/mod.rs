@@ -14,10 +14,9 @@ use std::time::Instant;
 use crate::error::{BuildError, EngineError, InvalidValue, PlanError, finite};
 use crate::kernels::pass::{CLAMPED, FILTERED, GIVEN, LIMITED, NoiseId, Pass, Problem, STD_SCALE, TILE, round_up};
 use crate::kernels::propose::noise::CovarianceFactors;
-use crate::lang::float_env;
 use crate::lang::grid::Grid;
 use crate::lang::stream::Stream;
-use crate::lang::{normal, philox};
+use crate::lang::{float_env, normal, philox};
 use crate::model::Model;
 use crate::runtime::inputs::{Packed, Sections, Square};
 use crate::runtime::program::Program;
@@ -381,7 +380,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         if self.members.iter().all(|member| member.outcome.is_err()) {
             return Ok(false);
         }
-        self.fill_updates(rows.is_some());
+        self.fill_passes(rows.is_some());
         if most < self.passes.len() {
             self.passes.truncate(most);
             // The last pass ends at the plan, which must be within the limits.
@@ -774,7 +773,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     }
 
     /// Lists the passes of one call.
-    fn fill_updates(&mut self, given: bool) {
+    fn fill_passes(&mut self, given: bool) {
         let (horizon, chains) = (self.options.task().horizon, self.options.chains());
         let problems = self.members.len() * chains;
         // With several members, seed and number are inputs of each, and the passes are numbered from 0.
@@ -857,7 +856,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// Passes the program, the passes and the problem of the next call to `see`.
     #[cfg(all(test, feature = "gpu"))]
     pub(crate) fn work(&mut self, given: bool, see: impl FnOnce(&Program, &[Pass], &Problem<'_>)) {
-        self.fill_updates(given);
+        self.fill_passes(given);
         let Self { inputs, shape, nominal, std_scale, .. } = self;
         let problem = Problem { std_scale, filter: shape.filter.as_ref(), ..inputs.problem(nominal) };
         see(&self.program, &self.passes, &problem);
@@ -885,7 +884,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
 
     /// Prepares for a call with given rows, or for one without.
     fn prepare_for(&mut self, given: bool) -> Result<(), BuildError> {
-        float_env::standard(|| self.fill_updates(given));
+        float_env::standard(|| self.fill_passes(given));
         let Self { inputs, shape, nominal, std_scale, .. } = self;
         let problem = Problem { std_scale, filter: shape.filter.as_ref(), ..inputs.problem(nominal) };
         self.workspace.prepare(&self.program, &self.passes, &problem)?;

@@ -11,8 +11,7 @@ use pulp::Simd;
 
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 use super::instructions::arch::__m512i;
-use super::instructions::by_instructions;
-use super::instructions::cast;
+use super::instructions::{by_instructions, cast};
 
 /// Computes the (low, high) halves of a·b in each lane.
 #[inline(always)]

@@ -6,10 +6,9 @@
 use std::ops::{Add, AddAssign, BitAnd, BitOr, Div, DivAssign, Mul, MulAssign, Neg, Not, Sub, SubAssign};
 
 use crate::lang::math::Vector;
-use crate::lang::normal;
 use crate::lang::philox_row::PhiloxRow;
 use crate::lang::register::Register;
-use crate::lang::{Mask, sealed};
+use crate::lang::{Mask, normal, sealed};
 
 /// Two values, on which every operation is carried out in turn.
 #[derive(Clone, Copy)]

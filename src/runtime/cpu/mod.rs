@@ -13,8 +13,7 @@ use crate::kernels::pass::{
     TILE, round_up,
 };
 use crate::kernels::score::rollout::{Rollout, Tile};
-use crate::kernels::threads::DurationEstimate;
-use crate::kernels::threads::Parallelism;
+use crate::kernels::threads::{DurationEstimate, Parallelism};
 use crate::lang::cache_line::CacheLine;
 
 /// Buffers that the passes of one driver write to; allocated once and reused.

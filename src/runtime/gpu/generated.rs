@@ -15,11 +15,10 @@ use super::source;
 use crate::interp::wgsl;
 use crate::interp::wgsl::{Number, Shared, Struct, Type};
 use crate::kernels::weigh::root_finder::{RootFinder, Sample};
-use crate::lang::math;
 use crate::lang::math::{Value, Vector};
-use crate::lang::normal;
 use crate::lang::philox_row::{PhiloxRow, philox_round};
 use crate::lang::random::Random;
+use crate::lang::{math, normal};
 use crate::runtime::{Backend, Engine, EngineOptions};
 
 /// A function that is written over [`Vector`] and printed.

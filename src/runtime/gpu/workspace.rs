@@ -17,10 +17,9 @@ use crate::kernels::pass::{
     DIVERGENCE, EFFECTIVE, ELITE, FILTERED, FIXED, GIVEN, GROUP, MAX_EVALUATIONS, PERTURBED, Pass, Problem, SCORED,
     SECOND_MOMENT, SIGNED, Sums, TILE, round_up,
 };
-use crate::runtime::bounds;
 use crate::runtime::bounds::Capacity;
 use crate::runtime::program::Program;
-use crate::runtime::{AdapterKind, Done, Fetched, Timing, Wait};
+use crate::runtime::{AdapterKind, Done, Fetched, Timing, Wait, bounds};
 
 /// The size of a problem's summary (`shaders/pass.wgsl`), in bytes: sums, then the keys of the best and the worst
 /// cost and of the smallest second score, then the parameters found by `find_temperature`.
