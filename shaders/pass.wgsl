@@ -68,7 +68,7 @@ struct Pass {
     chains: u32,
     inputs_stride: u32,
     coordinates: u32,
-    padding: u32,
+    delay: u32,
 }
 
 // The sums behind a weighted mean, relative to the largest log-weight. Twin: Sums in src/kernels/pass.rs.

@@ -83,7 +83,8 @@ fn step_control(t: u32, control: u32, moved: f32, there: bool) {
     let d = t * CONTROLS + control;
     let x = nominal[nominal_at(NOMINAL) + d];
     nominal[nominal_at(NOMINAL_BEFORE) + d] = x;
-    if there {
+    // Controls that are on their way are fixed.
+    if there && t >= uniforms.delay {
         nominal[nominal_at(NOMINAL) + d] = clamped(control, fma(uniforms.a + uniforms.b, x, moved));
     }
 }

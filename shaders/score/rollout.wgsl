@@ -11,7 +11,7 @@
 //         rest_of(c): the next STEPS innovations of some rows. With white noise an innovation is the control of a time
 //         step, drawn or given, clamped to the limits.
 //     innovations(), struct Filter, entered(f, i, innovation), time_steps_of(i), time_step(i, phase),
-//         control_of(p, f, t, phase, nominal): the controls of the time steps from innovation i to the next
+//         control_of(p, f, t, phase, nominal, before): the controls of the time steps from innovation i to the next
 //         (src/runtime/gpu/filter.rs)
 //     read_fields(): called before the model
 //     control_cost(p, about, u)
@@ -22,7 +22,7 @@ fn roll(k: u32) -> vec3<u32> {
     read_fields();
     let p = proposal();
     var x = initial_state();
-    var before = Control();
+    var before = last_control();
     var running = B(true);
     var sum = Two();
     var second = F();
@@ -39,7 +39,7 @@ fn roll(k: u32) -> vec3<u32> {
             // With white noise this is not a loop: see src/runtime/gpu/filter.rs.
             for (var phase = 0u; phase < time_steps_of(i); phase++) {
                 let t = time_step(i, phase);
-                let u = control_of(p, filter_state, t, phase, NOMINAL);
+                let u = control_of(p, filter_state, t, phase, NOMINAL, before);
                 if CONTROL_COST {
                     second += control_cost(p, first_of(about), u);
                     about = rest_of(about);

@@ -10,7 +10,7 @@
 pub(crate) mod options;
 
 use super::planner::algorithm::sealed::Sealed;
-use super::planner::{Algorithm, Planner, ShiftFill};
+use super::planner::{Algorithm, Planner, ShiftFill, Smoothing};
 use crate::error::{InvalidValue, in_range};
 use crate::kernels::pass::{ADAPT, CONTROL_COST, NOMINAL_FIRST, Pass, SECOND_MOMENT};
 use crate::kernels::propose::noise::Noise;
@@ -65,6 +65,14 @@ impl<const M: usize> Algorithm<M> for MppiOptions<M> {
                 _ => InvalidValue::new("alpha", self.alpha, format_args!("1 {NO_LAMBDA}")),
             });
         }
+        if self.weighs_controls() && self.task.is_sequential() {
+            let expected = "None where the control cost (α below 1, or γ above 0) enters the weights, since limited \
+                            controls are not normal; add a cost of the control to the model instead";
+            return Err(match self.task.delay {
+                0 => InvalidValue::new("rate_limits", "given", expected),
+                delay => InvalidValue::new("delay", delay, format_args!("0, and rate_limits {expected}")),
+            });
+        }
         if self.weighs_controls() && !white {
             let expected = "white where the control cost (α below 1, or γ above 0) enters the weights, since that is the \
                             likelihood ratio of white noise";
@@ -108,6 +116,10 @@ impl<const M: usize> Algorithm<M> for MppiOptions<M> {
 
     fn noise_shape(&self) -> NoiseShape {
         self.noise_shape
+    }
+
+    fn smoothing(&self) -> Option<Smoothing> {
+        self.smoothing
     }
 
     fn shift_fill(&self) -> ShiftFill {

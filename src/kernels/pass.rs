@@ -62,6 +62,11 @@ pub(crate) const FLEET: u32 = 8192;
 /// [`Pass::flags`]: rows are averaged in coordinates of their own, the innovations of [`Problem::filter`], and not as
 /// controls.
 pub(crate) const FILTERED: u32 = 16384;
+/// [`Pass::flags`]: the change of a control from one time step to the next is limited, from [`Layout::last`] on. Only
+/// with [`FILTERED`].
+pub(crate) const RATE_LIMITED: u32 = 32768;
+/// [`Pass::flags`]: rows take the first [`Pass::delay`] controls from the nominal. Only with [`FILTERED`].
+pub(crate) const DELAYED: u32 = 65536;
 
 /// [`Pass::search`]: λ is [`Pass::temperature`].
 pub(crate) const FIXED: u32 = 0;
@@ -144,7 +149,8 @@ pub struct Pass {
     pub(crate) inputs_stride: u32,
     /// The numbers of a row that are averaged: D, or with [`FILTERED`] M for each innovation.
     pub(crate) coordinates: u32,
-    pub(crate) padding: u32,
+    /// With [`DELAYED`], the number of time steps whose controls are fixed.
+    pub(crate) delay: u32,
 }
 
 impl Pass {
@@ -191,8 +197,8 @@ impl Pass {
     }
 }
 
-/// The layout of the packed inputs of a problem: x₀, limits, noise covariance, parameters, reference table, and after
-/// these a table of the driver's own. Drivers get it from [`Packed`](crate::runtime::inputs::Packed), together with the
+/// The layout of the packed inputs of a problem: x₀, limits, noise covariance, limits of the change per time step, last
+/// control, parameters, reference table, and after these a table of the driver's own. Drivers get it from [`Packed`](crate::runtime::inputs::Packed), together with the
 /// inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Layout {
@@ -216,8 +222,18 @@ impl Layout {
     pub(crate) fn precision(&self) -> usize {
         self.factor() + self.controls * self.controls
     }
-    pub(crate) fn params_at(&self) -> usize {
+    pub(crate) fn change_low(&self) -> usize {
         self.precision() + self.controls * self.controls
+    }
+    pub(crate) fn change_high(&self) -> usize {
+        self.change_low() + self.controls
+    }
+    /// The control before time step 0.
+    pub(crate) fn last(&self) -> usize {
+        self.change_high() + self.controls
+    }
+    pub(crate) fn params_at(&self) -> usize {
+        self.last() + self.controls
     }
     pub(crate) fn references(&self) -> usize {
         self.params_at() + self.params

@@ -42,6 +42,10 @@ impl Step<'_> {
             }
         }
         filter.apply(pass.horizon as usize, layout.controls, mean, |t, control, moved| {
+            // Controls that are on their way are fixed.
+            if t < pass.delay as usize {
+                return;
+            }
             let x = &mut x[t * layout.controls + control];
             *x = self.limited(control, (pass.a + pass.b).mul_add(*x, moved));
         });

@@ -141,6 +141,7 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
     pub fn with_task(policy: P, theta: &[f32], task: Task<M>) -> Result<Self, InvalidValue> {
         check_theta(theta, policy.parameters())?;
         task.check(usize::MAX)?;
+        task.check_for_policy()?;
         let requirements = program::reads(&policy).map_err(|error| {
             let expected = "one that reads only what there can be";
             InvalidValue::new("policy", format_args!("not usable ({error})"), expected)

@@ -448,10 +448,10 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     /// If there is no such learner.
     pub fn controller(&self, learner: usize) -> Result<Controller<N, M, P>, InvalidValue> {
         let theta = self.parameters(learner)?.to_vec();
-        let Task { horizon, dt, limits, ref params, ref references, fields: _, seed } = self.options.task;
+        let Task { horizon, dt, limits, ref params, ref references, seed, .. } = self.options.task;
         let (params, references) = (params.clone(), references.clone());
         // Without the grids, which may be large: a controller looks its fields up in the packed set.
-        let task = Task { horizon, dt, limits, params, references, fields: Vec::new(), seed };
+        let task = Task { horizon, dt, limits, params, references, seed, ..Default::default() };
         Ok(Controller::of(Arc::clone(&self.policy), theta, task, self.inputs.fields().clone(), self.reads))
     }
 

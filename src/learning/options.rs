@@ -171,6 +171,7 @@ impl<const M: usize> Default for PolicyGradientOptions<M> {
 impl<const M: usize> PolicyGradientOptions<M> {
     pub(crate) fn check(&self) -> Result<(), InvalidValue> {
         self.task.check(1 << 24)?;
+        self.task.check_for_policy()?;
         let sizes = [("samples", self.samples, 1 << 20), ("learners", self.learners, MAX_PROBLEMS)];
         for (field, size, most) in sizes {
             if size == 0 || size > most {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::task::{Limits, Reader, References, Task};
 use crate::error::{InvalidValue, finite};
-use crate::kernels::pass::{CLAMPED, FLEET, LIMITED, Layout, NoiseId, Pass, Problem, TILE};
+use crate::kernels::pass::{CLAMPED, DELAYED, FLEET, LIMITED, Layout, NoiseId, Pass, Problem, RATE_LIMITED, TILE};
 use crate::lang::grid::{FieldSet, Grid};
 use crate::lang::{Timeline, philox};
 
@@ -16,6 +16,9 @@ pub(crate) struct Sections<'a> {
     /// The limits of the controls, M numbers each. Infinities become the largest finite numbers, since WGSL has none.
     pub(crate) low: &'a [f32],
     pub(crate) high: &'a [f32],
+    /// The limits of the rate of each control, per second, and the time step in seconds. Their products are packed;
+    /// infinities become half the largest finite number, so that sums with a control stay finite.
+    pub(crate) rates: Option<([&'a [f32]; 2], f32)>,
     /// L of Σ = L Lᵀ.
     pub(crate) factor: Square<'a>,
     /// Σ⁻¹.
@@ -78,7 +81,7 @@ impl Packed {
     /// Replaces all sections, those of every group by the same. The state becomes 0, and there is no table until
     /// [`set_table`](Self::set_table) writes one.
     pub(crate) fn write(&mut self, sections: &Sections<'_>) {
-        let Sections { low, high, factor, precision, params, references } = *sections;
+        let Sections { low, high, rates, factor, precision, params, references } = *sections;
         let (states, controls) = (self.layout.states, low.len());
         let (rows, columns) = references.map_or((0, 0), |r| (r.rows(), r.columns));
         self.layout =
@@ -90,6 +93,11 @@ impl Packed {
         for square in [factor, precision] {
             self.values.extend((0..controls * controls).map(|at| square.entry(at, controls)));
         }
+        for (end, none) in [f32::MIN, f32::MAX].into_iter().enumerate() {
+            let change = |m: usize| rates.map_or(none, |(rates, dt)| rates[end][m] * dt);
+            self.values.extend((0..controls).map(|m| change(m).clamp(f32::MIN / 2.0, f32::MAX / 2.0)));
+        }
+        self.values.resize(self.layout.params_at(), 0.0);
         self.values.extend(params);
         self.values.extend(references.iter().flat_map(|r| &r.values[..rows * columns]));
         debug_assert_eq!(self.values.len(), self.layout.table());
@@ -128,6 +136,19 @@ impl Packed {
     pub(crate) fn set_state(&mut self, group: usize, x: &[f32]) {
         let states = self.layout.states;
         self.group_mut(group)[..states].copy_from_slice(x);
+    }
+
+    /// The control before time step 0 of a group.
+    pub(crate) fn last<const M: usize>(&self, group: usize) -> [f32; M] {
+        let mut u = [0.0; M];
+        u.copy_from_slice(&self.group(group)[self.layout.last()..][..M]);
+        u
+    }
+
+    /// Replaces the control before time step 0 of a group.
+    pub(crate) fn set_last(&mut self, group: usize, u: &[f32]) {
+        let at = self.layout.last();
+        self.group_mut(group)[at..][..u.len()].copy_from_slice(u);
     }
 
     /// Replaces the noise of one of several groups. A single group takes seed and number from its passes.
@@ -299,12 +320,17 @@ impl<const M: usize> Task<M> {
     /// Returns the sections that are packed for the kernels, with a covariance of the noise.
     pub(crate) fn sections<'a>(&'a self, factor: Square<'a>, precision: Square<'a>) -> Sections<'a> {
         let Limits { low, high } = self.limits.as_ref().unwrap_or(const { &Limits::NONE });
-        Sections { low, high, factor, precision, params: &self.params, references: self.references.as_ref() }
+        let rates = self.rate_limits.as_ref().map(|Limits { low, high }| ([&low[..], &high[..]], self.dt));
+        Sections { low, high, rates, factor, precision, params: &self.params, references: self.references.as_ref() }
     }
 
     /// Returns a pass over the horizon, without rows: see [`Packed::pass`].
     pub(crate) fn pass(&self, inputs: &Packed) -> Pass {
-        inputs.pass(self.seed, self.horizon, self.dt, self.limits.is_some())
+        let mut pass = inputs.pass(self.seed, self.horizon, self.dt, self.limits.is_some());
+        pass.set(RATE_LIMITED, self.rate_limits.is_some());
+        pass.set(DELAYED, self.delay > 0);
+        pass.delay = self.delay as u32;
+        pass
     }
 }
 
@@ -318,6 +344,7 @@ mod tests {
         let mut sections = Sections {
             low: &[f32::NEG_INFINITY, -2.0],
             high: &[1.0, f32::INFINITY],
+            rates: Some(([&[-4.0, f32::NEG_INFINITY], &[0.0, 6.0]], 0.5)),
             factor: Square::Dense(&[1.0, 0.0, 0.5, 2.0]),
             precision: Square::Unit,
             params: &[11.0, 12.0],
@@ -325,6 +352,7 @@ mod tests {
         };
         let mut packed = Packed::new(3, &sections, &[]);
         packed.set_state(0, &[7.0, 8.0, 9.0]);
+        packed.set_last(0, &[41.0, 42.0]);
         for count in [2, 5, 0, 4] {
             packed.set_table(|push| (0..count).for_each(|i| push(&[31.0 + i as f32])));
             let (layout, values) = (packed.layout(), packed.values());
@@ -332,7 +360,10 @@ mod tests {
             assert_eq!(values[layout.low()..layout.high()], [f32::MIN, -2.0]);
             assert_eq!(values[layout.high()..layout.factor()], [1.0, f32::MAX]);
             assert_eq!(values[layout.factor()..layout.precision()], [1.0, 0.0, 0.5, 2.0]);
-            assert_eq!(values[layout.precision()..layout.params_at()], [1.0, 0.0, 0.0, 1.0]);
+            assert_eq!(values[layout.precision()..layout.change_low()], [1.0, 0.0, 0.0, 1.0]);
+            assert_eq!(values[layout.change_low()..layout.change_high()], [-2.0, f32::MIN / 2.0]);
+            assert_eq!(values[layout.change_high()..layout.last()], [0.0, 3.0]);
+            assert_eq!(values[layout.last()..layout.params_at()], [41.0, 42.0]);
             assert_eq!(values[layout.params_at()..layout.references()], [11.0, 12.0]);
             assert_eq!(values[layout.references()..layout.table()], references.values);
             let table: Vec<f32> = (0..count).map(|i| 31.0 + i as f32).collect();
@@ -354,6 +385,7 @@ mod tests {
         let sections = Sections {
             low: &[-1.0],
             high: &[1.0],
+            rates: None,
             factor: Square::Unit,
             precision: Square::Unit,
             params: &[11.0],

@@ -30,6 +30,18 @@ pub struct Task<const M: usize> {
     /// not clipped. Actions of a policy are limited after their noise; the score is that of the action before the
     /// limits.)
     pub limits: Option<Limits<M>>,
+    /// The limits of each control's rate of change, in units of the control per second: `low` at most 0, `high` at least
+    /// 0, so that braking may be limited otherwise than accelerating. Planners keep to them in every rollout and in the
+    /// plan, counted from the control that was applied last
+    /// ([`advance`](crate::control::planner::Planner::advance)); where a control cannot be back within `limits` in one
+    /// time step, the rate counts. A policy search refuses them: there, let the control be the rate, and the old control
+    /// a state.
+    pub rate_limits: Option<Limits<M>>,
+    /// The input delay: the number of time steps from the call for which a control is planned until that control takes
+    /// effect, below the horizon. The first `delay` controls of the plan and of every rollout are those that were issued
+    /// before and are on their way; [`advance`](crate::control::planner::Planner::advance) returns the control after
+    /// them. A policy search refuses it.
+    pub delay: usize,
     /// Run-time parameters, at least as many as are read: see [`StepContext::param`](crate::lang::StepContext::param).
     pub params: Vec<f32>,
     /// References over the horizon, at least as many columns as are read: see
@@ -42,9 +54,19 @@ pub struct Task<const M: usize> {
 }
 
 impl<const M: usize> Default for Task<M> {
-    /// 50 time steps of 0.02 s without limits, parameters, references or fields, and seed 0.
+    /// 50 time steps of 0.02 s without limits, delay, parameters, references or fields, and seed 0.
     fn default() -> Self {
-        Self { horizon: 50, dt: 0.02, limits: None, params: Vec::new(), references: None, fields: Vec::new(), seed: 0 }
+        Self {
+            horizon: 50,
+            dt: 0.02,
+            limits: None,
+            rate_limits: None,
+            delay: 0,
+            params: Vec::new(),
+            references: None,
+            fields: Vec::new(),
+            seed: 0,
+        }
     }
 }
 
@@ -58,11 +80,37 @@ impl<const M: usize> Task<M> {
         if let Some(limits) = &self.limits {
             limits.check()?;
         }
+        if let Some(rates) = &self.rate_limits {
+            rates.check_rates()?;
+        }
+        if self.delay >= self.horizon {
+            let expected = format_args!("below the horizon, {}", self.horizon);
+            return Err(InvalidValue::new("delay", self.delay, expected));
+        }
         finite("params", &self.params)?;
         if let Some(references) = &self.references {
             References::check(&references.values, references.columns)?;
         }
         Ok(())
+    }
+
+    /// Refuses limits that only planners apply.
+    pub(crate) fn check_for_policy(&self) -> Result<(), InvalidValue> {
+        if self.rate_limits.is_some() {
+            let expected = "None in a policy search: let the control be the rate, and the old control a state";
+            return Err(InvalidValue::new("rate_limits", "given", expected));
+        }
+        if self.delay > 0 {
+            let expected = "0 in a policy search: let the controls on their way be states";
+            return Err(InvalidValue::new("delay", self.delay, expected));
+        }
+        Ok(())
+    }
+
+    /// Whether the controls of a rollout depend on each other, so that they are made in order of time: see
+    /// [`Filter`](crate::kernels::propose::shape::Filter).
+    pub(crate) fn is_sequential(&self) -> bool {
+        self.rate_limits.is_some() || self.delay > 0
     }
 
     /// Refuses a task that has less than `reader` reads.
@@ -123,6 +171,23 @@ impl<const M: usize> Limits<M> {
                 let value = format_args!("[{low}, {high}] for control {m}");
                 let expected = "a low value that is not above the high one, neither of them NaN, nor both +∞ or −∞";
                 return Err(InvalidValue::new("limits", value, expected));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses what is no range of rates that includes 0.
+    fn check_rates(&self) -> Result<(), InvalidValue> {
+        for m in 0..M {
+            let (low, high) = (self.low[m], self.high[m]);
+            // Written so that a NaN is refused.
+            if !(low <= 0.0 && high >= 0.0) {
+                let value = format_args!("[{low}, {high}] per second for control {m}");
+                return Err(InvalidValue::new(
+                    "rate_limits",
+                    value,
+                    "a low value of at most 0, a high one of at least 0",
+                ));
             }
         }
         Ok(())

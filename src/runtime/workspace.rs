@@ -45,7 +45,7 @@ pub struct Timing {
 /// The results of running passes.
 pub(crate) struct Done<'a> {
     /// The nominal of every problem after the last pass, B × D.
-    pub(crate) nominal: &'a [f32],
+    pub(crate) nominal: &'a mut [f32],
     /// With [`SECOND_MOMENT`](crate::kernels::pass::SECOND_MOMENT), the second moments of the last pass's rows, B × D.
     pub(crate) second: &'a [f32],
     /// The sums of every problem.

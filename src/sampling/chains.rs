@@ -534,7 +534,8 @@ fn packed(target: &Target, width: usize, options: &DiffusionSamplerOptions) -> P
     let [low, high] = options.limits.unwrap_or([f32::MIN, f32::MAX]).map(|limit| vec![limit; controls]);
     let params = if matches!(target, Target::Data { .. }) { &[][..] } else { &options.params };
     let (low, high) = (&low[..], &high[..]);
-    let sections = Sections { low, high, factor: Square::Unit, precision: Square::Unit, params, references: None };
+    let (factor, precision) = (Square::Unit, Square::Unit);
+    let sections = Sections { low, high, rates: None, factor, precision, params, references: None };
     let mut packed = Packed::new(1, &sections, &options.fields);
     if let Target::Data { rewards, .. } = target {
         packed.set_table(|push| write_rewards(rewards, push));

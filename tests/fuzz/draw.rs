@@ -1,6 +1,6 @@
 //! Random options and arguments: mostly valid, sometimes awkward, sometimes wrong.
 
-use gibbs::control::ShiftFill;
+use gibbs::control::{ShiftFill, Smoothing};
 use gibbs::sampling::{ReverseProcess, SampleWidth, Sampler, Schedule};
 use gibbs::{
     Grid, Interpolation, Limits, Model, Noise, NoiseShape, Real, References, StepContext, Temperature, Weighting,
@@ -103,6 +103,27 @@ impl Draw {
             3 => Temperature::Standardized(self.number(0.01, 3.0)).into(),
             _ => Weighting::Elite(self.number(0.001, 1.0)),
         }
+    }
+
+    /// Draws the limits of rates, in most cases none.
+    pub fn rate_limits(&mut self) -> Option<Limits<2>> {
+        if self.chance(0.7) {
+            return None;
+        }
+        let (low, high) = (self.array(-3.0, 0.0), self.array(0.0, 3.0));
+        Some(if self.chance(0.2) { Limits { low, high: [f32::INFINITY; 2] } } else { Limits { low, high } })
+    }
+
+    /// Draws an input delay, in most cases none.
+    pub fn delay(&mut self) -> usize {
+        if self.chance(0.8) { 0 } else { self.index(6) }
+    }
+
+    pub fn smoothing(&mut self) -> Option<Smoothing> {
+        if self.chance(0.8) {
+            return None;
+        }
+        Some(Smoothing { window: 2 * self.index(6) + 1, order: self.index(5) })
     }
 
     pub fn noise(&mut self) -> Noise<2> {

@@ -20,6 +20,8 @@ pub(crate) struct Shape {
 pub(crate) trait Options: Algorithm<2> + PartialEq + Debug {
     fn draw(draw: &mut Draw) -> Self;
     fn shape(&self) -> Shape;
+    /// Whether a plan depends on the controls before it.
+    fn continues(&self) -> bool;
 }
 
 impl Options for MppiOptions<2> {
@@ -35,6 +37,8 @@ impl Options for MppiOptions<2> {
                 horizon: draw.size(24),
                 dt: draw.number(0.01, 0.3),
                 limits: draw.limits(),
+                rate_limits: draw.rate_limits(),
+                delay: draw.delay(),
                 params: draw.params(),
                 references: draw.reference_table(),
                 fields: draw.fields(),
@@ -48,6 +52,7 @@ impl Options for MppiOptions<2> {
             alpha: if plain { 1.0 } else { draw.number(0.0, 1.0) },
             cost_normalization,
             step_size: draw.number(0.05, 1.0),
+            smoothing: draw.smoothing(),
             shift_fill: draw.shift_fill(),
             nominal_first: draw.chance(0.5),
             covariance_adaptation: if draw.chance(0.3) { Some(draw.number(0.01, 1.0)) } else { None },
@@ -56,7 +61,11 @@ impl Options for MppiOptions<2> {
     }
 
     fn shape(&self) -> Shape {
-        Shape { horizon: self.task.horizon, samples: self.samples, chains: 1, limits: self.task.limits }
+        Shape { horizon: self.task.horizon, samples: self.samples, chains: 1, limits: boxed(&self.task) }
+    }
+
+    fn continues(&self) -> bool {
+        self.task.rate_limits.is_some() || self.task.delay > 0 || self.smoothing.is_some()
     }
 }
 
@@ -67,6 +76,8 @@ impl Options for DiffusionOptions<2> {
                 horizon: draw.size(24),
                 dt: draw.number(0.01, 0.3),
                 limits: draw.limits(),
+                rate_limits: draw.rate_limits(),
+                delay: draw.delay(),
                 params: draw.params(),
                 references: draw.reference_table(),
                 fields: draw.fields(),
@@ -83,14 +94,25 @@ impl Options for DiffusionOptions<2> {
             demonstration: if draw.chance(0.3) { Some(draw.number(-5.0, 5.0)) } else { None },
             scatter: draw.chance(0.3),
             nominal_first: draw.chance(0.5),
+            smoothing: draw.smoothing(),
             shift_fill: draw.shift_fill(),
             initial: if draw.chance(0.9) { [0.0; 2] } else { draw.array(-1.0, 1.0) },
         }
     }
 
     fn shape(&self) -> Shape {
-        Shape { horizon: self.task.horizon, samples: self.samples, chains: self.chains, limits: self.task.limits }
+        Shape { horizon: self.task.horizon, samples: self.samples, chains: self.chains, limits: boxed(&self.task) }
     }
+
+    fn continues(&self) -> bool {
+        self.task.rate_limits.is_some() || self.task.delay > 0 || self.smoothing.is_some()
+    }
+}
+
+/// The limits that every control is within: where rates are limited too, those count, and controls that are on their
+/// way are fixed.
+fn boxed(task: &Task<2>) -> Option<Limits<2>> {
+    task.limits.filter(|_| task.rate_limits.is_none() && task.delay == 0)
 }
 
 pub(crate) type Probed<A> = Planner<3, 2, Probe, A>;
@@ -196,6 +218,19 @@ fn case<A: Options>(draw: &mut Draw, engines: &[Engine; 2]) -> bool {
                 both(&mut twins, |planner| checked(planner.plan_rows(&x, &rows), &shape))
             }
             6 | 7 => both(&mut twins, samples),
+            8 if draw.chance(0.5) => {
+                let seconds = draw.number(0.0, 1.0);
+                let control = draw.array(-1.0, 1.0);
+                let sets = draw.chance(0.3);
+                both(&mut twins, |planner| {
+                    if sets {
+                        return planner.set_last_control(&control).map(|()| Vec::new());
+                    }
+                    let u = if seconds > 0.5 { planner.advance() } else { planner.advance_by(seconds)? };
+                    assert!(u.iter().all(|u| u.is_finite()), "{u:?}");
+                    Ok(bits(&[u, planner.last_control()].concat()))
+                })
+            }
             8 => {
                 let steps = if draw.chance(0.05) { usize::MAX } else { draw.index(30) };
                 twins.iter_mut().for_each(|planner| planner.shift(steps));
@@ -231,9 +266,11 @@ fn case<A: Options>(draw: &mut Draw, engines: &[Engine; 2]) -> bool {
             14 => {
                 // One twin is changed after its call, the other one while its call is pending.
                 let (steps, params) = (draw.index(30), draw.params());
+                // Plans that continue from what was applied depend on when that is known.
+                let continues = twins[0].options().continues();
                 let mut pending = true;
                 both(&mut twins, |planner| {
-                    pending = !pending;
+                    pending = !pending || continues;
                     let shape = planner.options().shape();
                     let started = if pending {
                         start(planner, &x).map(|()| Vec::new())

@@ -1,5 +1,6 @@
 //! Options of a diffusion planner.
 
+use crate::control::planner::actuation::Smoothing;
 use crate::control::planner::options::ShiftFill;
 use crate::error::{InvalidValue, in_range};
 use crate::kernels::propose::noise::Noise;
@@ -44,6 +45,8 @@ pub struct DiffusionOptions<const M: usize> {
     pub scatter: bool,
     /// Whether the first row of a chain is its current x, unperturbed.
     pub nominal_first: bool,
+    /// A filter that smooths every plan, after the last pass.
+    pub smoothing: Option<Smoothing>,
     /// The controls that are appended when the plan is shifted.
     pub shift_fill: ShiftFill,
     /// The control that a new or reset plan consists of; within the limits.
@@ -65,6 +68,7 @@ impl<const M: usize> Default for DiffusionOptions<M> {
             demonstration: None,
             scatter: false,
             nominal_first: false,
+            smoothing: None,
             shift_fill: ShiftFill::Hold,
             initial: [0.0; M],
         }

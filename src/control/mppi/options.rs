@@ -1,5 +1,6 @@
 //! Options of an MPPI controller.
 
+use crate::control::planner::actuation::Smoothing;
 use crate::control::planner::options::ShiftFill;
 use crate::kernels::propose::noise::Noise;
 use crate::kernels::propose::shape::NoiseShape;
@@ -42,6 +43,8 @@ pub struct MppiOptions<const M: usize> {
     pub cost_normalization: CostNormalization,
     /// γ in U⁺ = U + γ (m − U); above 0, 1 for MPPI as published.
     pub step_size: f32,
+    /// A filter that smooths every plan, after the last pass.
+    pub smoothing: Option<Smoothing>,
     /// The controls that are appended when the plan is shifted.
     pub shift_fill: ShiftFill,
     /// Whether the first row is the plan itself, unperturbed.
@@ -67,6 +70,7 @@ impl<const M: usize> Default for MppiOptions<M> {
             alpha: 1.0,
             cost_normalization: CostNormalization::Sum,
             step_size: 1.0,
+            smoothing: None,
             shift_fill: ShiftFill::Hold,
             nominal_first: false,
             covariance_adaptation: None,

@@ -1,10 +1,11 @@
 //! [`Algorithm`]: the part of a planner that differs from method to method.
 
+use super::actuation::Smoothing;
 use super::options::ShiftFill;
 use crate::error::{InvalidValue, finite};
 use crate::kernels::pass::{MAX_NUMBERS, MAX_PROBLEMS, Pass};
 use crate::kernels::propose::noise::{CovarianceFactors, Noise};
-use crate::kernels::propose::shape::NoiseShape;
+use crate::kernels::propose::shape::{Filter, NoiseShape};
 use crate::runtime::task::Task;
 
 pub(crate) mod sealed {
@@ -38,6 +39,9 @@ pub trait Algorithm<const M: usize>: sealed::Sealed + Clone + std::fmt::Debug {
 
     #[doc(hidden)]
     fn noise_shape(&self) -> NoiseShape;
+
+    #[doc(hidden)]
+    fn smoothing(&self) -> Option<Smoothing>;
 
     #[doc(hidden)]
     fn shift_fill(&self) -> ShiftFill;
@@ -114,7 +118,15 @@ pub(crate) fn check_shared<const M: usize>(
             }
         }
     }
-    let shape = CovarianceFactors { filter: options.noise_shape().filter(task.horizon)?, ..options.noise().shape()? };
+    if let Some(smoothing) = options.smoothing() {
+        smoothing.check(task.horizon)?;
+    }
+    let mut filter = options.noise_shape().filter(task.horizon)?;
+    if task.is_sequential() {
+        // Only the controls of filtered rows are made in order of time.
+        filter = filter.or(Some(Filter::identity()));
+    }
+    let shape = CovarianceFactors { filter, ..options.noise().shape()? };
     let numbers = shape.innovations(task.horizon).saturating_mul(M);
     if numbers > MAX_NUMBERS || numbers.saturating_mul(chains).saturating_mul(members) > i32::MAX as usize {
         let value = format_args!("{} of {} time steps", chains * members, task.horizon);

@@ -126,6 +126,47 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
         self.planner.each().for_each(|i| self.planner.shift_member(i, steps));
     }
 
+    /// Returns the control of a problem to apply now, and moves its plan on by one time step: see [`Planner::advance`].
+    ///
+    /// # Errors
+    ///
+    /// If there is no such problem.
+    pub fn advance(&mut self, problem: usize) -> Result<[f32; M], InvalidValue> {
+        self.check(problem)?;
+        Ok(self.planner.advance_member(problem, 1.0, self.options().task().dt))
+    }
+
+    /// Returns the control of a problem to apply for the next `seconds`, and moves its plan on by that time: see
+    /// [`Planner::advance_by`].
+    ///
+    /// # Errors
+    ///
+    /// If there is no such problem, or `seconds` is negative or not finite. Then nothing is changed.
+    pub fn advance_by(&mut self, problem: usize, seconds: f32) -> Result<[f32; M], InvalidValue> {
+        self.check(problem)?;
+        self.planner.advance_member_by(problem, seconds)
+    }
+
+    /// The control of a problem that was applied last: see [`Planner::last_control`].
+    ///
+    /// # Errors
+    ///
+    /// If there is no such problem.
+    pub fn last_control(&self, problem: usize) -> Result<[f32; M], InvalidValue> {
+        self.check(problem)?;
+        Ok(self.planner.last_control_of(problem))
+    }
+
+    /// Replaces the control of a problem that was applied last: see [`Planner::set_last_control`].
+    ///
+    /// # Errors
+    ///
+    /// If there is no such problem, or the control is not finite.
+    pub fn set_last_control(&mut self, problem: usize, control: &[f32; M]) -> Result<(), InvalidValue> {
+        self.check(problem)?;
+        self.planner.set_last_control_of(problem, control)
+    }
+
     /// Resets the plan of a problem to `options.initial` at every time step and restarts its noise. Its parameters,
     /// references and seed are kept.
     ///

@@ -1,6 +1,7 @@
 //! [`Planner`]: holds a plan and a model, and improves the plan on a device. Its [`Algorithm`] selects the method;
 //! everything else about planning, from warm starts to run-time parameters, is implemented here once for all methods.
 
+pub(crate) mod actuation;
 pub(crate) mod algorithm;
 pub(crate) mod fleet;
 pub(crate) mod options;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
-use crate::error::{BuildError, EngineError, InvalidValue, PlanError, finite};
+use crate::error::{BuildError, EngineError, InvalidValue, PlanError, finite, in_range};
 use crate::kernels::pass::{CLAMPED, FILTERED, GIVEN, LIMITED, NoiseId, Pass, Problem, STD_SCALE, TILE, round_up};
 use crate::kernels::propose::noise::CovarianceFactors;
 use crate::lang::grid::Grid;
@@ -22,6 +23,8 @@ use crate::runtime::inputs::{Packed, Sections, Square};
 use crate::runtime::program::Program;
 use crate::runtime::task::{Reader, References, Task};
 use crate::runtime::{Calls, Engine, Fetched, Fetching, Wait, Workspace, blocking, completed, drained};
+pub use actuation::Smoothing;
+use actuation::{Applied, between, limit};
 pub use algorithm::Algorithm;
 pub use fleet::{Fleet, Plans};
 pub use options::ShiftFill;
@@ -88,6 +91,14 @@ struct Member<const N: usize, const M: usize> {
     next: Plan<N, M>,
     /// The index of the chain that became the plan in the current call, or the reason why none did.
     outcome: Result<usize, PlanError>,
+    /// The controls that have been applied, which the next plan continues.
+    applied: Applied<M>,
+    /// The controls that were on their way when the current call began: the first of its plan.
+    queue: Vec<[f32; M]>,
+    /// The number of time steps that the plan was moved on by since then.
+    moved: f64,
+    /// Buffer for smoothing.
+    scratch: Vec<[f32; M]>,
     /// The initial state of the samples on the device and the index of the chain that became the plan; `None` if the
     /// samples are out of date.
     sampled: Option<([f32; N], usize)>,
@@ -96,14 +107,12 @@ struct Member<const N: usize, const M: usize> {
 /// A call that has been started and not finished.
 struct PendingCall {
     started: Instant,
-    /// The number of time steps that the plan has been shifted by since.
-    shifted: usize,
     /// The inputs of the call, if they have been replaced since.
     inputs: Option<Packed>,
 }
 
 impl<const N: usize, const M: usize> Member<N, M> {
-    fn new(engine: &Engine) -> Self {
+    fn new(engine: &Engine, applied: Applied<M>) -> Self {
         Self {
             seed: None,
             params: None,
@@ -113,6 +122,10 @@ impl<const N: usize, const M: usize> Member<N, M> {
             plan: Plan::empty(engine.backend()),
             next: Plan::empty(engine.backend()),
             outcome: Ok(0),
+            applied,
+            queue: Vec::new(),
+            moved: 0.0,
+            scratch: Vec::new(),
             sampled: None,
         }
     }
@@ -144,7 +157,9 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             program,
             workspace: engine.workspace(),
             nominal: options.initial().repeat(options.task().horizon * options.chains() * members),
-            members: (0..members).map(|_| Member::new(engine)).collect(),
+            members: (0..members)
+                .map(|_| Member::new(engine, Applied::new(options.initial(), options.task())))
+                .collect(),
             std_scale: Vec::new(),
             inputs: Packed::of_groups(N, &sections(&options, &shape), &options.task().fields, members),
             passes: Vec::new(),
@@ -380,6 +395,9 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         if self.members.iter().all(|member| member.outcome.is_err()) {
             return Ok(false);
         }
+        self.begin_after_applied();
+        let limited = rows.and_then(|rows| self.limited_rows(rows));
+        let rows = limited.as_deref().or(rows);
         self.fill_passes(rows.is_some());
         if most < self.passes.len() {
             self.passes.truncate(most);
@@ -411,7 +429,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             }
         }
         submitted?;
-        self.pending = Some(PendingCall { started, shifted: 0, inputs: None });
+        self.pending = Some(PendingCall { started, inputs: None });
         Ok(true)
     }
 
@@ -426,27 +444,48 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         // The model runs on the host here and may panic. Nothing is committed before it is done, so the old plans
         // survive.
         let last = &self.passes[self.passes.len() - 1];
-        let results = || done.sums.chunks_exact(chains).zip(done.nominal.chunks_exact(chains * horizon * M));
-        for (i, (member, (sums, nominal))) in self.members.iter_mut().zip(results()).enumerate() {
-            if member.outcome.is_ok() {
-                let (isa, model, timeline) = (self.engine.isa(), &*self.model, inputs.timeline(i, dt));
-                let start = Start { isa, model, timeline, x: inputs.state(i) };
-                member.outcome = member.next.best_of(&start, last, sums, nominal);
-                member.next.timing = done.timing;
-                member.next.backend = self.engine.backend();
+        let (task, smoothing) = (self.options.task(), self.options.smoothing());
+        let each = chains * horizon * M;
+        for (i, (member, nominals)) in self.members.iter_mut().zip(done.nominal.chunks_exact_mut(each)).enumerate() {
+            if member.outcome.is_err() {
+                continue;
             }
+            if smoothing.is_some() || task.is_sequential() {
+                for chain in nominals.chunks_exact_mut(horizon * M) {
+                    let controls = chain.as_chunks_mut().0;
+                    controls[..task.delay].copy_from_slice(&member.queue);
+                    if let Some(smoothing) = smoothing {
+                        member.applied.smooth(smoothing, task.delay, controls, &mut member.scratch);
+                    }
+                    limit(task, inputs.last(i), controls);
+                }
+            }
+            let (isa, model, timeline) = (self.engine.isa(), &*self.model, inputs.timeline(i, dt));
+            let start = Start { isa, model, timeline, x: inputs.state(i) };
+            member.outcome = member.next.best_of(&start, last, &done.sums[i * chains..][..chains], nominals);
+            member.next.timing = done.timing;
+            member.next.backend = self.engine.backend();
         }
 
         let (shift_fill, initial) = (self.options.shift_fill(), self.options.initial());
-        let plans = self.nominal.chunks_exact_mut(chains * horizon * M);
-        for (i, ((member, (sums, results)), plan)) in self.members.iter_mut().zip(results()).zip(plans).enumerate() {
+        let plans = self.nominal.chunks_exact_mut(each).zip(done.nominal.chunks_exact(each));
+        for (i, (member, (plan, results))) in self.members.iter_mut().zip(plans).enumerate() {
             let Ok(best) = member.outcome else { continue };
+            member.queue.clear();
+            member.queue.extend_from_slice(&plan[member.best * horizon * M..].as_chunks().0[..task.delay]);
             // A chain that failed keeps its control sequence.
-            for (chain, nominal) in plan::worked(sums, results) {
+            for (chain, nominal) in plan::worked(&done.sums[i * chains..][..chains], results) {
                 let own = &mut plan[chain * horizon * M..][..horizon * M];
                 own.copy_from_slice(nominal);
-                if call.shifted > 0 {
-                    shift_fill.shift(own.as_chunks_mut().0, call.shifted, initial);
+                if member.moved > 0.0 {
+                    // The controls that were issued meanwhile are those of the previous plan.
+                    let controls = own.as_chunks_mut().0;
+                    let (whole, fraction) = (member.moved as usize, member.moved.fract() as f32);
+                    shift_fill.move_on(controls, whole, fraction, initial);
+                    controls[..task.delay].copy_from_slice(&member.queue);
+                    if task.is_sequential() {
+                        limit(task, member.applied.last, controls);
+                    }
                 }
             }
             member.best = best;
@@ -458,21 +497,143 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         Ok(true)
     }
 
-    /// Shifts the plan by `steps` time steps, after that many controls have been applied. [`ShiftFill`] selects the
-    /// controls that are appended at the end.
-    pub fn shift(&mut self, steps: usize) {
-        if let Some(call) = &mut self.pending {
-            call.shifted = call.shifted.saturating_add(steps);
+    /// Sets what the next call starts from: the controls that were applied, and those that are on their way.
+    fn begin_after_applied(&mut self) {
+        let (delay, horizon, chains) = (self.options.task().delay, self.options.task().horizon, self.options.chains());
+        for (i, member) in self.members.iter_mut().enumerate() {
+            self.inputs.set_last(i, &member.applied.last);
+            member.moved = 0.0;
+            member.queue.clear();
+            let best = (i * chains + member.best) * horizon;
+            member.queue.extend_from_slice(&self.nominal.as_chunks().0[best..][..delay]);
         }
+    }
+
+    /// Returns given rows within the limits of rates and after the controls on their way, or `None` if the task has
+    /// neither. They are the same for all members.
+    fn limited_rows(&self, rows: &[f32]) -> Option<Vec<f32>> {
+        let task = self.options.task();
+        if !task.is_sequential() {
+            return None;
+        }
+        let mut rows = rows.to_vec();
+        for row in rows.chunks_exact_mut(task.horizon * M) {
+            let controls = row.as_chunks_mut().0;
+            controls[..task.delay].copy_from_slice(&self.members[0].queue);
+            limit(task, self.members[0].applied.last, controls);
+        }
+        Some(rows)
+    }
+
+    /// Returns the control to apply now, for one time step, and moves the plan on by that time step. The control is
+    /// within the limits, and differs from the one before by no more than [`rate_limits`](Task::rate_limits) allow; the
+    /// next plan continues from it. With an input [`delay`](Task::delay), it is the first control that is not yet on its
+    /// way.
+    ///
+    /// In a loop: `planner.plan(&x)?; apply(planner.advance());`. If a call of `plan` fails, `advance` returns the next
+    /// control of the plan before.
+    pub fn advance(&mut self) -> [f32; M] {
+        self.advance_member(0, 1.0, self.options.task().dt)
+    }
+
+    /// As [`advance`](Self::advance), for loops that do not run at the time step of the plan: returns the control to
+    /// apply for the next `seconds`, and moves the plan on by that time. Between time steps, a plan moves by linear
+    /// interpolation, which is the mean of its controls over each new time step, and keeps to all limits.
+    ///
+    /// # Errors
+    ///
+    /// If `seconds` is negative or not finite. Then nothing is changed.
+    pub fn advance_by(&mut self, seconds: f32) -> Result<[f32; M], InvalidValue> {
+        self.advance_member_by(0, seconds)
+    }
+
+    fn advance_member_by(&mut self, i: usize, seconds: f32) -> Result<[f32; M], InvalidValue> {
+        in_range("seconds", seconds, seconds >= 0.0, "finite and at least 0")?;
+        Ok(self.advance_member(i, f64::from(seconds) / f64::from(self.options.task().dt), seconds))
+    }
+
+    /// The control that was applied last, as far as the planner knows: that of the last call of
+    /// [`advance`](Self::advance), of the last time step that the plan was [shifted](Self::shift) by, or set.
+    pub fn last_control(&self) -> [f32; M] {
+        self.last_control_of(0)
+    }
+
+    fn last_control_of(&self, i: usize) -> [f32; M] {
+        self.members[i].applied.last
+    }
+
+    /// Replaces the control that was applied last, where something else than the planner decided on it. Limits of rates
+    /// count from it, and with an input delay it is the last control on its way.
+    ///
+    /// # Errors
+    ///
+    /// If it is not finite.
+    pub fn set_last_control(&mut self, control: &[f32; M]) -> Result<(), InvalidValue> {
+        self.set_last_control_of(0, control)
+    }
+
+    fn set_last_control_of(&mut self, i: usize, control: &[f32; M]) -> Result<(), InvalidValue> {
+        finite("control", control)?;
+        self.members[i].applied.last = *control;
+        if let Some(latest) = self.options.task().delay.checked_sub(1) {
+            let (range, horizon) = (self.numbers_of(i), self.options.task().horizon);
+            for chain in self.nominal[range].chunks_exact_mut(horizon * M) {
+                chain.as_chunks_mut().0[latest] = *control;
+            }
+        }
+        Ok(())
+    }
+
+    fn advance_member(&mut self, i: usize, steps: f64, seconds: f32) -> [f32; M] {
+        let (task, applied) = (self.options.task(), &self.members[i].applied);
+        let u = applied.limit_next(task, self.controls_of(i)[task.delay]);
+        let nearest = steps.round();
+        self.move_member(i, if (steps - nearest).abs() < 1e-5 { nearest } else { steps }, Some(u));
+        let applied = &mut self.members[i].applied;
+        (applied.last, applied.duration) = (u, seconds);
+        u
+    }
+
+    /// Moves a member's plan on by a number of time steps, for which `u` was issued, or the plan's controls if it is
+    /// `None`.
+    fn move_member(&mut self, i: usize, steps: f64, u: Option<[f32; M]>) {
+        let range = self.numbers_of(i);
+        let (task, shift_fill, initial) = (self.options.task(), self.options.shift_fill(), self.options.initial());
+        let (whole, fraction) = (steps as usize, steps.fract() as f32);
+        let Member { applied, best, queue, moved, .. } = &mut self.members[i];
+        *moved += steps;
+        let controls = &self.nominal[range.clone()].as_chunks().0[*best * task.horizon..][..task.horizon];
+        // The control that is applied k time steps from now.
+        let issued = |k: usize| match u {
+            Some(u) if k >= task.delay => u,
+            _ => shift_fill.beyond(controls, k, initial),
+        };
+        applied.move_on(whole, fraction, issued);
+        if whole > 0 {
+            applied.last = issued(task.delay.saturating_add(whole - 1));
+            applied.duration = task.dt;
+        }
+        queue.clear();
+        queue.extend((0..task.delay).map(|t| {
+            let first = issued(t.saturating_add(whole));
+            if fraction > 0.0 { between(first, issued(t.saturating_add(whole + 1)), fraction) } else { first }
+        }));
+        for chain in self.nominal[range].chunks_exact_mut(task.horizon * M) {
+            let controls = chain.as_chunks_mut().0;
+            shift_fill.move_on(controls, whole, fraction, initial);
+            controls[..task.delay].copy_from_slice(queue);
+        }
+    }
+
+    /// Shifts the plan by `steps` time steps, after that many controls have been applied. [`ShiftFill`] selects the
+    /// controls that are appended at the end. [`advance`](Self::advance) does so for one time step, and limits the
+    /// control.
+    pub fn shift(&mut self, steps: usize) {
         self.shift_member(0, steps);
     }
 
     fn shift_member(&mut self, i: usize, steps: usize) {
-        let (range, horizon) = (self.numbers_of(i), self.options.task().horizon);
-        let (shift_fill, initial) = (self.options.shift_fill(), self.options.initial());
-        for chain in self.nominal[range].chunks_exact_mut(horizon * M) {
-            shift_fill.shift(chain.as_chunks_mut().0, steps, initial);
-        }
+        self.move_member(i, steps as f64, None);
     }
 
     /// Resets the plan to `options.initial` at every time step and restarts the noise, so that the same calls give the
@@ -485,6 +646,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         self.cancel();
         let (range, initial) = (self.numbers_of(i), self.options.initial());
         self.nominal[range].as_chunks_mut().0.fill(initial);
+        self.members[i].applied.reset(initial, self.options.task().dt);
         (self.members[i].number, self.members[i].best) = (0, 0);
     }
 
@@ -524,7 +686,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         i * each..(i + 1) * each
     }
 
-    /// Replaces the control sequence that the next call starts from, in every chain.
+    /// Replaces the control sequence that the next call starts from, in every chain. With an input
+    /// [`delay`](Task::delay), its first `delay` controls are ignored, since those on their way cannot be replaced.
     ///
     /// # Errors
     ///
@@ -542,8 +705,10 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         finite("controls", controls.as_flattened())?;
         self.cancel();
         let range = self.numbers_of(i);
+        // The controls on their way cannot be replaced.
+        let on_their_way = self.options.task().delay;
         for chain in self.nominal[range].chunks_exact_mut(horizon * M) {
-            chain.copy_from_slice(controls.as_flattened());
+            chain.as_chunks_mut().0[on_their_way..].copy_from_slice(&controls[on_their_way..]);
         }
         Ok(())
     }
@@ -614,11 +779,13 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             chains => self.each().flat_map(|i| self.controls_of(i).as_flattened().repeat(chains)).collect(),
         };
         self.cancel();
+        let delay_before = self.options.task().delay;
         let previous = (
             std::mem::replace(&mut self.options, options),
             std::mem::replace(&mut self.shape, shape),
             std::mem::replace(&mut self.nominal, nominal),
         );
+        self.change_delay(delay_before);
         let bests: Vec<_> = self.members.iter().map(|member| member.best).collect();
         let last = self.options.chains() - 1;
         self.members.iter_mut().for_each(|member| member.best = member.best.min(last));
@@ -628,6 +795,23 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             self.members.iter_mut().zip(bests).for_each(|(member, best)| member.best = best);
             self.take_options();
         })
+    }
+
+    /// Moves all plans so that they begin with as many controls as are on their way now. Where that are more, the oldest
+    /// is the one that was applied last before.
+    fn change_delay(&mut self, before: usize) {
+        let (now, horizon) = (self.options.task().delay, self.options.task().horizon);
+        let (shift_fill, initial, chains) = (self.options.shift_fill(), self.options.initial(), self.options.chains());
+        for (k, chain) in self.nominal.chunks_exact_mut(horizon * M).enumerate() {
+            let controls = chain.as_chunks_mut().0;
+            if now < before {
+                shift_fill.shift(controls, before - now, initial);
+            } else if now > before {
+                let oldest = if before > 0 { controls[0] } else { self.members[k / chains].applied.last };
+                controls.rotate_right(now - before);
+                controls[..now - before].fill(oldest);
+            }
+        }
     }
 
     /// Packs the options for the kernels.
@@ -840,7 +1024,11 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
                 None => nominal.iter_mut().zip(innovations).for_each(|(u, noise)| *u += noise),
                 Some(filter) => {
                     let innovations: Vec<f32> = innovations.collect();
-                    filter.apply(horizon, M, &innovations, |t, m, noise| nominal[t * M + m] += noise);
+                    filter.apply(horizon, M, &innovations, |t, m, noise| {
+                        if t >= self.options.task().delay {
+                            nominal[t * M + m] += noise;
+                        }
+                    });
                 }
             }
         }
@@ -875,6 +1063,11 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         for member in &mut self.members {
             member.plan.reserve(horizon);
             member.next.reserve(horizon);
+            member.queue.reserve(self.options.task().delay);
+            if let Some(smoothing) = self.options.smoothing() {
+                member.applied.keep(smoothing.history());
+                member.scratch.reserve(horizon + smoothing.history());
+            }
         }
         if self.takes_rows {
             self.prepare_for(true)?;

@@ -1,5 +1,7 @@
 //! Options that all planners share.
 
+use super::actuation::between;
+
 /// The controls that [`shift`](crate::control::planner::Planner::shift) appends at the end of the horizon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -24,6 +26,27 @@ impl ShiftFill {
         let fill = if self == Self::Hold { controls[horizon - 1] } else { initial };
         controls.copy_within(gone.., 0);
         controls[horizon - gone..].fill(fill);
+    }
+
+    /// Moves a control sequence on by whole time steps and a fraction of one: over each new time step, the mean of the
+    /// controls that were planned for it.
+    pub(crate) fn move_on<const M: usize>(
+        self,
+        controls: &mut [[f32; M]],
+        whole: usize,
+        fraction: f32,
+        initial: [f32; M],
+    ) {
+        if whole > 0 {
+            self.shift(controls, whole, initial);
+        }
+        if fraction > 0.0 {
+            let after = self.beyond(controls, controls.len(), initial);
+            for t in 0..controls.len() {
+                let next = controls.get(t + 1).copied().unwrap_or(after);
+                controls[t] = between(controls[t], next, fraction);
+            }
+        }
     }
 
     /// Control `t` of a sequence that may be shorter than that.

@@ -123,6 +123,11 @@ impl NoiseShape {
 }
 
 impl Filter {
+    /// Every innovation is the perturbation of its time step, as in white noise.
+    pub(crate) fn identity() -> Self {
+        Self::knots(1, Interpolation::Hold)
+    }
+
     /// The taps are the knots around a time step: each innovation shifts them by one place.
     pub(crate) fn knots(every: usize, interpolation: Interpolation) -> Self {
         let (taps, ahead, polynomials): (usize, usize, &[[f32; 4]]) = match interpolation {

@@ -8,7 +8,8 @@ use crate::interp::simd::isa::{Isa, WithModel};
 use crate::interp::simd::lanes::Lanes;
 use crate::interp::simd::unroll::{Unroll2, Unrolled};
 use crate::kernels::pass::{
-    ANTITHETIC, CONTROL_COST, DEMONSTRATED, FILTERED, GIVEN, LIMITED, NOMINAL_FIRST, Pass, Problem, STD_SCALE, TILE,
+    ANTITHETIC, CONTROL_COST, DELAYED, DEMONSTRATED, FILTERED, GIVEN, LIMITED, NOMINAL_FIRST, Pass, Problem,
+    RATE_LIMITED, STD_SCALE, TILE,
 };
 use crate::kernels::propose::draw::{Draw, mirrored};
 use crate::kernels::propose::shape::{Filter, MAX_TAPS};
@@ -381,14 +382,21 @@ fn shape_innovations<V: Register, const M: usize>(
     V::from(0.0).store(&mut tile.scores[2 * TILE + lane..]);
 }
 
-/// Makes controls of innovations: U + B θ, clamped to the limits. Stores them in the tile's scratch, since the mean is
-/// taken over the innovations.
+/// Makes controls of innovations: U + B θ, clamped to the limits and to what the control before them allows; those that
+/// a delay fixes are taken from U. Stores them in the tile's scratch, since the mean is taken over the innovations.
 #[inline(always)]
 fn filter_innovations<V: Register, const M: usize>(tile: &mut Tile<'_>, lane: usize, filter: &Filter) {
     let (pass, layout, inputs, nominal) = (tile.pass, tile.problem.layout, tile.problem.inputs, tile.problem.nominal);
     let low = &inputs[layout.low()..][..M];
     let high = &inputs[layout.high()..][..M];
+    let change_low = &inputs[layout.change_low()..][..M];
+    let change_high = &inputs[layout.change_high()..][..M];
+    let fixed = if pass.has(DELAYED) { pass.delay as usize } else { 0 };
     let controls = CacheLine::numbers_mut(tile.scratch);
+    let mut before = [V::from(0.0); M];
+    for m in 0..M {
+        before[m] = V::from(inputs[layout.last() + m]);
+    }
     let mut taps = [[V::from(0.0); M]; MAX_TAPS];
     let innovations = &tile.rows[..pass.coordinates as usize * TILE];
     for (i, columns) in innovations.chunks_exact(M * TILE).enumerate() {
@@ -422,6 +430,13 @@ fn filter_innovations<V: Register, const M: usize>(tile: &mut Tile<'_>, lane: us
                 if pass.has(LIMITED) {
                     u = u.clamp(low[m], high[m]);
                 }
+                if pass.has(RATE_LIMITED) {
+                    u = u.max(before[m] + change_low[m]).min(before[m] + change_high[m]);
+                }
+                if t < fixed {
+                    u = V::from(nominal[t * M + m]);
+                }
+                before[m] = u;
                 u.store(&mut controls[(t * M + m) * TILE + lane..]);
             }
         }

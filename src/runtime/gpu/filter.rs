@@ -5,6 +5,7 @@
 
 use std::fmt::Write;
 
+use crate::kernels::pass::{DELAYED, LIMITED, RATE_LIMITED};
 use crate::kernels::propose::shape::Filter;
 
 /// With white noise an innovation is the control of its time step.
@@ -20,7 +21,7 @@ fn entered(f: Filter, i: u32, innovation: Control) -> Filter {
 fn time_step(i: u32, phase: u32) -> u32 {
     return i;
 }
-fn control_of(p: SampleWidth, f: Filter, t: u32, phase: u32, nominal_block: u32) -> Control {
+fn control_of(p: SampleWidth, f: Filter, t: u32, phase: u32, nominal_block: u32, before: Control) -> Control {
     return f.control;
 }
 ";
@@ -36,8 +37,9 @@ pub(crate) fn over_time(filter: Option<&Filter>, kernel: &str) -> String {
     if filter.is_some() { kernel.into() } else { kernel.replace(LOOP, "{\n let phase = 0u;") }
 }
 
-/// The functions that turn the innovations of a row into controls, in order of time.
-pub(crate) fn rows(filter: Option<&Filter>, controls: usize) -> String {
+/// The functions that turn the innovations of a row into controls, in order of time. `before` is the control of the
+/// time step before.
+pub(crate) fn rows(filter: Option<&Filter>, flags: u32, controls: usize) -> String {
     let Some(filter) = filter else { return WHITE.into() };
     let (every, lead) = (filter.every, filter.lead);
     let mut code = String::new();
@@ -45,13 +47,23 @@ pub(crate) fn rows(filter: Option<&Filter>, controls: usize) -> String {
     let all: Vec<(usize, usize)> = (0..filter.taps).flat_map(|j| (0..controls).map(move |m| (j, m))).collect();
     let members: String = all.iter().map(|(j, m)| format!("    {}: F,\n", tap(*j, *m))).collect();
     let next = |(j, m): &(usize, usize)| entered(filter, *j, &|j| format!("f.{}", tap(j, *m)), &format!("e.u{m}"));
-    let controls_at: Vec<String> = (0..controls)
-        .map(|m| {
-            let u = (0..filter.taps)
-                .fold(format!("F(nominal[at + {m}u])"), |sum, j| format!("fma(f.{}, F(c{j}), {sum})", tap(j, m)));
-            format!("select({u}, clamp({u}, p.low{m}, p.high{m}), B(LIMITED))")
-        })
-        .collect();
+    let mut limited = String::new();
+    for m in 0..controls {
+        let _ = writeln!(limited, "    let nominal{m} = F(nominal[at + {m}u]);");
+        let u = (0..filter.taps).fold(format!("nominal{m}"), |sum, j| format!("fma(f.{}, F(c{j}), {sum})", tap(j, m)));
+        let _ = writeln!(limited, "    var u{m} = {u};");
+        if flags & LIMITED != 0 {
+            let _ = writeln!(limited, "    u{m} = clamp(u{m}, p.low{m}, p.high{m});");
+        }
+        if flags & RATE_LIMITED != 0 {
+            let range = format!("before.u{m} + p.change_low{m}, before.u{m} + p.change_high{m}");
+            let _ = writeln!(limited, "    u{m} = clamp(u{m}, {range});");
+        }
+        if flags & DELAYED != 0 {
+            let _ = writeln!(limited, "    u{m} = select(u{m}, nominal{m}, B(t < uniforms.delay));");
+        }
+    }
+    let controls_at: Vec<String> = (0..controls).map(|m| format!("u{m}")).collect();
     let steps = format!("min({every}u, uniforms.horizon - (i - {lead}u) * {every}u)");
     let _ = write!(
         code,
@@ -59,8 +71,8 @@ pub(crate) fn rows(filter: Option<&Filter>, controls: usize) -> String {
          fn entered(f: Filter, i: u32, e: Control) -> Filter {{\n{}    return Filter({});\n}}\n\
          fn time_steps_of(i: u32) -> u32 {{\n    return select({steps}, 0u, i < {lead}u);\n}}\n\
          fn time_step(i: u32, phase: u32) -> u32 {{\n    return (i - {lead}u) * {every}u + phase;\n}}\n\
-         fn control_of(p: SampleWidth, f: Filter, t: u32, phase: u32, nominal_block: u32) -> Control {{\n    \
-         let at = nominal_at(nominal_block) + t * CONTROLS;\n{}    return Control({});\n}}\n",
+         fn control_of(p: SampleWidth, f: Filter, t: u32, phase: u32, nominal_block: u32, before: Control) -> Control {{\n    \
+         let at = nominal_at(nominal_block) + t * CONTROLS;\n{}{limited}    return Control({});\n}}\n",
         count(filter),
         gains(filter),
         all.iter().map(next).collect::<Vec<_>>().join(", "),

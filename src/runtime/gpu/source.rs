@@ -6,8 +6,8 @@ use std::fmt::Write;
 use super::filter;
 use super::warm_up::Idle;
 use crate::kernels::pass::{
-    ANTITHETIC, CONTROL_COST, DEMONSTRATED, FILTERED, FLEET, GIVEN, LIMITED, Layout, NOMINAL_FIRST, SCORED,
-    SECOND_MOMENT, STD_SCALE,
+    ANTITHETIC, CONTROL_COST, DELAYED, DEMONSTRATED, FILTERED, FLEET, GIVEN, LIMITED, Layout, NOMINAL_FIRST,
+    RATE_LIMITED, SCORED, SECOND_MOMENT, STD_SCALE,
 };
 use crate::kernels::propose::shape::Filter;
 use crate::runtime::program::{Program, Scoring, Traced};
@@ -53,7 +53,7 @@ fn mul_wide(int64: bool, four: bool) -> String {
 }
 
 /// The flags of a pass that select code, with the names of their constants in WGSL.
-const SPECIALIZED: [(&str, u32); 11] = [
+const SPECIALIZED: [(&str, u32); 13] = [
     ("GIVEN", GIVEN),
     ("NOMINAL_FIRST", NOMINAL_FIRST),
     ("LIMITED", LIMITED),
@@ -65,6 +65,8 @@ const SPECIALIZED: [(&str, u32); 11] = [
     ("SCORED", SCORED),
     ("FLEET", FLEET),
     ("FILTERED", FILTERED),
+    ("RATE_LIMITED", RATE_LIMITED),
+    ("DELAYED", DELAYED),
 ];
 
 /// The subset of a pass's flags that a kernel is specialized to.
@@ -318,6 +320,9 @@ fn places(layout: Layout) -> String {
         ("HIGH", layout.high()),
         ("FACTOR", layout.factor()),
         ("PRECISION", layout.precision()),
+        ("CHANGE_LOW", layout.change_low()),
+        ("CHANGE_HIGH", layout.change_high()),
+        ("LAST", layout.last()),
         ("PARAMS", layout.params_at()),
     ];
     places.iter().map(|(name, at)| format!("const {name} = {at}u;\n")).collect()
@@ -370,6 +375,10 @@ fn proposal(shape: KernelConfig) -> String {
     let mut add = |text: String| code.push_str(&text);
 
     add(control(controls));
+    add(format!(
+        "fn last_control() -> Control {{\n    return Control({});\n}}\n",
+        list(controls, |m| format!("F(inputs[inputs_at + LAST + {m}u])"))
+    ));
 
     // Inputs that the time loop reads, loaded once: the driver has to assume that storing rows may alias the inputs.
     let mut members = String::new();
@@ -381,6 +390,10 @@ fn proposal(shape: KernelConfig) -> String {
     for m in 0..controls {
         keep(format!("low{m}"), format!("inputs[inputs_at + LOW + {m}u]"));
         keep(format!("high{m}"), format!("inputs[inputs_at + HIGH + {m}u]"));
+        if shape.flags & RATE_LIMITED != 0 {
+            keep(format!("change_low{m}"), format!("inputs[inputs_at + CHANGE_LOW + {m}u]"));
+            keep(format!("change_high{m}"), format!("inputs[inputs_at + CHANGE_HIGH + {m}u]"));
+        }
     }
     for (i, j) in pairs(controls, shape.diagonal) {
         let at = i * controls + j;
@@ -422,8 +435,8 @@ fn proposal(shape: KernelConfig) -> String {
     };
     let mirrored = |i: usize| {
         let noise = noise(i);
-        let dispatch_grid = if shape.flags & STD_SCALE != 0 { format!("({noise}) * d.factors.v{i}") } else { noise };
-        if shape.flags & ANTITHETIC != 0 { format!("draws.sign * ({dispatch_grid})") } else { dispatch_grid }
+        let scaled = if shape.flags & STD_SCALE != 0 { format!("({noise}) * d.factors.v{i}") } else { noise };
+        if shape.flags & ANTITHETIC != 0 { format!("draws.sign * ({scaled})") } else { scaled }
     };
     // `Draws`: for some rows, the draws that they use, the sign of these, and whether the row is the nominal itself.
     add("struct Draws {\n    k: U,\n    row: PhiloxRow,\n    sign: F,\n    still: B,\n}\n\
@@ -455,7 +468,7 @@ fn proposal(shape: KernelConfig) -> String {
         (list(controls, |m| format!("c.v{m}")), list(held, |i| format!("c.v{}", (i + controls) % held)));
     add(format!("fn first_of(c: Block) -> Control {{\n    return Control({first});\n}}\n"));
     add(format!("fn rest_of(c: Block) -> Block {{\n    return Block({rest});\n}}\n"));
-    add(filter::rows(shape.filter.as_ref(), controls));
+    add(filter::rows(shape.filter.as_ref(), shape.flags, controls));
     // Uᵀ Σ⁻¹ ε of one time step, with U the control that was drawn around and ε the perturbation after clamping to the
     // limits.
     let mut body = String::from("    var sum = F(0.0);\n");

@@ -541,7 +541,7 @@ impl Workspace {
             None => self.paces.push((*shape, *kind, chunk)),
         }
         timing.total = run.started.elapsed();
-        Ok(Done { nominal: &self.nominal, second: &self.second, sums: &self.sums, timing })
+        Ok(Done { nominal: &mut self.nominal, second: &self.second, sums: &self.sums, timing })
     }
 
     /// Starts to fetch the rows of the last pass of problem `number`.

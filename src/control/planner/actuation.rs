@@ -1,0 +1,270 @@
+//! The way from a plan to the actuators: what was applied before, limits of rates, delay, smoothing.
+//!
+//! Rows keep to the limits inside the kernels. A plan is smoothed and limited here, on the host, at the end of a call:
+//! the mean of rows within the limits need not be within them, since it is taken over what the limits act on.
+
+use crate::error::InvalidValue;
+use crate::runtime::task::Task;
+
+/// Smooths every plan by a Savitzky–Golay filter: each control becomes the value at its time of the polynomial that fits
+/// its neighbors in time best, those that were applied before included. (A. Savitzky, M. J. E. Golay, *Smoothing and
+/// differentiation of data by simplified least squares procedures*, Anal. Chem. 36 (1964).) Limits are applied after it,
+/// so none is exceeded.
+///
+/// It removes what one draw of the rows adds to the plan; noise with a
+/// [`NoiseShape`](crate::kernels::propose::shape::NoiseShape) other than white has less of that to begin with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Smoothing {
+    /// The number of time steps that a polynomial is fitted to: odd, between 3 and 99, and at most 2·horizon − 1.
+    pub window: usize,
+    /// The degree of the polynomial, at most 6 and below `window`. 0 or 1 is the moving average.
+    pub order: usize,
+}
+
+impl Smoothing {
+    /// The largest window.
+    const MAX_WINDOW: usize = 99;
+
+    pub(crate) fn check(&self, horizon: usize) -> Result<(), InvalidValue> {
+        let most = Self::MAX_WINDOW.min(2 * horizon - 1);
+        if self.window.is_multiple_of(2) || !(3..=most).contains(&self.window) {
+            let expected = format_args!("an odd number between 3 and {most} (at most 2·horizon − 1)");
+            return Err(InvalidValue::new("window", self.window, expected));
+        }
+        if self.order > 6 || self.order >= self.window {
+            let expected = format_args!("at most 6 and below the window, {}", self.window);
+            return Err(InvalidValue::new("order", self.order, expected));
+        }
+        Ok(())
+    }
+
+    /// The number of controls before a plan that it reads.
+    pub(crate) fn history(&self) -> usize {
+        self.window / 2
+    }
+
+    /// The weights of the points of a window, for the value of the polynomial `at` points after its center. (P. A. Gorry,
+    /// *General least-squares smoothing and differentiation by the convolution (Savitzky–Golay) method*, Anal. Chem. 62
+    /// (1990), eqs. 8 and 11.)
+    fn weights(&self, at: usize) -> [f64; Self::MAX_WINDOW] {
+        let m = self.window / 2;
+        let width = 2.0 * m as f64;
+        // The Gram polynomials of one point, by their recurrence.
+        let gram = |i: f64| {
+            let mut p = [1.0, 2.0 * i / width, 0.0, 0.0, 0.0, 0.0, 0.0];
+            for k in 2..=self.order {
+                let n = k as f64;
+                let scale = n * (width - n + 1.0);
+                p[k] = ((4.0 * n - 2.0) * i * p[k - 1] - (n - 1.0) * (width + n) * p[k - 2]) / scale;
+            }
+            p
+        };
+        let falling = |from: f64, count: usize| (0..count).map(|j| from - j as f64).product::<f64>();
+        let there = gram(at as f64);
+        let mut weights = [0.0; Self::MAX_WINDOW];
+        for (i, weight) in weights[..self.window].iter_mut().enumerate() {
+            let here = gram(i as f64 - m as f64);
+            for k in 0..=self.order {
+                let norm = (2 * k + 1) as f64 * falling(width, k) / falling(width + k as f64 + 1.0, k + 1);
+                *weight += norm * here[k] * there[k];
+            }
+        }
+        weights
+    }
+}
+
+/// The controls that were applied before a plan begins.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Applied<const M: usize> {
+    /// The control that was applied last.
+    pub(crate) last: [f32; M],
+    /// How long it has been applied for (in seconds).
+    pub(crate) duration: f32,
+    /// The control before each time step of the plan's past, the oldest first, as many as smoothing reads.
+    recent: Vec<[f32; M]>,
+}
+
+impl<const M: usize> Applied<M> {
+    /// The past of a new plan: its initial control, for a time step.
+    pub(crate) fn new(initial: [f32; M], task: &Task<M>) -> Self {
+        Self { last: initial, duration: task.dt, recent: Vec::new() }
+    }
+
+    /// Keeps as many controls as smoothing reads. Those of which nothing is known are the oldest.
+    pub(crate) fn keep(&mut self, count: usize) {
+        let oldest = self.recent.first().copied().unwrap_or(self.last);
+        while self.recent.len() < count {
+            self.recent.insert(0, oldest);
+        }
+        self.recent.drain(..self.recent.len() - count);
+    }
+
+    /// Forgets everything but that `initial` was applied for a time step.
+    pub(crate) fn reset(&mut self, initial: [f32; M], dt: f32) {
+        (self.last, self.duration) = (initial, dt);
+        self.recent.fill(initial);
+    }
+
+    /// Moves the past on with a plan, by whole time steps and a fraction of one. `issued` returns the control that is
+    /// applied some time steps after the plan's begin.
+    pub(crate) fn move_on(&mut self, whole: usize, fraction: f32, issued: impl Fn(usize) -> [f32; M]) {
+        let kept = self.recent.len();
+        if kept == 0 {
+            return;
+        }
+        for t in whole.saturating_sub(kept)..whole {
+            self.recent.rotate_left(1);
+            self.recent[kept - 1] = issued(t);
+        }
+        if fraction > 0.0 {
+            for t in 0..kept {
+                let next = if t + 1 < kept { self.recent[t + 1] } else { issued(whole) };
+                self.recent[t] = between(self.recent[t], next, fraction);
+            }
+        }
+    }
+
+    /// Limits the first free control of a plan by the time for which the last one was applied.
+    pub(crate) fn limit_next(&self, task: &Task<M>, mut u: [f32; M]) -> [f32; M] {
+        if let Some(limits) = &task.limits {
+            u = std::array::from_fn(|m| u[m].clamp(limits.low[m], limits.high[m]));
+        }
+        limit_change(task, self.duration, self.last, u)
+    }
+
+    /// Smooths the controls of a plan from `fixed` on. `scratch` is overwritten.
+    pub(crate) fn smooth(
+        &self,
+        smoothing: Smoothing,
+        fixed: usize,
+        controls: &mut [[f32; M]],
+        scratch: &mut Vec<[f32; M]>,
+    ) {
+        let half = smoothing.history();
+        scratch.clear();
+        scratch.extend_from_slice(&self.recent[self.recent.len() - half..]);
+        scratch.extend_from_slice(controls);
+        let horizon = controls.len();
+        let mut weights = smoothing.weights(0);
+        for (t, u) in controls.iter_mut().enumerate().skip(fixed) {
+            // The last window serves for all controls that have fewer neighbors after them than before.
+            let beyond = (t + half + 1).saturating_sub(horizon);
+            if beyond > 0 {
+                weights = smoothing.weights(beyond);
+            }
+            let window = &scratch[t - beyond..][..smoothing.window];
+            *u = std::array::from_fn(|m| {
+                weights.iter().zip(window).map(|(weight, v)| weight * f64::from(v[m])).sum::<f64>() as f32
+            });
+        }
+    }
+}
+
+/// The value a `fraction` of the way from `a` to `b`.
+pub(crate) fn between<const M: usize>(a: [f32; M], b: [f32; M], fraction: f32) -> [f32; M] {
+    std::array::from_fn(|m| fraction.mul_add(b[m], (1.0 - fraction) * a[m]))
+}
+
+/// Limits `u` to what the rates allow within `seconds` after `before`.
+fn limit_change<const M: usize>(task: &Task<M>, seconds: f32, before: [f32; M], u: [f32; M]) -> [f32; M] {
+    let Some(rates) = &task.rate_limits else { return u };
+    std::array::from_fn(|m| {
+        let change = |rate: f32| (rate * seconds).clamp(f32::MIN / 2.0, f32::MAX / 2.0);
+        u[m].max(before[m] + change(rates.low[m])).min(before[m] + change(rates.high[m]))
+    })
+}
+
+/// Limits a plan as the kernels limit rows: each control to its box and then to what its rate allows from the control
+/// before, `last` before the first. The first `delay` controls are kept. Twin: `filter_innovations` in
+/// src/kernels/score/rollout.rs.
+pub(crate) fn limit<const M: usize>(task: &Task<M>, last: [f32; M], controls: &mut [[f32; M]]) {
+    let mut before = last;
+    for (t, u) in controls.iter_mut().enumerate() {
+        if t >= task.delay {
+            if let Some(limits) = &task.limits {
+                *u = std::array::from_fn(|m| u[m].clamp(limits.low[m], limits.high[m]));
+            }
+            *u = limit_change(task, task.dt, before, *u);
+        }
+        before = *u;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The value at `at` of the polynomial that fits `points` best, by normal equations.
+    fn fitted(points: &[f64], order: usize, at: f64) -> f64 {
+        let n = order + 1;
+        let mut equations = vec![vec![0.0; n + 1]; n];
+        for (i, y) in points.iter().enumerate() {
+            let x = i as f64 - (points.len() / 2) as f64;
+            for row in 0..n {
+                for column in 0..n {
+                    equations[row][column] += x.powi((row + column) as i32);
+                }
+                equations[row][n] += y * x.powi(row as i32);
+            }
+        }
+        for pivot in 0..n {
+            let best = (pivot..n).max_by(|a, b| equations[*a][pivot].abs().total_cmp(&equations[*b][pivot].abs()));
+            equations.swap(pivot, best.expect("not empty"));
+            for row in 0..n {
+                if row != pivot {
+                    let factor = equations[row][pivot] / equations[pivot][pivot];
+                    for column in pivot..=n {
+                        equations[row][column] -= factor * equations[pivot][column];
+                    }
+                }
+            }
+        }
+        (0..n).map(|row| equations[row][n] / equations[row][row] * at.powi(row as i32)).sum()
+    }
+
+    #[test]
+    fn smoothing_fits_polynomials_to_past_and_plan() {
+        let wiggle = |t: usize| (t as f32 * 2.3).sin() + 0.1 * t as f32;
+        for (window, order) in [(3, 0), (3, 2), (5, 1), (9, 3), (21, 6)] {
+            let smoothing = Smoothing { window, order };
+            let half = window / 2;
+            let horizon = 25;
+            smoothing.check(horizon).expect("valid");
+            let task = Task::<1>::default();
+            let mut applied = Applied::new([0.0], &task);
+            applied.keep(half);
+            let past: Vec<_> = (0..half).map(|t| [wiggle(t)]).collect();
+            applied.move_on(half, 0.0, |t| past[t]);
+            let all: Vec<f64> = (0..half + horizon).map(|t| f64::from(wiggle(t))).collect();
+            let mut controls: Vec<_> = (half..half + horizon).map(|t| [wiggle(t)]).collect();
+            let before = controls.clone();
+            applied.smooth(smoothing, 2, &mut controls, &mut Vec::new());
+            assert_eq!(controls[..2], before[..2], "fixed");
+            for t in 2..horizon {
+                let beyond = (t + half + 1).saturating_sub(horizon);
+                let expected = fitted(&all[t - beyond..][..window], order, beyond as f64);
+                let found = f64::from(controls[t][0]);
+                assert!((found - expected).abs() < 1e-4, "{smoothing:?}, t = {t}: {found}, not {expected}");
+            }
+        }
+        for (window, order) in [(1, 0), (4, 2), (101, 2), (11, 2), (5, 5), (9, 7)] {
+            assert!(Smoothing { window, order }.check(5).is_err(), "{window}, {order}");
+        }
+    }
+
+    #[test]
+    fn the_past_moves_with_the_plan() {
+        let mut applied = Applied::new([0.0], &Task::default());
+        applied.keep(3);
+        applied.move_on(2, 0.0, |t| [t as f32 + 1.0]);
+        assert_eq!(applied.recent, [[0.0], [1.0], [2.0]]);
+        applied.move_on(0, 0.25, |_| [3.0]);
+        assert_eq!(applied.recent, [[0.25], [1.25], [2.25]]);
+        applied.move_on(4, 0.0, |t| [t as f32 + 5.0]);
+        assert_eq!(applied.recent, [[6.0], [7.0], [8.0]]);
+        applied.keep(4);
+        assert_eq!(applied.recent, [[6.0], [6.0], [7.0], [8.0]]);
+        applied.keep(1);
+        assert_eq!(applied.recent, [[8.0]]);
+    }
+}
