@@ -81,14 +81,10 @@ fn rows_plans_and_loops_keep_to_the_limits_of_rates() {
                     for k in 0..200 {
                         let row = samples.controls(k);
                         assert_eq!(row[..delay], queue, "{name}: rows start with what is on its way");
-                        clipped += check_limits(&name, &options, last, &row);
-                        // What was rolled out is what was limited.
-                        let (_, cost) = {
-                            let states = samples.states(k);
-                            (states.len(), samples.cost(k))
-                        };
-                        assert!(cost.is_finite());
+                        let before = *queue.last().unwrap_or(&last);
+                        clipped += check_limits(&name, &options, before, &row[delay..]);
                     }
+                    // What was rolled out is what was limited.
                     let rows: Vec<_> = (0..200).map(|k| (samples.controls(k), samples.cost(k))).collect();
                     for (row, cost) in rows {
                         let (_, expected) = mppi.simulate(&STATE, &row).expect("finite");
@@ -241,7 +237,8 @@ fn a_loop_faster_than_the_plan_keeps_to_the_rates_of_its_own_steps() {
         let mut issued = Vec::new();
         for _ in 0..60 {
             let plan = mppi.plan(&STATE).expect("it runs").controls().to_vec();
-            check_limits("plan", &options, last, &plan);
+            let before = if delay > 0 { plan[delay - 1] } else { last };
+            check_limits("plan", &options, before, &plan[delay..]);
             let u = mppi.advance_by(0.02).expect("valid");
             for m in 0..2 {
                 let change = u[m] - last[m];
@@ -261,23 +258,27 @@ fn a_loop_faster_than_the_plan_keeps_to_the_rates_of_its_own_steps() {
 #[test]
 fn smoothing_halves_the_changes_of_a_plan_and_breaks_no_limit() {
     for engine in engines() {
-        let rough = MppiOptions { samples: 64, ..options(NoiseShape::White, 0) };
-        let smooth = MppiOptions { smoothing: Some(Smoothing { window: 9, order: 2 }), ..rough.clone() };
-        let changes = |options: &MppiOptions<2>| {
-            let mut mppi = mppi(&engine, options.clone());
+        let changes = |rate_limits: Option<Limits<2>>, smoothing: Option<Smoothing>| {
+            let limited = options(NoiseShape::White, 0);
+            let task = Task { rate_limits, ..limited.task.clone() };
+            let mut mppi = mppi(&engine, MppiOptions { task, samples: 64, smoothing, ..limited.clone() });
             let (mut sum, mut last) = (0.0, [0.0; 2]);
             for _ in 0..20 {
                 let plan = mppi.plan(&STATE).expect("it runs").clone();
-                check_limits("smooth", options, last, plan.controls());
+                if rate_limits.is_some() {
+                    check_limits("smooth", &limited, last, plan.controls());
+                }
                 let (_, cost) = mppi.simulate(&STATE, plan.controls()).expect("finite");
-                assert_eq!(cost, plan.cost(), "the cost is that of the smoothed plan");
+                assert_eq!(cost.to_bits(), plan.cost().to_bits(), "the cost is that of the smoothed plan");
                 last = mppi.advance();
                 sum += plan.controls().windows(2).map(|u| (u[1][0] - u[0][0]).powi(2)).sum::<f32>();
             }
             sum.sqrt()
         };
-        let (rough, smooth) = (changes(&rough), changes(&smooth));
+        let smoothing = Some(Smoothing { window: 9, order: 2 });
+        let (rough, smooth) = (changes(None, None), changes(None, smoothing));
         assert!(smooth < 0.5 * rough, "{smooth}, without smoothing {rough}");
+        assert!(changes(Some(RATES), smoothing) < rough);
     }
 }
 

@@ -78,16 +78,16 @@ impl Smoothing {
 pub(crate) struct Applied<const M: usize> {
     /// The control that was applied last.
     pub(crate) last: [f32; M],
-    /// How long it has been applied for (in seconds).
-    pub(crate) duration: f32,
+    /// How long it has been applied for (in seconds), if that is known.
+    pub(crate) duration: Option<f32>,
     /// The control before each time step of the plan's past, the oldest first, as many as smoothing reads.
     recent: Vec<[f32; M]>,
 }
 
 impl<const M: usize> Applied<M> {
-    /// The past of a new plan: its initial control, for a time step.
-    pub(crate) fn new(initial: [f32; M], task: &Task<M>) -> Self {
-        Self { last: initial, duration: task.dt, recent: Vec::new() }
+    /// The past of a new plan: its initial control.
+    pub(crate) fn new(initial: [f32; M]) -> Self {
+        Self { last: initial, duration: None, recent: Vec::new() }
     }
 
     /// Keeps as many controls as smoothing reads. Those of which nothing is known are the oldest.
@@ -99,9 +99,9 @@ impl<const M: usize> Applied<M> {
         self.recent.drain(..self.recent.len() - count);
     }
 
-    /// Forgets everything but that `initial` was applied for a time step.
-    pub(crate) fn reset(&mut self, initial: [f32; M], dt: f32) {
-        (self.last, self.duration) = (initial, dt);
+    /// Forgets everything but that `initial` was applied.
+    pub(crate) fn reset(&mut self, initial: [f32; M]) {
+        (self.last, self.duration) = (initial, None);
         self.recent.fill(initial);
     }
 
@@ -124,12 +124,13 @@ impl<const M: usize> Applied<M> {
         }
     }
 
-    /// Limits the first free control of a plan by the time for which the last one was applied.
-    pub(crate) fn limit_next(&self, task: &Task<M>, mut u: [f32; M]) -> [f32; M] {
+    /// Limits the first free control of a plan, by the time for which the last one was applied; if that is not known,
+    /// by `seconds`.
+    pub(crate) fn limit_next(&self, task: &Task<M>, seconds: f32, mut u: [f32; M]) -> [f32; M] {
         if let Some(limits) = &task.limits {
             u = std::array::from_fn(|m| u[m].clamp(limits.low[m], limits.high[m]));
         }
-        limit_change(task, self.duration, self.last, u)
+        limit_change(task, self.duration.unwrap_or(seconds), self.last, u)
     }
 
     /// Smooths the controls of a plan from `fixed` on. `scratch` is overwritten.
@@ -230,8 +231,7 @@ mod tests {
             let half = window / 2;
             let horizon = 25;
             smoothing.check(horizon).expect("valid");
-            let task = Task::<1>::default();
-            let mut applied = Applied::new([0.0], &task);
+            let mut applied = Applied::new([0.0]);
             applied.keep(half);
             let past: Vec<_> = (0..half).map(|t| [wiggle(t)]).collect();
             applied.move_on(half, 0.0, |t| past[t]);
@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn the_past_moves_with_the_plan() {
-        let mut applied = Applied::new([0.0], &Task::default());
+        let mut applied = Applied::new([0.0]);
         applied.keep(3);
         applied.move_on(2, 0.0, |t| [t as f32 + 1.0]);
         assert_eq!(applied.recent, [[0.0], [1.0], [2.0]]);

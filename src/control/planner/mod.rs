@@ -157,9 +157,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             program,
             workspace: engine.workspace(),
             nominal: options.initial().repeat(options.task().horizon * options.chains() * members),
-            members: (0..members)
-                .map(|_| Member::new(engine, Applied::new(options.initial(), options.task())))
-                .collect(),
+            members: (0..members).map(|_| Member::new(engine, Applied::new(options.initial()))).collect(),
             std_scale: Vec::new(),
             inputs: Packed::of_groups(N, &sections(&options, &shape), &options.task().fields, members),
             passes: Vec::new(),
@@ -574,7 +572,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
 
     fn set_last_control_of(&mut self, i: usize, control: &[f32; M]) -> Result<(), InvalidValue> {
         finite("control", control)?;
-        self.members[i].applied.last = *control;
+        (self.members[i].applied.last, self.members[i].applied.duration) = (*control, None);
         if let Some(latest) = self.options.task().delay.checked_sub(1) {
             let (range, horizon) = (self.numbers_of(i), self.options.task().horizon);
             for chain in self.nominal[range].chunks_exact_mut(horizon * M) {
@@ -586,11 +584,11 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
 
     fn advance_member(&mut self, i: usize, steps: f64, seconds: f32) -> [f32; M] {
         let (task, applied) = (self.options.task(), &self.members[i].applied);
-        let u = applied.limit_next(task, self.controls_of(i)[task.delay]);
+        let u = applied.limit_next(task, seconds, self.controls_of(i)[task.delay]);
         let nearest = steps.round();
         self.move_member(i, if (steps - nearest).abs() < 1e-5 { nearest } else { steps }, Some(u));
         let applied = &mut self.members[i].applied;
-        (applied.last, applied.duration) = (u, seconds);
+        (applied.last, applied.duration) = (u, Some(seconds));
         u
     }
 
@@ -611,7 +609,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         applied.move_on(whole, fraction, issued);
         if whole > 0 {
             applied.last = issued(task.delay.saturating_add(whole - 1));
-            applied.duration = task.dt;
+            applied.duration = Some(task.dt);
         }
         queue.clear();
         queue.extend((0..task.delay).map(|t| {
@@ -646,7 +644,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         self.cancel();
         let (range, initial) = (self.numbers_of(i), self.options.initial());
         self.nominal[range].as_chunks_mut().0.fill(initial);
-        self.members[i].applied.reset(initial, self.options.task().dt);
+        self.members[i].applied.reset(initial);
         (self.members[i].number, self.members[i].best) = (0, 0);
     }
 
