@@ -65,7 +65,7 @@ struct Task {
 
 impl Task {
     fn new(rows: usize, problems: usize, episodes: usize, width: usize, flags: u32) -> Self {
-        let mut inputs = vec![0.0, 0.0, LIMITS[0], LIMITS[1], 1.0, 0.0, 0.0, 0.0];
+        let mut inputs = vec![0.0, 0.0, LIMITS[0], LIMITS[1], 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
         inputs.extend(REFERENCES);
         let starts = inputs.len();
         let entries = if flags & SCORED != 0 { rows } else { episodes };
@@ -90,7 +90,7 @@ impl Task {
             dt: DT,
             coordinate_stride: TILE as u32,
             row_stride: 1,
-            references: 8,
+            references: 11,
             reference_rows: 2,
             reference_columns: 1,
             cost_scale: 1.0,

@@ -38,8 +38,9 @@ const ROWS: [usize; 2] = [1500, 150];
 const HORIZON: usize = 13;
 const PROBLEMS: usize = 3;
 
-/// The initial state, limits, factor, precision and two rows of references.
-const INPUTS: [f32; 8] = [1.0, 0.5, -0.8, 0.9, 0.7, 1.0 / 0.49, 0.9, 0.6];
+/// The initial state, limits, factor, precision, limits of the change per time step, last control and two rows of
+/// references.
+const INPUTS: [f32; 11] = [1.0, 0.5, -0.8, 0.9, 0.7, 1.0 / 0.49, -0.3, 0.2, 0.1, 0.9, 0.6];
 
 /// Nominals (without their standard-deviation scales) and sums after the passes.
 fn run(engine: &Engine, passes: &[Pass], filter: Option<&Filter>) -> (Vec<f32>, Vec<Sums>) {
@@ -86,7 +87,7 @@ fn pass() -> Pass {
         dt: 0.1,
         coordinate_stride: TILE as u32,
         row_stride: 1,
-        references: 6,
+        references: 9,
         reference_rows: 2,
         reference_columns: 1,
         cost_scale: 1.0,
@@ -168,6 +169,8 @@ fn both_backends_filter_noise_alike() {
         ("pink", Pass { flags: STD_SCALE | ANTITHETIC | NOMINAL_FIRST | LIMITED, ..base }, colored(1.0)),
         ("red, with a step that draws", Pass { search: EFFECTIVE, target: 0.2, ..step }, colored(2.0)),
         ("blueish, cross-entropy", adapts, colored(0.5)),
+        ("limited rates", Pass { flags: RATE_LIMITED | LIMITED | CLAMPED, ..base }, knots(3, Interpolation::Linear)),
+        ("delayed", Pass { flags: DELAYED | RATE_LIMITED, delay: 4, ..step }, colored(1.0)),
     ]);
 }
 
@@ -215,7 +218,7 @@ fn problems_of_a_fleet_do_what_each_does_alone() {
     let inputs = |group: usize| {
         let mut inputs = INPUTS;
         inputs[0] -= group as f32 * 0.3;
-        inputs[6] += group as f32 * 0.2;
+        inputs[9] += group as f32 * 0.2;
         inputs
     };
     let all: Vec<f32> = (0..GROUPS).flat_map(|g| inputs(g).into_iter().chain(noise(g).to_inputs())).collect();

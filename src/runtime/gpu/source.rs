@@ -602,6 +602,7 @@ mod tests {
                 (FLEET | LIMITED, true),
                 (FILTERED | LIMITED | NOMINAL_FIRST, true),
                 (FILTERED | STD_SCALE | SECOND_MOMENT | ANTITHETIC, false),
+                (FILTERED | RATE_LIMITED | DELAYED, true),
             ] {
                 let noise = if diagonal { COLORED } else { KNOTS };
                 let filter = noise.filter(50).expect("valid").filter(|_| flags & FILTERED != 0);
