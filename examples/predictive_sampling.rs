@@ -66,9 +66,8 @@ struct PredictiveSampling<const N: usize, const M: usize, D> {
 impl<const N: usize, const M: usize, D: Model<N, M>> PredictiveSampling<N, M, D> {
     fn new(engine: &Engine, model: D, task: Task<M>, samples: usize, sigma: [f32; M]) -> Result<Self, BuildError> {
         let random = Random::new(task.seed);
-        // The mean of a single elite is the best row.
-        let weighting = Weighting::Elite(1.0 / samples.max(1) as f32);
-        let mut planner = Mppi::new(engine, model, MppiOptions { task, samples, weighting, ..Default::default() })?;
+        let mut planner =
+            Mppi::new(engine, model, MppiOptions { task, samples, weighting: Weighting::Best, ..Default::default() })?;
         planner.prepare_rows()?;
         Ok(Self { planner, random, sigma, rows: Vec::new() })
     }

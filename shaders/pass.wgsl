@@ -12,10 +12,10 @@ const TILE = 64u;
 const GROUP = 1024u;
 
 // Flags of a pass that are read at run time. Flags that select how rows are drawn and scored are constants of the
-// rollout kernel instead.
+// rollout kernel instead, whose names have no prefix.
 const FLAG_SECOND_MOMENT = 16u;
 const FLAG_CLAMPED = 32u;
-const FLAG_SPREAD = 64u;
+const FLAG_STD_SCALE = 64u;
 const FLAG_ADAPT = 128u;
 const FLAG_DEMONSTRATED = 256u;
 const FLAG_SIGNED = 512u;
@@ -132,7 +132,7 @@ fn padded_rows() -> u32 {
     return (uniforms.rows + TILE - 1u) / TILE * TILE;
 }
 
-// The address of coordinate d of row k, in either row layout. Twin: Update::address in src/kernels/pass.rs.
+// The address of coordinate d of row k, in either row layout. Twin: Pass::address in src/kernels/pass.rs.
 fn address(k: u32, d: u32) -> u32 {
     return problem * uniforms.rows_stride
         + (k / TILE) * TILE * uniforms.width + (k % TILE) * uniforms.row_stride + d * uniforms.coordinate_stride;

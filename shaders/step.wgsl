@@ -41,7 +41,7 @@ fn step_coordinate(d: u32, mean: f32, second: f32, there: bool) {
             let factor = adapt(d, mean, second);
             var moved = uniforms.a * mean;
             if uniforms.c != 0.0 {
-                moved = fma(uniforms.c, noise(d, control) * select(1.0, factor, has(FLAG_SPREAD)), moved);
+                moved = fma(uniforms.c, noise(d, control) * select(1.0, factor, has(FLAG_STD_SCALE)), moved);
             }
             partials[partial_at(group_total()) + HEADER_LEN + d] = moved;
         }
@@ -55,7 +55,7 @@ fn step_coordinate(d: u32, mean: f32, second: f32, there: bool) {
     let factor = adapt(d, mean - x, second);
     var next = fma(uniforms.b, x, uniforms.a * mean);
     if uniforms.c != 0.0 {
-        next = fma(uniforms.c, noise(d, control) * select(1.0, factor, has(FLAG_SPREAD)), next);
+        next = fma(uniforms.c, noise(d, control) * select(1.0, factor, has(FLAG_STD_SCALE)), next);
     }
     nominal[nominal_at(NOMINAL) + d] = clamped(control, next);
 }

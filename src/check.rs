@@ -269,7 +269,7 @@ mod fuzzed {
     use crate::{Interpolation, Noise, NoiseShape, Temperature, Weighting};
 
     const _: fn(Weighting) = |weighting| match weighting {
-        Weighting::Exponential(_) | Weighting::Elite(_) | Weighting::Signed { .. } => (),
+        Weighting::Exponential(_) | Weighting::Elite(_) | Weighting::Best | Weighting::Signed { .. } => (),
     };
     const _: fn(Temperature) = |temperature| match temperature {
         Temperature::Fixed(_)

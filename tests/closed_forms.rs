@@ -565,6 +565,36 @@ fn the_cross_entropy_method_takes_the_mean_and_the_spread_of_its_elite() {
     }
 }
 
+#[test]
+fn the_best_row_becomes_the_plan_and_rows_that_tie_share_the_weight() {
+    for engine in engines() {
+        let options = MppiOptions { weighting: Weighting::Best, ..Default::default() };
+        let mut mppi = energy(&engine, Kind::Linear, options.clone());
+        let plan = mppi.plan(&[0.0]).expect("finite costs").clone();
+        let samples = mppi.samples().expect("there was a call");
+        let best = (0..K).min_by(|a, b| samples.cost(*a).total_cmp(&samples.cost(*b))).expect("there are rows");
+        let weights: Vec<f32> = (0..K).map(|k| if k == best { 1.0 } else { 0.0 }).collect();
+        assert_eq!(samples.weights(), weights, "{}", engine.name());
+        for (found, row) in plan.controls()[0].iter().zip(samples.controls(best)[0]) {
+            assert!((found - row).abs() <= 1e-6 * row.abs(), "{}: {found} instead of {row}", engine.name());
+        }
+        assert_eq!((plan.effective_samples(), plan.min_cost()), (1.0, samples.cost(best)), "{}", engine.name());
+        agrees("log Z", &engine, plan.log_z(), -(K as f64).ln(), 1e-6);
+        agrees("mean cost", &engine, plan.mean_cost(), dot(SLOPE, MU), {
+            (dot(SLOPE, times(SIGMA, SLOPE)) / K as f64).sqrt()
+        });
+
+        // The rows that cost nothing, about a tenth, tie.
+        let (plan, rows, sample) = self::plan(energy(&engine, Kind::Elite, options));
+        let along = times(SIGMA, SLOPE);
+        for i in 0..2 {
+            let truth = MU[i] - along[i] / dot(SLOPE, along).sqrt() * density(TENTH) / 0.1;
+            agrees("mean", &engine, plan.controls()[0][i], truth, sample.of_mean(rows.iter().map(|v| v[i])));
+        }
+        assert_eq!(plan.effective_samples().round() as usize, K - plan.invalid_rows(), "{}", engine.name());
+    }
+}
+
 fn mppi_of(engine: &Engine, options: &MppiOptions<2>) -> Mppi<1, 2, Energy> {
     Mppi::new(engine, Energy(Kind::Linear), options.clone()).expect("good options")
 }

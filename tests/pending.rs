@@ -12,8 +12,8 @@ use common::engines;
 use gibbs::policies::LinearFeedback;
 use gibbs::sampling::Energy;
 use gibbs::{
-    Backend, DiffusionSampler, DiffusionSamplerOptions, Engine, EngineError, EngineOptions, Grid, InvalidValue, Model,
-    Mppi, MppiOptions, Plan, PlanError, PolicyGradient, PolicyGradientOptions, Random, Real, StepContext, Task,
+    Backend, DiffusionSampler, DiffusionSamplerOptions, Engine, EngineError, EngineOptions, Fleet, Grid, InvalidValue,
+    Model, Mppi, MppiOptions, Plan, PlanError, PolicyGradient, PolicyGradientOptions, Random, Real, StepContext, Task,
     Temperature, WeightedMean, Weighting,
 };
 
@@ -218,6 +218,140 @@ fn one_call_at_a_time() {
         assert_eq!(mppi.controls(), before);
         mppi.set_params(&[1.0]).unwrap();
         mppi.plan(&X).unwrap();
+    }
+}
+
+type Carts = Fleet<2, 1, Mass, MppiOptions<1>>;
+
+const STATES: [[f32; 2]; 3] = [X, [-0.4, 0.2], [0.1, 0.6]];
+
+fn carts(engine: &Engine) -> Carts {
+    Fleet::new(engine, Mass, options(600), 3).unwrap()
+}
+
+/// Polls the pending call of a fleet until it has completed, and returns the numbers of its plans.
+fn polled_carts(fleet: &mut Carts) -> Vec<Vec<u32>> {
+    let clock = Instant::now();
+    loop {
+        assert!(fleet.is_pending() && clock.elapsed() < Duration::from_secs(120));
+        if let Some(plans) = fleet.poll().unwrap() {
+            return plans.iter().map(|plan| bits(plan.unwrap())).collect();
+        }
+        thread::sleep(Duration::from_micros(50));
+    }
+}
+
+#[test]
+fn a_fleet_may_change_while_a_call_is_pending() {
+    for engine in engines() {
+        let [mut waits, mut polls, mut awaits] = [(); 3].map(|()| carts(&engine));
+        for call in 0..4 {
+            let name = format!("call {call} on {}", engine.name());
+            assert!(polls.poll().unwrap().is_none());
+            polls.start(&STATES).unwrap();
+            // Changes during a pending call affect the next one, as if they were made afterwards.
+            let change = |fleet: &mut Carts| {
+                fleet.shift(0, 1).unwrap();
+                fleet.shift(2, 2).unwrap();
+                fleet.shift(0, 2).unwrap();
+                match call {
+                    0 => fleet.set_params(1, &[0.3, 0.4]).unwrap(),
+                    1 => fleet.set_references(2, &[0.1, 0.2], 1).unwrap(),
+                    2 => fleet.set_field(0, grid(0.7)).unwrap(),
+                    _ => fleet.shift_all(1),
+                }
+                fleet.reseed(1, 70 + call).unwrap();
+            };
+            change(&mut polls);
+            let found = if call % 2 == 0 {
+                polled_carts(&mut polls)
+            } else {
+                polls.finish().unwrap().iter().map(|plan| bits(plan.unwrap())).collect()
+            };
+            let expected: Vec<_> = waits.plan(&STATES).unwrap().iter().map(|plan| bits(plan.unwrap())).collect();
+            assert!(found == expected, "{name}");
+            let plans = pollster::block_on(awaits.plan_async(&STATES)).unwrap();
+            assert!(plans.iter().map(|plan| bits(plan.unwrap())).eq(expected), "{name}");
+            change(&mut waits);
+            change(&mut awaits);
+            for i in 0..3 {
+                assert_eq!(polls.controls(i).unwrap(), waits.controls(i).unwrap(), "problem {i}, {name}");
+                // The rows cannot be recomputed once the inputs have changed.
+                let [weights, expected] =
+                    [&mut polls, &mut waits].map(|fleet| fleet.samples(i).map(|samples| samples.weights()));
+                assert_eq!(weights, expected, "problem {i}, {name}");
+                assert_eq!(weights.is_err(), call < 3, "problem {i}, {name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_fleet_has_one_call_at_a_time_and_gives_it_up_as_a_whole() {
+    for engine in engines() {
+        let name = engine.name();
+        let [mut fleet, mut twin] = [(); 2].map(|()| carts(&engine));
+        let refused = fleet.finish().map(drop);
+        assert!(matches!(&refused, Err(PlanError::Invalid(InvalidValue { field: "finish", .. }))), "{refused:?}");
+        let numbers = |fleet: &mut Carts| -> Vec<_> {
+            fleet.plan(&STATES).unwrap().iter().map(|plan| bits(plan.unwrap())).collect()
+        };
+        let expected = [numbers(&mut twin), numbers(&mut twin)];
+        type Change = fn(&mut Carts);
+        let changes: [(&str, Change); 7] = [
+            ("cancel", |fleet| fleet.cancel()),
+            ("set_controls", |fleet| {
+                let controls = fleet.controls(1).unwrap().to_vec();
+                fleet.set_controls(1, &controls).unwrap();
+            }),
+            ("reset", |fleet| fleet.reset(2).unwrap()),
+            ("set_options", |fleet| fleet.set_options(fleet.options().clone()).unwrap()),
+            ("resize", |fleet| fleet.resize(12, 600).unwrap()),
+            ("move_to", |fleet| fleet.move_to(&fleet.engine().clone()).unwrap()),
+            ("a dropped future", |fleet| {
+                fleet.cancel();
+                let mut future = pin!(fleet.plan_async(&STATES));
+                let first = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                assert!(!matches!(first, Poll::Ready(Err(_))));
+            }),
+        ];
+        for (what, change) in changes {
+            numbers(&mut fleet);
+            let before = fleet.controls(0).unwrap().to_vec();
+            fleet.start(&STATES).unwrap();
+            assert_eq!(fleet.start(&STATES), Err(PlanError::Busy));
+            assert_eq!(fleet.plan(&STATES).map(drop), Err(PlanError::Busy));
+            assert_eq!(fleet.samples(0).map(drop), Err(PlanError::Busy));
+            assert_eq!(pollster::block_on(fleet.plan_async(&STATES)).map(drop), Err(PlanError::Busy));
+            change(&mut fleet);
+            assert!(!fleet.is_pending() && fleet.poll().unwrap().is_none(), "{what} on {name}");
+            let computed = what == "a dropped future" && engine.backend() == Backend::Cpu;
+            assert_eq!(fleet.controls(0).unwrap() == &before[..], !computed, "{what} on {name}");
+            // The next call waits until the device has completed the previous one.
+            numbers(&mut fleet);
+            fleet.reset_all();
+            assert!(expected.iter().all(|expected| numbers(&mut fleet) == *expected), "{what} on {name}");
+        }
+
+        // Without a finite state there is no call; with some, the results of the others are errors.
+        let broken = [f32::NAN, 0.0];
+        let refused = fleet.start(&[broken; 3]);
+        assert!(matches!(refused, Err(PlanError::Invalid(InvalidValue { field: "state", .. }))), "{refused:?}");
+        let refused = fleet.start(&STATES[..2]);
+        assert!(matches!(refused, Err(PlanError::Invalid(InvalidValue { field: "states", .. }))), "{refused:?}");
+        assert!(!fleet.is_pending());
+        assert!(pollster::block_on(fleet.plan_async(&[broken; 3])).unwrap().iter().all(|plan| plan.is_err()));
+        fleet.reset_all();
+        let before = fleet.controls(1).unwrap().to_vec();
+        fleet.start(&[STATES[0], broken, STATES[2]]).unwrap();
+        let plans = fleet.finish().unwrap();
+        for i in [0, 2] {
+            assert!(bits(plans.get(i).unwrap()) == expected[0][i], "problem {i} on {name}");
+        }
+        assert!(matches!(plans.get(1), Err(PlanError::Invalid(InvalidValue { field: "state", .. }))));
+        assert_eq!(fleet.controls(1).unwrap(), before);
+        let is_send = |_: &(dyn Send + '_)| ();
+        is_send(&fleet.plan_async(&STATES));
     }
 }
 

@@ -418,6 +418,7 @@ fn the_natural_open_loop_step_is_mppis_plan() {
             (Temperature::Fixed(0.7).into(), 0.6),
             (Temperature::EffectiveSamples(0.3).into(), 1.0),
             (Weighting::Elite(0.1), 1.0),
+            (Weighting::Best, 1.0),
         ] {
             let mppi = MppiOptions {
                 task: Task { horizon: STEPS, dt: 0.1, seed: 9, ..Default::default() },
@@ -446,7 +447,8 @@ fn the_natural_open_loop_step_is_mppis_plan() {
                 let effective = (plan.effective_samples() - progress.effective_samples).abs();
                 assert!(effective < 0.01, "{effective}, {}", engine.name());
                 assert!((plan.min_cost() + progress.best_return).abs() < 1e-4);
-                assert!((plan.mean_cost() + progress.mean_return).abs() < 1e-3 || weighting == Weighting::Elite(0.1));
+                let by_order = matches!(weighting, Weighting::Elite(_) | Weighting::Best);
+                assert!((plan.mean_cost() + progress.mean_return).abs() < 1e-3 || by_order);
                 let theta = training.parameters(0).expect("a learner");
                 for (d, (u, theta)) in plan.controls().as_flattened().iter().zip(theta).enumerate() {
                     let off = (u - theta).abs();

@@ -59,7 +59,8 @@ impl<const M: usize> Algorithm<M> for MppiOptions<M> {
             in_range("step_size", most, most <= 1.0, "at most 1 where the noise adapts: a spread must stay positive")?;
         }
         if self.weighs_controls() && self.weighting.is_elite() {
-            const NO_LAMBDA: &str = "with an elite, which has no λ for the control cost to be weighed by";
+            const NO_LAMBDA: &str =
+                "with an elite or the best row, which have no λ for the control cost to be weighed by";
             return Err(match self.cost_normalization {
                 CostNormalization::Gamma(gamma) => InvalidValue::new("gamma", gamma, format_args!("0 {NO_LAMBDA}")),
                 _ => InvalidValue::new("alpha", self.alpha, format_args!("1 {NO_LAMBDA}")),

@@ -77,7 +77,8 @@ pub(crate) const DIVERGENCE: u32 = 2;
 /// [`Pass::search`]: λ is [`Pass::target`] times the standard deviation of J, which counts as 1 where there is
 /// none.
 pub(crate) const STANDARDISED: u32 = 3;
-/// [`Pass::search`]: no λ; the best [`Pass::target`] of the valid rows have equal weights, the others none.
+/// [`Pass::search`]: no λ; the best [`Pass::target`] of the valid rows, at least one, have equal weights, the others
+/// none. Rows that tie with the last of them belong to them.
 pub(crate) const ELITE: u32 = 4;
 
 /// Maximum number of passes over all rows when solving for [`EFFECTIVE`] or [`DIVERGENCE`]: as many as bisection alone

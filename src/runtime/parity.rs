@@ -144,6 +144,7 @@ fn both_backends_carry_out_every_kind_of_update_alike() {
         ("signed", Pass { flags: SIGNED, a: 1.0, b: 1.0, ..base }, white),
         ("signed, standardized", Pass { flags: SIGNED, search: STANDARDISED, target: 1.0, ..base }, white),
         ("elite", Pass { search: ELITE, target: 0.1, ..base }, white),
+        ("best", Pass { search: ELITE, target: 0.0, ..base }, white),
         (
             "cross-entropy",
             Pass { search: ELITE, target: 0.1, flags: STD_SCALE | ADAPT | SECOND_MOMENT, a: 0.8, floor: 0.1, ..base },

@@ -96,11 +96,12 @@ impl Draw {
 
     /// Draws a weighting that every driver takes.
     pub fn weighting(&mut self) -> Weighting {
-        match self.index(5) {
+        match self.index(6) {
             0 => Temperature::Fixed(self.number(0.01, 30.0)).into(),
             1 => Temperature::EffectiveSamples(self.number(0.001, 1.0)).into(),
             2 => Temperature::Divergence(self.number(0.01, 5.0)).into(),
             3 => Temperature::Standardized(self.number(0.01, 3.0)).into(),
+            4 => Weighting::Best,
             _ => Weighting::Elite(self.number(0.001, 1.0)),
         }
     }

@@ -1,6 +1,6 @@
 //! A `Fleet` of either planner, whose problems do what planners of their own do.
 
-use gibbs::{DiffusionOptions, Engine, Fleet, MppiOptions, Planner};
+use gibbs::{DiffusionOptions, Engine, Fleet, MppiOptions, PlanError, Planner};
 
 use crate::draw::{Draw, Probe};
 use crate::planners::{Options, Probed, checked};
@@ -32,7 +32,7 @@ fn case<A: Options>(draw: &mut Draw, engine: &Engine) -> bool {
         let before = seen(&fleet);
         let i = draw.index(problems);
         let planner = &mut planners[i];
-        let outcomes = match draw.index(10) {
+        let outcomes = match draw.index(13) {
             0..=3 => {
                 let states: Vec<[f32; 3]> = (0..problems).map(|_| draw.array(-2.0, 2.0)).collect();
                 let shape = planner.options().shape();
@@ -65,6 +65,42 @@ fn case<A: Options>(draw: &mut Draw, engine: &Engine) -> bool {
                 let (values, columns) = draw.references();
                 [fleet.set_references(i, &values, columns), planner.set_references(&values, columns)]
                     .map(|r| r.map_err(|e| e.to_string()))
+            }
+            9 | 10 => {
+                // The fleet is changed while its call is pending, the planners after their calls.
+                let states: Vec<[f32; 3]> = (0..problems).map(|_| draw.array(-2.0, 2.0)).collect();
+                let (steps, params) = (draw.index(30), draw.params());
+                let (shape, started) = (planner.options().shape(), fleet.start(&states));
+                let expected: Vec<_> =
+                    planners.iter_mut().zip(&states).map(|(planner, x)| checked(planner.plan(x), &shape)).collect();
+                // Refused parameters change nothing.
+                let set = [fleet.set_params(i, &params), planners[i].set_params(&params)];
+                assert_eq!(set[0].is_ok(), set[1].is_ok());
+                fleet.shift(i, steps).expect("there is such a problem");
+                planners[i].shift(steps);
+                match started {
+                    Ok(()) => {
+                        assert!(fleet.is_pending() && matches!(fleet.plan(&states), Err(PlanError::Busy)));
+                        let plans = fleet.finish().expect("the CPU does not fail");
+                        let found: Vec<_> = plans.iter().map(|plan| checked(plan, &shape)).collect();
+                        assert_eq!(found, expected);
+                    }
+                    // No state is finite.
+                    Err(error) => assert_eq!(Err(error), expected[0]),
+                }
+                [Ok(()), Ok(())]
+            }
+            11 => {
+                let states: Vec<[f32; 3]> = (0..problems).map(|_| draw.array(-2.0, 2.0)).collect();
+                let started = planners.iter_mut().zip(&states).map(|(planner, x)| {
+                    let started = planner.start(x);
+                    planner.cancel();
+                    started
+                });
+                assert_eq!(fleet.start(&states).is_ok(), started.filter(Result::is_ok).count() > 0);
+                fleet.cancel();
+                assert!(fleet.poll().expect("the CPU does not fail").is_none());
+                [Ok(()), Ok(())]
             }
             _ => {
                 let seed = draw.seed();

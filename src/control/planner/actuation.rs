@@ -71,6 +71,34 @@ impl Smoothing {
         }
         weights
     }
+
+    /// Smooths the controls of a plan from `fixed` on. `past` holds the [`history`](Self::history) controls before the
+    /// plan; `scratch` is overwritten.
+    pub(crate) fn smooth<const M: usize>(
+        self,
+        past: &[[f32; M]],
+        fixed: usize,
+        controls: &mut [[f32; M]],
+        scratch: &mut Vec<[f32; M]>,
+    ) {
+        let half = self.history();
+        scratch.clear();
+        scratch.extend_from_slice(past);
+        scratch.extend_from_slice(controls);
+        let horizon = controls.len();
+        let mut weights = self.weights(0);
+        for (t, u) in controls.iter_mut().enumerate().skip(fixed) {
+            // The last window serves for all controls that have fewer neighbors after them than before.
+            let beyond = (t + half + 1).saturating_sub(horizon);
+            if beyond > 0 {
+                weights = self.weights(beyond);
+            }
+            let window = &scratch[t - beyond..][..self.window];
+            *u = std::array::from_fn(|m| {
+                weights.iter().zip(window).map(|(weight, v)| weight * f64::from(v[m])).sum::<f64>() as f32
+            });
+        }
+    }
 }
 
 /// The controls that were applied before a plan begins.
@@ -88,6 +116,11 @@ impl<const M: usize> Applied<M> {
     /// The past of a new plan: its initial control.
     pub(crate) fn new(initial: [f32; M]) -> Self {
         Self { last: initial, duration: None, recent: Vec::new() }
+    }
+
+    /// The controls before the plan begins, the oldest first: as many as smoothing reads.
+    pub(crate) fn past(&self) -> &[[f32; M]] {
+        &self.recent
     }
 
     /// Keeps as many controls as smoothing reads. Those of which nothing is known are the oldest.
@@ -131,33 +164,6 @@ impl<const M: usize> Applied<M> {
             u = std::array::from_fn(|m| u[m].clamp(limits.low[m], limits.high[m]));
         }
         limit_change(task, self.duration.unwrap_or(seconds), self.last, u)
-    }
-
-    /// Smooths the controls of a plan from `fixed` on. `scratch` is overwritten.
-    pub(crate) fn smooth(
-        &self,
-        smoothing: Smoothing,
-        fixed: usize,
-        controls: &mut [[f32; M]],
-        scratch: &mut Vec<[f32; M]>,
-    ) {
-        let half = smoothing.history();
-        scratch.clear();
-        scratch.extend_from_slice(&self.recent[self.recent.len() - half..]);
-        scratch.extend_from_slice(controls);
-        let horizon = controls.len();
-        let mut weights = smoothing.weights(0);
-        for (t, u) in controls.iter_mut().enumerate().skip(fixed) {
-            // The last window serves for all controls that have fewer neighbors after them than before.
-            let beyond = (t + half + 1).saturating_sub(horizon);
-            if beyond > 0 {
-                weights = smoothing.weights(beyond);
-            }
-            let window = &scratch[t - beyond..][..smoothing.window];
-            *u = std::array::from_fn(|m| {
-                weights.iter().zip(window).map(|(weight, v)| weight * f64::from(v[m])).sum::<f64>() as f32
-            });
-        }
     }
 }
 
@@ -238,7 +244,7 @@ mod tests {
             let all: Vec<f64> = (0..half + horizon).map(|t| f64::from(wiggle(t))).collect();
             let mut controls: Vec<_> = (half..half + horizon).map(|t| [wiggle(t)]).collect();
             let before = controls.clone();
-            applied.smooth(smoothing, 2, &mut controls, &mut Vec::new());
+            smoothing.smooth(applied.past(), 2, &mut controls, &mut Vec::new());
             assert_eq!(controls[..2], before[..2], "fixed");
             for t in 2..horizon {
                 let beyond = (t + half + 1).saturating_sub(horizon);

@@ -5,7 +5,7 @@ use crate::error::{BuildError, InvalidValue, PlanError};
 use crate::lang::grid::Grid;
 use crate::model::Model;
 use crate::runtime::task::References;
-use crate::runtime::{Calls, Engine, Wait};
+use crate::runtime::{Calls, Engine, Wait, completed, drained};
 
 /// Solves B planning problems of one model together, in one launch: the robots of a fleet, or the same robot in B
 /// states.
@@ -83,16 +83,118 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
     ///
     /// # Errors
     ///
-    /// If the number of states is not that of the problems, or the device fails. Then all plans are kept.
+    /// If the number of states is not that of the problems, a call is [pending](Self::start), or the device fails. Then
+    /// all plans are kept.
     pub fn plan(&mut self, states: &[[f32; N]]) -> Result<Plans<'_, N, M>, PlanError> {
+        if self.submit(states, Wait::Blocking)? {
+            self.planner.complete(Wait::Blocking)?;
+        }
+        Ok(self.plans())
+    }
+
+    /// Submits a call for the states. Returns false, without a call, if none of them is finite.
+    fn submit(&mut self, states: &[[f32; N]], wait: Wait<'_>) -> Result<bool, PlanError> {
         if states.len() != self.len() {
             let expected = format_args!("one for each of the {} problems", self.len());
             return Err(InvalidValue::new("states", format_args!("{} states", states.len()), expected).into());
         }
-        if self.planner.submit(states, None, usize::MAX, Wait::Blocking)? {
-            self.planner.complete(Wait::Blocking)?;
+        self.planner.submit(states, None, usize::MAX, wait)
+    }
+
+    /// The results of the last call.
+    fn plans(&self) -> Plans<'_, N, M> {
+        Plans { members: &self.planner.members }
+    }
+
+    /// Starts a call of [`plan`](Self::plan) without waiting for it, as [`Planner::start`] does. [`poll`](Self::poll)
+    /// returns the results of all problems once they are available, [`finish`](Self::finish) waits for them, and
+    /// [`cancel`](Self::cancel) gives them up. They are the same to the bit as those of `plan`. The CPU backend
+    /// computes here, so that the first `poll` returns the results.
+    ///
+    /// While a call is pending, the previous plans are kept, and
+    ///
+    /// - [`set_params`](Self::set_params), [`set_references`](Self::set_references), [`set_field`](Self::set_field) and
+    ///   [`reseed`](Self::reseed) affect the next call;
+    /// - [`shift`](Self::shift) shifts the previous plan of its problem now, and the result of that problem when it is
+    ///   available, after `poll` or `finish` has returned it unshifted; the other problems are not affected;
+    /// - [`set_controls`](Self::set_controls) and [`reset`](Self::reset), even of a single problem,
+    ///   [`set_options`](Self::set_options), [`resize`](Self::resize) and [`move_to`](Self::move_to) cancel the call of
+    ///   all problems;
+    /// - [`plan`](Self::plan) and [`samples`](Self::samples) return [`PlanError::Busy`].
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError::Busy`] if a call is pending, or one that was canceled or timed out still runs on the device; if the
+    /// number of states is not that of the problems, none of the states is finite, or the device fails. If only some
+    /// states are not finite, the call is started, and the results of their problems are errors.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use gibbs::models::Pendulum;
+    /// use gibbs::{Engine, Fleet, MppiOptions};
+    ///
+    /// let mut fleet = Fleet::new(&Engine::new()?, Pendulum::default(), MppiOptions::default(), 2)?;
+    /// fleet.start(&[[1.0, 0.0], [2.0, 0.0]])?;
+    /// loop {
+    ///     if let Some(plans) = fleet.poll()? {
+    ///         for plan in plans.iter() {
+    ///             println!("apply {}", plan?.controls()[0][0]);
+    ///         }
+    ///         break;
+    ///     }
+    ///     // Do other work here.
+    /// }
+    /// # Ok::<(), gibbs::Error>(())
+    /// ```
+    pub fn start(&mut self, states: &[[f32; N]]) -> Result<(), PlanError> {
+        if self.submit(states, Wait::Polling)? { Ok(()) } else { result(&self.planner.members[0]).map(drop) }
+    }
+
+    /// Returns the results of the pending call if they are available, without blocking. Returns `None` if they are not,
+    /// or if no call is pending.
+    ///
+    /// # Errors
+    ///
+    /// If the device fails. Then no call is pending, and all plans are kept.
+    pub fn poll(&mut self) -> Result<Option<Plans<'_, N, M>>, PlanError> {
+        let is_over = self.planner.complete(Wait::Polling)?;
+        Ok(is_over.then(|| self.plans()))
+    }
+
+    /// Waits for the results of the pending call.
+    ///
+    /// # Errors
+    ///
+    /// As [`poll`](Self::poll), and if no call is pending.
+    pub fn finish(&mut self) -> Result<Plans<'_, N, M>, PlanError> {
+        if !self.planner.complete(Wait::Blocking)? {
+            return Err(InvalidValue::new("finish", "called while no call is pending", "preceded by start").into());
         }
-        Ok(Plans { members: &self.planner.members })
+        Ok(self.plans())
+    }
+
+    /// Whether a call has been started and not finished.
+    pub fn is_pending(&self) -> bool {
+        self.planner.is_pending()
+    }
+
+    /// Gives up the pending call, if there is one: see [`Planner::cancel`].
+    pub fn cancel(&mut self) {
+        self.planner.cancel();
+    }
+
+    /// As [`plan`](Self::plan), without blocking the thread: see [`Planner::plan_async`].
+    ///
+    /// # Errors
+    ///
+    /// As [`plan`](Self::plan), and [`PlanError::Busy`] if a call is [pending](Self::start).
+    pub async fn plan_async(&mut self, states: &[[f32; N]]) -> Result<Plans<'_, N, M>, PlanError> {
+        drained(&mut self.planner).await?;
+        if self.submit(states, Wait::Polling)? {
+            completed(&mut self.planner).await?;
+        }
+        Ok(self.plans())
     }
 
     /// B, the number of problems.
@@ -168,7 +270,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
     }
 
     /// Resets the plan of a problem to `options.initial` at every time step and restarts its noise. Its parameters,
-    /// references and seed are kept.
+    /// references and seed are kept. A [pending](Self::start) call of all problems is canceled.
     ///
     /// # Errors
     ///
@@ -207,7 +309,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
         Ok(self.planner.controls_of(problem))
     }
 
-    /// Replaces the control sequence that the next call of a problem starts from, in every chain.
+    /// Replaces the control sequence that the next call of a problem starts from, in every chain. A
+    /// [pending](Self::start) call of all problems is canceled.
     ///
     /// # Errors
     ///
@@ -225,14 +328,16 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
     /// If there is no such problem, or the parameters are fewer than the model uses, or not finite.
     pub fn set_params(&mut self, problem: usize, params: &[f32]) -> Result<(), InvalidValue> {
         self.check(problem)?;
-        let (reader, own) = (self.planner.reader(), &mut self.planner.members[problem].params);
-        let is_first = own.is_none();
-        let set = self.planner.inputs.set_params(problem, own.get_or_insert_default(), params, &[reader]);
-        if set.is_err() && is_first {
-            *own = None;
-        }
-        self.planner.forget_samples();
-        set
+        let reader = self.planner.reader();
+        self.planner.change_inputs(|inputs, _, members| {
+            let own = &mut members[problem].params;
+            let is_first = own.is_none();
+            let set = inputs.set_params(problem, own.get_or_insert_default(), params, &[reader]);
+            if set.is_err() && is_first {
+                *own = None;
+            }
+            set
+        })
     }
 
     /// Sets the reference table of one problem, which takes precedence over that of the options: see
@@ -245,10 +350,9 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
     pub fn set_references(&mut self, problem: usize, values: &[f32], columns: usize) -> Result<(), InvalidValue> {
         self.check(problem)?;
         let reader = self.planner.reader();
-        let own = &mut self.planner.members[problem].references;
-        self.planner.inputs.set_references(problem, own, values, columns, &[reader])?;
-        self.planner.forget_samples();
-        Ok(())
+        self.planner.change_inputs(|inputs, _, members| {
+            inputs.set_references(problem, &mut members[problem].references, values, columns, &[reader])
+        })
     }
 
     /// Replaces one sampled field, for all problems. Recompiles nothing.
@@ -294,7 +398,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
     ///
     /// # Errors
     ///
-    /// If there is no such problem, the last call failed for it, the fleet was changed since, or the device fails.
+    /// If there is no such problem, the last call failed for it, the fleet was changed since, a call is
+    /// [pending](Self::start), or the device fails.
     pub fn samples(&mut self, problem: usize) -> Result<Samples<'_, N, M, D>, PlanError> {
         self.check(problem)?;
         self.planner.samples_of(problem)

@@ -95,6 +95,8 @@ struct Member<const N: usize, const M: usize> {
     applied: Applied<M>,
     /// The controls that were on their way when the current call began: the first of its plan.
     queue: Vec<[f32; M]>,
+    /// The controls before these, as many as smoothing reads.
+    past: Vec<[f32; M]>,
     /// The number of time steps that the plan was moved on by since then.
     moved: f64,
     /// Buffer for smoothing.
@@ -124,6 +126,7 @@ impl<const N: usize, const M: usize> Member<N, M> {
             outcome: Ok(0),
             applied,
             queue: Vec::new(),
+            past: Vec::new(),
             moved: 0.0,
             scratch: Vec::new(),
             sampled: None,
@@ -453,7 +456,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
                     let controls = chain.as_chunks_mut().0;
                     controls[..task.delay].copy_from_slice(&member.queue);
                     if let Some(smoothing) = smoothing {
-                        member.applied.smooth(smoothing, task.delay, controls, &mut member.scratch);
+                        smoothing.smooth(&member.past, task.delay, controls, &mut member.scratch);
                     }
                     limit(task, inputs.last(i), controls);
                 }
@@ -504,6 +507,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             member.queue.clear();
             let best = (i * chains + member.best) * horizon;
             member.queue.extend_from_slice(&self.nominal.as_chunks().0[best..][..delay]);
+            member.past.clear();
+            member.past.extend_from_slice(member.applied.past());
         }
     }
 
@@ -718,7 +723,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// If they are fewer than the model uses, or not finite.
     pub fn set_params(&mut self, params: &[f32]) -> Result<(), InvalidValue> {
         let reader = self.reader();
-        self.change_inputs(|inputs, task| inputs.set_params(0, &mut task.params, params, &[reader]))
+        self.change_inputs(|inputs, task, _| inputs.set_params(0, &mut task.params, params, &[reader]))
     }
 
     /// Replaces the reference table: one row of `columns` numbers per time step. Steps beyond the last row read the
@@ -729,7 +734,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// If it is empty or ragged, has fewer columns than the model uses, or is not finite.
     pub fn set_references(&mut self, values: &[f32], columns: usize) -> Result<(), InvalidValue> {
         let reader = self.reader();
-        self.change_inputs(|inputs, task| inputs.set_references(0, &mut task.references, values, columns, &[reader]))
+        self.change_inputs(|inputs, task, _| inputs.set_references(0, &mut task.references, values, columns, &[reader]))
     }
 
     /// Replaces one sampled field. Recompiles nothing.
@@ -738,17 +743,17 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// If there is no field of that index yet.
     pub fn set_field(&mut self, index: usize, grid: Grid) -> Result<(), InvalidValue> {
-        self.change_inputs(|inputs, task| inputs.set_field(&mut task.fields, index, grid))
+        self.change_inputs(|inputs, task, _| inputs.set_field(&mut task.fields, index, grid))
     }
 
     /// Changes the inputs of the next call. Those of a pending call are kept for its results.
     fn change_inputs(
         &mut self,
-        change: impl FnOnce(&mut Packed, &mut Task<M>) -> Result<(), InvalidValue>,
+        change: impl FnOnce(&mut Packed, &mut Task<M>, &mut [Member<N, M>]) -> Result<(), InvalidValue>,
     ) -> Result<(), InvalidValue> {
         let is_shared = self.pending.as_ref().is_some_and(|call| call.inputs.is_none());
         let before = is_shared.then(|| self.inputs.clone());
-        change(&mut self.inputs, self.options.task_mut())?;
+        change(&mut self.inputs, self.options.task_mut(), &mut self.members)?;
         if let (Some(call), Some(before)) = (&mut self.pending, before) {
             call.inputs = Some(before);
         }
@@ -1064,6 +1069,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             member.queue.reserve(self.options.task().delay);
             if let Some(smoothing) = self.options.smoothing() {
                 member.applied.keep(smoothing.history());
+                member.past.reserve(smoothing.history());
                 member.scratch.reserve(horizon + smoothing.history());
             }
         }

@@ -28,6 +28,11 @@ pub enum Weighting {
     /// method. On a GPU it takes 33 passes over the costs. (R. Rubinstein, *The cross-entropy method for combinatorial
     /// and continuous optimization*, 1999.)
     Elite(f32),
+    /// The row of least cost has all the weight, so that the mean is that row: predictive sampling. Rows that tie for
+    /// the least cost, in `f32`, share the weight equally. It is [`Elite`](Self::Elite) with a single row, whatever the
+    /// number of rows, and takes as many passes. (T. Howell et al., *Predictive sampling: real-time behaviour synthesis
+    /// with MuJoCo*, arXiv 2212.00541.)
+    Best,
     /// w = −(J − J̄)/K, or with `standardized` −(J − J̄)/(K·std J): plain REINFORCE with a baseline. Only
     /// [`PolicyGradient`](crate::learning::PolicyGradient) takes it: the weights sum to 0, so that the rows have no
     /// mean to step to.
@@ -85,7 +90,7 @@ impl Weighting {
             Self::Exponential(Temperature::Standardized(factor)) => {
                 ((1e-6..=1e6).contains(&factor), "of between 1e-6 and 1e6 standard deviations of the cost")
             }
-            Self::Signed { .. } => (true, ""),
+            Self::Best | Self::Signed { .. } => (true, ""),
         };
         if valid { Ok(()) } else { Err(InvalidValue::new("weighting", format_args!("{self:?}"), expected)) }
     }
@@ -93,7 +98,8 @@ impl Weighting {
     /// [`check`](Self::check) for drivers that step to the mean of the rows: also refuses weights that sum to 0.
     pub(crate) fn check_for_mean(self) -> Result<(), InvalidValue> {
         if let Self::Signed { .. } = self {
-            let expected = "Exponential or Elite: signed weights sum to 0, so that the rows have no mean to step to";
+            let expected =
+                "Exponential, Elite or Best: signed weights sum to 0, so that the rows have no mean to step to";
             return Err(InvalidValue::new("weighting", format_args!("{self:?}"), expected));
         }
         self.check()
@@ -107,14 +113,16 @@ impl Weighting {
             Self::Exponential(Temperature::Divergence(nats)) => (1.0, DIVERGENCE, nats),
             Self::Exponential(Temperature::Standardized(factor)) => (1.0, STANDARDISED, factor),
             Self::Elite(fraction) => (1.0, ELITE, fraction),
+            // An elite has at least one row.
+            Self::Best => (1.0, ELITE, 0.0),
             Self::Signed { standardized: true } => (1.0, STANDARDISED, 1.0),
             Self::Signed { standardized: false } => (1.0, FIXED, 0.0),
         };
         pass.set(SIGNED, matches!(self, Self::Signed { .. }));
     }
 
-    /// Whether the rows are weighed as an elite, without a λ for a control cost.
+    /// Whether the rows are weighed by their order, without a λ for a control cost.
     pub(crate) fn is_elite(self) -> bool {
-        matches!(self, Self::Elite(_))
+        matches!(self, Self::Elite(_) | Self::Best)
     }
 }

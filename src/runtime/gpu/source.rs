@@ -770,19 +770,115 @@ mod tests {
         validate_model("everything", Everything);
     }
 
-    /// The twin structs have the same size: a field added on one side only would shift the rest.
-    #[test]
-    fn the_update_has_the_size_that_its_shader_declares() {
-        let module = naga::front::wgsl::parse_str(&weigh()).expect("valid");
-        let size = |name: &str| {
-            let named = module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some(name));
-            match named.map(|(_, ty)| &ty.inner) {
-                Some(naga::TypeInner::Struct { span, .. }) => *span as usize,
-                _ => 0,
-            }
+    /// Returns the names and offsets of the members of a struct in WGSL, and its size.
+    fn members(module: &naga::Module, name: &str) -> (Vec<(String, usize)>, usize) {
+        let mut named = module.types.iter().filter(|(_, ty)| ty.name.as_deref() == Some(name));
+        let Some(naga::TypeInner::Struct { members, span }) = named.next().map(|(_, ty)| &ty.inner) else {
+            panic!("{name} is not a struct");
         };
-        assert_eq!(size("Pass"), size_of::<crate::kernels::pass::Pass>());
-        assert_eq!(size("Sums"), size_of::<crate::kernels::pass::Sums>());
-        assert_eq!(size("Summary"), 64);
+        let member = |member: &naga::StructMember| (member.name.clone().unwrap_or_default(), member.offset as usize);
+        (members.iter().map(member).collect(), *span as usize)
+    }
+
+    #[test]
+    fn the_structs_of_a_pass_have_the_members_that_the_shader_declares() {
+        use std::mem::offset_of;
+
+        use crate::kernels::pass::{Pass, Sums};
+        use crate::runtime::gpu::workspace::SUMMARY;
+
+        let module = naga::front::wgsl::parse_str(UPDATE).expect("valid");
+        let named = |members: &[(&str, usize)]| members.iter().map(|(name, at)| ((*name).into(), *at)).collect();
+        // `target` is reserved in WGSL.
+        let pass = named(&[
+            ("seed", offset_of!(Pass, seed)),
+            ("number", offset_of!(Pass, number)),
+            ("rows", offset_of!(Pass, rows)),
+            ("horizon", offset_of!(Pass, horizon)),
+            ("width", offset_of!(Pass, width)),
+            ("flags", offset_of!(Pass, flags)),
+            ("dt", offset_of!(Pass, dt)),
+            ("coordinate_stride", offset_of!(Pass, coordinate_stride)),
+            ("row_stride", offset_of!(Pass, row_stride)),
+            ("references", offset_of!(Pass, references)),
+            ("reference_rows", offset_of!(Pass, reference_rows)),
+            ("reference_columns", offset_of!(Pass, reference_columns)),
+            ("cost_scale", offset_of!(Pass, cost_scale)),
+            ("control_scaled", offset_of!(Pass, control_scaled)),
+            ("control_fixed", offset_of!(Pass, control_fixed)),
+            ("temperature", offset_of!(Pass, temperature)),
+            ("search", offset_of!(Pass, search)),
+            ("target_value", offset_of!(Pass, target)),
+            ("a", offset_of!(Pass, a)),
+            ("b", offset_of!(Pass, b)),
+            ("c", offset_of!(Pass, c)),
+            ("scale", offset_of!(Pass, scale)),
+            ("problems", offset_of!(Pass, problems)),
+            ("episodes", offset_of!(Pass, episodes)),
+            ("demonstrated", offset_of!(Pass, demonstrated)),
+            ("zero", offset_of!(Pass, zero)),
+            ("rows_stride", offset_of!(Pass, rows_stride)),
+            ("starts", offset_of!(Pass, starts)),
+            ("floor", offset_of!(Pass, floor)),
+            ("begin", offset_of!(Pass, begin)),
+            ("end", offset_of!(Pass, end)),
+            ("chains", offset_of!(Pass, chains)),
+            ("inputs_stride", offset_of!(Pass, inputs_stride)),
+            ("coordinates", offset_of!(Pass, coordinates)),
+            ("delay", offset_of!(Pass, delay)),
+        ]);
+        assert_eq!(members(&module, "Pass"), (pass, size_of::<Pass>()));
+        let sums = named(&[
+            ("max", offset_of!(Sums, max)),
+            ("sum", offset_of!(Sums, sum)),
+            ("squares", offset_of!(Sums, squares)),
+            ("logs", offset_of!(Sums, logs)),
+            ("valid", offset_of!(Sums, valid)),
+            ("temperature", offset_of!(Sums, temperature)),
+            ("reference", offset_of!(Sums, reference)),
+            ("mean", offset_of!(Sums, mean)),
+        ]);
+        assert_eq!(members(&module, "Sums"), (sums, size_of::<Sums>()));
+        assert_eq!(members(&module, "Summary").1 as u64, SUMMARY);
+    }
+
+    #[test]
+    fn the_constants_of_a_pass_are_those_of_the_shader() {
+        use crate::kernels::pass::{
+            self, ADAPT, CLAMPED, DIVERGENCE, EFFECTIVE, ELITE, FIXED, INVALID, MASKED, SIGNED, STANDARDISED, TILE,
+        };
+
+        let mut expected = [
+            ("TILE", TILE as u32),
+            ("GROUP", pass::GROUP as u32),
+            ("FLAG_SECOND_MOMENT", SECOND_MOMENT),
+            ("FLAG_CLAMPED", CLAMPED),
+            ("FLAG_STD_SCALE", STD_SCALE),
+            ("FLAG_ADAPT", ADAPT),
+            ("FLAG_DEMONSTRATED", DEMONSTRATED),
+            ("FLAG_SIGNED", SIGNED),
+            ("FLAG_PERTURBED", PERTURBED),
+            ("FIXED", FIXED),
+            ("EFFECTIVE", EFFECTIVE),
+            ("DIVERGENCE", DIVERGENCE),
+            ("STANDARDISED", STANDARDISED),
+            ("ELITE", ELITE),
+        ]
+        .map(|(name, value)| (name.to_string(), naga::Literal::U32(value)))
+        .to_vec();
+        let sentinels = [("MASKED", MASKED), ("INVALID", INVALID)];
+        expected.extend(sentinels.map(|(name, value)| (name.into(), naga::Literal::F32(value))));
+
+        let module = naga::front::wgsl::parse_str(UPDATE).expect("valid");
+        let found = module.constants.iter().map(|(_, constant)| {
+            let naga::Expression::Literal(value) = module.global_expressions[constant.init] else {
+                panic!("{:?} is not a number", constant.name);
+            };
+            (constant.name.clone().unwrap_or_default(), value)
+        });
+        // The blocks of the nominals are addressed by the shader alone.
+        let own = ["NOMINAL", "NOMINAL_BEFORE", "FACTORS", "FACTORS_BEFORE"];
+        let found: Vec<_> = found.filter(|(name, _)| !own.contains(&name.as_str())).collect();
+        assert_eq!(found, expected);
     }
 }
