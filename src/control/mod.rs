@@ -13,4 +13,4 @@ pub use diffusion::DiffusionPlanner;
 pub use diffusion::options::DiffusionOptions;
 pub use mppi::Mppi;
 pub use mppi::options::{CostNormalization, MppiOptions};
-pub use planner::{Algorithm, Fleet, Plan, Planner, Plans, Samples, ShiftFill, Smoothing};
+pub use planner::{Algorithm, Effort, Fleet, Plan, Planner, Plans, Samples, ShiftFill, Smoothing};

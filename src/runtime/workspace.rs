@@ -46,6 +46,9 @@ pub struct Timing {
 pub(crate) struct Done<'a> {
     /// The nominal of every problem after the last pass, B × D.
     pub(crate) nominal: &'a mut [f32],
+    /// With [`STD_SCALE`](crate::kernels::pass::STD_SCALE), the standard-deviation scales after the last pass, if they
+    /// adapt, and else those before it, B × [`Pass::coordinates`].
+    pub(crate) std_scale: &'a [f32],
     /// With [`SECOND_MOMENT`](crate::kernels::pass::SECOND_MOMENT), the second moments of the last pass's rows, B × D.
     pub(crate) second: &'a [f32],
     /// The sums of every problem.

@@ -1,6 +1,6 @@
 //! The results of a planner's call: the plan, its statistics, and the rows behind it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pulp::{Simd, WithSimd};
 
@@ -87,6 +87,31 @@ pub struct Plan<const N: usize, const M: usize> {
     invalid_rows: usize,
     pub(crate) backend: Backend,
     pub(crate) timing: Timing,
+    pub(crate) work: Work,
+}
+
+/// What a call did for a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(crate) struct Work {
+    /// The number of passes that were run.
+    pub(crate) passes: usize,
+    /// The numbers of passes and of rows that were asked for.
+    pub(crate) asked: [usize; 2],
+    /// When the call began.
+    pub(crate) started: Option<Instant>,
+}
+
+/// How much of what its options ask for a plan had, because of a time budget: see
+/// [`Planner::plan_within`](crate::control::planner::Planner::plan_within).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Effort {
+    /// All passes, of all rows.
+    Full,
+    /// Fewer passes of all rows.
+    FewerPasses,
+    /// Passes of fewer rows, since even a single one of all rows would have been late.
+    FewerRows,
 }
 
 impl<const N: usize, const M: usize> Plan<N, M> {
@@ -104,6 +129,7 @@ impl<const N: usize, const M: usize> Plan<N, M> {
             invalid_rows: 0,
             backend,
             timing: Timing::default(),
+            work: Work::default(),
         }
     }
 
@@ -223,6 +249,26 @@ impl<const N: usize, const M: usize> Plan<N, M> {
     /// The number of rows whose cost was not finite; they have no weight.
     pub fn invalid_rows(&self) -> usize {
         self.invalid_rows
+    }
+
+    /// The number of passes that made the plan.
+    pub fn passes(&self) -> usize {
+        self.work.passes
+    }
+
+    /// Whether a time budget allowed all passes and rows.
+    pub fn effort(&self) -> Effort {
+        let [passes, rows] = self.work.asked;
+        match () {
+            () if self.samples < rows => Effort::FewerRows,
+            () if self.work.passes < passes => Effort::FewerPasses,
+            () => Effort::Full,
+        }
+    }
+
+    /// The time since the call that made the plan began, with the state that it was given.
+    pub fn age(&self) -> Duration {
+        self.work.started.map_or(Duration::ZERO, |started| started.elapsed())
     }
 
     /// The kind of device that computed the plan.

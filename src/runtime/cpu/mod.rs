@@ -187,7 +187,7 @@ impl Workspace {
 
     /// The results of the passes that were carried out last.
     pub(crate) fn done(&mut self, timing: Timing) -> Done<'_> {
-        Done { nominal: &mut self.nominal, second: &self.second, sums: &self.sums, timing }
+        Done { nominal: &mut self.nominal, std_scale: &self.std_scale, second: &self.second, sums: &self.sums, timing }
     }
 
     /// Returns the rows of the last pass of problem `number`. If no scratch holds the rows of that problem, the pass is

@@ -88,6 +88,7 @@ pub(crate) struct Workspace {
     /// The mean duration of a chunk in the last call with each kernel; cleared when buffers change.
     paces: Vec<(KernelConfig, [bool; 2], Duration)>,
     nominal: Vec<f32>,
+    std_scale: Vec<f32>,
     second: Vec<f32>,
     sums: Vec<Sums>,
     /// Given rows, converted to tiles for the upload.
@@ -103,8 +104,8 @@ struct Run {
     started: Instant,
     submitted: Instant,
     problems: usize,
-    /// The total length of all nominals.
-    numbers: usize,
+    /// The total lengths of all nominals and of all standard-deviation scales.
+    numbers: [usize; 2],
 }
 
 impl Sizes {
@@ -175,9 +176,10 @@ impl Sizes {
         self.passes + self.inputs + self.summaries + self.blocks()
     }
 
-    /// The size of the read-back: timestamps (first, for their alignment), summaries, nominals, second moments.
+    /// The size of the read-back: timestamps (first, for their alignment), summaries, nominals, standard-deviation scales,
+    /// second moments.
     fn back(&self) -> u64 {
-        8 * u64::from(TICKS) + self.summaries + self.nominal + self.second
+        8 * u64::from(TICKS) + self.summaries + self.nominal + self.std_scale + self.second
     }
 }
 
@@ -341,6 +343,7 @@ impl Workspace {
             call: Call::NONE,
             paces: Vec::new(),
             nominal: Vec::new(),
+            std_scale: Vec::new(),
             second: Vec::new(),
             sums: Vec::new(),
             tiled: Vec::new(),
@@ -472,12 +475,17 @@ impl Workspace {
             encoder.resolve_query_set(set, 0..TICKS, resolved, 0);
             encoder.copy_buffer_to_buffer(resolved, 0, &buffers.back, 0, ticks);
         }
-        encoder.copy_buffer_to_buffer(&buffers.state, 0, &buffers.back, ticks, sizes.summaries + sizes.nominal);
+        let results = sizes.summaries + sizes.nominal;
+        encoder.copy_buffer_to_buffer(&buffers.state, 0, &buffers.back, ticks, results);
+        if !problem.std_scale.is_empty() {
+            let from = sizes.summaries + 2 * sizes.nominal;
+            encoder.copy_buffer_to_buffer(&buffers.state, from, &buffers.back, ticks + results, sizes.std_scale);
+        }
         if let Some(pass) = passes.last().filter(|pass| returns_second(pass)) {
             // The second moment follows the mean, at the end of each problem's partial results.
             let (each, all) = (4 * u64::from(pass.coordinates), 4 * partials_len(pass));
             for problem in 0..u64::from(pass.problems) {
-                let to = ticks + sizes.summaries + sizes.nominal + problem * each;
+                let to = ticks + results + sizes.std_scale + problem * each;
                 encoder.copy_buffer_to_buffer(&buffers.partials, (problem + 1) * all - each, &buffers.back, to, each);
             }
         }
@@ -486,7 +494,8 @@ impl Workspace {
         encoder.map_buffer_on_submit(&buffers.upload, wgpu::MapMode::Write, .., |_| ());
         pending.submit_last(device, encoder, &buffers.back);
         let problems = passes.last().map_or(0, |pass| pass.problems as usize);
-        let run = Run { started, submitted, problems, numbers: problem.nominal.len() };
+        let numbers = [problem.nominal.len(), problem.std_scale.len()];
+        let run = Run { started, submitted, problems, numbers };
         self.call.begin(pending, &buffers.back, run);
         Ok(())
     }
@@ -505,11 +514,13 @@ impl Workspace {
         };
         let (device, sizes, ticks) = (&self.device, buffers.sizes, 8 * TICKS as usize);
         let (nominal, second, sums) = (&mut self.nominal, &mut self.second, &mut self.sums);
+        let std_scale = &mut self.std_scale;
         let mut timing = Timing::default();
         device.read(&buffers.back, |back| {
             let (clock, back) = back.split_at(ticks);
             let (summaries, back) = back.split_at(sizes.summaries as usize);
-            let (plan, moments) = back.split_at(sizes.nominal as usize);
+            let (plan, back) = back.split_at(sizes.nominal as usize);
+            let (scales, moments) = back.split_at(sizes.std_scale as usize);
             sums.clear();
             sums.extend(
                 summaries
@@ -518,7 +529,9 @@ impl Workspace {
                     .map(|s| bytemuck::pod_read_unaligned::<Sums>(&s[..size_of::<Sums>()])),
             );
             nominal.clear();
-            nominal.extend_from_slice(&bytemuck::cast_slice(plan)[..run.numbers]);
+            nominal.extend_from_slice(&bytemuck::cast_slice(plan)[..run.numbers[0]]);
+            std_scale.clear();
+            std_scale.extend_from_slice(&bytemuck::cast_slice(scales)[..run.numbers[1]]);
             second.clear();
             second.extend_from_slice(bytemuck::cast_slice(&moments[..sizes.second as usize]));
             if let (Some(tick), true) = (device.tick, buffers.ticks.is_some()) {
@@ -541,7 +554,13 @@ impl Workspace {
             None => self.paces.push((*shape, *kind, chunk)),
         }
         timing.total = run.started.elapsed();
-        Ok(Done { nominal: &mut self.nominal, second: &self.second, sums: &self.sums, timing })
+        Ok(Done {
+            nominal: &mut self.nominal,
+            std_scale: &self.std_scale,
+            second: &self.second,
+            sums: &self.sums,
+            timing,
+        })
     }
 
     /// Starts to fetch the rows of the last pass of problem `number`.

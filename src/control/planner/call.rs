@@ -1,0 +1,602 @@
+//! Calls of a [`Planner`]: submitting passes to a device and turning their results into plans.
+
+use super::*;
+
+impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N, M, D, A> {
+    /// Improves the plan for the state `x` and returns it: all passes of the method, carried out on the device in one
+    /// go.
+    ///
+    /// Several chains are improved independently; the one whose control sequence costs least becomes the plan.
+    ///
+    /// # Errors
+    ///
+    /// If the state is not finite, no rollout of any chain has a finite cost, a call is [pending](Self::start), or the
+    /// device fails. The previous plan is kept.
+    pub fn plan(&mut self, x: &[f32; N]) -> Result<&Plan<N, M>, PlanError> {
+        self.run(x, None, usize::MAX)
+    }
+
+    /// As [`plan`](Self::plan), but runs at most the first `passes` passes (at least one), to show the progress of a
+    /// method. After the same [`reset`](Self::reset), a call with fewer passes computes a prefix of a call with more.
+    ///
+    /// # Errors
+    ///
+    /// As [`plan`](Self::plan).
+    pub fn plan_first(&mut self, x: &[f32; N], passes: usize) -> Result<&Plan<N, M>, PlanError> {
+        self.run(x, None, passes.max(1))
+    }
+
+    /// As [`plan`](Self::plan), but within a time budget: runs passes one at a time, and none that is not expected to
+    /// be over within `budget` from now, given how long the one before took. So the budget is exceeded by no more than
+    /// the last pass. At least one pass is run; if earlier calls show that a pass of all rows takes longer than the
+    /// budget, it has fewer (whole multiples of 64; on a GPU no fewer than 1,024, below which they cost the same time).
+    ///
+    /// [`Plan::passes`], [`Plan::samples`] and [`Plan::effort`] tell what was done. With time enough, the plan is that
+    /// of `plan`, to the bit; on a GPU a call takes longer, since each pass is waited for.
+    ///
+    /// # Errors
+    ///
+    /// As [`plan`](Self::plan). After an error, [`advance`](Self::advance) continues the previous plan.
+    pub fn plan_within(&mut self, x: &[f32; N], budget: Duration) -> Result<&Plan<N, M>, PlanError> {
+        let start = Instant::now();
+        self.plan_within_by(x, budget, || start.elapsed())
+    }
+
+    /// As [`plan_within`](Self::plan_within), by a clock of the caller's, such as that of a simulation. `now` returns the
+    /// time since any fixed instant.
+    ///
+    /// # Errors
+    ///
+    /// As [`plan`](Self::plan).
+    pub fn plan_within_by(
+        &mut self,
+        x: &[f32; N],
+        budget: Duration,
+        mut now: impl FnMut() -> Duration,
+    ) -> Result<&Plan<N, M>, PlanError> {
+        let rows = self.rows_within(budget);
+        let start = now();
+        let (mut before, mut longest) = (start, Duration::ZERO);
+        let mut after_pass = || {
+            let time = now();
+            let pass = time.saturating_sub(before);
+            (before, longest) = (time, pass.max(longest));
+            time.saturating_sub(start) + pass <= budget
+        };
+        let result = self.run_stepwise(x, rows, &mut after_pass).map(drop);
+        // The time of the last pass, after which nothing is asked.
+        let _ = after_pass();
+        if result.is_ok() {
+            self.time_per_row = Some(longest.as_secs_f64() / rows as f64);
+        }
+        result.and_then(|()| self.only())
+    }
+
+    /// The number of rows that a pass may have to be over within a budget, as far as earlier calls tell.
+    fn rows_within(&self, budget: Duration) -> usize {
+        let all = self.options.samples();
+        let Some(each) = self.time_per_row.filter(|each| *each > 0.0) else { return all };
+        let least = if self.engine.backend() == Backend::Cpu { TILE } else { 1024 };
+        let affordable = (budget.as_secs_f64() / each) as usize / TILE * TILE;
+        affordable.max(least).min(all)
+    }
+
+    /// As [`plan`](Self::plan), but weighs rows supplied by the caller instead of drawn ones, so that any proposal can
+    /// be used.
+    ///
+    /// `rows` holds K control sequences one after the other, each T × M; every chain uses the same rows. Limits still
+    /// apply to them. With several passes, the same rows are weighed each time.
+    ///
+    /// On a GPU this call uses separate kernels. If [`prepare_rows`](Self::prepare_rows) has not been called, the first
+    /// call compiles them, which can take seconds; these do not count toward
+    /// [`EngineOptions::timeout`](crate::runtime::EngineOptions::timeout).
+    ///
+    /// # Errors
+    ///
+    /// As [`plan`](Self::plan), and if the rows have the wrong size or are not finite.
+    pub fn plan_rows(&mut self, x: &[f32; N], rows: &[f32]) -> Result<&Plan<N, M>, PlanError> {
+        self.check_rows(rows)?;
+        self.run(x, Some(rows), usize::MAX)
+    }
+
+    pub(super) fn check_rows(&self, rows: &[f32]) -> Result<(), InvalidValue> {
+        let expected = self.options.samples() * self.options.task().horizon * M;
+        if rows.len() != expected {
+            let expected = format_args!("samples × horizon × controls = {expected} numbers");
+            return Err(InvalidValue::new("rows", format_args!("{} numbers", rows.len()), expected));
+        }
+        finite("rows", rows)
+    }
+
+    /// Starts a call of [`plan`](Self::plan) without waiting for it, for loops that must not block. The work is
+    /// submitted to the device here. [`poll`](Self::poll) returns the plan once it is available,
+    /// [`finish`](Self::finish) waits for it, and [`cancel`](Self::cancel) gives it up. The plan is the same to the bit
+    /// as that of `plan`. The CPU backend computes here, so that the first `poll` returns the plan.
+    ///
+    /// While a call is pending, the previous plan is kept, and
+    ///
+    /// - [`set_params`](Self::set_params), [`set_references`](Self::set_references), [`set_field`](Self::set_field) and
+    ///   [`reseed`](Self::reseed) affect the next call;
+    /// - [`shift`](Self::shift) shifts the previous plan now, and the result of the pending call when it is available,
+    ///   after `poll` or `finish` has returned it unshifted;
+    /// - [`set_controls`](Self::set_controls), [`reset`](Self::reset), [`set_options`](Self::set_options),
+    ///   [`resize`](Self::resize), [`move_to`](Self::move_to) and [`prepare_rows`](Self::prepare_rows) cancel it;
+    /// - [`plan`](Self::plan), its variants and [`samples`](Self::samples) return [`PlanError::Busy`].
+    ///
+    /// [`EngineOptions::timeout`](crate::runtime::EngineOptions::timeout) counts from here. A plan that is available
+    /// when `poll` is called is returned, however late that is.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError::Busy`] if a call is pending, or one that was canceled or timed out still runs on the device;
+    /// otherwise as [`plan`](Self::plan), except for errors in the result, which `poll` and `finish` return.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use gibbs::models::Pendulum;
+    /// use gibbs::{Engine, Mppi, MppiOptions};
+    ///
+    /// let mut mppi = Mppi::new(&Engine::new()?, Pendulum::default(), MppiOptions::default())?;
+    /// mppi.start(&[1.0, 0.0])?;
+    /// loop {
+    ///     if let Some(plan) = mppi.poll()? {
+    ///         println!("apply {}", plan.controls()[0][0]);
+    ///         break;
+    ///     }
+    ///     // Do other work here.
+    /// }
+    /// # Ok::<(), gibbs::Error>(())
+    /// ```
+    pub fn start(&mut self, x: &[f32; N]) -> Result<(), PlanError> {
+        self.submit_one(x, None, usize::MAX, Wait::Polling)
+    }
+
+    /// As [`start`](Self::start), for a call of [`plan_rows`](Self::plan_rows). It blocks to compile kernels unless
+    /// [`prepare_rows`](Self::prepare_rows) has been called.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start), and if the rows have the wrong size or are not finite.
+    pub fn start_rows(&mut self, x: &[f32; N], rows: &[f32]) -> Result<(), PlanError> {
+        self.check_rows(rows)?;
+        self.submit_one(x, Some(rows), usize::MAX, Wait::Polling)
+    }
+
+    /// Returns the plan of the pending call if it is available, without blocking. Returns `None` if it is not, or if no
+    /// call is pending.
+    ///
+    /// # Errors
+    ///
+    /// As [`plan`](Self::plan). Then no call is pending, and the previous plan is kept.
+    pub fn poll(&mut self) -> Result<Option<&Plan<N, M>>, PlanError> {
+        let is_over = self.complete(Wait::Polling)?;
+        is_over.then(|| self.only()).transpose()
+    }
+
+    /// Waits for the plan of the pending call.
+    ///
+    /// # Errors
+    ///
+    /// As [`plan`](Self::plan), and if no call is pending.
+    pub fn finish(&mut self) -> Result<&Plan<N, M>, PlanError> {
+        if !self.complete(Wait::Blocking)? {
+            return Err(InvalidValue::new("finish", "called while no call is pending", "preceded by start").into());
+        }
+        self.only()
+    }
+
+    /// Whether a call has been started and not finished.
+    pub fn is_pending(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// Gives up the pending call, if there is one. The previous plan is kept. The noise of the call counts as used, so
+    /// the next call draws other rows. A GPU still runs the call, and [`start`](Self::start) returns
+    /// [`PlanError::Busy`] until it has completed.
+    pub fn cancel(&mut self) {
+        if self.pending.take().is_some() {
+            self.workspace.abandon();
+        }
+    }
+
+    /// As [`plan`](Self::plan), without blocking the thread. The call starts when the future is first polled, and is
+    /// [canceled](Self::cancel) when the future is dropped.
+    ///
+    /// Any executor will do. Natively, a thread of the engine waits for the device and wakes the task; in a browser,
+    /// the event loop does. The CPU backend computes when the future is first polled.
+    ///
+    /// # Errors
+    ///
+    /// As [`plan`](Self::plan).
+    pub async fn plan_async(&mut self, x: &[f32; N]) -> Result<&Plan<N, M>, PlanError> {
+        drained(self).await?;
+        self.start(x)?;
+        completed(self).await?;
+        self.only()
+    }
+
+    pub(super) fn run(&mut self, x: &[f32; N], rows: Option<&[f32]>, most: usize) -> Result<&Plan<N, M>, PlanError> {
+        self.submit_one(x, rows, most, Wait::Blocking)?;
+        self.finish()
+    }
+
+    /// The result of the only member.
+    pub(super) fn only(&self) -> Result<&Plan<N, M>, PlanError> {
+        let member = &self.members[0];
+        member.outcome.clone().map(|_| &member.plan)
+    }
+
+    /// Submits a call for the only member.
+    pub(super) fn submit_one(
+        &mut self,
+        x: &[f32; N],
+        rows: Option<&[f32]>,
+        most: usize,
+        wait: Wait<'_>,
+    ) -> Result<(), PlanError> {
+        if self.submit(std::slice::from_ref(x), rows, most, wait)? { Ok(()) } else { self.only().map(drop) }
+    }
+
+    /// Submits a call for all members. `wait` tells whether to wait for an abandoned call to leave the device. Returns
+    /// false, without a call, if no state is valid; see [`Member::outcome`].
+    pub(super) fn submit(
+        &mut self,
+        states: &[[f32; N]],
+        rows: Option<&[f32]>,
+        most: usize,
+        wait: Wait<'_>,
+    ) -> Result<bool, PlanError> {
+        if self.is_pending() {
+            return Err(PlanError::Busy);
+        }
+        float_env::standard(|| self.begin(states, rows, most, wait))
+    }
+
+    /// The first half of a call: submits the work.
+    pub(super) fn begin(
+        &mut self,
+        states: &[[f32; N]],
+        rows: Option<&[f32]>,
+        most: usize,
+        wait: Wait<'_>,
+    ) -> Result<bool, PlanError> {
+        let started = Instant::now();
+        for (i, (member, x)) in self.members.iter_mut().zip(states).enumerate() {
+            // The launch has a place for every member. One without a valid state keeps its last one, and its result is
+            // dropped.
+            member.outcome =
+                finite("state", x).map(|()| self.inputs.set_state(i, x)).map(|()| 0).map_err(PlanError::from);
+        }
+        if self.members.iter().all(|member| member.outcome.is_err()) {
+            return Ok(false);
+        }
+        self.begin_after_applied();
+        let limited = rows.and_then(|rows| self.limited_rows(rows));
+        let rows = limited.as_deref().or(rows);
+        self.fill_passes(rows.is_some());
+        let asked = [self.passes.len(), self.options.samples()];
+        if most < self.passes.len() {
+            self.passes.truncate(most);
+            // The last pass ends at the plan, which must be within the limits.
+            if let Some(last) = self.passes.last_mut() {
+                last.set(CLAMPED, last.has(LIMITED));
+            }
+        }
+        let scattered = self.scattered();
+        let nominal = scattered.as_deref().unwrap_or(&self.nominal);
+        let problem = Problem {
+            std_scale: &self.std_scale,
+            filter: self.shape.filter.as_ref(),
+            rows,
+            ..self.inputs.problem(nominal)
+        };
+        // A failed call consumes its noise too; the next one draws other rows.
+        let draws = self.passes.len() as u32;
+        for member in self.members.iter_mut().filter(|member| member.outcome.is_ok()) {
+            member.number = member.number.wrapping_add(draws);
+        }
+        self.members.iter_mut().for_each(|member| member.sampled = None);
+        let drained = if let Wait::Blocking = wait { blocking(self.workspace.drain(wait)) } else { Ok(()) };
+        let submitted = drained.and_then(|()| self.workspace.submit(&self.program, &self.passes, &problem));
+        if submitted == Err(PlanError::Busy) {
+            // Refused calls must not affect the noise.
+            for member in self.members.iter_mut().filter(|member| member.outcome.is_ok()) {
+                member.number = member.number.wrapping_sub(draws);
+            }
+        }
+        submitted?;
+        self.pending = Some(PendingCall { started, asked, inputs: None });
+        Ok(true)
+    }
+
+    /// The second half of a call: turns its results, once available, into plans. Returns whether they were.
+    pub(super) fn end(&mut self, wait: Wait<'_>) -> Result<bool, PlanError> {
+        let Poll::Ready(done) = self.workspace.finish(wait) else { return Ok(false) };
+        let Some(call) = self.pending.take() else { return Ok(false) };
+        let results = Results {
+            engine: &self.engine,
+            model: &*self.model,
+            options: &self.options,
+            inputs: call.inputs.as_ref().unwrap_or(&self.inputs),
+            is_current: call.inputs.is_none(),
+            passes: &self.passes,
+            asked: call.asked,
+            started: call.started,
+        };
+        results.commit(done?, &mut self.members, &mut self.nominal);
+        Ok(true)
+    }
+
+    /// Runs a call pass by pass, with `rows` rows each: after each pass but the last, `goes_on` tells whether to run
+    /// the next.
+    fn run_stepwise(
+        &mut self,
+        x: &[f32; N],
+        rows: usize,
+        goes_on: &mut dyn FnMut() -> bool,
+    ) -> Result<&Plan<N, M>, PlanError> {
+        if self.is_pending() {
+            return Err(PlanError::Busy);
+        }
+        float_env::standard(|| self.step_by_step(x, rows, goes_on))?;
+        self.only()
+    }
+
+    fn step_by_step(&mut self, x: &[f32; N], rows: usize, goes_on: &mut dyn FnMut() -> bool) -> Result<(), PlanError> {
+        let started = Instant::now();
+        finite("state", x)?;
+        blocking(self.workspace.drain(Wait::Blocking))?;
+        self.inputs.set_state(0, x);
+        self.members[0].outcome = Ok(0);
+        self.members[0].sampled = None;
+        self.begin_after_applied();
+        self.fill_passes(false);
+        let asked = [self.passes.len(), self.options.samples()];
+        self.passes.iter_mut().for_each(|pass| pass.rows = rows as u32);
+        self.stage.clear();
+        match self.scattered() {
+            Some(scattered) => self.stage.extend(scattered),
+            None => self.stage.extend(&self.nominal),
+        }
+        for i in 0..self.passes.len() {
+            let problem = Problem {
+                std_scale: &self.std_scale,
+                filter: self.shape.filter.as_ref(),
+                ..self.inputs.problem(&self.stage)
+            };
+            // A failed pass consumes its noise too; the next one draws other rows.
+            self.members[0].number = self.members[0].number.wrapping_add(1);
+            self.workspace.submit(&self.program, &self.passes[i..=i], &problem)?;
+            let done = blocking(self.workspace.finish(Wait::Blocking))?;
+            if i + 1 < self.passes.len() && goes_on() {
+                self.stage.copy_from_slice(done.nominal);
+                self.std_scale.copy_from_slice(done.std_scale);
+                continue;
+            }
+            let results = Results {
+                engine: &self.engine,
+                model: &*self.model,
+                options: &self.options,
+                inputs: &self.inputs,
+                is_current: true,
+                passes: &self.passes[..=i],
+                asked,
+                started,
+            };
+            results.commit(done, &mut self.members, &mut self.nominal);
+            self.passes.truncate(i + 1);
+            break;
+        }
+        Ok(())
+    }
+
+    /// Sets what the next call starts from: the controls that were applied, and those that are on their way.
+    pub(super) fn begin_after_applied(&mut self) {
+        let (delay, horizon, chains) = (self.options.task().delay, self.options.task().horizon, self.options.chains());
+        for (i, member) in self.members.iter_mut().enumerate() {
+            self.inputs.set_last(i, &member.applied.last);
+            member.moved = 0.0;
+            member.queue.clear();
+            let best = (i * chains + member.best) * horizon;
+            member.queue.extend_from_slice(&self.nominal.as_chunks().0[best..][..delay]);
+            member.past.clear();
+            member.past.extend_from_slice(member.applied.past());
+        }
+    }
+
+    /// Returns given rows within the limits of rates and after the controls on their way, or `None` if the task has
+    /// neither. They are the same for all members.
+    pub(super) fn limited_rows(&self, rows: &[f32]) -> Option<Vec<f32>> {
+        let task = self.options.task();
+        if !task.is_sequential() {
+            return None;
+        }
+        let mut rows = rows.to_vec();
+        for row in rows.chunks_exact_mut(task.horizon * M) {
+            let controls = row.as_chunks_mut().0;
+            controls[..task.delay].copy_from_slice(&self.members[0].queue);
+            limit(task, self.members[0].applied.last, controls);
+        }
+        Some(rows)
+    }
+
+    /// Lists the passes of one call.
+    pub(super) fn fill_passes(&mut self, given: bool) {
+        let (horizon, chains) = (self.options.task().horizon, self.options.chains());
+        let problems = self.members.len() * chains;
+        // With several members, seed and number are inputs of each, and the passes are numbered from 0.
+        let number = if let [only] = &self.members[..] { only.number } else { 0 };
+        if self.members.len() > 1 {
+            for i in self.each() {
+                let (key, number) = (philox::key(self.seed_of(i)), self.members[i].number);
+                self.inputs.set_noise(i, NoiseId { key, number });
+            }
+        }
+        // Given rows are controls.
+        let filtered = self.shape.filter.is_some() && !given;
+        let innovations = if filtered { self.shape.innovations(horizon) } else { horizon };
+        let mut first = Pass {
+            seed: philox::key(self.seed_of(0)),
+            number,
+            rows: self.options.samples() as u32,
+            width: (horizon * M) as u32,
+            coordinates: (innovations * M) as u32,
+            cost_scale: if self.options.averages() { 1.0 / horizon as f32 } else { 1.0 },
+            problems: problems as u32,
+            chains: chains as u32,
+            ..self.options.task().pass(&self.inputs)
+        };
+        first.set(GIVEN, given);
+        first.set(FILTERED, filtered);
+        self.std_scale.clear();
+        if self.options.std_scale(0).is_some() {
+            first.set(STD_SCALE, true);
+            for _ in 0..problems {
+                self.std_scale.extend((0..innovations).flat_map(|i| {
+                    let t = if filtered { self.shape.time(i, horizon) } else { i };
+                    [self.options.std_scale(t).unwrap_or(1.0); M]
+                }));
+            }
+        }
+        self.passes.clear();
+        self.options.passes(first, &mut self.passes);
+        for (i, pass) in self.passes.iter_mut().enumerate() {
+            pass.number = number.wrapping_add(i as u32);
+        }
+    }
+
+    /// Returns the chains with noise added to each, or `None` if the method does not scatter them.
+    pub(super) fn scattered(&self) -> Option<Vec<f32>> {
+        let (scatter, horizon, chains) = (self.options.scatter(), self.options.task().horizon, self.options.chains());
+        if scatter == 0.0 {
+            return None;
+        }
+        let (mut scattered, shape) = (self.nominal.to_vec(), &self.shape);
+        for (problem, nominal) in scattered.chunks_exact_mut(horizon * M).enumerate() {
+            let (i, chain) = (problem / chains, problem % chains);
+            let (key, number) = (philox::key(self.seed_of(i)), self.members[i].number);
+            let z = |d: usize| {
+                let counter = [0, (d / 4) as u32, number, Stream::Chains.word(chain as u32)];
+                normal::box_muller_at(counter, key)[d % 4]
+            };
+            let noise = |i: usize, m: usize| {
+                let shaped: f32 = (0..=m).map(|j| shape.factor[m * M + j] * z(i * M + j)).sum();
+                scatter * self.options.std_scale(shape.time(i, horizon)).unwrap_or(1.0) * shaped
+            };
+            let innovations = (0..shape.innovations(horizon) * M).map(|d| noise(d / M, d % M));
+            match &shape.filter {
+                None => nominal.iter_mut().zip(innovations).for_each(|(u, noise)| *u += noise),
+                Some(filter) => {
+                    let innovations: Vec<f32> = innovations.collect();
+                    filter.apply(horizon, M, &innovations, |t, m, noise| {
+                        if t >= self.options.task().delay {
+                            nominal[t * M + m] += noise;
+                        }
+                    });
+                }
+            }
+        }
+        Some(scattered)
+    }
+}
+
+/// What turns the results of a call into plans.
+struct Results<'a, D, A> {
+    engine: &'a Engine,
+    model: &'a D,
+    options: &'a A,
+    /// The inputs of the call.
+    inputs: &'a Packed,
+    /// Whether these are still the planner's.
+    is_current: bool,
+    /// The passes that were run.
+    passes: &'a [Pass],
+    /// The numbers of passes and rows that were asked for.
+    asked: [usize; 2],
+    started: Instant,
+}
+
+impl<D, A> Results<'_, D, A> {
+    /// Replaces the plans, and the control sequences in `nominal` that the next call starts from.
+    fn commit<const N: usize, const M: usize>(&self, done: Done<'_>, members: &mut [Member<N, M>], nominal: &mut [f32])
+    where
+        D: Model<N, M>,
+        A: Algorithm<M>,
+    {
+        let Self { options, inputs, .. } = *self;
+        let (task, smoothing, chains) = (options.task(), options.smoothing(), options.chains());
+        let (horizon, dt) = (task.horizon, task.dt);
+        let last = &self.passes[self.passes.len() - 1];
+        let each = chains * horizon * M;
+        // The model runs on the host here and may panic. Nothing is committed before it is done, so the old plans
+        // survive.
+        for (i, (member, results)) in members.iter_mut().zip(done.nominal.chunks_exact_mut(each)).enumerate() {
+            if member.outcome.is_err() {
+                continue;
+            }
+            if smoothing.is_some() || task.is_sequential() || last.has(LIMITED) && !last.has(CLAMPED) {
+                for chain in results.chunks_exact_mut(horizon * M) {
+                    let controls = chain.as_chunks_mut().0;
+                    controls[..task.delay].copy_from_slice(&member.queue);
+                    if let Some(smoothing) = smoothing {
+                        smoothing.smooth(&member.past, task.delay, controls, &mut member.scratch);
+                    }
+                    limit(task, inputs.last(i), controls);
+                }
+            }
+            let (isa, timeline) = (self.engine.isa(), inputs.timeline(i, dt));
+            let start = Start { isa, model: self.model, timeline, x: inputs.state(i) };
+            let sums = &done.sums[i * chains..][..chains];
+            member.outcome = member.next.best_of(&start, last, sums, results);
+            member.next.timing = done.timing;
+            member.next.backend = self.engine.backend();
+            member.next.work = Work { passes: self.passes.len(), asked: self.asked, started: Some(self.started) };
+        }
+
+        let (shift_fill, initial) = (options.shift_fill(), options.initial());
+        let plans = nominal.chunks_exact_mut(each).zip(done.nominal.chunks_exact(each));
+        for (i, (member, (plan, results))) in members.iter_mut().zip(plans).enumerate() {
+            let Ok(best) = member.outcome else { continue };
+            member.queue.clear();
+            member.queue.extend_from_slice(&plan[member.best * horizon * M..].as_chunks().0[..task.delay]);
+            // A chain that failed keeps its control sequence.
+            for (chain, nominal) in plan::worked(&done.sums[i * chains..][..chains], results) {
+                let own = &mut plan[chain * horizon * M..][..horizon * M];
+                own.copy_from_slice(nominal);
+                if member.moved > 0.0 {
+                    // The controls that were issued meanwhile are those of the previous plan.
+                    let controls = own.as_chunks_mut().0;
+                    let (whole, fraction) = (member.moved as usize, member.moved.fract() as f32);
+                    shift_fill.move_on(controls, whole, fraction, initial);
+                    controls[..task.delay].copy_from_slice(&member.queue);
+                    if task.is_sequential() {
+                        limit(task, member.applied.last, controls);
+                    }
+                }
+            }
+            member.best = best;
+            // Samples are recomputed from the current inputs, which must be those of the call.
+            member.sampled = self.is_current.then(|| (inputs.state(i), best));
+            std::mem::swap(&mut member.plan, &mut member.next);
+            member.plan.timing.total = self.started.elapsed();
+        }
+    }
+}
+
+impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Calls for Planner<N, M, D, A> {
+    fn drain(&mut self, wait: Wait<'_>) -> Poll<Result<(), EngineError>> {
+        self.workspace.drain(wait)
+    }
+
+    fn complete(&mut self, wait: Wait<'_>) -> Result<bool, PlanError> {
+        if !self.is_pending() {
+            return Ok(false);
+        }
+        float_env::standard(move || self.end(wait))
+    }
+
+    fn cancel(&mut self) {
+        Self::cancel(self);
+    }
+}

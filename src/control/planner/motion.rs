@@ -1,0 +1,130 @@
+//! A [`Planner`]'s plan in time: the control to apply, and what remains of the plan after it.
+
+use super::*;
+
+impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N, M, D, A> {
+    /// Returns the control to apply now, for one time step, and moves the plan on by that time step. The control is
+    /// within the limits, and differs from the one before by no more than [`rate_limits`](Task::rate_limits) allow; the
+    /// next plan continues from it. With an input [`delay`](Task::delay), it is the first control that is not yet on its
+    /// way.
+    ///
+    /// In a loop: `planner.plan(&x)?; apply(planner.advance());`. If a call of `plan` fails, `advance` returns the next
+    /// control of the plan before.
+    pub fn advance(&mut self) -> [f32; M] {
+        self.advance_member(0, 1.0, self.options.task().dt)
+    }
+
+    /// As [`advance`](Self::advance), for loops that do not run at the time step of the plan: returns the control to
+    /// apply for the next `seconds`, and moves the plan on by that time. Between time steps, a plan moves by linear
+    /// interpolation, which is the mean of its controls over each new time step, and keeps to all limits.
+    ///
+    /// # Errors
+    ///
+    /// If `seconds` is negative or not finite. Then nothing is changed.
+    pub fn advance_by(&mut self, seconds: f32) -> Result<[f32; M], InvalidValue> {
+        self.advance_member_by(0, seconds)
+    }
+
+    pub(super) fn advance_member_by(&mut self, i: usize, seconds: f32) -> Result<[f32; M], InvalidValue> {
+        in_range("seconds", seconds, seconds >= 0.0, "finite and at least 0")?;
+        Ok(self.advance_member(i, f64::from(seconds) / f64::from(self.options.task().dt), seconds))
+    }
+
+    /// The control that was applied last, as far as the planner knows: that of the last call of
+    /// [`advance`](Self::advance), of the last time step that the plan was [shifted](Self::shift) by, or set.
+    pub fn last_control(&self) -> [f32; M] {
+        self.last_control_of(0)
+    }
+
+    pub(super) fn last_control_of(&self, i: usize) -> [f32; M] {
+        self.members[i].applied.last
+    }
+
+    /// Replaces the control that was applied last, where something else than the planner decided on it. Limits of rates
+    /// count from it, and with an input delay it is the last control on its way.
+    ///
+    /// # Errors
+    ///
+    /// If it is not finite.
+    pub fn set_last_control(&mut self, control: &[f32; M]) -> Result<(), InvalidValue> {
+        self.set_last_control_of(0, control)
+    }
+
+    pub(super) fn set_last_control_of(&mut self, i: usize, control: &[f32; M]) -> Result<(), InvalidValue> {
+        finite("control", control)?;
+        (self.members[i].applied.last, self.members[i].applied.duration) = (*control, None);
+        if let Some(latest) = self.options.task().delay.checked_sub(1) {
+            let (range, horizon) = (self.numbers_of(i), self.options.task().horizon);
+            for chain in self.nominal[range].chunks_exact_mut(horizon * M) {
+                chain.as_chunks_mut().0[latest] = *control;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn advance_member(&mut self, i: usize, steps: f64, seconds: f32) -> [f32; M] {
+        let (task, applied) = (self.options.task(), &self.members[i].applied);
+        let u = applied.limit_next(task, seconds, self.controls_of(i)[task.delay]);
+        let nearest = steps.round();
+        self.move_member(i, if (steps - nearest).abs() < 1e-5 { nearest } else { steps }, Some(u));
+        let applied = &mut self.members[i].applied;
+        (applied.last, applied.duration) = (u, Some(seconds));
+        u
+    }
+
+    /// Moves a member's plan on by a number of time steps, for which `u` was issued, or the plan's controls if it is
+    /// `None`.
+    fn move_member(&mut self, i: usize, steps: f64, u: Option<[f32; M]>) {
+        let range = self.numbers_of(i);
+        let (task, shift_fill, initial) = (self.options.task(), self.options.shift_fill(), self.options.initial());
+        let (whole, fraction) = (steps as usize, steps.fract() as f32);
+        let Member { applied, best, queue, moved, .. } = &mut self.members[i];
+        *moved += steps;
+        let controls = &self.nominal[range.clone()].as_chunks().0[*best * task.horizon..][..task.horizon];
+        // The control that is applied k time steps from now.
+        let issued = |k: usize| match u {
+            Some(u) if k >= task.delay => u,
+            _ => shift_fill.beyond(controls, k, initial),
+        };
+        applied.move_on(whole, fraction, issued);
+        if whole > 0 {
+            applied.last = issued(task.delay.saturating_add(whole - 1));
+            applied.duration = Some(task.dt);
+        }
+        queue.clear();
+        queue.extend((0..task.delay).map(|t| {
+            let first = issued(t.saturating_add(whole));
+            if fraction > 0.0 { between(first, issued(t.saturating_add(whole + 1)), fraction) } else { first }
+        }));
+        for chain in self.nominal[range].chunks_exact_mut(task.horizon * M) {
+            let controls = chain.as_chunks_mut().0;
+            shift_fill.move_on(controls, whole, fraction, initial);
+            controls[..task.delay].copy_from_slice(queue);
+        }
+    }
+
+    /// Shifts the plan by `steps` time steps, after that many controls have been applied. [`ShiftFill`] selects the
+    /// controls that are appended at the end. [`advance`](Self::advance) does so for one time step, and limits the
+    /// control.
+    pub fn shift(&mut self, steps: usize) {
+        self.shift_member(0, steps);
+    }
+
+    pub(super) fn shift_member(&mut self, i: usize, steps: usize) {
+        self.move_member(i, steps as f64, None);
+    }
+
+    /// Resets the plan to `options.initial` at every time step and restarts the noise, so that the same calls give the
+    /// same results again.
+    pub fn reset(&mut self) {
+        self.reset_member(0);
+    }
+
+    pub(super) fn reset_member(&mut self, i: usize) {
+        self.cancel();
+        let (range, initial) = (self.numbers_of(i), self.options.initial());
+        self.nominal[range].as_chunks_mut().0.fill(initial);
+        self.members[i].applied.reset(initial);
+        (self.members[i].number, self.members[i].best) = (0, 0);
+    }
+}
