@@ -263,7 +263,7 @@ impl WithSimd for Count {
 /// variant that is added here must be drawn there, too.
 #[cfg(test)]
 mod fuzzed {
-    use crate::control::{CostNormalization, ShiftFill};
+    use crate::control::{CostNormalization, Fallback, Proposal, ShiftFill};
     use crate::learning::{ActionNoise, Estimator, Step};
     use crate::sampling::{SampleWidth, Sampler, Schedule};
     use crate::{Interpolation, Noise, NoiseShape, Temperature, Weighting};
@@ -297,6 +297,12 @@ mod fuzzed {
     };
     const _: fn(CostNormalization) = |normalization| match normalization {
         CostNormalization::Sum | CostNormalization::HorizonAverage | CostNormalization::Gamma(_) => (),
+    };
+    const _: fn(Proposal<1>) = |proposal| match proposal {
+        Proposal::Initial | Proposal::Last | Proposal::Sustained(_) | Proposal::Given => (),
+    };
+    const _: fn(Fallback) = |fallback| match fallback {
+        Fallback::None | Fallback::LastPlan => (),
     };
     const _: fn(ShiftFill) = |fill| match fill {
         ShiftFill::Hold | ShiftFill::Repeat | ShiftFill::Initial => (),

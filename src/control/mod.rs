@@ -13,4 +13,6 @@ pub use diffusion::DiffusionPlanner;
 pub use diffusion::options::DiffusionOptions;
 pub use mppi::Mppi;
 pub use mppi::options::{CostNormalization, MppiOptions};
-pub use planner::{Algorithm, Effort, Fleet, Plan, Planner, Plans, Samples, ShiftFill, Smoothing};
+pub use planner::{
+    Algorithm, Effort, Fallback, Fleet, Plan, PlanSource, Planner, Plans, Proposal, Samples, ShiftFill, Smoothing,
+};

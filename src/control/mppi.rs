@@ -10,8 +10,8 @@
 pub(crate) mod options;
 
 use super::planner::algorithm::sealed::Sealed;
-use super::planner::{Algorithm, Planner, ShiftFill, Smoothing};
-use crate::error::{InvalidValue, in_range};
+use super::planner::{Algorithm, Fallback, Planner, Proposal, ShiftFill, Smoothing};
+use crate::error::{InvalidValue, finite, in_range};
 use crate::kernels::pass::{ADAPT, CONTROL_COST, NOMINAL_FIRST, Pass, SECOND_MOMENT};
 use crate::kernels::propose::noise::Noise;
 use crate::kernels::propose::shape::NoiseShape;
@@ -26,7 +26,7 @@ impl<const M: usize> Sealed for MppiOptions<M> {}
 impl<const M: usize> Algorithm<M> for MppiOptions<M> {
     /// The five verbs of MPPI: rows from N(U, Σ), rollout costs, e^{−J/λ}, their mean, U⁺ = U + γ (m − U).
     fn passes(&self, mut first: Pass, list: &mut Vec<Pass>) {
-        first.set(NOMINAL_FIRST, self.nominal_first);
+        first.set(NOMINAL_FIRST, self.nominal_first || !self.proposals.is_empty());
         (first.control_scaled, first.control_fixed) = match self.cost_normalization {
             CostNormalization::Sum => (0.0, 1.0 - self.alpha),
             CostNormalization::HorizonAverage => (0.0, (1.0 - self.alpha) * first.cost_scale),
@@ -52,6 +52,11 @@ impl<const M: usize> Algorithm<M> for MppiOptions<M> {
         if let CostNormalization::Gamma(gamma) = self.cost_normalization {
             in_range("gamma", gamma, gamma >= 0.0, "finite and at least 0")?;
             in_range("alpha", self.alpha, self.alpha == 1.0, "1 in the γ form, which has no α")?;
+        }
+        for proposal in &self.proposals {
+            if let Proposal::Sustained(control) = proposal {
+                finite("proposals", control)?;
+            }
         }
         if let Some(floor) = self.covariance_adaptation {
             in_range("covariance_adaptation", floor, floor > 0.0 && floor <= 1.0, "a fraction of the noise in (0, 1]")?;
@@ -119,6 +124,10 @@ impl<const M: usize> Algorithm<M> for MppiOptions<M> {
         self.noise_shape
     }
 
+    fn fallback(&self) -> Fallback {
+        self.fallback
+    }
+
     fn smoothing(&self) -> Option<Smoothing> {
         self.smoothing
     }
@@ -129,6 +138,14 @@ impl<const M: usize> Algorithm<M> for MppiOptions<M> {
 
     fn initial(&self) -> [f32; M] {
         self.initial
+    }
+
+    fn proposals(&self) -> &[Proposal<M>] {
+        &self.proposals
+    }
+
+    fn chains(&self) -> usize {
+        1 + self.proposals.len()
     }
 }
 

@@ -488,6 +488,11 @@ pub trait Real:
     fn ne(self, other: impl Into<Self>) -> Self::Mask {
         !self.cmp_eq(other)
     }
+    /// The mask that is true everywhere.
+    #[inline(always)]
+    fn always() -> Self::Mask {
+        Self::Mask::splat(true)
+    }
     /// The mask that is false everywhere.
     #[inline(always)]
     fn never() -> Self::Mask {

@@ -104,6 +104,14 @@ pub trait Model<const N: usize, const M: usize>: Send + Sync + 'static {
         R::never()
     }
 
+    /// Whether a plan may pass through `x`: false in an obstacle, for example. It is evaluated for plans only, on the
+    /// host, where [`Fallback`](crate::control::Fallback) decides what becomes of a plan that fails; rows are told by
+    /// their cost what to avoid. Always by default.
+    #[inline(always)]
+    fn feasible<R: Real>(&self, _at: &StepContext<R>, _x: [R; N]) -> R::Mask {
+        R::always()
+    }
+
     /// Combines these dynamics with another cost.
     fn with_cost<C: Cost<N, M>>(self, cost: C) -> WithCost<Self, C>
     where
@@ -155,6 +163,12 @@ pub trait Cost<const N: usize, const M: usize>: Send + Sync + 'static {
     fn done<R: Real>(&self, _at: &StepContext<R>, _x: [R; N]) -> R::Mask {
         R::never()
     }
+
+    /// As [`Model::feasible`].
+    #[inline(always)]
+    fn feasible<R: Real>(&self, _at: &StepContext<R>, _x: [R; N]) -> R::Mask {
+        R::always()
+    }
 }
 
 /// The dynamics of one model under the cost of another: see [`Model::with_cost`].
@@ -186,6 +200,10 @@ impl<const N: usize, const M: usize, D: Model<N, M>, C: Cost<N, M>> Model<N, M> 
     #[inline(always)]
     fn done<R: Real>(&self, at: &StepContext<R>, x: [R; N]) -> R::Mask {
         self.cost.done(at, x)
+    }
+    #[inline(always)]
+    fn feasible<R: Real>(&self, at: &StepContext<R>, x: [R; N]) -> R::Mask {
+        self.cost.feasible(at, x)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Random options and arguments: mostly valid, sometimes awkward, sometimes wrong.
 
-use gibbs::control::{ShiftFill, Smoothing};
+use gibbs::control::{Proposal, ShiftFill, Smoothing};
 use gibbs::sampling::{ReverseProcess, SampleWidth, Sampler, Schedule};
 use gibbs::{
     Grid, Interpolation, Limits, Model, Noise, NoiseShape, Real, References, StepContext, Temperature, Weighting,
@@ -104,6 +104,16 @@ impl Draw {
             4 => Weighting::Best,
             _ => Weighting::Elite(self.number(0.001, 1.0)),
         }
+    }
+
+    /// Draws proposals, in most cases none.
+    pub fn proposals(&mut self) -> Vec<Proposal<2>> {
+        if self.chance(0.7) {
+            return Vec::new();
+        }
+        let sustained = Proposal::Sustained(self.array(-1.0, 1.0));
+        let count = 1 + self.index(3);
+        (0..count).map(|_| self.one_of(&[Proposal::Initial, Proposal::Last, sustained, Proposal::Given])).collect()
     }
 
     /// Draws the limits of rates, in most cases none.

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use gibbs::control::{Algorithm, CostNormalization};
+use gibbs::control::{Algorithm, CostNormalization, Fallback};
 use gibbs::{DiffusionOptions, DiffusionPlanner, Engine, Limits, Mppi, MppiOptions, PlanError, Planner, Task};
 
 use crate::draw::{Draw, Probe};
@@ -52,6 +52,8 @@ impl Options for MppiOptions<2> {
             alpha: if plain { 1.0 } else { draw.number(0.0, 1.0) },
             cost_normalization,
             step_size: draw.number(0.05, 1.0),
+            proposals: draw.proposals(),
+            fallback: draw.one_of(&[Fallback::None, Fallback::None, Fallback::LastPlan]),
             smoothing: draw.smoothing(),
             shift_fill: draw.shift_fill(),
             nominal_first: draw.chance(0.5),
@@ -61,7 +63,12 @@ impl Options for MppiOptions<2> {
     }
 
     fn shape(&self) -> Shape {
-        Shape { horizon: self.task.horizon, samples: self.samples, chains: 1, limits: boxed(&self.task) }
+        Shape {
+            horizon: self.task.horizon,
+            samples: self.samples,
+            chains: 1 + self.proposals.len(),
+            limits: boxed(&self.task),
+        }
     }
 
     fn continues(&self) -> bool {
@@ -94,6 +101,7 @@ impl Options for DiffusionOptions<2> {
             demonstration: if draw.chance(0.3) { Some(draw.number(-5.0, 5.0)) } else { None },
             scatter: draw.chance(0.3),
             nominal_first: draw.chance(0.5),
+            fallback: draw.one_of(&[Fallback::None, Fallback::None, Fallback::LastPlan]),
             smoothing: draw.smoothing(),
             shift_fill: draw.shift_fill(),
             initial: if draw.chance(0.9) { [0.0; 2] } else { draw.array(-1.0, 1.0) },
@@ -221,8 +229,12 @@ fn case<A: Options>(draw: &mut Draw, engines: &[Engine; 2]) -> bool {
             8 if draw.chance(0.5) => {
                 let seconds = draw.number(0.0, 1.0);
                 let control = draw.array(-1.0, 1.0);
-                let sets = draw.chance(0.3);
+                let (sets, proposal) = (draw.chance(0.3), draw.index(4));
                 both(&mut twins, |planner| {
+                    if sets && seconds < 0.2 {
+                        let controls = vec![control; planner.controls().len()];
+                        return planner.propose(proposal, &controls).map(|()| Vec::new());
+                    }
                     if sets {
                         return planner.set_last_control(&control).map(|()| Vec::new());
                     }

@@ -6,7 +6,7 @@ pub(crate) mod options;
 use crate::control::planner::algorithm::Algorithm;
 use crate::control::planner::algorithm::sealed::Sealed;
 use crate::control::planner::options::ShiftFill;
-use crate::control::planner::{Planner, Smoothing};
+use crate::control::planner::{Fallback, Planner, Smoothing};
 use crate::error::InvalidValue;
 use crate::kernels::pass::{DEMONSTRATED, NOMINAL_FIRST, Pass};
 use crate::kernels::propose::noise::Noise;
@@ -72,6 +72,10 @@ impl<const M: usize> Algorithm<M> for DiffusionOptions<M> {
 
     fn noise_shape(&self) -> NoiseShape {
         self.noise_shape
+    }
+
+    fn fallback(&self) -> Fallback {
+        self.fallback
     }
 
     fn smoothing(&self) -> Option<Smoothing> {

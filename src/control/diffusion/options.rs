@@ -1,7 +1,7 @@
 //! Options of a diffusion planner.
 
 use crate::control::planner::actuation::Smoothing;
-use crate::control::planner::options::ShiftFill;
+use crate::control::planner::options::{Fallback, ShiftFill};
 use crate::error::{InvalidValue, in_range};
 use crate::kernels::propose::noise::Noise;
 use crate::kernels::propose::shape::NoiseShape;
@@ -45,6 +45,8 @@ pub struct DiffusionOptions<const M: usize> {
     pub scatter: bool,
     /// Whether the first row of a chain is its current x, unperturbed.
     pub nominal_first: bool,
+    /// What becomes of a plan that fails when it is rolled out itself.
+    pub fallback: Fallback,
     /// A filter that smooths every plan, after the last pass.
     pub smoothing: Option<Smoothing>,
     /// The controls that are appended when the plan is shifted.
@@ -68,6 +70,7 @@ impl<const M: usize> Default for DiffusionOptions<M> {
             demonstration: None,
             scatter: false,
             nominal_first: false,
+            fallback: Fallback::None,
             smoothing: None,
             shift_fill: ShiftFill::Hold,
             initial: [0.0; M],

@@ -1,7 +1,7 @@
 //! Options of an MPPI controller.
 
 use crate::control::planner::actuation::Smoothing;
-use crate::control::planner::options::ShiftFill;
+use crate::control::planner::options::{Fallback, Proposal, ShiftFill};
 use crate::kernels::propose::noise::Noise;
 use crate::kernels::propose::shape::NoiseShape;
 use crate::kernels::weigh::weighting::{Temperature, Weighting};
@@ -43,6 +43,10 @@ pub struct MppiOptions<const M: usize> {
     pub cost_normalization: CostNormalization,
     /// γ in U⁺ = U + γ (m − U); above 0, 1 for MPPI as published.
     pub step_size: f32,
+    /// Control sequences that rows are drawn around besides the last plan, `samples` around each.
+    pub proposals: Vec<Proposal<M>>,
+    /// What becomes of a plan that fails when it is rolled out itself.
+    pub fallback: Fallback,
     /// A filter that smooths every plan, after the last pass.
     pub smoothing: Option<Smoothing>,
     /// The controls that are appended when the plan is shifted.
@@ -70,6 +74,8 @@ impl<const M: usize> Default for MppiOptions<M> {
             alpha: 1.0,
             cost_normalization: CostNormalization::Sum,
             step_size: 1.0,
+            proposals: Vec::new(),
+            fallback: Fallback::None,
             smoothing: None,
             shift_fill: ShiftFill::Hold,
             nominal_first: false,

@@ -1,7 +1,7 @@
 //! [`Algorithm`]: the part of a planner that differs from method to method.
 
 use super::actuation::Smoothing;
-use super::options::ShiftFill;
+use super::options::{Fallback, Proposal, ShiftFill};
 use crate::error::{InvalidValue, finite};
 use crate::kernels::pass::{MAX_NUMBERS, MAX_PROBLEMS, Pass};
 use crate::kernels::propose::noise::{CovarianceFactors, Noise};
@@ -39,6 +39,15 @@ pub trait Algorithm<const M: usize>: sealed::Sealed + Clone + std::fmt::Debug {
 
     #[doc(hidden)]
     fn noise_shape(&self) -> NoiseShape;
+
+    #[doc(hidden)]
+    fn fallback(&self) -> Fallback;
+
+    /// What the chains after the first start from in every call.
+    #[doc(hidden)]
+    fn proposals(&self) -> &[Proposal<M>] {
+        &[]
+    }
 
     #[doc(hidden)]
     fn smoothing(&self) -> Option<Smoothing>;

@@ -402,6 +402,41 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             member.queue.extend_from_slice(&self.nominal.as_chunks().0[best..][..delay]);
             member.past.clear();
             member.past.extend_from_slice(member.applied.past());
+            if self.options.fallback() != Fallback::None {
+                member.before.clear();
+                member.before.extend_from_slice(&self.nominal.as_chunks().0[best..][..horizon]);
+            }
+        }
+        if !self.options.proposals().is_empty() {
+            self.place_proposals();
+        }
+    }
+
+    /// Starts the first chain of every member at its plan and the others at the proposals.
+    fn place_proposals(&mut self) {
+        let (task, chains, initial) = (self.options.task(), self.options.chains(), self.options.initial());
+        let width = task.horizon * M;
+        for (i, member) in self.members.iter_mut().enumerate() {
+            let own = &mut self.nominal[i * chains * width..][..chains * width];
+            own.copy_within(member.best * width..(member.best + 1) * width, 0);
+            member.best = 0;
+            let (plan, others) = own.split_at_mut(width);
+            let plan = plan.as_chunks().0;
+            for (k, (proposal, chain)) in
+                self.options.proposals().iter().zip(others.chunks_exact_mut(width)).enumerate()
+            {
+                let chain = chain.as_chunks_mut().0;
+                match *proposal {
+                    Proposal::Initial => chain.fill(initial),
+                    Proposal::Last => chain.fill(member.applied.last),
+                    Proposal::Sustained(control) => chain.fill(control),
+                    Proposal::Given if member.given[k].is_empty() => chain.copy_from_slice(plan),
+                    Proposal::Given => chain.copy_from_slice(&member.given[k]),
+                }
+                member.given[k].clear();
+                chain[..task.delay].copy_from_slice(&plan[..task.delay]);
+                limit(task, member.applied.last, chain);
+            }
         }
     }
 
@@ -549,6 +584,16 @@ impl<D, A> Results<'_, D, A> {
             let start = Start { isa, model: self.model, timeline, x: inputs.state(i) };
             let sums = &done.sums[i * chains..][..chains];
             member.outcome = member.next.best_of(&start, last, sums, results);
+            if let (Ok(best), Fallback::LastPlan) = (&member.outcome, options.fallback()) {
+                let failed = &mut results[best * horizon * M..][..horizon * M];
+                limit(task, inputs.last(i), &mut member.before);
+                member.next.fall_back(&start, last, failed, &member.before);
+            }
+            if let (Ok(best @ 1..), PlanSource::Rows, false) =
+                (&member.outcome, member.next.source, options.proposals().is_empty())
+            {
+                member.next.source = PlanSource::Proposal(best - 1);
+            }
             member.next.timing = done.timing;
             member.next.backend = self.engine.backend();
             member.next.work = Work { passes: self.passes.len(), asked: self.asked, started: Some(self.started) };

@@ -228,6 +228,16 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
         self.planner.each().for_each(|i| self.planner.shift_member(i, steps));
     }
 
+    /// Gives the control sequence that a proposal of a problem starts from in the next call: see [`Planner::propose`].
+    ///
+    /// # Errors
+    ///
+    /// If there is no such problem or proposal, or the sequence does not have T time steps or is not finite.
+    pub fn propose(&mut self, problem: usize, index: usize, controls: &[[f32; M]]) -> Result<(), InvalidValue> {
+        self.check(problem)?;
+        self.planner.propose_to(problem, index, controls)
+    }
+
     /// Returns the control of a problem to apply now, and moves its plan on by one time step: see [`Planner::advance`].
     ///
     /// # Errors

@@ -29,7 +29,7 @@ pub use actuation::Smoothing;
 use actuation::{Applied, between, limit};
 pub use algorithm::Algorithm;
 pub use fleet::{Fleet, Plans};
-pub use options::ShiftFill;
+pub use options::{Fallback, PlanSource, Proposal, ShiftFill};
 pub use plan::{Effort, Plan, Samples};
 use plan::{Start, Work, roll_out};
 
@@ -103,6 +103,10 @@ struct Member<const N: usize, const M: usize> {
     queue: Vec<[f32; M]>,
     /// The controls before these, as many as smoothing reads.
     past: Vec<[f32; M]>,
+    /// The plan that the current call started from, if it may become the plan again.
+    before: Vec<[f32; M]>,
+    /// The control sequences for the proposals of the next call, T each; those that are empty were not given.
+    given: Vec<Vec<[f32; M]>>,
     /// The number of time steps that the plan was moved on by since then.
     moved: f64,
     /// Buffer for smoothing.
@@ -135,6 +139,8 @@ impl<const N: usize, const M: usize> Member<N, M> {
             applied,
             queue: Vec::new(),
             past: Vec::new(),
+            before: Vec::new(),
+            given: Vec::new(),
             moved: 0.0,
             scratch: Vec::new(),
             sampled: None,
@@ -536,6 +542,10 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             member.plan.reserve(horizon);
             member.next.reserve(horizon);
             member.queue.reserve(self.options.task().delay);
+            member.before.reserve(horizon);
+            member.given.resize_with(self.options.proposals().len(), Vec::new);
+            // Sequences of another horizon are no longer proposals.
+            member.given.iter_mut().for_each(Vec::clear);
             if let Some(smoothing) = self.options.smoothing() {
                 member.applied.keep(smoothing.history());
                 member.past.reserve(smoothing.history());

@@ -3,6 +3,32 @@
 use super::*;
 
 impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N, M, D, A> {
+    /// Gives the control sequence, T × M, that proposal `index` of the options starts from in the next call; it must be
+    /// [`Proposal::Given`]. The limits are applied to it.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such proposal, or the sequence does not have T time steps or is not finite.
+    pub fn propose(&mut self, index: usize, controls: &[[f32; M]]) -> Result<(), InvalidValue> {
+        self.propose_to(0, index, controls)
+    }
+
+    pub(super) fn propose_to(&mut self, i: usize, index: usize, controls: &[[f32; M]]) -> Result<(), InvalidValue> {
+        if self.options.proposals().get(index) != Some(&Proposal::Given) {
+            return Err(InvalidValue::new("proposal", index, "the index of a Proposal::Given of the options"));
+        }
+        let horizon = self.options.task().horizon;
+        if controls.len() != horizon {
+            let expected = format_args!("horizon = {horizon} of them");
+            return Err(InvalidValue::new("controls", format_args!("{} controls", controls.len()), expected));
+        }
+        finite("controls", controls.as_flattened())?;
+        let given = &mut self.members[i].given[index];
+        given.clear();
+        given.extend_from_slice(controls);
+        Ok(())
+    }
+
     /// Returns the control to apply now, for one time step, and moves the plan on by that time step. The control is
     /// within the limits, and differs from the one before by no more than [`rate_limits`](Task::rate_limits) allow; the
     /// next plan continues from it. With an input [`delay`](Task::delay), it is the first control that is not yet on its

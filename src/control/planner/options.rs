@@ -2,6 +2,53 @@
 
 use super::actuation::between;
 
+/// A control sequence that rows are drawn around, besides the plan of the last call.
+///
+/// Each proposal has as many rows as the plan itself, and is improved independently, from the same state and in the same
+/// launch; the one whose control sequence costs least becomes the plan. So a plan leaves a dead end as soon as another
+/// proposal is better, and two ways around an obstacle are never averaged into one that hits it. The first row of each is
+/// the proposal itself.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum Proposal<const M: usize> {
+    /// The initial control, sustained: to stop, for example.
+    Initial,
+    /// The control that was applied last, sustained.
+    Last,
+    /// Any control, sustained.
+    Sustained([f32; M]),
+    /// What [`propose`](crate::control::planner::Planner::propose) was given for the next call: the plan of another
+    /// method, a policy or a route. Without it, more rows around the last plan.
+    Given,
+}
+
+/// What becomes of a plan that fails: whose own rollout has a cost that is not finite or above the mean cost of the rows
+/// that it was made of (unless rows are weighed by a demonstration), or passes through a state that is not
+/// [`feasible`](crate::model::Model::feasible). The mean of two good rows may hit the wall between them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Fallback {
+    /// It is the plan; [`Plan::is_sound`](crate::control::Plan::is_sound) tells.
+    #[default]
+    None,
+    /// The plan that the call started from (the last one, shifted) becomes the plan, if it costs less and does not pass
+    /// through more than the failed one does.
+    LastPlan,
+}
+
+/// Where a plan comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum PlanSource {
+    /// The method: the weighted mean of rows around the last plan.
+    #[default]
+    Rows,
+    /// The weighted mean of rows around proposal i: see [`Proposal`].
+    Proposal(usize),
+    /// The plan that the call started from, since that of the method failed: see [`Fallback`].
+    LastPlan,
+}
+
 /// The controls that [`shift`](crate::control::planner::Planner::shift) appends at the end of the horizon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]

@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use pulp::{Simd, WithSimd};
 
+use super::options::PlanSource;
 use crate::error::PlanError;
 use crate::interp::simd::isa::Isa;
-use crate::kernels::pass::{ELITE, INVALID, MASKED, Pass, Sums, TILE};
-use crate::lang::{Timeline, float_env};
+use crate::kernels::pass::{DEMONSTRATED, ELITE, INVALID, MASKED, Pass, Sums, TILE};
+use crate::lang::{StepContext, Timeline, float_env};
 use crate::model::Model;
 use crate::model::rollout::rollout;
 use crate::runtime::{Backend, Fetched, Timing};
@@ -88,6 +89,8 @@ pub struct Plan<const N: usize, const M: usize> {
     pub(crate) backend: Backend,
     pub(crate) timing: Timing,
     pub(crate) work: Work,
+    pub(crate) source: PlanSource,
+    is_sound: bool,
 }
 
 /// What a call did for a plan.
@@ -130,6 +133,8 @@ impl<const N: usize, const M: usize> Plan<N, M> {
             backend,
             timing: Timing::default(),
             work: Work::default(),
+            source: PlanSource::Rows,
+            is_sound: true,
         }
     }
 
@@ -163,7 +168,42 @@ impl<const N: usize, const M: usize> Plan<N, M> {
             self.roll_out(start, last.cost_scale, nominal);
         }
         self.record(last, &sums[chain]);
+        self.source = PlanSource::Rows;
+        self.check(start, last);
         Ok(chain)
+    }
+
+    /// Finds whether the plan is sound, given its own rollout and the costs of its rows.
+    fn check<D: Model<N, M>>(&mut self, start: &Start<'_, N, D>, last: &Pass) {
+        // With a demonstration the mean is not that of the costs.
+        let is_no_worse = last.has(DEMONSTRATED) || self.cost <= self.mean_cost;
+        let is_feasible =
+            |(t, x): (usize, &[f32; N])| start.model.feasible(&StepContext::over(start.timeline.at(t)), *x);
+        self.is_sound = self.cost.is_finite() && is_no_worse && self.states.iter().skip(1).enumerate().all(is_feasible);
+    }
+
+    /// Replaces a plan that failed by `before`, if that costs less and does not fail where it does not. `failed` is the
+    /// control sequence of the plan, which is overwritten then.
+    pub(crate) fn fall_back<D: Model<N, M>>(
+        &mut self,
+        start: &Start<'_, N, D>,
+        last: &Pass,
+        failed: &mut [f32],
+        before: &[[f32; M]],
+    ) {
+        if self.is_sound {
+            return;
+        }
+        let cost = if self.cost.is_finite() { self.cost } else { f32::INFINITY };
+        self.roll_out(start, last.cost_scale, before.as_flattened());
+        self.check(start, last);
+        if self.is_sound || self.cost < cost {
+            failed.copy_from_slice(before.as_flattened());
+            self.source = PlanSource::LastPlan;
+        } else {
+            self.roll_out(start, last.cost_scale, failed);
+            self.is_sound = false;
+        }
     }
 
     /// Computes the statistics from the sums of the last pass.
@@ -249,6 +289,19 @@ impl<const N: usize, const M: usize> Plan<N, M> {
     /// The number of rows whose cost was not finite; they have no weight.
     pub fn invalid_rows(&self) -> usize {
         self.invalid_rows
+    }
+
+    /// Where the plan comes from: rows around the last plan, a proposal, or the last plan itself.
+    pub fn source(&self) -> PlanSource {
+        self.source
+    }
+
+    /// Whether the plan's own rollout has a finite cost that is not above the mean cost of the valid rows, and passes
+    /// through [`feasible`](Model::feasible) states only. What becomes of a plan that does not, [`Fallback`] decides.
+    ///
+    /// [`Fallback`]: crate::control::Fallback
+    pub fn is_sound(&self) -> bool {
+        self.is_sound
     }
 
     /// The number of passes that made the plan.
