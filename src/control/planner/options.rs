@@ -31,8 +31,8 @@ pub enum Fallback {
     /// It is the plan; [`Plan::is_sound`](crate::control::Plan::is_sound) tells.
     #[default]
     None,
-    /// The plan that the call started from (the last one, shifted) becomes the plan, if it costs less and does not pass
-    /// through more than the failed one does.
+    /// The plan that the call started from (the last one, shifted) becomes the plan, if it is feasible where the failed
+    /// one is not, or else costs less.
     LastPlan,
 }
 

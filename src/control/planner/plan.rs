@@ -169,21 +169,19 @@ impl<const N: usize, const M: usize> Plan<N, M> {
         }
         self.record(last, &sums[chain]);
         self.source = PlanSource::Rows;
-        self.check(start, last);
+        // With a demonstration the mean is not that of the costs.
+        self.is_sound = self.is_feasible(start) && (last.has(DEMONSTRATED) || self.cost <= self.mean_cost);
         Ok(chain)
     }
 
-    /// Finds whether the plan is sound, given its own rollout and the costs of its rows.
-    fn check<D: Model<N, M>>(&mut self, start: &Start<'_, N, D>, last: &Pass) {
-        // With a demonstration the mean is not that of the costs.
-        let is_no_worse = last.has(DEMONSTRATED) || self.cost <= self.mean_cost;
-        let is_feasible =
-            |(t, x): (usize, &[f32; N])| start.model.feasible(&StepContext::over(start.timeline.at(t)), *x);
-        self.is_sound = self.cost.is_finite() && is_no_worse && self.states.iter().skip(1).enumerate().all(is_feasible);
+    /// Whether the plan's own rollout has a finite cost and passes through feasible states only.
+    fn is_feasible<D: Model<N, M>>(&self, start: &Start<'_, N, D>) -> bool {
+        let feasible = |(t, x): (usize, &[f32; N])| start.model.feasible(&StepContext::over(start.timeline.at(t)), *x);
+        self.cost.is_finite() && self.states.iter().skip(1).enumerate().all(feasible)
     }
 
-    /// Replaces a plan that failed by `before`, if that costs less and does not fail where it does not. `failed` is the
-    /// control sequence of the plan, which is overwritten then.
+    /// Replaces a plan that failed by `before`, if that is feasible where the plan is not, or costs less. `failed` is
+    /// the control sequence of the plan, which is overwritten then.
     pub(crate) fn fall_back<D: Model<N, M>>(
         &mut self,
         start: &Start<'_, N, D>,
@@ -194,10 +192,10 @@ impl<const N: usize, const M: usize> Plan<N, M> {
         if self.is_sound {
             return;
         }
-        let cost = if self.cost.is_finite() { self.cost } else { f32::INFINITY };
+        let (was_feasible, cost) = (self.is_feasible(start), self.cost);
         self.roll_out(start, last.cost_scale, before.as_flattened());
-        self.check(start, last);
-        if self.is_sound || self.cost < cost {
+        self.is_sound = self.is_feasible(start);
+        if (self.is_sound && !was_feasible) || (self.is_sound == was_feasible && self.cost < cost) {
             failed.copy_from_slice(before.as_flattened());
             self.source = PlanSource::LastPlan;
         } else {
@@ -296,8 +294,8 @@ impl<const N: usize, const M: usize> Plan<N, M> {
         self.source
     }
 
-    /// Whether the plan's own rollout has a finite cost that is not above the mean cost of the valid rows, and passes
-    /// through [`feasible`](Model::feasible) states only. What becomes of a plan that does not, [`Fallback`] decides.
+    /// Whether the plan's own rollout has a finite cost and passes through [`feasible`](Model::feasible) states only, and
+    /// does not cost more than the valid rows do on average (if it was made of them). What becomes of a plan that does not, [`Fallback`] decides.
     ///
     /// [`Fallback`]: crate::control::Fallback
     pub fn is_sound(&self) -> bool {
