@@ -308,3 +308,24 @@ fn samples_have_weights_even_if_the_first_chain_failed() {
         assert!(good > seeds / 10, "{good} of {seeds} plans on {}", engine.name());
     }
 }
+
+#[test]
+fn plans_tell_when_options_do_not_fit_the_task() {
+    use gibbs::control::Symptom;
+    use gibbs::models::DoubleIntegrator;
+    let symptoms = |lambda: f32, std: f32, limit: f32| {
+        let limits = Some(Limits { low: [-limit; 2], high: [limit; 2] });
+        let options = MppiOptions {
+            task: Task { horizon: 20, limits, ..Default::default() },
+            weighting: Temperature::Fixed(lambda).into(),
+            noise: gibbs::Noise::Diagonal([std; 2]),
+            ..Default::default()
+        };
+        let mut mppi = Mppi::new(&cpu(), DoubleIntegrator::default(), options).expect("valid");
+        mppi.plan(&[1.0, 1.0, 0.0, 0.0]).expect("it runs").symptoms().collect::<Vec<_>>()
+    };
+    assert_eq!(symptoms(1.0, 0.5, 2.0), []);
+    assert_eq!(symptoms(1e4, 0.5, 2.0), [Symptom::EqualWeights]);
+    assert_eq!(symptoms(1e-6, 0.5, 2.0), [Symptom::SingleRow]);
+    assert_eq!(symptoms(1.0, 2.0, 0.2), [Symptom::Clipped]);
+}

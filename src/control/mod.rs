@@ -15,4 +15,5 @@ pub use mppi::Mppi;
 pub use mppi::options::{CostNormalization, MppiOptions};
 pub use planner::{
     Algorithm, Effort, Fallback, Fleet, Plan, PlanSource, Planner, Plans, Proposal, Samples, ShiftFill, Smoothing,
+    Symptom,
 };

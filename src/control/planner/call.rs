@@ -318,6 +318,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             engine: &self.engine,
             model: &*self.model,
             options: &self.options,
+            shape: &self.shape,
             inputs: call.inputs.as_ref().unwrap_or(&self.inputs),
             is_current: call.inputs.is_none(),
             passes: &self.passes,
@@ -378,6 +379,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
                 engine: &self.engine,
                 model: &*self.model,
                 options: &self.options,
+                shape: &self.shape,
                 inputs: &self.inputs,
                 is_current: true,
                 passes: &self.passes[..=i],
@@ -543,6 +545,7 @@ struct Results<'a, D, A> {
     options: &'a A,
     /// The inputs of the call.
     inputs: &'a Packed,
+    shape: &'a CovarianceFactors,
     /// Whether these are still the planner's.
     is_current: bool,
     /// The passes that were run.
@@ -594,6 +597,8 @@ impl<D, A> Results<'_, D, A> {
             {
                 member.next.source = PlanSource::Proposal(best - 1);
             }
+            let std = std::array::from_fn(|m| last.scale * self.shape.std(m, M));
+            member.next.diagnose(last, task.limits.as_ref(), std);
             member.next.timing = done.timing;
             member.next.backend = self.engine.backend();
             member.next.work = Work { passes: self.passes.len(), asked: self.asked, started: Some(self.started) };
@@ -624,6 +629,7 @@ impl<D, A> Results<'_, D, A> {
             // Samples are recomputed from the current inputs, which must be those of the call.
             member.sampled = self.is_current.then(|| (inputs.state(i), best));
             std::mem::swap(&mut member.plan, &mut member.next);
+            Symptom::warn_once(member.plan.symptoms, &mut member.warned);
             member.plan.timing.total = self.started.elapsed();
         }
     }

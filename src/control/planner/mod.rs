@@ -30,7 +30,7 @@ use actuation::{Applied, between, limit};
 pub use algorithm::Algorithm;
 pub use fleet::{Fleet, Plans};
 pub use options::{Fallback, PlanSource, Proposal, ShiftFill};
-pub use plan::{Effort, Plan, Samples};
+pub use plan::{Effort, Plan, Samples, Symptom};
 use plan::{Start, Work, roll_out};
 
 /// Improves a plan for a model on a device, as [`Mppi`](crate::control::mppi::Mppi) or as
@@ -109,6 +109,8 @@ struct Member<const N: usize, const M: usize> {
     given: Vec<Vec<[f32; M]>>,
     /// The number of time steps that the plan was moved on by since then.
     moved: f64,
+    /// The bits of the symptoms that were logged.
+    warned: u8,
     /// Buffer for smoothing.
     scratch: Vec<[f32; M]>,
     /// The initial state of the samples on the device and the index of the chain that became the plan; `None` if the
@@ -142,6 +144,7 @@ impl<const N: usize, const M: usize> Member<N, M> {
             before: Vec::new(),
             given: Vec::new(),
             moved: 0.0,
+            warned: 0,
             scratch: Vec::new(),
             sampled: None,
         }

@@ -11,6 +11,7 @@ use crate::kernels::pass::{DEMONSTRATED, ELITE, INVALID, MASKED, Pass, Sums, TIL
 use crate::lang::{StepContext, Timeline, float_env};
 use crate::model::Model;
 use crate::model::rollout::rollout;
+use crate::runtime::task::Limits;
 use crate::runtime::{Backend, Fetched, Timing};
 
 /// Rolls a control sequence out from `x`: pushes the states, returns the cost S. Where the model is done the state
@@ -91,6 +92,8 @@ pub struct Plan<const N: usize, const M: usize> {
     pub(crate) work: Work,
     pub(crate) source: PlanSource,
     is_sound: bool,
+    /// The bits of its [`Symptom`]s.
+    pub(crate) symptoms: u8,
 }
 
 /// What a call did for a plan.
@@ -102,6 +105,46 @@ pub(crate) struct Work {
     pub(crate) asked: [usize; 2],
     /// When the call began.
     pub(crate) started: Option<Instant>,
+}
+
+/// A sign that options do not fit the task: see [`Plan::symptoms`]. docs/guide.md lists remedies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Symptom {
+    /// All rows have nearly the same weight (an effective sample size above 98 % of K), so the plan hardly moves: the
+    /// temperature is too high for the costs, or the cost does not depend on the controls.
+    EqualWeights,
+    /// Fewer than two effective samples, although weights are exponential: the temperature is too low, or there are too
+    /// few rows; the plan follows the noise of a single one.
+    SingleRow,
+    /// More than half of the perturbed controls are beyond the limits: the noise is too wide for them.
+    Clipped,
+}
+
+impl Symptom {
+    const ALL: [Self; 3] = [Self::EqualWeights, Self::SingleRow, Self::Clipped];
+
+    /// The bit that stands for the symptom in a set.
+    fn bit(self) -> u8 {
+        1 << self as u8
+    }
+
+    /// The warning in the log.
+    fn advice(self) -> &'static str {
+        match self {
+            Self::EqualWeights => "all rows weigh nearly the same, so the plan hardly moves; lower the temperature",
+            Self::SingleRow => "one row has nearly all the weight; raise the temperature, or draw more rows",
+            Self::Clipped => "most perturbed controls are beyond the limits; reduce the noise",
+        }
+    }
+
+    /// Logs what is in `found` but not yet in `warned`, and adds it there.
+    pub(crate) fn warn_once(found: u8, warned: &mut u8) {
+        for symptom in Self::ALL.into_iter().filter(|symptom| found & !*warned & symptom.bit() != 0) {
+            log::warn!("{} (Plan::symptoms; logged once)", symptom.advice());
+        }
+        *warned |= found;
+    }
 }
 
 /// How much of what its options ask for a plan had, because of a time budget: see
@@ -135,6 +178,7 @@ impl<const N: usize, const M: usize> Plan<N, M> {
             work: Work::default(),
             source: PlanSource::Rows,
             is_sound: true,
+            symptoms: 0,
         }
     }
 
@@ -223,6 +267,26 @@ impl<const N: usize, const M: usize> Plan<N, M> {
         self.invalid_rows = samples - sums.valid as usize;
     }
 
+    /// Finds the symptoms of a pass whose noise has the standard deviations `std`.
+    pub(crate) fn diagnose(&mut self, pass: &Pass, limits: Option<&Limits<M>>, std: [f32; M]) {
+        let weighs = pass.search != ELITE && self.samples >= TILE;
+        let mut found = 0;
+        if weighs && self.effective_samples > 0.98 * self.samples as f32 {
+            found |= Symptom::EqualWeights.bit();
+        }
+        if weighs && self.effective_samples < 2.0 {
+            found |= Symptom::SingleRow.bit();
+        }
+        if let Some(limits) = limits {
+            let beyond =
+                |u: &[f32; M]| (0..M).map(|m| share_beyond(u[m], limits.low[m], limits.high[m], std[m])).sum::<f32>();
+            if self.controls.iter().map(beyond).sum::<f32>() > 0.5 * (M * self.controls.len()) as f32 {
+                found |= Symptom::Clipped.bit();
+            }
+        }
+        self.symptoms = found;
+    }
+
     /// Rolls the new plan out on the host: T steps, whatever the number of rows.
     fn roll_out<D: Model<N, M>>(&mut self, start: &Start<'_, N, D>, cost_scale: f32, nominal: &[f32]) {
         let Start { isa, model, ref timeline, x } = *start;
@@ -302,6 +366,12 @@ impl<const N: usize, const M: usize> Plan<N, M> {
         self.is_sound
     }
 
+    /// Signs that options do not fit the task. Each is also logged as a warning, once for each planner.
+    pub fn symptoms(&self) -> impl Iterator<Item = Symptom> + use<N, M> {
+        let found = self.symptoms;
+        Symptom::ALL.into_iter().filter(move |symptom| found & symptom.bit() != 0)
+    }
+
     /// The number of passes that made the plan.
     pub fn passes(&self) -> usize {
         self.work.passes
@@ -336,6 +406,16 @@ impl<const N: usize, const M: usize> Plan<N, M> {
     pub fn elapsed(&self) -> Duration {
         self.timing.total
     }
+}
+
+/// The share of a normal distribution around `u` that is beyond the limits, to 2 %: the logistic function stands in for
+/// the distribution function.
+fn share_beyond(u: f32, low: f32, high: f32, std: f32) -> f32 {
+    if std == 0.0 {
+        return 0.0;
+    }
+    let above = |limit: f32| 1.0 / (1.0 + (1.702 * (limit - u) / std).exp());
+    1.0 - above(low) + above(high)
 }
 
 fn has_weight(sums: &Sums) -> bool {

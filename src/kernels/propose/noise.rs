@@ -39,6 +39,11 @@ impl CovarianceFactors {
         self.filter.as_ref().map_or(horizon, |filter| filter.innovations(horizon))
     }
 
+    /// The standard deviation of control `m` of `controls`.
+    pub(crate) fn std(&self, m: usize, controls: usize) -> f32 {
+        self.factor[m * controls..][..controls].iter().map(|l| l * l).sum::<f32>().sqrt()
+    }
+
     /// The time step that vector `i` acts on most.
     pub(crate) fn time(&self, i: usize, horizon: usize) -> usize {
         self.filter.as_ref().map_or(i, |filter| filter.time(i, horizon))
