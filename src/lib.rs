@@ -136,6 +136,8 @@
 //! - A [`Fleet`] solves many problems of one model in one launch: robots with their own states, plans, seeds and, where
 //!   set, parameters and references.
 //! - A [`NoiseShape`] correlates the perturbations in time: knots with a spline between them, or colored noise.
+//! - [`StepContext::term`] names a term of the cost, and [`Planner::terms`] tells what each costs along the plan,
+//!   [`Samples`](control::Samples) what it costs along each row.
 //! - [`start`](Planner::start) submits a call without waiting for it and [`poll`](Planner::poll) returns its plan once
 //!   it is available; [`plan_async`](Planner::plan_async) is the same as a future. The other drivers have such calls,
 //!   too.

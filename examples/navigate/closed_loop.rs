@@ -206,7 +206,7 @@ fn closed_loop<D: Robot>(
         let (mut controls, plan_cost) = (plan.controls()[0], plan.cost());
         let (effective_samples, plan_time) = (plan.effective_samples(), plan.timing().total);
         if step.is_multiple_of(stride) {
-            run.fans.push(Fan { step, samples: fan(&mut mppi)? });
+            run.fans.push(Fan { step, samples: fan(&mut mppi, args.terms)? });
             if run.fans.len() > most_fans {
                 stride *= 2;
                 run.fans.retain(|fan| fan.step.is_multiple_of(stride));
@@ -270,15 +270,25 @@ fn stuck([x, y]: [f64; 2], to_go: f64) -> String {
     }
 }
 
-/// Selects rollouts of the last plan, evenly by weight.
-fn fan<D: Robot>(mppi: &mut Planner<D>) -> Result<Vec<Sampled>> {
+/// Selects rollouts of the last plan, evenly by weight. With `terms`, also finds the term of the cost that holds each
+/// back.
+fn fan<D: Robot>(mppi: &mut Planner<D>, terms: bool) -> Result<Vec<Sampled>> {
     let samples = mppi.samples()?;
+    let statistics = terms.then(|| samples.term_statistics());
+    // The totals of a term are hard to compare: most of a cost is the remaining way. So the term is found by which a
+    // rollout exceeds the weighted mean most.
+    let held_back_by = |k: usize| {
+        let typical = statistics.as_ref()?.iter().map(|(_, over_rows)| over_rows.weighted_mean);
+        let row = samples.terms(k);
+        let excess = row.iter().zip(typical).map(|((name, total), typical)| (name, total - typical));
+        excess.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(name, _)| name)
+    };
     let weights = samples.weights();
     let mut order: Vec<usize> = (0..weights.len()).collect();
     order.sort_by(|&a, &b| weights[b].total_cmp(&weights[a]));
     let most = order.first().map_or(1.0, |&k| weights[k]).max(f32::MIN_POSITIVE);
     let chosen = order.into_iter().step_by(weights.len().div_ceil(FAN.0));
-    Ok(chosen.map(|k| Sampled { weight: weights[k] / most, poses: samples.states(k) }).collect())
+    Ok(chosen.map(|k| Sampled { weight: weights[k] / most, poses: samples.states(k), term: held_back_by(k) }).collect())
 }
 
 /// Draws the picture of the whole run, and the animation if requested.
@@ -311,7 +321,11 @@ fn draw(task: &Task, run: &Run, blank: Picture) -> Result<()> {
         }
         driven += f64::from(row.twist[0].abs() * DT);
     }
-    scene(&some, steps).save(&args.out.join("navigate.png"))?;
+    let mut whole = scene(&some, steps);
+    if args.terms {
+        whole.legend();
+    }
+    whole.save(&args.out.join("navigate.png"))?;
 
     if let Some(path) = &args.frames {
         let mut shown: Vec<_> = (0..=steps).rev().step_by(steps.div_ceil(MAX_FRAMES).max(1)).collect();

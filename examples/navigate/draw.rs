@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use crate::distance::CostToGo;
 use crate::maneuver::Goal;
 use crate::map::{Cell, Map};
-use crate::robot::SPEED;
+use crate::robot::{SPEED, TERMS};
 
 type Color = [u8; 3];
 
@@ -27,16 +27,20 @@ const START: Color = [90, 90, 100];
 const GOAL: Color = [0, 140, 80];
 const ROBOT: Color = [225, 60, 40];
 const INK: Color = [45, 48, 56];
+/// The colors of light rollouts that each of [`TERMS`] holds back.
+const TERM_SAMPLES: [Color; TERMS.len()] =
+    [[110, 195, 120], [240, 120, 110], [95, 205, 225], [245, 190, 80], [205, 140, 230], [150, 150, 165]];
 
 /// The longest side that a picture should have (in pixels); small maps are enlarged by whole numbers up to it, and maps
 /// of more than twice as many cells are reduced by whole numbers.
 const SIDE: usize = 1440;
 
-/// One sampled rollout: its weight relative to the heaviest, and its poses.
+/// One sampled rollout: its weight relative to the heaviest, its poses, and the term of the cost that colors it.
 #[derive(Debug, Clone)]
 pub struct Sampled {
     pub weight: f32,
     pub poses: Vec<[f32; 3]>,
+    pub term: Option<&'static str>,
 }
 
 /// A picture of a map, its own axes upright, with a scale bar below.
@@ -50,6 +54,8 @@ pub struct Picture<'a> {
     pen: f64,
     /// The height at which the map ends and the strip with the scale bar begins (in pixels).
     bottom: u32,
+    /// The side of a dot of the letters (in pixels).
+    dot: usize,
 }
 
 impl<'a> Picture<'a> {
@@ -58,12 +64,14 @@ impl<'a> Picture<'a> {
         let side = map.width.max(map.height);
         let (scale, block) = ((SIDE / side).clamp(1, 16), side.div_ceil(2 * SIDE));
         let [width, height] = [map.width, map.height].map(|cells| (cells * scale).div_ceil(block));
+        let dot = (width.max(height) / 480).min(width / 60).max(1);
         let mut picture = Self {
             map,
             image: RgbImage::new(1, 1),
             scale: scale as f64 / block as f64,
             pen: (width.max(height) as f64 / 640.0).max(1.2),
             bottom: height as u32,
+            dot,
         };
         let most = cost.most().max(1.0);
         // About twenty contours, spaced by a round distance.
@@ -80,7 +88,6 @@ impl<'a> Picture<'a> {
                 range(j, map.height).flat_map(|j| range(i, map.width).map(move |i| map.cells[j * map.width + i]));
             cells.max().unwrap_or(Cell::Unknown)
         };
-        let dot = (width.max(height) / 480).min(width / 60).max(1);
         let color = |px: u32, py: u32| {
             if py >= picture.bottom {
                 return FREE;
@@ -106,51 +113,84 @@ impl<'a> Picture<'a> {
         let rows: Vec<_> = image.enumerate_rows_mut().collect();
         rows.into_par_iter().for_each(|(py, row)| row.for_each(|(px, _, pixel)| *pixel = Rgb(color(px, py))));
         picture.image = image;
-        picture.scale_bar(dot);
+        picture.scale_bar();
         picture
     }
 
-    /// Draws a bar of a round length in the strip below the map, with its length in meters. A dot of the letters has
-    /// `dot` pixels.
-    fn scale_bar(&mut self, dot: usize) {
+    /// Draws a bar of a round length in the strip below the map, with its length in meters.
+    fn scale_bar(&mut self) {
+        let dot = self.dot;
         let length = round_length(f64::from(self.image.width()) / self.scale * self.map.resolution / 4.0);
         let pixels = (length / self.map.resolution * self.scale).round() as usize;
         let (left, top) = (2 * dot, self.bottom as usize + 2 * dot);
         // The bar, with a tick up at each end.
-        self.block([left, top + 4 * dot], [pixels, dot]);
-        self.block([left, top], [dot, 5 * dot]);
-        self.block([left + pixels.saturating_sub(dot), top], [dot, 5 * dot]);
-        let mut at = left + pixels + 2 * dot;
-        for glyph in format!("{length} m").chars().map(glyph) {
+        self.block([left, top + 4 * dot], [pixels, dot], INK);
+        self.block([left, top], [dot, 5 * dot], INK);
+        self.block([left + pixels.saturating_sub(dot), top], [dot, 5 * dot], INK);
+        self.text([left + pixels + 2 * dot, top], &format!("{length} m"));
+    }
+
+    /// Writes a line of text, given its upper left corner (in pixels).
+    fn text(&mut self, [left, top]: [usize; 2], text: &str) {
+        let (dot, mut at) = (self.dot, left);
+        for glyph in text.chars().map(glyph) {
             for (row, dots) in glyph.iter().enumerate() {
                 for (column, _) in dots.char_indices().filter(|&(_, c)| c == '#') {
-                    self.block([at + column * dot, top + row * dot], [dot, dot]);
+                    self.block([at + column * dot, top + row * dot], [dot, dot], INK);
                 }
             }
             at += (glyph[0].len() + 1) * dot;
         }
     }
 
+    /// Adds lines below the map with the name and the color of every term.
+    pub fn legend(&mut self) {
+        let (dot, width, top) = (self.dot, self.image.width() as usize, self.image.height() as usize);
+        let (mut left, mut line, mut places) = (2 * dot, 0, Vec::new());
+        for name in TERMS {
+            let letters: usize = name.chars().map(|letter| glyph(letter)[0].len() + 1).sum();
+            let length = (7 + letters) * dot;
+            if left > 2 * dot && left + length > width {
+                (left, line) = (2 * dot, line + 1);
+            }
+            places.push([left, top + (1 + 8 * line) * dot]);
+            left += length + 4 * dot;
+        }
+        let mut image = RgbImage::from_pixel(width as u32, (top + 8 * (line + 1) * dot) as u32, Rgb(FREE));
+        imageops::replace(&mut image, &self.image, 0, 0);
+        self.image = image;
+        for ((name, color), [left, top]) in TERMS.into_iter().zip(TERM_SAMPLES).zip(places) {
+            self.block([left, top], [5 * dot, 5 * dot], color);
+            self.text([left + 7 * dot, top], name);
+        }
+    }
+
     /// Fills a rectangle, given its upper left corner (in pixels) and clipped to the picture.
-    fn block(&mut self, [left, top]: [usize; 2], [width, height]: [usize; 2]) {
+    fn block(&mut self, [left, top]: [usize; 2], [width, height]: [usize; 2], color: Color) {
         let (right, low) = (self.image.width() as usize, self.image.height() as usize);
         for py in top..(top + height).min(low) {
             for px in left..(left + width).min(right) {
-                self.image.put_pixel(px as u32, py as u32, Rgb(INK));
+                self.image.put_pixel(px as u32, py as u32, Rgb(color));
             }
         }
     }
 
-    /// Draws sampled rollouts, the light ones first, so that the heavy ones lie on top. They only darken pixels, so
-    /// that walls remain visible.
+    /// Draws sampled rollouts, the light ones first, so that the heavy ones lie on top. Walls remain visible: rollouts
+    /// without a term only darken pixels, and those with one leave dark pixels as they are.
     pub fn fan(&mut self, samples: &[Sampled]) {
         let mut order: Vec<_> = samples.iter().collect();
         order.sort_by(|a, b| a.weight.total_cmp(&b.weight));
         for sample in order {
-            let color = mix(LIGHT_SAMPLE, HEAVY_SAMPLE, f64::from(sample.weight).sqrt());
+            let term = TERMS.iter().position(|name| Some(*name) == sample.term);
+            let light = term.map_or(LIGHT_SAMPLE, |term| TERM_SAMPLES[term]);
+            let color = mix(light, HEAVY_SAMPLE, f64::from(sample.weight).sqrt());
+            let ink = |under: Color| match term {
+                None => std::array::from_fn(|i| under[i].min(color[i])),
+                Some(_) if under.iter().all(|channel| *channel < 100) => under,
+                Some(_) => color,
+            };
             for pair in sample.poses.windows(2) {
-                let darker = |under: Color| std::array::from_fn(|i| under[i].min(color[i]));
-                self.stroke(pair[0], pair[1], 0.35 * self.pen, darker);
+                self.stroke(pair[0], pair[1], 0.35 * self.pen, ink);
             }
         }
     }
@@ -287,7 +327,7 @@ fn round_length(most: f64) -> f64 {
     if power < 1.0 { digit / power.recip().round() } else { digit * power }
 }
 
-/// The glyphs of a scale bar.
+/// The glyphs of a scale bar and of the names of terms, which are written in capitals.
 fn glyph(letter: char) -> [&'static str; 5] {
     match letter {
         '0' => ["###", "#.#", "#.#", "#.#", "###"],
@@ -296,6 +336,21 @@ fn glyph(letter: char) -> [&'static str; 5] {
         '5' => ["###", "#..", "###", "..#", "###"],
         '.' => [".", ".", ".", ".", "#"],
         'm' => [".....", "##.#.", "#.#.#", "#.#.#", "#.#.#"],
+        'a' => [".#.", "#.#", "###", "#.#", "#.#"],
+        'd' => ["##.", "#.#", "#.#", "#.#", "##."],
+        'e' => ["###", "#..", "##.", "#..", "###"],
+        'g' => ["###", "#..", "#.#", "#.#", "###"],
+        'h' => ["#.#", "#.#", "###", "#.#", "#.#"],
+        'i' => ["#", "#", "#", "#", "#"],
+        'l' => ["#..", "#..", "#..", "#..", "###"],
+        'n' => ["#..#", "##.#", "#.##", "#..#", "#..#"],
+        'p' => ["###", "#.#", "###", "#..", "#.."],
+        'r' => ["##.", "#.#", "##.", "#.#", "#.#"],
+        's' => ["###", "#..", "###", "..#", "###"],
+        't' => ["###", ".#.", ".#.", ".#.", ".#."],
+        'u' => ["#.#", "#.#", "#.#", "#.#", "###"],
+        'w' => ["#...#", "#...#", "#.#.#", "#.#.#", ".#.#."],
+        'y' => ["#.#", "#.#", ".#.", ".#.", ".#."],
         _ => [".."; 5],
     }
 }
@@ -322,6 +377,7 @@ mod tests {
             assert_eq!(round_length(most), expected);
             assert!(format!("{expected} m").chars().all(|c| c == ' ' || glyph(c) != glyph(' ')));
         }
+        assert!(TERMS.concat().chars().all(|c| glyph(c) != glyph(' ')));
     }
 
     #[test]
@@ -338,5 +394,52 @@ mod tests {
         let longest = (below..height).map(ink).fold(0.0, f64::max);
         // The letters beside the bar draw pixels, too.
         assert!((10.0 * picture.scale..11.5 * picture.scale).contains(&longest), "{longest}");
+    }
+
+    /// A blank picture of a map with a wall in its middle column.
+    fn with_picture(size: [usize; 2], check: impl FnOnce(Picture)) {
+        let row = ".".repeat(size[0] / 2) + "#" + &".".repeat(size[0] / 2);
+        let map = sketch(&vec![&*row; size[1]], 0.1);
+        let comfort = Comfort { radius: 0.1, margin: 0.1, weight: 0.0 };
+        let cost = CostToGo::new(&map, &Clearance::new(&map), comfort, [0.5, 0.5], &ProgressBar::hidden()).unwrap();
+        check(Picture::new(&map, &cost));
+    }
+
+    fn count(picture: &Picture, color: Color) -> usize {
+        picture.image.pixels().filter(|pixel| pixel.0 == color).count()
+    }
+
+    #[test]
+    fn the_legend_names_every_term_in_its_color_and_wraps() {
+        for size in [[100, 30], [20, 60]] {
+            with_picture(size, |mut picture| {
+                let (before, ink) = (picture.image.height(), count(&picture, INK));
+                picture.legend();
+                let lines = (picture.image.height() - before) / (8 * picture.dot as u32);
+                assert_eq!(lines > 1, size[0] < size[1], "{lines} lines");
+                for color in TERM_SAMPLES {
+                    assert_eq!(count(&picture, color), (5 * picture.dot).pow(2));
+                }
+                let dots = |name: &str| name.chars().flat_map(glyph).flat_map(str::chars).filter(|c| *c == '#').count();
+                let letters: usize = TERMS.into_iter().map(dots).sum();
+                assert_eq!(count(&picture, INK), ink + letters * picture.dot.pow(2));
+            });
+        }
+    }
+
+    #[test]
+    fn rollouts_have_the_colors_of_their_terms_and_leave_walls_visible() {
+        with_picture([60, 30], |mut picture| {
+            picture.pen = 10.0;
+            let walls = count(&picture, OCCUPIED);
+            let poses = |y: f32| vec![[0.3, y, 0.0], [5.8, y, 0.0]];
+            let rollout = |i: usize| Sampled { weight: 0.0, poses: poses(0.3 + 0.4 * i as f32), term: Some(TERMS[i]) };
+            picture.fan(&(0..TERMS.len()).map(rollout).collect::<Vec<_>>());
+            picture.fan(&[Sampled { weight: 1.0, poses: poses(2.8), term: Some(TERMS[0]) }]);
+            for color in TERM_SAMPLES.into_iter().chain([HEAVY_SAMPLE]) {
+                assert!(count(&picture, color) > 500, "{color:?}");
+            }
+            assert_eq!(count(&picture, OCCUPIED), walls);
+        });
     }
 }

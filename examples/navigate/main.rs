@@ -10,8 +10,8 @@
 //! robot drives in is the same model at a tenth of the time step, and collisions are checked against the map itself,
 //! not against the fields that the cost samples.
 //!
-//! A picture (`navigate.png`) and a table (`navigate.csv`) of the run go to `--out`; `--frames drive.png` also writes an
-//! animation. The exit status is 0 if the robot
+//! A picture (`navigate.png`) and a table (`navigate.csv`) of the run go to `--out`; `--terms` colors its rollouts by the
+//! term of the cost that holds each back, and `--frames drive.png` also writes an animation. The exit status is 0 if the robot
 //! reached the goal without a collision, and 1 otherwise, with a sentence that gives the reason.
 
 mod animation;
@@ -84,6 +84,9 @@ struct Args {
     /// The folder that the picture and the table go to
     #[arg(long, value_name = "DIR", default_value = "target/navigate")]
     out: PathBuf,
+    /// Color the sampled rollouts by the term of the cost that holds each back most
+    #[arg(long)]
+    terms: bool,
     /// Also write an animation of the drive: an animated PNG, which browsers play
     #[arg(long, value_name = "FILE.png", value_parser = frames)]
     frames: Option<PathBuf>,
@@ -308,6 +311,20 @@ mod tests {
         assert!(png.len() <= 2_000_000 && frames.len() == steps + 1 && steps < 100, "{} frames", frames.len());
         assert!(frames.iter().all(|(frame, _)| frame.width() == 480 && frame.height() < 480));
         assert!(frames.windows(2).all(|pair| pair[0].0 != pair[1].0));
+    }
+
+    #[test]
+    fn rollouts_may_be_colored_by_what_holds_them_back() {
+        let room = room();
+        let run = |more: &[&str]| {
+            let line =
+                room.run(&room.at(0.4, 1.6), &room.at(2.0, 0.6), &[&["--samples", "256"], more].concat()).unwrap();
+            let plan_time = line.find("plan median").unwrap();
+            (line[..plan_time].to_owned(), image::open(room.path("out/navigate.png")).unwrap().to_rgb8())
+        };
+        let ((plain, before), (same, after)) = (run(&[]), run(&["--terms"]));
+        assert_eq!(plain, same);
+        assert!(after.width() == before.width() && after.height() > before.height());
     }
 
     #[test]

@@ -77,7 +77,7 @@ pub const DISTANCE: usize = 0;
 pub const COST_TO_GO: usize = 1;
 
 /// The cost of a time step: the length of the remaining way, and far more where the robot does not fit. At the goal it
-/// is least at rest.
+/// is least at rest. Its terms are [`TERMS`].
 ///
 /// Its parameters are made by [`params`](Self::params).
 #[derive(Debug, Clone, Copy)]
@@ -93,6 +93,10 @@ pub struct NavigateCost {
     /// See [`Robot::twist`].
     pub twist: [[f32; 2]; 2],
 }
+
+/// The names of the terms: the way that remains, obstacles, turning, a speed that is negative or too high to stop at the
+/// goal, the heading at the goal, and the state at the end of the horizon.
+pub const TERMS: [&str; 6] = ["way", "wall", "turn", "speed", "heading", "end"];
 
 /// The cost of a step inside an obstacle, and of each meter of depth: more than any detour, but finite.
 const CRASH: [f32; 2] = [1e3, 1e3];
@@ -152,18 +156,27 @@ impl Cost<3, 2> for NavigateCost {
         let rush = (speed.square() - (left + speed.abs() * at.dt()) * (2.0 * BRAKE)).max(0.0);
         // Within a cell of the goal the field is flat.
         let miss = left.min(SETTLE_WITHIN);
-        to_go + miss + close + crash + turn.square() * 0.02 + backwards + rush + Self::turned(at, left, c, s)
+        at.term("way", to_go)
+            + at.term("way", miss)
+            + at.term("wall", close)
+            + at.term("wall", crash)
+            + at.term("turn", turn.square() * 0.02)
+            + at.term("speed", backwards)
+            + at.term("speed", rush)
+            + at.term("heading", Self::turned(at, left, c, s))
     }
 
     #[inline(always)]
     fn terminal<R: Real>(&self, at: &StepContext<R>, [x, y, heading]: [R; 3]) -> R {
         let (s, c) = heading.sin_cos();
-        (at.sample(COST_TO_GO, x, y) + Self::turned(at, Self::left(at, x, y), c, s)) * 5.0
+        at.term("end", (at.sample(COST_TO_GO, x, y) + Self::turned(at, Self::left(at, x, y), c, s)) * 5.0)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use gibbs::{Backend, Engine, EngineOptions, Mppi, MppiOptions, Task};
+
     use super::*;
 
     #[test]
@@ -193,6 +206,25 @@ mod tests {
         assert_eq!(at(0.25), to_go);
         assert!((at(0.215) - to_go - 0.5).abs() < 1e-4);
         assert!(at(0.15) > 1e3 && at(0.0) > at(0.15) && at(0.0).is_finite());
+    }
+
+    #[test]
+    fn every_part_of_the_cost_has_a_name() {
+        let engine = Engine::with_options(EngineOptions { backend: Backend::Cpu, ..Default::default() }).unwrap();
+        let to_go = gibbs::Grid::from_fn(40, 40, 0.1, [-2.0, -2.0], |x, y| (x - 1.0).hypot(y)).unwrap();
+        let clearance = gibbs::Grid::from_fn(40, 40, 0.1, [-2.0, -2.0], |x, _| 1.2 - x).unwrap();
+        let goal = Goal { at: [1.0, 0.0], yaw: Some(1.0), tolerance: 0.1 };
+        let params = NavigateCost::params(goal).to_vec();
+        let task = Task { dt: 0.1, params, fields: vec![clearance, to_go], ..Default::default() };
+        let cost = NavigateCost { radius: 0.2, slack: 0.01, look_ahead: 0.2, twist: Unicycle::default().twist() };
+        let robot = Unicycle::default().with_cost(cost);
+        let mppi = Mppi::new(&engine, robot, MppiOptions { task, ..Default::default() }).unwrap();
+        // It turns, drives too fast, into the wall beyond the goal, and back.
+        let controls = [[1.0, 0.5], [3.0, 0.0], [3.0, 0.0], [3.0, 0.0], [3.0, 0.0], [-1.0, 0.0]];
+        let terms = mppi.terms_of(&[0.0; 3], &controls).unwrap();
+        assert_eq!(terms.iter().map(|(name, _)| name).collect::<Vec<_>>(), TERMS);
+        assert!(terms.iter().all(|(_, total)| total > 0.0), "{terms:?}");
+        assert_eq!(terms.rest(), 0.0);
     }
 
     #[test]

@@ -14,6 +14,6 @@ pub use diffusion::options::DiffusionOptions;
 pub use mppi::Mppi;
 pub use mppi::options::{CostNormalization, MppiOptions};
 pub use planner::{
-    Algorithm, Effort, Fallback, Fleet, Plan, PlanSource, Planner, Plans, Proposal, Samples, ShiftFill, Smoothing,
-    Symptom,
+    Algorithm, Effort, Fallback, Fleet, Plan, PlanSource, Planner, Plans, Proposal, RowStatistics, Samples, ShiftFill,
+    Smoothing, Symptom, TermStatistics, Terms,
 };

@@ -2,7 +2,7 @@
 
 use crate::lang::math::Vector;
 use crate::lang::register::Register;
-use crate::lang::{Mask, sealed};
+use crate::lang::{Inputs, Mask, sealed};
 
 // SAFETY: any bytes are a valid `f32`.
 unsafe impl sealed::Sealed for f32 {}
@@ -31,6 +31,12 @@ impl Register for f32 {
     #[inline(always)]
     fn any(mask: bool) -> bool {
         mask
+    }
+    #[inline(always)]
+    fn record(inputs: &Inputs<'_>, name: &'static str, value: impl FnOnce() -> f32) {
+        if let Some(recorder) = inputs.terms {
+            recorder.add(name, value());
+        }
     }
     #[inline(always)]
     fn map<const A: usize>(function: impl Fn([f32; A]) -> f32, arguments: [Self; A]) -> Self {

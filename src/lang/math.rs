@@ -556,6 +556,10 @@ impl<V: Register> Real for V {
         inputs.fields.gradient(field, x, y)
     }
     #[inline(always)]
+    fn record_term(inputs: &Inputs<'_>, name: &'static str, value: impl FnOnce() -> Self) {
+        V::record(inputs, name, value);
+    }
+    #[inline(always)]
     fn call<const A: usize>(function: &WgslFn<A>, arguments: [Self; A]) -> Self {
         V::map(function.twin, arguments)
     }

@@ -1,5 +1,6 @@
 //! [`Register`]: numbers that are loaded and stored together.
 
+use super::Inputs;
 use super::math::Vector;
 
 /// Numbers that are loaded and stored as a unit: one register, or several.
@@ -20,6 +21,11 @@ pub trait Register: Vector<Uniform = u32> {
     unsafe fn gather_2x2(samples: &[f32], first: Self::Bits) -> [Self; 4];
     /// Whether the mask is true in any lane.
     fn any(mask: Self::Truth) -> bool;
+    /// Adds to a term of the cost. Only single numbers do; kernels record nothing.
+    #[inline(always)]
+    fn record(inputs: &Inputs<'_>, name: &'static str, value: impl FnOnce() -> Self) {
+        let _ = (inputs, name, value);
+    }
     /// Applies a scalar function to each lane.
     fn map<const A: usize>(function: impl Fn([f32; A]) -> f32, arguments: [Self; A]) -> Self;
 }

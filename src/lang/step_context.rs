@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 
 use super::Real;
 use super::grid::{FieldSet, LookUps};
+use super::term_log::Recorder;
 
 /// The inputs that a model can read at one time step. Users access them through [`StepContext`].
 #[doc(hidden)]
@@ -18,6 +19,8 @@ pub struct Inputs<'a> {
     pub(crate) dt: f32,
     pub(crate) fields: LookUps<'a>,
     pub(crate) by_hand: ByHand,
+    /// The place to record terms of the cost in. Only rollouts on the host have one.
+    pub(crate) terms: Option<Recorder<'a>>,
 }
 
 /// Which inputs of a step context were set by model code instead of the driver. Only the tracer reads this: inputs set
@@ -47,6 +50,7 @@ impl Inputs<'_> {
         dt: 0.0,
         fields: LookUps::NONE,
         by_hand: ByHand::NOTHING,
+        terms: None,
     };
     /// The previous time step, for tracing.
     pub(crate) const BEFORE: Inputs<'static> = Inputs { time: -2.0, ..Self::NOW };
@@ -72,7 +76,8 @@ impl<'a> Timeline<'a> {
     pub(crate) fn at(&self, t: usize) -> Inputs<'a> {
         let Self { params, param_stride, references, columns, last_row, dt, fields } = *self;
         let reference = if columns == 0 { &[] } else { &references[t.min(last_row) * columns..][..columns] };
-        Inputs { params, param_stride, reference, time: t as f32, dt, fields, by_hand: ByHand::NOTHING }
+        let (time, by_hand) = (t as f32, ByHand::NOTHING);
+        Inputs { params, param_stride, reference, time, dt, fields, by_hand, terms: None }
     }
 }
 
@@ -106,6 +111,13 @@ impl<'a, R: Real> StepContext<'a, R> {
     #[inline(always)]
     pub(crate) fn over(inputs: Inputs<'a>) -> Self {
         Self { inputs, scalar: PhantomData }
+    }
+
+    /// Returns this context with a place to record terms of the cost.
+    #[inline(always)]
+    pub(crate) fn recording(mut self, terms: Option<Recorder<'a>>) -> Self {
+        self.inputs.terms = terms;
+        self
     }
 
     /// Returns this context with the given run-time parameters.
@@ -174,5 +186,62 @@ impl<'a, R: Real> StepContext<'a, R> {
     #[inline(always)]
     pub fn sample(&self, field: usize, x: R, y: R) -> R {
         R::sample(&self.inputs, field, x, y)
+    }
+
+    /// Names a term of the cost: returns `value` unchanged.
+    ///
+    /// A planner reports what each term costs along its plan
+    /// ([`Planner::terms`](crate::control::Planner::terms)) and along its samples
+    /// ([`Samples::terms`](crate::control::Samples::terms)), by a rollout on the host. In kernels, derivatives and
+    /// plain calls of a model a name has no effect, and no cost.
+    ///
+    /// Terms are recorded in [`Model::cost`](crate::Model::cost) and [`Model::terminal`](crate::Model::terminal) only.
+    /// Terms of the same name add up. `value` should be what is added to the cost: apply weights before naming it
+    /// (`at.term("wall", wall * 10.0)`), and name the result of a [`select`](Real::select), not its branches, which are
+    /// both computed. A term that is part of another counts for both.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use gibbs::{Engine, Model, Mppi, MppiOptions, Real, StepContext};
+    ///
+    /// /// A cart on rails (state: position, speed; control: acceleration) that should stop at 1 m, before a wall.
+    /// struct Cart;
+    ///
+    /// impl Model<2, 1> for Cart {
+    ///     #[inline(always)]
+    ///     fn step<R: Real>(&self, at: &StepContext<R>, [p, v]: [R; 2], [a]: [R; 1]) -> [R; 2] {
+    ///         [p + v * at.dt(), v + a * at.dt()]
+    ///     }
+    ///     #[inline(always)]
+    ///     fn cost<R: Real>(&self, at: &StepContext<R>, [p, v]: [R; 2], [a]: [R; 1]) -> R {
+    ///         let wall = (p - 1.1).max(0.0) * 100.0;
+    ///         at.term("goal", (p - 1.0).square()) + at.term("wall", wall) + at.term("effort", a.square() * 0.01)
+    ///             + v.square() * 0.1
+    ///     }
+    /// }
+    ///
+    /// let mut mppi = Mppi::new(&Engine::new()?, Cart, MppiOptions::default())?;
+    /// let cost = mppi.plan(&[0.0, 0.0])?.cost();
+    ///
+    /// let terms = mppi.terms()?;
+    /// for (name, total) in terms.iter() {
+    ///     println!("{name}: {total}"); // goal, wall, effort
+    /// }
+    /// println!("everything else: {}", terms.rest()); // the speed, which has no name
+    /// assert_eq!(terms.cost(), cost);
+    /// # Ok::<(), gibbs::Error>(())
+    /// ```
+    #[inline(always)]
+    pub fn term(&self, name: &'static str, value: R) -> R {
+        R::record_term(&self.inputs, name, || value);
+        value
+    }
+
+    /// Names a term that the cost does not compute as a number of its own, since it is fused with others. `value` is
+    /// called only where terms are recorded.
+    #[inline(always)]
+    pub(crate) fn note_term(&self, name: &'static str, value: impl FnOnce() -> R) {
+        R::record_term(&self.inputs, name, value);
     }
 }

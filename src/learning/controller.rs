@@ -279,6 +279,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> WithSimd f
                 episode.states.push(x);
                 episode.controls.push(u);
             },
+            None,
         );
         episode
     }

@@ -246,7 +246,8 @@ impl Model<3, 2> for Probe {
         let (dx, dy) = (x - at.reference(0), y - at.reference(1));
         // NaN where the speed is below −2.5, and infinite where the heading is above 29 rad.
         let (hole, pole) = ((speed + 2.5).sqrt() * at.param(0), (yaw * 3.0).exp() * at.param(1));
-        dx.square() + dy.square() + at.sample(0, x, y) + pole * 1e-3 + hole * 0.1
+        let place = at.term("place", dx.square() + dy.square());
+        place + at.sample(0, x, y) + at.term("pole", pole * 1e-3) + at.term("hole", hole * 0.1)
     }
 
     #[inline(always)]

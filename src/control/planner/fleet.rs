@@ -1,6 +1,6 @@
 //! [`Fleet`]: many plans for one model, improved in one launch.
 
-use super::{Algorithm, Member, Plan, Planner, Samples};
+use super::{Algorithm, Member, Plan, Planner, Samples, Terms};
 use crate::error::{BuildError, InvalidValue, PlanError};
 use crate::lang::grid::Grid;
 use crate::model::Model;
@@ -429,6 +429,27 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
     ) -> Result<(Vec<[f32; N]>, f32), InvalidValue> {
         self.check(problem)?;
         self.planner.simulate_of(problem, x, controls)
+    }
+
+    /// The terms of the cost of a problem's last plan: see [`Planner::terms`].
+    ///
+    /// # Errors
+    ///
+    /// If there is no such problem, the last call failed for it, or the fleet was changed since.
+    pub fn terms(&self, problem: usize) -> Result<Terms, PlanError> {
+        self.check(problem)?;
+        self.planner.last_terms(problem)
+    }
+
+    /// The terms of the cost of any control sequence, with the parameters and references of a problem: see
+    /// [`Planner::terms_of`].
+    ///
+    /// # Errors
+    ///
+    /// If there is no such problem, or the state or the controls are not finite.
+    pub fn terms_of(&self, problem: usize, x: &[f32; N], controls: &[[f32; M]]) -> Result<Terms, InvalidValue> {
+        self.check(problem)?;
+        self.planner.simulated_terms(problem, x, controls)
     }
 
     /// The current options, which all problems share.

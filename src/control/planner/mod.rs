@@ -8,6 +8,7 @@ pub(crate) mod fleet;
 mod motion;
 pub(crate) mod options;
 pub(crate) mod plan;
+pub(crate) mod terms;
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub use fleet::{Fleet, Plans};
 pub use options::{Fallback, PlanSource, Proposal, ShiftFill};
 pub use plan::{Effort, Plan, Samples, Symptom};
 use plan::{Start, Work, roll_out};
+pub use terms::{RowStatistics, TermStatistics, Terms};
 
 /// Improves a plan for a model on a device, as [`Mppi`](crate::control::mppi::Mppi) or as
 /// [`DiffusionPlanner`](crate::control::diffusion::DiffusionPlanner) depending on its options. Both have the same
@@ -471,14 +473,19 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         Ok(self.fetched(0, state, fetched))
     }
 
-    /// Starts to fetch the rows of a member's last pass. Also returns the state of that call.
-    fn fetch(&mut self, i: usize) -> Result<(Fetching, [f32; N]), PlanError> {
+    /// Returns the state of a member's last call, and the chain that became the plan. `what` names the request in an
+    /// error.
+    fn last_call(&self, i: usize, what: &'static str) -> Result<([f32; N], usize), PlanError> {
         if self.is_pending() {
             return Err(PlanError::Busy);
         }
-        let Some((state, chain)) = self.members[i].sampled else {
-            return Err(InvalidValue::new("samples", "not there", "preceded by a call of plan that succeeded").into());
-        };
+        let expected = "preceded by a call of plan that succeeded";
+        self.members[i].sampled.ok_or_else(|| InvalidValue::new(what, "not there", expected).into())
+    }
+
+    /// Starts to fetch the rows of a member's last pass. Also returns the state of that call.
+    fn fetch(&mut self, i: usize) -> Result<(Fetching, [f32; N]), PlanError> {
+        let (state, chain) = self.last_call(i, "samples")?;
         let Self { inputs, shape, nominal, std_scale, .. } = self;
         let problem = Problem { std_scale, filter: shape.filter.as_ref(), ..inputs.problem(nominal) };
         let number = i * self.options.chains() + chain;
@@ -486,10 +493,15 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     }
 
     fn fetched(&self, i: usize, state: [f32; N], fetched: Fetched) -> Samples<'_, N, M, D> {
-        let timeline = self.inputs.timeline(i, self.options.task().dt);
         let horizon = self.options.task().horizon;
         let samples = self.passes.last().map_or(0, |pass| pass.rows as usize);
-        Samples { model: &*self.model, timeline, state, samples, horizon, fetched }
+        Samples { start: self.start_of(i, state), samples, horizon, fetched }
+    }
+
+    /// Returns the inputs of a rollout of a member's plan from the state `x`.
+    fn start_of(&self, i: usize, x: [f32; N]) -> Start<'_, N, D> {
+        let timeline = self.inputs.timeline(i, self.options.task().dt);
+        Start { isa: self.engine.isa(), model: &*self.model, timeline, x }
     }
 
     /// The current options.
@@ -591,6 +603,40 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             if average { cost / controls.len() as f32 } else { cost }
         });
         Ok((states, cost))
+    }
+
+    /// The terms of the last plan's cost, named by [`StepContext::term`](crate::StepContext::term): the plan is rolled
+    /// out again on the host, from the state that it was made for. They and the rest sum to [`Plan::cost`], and are
+    /// averages over the horizon where it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`samples`](Self::samples), except that no device is involved.
+    pub fn terms(&self) -> Result<Terms, PlanError> {
+        self.last_terms(0)
+    }
+
+    fn last_terms(&self, i: usize) -> Result<Terms, PlanError> {
+        let (state, _) = self.last_call(i, "terms")?;
+        let scale = if self.options.averages() { 1.0 / self.options.task().horizon as f32 } else { 1.0 };
+        let controls = self.members[i].plan.controls();
+        Ok(float_env::standard(|| self.start_of(i, state).terms(controls, |cost| cost * scale)))
+    }
+
+    /// The terms of the cost of any control sequence, as [`simulate`](Self::simulate) computes it.
+    ///
+    /// # Errors
+    ///
+    /// If the state or the controls are not finite.
+    pub fn terms_of(&self, x: &[f32; N], controls: &[[f32; M]]) -> Result<Terms, InvalidValue> {
+        self.simulated_terms(0, x, controls)
+    }
+
+    fn simulated_terms(&self, i: usize, x: &[f32; N], controls: &[[f32; M]]) -> Result<Terms, InvalidValue> {
+        finite("state", x)?;
+        finite("controls", controls.as_flattened())?;
+        let steps = if self.options.averages() { controls.len().max(1) as f32 } else { 1.0 };
+        Ok(float_env::standard(|| self.start_of(i, *x).terms(controls, |cost| cost / steps)))
     }
 }
 

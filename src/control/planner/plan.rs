@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use pulp::{Simd, WithSimd};
 
 use super::options::PlanSource;
-use crate::error::PlanError;
+use super::terms::{TermStatistics, Terms};
+use crate::error::{InvalidValue, PlanError};
 use crate::interp::simd::isa::Isa;
 use crate::kernels::pass::{DEMONSTRATED, ELITE, INVALID, MASKED, Pass, Sums, TILE};
 use crate::lang::{StepContext, Timeline, float_env};
@@ -37,6 +38,7 @@ pub(crate) fn roll_out<const N: usize, const M: usize, D: Model<N, M>>(
             last = x;
             states.push(x);
         },
+        None,
     );
     states.resize(all, last);
     cost
@@ -62,6 +64,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>> WithSimd for Nominal<'_, N,
 }
 
 /// The model, the state and everything else that a plan is rolled out with.
+#[derive(Debug)]
 pub(crate) struct Start<'a, const N: usize, D> {
     pub(crate) isa: Isa,
     pub(crate) model: &'a D,
@@ -434,9 +437,7 @@ pub(crate) fn worked<'a>(sums: &'a [Sums], chains: &'a [f32]) -> impl Iterator<I
 /// [`Planner::samples`](crate::control::planner::Planner::samples).
 #[derive(Debug)]
 pub struct Samples<'a, const N: usize, const M: usize, D> {
-    pub(crate) model: &'a D,
-    pub(crate) timeline: Timeline<'a>,
-    pub(crate) state: [f32; N],
+    pub(crate) start: Start<'a, N, D>,
     pub(crate) samples: usize,
     pub(crate) horizon: usize,
     pub(crate) fetched: Fetched,
@@ -514,7 +515,36 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Samples<'_, N, M, D> {
     pub fn states(&self, k: usize) -> Vec<[f32; N]> {
         let controls = self.controls(k);
         let mut states = Vec::with_capacity(controls.len() + 1);
-        float_env::standard(|| roll_out(self.model, &self.timeline, self.state, &controls, &mut states));
+        let Start { model, ref timeline, x, .. } = self.start;
+        float_env::standard(|| roll_out(model, timeline, x, &controls, &mut states));
         states
+    }
+
+    /// The terms of the cost of row `k` ([`StepContext::term`](crate::StepContext::term)), rolled out again on the
+    /// host. They and the rest sum to [`cost`](Self::cost), to rounding: like it, they are sums over the horizon, even
+    /// where a plan reports averages.
+    pub fn terms(&self, k: usize) -> Terms {
+        float_env::standard(|| self.start.terms(&self.controls(k), |cost| cost))
+    }
+
+    /// One term of the cost of row `k`. This rolls out the whole row, so that [`terms`](Self::terms) takes less time
+    /// for several terms of one.
+    ///
+    /// # Errors
+    ///
+    /// If the model names no such term. The error lists the names that there are.
+    pub fn term(&self, k: usize, name: &str) -> Result<f32, InvalidValue> {
+        self.terms(k).get(name)
+    }
+
+    /// The mean, the least and the weighted mean of each term over the valid rows, which are all rolled out again on
+    /// the host.
+    pub fn term_statistics(&self) -> TermStatistics {
+        let mut statistics = TermStatistics::default();
+        let weights = self.weights();
+        for k in (0..self.len()).filter(|k| self.is_valid(*k)) {
+            statistics.add(&self.terms(k), weights[k]);
+        }
+        statistics
     }
 }

@@ -88,6 +88,8 @@ impl Model<4, 1> for CartPole {
 ///
 /// 1 + cos θ is 2 hanging and 0 upright, and near upright about half the squared angle; it is smooth and periodic, so
 /// full turns do not matter. The end of the horizon costs `terminal` times the terms of the state.
+///
+/// The fields but `terminal` are also the names of its [terms](StepContext::term), which include the end.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SwingUp {
     /// Weight of x² (1/m²).
@@ -117,15 +119,27 @@ impl SwingUp {
         let moving = speed.square().mul_add(self.speed, rate.square() * self.rate);
         x.square().mul_add(self.position, fallen) + moving
     }
+
+    /// Names the parts of [`state`](Self::state), times a factor.
+    #[inline(always)]
+    fn note_state<R: Real>(&self, at: &StepContext<R>, [x, speed, angle, rate]: [R; 4], factor: f32) {
+        at.note_term("position", || x.square() * (self.position * factor));
+        at.note_term("speed", || speed.square() * (self.speed * factor));
+        at.note_term("angle", || (angle.cos() + 1.0) * (self.angle * factor));
+        at.note_term("rate", || rate.square() * (self.rate * factor));
+    }
 }
 
 impl Cost<4, 1> for SwingUp {
     #[inline(always)]
-    fn cost<R: Real>(&self, _at: &StepContext<R>, x: [R; 4], [force]: [R; 1]) -> R {
+    fn cost<R: Real>(&self, at: &StepContext<R>, x: [R; 4], [force]: [R; 1]) -> R {
+        self.note_state(at, x, 1.0);
+        at.note_term("force", || force.square() * self.force);
         force.square().mul_add(self.force, self.state(x))
     }
     #[inline(always)]
-    fn terminal<R: Real>(&self, _at: &StepContext<R>, x: [R; 4]) -> R {
+    fn terminal<R: Real>(&self, at: &StepContext<R>, x: [R; 4]) -> R {
+        self.note_state(at, x, self.terminal);
         self.state(x) * self.terminal
     }
 }

@@ -6,7 +6,8 @@ use crate::model::Cost;
 /// A weighted squared distance to a state, and to a control:
 /// Σ `state`ᵢ (xᵢ − `target`ᵢ)² + Σ `control`ⱼ (uⱼ − `trim`ⱼ)², and Σ `terminal`ᵢ (xᵢ − `target`ᵢ)² at the end.
 ///
-/// The default is zero everywhere, so only nonzero weights need to be given.
+/// The default is zero everywhere, so only nonzero weights need to be given. The [terms](StepContext::term) are `state`,
+/// which includes the end, and `control`.
 ///
 /// # Example
 ///
@@ -65,12 +66,10 @@ impl<const N: usize, const M: usize> Quadratic<N, M> {
         }
         sum
     }
-}
 
-impl<const N: usize, const M: usize> Cost<N, M> for Quadratic<N, M> {
+    /// Adds the cost of a control to `sum`.
     #[inline(always)]
-    fn cost<R: Real>(&self, _at: &StepContext<R>, x: [R; N], u: [R; M]) -> R {
-        let mut sum = self.distance(x, self.state);
+    fn add_control<R: Real>(&self, mut sum: R, u: [R; M]) -> R {
         #[expect(clippy::needless_range_loop, reason = "an iterator over SIMD values may not be inlined")]
         for j in 0..M {
             if self.control[j] != 0.0 {
@@ -79,8 +78,17 @@ impl<const N: usize, const M: usize> Cost<N, M> for Quadratic<N, M> {
         }
         sum
     }
+}
+
+impl<const N: usize, const M: usize> Cost<N, M> for Quadratic<N, M> {
     #[inline(always)]
-    fn terminal<R: Real>(&self, _at: &StepContext<R>, x: [R; N]) -> R {
-        self.distance(x, self.terminal)
+    fn cost<R: Real>(&self, at: &StepContext<R>, x: [R; N], u: [R; M]) -> R {
+        let state = at.term("state", self.distance(x, self.state));
+        at.note_term("control", || self.add_control(R::from(0.0), u));
+        self.add_control(state, u)
+    }
+    #[inline(always)]
+    fn terminal<R: Real>(&self, at: &StepContext<R>, x: [R; N]) -> R {
+        at.term("state", self.distance(x, self.terminal))
     }
 }
