@@ -311,6 +311,23 @@ pub enum PlanError {
     Engine(#[from] EngineError),
 }
 
+/// The reason why no feedback could be computed along a plan. An earlier feedback is kept.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FeedbackError {
+    /// A weight is out of range, or there is no plan.
+    #[error(transparent)]
+    Invalid(#[from] InvalidValue),
+    /// A derivative of the model along the plan, or the gain that follows from it, is NaN or infinite.
+    #[error("the {what} is not finite at time step {time_step} of the plan")]
+    NonFinite {
+        /// The quantity.
+        what: &'static str,
+        /// The time step, counted from 0; T for the terminal cost.
+        time_step: usize,
+    },
+}
+
 /// Any error of the crate, for callers that keep one type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -321,6 +338,9 @@ pub enum Error {
     /// See [`PlanError`].
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// See [`FeedbackError`].
+    #[error(transparent)]
+    Feedback(#[from] FeedbackError),
     /// See [`EngineError`].
     #[error(transparent)]
     Engine(#[from] EngineError),

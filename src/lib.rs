@@ -138,6 +138,8 @@
 //! - A [`NoiseShape`] correlates the perturbations in time: knots with a spline between them, or colored noise.
 //! - [`StepContext::term`] names a term of the cost, and [`Planner::terms`] tells what each costs along the plan,
 //!   [`Samples`](control::Samples) what it costs along each row.
+//! - [`feedback`](Planner::feedback) computes gains along a plan, so that a loop of 500 Hz tracks the plans of a planner
+//!   at 50 Hz, or at 2 Hz.
 //! - [`start`](Planner::start) submits a call without waiting for it and [`poll`](Planner::poll) returns its plan once
 //!   it is available; [`plan_async`](Planner::plan_async) is the same as a future. The other drivers have such calls,
 //!   too.

@@ -7,6 +7,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{cpu, gpu};
+use gibbs::control::{Feedback, FeedbackWeights};
 use gibbs::learning::{ActionNoise, Anneal, Estimator};
 use gibbs::models::CartPole;
 use gibbs::policies::{Activation, Mlp};
@@ -89,6 +90,15 @@ fn calls(mppi: &mut Mppi<4, 1, CartPole>, count: usize) {
     }
 }
 
+/// Plans, updates a feedback along the plan and tracks it, `count` times.
+fn tracked_calls(mppi: &mut Mppi<4, 1, CartPole>, feedback: &mut Feedback<4, 1>, count: usize) {
+    for _ in 0..count {
+        mppi.plan(&[0.0, 0.0, 0.1, 0.0]).unwrap();
+        mppi.update_feedback(feedback).unwrap();
+        assert!((0..10).all(|i| feedback.at(i as f32 * 0.002, &[0.0; 4])[0].is_finite()));
+    }
+}
+
 /// As [`calls`], for three problems at once.
 fn calls_of_a_fleet(fleet: &mut Fleet<4, 1, CartPole, MppiOptions<1>>, count: usize) {
     for call in 0..count {
@@ -101,12 +111,15 @@ fn calls_of_a_fleet(fleet: &mut Fleet<4, 1, CartPole, MppiOptions<1>>, count: us
     }
 }
 
-/// Measures plans on the CPU, plans of a fleet, and weighted means of the caller's rows.
-fn on_the_cpu() -> [Allocated; 3] {
+/// Measures plans on the CPU, feedbacks along them, plans of a fleet, and weighted means of the caller's rows.
+fn on_the_cpu() -> [Allocated; 4] {
     let engine = cpu();
     let mut mppi = controller(&engine);
     calls(&mut mppi, 3);
     let plans = during(|| calls(&mut mppi, CALLS));
+    let mut feedback = mppi.feedback(FeedbackWeights::FromCost { control: [0.1] }).unwrap();
+    tracked_calls(&mut mppi, &mut feedback, 3);
+    let feedbacks = during(|| tracked_calls(&mut mppi, &mut feedback, CALLS));
     let mut fleet = Fleet::new(&engine, CartPole::default(), mppi.options().clone(), 3).unwrap();
     calls_of_a_fleet(&mut fleet, 3);
     let fleets = during(|| calls_of_a_fleet(&mut fleet, CALLS));
@@ -118,7 +131,8 @@ fn on_the_cpu() -> [Allocated; 3] {
     let means = during(|| (0..CALLS).for_each(|_| drop(average.compute(&rows, &log_weights).map(drop))));
     println!("{}: {plans:?} in {CALLS} calls, {means:?} in {CALLS} weighted means", engine.name());
     println!("{}: {fleets:?} in {CALLS} calls of a fleet", engine.name());
-    [plans, fleets, means]
+    println!("{}: {feedbacks:?} in {CALLS} plans with feedback", engine.name());
+    [plans, feedbacks, fleets, means]
 }
 
 /// Measures three iterations of training a network on the CPU, over episodes of `horizon` steps.

@@ -1,7 +1,7 @@
 //! [`Fleet`]: many plans for one model, improved in one launch.
 
-use super::{Algorithm, Member, Plan, Planner, Samples, Terms};
-use crate::error::{BuildError, InvalidValue, PlanError};
+use super::{Algorithm, Feedback, FeedbackWeights, Member, Plan, Planner, Samples, Terms};
+use crate::error::{BuildError, FeedbackError, InvalidValue, PlanError};
 use crate::lang::grid::Grid;
 use crate::model::Model;
 use crate::runtime::task::References;
@@ -413,6 +413,27 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
     pub fn samples(&mut self, problem: usize) -> Result<Samples<'_, N, M, D>, PlanError> {
         self.check(problem)?;
         self.planner.samples_of(problem)
+    }
+
+    /// Computes a [`Feedback`] around the last plan of a problem: see [`Planner::feedback`].
+    ///
+    /// # Errors
+    ///
+    /// If there is no such problem or it has no plan yet, a weight is out of range, or a derivative of the model along
+    /// the plan or a gain is not finite.
+    pub fn feedback(&self, problem: usize, weights: FeedbackWeights<N, M>) -> Result<Feedback<N, M>, FeedbackError> {
+        self.check(problem)?;
+        self.planner.feedback_of(problem, weights)
+    }
+
+    /// As [`feedback`](Self::feedback), but replaces an earlier feedback: see [`Planner::update_feedback`].
+    ///
+    /// # Errors
+    ///
+    /// As [`feedback`](Self::feedback). Then the feedback is not changed.
+    pub fn update_feedback(&self, problem: usize, feedback: &mut Feedback<N, M>) -> Result<(), FeedbackError> {
+        self.check(problem)?;
+        self.planner.update_feedback_of(problem, feedback)
     }
 
     /// Rolls out any control sequence in plain `f32`, with the parameters and references of a problem: see

@@ -4,6 +4,7 @@
 pub(crate) mod actuation;
 pub(crate) mod algorithm;
 mod call;
+pub(crate) mod feedback;
 pub(crate) mod fleet;
 mod motion;
 pub(crate) mod options;
@@ -29,6 +30,7 @@ use crate::runtime::{Backend, Calls, Done, Engine, Fetched, Fetching, Wait, Work
 pub use actuation::Smoothing;
 use actuation::{Applied, between, limit};
 pub use algorithm::Algorithm;
+pub use feedback::{Feedback, FeedbackWeights};
 pub use fleet::{Fleet, Plans};
 pub use options::{Fallback, PlanSource, Proposal, ShiftFill};
 pub use plan::{Effort, Plan, Samples, Symptom};
