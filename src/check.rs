@@ -50,7 +50,7 @@ pub fn evaluate<const I: usize, const O: usize>(
     #[cfg(feature = "gpu")]
     if let Some(device) = engine.gpu() {
         let results = outputs.as_flattened_mut();
-        device.evaluate(&traced, I, inputs.as_flattened(), &fields.packed, results)?;
+        device.evaluate(&traced, I, inputs.as_flattened(), &fields.packed(), results)?;
         return Ok(outputs);
     }
     float_env::standard(|| engine.isa().run(OnLanes { map, inputs, outputs: &mut outputs }));

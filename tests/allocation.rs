@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{cpu, gpu};
 use gibbs::control::{Feedback, FeedbackWeights};
+use gibbs::lang::Region;
 use gibbs::learning::{ActionNoise, Anneal, Estimator};
 use gibbs::models::CartPole;
 use gibbs::policies::{Activation, Mlp};
 use gibbs::{
-    Engine, Fleet, Mppi, MppiOptions, PolicyGradient, PolicyGradientOptions, Random, Task, Temperature, WeightedMean,
-    Weighting,
+    Engine, Fleet, Grid, Mppi, MppiOptions, PolicyGradient, PolicyGradientOptions, Random, Task, Temperature,
+    WeightedMean, Weighting,
 };
 
 struct Counting;
@@ -70,9 +71,17 @@ fn during(work: impl FnOnce()) -> Allocated {
 
 const CALLS: usize = 200;
 
+/// The part of a field that is updated in every call.
+const REGION: Region = Region { column: 28, row: 7, width: 2, height: 3 };
+
 fn controller(engine: &Engine) -> Mppi<4, 1, CartPole> {
     let options = MppiOptions {
-        task: Task { horizon: 30, params: vec![0.0; 3], ..Default::default() },
+        task: Task {
+            horizon: 30,
+            params: vec![0.0; 3],
+            fields: vec![Grid::from_fn(30, 20, 0.1, [0.0; 2], |x, y| x * y).unwrap(); 2],
+            ..Default::default()
+        },
         samples: 2048,
         iterations: 2,
         weighting: Weighting::Exponential(Temperature::EffectiveSamples(0.1)),
@@ -85,6 +94,8 @@ fn controller(engine: &Engine) -> Mppi<4, 1, CartPole> {
 fn calls(mppi: &mut Mppi<4, 1, CartPole>, count: usize) {
     for call in 0..count {
         mppi.set_params(&[call as f32, 0.0, 1.0]).unwrap();
+        mppi.update_field(1, REGION, &[call as f32; 6]).unwrap();
+        mppi.set_field_origin(0, [call as f32, 0.0]).unwrap();
         mppi.plan(&[0.0, 0.0, 0.1, 0.0]).unwrap();
         mppi.shift(1);
     }
@@ -105,6 +116,7 @@ fn calls_of_a_fleet(fleet: &mut Fleet<4, 1, CartPole, MppiOptions<1>>, count: us
         for i in 0..fleet.len() {
             fleet.set_params(i, &[call as f32, i as f32, 1.0]).unwrap();
         }
+        fleet.update_field(0, REGION, &[call as f32; 6]).unwrap();
         let plans = fleet.plan(&[[0.0, 0.0, 0.1, 0.0], [0.0; 4], [0.0, 0.1, 0.0, 0.0]]).unwrap();
         assert!(plans.iter().all(|plan| plan.is_ok()));
         fleet.shift_all(1);

@@ -9,12 +9,13 @@ use common::{cpu, engines, gpu};
 use gibbs::check::{Map, evaluate};
 use gibbs::control::CostNormalization;
 use gibbs::derivative::Dual;
+use gibbs::lang::Region;
 use gibbs::models::*;
 use gibbs::noise::normal::normals;
 use gibbs::runtime::{Instructions, Math};
 use gibbs::{
-    Backend, BuildError, Engine, EngineOptions, FieldSet, Grid, Limits, Model, ModelError, Mppi, MppiOptions, Noise,
-    Random, Real, References, StepContext, Task, Temperature, WeightedMean, Weighting,
+    Backend, BuildError, Engine, EngineOptions, FieldSet, Fleet, Grid, Limits, Model, ModelError, Mppi, MppiOptions,
+    Noise, Random, Real, References, StepContext, Task, Temperature, WeightedMean, Weighting,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -721,6 +722,69 @@ fn fields_mean_the_same_and_can_be_replaced() {
         mppi.plan(&[500.0, 500.0]).unwrap();
         let samples = mppi.samples().unwrap();
         assert!((0..300).all(|k| samples.cost(k) == 105.0), "all rows are outside on {}", engine.name());
+    }
+}
+
+#[test]
+fn a_field_that_is_changed_in_place_is_that_of_a_new_planner() {
+    let options = |fields: Vec<Grid>| MppiOptions {
+        task: Task { horizon: 10, dt: 0.1, fields, ..Default::default() },
+        samples: 300,
+        weighting: Weighting::Exponential(Temperature::Fixed(4.0)),
+        noise: Noise::Diagonal([4.0, 4.0]),
+        ..Default::default()
+    };
+    let whole = bowl(12, 0.3, 0.4);
+    let regions = [
+        Region { column: 5, row: 5, width: 2, height: 3 },
+        Region { column: 0, row: 0, width: 1, height: 1 },
+        Region { column: 9, row: 10, width: 3, height: 2 },
+        Region { column: 0, row: 4, width: 12, height: 2 },
+        whole.region(),
+    ];
+    let x = [0.2, -0.1];
+    for engine in engines() {
+        let mut fields = vec![bowl(12, 1.0, 0.4), bowl(14, -0.5, -2.0)];
+        let mut mppi = Mppi::new(&engine, Hills, options(fields.clone())).unwrap();
+        let mut fleet = Fleet::new(&engine, Hills, options(fields.clone()), 2).unwrap();
+        let mut plans = vec![mppi.plan(&x).unwrap().controls().to_vec()];
+        // Two changes at a time, of the same field or of both.
+        for round in 0..5 {
+            for (index, region) in [(0, regions[round]), (round % 2, regions[(round + 1) % 5])] {
+                let count = region.width * region.height;
+                let values: Vec<f32> = (0..count).map(|i| ((i + round) as f32 * 1.7).sin() * 20.0 + 20.0).collect();
+                mppi.update_field(index, region, &values).unwrap();
+                fleet.update_field(index, region, &values).unwrap();
+                fields[index].update(region, &values).unwrap();
+            }
+            if round >= 2 {
+                let origin = [-2.0 + 0.25 * round as f32, -1.0];
+                mppi.set_field_origin(1, origin).unwrap();
+                fleet.set_field_origin(1, origin).unwrap();
+                fields[1].set_origin(origin).unwrap();
+            }
+            assert_eq!(mppi.options().task.fields, fields);
+            mppi.reset();
+            fleet.reset_all();
+            let plan = mppi.plan(&x).unwrap().clone();
+            let mut new = Mppi::new(&engine, Hills, options(fields.clone())).unwrap();
+            let expected = new.plan(&x).unwrap();
+            let name = format!("round {round} on {}", engine.name());
+            assert_eq!((plan.controls(), plan.cost()), (expected.controls(), expected.cost()), "{name}");
+            assert_eq!(mppi.samples().unwrap().weights(), new.samples().unwrap().weights(), "{name}");
+            let mut new = Fleet::new(&engine, Hills, options(fields.clone()), 2).unwrap();
+            let controls = |fleet: &mut Fleet<2, 2, Hills, MppiOptions<2>>| -> Vec<_> {
+                fleet.plan(&[x, [-0.4, 0.5]]).unwrap().iter().map(|plan| plan.unwrap().controls().to_vec()).collect()
+            };
+            assert_eq!(controls(&mut fleet), controls(&mut new), "{name}");
+            plans.push(plan.controls().to_vec());
+        }
+        assert!(plans.windows(2).all(|pair| pair[0] != pair[1]), "a changed field makes a new plan");
+        // A planner that is moved takes its fields along.
+        mppi.move_to(&cpu()).unwrap();
+        mppi.reset();
+        let mut new = Mppi::new(&cpu(), Hills, options(fields)).unwrap();
+        assert_eq!(mppi.plan(&x).unwrap().controls(), new.plan(&x).unwrap().controls());
     }
 }
 

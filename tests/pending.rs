@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::engines;
+use gibbs::lang::Region;
 use gibbs::policies::LinearFeedback;
 use gibbs::sampling::Energy;
 use gibbs::{
@@ -122,7 +123,12 @@ fn the_planner_may_change_while_a_call_is_pending() {
             let change = |mppi: &mut Controller| {
                 mppi.set_params(&[call as f32]).unwrap();
                 mppi.set_references(&[call as f32], 1).unwrap();
-                mppi.set_field(0, grid(0.2 * call as f32)).unwrap();
+                if call % 2 == 0 {
+                    mppi.set_field(0, grid(0.2 * call as f32)).unwrap();
+                }
+                mppi.set_field_origin(0, [-1.2, 0.1 * call as f32]).unwrap();
+                let left = Region { column: 0, row: 0, width: 1, height: 2 };
+                mppi.update_field(0, left, &[call as f32, 0.4]).unwrap();
                 mppi.shift(1);
                 mppi.shift(2);
             };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::{cpu, engines, gpu};
 use gibbs::control::{CostNormalization, ShiftFill};
-use gibbs::lang::{Table, WgslFn};
+use gibbs::lang::{Region, Table, WgslFn};
 use gibbs::models::{Pendulum, Unicycle};
 use gibbs::policies::{Activation, Network};
 use gibbs::{
@@ -378,6 +378,27 @@ fn bad_arguments_of_setters_are_named_and_change_nothing() {
         refuses("references", touched.set_references(&[0.0; 3], 0));
         refuses("references", touched.set_references(&[0.0, f32::INFINITY, 0.0], 3));
         refuses("field", touched.set_field(1, Grid::new(1, 1, 1.0, [0.0, 0.0], vec![0.0]).unwrap()));
+        let region = |column, row, width, height| Region { column, row, width, height };
+        refuses("field", touched.update_field(1, region(0, 0, 1, 1), &[0.0]));
+        refuses("field", touched.set_field_origin(1, [0.0; 2]));
+        for (column, row, width, height) in [
+            (0, 0, 0, 1),
+            (0, 0, 1, 0),
+            (2, 0, 1, 1),
+            (0, 2, 1, 1),
+            (1, 0, 2, 1),
+            (0, 1, 1, 2),
+            (usize::MAX, 0, 1, 1),
+            (1, 1, usize::MAX, usize::MAX),
+        ] {
+            refuses("region", touched.update_field(0, region(column, row, width, height), &[0.0; 2]));
+        }
+        refuses("values", touched.update_field(0, region(0, 1, 2, 1), &[0.0]));
+        refuses("values", touched.update_field(0, region(0, 1, 2, 1), &[0.0; 3]));
+        refuses("values", touched.update_field(0, region(0, 1, 2, 1), &[0.0, f32::NAN]));
+        refuses("values", touched.update_field(0, region(0, 1, 2, 1), &[f32::INFINITY, 0.0]));
+        refuses("origin", touched.set_field_origin(0, [f32::NAN, 0.0]));
+        refuses("origin", touched.set_field_origin(0, [0.0, f32::NEG_INFINITY]));
         refuses("controls", touched.set_controls(&[[0.0, 0.0]; 3]));
         refuses("controls", touched.set_controls(&[[0.0, f32::NAN]; 4]));
         refuses("state", touched.simulate(&[f32::NAN, 0.0], &[]).map(drop));

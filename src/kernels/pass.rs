@@ -7,7 +7,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::propose::shape::Filter;
 use crate::lang::Timeline;
-use crate::lang::grid::{FieldSet, LookUps};
+use crate::lang::grid::{FieldChanges, FieldSet, LookUps};
 
 /// The number of rows in a tile. A tile is stored coordinate by coordinate, with its rows contiguous: [`TILE`] lanes of
 /// a SIMD loop, or one workgroup with coalesced loads and stores.
@@ -301,9 +301,9 @@ pub(crate) struct Problem<'a> {
     /// With [`STD_SCALE`], the factor on the noise of every coordinate that is averaged, B × [`Pass::coordinates`].
     pub(crate) std_scale: &'a [f32],
     pub(crate) fields: &'a FieldSet,
-    /// The number of changes of the fields so far, so that a device uploads them only when they have changed.
+    /// What has changed in the fields, so that a device uploads only that.
     #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only the GPU backend reads it"))]
-    pub(crate) fields_version: u64,
+    pub(crate) field_changes: &'a FieldChanges,
     /// With [`FILTERED`], the filter that turns innovations into perturbations.
     pub(crate) filter: Option<&'a Filter>,
     /// Rows supplied by the caller, K × D, shared by all problems.

@@ -1,5 +1,9 @@
 //! Sampled fields: a quantity given on a regular 2-D grid, read by models on every backend.
 
+#[cfg(feature = "gpu")]
+use std::ops::Range;
+use std::sync::Arc;
+
 use super::math::abs;
 use super::{Register, float_env};
 use crate::error::InvalidValue;
@@ -26,7 +30,9 @@ pub(crate) const HEADER: usize = 12;
 /// with 3 cm cells, to whole cells.
 ///
 /// Fields are given to a driver, which keeps them on its device (`set_field`), and read by index through
-/// [`StepContext::sample`](crate::lang::StepContext::sample). Replacing a field does not recompile the kernels.
+/// [`StepContext::sample`](crate::lang::StepContext::sample). Replacing a field does not recompile the kernels. A
+/// planner also overwrites a part of a field in place:
+/// [`Planner::update_field`](crate::control::planner::Planner::update_field).
 ///
 /// # Example
 ///
@@ -47,6 +53,30 @@ pub struct Grid {
     yaw: f32,
     outside: f32,
     values: Vec<f32>,
+}
+
+/// A rectangle of samples of a [`Grid`]: those in columns `column` to `column + width` and in rows `row` to `row +
+/// height`, the ends excluded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Region {
+    /// The index of the first sample along x.
+    pub column: usize,
+    /// The index of the first sample along y.
+    pub row: usize,
+    /// The number of samples along x; at least 1.
+    pub width: usize,
+    /// The number of samples along y; at least 1.
+    pub height: usize,
+}
+
+impl Region {
+    /// The least region that contains both.
+    fn union(self, other: Self) -> Self {
+        let (column, row) = (self.column.min(other.column), self.row.min(other.row));
+        let right = (self.column + self.width).max(other.column + other.width);
+        let top = (self.row + self.height).max(other.row + other.height);
+        Self { column, row, width: right - column, height: top - row }
+    }
 }
 
 impl Grid {
@@ -71,19 +101,8 @@ impl Grid {
         if !(resolution.is_finite() && resolution > 0.0) {
             return Err(InvalidValue::new("resolution", resolution, "finite and above 0 (meters a cell)"));
         }
-        if !origin.iter().all(|v| v.is_finite()) {
-            return Err(InvalidValue::new("origin", format_args!("{origin:?}"), "finite"));
-        }
-        if values.len() != width * height {
-            return Err(InvalidValue::new(
-                "values",
-                format_args!("{} numbers", values.len()),
-                format_args!("width × height = {} numbers", width * height),
-            ));
-        }
-        if let Some(i) = values.iter().position(|v| !v.is_finite()) {
-            return Err(InvalidValue::new("values", format_args!("{} at index {i}", values[i]), "finite everywhere"));
-        }
+        Self::check_origin(origin)?;
+        Self::check_values(width, height, &values)?;
         Ok(Self { width, height, resolution, origin, yaw: 0.0, outside: 0.0, values })
     }
 
@@ -117,6 +136,70 @@ impl Grid {
             let size = format_args!("{width} × {height}");
             return Err(InvalidValue::new("width × height", size, format_args!("at most {MAX_IN_ALL}")));
         }
+        Ok(())
+    }
+
+    fn check_origin(origin: [f32; 2]) -> Result<(), InvalidValue> {
+        if !origin.iter().all(|v| v.is_finite()) {
+            return Err(InvalidValue::new("origin", format_args!("{origin:?}"), "finite"));
+        }
+        Ok(())
+    }
+
+    fn check_values(width: usize, height: usize, values: &[f32]) -> Result<(), InvalidValue> {
+        if values.len() != width * height {
+            return Err(InvalidValue::new(
+                "values",
+                format_args!("{} numbers", values.len()),
+                format_args!("width × height = {} numbers", width * height),
+            ));
+        }
+        if let Some(i) = values.iter().position(|v| !v.is_finite()) {
+            return Err(InvalidValue::new("values", format_args!("{} at index {i}", values[i]), "finite everywhere"));
+        }
+        Ok(())
+    }
+
+    /// Overwrites a rectangle of samples, given row by row from the smallest y.
+    ///
+    /// # Errors
+    ///
+    /// If the region is empty or not within the grid, `values` does not have one number per sample of the region, or a
+    /// number is not finite. Then nothing is changed.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use gibbs::{Grid, lang::Region};
+    ///
+    /// let mut grid = Grid::from_fn(4, 3, 1.0, [0.0, 0.0], |_, _| 0.0)?;
+    /// grid.update(Region { column: 1, row: 2, width: 2, height: 1 }, &[5.0, 7.0])?;
+    /// assert_eq!(grid.values(), [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 5.0, 7.0, 0.0]);
+    /// # Ok::<(), gibbs::InvalidValue>(())
+    /// ```
+    pub fn update(&mut self, region: Region, values: &[f32]) -> Result<(), InvalidValue> {
+        let Region { column, row, width, height } = region;
+        let within = |from: usize, count: usize, size: usize| count > 0 && from < size && count <= size - from;
+        if !(within(column, width, self.width) && within(row, height, self.height)) {
+            let value = format_args!("{width} × {height} samples from column {column} and row {row} on");
+            let expected = format_args!("at least one sample, within the {} × {} of the grid", self.width, self.height);
+            return Err(InvalidValue::new("region", value, expected));
+        }
+        Self::check_values(width, height, values)?;
+        for (j, values) in values.chunks_exact(width).enumerate() {
+            self.values[(row + j) * self.width + column..][..width].copy_from_slice(values);
+        }
+        Ok(())
+    }
+
+    /// Moves the grid: its lower-left corner (in meters), about which it is rotated, becomes `origin`. The samples stay.
+    ///
+    /// # Errors
+    ///
+    /// If `origin` is not finite. Then nothing is changed.
+    pub fn set_origin(&mut self, origin: [f32; 2]) -> Result<(), InvalidValue> {
+        Self::check_origin(origin)?;
+        self.origin = origin;
         Ok(())
     }
 
@@ -174,6 +257,10 @@ impl Grid {
     pub fn values(&self) -> &[f32] {
         &self.values
     }
+    /// The region of all samples.
+    pub fn region(&self) -> Region {
+        Region { column: 0, row: 0, width: self.width, height: self.height }
+    }
 
     /// The value at a world position (in meters), exactly as a model samples it.
     pub fn sample(&self, x: f32, y: f32) -> f32 {
@@ -199,6 +286,25 @@ impl Grid {
     /// The size of its samples in a [`FieldSet`], in numbers.
     fn packed_len(&self) -> usize {
         2 * (self.width + 1) * self.height
+    }
+
+    /// Writes the samples of a region to where `packed`, all samples of this grid in a [`FieldSet`], has them.
+    fn pack(&self, region: Region, packed: &mut [f32]) {
+        let Region { column, row, width, height } = region;
+        // The samples are also those above the row below the region.
+        for j in row.saturating_sub(1)..row + height {
+            let samples = |j: usize| &self.values[j * self.width + column..][..width];
+            let above = samples((j + 1).min(self.height - 1));
+            let first = 2 * (j * (self.width + 1) + column);
+            let pairs = packed[first..][..2 * width].as_chunks_mut().0;
+            for ((pair, value), above) in pairs.iter_mut().zip(samples(j)).zip(above) {
+                *pair = [*value, *above];
+            }
+            if column + width == self.width {
+                let end = first + 2 * width;
+                packed.copy_within(end - 2..end, end);
+            }
+        }
     }
 
     /// The header for lookups, with the samples stored from `offset` on.
@@ -234,14 +340,25 @@ impl Header {
     /// The placeholder for a missing field.
     const NOWHERE: Self = Self { axes: [[0.0; 3]; 2], size: [0; 2], last: [0.0; 2], outside: 0.0, offset: 0 };
 
-    /// The slice of the packed buffer that holds its samples.
+    /// The number of packed samples.
     #[inline(always)]
-    fn samples<'a>(&self, packed: &'a [f32]) -> &'a [f32] {
+    fn packed_len(&self) -> usize {
         let [width, height] = self.size;
-        &packed[self.offset..][..2 * (width + 1) * height]
+        2 * (width + 1) * height
+    }
+
+    /// The range of the packed samples from the first to the last that holds a sample of a region: see [`Grid::pack`].
+    #[cfg(feature = "gpu")]
+    fn packed_range(&self, region: Region) -> Range<usize> {
+        let Region { column, row, width, height } = region;
+        let stride = 2 * (self.size[0] + 1);
+        let is_last = column + width == self.size[0];
+        let end = 2 * (column + width + usize::from(is_last));
+        row.saturating_sub(1) * stride + 2 * column..(row + height - 1) * stride + end
     }
 
     /// The header as numbers, in the order in which `shaders/score/field.wgsl` reads them.
+    #[cfg(feature = "gpu")]
     fn packed(&self) -> [f32; HEADER] {
         let Self { axes: [[a, b, c], [d, e, f]], size: [w, h], outside, offset, .. } = *self;
         // The offset is split into two halves, each exact as a float. (Its bit pattern would be subnormal, which a GPU
@@ -312,57 +429,208 @@ fn slope<V: Register>(header: &Header, place: &Place<V>, [v00, v01, v10, v11]: [
     (gx * a + gy * d, gx * b + gy * e)
 }
 
-/// The fields of a driver, packed for lookups: all headers, then all samples. Each sample is followed by the one above
-/// it (in the last row, by itself), and the last such pair of each row is repeated. So the four samples around any
-/// point are contiguous, and one load fetches them.
+/// A grid, packed for lookups: each sample is followed by the one above it (in the last row, by itself), and the last
+/// such pair of each row is repeated. So the four samples around any point are contiguous, and one load fetches them.
+#[derive(Debug, Clone, PartialEq)]
+struct Field {
+    header: Header,
+    /// Shared by clones, since there may be many.
+    samples: Arc<[f32]>,
+}
+
+impl Field {
+    /// Packs a grid whose samples a device stores from `offset` on.
+    fn new(grid: &Grid, offset: usize) -> Self {
+        let header = float_env::standard(|| grid.header(offset));
+        let mut samples: Arc<[f32]> = std::iter::repeat_n(0.0, grid.packed_len()).collect();
+        grid.pack(grid.region(), Arc::make_mut(&mut samples));
+        Self { header, samples }
+    }
+
+    #[inline(always)]
+    fn samples(&self) -> &[f32] {
+        &self.samples[..self.header.packed_len()]
+    }
+}
+
+/// The fields of a driver, packed for lookups. A device stores them in one buffer: all headers, then all samples.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FieldSet {
-    headers: Vec<Header>,
-    pub(crate) packed: Vec<f32>,
+    fields: Vec<Field>,
 }
 
 impl FieldSet {
     /// Packs grids; model code refers to them by their index in the slice.
     pub fn new(grids: &[Grid]) -> Self {
-        let mut packed = Vec::with_capacity(grids.iter().map(|grid| HEADER + grid.packed_len()).sum());
-        let mut headers = Vec::with_capacity(grids.len());
         let mut offset = grids.len() * HEADER;
-        for grid in grids {
-            let header = float_env::standard(|| grid.header(offset));
-            packed.extend(header.packed());
-            headers.push(header);
+        let pack = |grid: &Grid| {
+            let field = Field::new(grid, offset);
             offset += grid.packed_len();
+            field
+        };
+        Self { fields: grids.iter().map(pack).collect() }
+    }
+
+    /// Replaces a field. Returns whether the samples of other fields have moved in the buffer of a device.
+    pub(crate) fn set(&mut self, index: usize, grid: &Grid) -> bool {
+        let field = &mut self.fields[index];
+        let (before, offset) = (field.samples.len(), field.header.offset);
+        match Arc::get_mut(&mut field.samples).filter(|samples| samples.len() == grid.packed_len()) {
+            Some(samples) => {
+                grid.pack(grid.region(), samples);
+                self.set_header(index, grid);
+            }
+            None => *field = Field::new(grid, offset),
         }
-        for grid in grids {
-            let rows = grid.values.chunks_exact(grid.width);
-            let above = rows.clone().skip(1).chain(rows.clone().next_back());
-            for (row, above) in rows.zip(above) {
-                packed.extend(row.iter().zip(above).flat_map(|(value, above)| [*value, *above]));
-                packed.extend_from_within(packed.len() - 2..);
+        let moves = before != grid.packed_len();
+        if moves {
+            let mut offset = self.fields.len() * HEADER;
+            for field in &mut self.fields {
+                field.header.offset = offset;
+                offset += field.samples.len();
             }
         }
-        Self { headers, packed }
+        moves
+    }
+
+    /// Replaces the samples of a region, which the grid of the field already has.
+    pub(crate) fn update(&mut self, index: usize, grid: &Grid, region: Region) {
+        grid.pack(region, Arc::make_mut(&mut self.fields[index].samples));
+    }
+
+    /// Replaces the geometry of a field by that of a grid of the same size.
+    pub(crate) fn set_header(&mut self, index: usize, grid: &Grid) {
+        let header = &mut self.fields[index].header;
+        *header = float_env::standard(|| grid.header(header.offset));
     }
 
     /// The number of fields.
     pub(crate) fn len(&self) -> usize {
-        self.headers.len()
+        self.fields.len()
+    }
+
+    /// The length of all headers and samples.
+    pub(crate) fn packed_len(&self) -> usize {
+        self.fields.iter().map(|field| HEADER + field.samples.len()).sum()
     }
 
     /// The number of packed numbers that lookups can reach: those up to the end of the last field.
     pub(crate) fn reach(&self) -> usize {
-        let end = |header: &Header| header.offset + 2 * (header.size[0] + 1) * header.size[1];
-        self.headers.iter().map(end).max().unwrap_or(0)
+        let end = |field: &Field| field.header.offset + field.header.packed_len();
+        self.fields.iter().map(end).max().unwrap_or(0)
     }
 
     /// Returns the view that lookups read.
     #[inline(always)]
     pub(crate) fn look_ups(&self) -> LookUps<'_> {
         let mut local = LookUps::NONE.local;
-        for (local, header) in local.iter_mut().zip(&self.headers) {
-            *local = (*header, header.samples(&self.packed));
+        for (local, field) in local.iter_mut().zip(&self.fields) {
+            *local = (field.header, field.samples());
         }
-        LookUps { local, headers: &self.headers, packed: &self.packed }
+        LookUps { local, fields: &self.fields }
+    }
+}
+
+#[cfg(feature = "gpu")]
+impl FieldSet {
+    /// The headers of all fields, which precede their samples.
+    pub(crate) fn headers(&self) -> Vec<f32> {
+        self.fields.iter().flat_map(|field| field.header.packed()).collect()
+    }
+
+    /// The contents of a device's buffer.
+    pub(crate) fn packed(&self) -> Vec<f32> {
+        let samples = self.fields.iter().flat_map(|field| field.samples.iter().copied());
+        self.headers().into_iter().chain(samples).collect()
+    }
+
+    /// Passes the parts of a device's buffer that it does not have, each with its offset, to `upload`. `uploaded` is
+    /// the version that it has, if it has one.
+    pub(crate) fn changed(&self, changes: &FieldChanges, uploaded: Option<u64>, mut upload: impl FnMut(usize, &[f32])) {
+        if uploaded == Some(changes.version) {
+            return;
+        }
+        upload(0, &self.headers());
+        for (i, Field { header, samples }) in self.fields.iter().enumerate() {
+            let [width, height] = header.size;
+            let whole = Region { column: 0, row: 0, width, height };
+            if let Some(region) = changes.since(uploaded, i, whole) {
+                // One write for all rows. A write, or a copy on the device, for each row takes longer unless a row of
+                // the grid has thousands of samples.
+                let range = header.packed_range(region);
+                upload(header.offset + range.start, &samples[range]);
+            }
+        }
+    }
+}
+
+/// When and where the fields of a driver have changed, so that a device uploads only what it does not have.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct FieldChanges {
+    /// The number of changes so far.
+    version: u64,
+    fields: Vec<FieldChange>,
+}
+
+/// The changes of one field.
+#[derive(Debug, Clone, Copy)]
+struct FieldChange {
+    /// The version in which its samples last changed.
+    version: u64,
+    /// Contains all samples that changed after version `since`, if there are any.
+    region: Option<Region>,
+    since: u64,
+}
+
+impl FieldChanges {
+    /// Notes that all fields have been replaced.
+    pub(crate) fn all(&mut self, grids: &[Grid]) {
+        self.version += 1;
+        let version = self.version;
+        self.fields.clear();
+        self.fields.extend(grids.iter().map(|grid| FieldChange { version, region: Some(grid.region()), since: 0 }));
+    }
+
+    /// Notes that a field has been replaced by one with as many samples, of which `whole` is all.
+    pub(crate) fn whole(&mut self, index: usize, whole: Region) {
+        self.version += 1;
+        self.fields[index] = FieldChange { version: self.version, region: Some(whole), since: 0 };
+    }
+
+    /// Notes that the samples of a region have been replaced.
+    pub(crate) fn region(&mut self, index: usize, region: Region) {
+        self.version += 1;
+        let field = &mut self.fields[index];
+        field.version = self.version;
+        field.region = Some(field.region.map_or(region, |before| before.union(region)));
+    }
+
+    /// Notes that the geometry of a field has been replaced. A device uploads all headers with any change.
+    pub(crate) fn header(&mut self) {
+        self.version += 1;
+    }
+
+    /// Notes that the device has all changes so far.
+    pub(crate) fn uploaded(&mut self) {
+        for field in &mut self.fields {
+            (field.region, field.since) = (None, field.version);
+        }
+    }
+
+    /// The version that a device has after an upload.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The region that a device with version `uploaded` does not have, of a field of which `whole` is all.
+    #[cfg(feature = "gpu")]
+    fn since(&self, uploaded: Option<u64>, index: usize, whole: Region) -> Option<Region> {
+        match (self.fields.get(index), uploaded) {
+            (Some(field), Some(uploaded)) if field.version <= uploaded => None,
+            (Some(field), Some(uploaded)) if field.since <= uploaded => field.region,
+            _ => Some(whole),
+        }
     }
 }
 
@@ -374,28 +642,27 @@ const NEAR: usize = 4;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LookUps<'a> {
     local: [(Header, &'a [f32]); NEAR],
-    headers: &'a [Header],
-    packed: &'a [f32],
+    fields: &'a [Field],
 }
 
 impl<'a> LookUps<'a> {
     /// The view without fields, for models that read none.
-    pub(crate) const NONE: Self = Self { local: [(Header::NOWHERE, &[]); NEAR], headers: &[], packed: &[] };
+    pub(crate) const NONE: Self = Self { local: [(Header::NOWHERE, &[]); NEAR], fields: &[] };
 
     /// The number of fields.
     pub(crate) fn len(&self) -> usize {
-        self.headers.len()
+        self.fields.len()
     }
 
     /// The header and the samples of a field.
     #[inline(always)]
     fn find(&self, field: usize) -> (Header, &'a [f32]) {
-        assert!(field < self.headers.len(), "field {field} of {}", self.headers.len());
+        assert!(field < self.fields.len(), "field {field} of {}", self.fields.len());
         if field < NEAR {
             return self.local[field];
         }
-        let header = self.headers[field];
-        (header, header.samples(self.packed))
+        let field = &self.fields[field];
+        (field.header, field.samples())
     }
 
     #[inline(always)]
@@ -416,7 +683,7 @@ impl<'a> LookUps<'a> {
 /// The samples around each point.
 #[inline(always)]
 fn corners<V: Register>(header: &Header, samples: &[f32], place: &Place<V>) -> [V; 4] {
-    debug_assert_eq!(samples.len(), 2 * (header.size[0] + 1) * header.size[1], "they are the header's own");
+    debug_assert_eq!(samples.len(), header.packed_len(), "they are the header's own");
     let [i, j] = place.cell;
     let first = V::bits_add(V::bits_mul(j, V::splat_bits(header.size[0] as u32 + 1)), i);
     // SAFETY: `held` clamps coordinates to [0, last], even for NaN; so the first pair belongs to a sample, and every

@@ -69,7 +69,7 @@ pub(crate) mod term_log;
 use std::ops::{Add, AddAssign, BitAnd, BitOr, Div, DivAssign, Mul, MulAssign, Neg, Not, Sub, SubAssign};
 
 pub use escape::WgslFn;
-pub use grid::{FieldSet, Grid};
+pub use grid::{FieldSet, Grid, Region};
 pub use network::{Activation, Network};
 pub(crate) use network_scratch::NetworkScratch;
 pub(crate) use params::{GradSink, ParamView};

@@ -72,7 +72,7 @@ pub(crate) fn places(program: &Program, passes: &[Pass], problem: &Problem<'_>) 
     holds("parameters", layout.params as u64, requirements.params as u64)?;
     holds("columns of the references", layout.reference_columns as u64, requirements.columns as u64)?;
     holds("fields", problem.fields.len() as u64, requirements.fields as u64)?;
-    holds("samples of fields", problem.fields.packed.len() as u64, problem.fields.reach() as u64)?;
+    holds("samples of fields", problem.fields.packed_len() as u64, problem.fields.reach() as u64)?;
     let Some(first) = passes.first() else { return Ok(()) };
     let [rows, width, problems] = [first.rows, first.width, first.problems].map(u64::from);
     let (table, groups) = (layout.table() as u64 + table_len(program, first, layout), groups(first)?);
@@ -135,7 +135,7 @@ pub(crate) fn within(
     let layout = problem.layout;
     let flags = chunks.first().map_or(0, |chunk| crate::runtime::gpu::specialized(chunk.flags));
     holds("the buffer of inputs", capacity.inputs, problem.inputs.len() as u64)?;
-    holds("the buffer of fields", capacity.fields, problem.fields.packed.len() as u64)?;
+    holds("the buffer of fields", capacity.fields, problem.fields.packed_len() as u64)?;
     for chunk in chunks {
         let [rows, width, problems, episodes] =
             [chunk.rows, chunk.width, chunk.problems, chunk.episodes].map(u64::from);

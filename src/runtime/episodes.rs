@@ -7,7 +7,7 @@ use super::{Backend, Engine, EngineOptions};
 use crate::error::{BuildError, ModelError};
 use crate::kernels::pass::*;
 use crate::lang::cache_line::CacheLine;
-use crate::lang::grid::FieldSet;
+use crate::lang::grid::{FieldChanges, FieldSet};
 use crate::lang::{Activation, Params, Real, StepContext, philox};
 use crate::model::Model;
 use crate::model::policies::{LinearFeedback, Mlp, Observation, OpenLoop, TimeVaryingFeedback};
@@ -116,7 +116,7 @@ impl Task {
             nominal: &self.nominal,
             std_scale: if self.pass.has(STD_SCALE) { &self.std_scale } else { &[] },
             fields: &FieldSet::new(&[]),
-            fields_version: 0,
+            field_changes: &FieldChanges::default(),
             filter: None,
             rows: None,
         })

@@ -1,12 +1,10 @@
 //! [`Packed`], all kernel inputs besides rows and fields, in one array with its layout. Only this type writes the array
 //! and passes its offsets to kernels, so the two cannot disagree.
 
-use std::sync::Arc;
-
 use super::task::{Limits, Reader, References, Task};
 use crate::error::{InvalidValue, finite};
 use crate::kernels::pass::{CLAMPED, DELAYED, FLEET, LIMITED, Layout, NoiseId, Pass, Problem, RATE_LIMITED, TILE};
-use crate::lang::grid::{FieldSet, Grid};
+use crate::lang::grid::{FieldChanges, FieldSet, Grid, Region};
 use crate::lang::{Timeline, philox};
 
 /// The sections that change rarely. The state precedes them and is set by every call; the driver's own table follows
@@ -57,10 +55,9 @@ pub(crate) struct Packed {
     groups: usize,
     /// The inputs of all groups, one after the other.
     values: Vec<f32>,
-    /// Shared by clones, since they may be large.
-    fields: Arc<FieldSet>,
-    /// Counts changes of the fields, so that a device uploads them only then.
-    fields_version: u64,
+    fields: FieldSet,
+    /// What has changed in the fields since a device last uploaded them.
+    field_changes: FieldChanges,
 }
 
 impl Packed {
@@ -72,9 +69,10 @@ impl Packed {
     /// As [`new`](Self::new), for several groups of problems.
     pub(crate) fn of_groups(states: usize, sections: &Sections<'_>, fields: &[Grid], groups: usize) -> Self {
         let layout = Layout { states, controls: 0, params: 0, reference_rows: 0, reference_columns: 0 };
-        let fields = Arc::new(FieldSet::new(fields));
-        let mut packed = Self { layout, groups, values: Vec::new(), fields, fields_version: 0 };
+        let (values, field_changes) = (Vec::new(), FieldChanges::default());
+        let mut packed = Self { layout, groups, values, fields: FieldSet::default(), field_changes };
         packed.write(sections);
+        packed.set_fields(fields);
         packed
     }
 
@@ -254,19 +252,54 @@ impl Packed {
 
     /// Replaces one of the fields, `own` in the options.
     pub(crate) fn set_field(&mut self, own: &mut [Grid], index: usize, grid: Grid) -> Result<(), InvalidValue> {
-        let count = own.len();
-        let Some(field) = own.get_mut(index) else {
-            return Err(InvalidValue::new("field", index, format_args!("below the number of fields, {count}")));
-        };
+        let field = field_mut(own, index)?;
         *field = grid;
-        self.set_fields(own);
+        if self.fields.set(index, field) {
+            self.field_changes.all(own);
+        } else {
+            self.field_changes.whole(index, field.region());
+        }
         Ok(())
+    }
+
+    /// Overwrites a region of one of the fields, `own` in the options.
+    pub(crate) fn update_field(
+        &mut self,
+        own: &mut [Grid],
+        index: usize,
+        region: Region,
+        values: &[f32],
+    ) -> Result<(), InvalidValue> {
+        let field = field_mut(own, index)?;
+        field.update(region, values)?;
+        self.fields.update(index, field, region);
+        self.field_changes.region(index, region);
+        Ok(())
+    }
+
+    /// Moves the origin of one of the fields, `own` in the options.
+    pub(crate) fn set_field_origin(
+        &mut self,
+        own: &mut [Grid],
+        index: usize,
+        origin: [f32; 2],
+    ) -> Result<(), InvalidValue> {
+        let field = field_mut(own, index)?;
+        field.set_origin(origin)?;
+        self.fields.set_header(index, field);
+        self.field_changes.header();
+        Ok(())
+    }
+
+    /// Notes that the fields have been uploaded to the device, if that has a copy of them.
+    pub(crate) fn note_upload(&mut self) {
+        self.field_changes.uploaded();
     }
 
     /// Replaces all fields.
     pub(crate) fn set_fields(&mut self, fields: &[Grid]) {
-        self.fields = Arc::new(FieldSet::new(fields));
-        self.fields_version += 1;
+        self.fields = FieldSet::new(fields);
+        self.field_changes.all(fields);
     }
 
     /// Returns a pass that reads these inputs, steps all the way to the mean and keeps to the limits if it is
@@ -294,8 +327,8 @@ impl Packed {
     /// Returns the problem that these inputs describe, without a standard-deviation scale per coordinate and
     /// without rows from the caller.
     pub(crate) fn problem<'a>(&'a self, nominal: &'a [f32]) -> Problem<'a> {
-        let Self { layout, ref values, ref fields, fields_version, .. } = *self;
-        Problem { layout, inputs: values, nominal, std_scale: &[], fields, fields_version, filter: None, rows: None }
+        let Self { layout, ref values, ref fields, ref field_changes, .. } = *self;
+        Problem { layout, inputs: values, nominal, std_scale: &[], fields, field_changes, filter: None, rows: None }
     }
 
     /// The timeline of a group: parameters, references and fields that a model reads over the horizon.
@@ -314,6 +347,12 @@ impl Packed {
     pub(crate) fn values(&self) -> &[f32] {
         &self.values
     }
+}
+
+fn field_mut(fields: &mut [Grid], index: usize) -> Result<&mut Grid, InvalidValue> {
+    let count = fields.len();
+    let expected = format_args!("below the number of fields, {count}");
+    fields.get_mut(index).ok_or_else(|| InvalidValue::new("field", index, expected))
 }
 
 impl<const M: usize> Task<M> {
@@ -438,5 +477,131 @@ mod tests {
         single.put_references(0, &References { values: vec![61.0, 62.0], columns: 1 });
         assert_eq!(single.values()[single.layout().params_at()..], [4.0, 61.0, 62.0]);
         assert!(!single.pass(5, 1, 0.1, false).has(FLEET));
+    }
+
+    /// Changes fields at random. A device uploads from time to time, sometimes for the first time or without its driver
+    /// noting so, and always ends with what a new driver would pack.
+    #[test]
+    #[cfg(feature = "gpu")]
+    fn a_device_that_uploads_what_has_changed_has_every_field() {
+        use crate::lang::Random;
+
+        let mut random = Random::new(17);
+        let mut below = move |count: usize| random.bits() as usize % count;
+        let mut serial = 0.0;
+        let mut numbers = move |count: usize| -> Vec<f32> {
+            (0..count)
+                .map(|_| {
+                    serial += 1.0;
+                    serial
+                })
+                .collect()
+        };
+        let sections = Sections {
+            low: &[-1.0],
+            high: &[1.0],
+            factor: Square::Unit,
+            precision: Square::Unit,
+            params: &[],
+            references: None,
+        };
+        // Grids of as many packed numbers, but of another shape, and of more.
+        const SIZES: [(usize, usize); 6] = [(3, 4), (7, 2), (3, 4), (5, 5), (1, 8), (9, 1)];
+        let mut grid = |(width, height): (usize, usize)| {
+            Grid::new(width, height, 0.5, [0.0; 2], numbers(width * height))
+                .expect("a grid")
+                .with_yaw(0.3)
+                .expect("valid")
+        };
+        for _ in 0..300 {
+            let mut own: Vec<Grid> = (0..1 + below(5)).map(|_| grid(SIZES[below(6)])).collect();
+            let mut packed = Packed::new(1, &sections, &own);
+            let (mut device, mut version) = (Vec::new(), None);
+            // A copy of the fields, which no change affects.
+            let mut copies: Vec<(FieldSet, Vec<f32>)> = Vec::new();
+            for _ in 0..12 {
+                for _ in 0..below(3) {
+                    let index = below(own.len());
+                    let Region { width, height, .. } = own[index].region();
+                    let (column, row) = (below(width), below(height));
+                    let region =
+                        Region { column, row, width: 1 + below(width - column), height: 1 + below(height - row) };
+                    match below(5) {
+                        0 => {
+                            let grid = grid(SIZES[below(6)]);
+                            packed.set_field(&mut own, index, grid).expect("it is there");
+                        }
+                        1 => {
+                            let origin = [below(9) as f32, below(9) as f32];
+                            packed.set_field_origin(&mut own, index, origin).expect("it is finite");
+                        }
+                        _ => {
+                            let values = grid((region.width, region.height)).values().to_vec();
+                            packed.update_field(&mut own, index, region, &values).expect("it is within the field");
+                        }
+                    }
+                    assert_eq!(packed.fields, FieldSet::new(&own));
+                }
+                if below(3) == 0 {
+                    if below(6) == 0 {
+                        (device, version) = (vec![f32::NAN; packed.fields.packed_len() + 7], None);
+                    }
+                    device.resize(device.len().max(packed.fields.packed_len()), f32::NAN);
+                    packed.fields.changed(&packed.field_changes, version, |at, numbers| {
+                        device[at..at + numbers.len()].copy_from_slice(numbers);
+                    });
+                    version = Some(packed.field_changes.version());
+                    if below(2) == 0 {
+                        packed.note_upload();
+                    }
+                    let expected = FieldSet::new(&own).packed();
+                    assert_eq!(device[..expected.len()], expected);
+                }
+                if below(4) == 0 {
+                    copies.push((packed.fields.clone(), packed.fields.packed()));
+                }
+            }
+            assert!(copies.iter().all(|(copy, before)| copy.packed() == *before));
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "gpu")]
+    fn a_device_uploads_only_what_has_changed() {
+        let sections = Sections {
+            low: &[-1.0],
+            high: &[1.0],
+            factor: Square::Unit,
+            precision: Square::Unit,
+            params: &[],
+            references: None,
+        };
+        let grid = || Grid::from_fn(100, 50, 0.1, [0.0; 2], |x, y| x * y).expect("a grid");
+        let mut own = vec![grid(), grid(), grid()];
+        let mut packed = Packed::new(1, &sections, &own);
+        let uploads = |packed: &Packed, version| {
+            let mut lengths = Vec::new();
+            packed.fields.changed(&packed.field_changes, version, |_, numbers| lengths.push(numbers.len()));
+            lengths
+        };
+        let whole = 2 * 101 * 50;
+        assert_eq!(uploads(&packed, None), [36, whole, whole, whole]);
+        packed.note_upload();
+        let first = Some(packed.field_changes.version());
+        assert_eq!(uploads(&packed, first), [0; 0]);
+        packed.set_field_origin(&mut own, 2, [1.0, 2.0]).expect("it is finite");
+        assert_eq!(uploads(&packed, first), [36]);
+        // Two samples in each of three rows, and the row below, whose pairs contain the first of these.
+        let region = |row| Region { column: 10, row, width: 2, height: 3 };
+        packed.update_field(&mut own, 1, region(20), &[1.0; 6]).expect("it is within the field");
+        assert_eq!(uploads(&packed, first), [36, 3 * 202 + 4]);
+        packed.update_field(&mut own, 1, region(25), &[1.0; 6]).expect("it is within the field");
+        assert_eq!(uploads(&packed, first), [36, 8 * 202 + 4]);
+        packed.note_upload();
+        let second = Some(packed.field_changes.version());
+        packed.set_field(&mut own, 0, grid()).expect("it is there");
+        assert_eq!(uploads(&packed, second), [36, whole]);
+        // A device that missed an upload gets the whole field.
+        assert_eq!(uploads(&packed, first), [36, whole, whole]);
     }
 }

@@ -7,7 +7,7 @@ use super::{Backend, Engine, EngineOptions, RowMemory, Tuning};
 use crate::interp::simd::isa::Instructions;
 use crate::kernels::pass::*;
 use crate::kernels::propose::shape::{Filter, Interpolation, NoiseShape};
-use crate::lang::grid::FieldSet;
+use crate::lang::grid::{FieldChanges, FieldSet};
 use crate::lang::{Real, StepContext, philox};
 use crate::model::Model;
 
@@ -66,7 +66,7 @@ fn run_on(
         nominal: &nominal,
         std_scale: if passes[0].has(STD_SCALE) { &std_scale } else { &[] },
         fields: &FieldSet::new(&[]),
-        fields_version: 0,
+        field_changes: &FieldChanges::default(),
         filter,
         rows: None,
     };

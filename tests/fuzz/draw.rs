@@ -1,6 +1,7 @@
 //! Random options and arguments: mostly valid, sometimes awkward, sometimes wrong.
 
 use gibbs::control::{Proposal, ShiftFill, Smoothing};
+use gibbs::lang::Region;
 use gibbs::sampling::{ReverseProcess, SampleWidth, Sampler, Schedule};
 use gibbs::{
     Grid, Interpolation, Limits, Model, Noise, NoiseShape, Real, References, StepContext, Temperature, Weighting,
@@ -204,6 +205,21 @@ impl Draw {
                 return grid;
             }
         }
+    }
+
+    /// A region of a grid, and values for it; sometimes beyond the grid, too many, or not finite.
+    pub fn region(&mut self, width: usize, height: usize) -> (Region, Vec<f32>) {
+        let (column, row) = (self.index(width), self.index(height));
+        let mut region =
+            Region { column, row, width: 1 + self.index(width - column), height: 1 + self.index(height - row) };
+        let too_many = usize::from(self.chance(0.02));
+        let values = self.numbers(region.width * region.height + too_many, 0.0, 3.0);
+        match self.index(50) {
+            0 => region.column = self.size(20),
+            1 => region.height = self.size(20),
+            _ => (),
+        }
+        (region, values)
     }
 
     pub fn fields(&mut self) -> Vec<Grid> {

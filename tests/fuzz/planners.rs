@@ -272,6 +272,19 @@ fn case<A: Options>(draw: &mut Draw, engines: &[Engine; 2]) -> bool {
                 let (values, columns) = draw.references();
                 both(&mut twins, |planner| planner.set_references(&values, columns).map(|()| Vec::new()))
             }
+            12 if draw.chance(0.6) => {
+                // Fields of both planners have the same size.
+                let index = draw.index(3);
+                let size = twins[0].options().task().fields.get(index).map_or((1, 1), |f| (f.width(), f.height()));
+                let ((region, values), origin) = (draw.region(size.0, size.1), draw.array(-2.0, 2.0));
+                let moves = draw.chance(0.3);
+                both(&mut twins, |planner| {
+                    if moves {
+                        return planner.set_field_origin(index, origin).map(|()| Vec::new());
+                    }
+                    planner.update_field(index, region, &values).map(|()| Vec::new())
+                })
+            }
             12 => {
                 let (index, grid) = (draw.index(3), draw.grid());
                 both(&mut twins, |planner| planner.set_field(index, grid.clone()).map(|()| Vec::new()))

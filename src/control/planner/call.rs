@@ -115,7 +115,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// While a call is pending, the previous plan is kept, and
     ///
-    /// - [`set_params`](Self::set_params), [`set_references`](Self::set_references), [`set_field`](Self::set_field) and
+    /// - [`set_params`](Self::set_params), [`set_references`](Self::set_references), [`set_field`](Self::set_field),
+    ///   [`update_field`](Self::update_field), [`set_field_origin`](Self::set_field_origin) and
     ///   [`reseed`](Self::reseed) affect the next call;
     /// - [`shift`](Self::shift) shifts the previous plan now, and the result of the pending call when it is available,
     ///   after `poll` or `finish` has returned it unshifted;
@@ -306,6 +307,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             }
         }
         submitted?;
+        self.inputs.note_upload();
         self.pending = Some(PendingCall { started, asked, inputs: None });
         Ok(true)
     }
@@ -369,6 +371,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             // A failed pass consumes its noise too; the next one draws other rows.
             self.members[0].number = self.members[0].number.wrapping_add(1);
             self.workspace.submit(&self.program, &self.passes[i..=i], &problem)?;
+            self.inputs.note_upload();
             let done = blocking(self.workspace.finish(Wait::Blocking))?;
             if i + 1 < self.passes.len() && goes_on() {
                 self.stage.copy_from_slice(done.nominal);

@@ -2,7 +2,7 @@
 
 use super::{Algorithm, Feedback, FeedbackWeights, Member, Plan, Planner, Samples, Terms};
 use crate::error::{BuildError, FeedbackError, InvalidValue, PlanError};
-use crate::lang::grid::Grid;
+use crate::lang::grid::{Grid, Region};
 use crate::model::Model;
 use crate::runtime::task::References;
 use crate::runtime::{Calls, Engine, Wait, completed, drained};
@@ -113,7 +113,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
     ///
     /// While a call is pending, the previous plans are kept, and
     ///
-    /// - [`set_params`](Self::set_params), [`set_references`](Self::set_references), [`set_field`](Self::set_field) and
+    /// - [`set_params`](Self::set_params), [`set_references`](Self::set_references), [`set_field`](Self::set_field),
+    ///   [`update_field`](Self::update_field), [`set_field_origin`](Self::set_field_origin) and
     ///   [`reseed`](Self::reseed) affect the next call;
     /// - [`shift`](Self::shift) shifts the previous plan of its problem now, and the result of that problem when it is
     ///   available, after `poll` or `finish` has returned it unshifted; the other problems are not affected;
@@ -372,6 +373,24 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
     /// If there is no field of that index yet.
     pub fn set_field(&mut self, index: usize, grid: Grid) -> Result<(), InvalidValue> {
         self.planner.set_field(index, grid)
+    }
+
+    /// Overwrites a rectangle of samples of one field in place, for all problems: see [`Planner::update_field`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Planner::update_field`].
+    pub fn update_field(&mut self, index: usize, region: Region, values: &[f32]) -> Result<(), InvalidValue> {
+        self.planner.update_field(index, region, values)
+    }
+
+    /// Moves one field, for all problems: see [`Planner::set_field_origin`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Planner::set_field_origin`].
+    pub fn set_field_origin(&mut self, index: usize, origin: [f32; 2]) -> Result<(), InvalidValue> {
+        self.planner.set_field_origin(index, origin)
     }
 
     /// Replaces all options but the horizon and the number of samples, for all problems: see [`Planner::set_options`].

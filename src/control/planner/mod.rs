@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use crate::error::{BuildError, EngineError, InvalidValue, PlanError, finite, in_range};
 use crate::kernels::pass::{CLAMPED, FILTERED, GIVEN, LIMITED, NoiseId, Pass, Problem, STD_SCALE, TILE, round_up};
 use crate::kernels::propose::noise::CovarianceFactors;
-use crate::lang::grid::Grid;
+use crate::lang::grid::{Grid, Region};
 use crate::lang::stream::Stream;
 use crate::lang::{float_env, normal, philox};
 use crate::model::Model;
@@ -303,6 +303,68 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// If there is no field of that index yet.
     pub fn set_field(&mut self, index: usize, grid: Grid) -> Result<(), InvalidValue> {
         self.change_inputs(|inputs, task, _| inputs.set_field(&mut task.fields, index, grid))
+    }
+
+    /// Overwrites a rectangle of samples of one field in place, given row by row from the smallest y: for a costmap that
+    /// changes where the robot's sensors reach. Recompiles nothing.
+    ///
+    /// Nothing outside the region is packed again, and nothing is allocated. A GPU uploads the samples of that field
+    /// from the first to the last changed one, row by row, so that a wide and low region is cheaper than a narrow and
+    /// high one. If a call is [pending](Self::start), the field is copied once, because the result of that call needs it
+    /// as it was.
+    ///
+    /// A map that rolls along with the robot is moved by whole cells with [`set_field_origin`](Self::set_field_origin).
+    /// That gives every sample another place in the world, so then overwrite the whole field ([`Grid::region`]) by the
+    /// rolled samples.
+    ///
+    /// # Errors
+    ///
+    /// If there is no field of that index, the region is empty or not within the field, `values` does not have one
+    /// number per sample of the region, or a number is not finite. Then nothing is changed.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use gibbs::lang::Region;
+    /// use gibbs::{Engine, Grid, Model, Mppi, MppiOptions, Real, StepContext, Task};
+    ///
+    /// /// A point with a velocity as control, on a costmap.
+    /// struct Point;
+    ///
+    /// impl Model<2, 2> for Point {
+    ///     #[inline(always)]
+    ///     fn step<R: Real>(&self, at: &StepContext<R>, [x, y]: [R; 2], [u, v]: [R; 2]) -> [R; 2] {
+    ///         [x + u * at.dt(), y + v * at.dt()]
+    ///     }
+    ///     #[inline(always)]
+    ///     fn cost<R: Real>(&self, at: &StepContext<R>, [x, y]: [R; 2], _: [R; 2]) -> R {
+    ///         at.sample(0, x, y) + (x - 5.0).square()
+    ///     }
+    /// }
+    ///
+    /// // 200 × 100 cells of 10 cm, free.
+    /// let map = Grid::from_fn(200, 100, 0.1, [0.0, 0.0], |_, _| 0.0)?;
+    /// let task = Task { fields: vec![map], ..Default::default() };
+    /// let mut mppi = Mppi::new(&Engine::new()?, Point, MppiOptions { task, ..Default::default() })?;
+    ///
+    /// // An obstacle of 3 × 2 cells.
+    /// mppi.update_field(0, Region { column: 30, row: 48, width: 3, height: 2 }, &[50.0; 6])?;
+    /// let plan = mppi.plan(&[1.0, 5.0])?;
+    /// # assert!(plan.cost().is_finite());
+    /// # Ok::<(), gibbs::Error>(())
+    /// ```
+    pub fn update_field(&mut self, index: usize, region: Region, values: &[f32]) -> Result<(), InvalidValue> {
+        self.change_inputs(|inputs, task, _| inputs.update_field(&mut task.fields, index, region, values))
+    }
+
+    /// Moves one field: its lower-left corner (in meters) becomes `origin`, and its samples stay. Recompiles nothing,
+    /// and neither packs nor uploads samples. See [`update_field`](Self::update_field) about maps that roll.
+    ///
+    /// # Errors
+    ///
+    /// If there is no field of that index, or `origin` is not finite. Then nothing is changed.
+    pub fn set_field_origin(&mut self, index: usize, origin: [f32; 2]) -> Result<(), InvalidValue> {
+        self.change_inputs(|inputs, task, _| inputs.set_field_origin(&mut task.fields, index, origin))
     }
 
     /// Changes the inputs of the next call. Those of a pending call are kept for its results.

@@ -77,6 +77,7 @@ struct Buffers {
     back: wgpu::Buffer,
     ticks: Option<(wgpu::QuerySet, wgpu::Buffer)>,
     group: wgpu::BindGroup,
+    /// The version of the uploaded fields.
     fields_version: Option<u64>,
 }
 
@@ -128,7 +129,7 @@ impl Sizes {
         Self {
             passes: aligned(passes.len() as u64 * stride),
             inputs: bytes(problem.inputs.len() as u64),
-            fields: bytes(problem.fields.packed.len() as u64),
+            fields: bytes(problem.fields.packed_len() as u64),
             rows: bytes(most(&rows)),
             scores: bytes(problems * most(&scores)),
             log_weights: bytes(problems * most(&padded)),
@@ -441,10 +442,10 @@ impl Workspace {
         let at = self.chunks.len().saturating_sub(1) as u64 * stride(&self.device);
         self.last = passes.last().map(|pass| (*pass, at as u32));
 
-        if buffers.fields_version != Some(problem.fields_version) {
-            device.queue.write_buffer(&buffers.fields, 0, bytemuck::cast_slice(&problem.fields.packed));
-            buffers.fields_version = Some(problem.fields_version);
-        }
+        problem.fields.changed(problem.field_changes, buffers.fields_version, |at, numbers| {
+            device.queue.write_buffer(&buffers.fields, 4 * at as u64, bytemuck::cast_slice(numbers));
+        });
+        buffers.fields_version = Some(problem.field_changes.version());
         if let (Some(given), Some(pass)) = (problem.rows, passes.first()) {
             self.tiled.resize(round_up(pass.rows as usize, TILE) * pass.width as usize, 0.0);
             pass.tile(given, &mut self.tiled);
