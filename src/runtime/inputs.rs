@@ -500,6 +500,7 @@ mod tests {
         let sections = Sections {
             low: &[-1.0],
             high: &[1.0],
+            rates: None,
             factor: Square::Unit,
             precision: Square::Unit,
             params: &[],
@@ -571,6 +572,7 @@ mod tests {
         let sections = Sections {
             low: &[-1.0],
             high: &[1.0],
+            rates: None,
             factor: Square::Unit,
             precision: Square::Unit,
             params: &[],
