@@ -302,7 +302,7 @@ mod fuzzed {
         Proposal::Initial | Proposal::Last | Proposal::Sustained(_) | Proposal::Given => (),
     };
     const _: fn(Fallback) = |fallback| match fallback {
-        Fallback::None | Fallback::LastPlan => (),
+        Fallback::None | Fallback::LastPlan | Fallback::BestRow => (),
     };
     const _: fn(ShiftFill) = |fill| match fill {
         ShiftFill::Hold | ShiftFill::Repeat | ShiftFill::Initial => (),

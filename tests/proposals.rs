@@ -204,3 +204,48 @@ fn wrong_proposals_are_refused_by_name() {
         other => panic!("{other:?}"),
     }
 }
+
+#[test]
+fn a_plan_that_may_be_its_best_row_costs_no_more_than_it() {
+    for engine in engines() {
+        let mppi = MppiOptions {
+            fallback: Fallback::BestRow,
+            noise: Noise::Diagonal([2.0]),
+            iterations: 2,
+            samples: 100,
+            weighting: Temperature::EffectiveSamples(0.5).into(),
+            proposals: vec![Proposal::Initial],
+            ..options(Vec::new())
+        };
+        let (mut planner, mut polled) = (fork(&engine, mppi.clone()), fork(&engine, mppi.clone()));
+        let mut rows = 0;
+        for _ in 0..4 {
+            let plan = planner.plan(&[0.1]).expect("it runs").clone();
+            let name = format!("{}: {} and {}", engine.name(), plan.cost(), plan.min_cost());
+            assert!(plan.cost() <= plan.min_cost() + 1e-5, "{name}");
+            if plan.source() == PlanSource::BestRow {
+                rows += 1;
+                let samples = planner.samples().expect("there are some");
+                let best = (0..100).min_by(|a, b| samples.cost(*a).total_cmp(&samples.cost(*b))).expect("some");
+                assert_eq!(samples.controls(best), plan.controls(), "{name}");
+                assert_eq!(planner.controls(), plan.controls(), "{name}: the next call starts from it");
+            }
+            polled.start(&[0.1]).expect("it starts");
+            let same = loop {
+                if let Some(plan) = polled.poll().expect("it runs") {
+                    break plan.clone();
+                }
+            };
+            assert_eq!((same.controls(), same.source()), (plan.controls(), plan.source()), "{name}");
+        }
+        assert!(rows > 0, "{}: wide noise makes rows that beat their mean", engine.name());
+
+        let mut fleet = Fleet::new(&engine, Fork, mppi, 3).expect("valid");
+        let plans = fleet.plan(&[[0.1], [f32::NAN], [-0.2]]).expect("it runs");
+        assert!(plans.get(1).is_err());
+        for plan in [plans.get(0), plans.get(2)] {
+            let plan = plan.expect("it works");
+            assert!(plan.cost() <= plan.min_cost() + 1e-5, "{}", engine.name());
+        }
+    }
+}

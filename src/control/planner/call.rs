@@ -308,27 +308,146 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         }
         submitted?;
         self.inputs.note_upload();
-        self.pending = Some(PendingCall { started, asked, inputs: None });
+        self.pending = Some(PendingCall::new(started, asked));
         Ok(true)
     }
 
-    /// The second half of a call: turns its results, once available, into plans. Returns whether they were.
+    /// The second half of a call: turns its results, once available, into plans. Returns whether they were. After an
+    /// error no call is pending.
     pub(super) fn end(&mut self, wait: Wait<'_>) -> Result<bool, PlanError> {
-        let Poll::Ready(done) = self.workspace.finish(wait) else { return Ok(false) };
-        let Some(call) = self.pending.take() else { return Ok(false) };
-        let results = Results {
-            engine: &self.engine,
-            model: &*self.model,
-            options: &self.options,
-            shape: &self.shape,
-            inputs: call.inputs.as_ref().unwrap_or(&self.inputs),
-            is_current: call.inputs.is_none(),
-            passes: &self.passes,
-            asked: call.asked,
-            started: call.started,
-        };
-        results.commit(done?, &mut self.members, &mut self.nominal);
+        let Some(mut call) = self.pending.take() else { return Ok(false) };
+        if !call.is_evaluated {
+            let Poll::Ready(done) = self.workspace.finish(wait) else {
+                self.pending = Some(call);
+                return Ok(false);
+            };
+            let done = done?;
+            self.results.clear();
+            self.results.extend_from_slice(done.nominal);
+            self.sums.clear();
+            self.sums.extend_from_slice(done.sums);
+            let timing = done.timing;
+            self.evaluate(&call, timing);
+            call.is_evaluated = true;
+        }
+        if self.take_best_rows(&mut call, wait)?.is_pending() {
+            self.pending = Some(call);
+            return Ok(false);
+        }
+        self.adopt(&call);
         Ok(true)
+    }
+
+    /// Makes the next plan of every member of the results. The model runs on the host here and may panic: the old plans
+    /// are kept.
+    fn evaluate(&mut self, call: &PendingCall, timing: Timing) {
+        let (options, inputs) = (&self.options, call.inputs.as_ref().unwrap_or(&self.inputs));
+        let (task, smoothing, chains) = (options.task(), options.smoothing(), options.chains());
+        let width = task.horizon * M;
+        let last = &self.passes[self.passes.len() - 1];
+        let all = self.results.chunks_exact_mut(chains * width).zip(self.sums.chunks_exact(chains));
+        for (i, (member, (results, sums))) in self.members.iter_mut().zip(all).enumerate() {
+            if member.outcome.is_err() {
+                continue;
+            }
+            if smoothing.is_some() || task.is_sequential() || last.has(LIMITED) && !last.has(CLAMPED) {
+                for chain in results.chunks_exact_mut(width) {
+                    let controls = chain.as_chunks_mut().0;
+                    controls[..task.delay].copy_from_slice(&member.queue);
+                    if let Some(smoothing) = smoothing {
+                        smoothing.smooth(&member.past, task.delay, controls, &mut member.scratch);
+                    }
+                    limit(task, inputs.last(i), controls);
+                }
+            }
+            let (isa, model, timeline) = (self.engine.isa(), &*self.model, inputs.timeline(i, task.dt));
+            let start = Start { isa, model, timeline, x: inputs.state(i) };
+            member.outcome = member.next.best_of(&start, last, sums, results);
+            if let (Ok(best), Fallback::LastPlan) = (&member.outcome, options.fallback()) {
+                let failed = &mut results[best * width..][..width];
+                limit(task, inputs.last(i), &mut member.before);
+                member.next.fall_back(&start, last, failed, &member.before);
+            }
+            if let (Ok(best @ 1..), PlanSource::Rows, false) =
+                (&member.outcome, member.next.source, options.proposals().is_empty())
+            {
+                member.next.source = PlanSource::Proposal(best - 1);
+            }
+            let std = std::array::from_fn(|m| last.scale * self.shape.std(m, M));
+            member.next.diagnose(last, task.limits.as_ref(), std);
+            member.next.timing = timing;
+            member.next.backend = self.engine.backend();
+            member.next.work = Work { passes: self.passes.len(), asked: call.asked, started: Some(call.started) };
+        }
+    }
+
+    /// Replaces next plans by the best row that they were made of, where that costs less, if the options ask for it. The
+    /// rows of one member after the other are fetched from the device.
+    fn take_best_rows(&mut self, call: &mut PendingCall, wait: Wait<'_>) -> Result<Poll<()>, PlanError> {
+        let last = self.passes[self.passes.len() - 1];
+        if self.options.fallback() != Fallback::BestRow || last.has(DEMONSTRATED) {
+            return Ok(Poll::Ready(()));
+        }
+        let (task, chains) = (self.options.task(), self.options.chains());
+        let width = task.horizon * M;
+        while call.checked < self.members.len() {
+            let (i, member) = (call.checked, &mut self.members[call.checked]);
+            let inputs = call.inputs.as_ref().unwrap_or(&self.inputs);
+            if let (Ok(best), true) = (&member.outcome, member.next.costs_more_than_a_row()) {
+                if call.fetching.is_none() {
+                    let (std_scale, filter) = (&self.std_scale, self.shape.filter.as_ref());
+                    let problem = Problem { std_scale, filter, ..inputs.problem(&self.nominal) };
+                    let number = i * chains + best;
+                    call.fetching = Some(self.workspace.submit_fetch(&self.program, &problem, number)?);
+                }
+                let Some(Poll::Ready(fetched)) = call.fetching.as_mut().map(|fetching| fetching.finish(wait)) else {
+                    return Ok(Poll::Pending);
+                };
+                let (isa, model, timeline) = (self.engine.isa(), &*self.model, inputs.timeline(i, task.dt));
+                let start = Start { isa, model, timeline, x: inputs.state(i) };
+                let mean = &mut self.results[(i * chains + best) * width..][..width];
+                member.next.take_best_row(&start, &last, &fetched?, mean);
+                call.fetching = None;
+            }
+            call.checked += 1;
+        }
+        Ok(Poll::Ready(()))
+    }
+
+    /// Replaces the plans, and the control sequences that the next call starts from, by the results.
+    fn adopt(&mut self, call: &PendingCall) {
+        let (options, inputs) = (&self.options, call.inputs.as_ref().unwrap_or(&self.inputs));
+        let (task, chains, shift_fill, initial) =
+            (options.task(), options.chains(), options.shift_fill(), options.initial());
+        let width = task.horizon * M;
+        let all = self.results.chunks_exact(chains * width).zip(self.sums.chunks_exact(chains));
+        let plans = self.nominal.chunks_exact_mut(chains * width).zip(all);
+        for (i, (member, (plan, (results, sums)))) in self.members.iter_mut().zip(plans).enumerate() {
+            let Ok(best) = member.outcome else { continue };
+            member.queue.clear();
+            member.queue.extend_from_slice(&plan[member.best * width..].as_chunks().0[..task.delay]);
+            // A chain that failed keeps its control sequence.
+            for (chain, nominal) in plan::worked(sums, results) {
+                let own = &mut plan[chain * width..][..width];
+                own.copy_from_slice(nominal);
+                if member.moved > 0.0 {
+                    // The controls that were issued meanwhile are those of the previous plan.
+                    let controls = own.as_chunks_mut().0;
+                    let (whole, fraction) = (member.moved as usize, member.moved.fract() as f32);
+                    shift_fill.move_on(controls, whole, fraction, initial);
+                    controls[..task.delay].copy_from_slice(&member.queue);
+                    if task.is_sequential() {
+                        limit(task, member.applied.last, controls);
+                    }
+                }
+            }
+            member.best = best;
+            // Samples are recomputed from the current inputs, which must be those of the call.
+            member.sampled = call.inputs.is_none().then(|| (inputs.state(i), best));
+            std::mem::swap(&mut member.plan, &mut member.next);
+            Symptom::warn_once(member.plan.symptoms, &mut member.warned);
+            member.plan.timing.total = call.started.elapsed();
+        }
     }
 
     /// Runs a call pass by pass, with `rows` rows each: after each pass but the last, `goes_on` tells whether to run
@@ -378,19 +497,16 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
                 self.std_scale.copy_from_slice(done.std_scale);
                 continue;
             }
-            let results = Results {
-                engine: &self.engine,
-                model: &*self.model,
-                options: &self.options,
-                shape: &self.shape,
-                inputs: &self.inputs,
-                is_current: true,
-                passes: &self.passes[..=i],
-                asked,
-                started,
-            };
-            results.commit(done, &mut self.members, &mut self.nominal);
+            self.results.clear();
+            self.results.extend_from_slice(done.nominal);
+            self.sums.clear();
+            self.sums.extend_from_slice(done.sums);
+            let timing = done.timing;
             self.passes.truncate(i + 1);
+            let call = PendingCall { is_evaluated: true, ..PendingCall::new(started, asked) };
+            self.evaluate(&call, timing);
+            self.pending = Some(call);
+            self.end(Wait::Blocking)?;
             break;
         }
         Ok(())
@@ -538,103 +654,6 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             }
         }
         Some(scattered)
-    }
-}
-
-/// What turns the results of a call into plans.
-struct Results<'a, D, A> {
-    engine: &'a Engine,
-    model: &'a D,
-    options: &'a A,
-    /// The inputs of the call.
-    inputs: &'a Packed,
-    shape: &'a CovarianceFactors,
-    /// Whether these are still the planner's.
-    is_current: bool,
-    /// The passes that were run.
-    passes: &'a [Pass],
-    /// The numbers of passes and rows that were asked for.
-    asked: [usize; 2],
-    started: Instant,
-}
-
-impl<D, A> Results<'_, D, A> {
-    /// Replaces the plans, and the control sequences in `nominal` that the next call starts from.
-    fn commit<const N: usize, const M: usize>(&self, done: Done<'_>, members: &mut [Member<N, M>], nominal: &mut [f32])
-    where
-        D: Model<N, M>,
-        A: Algorithm<M>,
-    {
-        let Self { options, inputs, .. } = *self;
-        let (task, smoothing, chains) = (options.task(), options.smoothing(), options.chains());
-        let (horizon, dt) = (task.horizon, task.dt);
-        let last = &self.passes[self.passes.len() - 1];
-        let each = chains * horizon * M;
-        // The model runs on the host here and may panic. Nothing is committed before it is done, so the old plans
-        // survive.
-        for (i, (member, results)) in members.iter_mut().zip(done.nominal.chunks_exact_mut(each)).enumerate() {
-            if member.outcome.is_err() {
-                continue;
-            }
-            if smoothing.is_some() || task.is_sequential() || last.has(LIMITED) && !last.has(CLAMPED) {
-                for chain in results.chunks_exact_mut(horizon * M) {
-                    let controls = chain.as_chunks_mut().0;
-                    controls[..task.delay].copy_from_slice(&member.queue);
-                    if let Some(smoothing) = smoothing {
-                        smoothing.smooth(&member.past, task.delay, controls, &mut member.scratch);
-                    }
-                    limit(task, inputs.last(i), controls);
-                }
-            }
-            let (isa, timeline) = (self.engine.isa(), inputs.timeline(i, dt));
-            let start = Start { isa, model: self.model, timeline, x: inputs.state(i) };
-            let sums = &done.sums[i * chains..][..chains];
-            member.outcome = member.next.best_of(&start, last, sums, results);
-            if let (Ok(best), Fallback::LastPlan) = (&member.outcome, options.fallback()) {
-                let failed = &mut results[best * horizon * M..][..horizon * M];
-                limit(task, inputs.last(i), &mut member.before);
-                member.next.fall_back(&start, last, failed, &member.before);
-            }
-            if let (Ok(best @ 1..), PlanSource::Rows, false) =
-                (&member.outcome, member.next.source, options.proposals().is_empty())
-            {
-                member.next.source = PlanSource::Proposal(best - 1);
-            }
-            let std = std::array::from_fn(|m| last.scale * self.shape.std(m, M));
-            member.next.diagnose(last, task.limits.as_ref(), std);
-            member.next.timing = done.timing;
-            member.next.backend = self.engine.backend();
-            member.next.work = Work { passes: self.passes.len(), asked: self.asked, started: Some(self.started) };
-        }
-
-        let (shift_fill, initial) = (options.shift_fill(), options.initial());
-        let plans = nominal.chunks_exact_mut(each).zip(done.nominal.chunks_exact(each));
-        for (i, (member, (plan, results))) in members.iter_mut().zip(plans).enumerate() {
-            let Ok(best) = member.outcome else { continue };
-            member.queue.clear();
-            member.queue.extend_from_slice(&plan[member.best * horizon * M..].as_chunks().0[..task.delay]);
-            // A chain that failed keeps its control sequence.
-            for (chain, nominal) in plan::worked(&done.sums[i * chains..][..chains], results) {
-                let own = &mut plan[chain * horizon * M..][..horizon * M];
-                own.copy_from_slice(nominal);
-                if member.moved > 0.0 {
-                    // The controls that were issued meanwhile are those of the previous plan.
-                    let controls = own.as_chunks_mut().0;
-                    let (whole, fraction) = (member.moved as usize, member.moved.fract() as f32);
-                    shift_fill.move_on(controls, whole, fraction, initial);
-                    controls[..task.delay].copy_from_slice(&member.queue);
-                    if task.is_sequential() {
-                        limit(task, member.applied.last, controls);
-                    }
-                }
-            }
-            member.best = best;
-            // Samples are recomputed from the current inputs, which must be those of the call.
-            member.sampled = self.is_current.then(|| (inputs.state(i), best));
-            std::mem::swap(&mut member.plan, &mut member.next);
-            Symptom::warn_once(member.plan.symptoms, &mut member.warned);
-            member.plan.timing.total = self.started.elapsed();
-        }
     }
 }
 

@@ -17,7 +17,9 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use crate::error::{BuildError, EngineError, InvalidValue, PlanError, finite, in_range};
-use crate::kernels::pass::{CLAMPED, FILTERED, GIVEN, LIMITED, NoiseId, Pass, Problem, STD_SCALE, TILE, round_up};
+use crate::kernels::pass::{
+    CLAMPED, DEMONSTRATED, FILTERED, GIVEN, LIMITED, NoiseId, Pass, Problem, STD_SCALE, Sums, TILE, round_up,
+};
 use crate::kernels::propose::noise::CovarianceFactors;
 use crate::lang::grid::{Grid, Region};
 use crate::lang::stream::Stream;
@@ -26,7 +28,9 @@ use crate::model::Model;
 use crate::runtime::inputs::{Packed, Sections, Square};
 use crate::runtime::program::Program;
 use crate::runtime::task::{Reader, References, Task};
-use crate::runtime::{Backend, Calls, Done, Engine, Fetched, Fetching, Wait, Workspace, blocking, completed, drained};
+use crate::runtime::{
+    Backend, Calls, Engine, Fetched, Fetching, Timing, Wait, Workspace, blocking, completed, drained,
+};
 pub use actuation::Smoothing;
 use actuation::{Applied, between, limit};
 pub use algorithm::Algorithm;
@@ -81,6 +85,9 @@ pub struct Planner<const N: usize, const M: usize, D, A> {
     pending: Option<PendingCall>,
     /// The control sequences between the passes of [`plan_within`](Self::plan_within).
     stage: Vec<f32>,
+    /// The control sequences that a call has computed, as in `nominal`, and the sums behind them.
+    results: Vec<f32>,
+    sums: Vec<Sums>,
     /// How long a pass takes for each of its rows (in seconds), if it was measured.
     time_per_row: Option<f64>,
 }
@@ -129,6 +136,18 @@ struct PendingCall {
     asked: [usize; 2],
     /// The inputs of the call, if they have been replaced since.
     inputs: Option<Packed>,
+    /// Whether the passes are over and every member has its next plan.
+    is_evaluated: bool,
+    /// The number of members whose next plan is final.
+    checked: usize,
+    /// The rows of the member after these, if they are needed.
+    fetching: Option<Fetching>,
+}
+
+impl PendingCall {
+    fn new(started: Instant, asked: [usize; 2]) -> Self {
+        Self { started, asked, inputs: None, is_evaluated: false, checked: 0, fetching: None }
+    }
 }
 
 impl<const N: usize, const M: usize> Member<N, M> {
@@ -188,6 +207,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             takes_rows: false,
             pending: None,
             stage: Vec::new(),
+            results: Vec::new(),
+            sums: Vec::new(),
             time_per_row: None,
             shape,
             options,

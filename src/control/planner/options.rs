@@ -22,7 +22,7 @@ pub enum Proposal<const M: usize> {
     Given,
 }
 
-/// What becomes of a plan that fails: whose own rollout has a cost that is not finite or above the mean cost of the rows
+/// What becomes of a plan that fails: one whose own rollout has a cost that is not finite or above the mean cost of the rows
 /// that it was made of (unless rows are weighed by a demonstration), or passes through a state that is not
 /// [`feasible`](crate::model::Model::feasible). The mean of two good rows may hit the wall between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -34,6 +34,11 @@ pub enum Fallback {
     /// The plan that the call started from (the last one, shifted) becomes the plan, if it is feasible where the failed
     /// one is not, or else costs less.
     LastPlan,
+    /// The best row of the last pass becomes the plan wherever it costs less than the weighted mean, which need not fail
+    /// for that (unless rows are weighed by a demonstration). The rows are then fetched from the device, so a call takes
+    /// longer: on the CPU by about the time that drawing the rows takes. It pays with few rows and noise that is wide or
+    /// has few knots; where the next state differs much from the predicted one, it makes the plan follow single rows.
+    BestRow,
 }
 
 /// Where a plan comes from.
@@ -47,6 +52,8 @@ pub enum PlanSource {
     Proposal(usize),
     /// The plan that the call started from, since that of the method failed: see [`Fallback`].
     LastPlan,
+    /// The row of least cost, since the weighted mean costs more: see [`Fallback::BestRow`].
+    BestRow,
 }
 
 /// The controls that [`shift`](crate::control::planner::Planner::shift) appends at the end of the horizon.

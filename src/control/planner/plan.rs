@@ -251,6 +251,40 @@ impl<const N: usize, const M: usize> Plan<N, M> {
         }
     }
 
+    /// Whether a row that the plan was made of costs less than the plan itself.
+    pub(crate) fn costs_more_than_a_row(&self) -> bool {
+        // Written so that a plan whose cost is NaN does.
+        !(self.cost <= self.min_cost)
+    }
+
+    /// Replaces a plan by the row of least cost, if that costs less when it is rolled out here. `mean` is the control
+    /// sequence of the plan, which is overwritten then.
+    pub(crate) fn take_best_row<D: Model<N, M>>(
+        &mut self,
+        start: &Start<'_, N, D>,
+        last: &Pass,
+        fetched: &Fetched,
+        mean: &mut [f32],
+    ) {
+        let cost = |k: &usize| {
+            let at = k / TILE * 3 * TILE + k % TILE;
+            fetched.scores[at] + fetched.scores[at + TILE]
+        };
+        let valid = (0..self.samples).filter(|k| fetched.log_weights[*k] > INVALID);
+        let Some(best) = valid.min_by(|a, b| cost(a).total_cmp(&cost(b))) else { return };
+        let before = self.cost;
+        let at = |d: usize| fetched.rows[best / TILE * TILE * mean.len() + d * TILE + best % TILE];
+        let row: Vec<f32> = (0..mean.len()).map(at).collect();
+        self.roll_out(start, last.cost_scale, &row);
+        if self.cost < before || !before.is_finite() {
+            mean.copy_from_slice(&row);
+            self.source = PlanSource::BestRow;
+            self.is_sound = self.is_feasible(start);
+        } else {
+            self.roll_out(start, last.cost_scale, mean);
+        }
+    }
+
     /// Computes the statistics from the sums of the last pass.
     fn record(&mut self, pass: &Pass, sums: &Sums) {
         let (samples, lambda) = (pass.rows as usize, f64::from(sums.temperature));
