@@ -89,7 +89,12 @@ fn draw(cpu: &Engine) -> Call {
         cpu,
         Nothing,
         [0.0],
-        MppiOptions { task: Task { horizon: 100, ..Default::default() }, samples: 1024, ..Default::default() },
+        MppiOptions {
+            task: Task { horizon: 100, ..Default::default() },
+            samples: 1024,
+            weighting: Temperature::Fixed(1.0).into(),
+            ..Default::default()
+        },
     ))
 }
 

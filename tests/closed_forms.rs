@@ -476,6 +476,7 @@ fn clipping_pulls_the_mean_inwards_by_the_known_amount() {
             samples: K,
             noise: Noise::Diagonal([0.5, 0.5]),
             initial: [0.9, -0.9],
+            weighting: Temperature::Fixed(1.0).into(),
             ..Default::default()
         };
         let (plan, ..) = plan(Mppi::new(&engine, Energy(Kind::Nothing), options).expect("good options"));

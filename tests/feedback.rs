@@ -48,6 +48,7 @@ fn linear_options(horizon: usize, params: [f32; 8]) -> MppiOptions<1> {
         task: Task { horizon, dt: DT, params: params.to_vec(), references, ..Default::default() },
         samples: 16,
         noise: Noise::Diagonal([0.1]),
+        weighting: Temperature::Fixed(1.0).into(),
         ..Default::default()
     }
 }
@@ -226,6 +227,7 @@ fn gains_are_those_of_the_whole_problem_solved_at_once() {
             ..Default::default()
         },
         samples: 64,
+        weighting: Temperature::Fixed(1.0).into(),
         ..Default::default()
     };
     let mut mppi = Mppi::new(&cpu(), Coupled, options).unwrap();

@@ -94,6 +94,7 @@ fn options(samples: usize) -> MppiOptions<2> {
         task: Task { horizon: 7, seed: 77, ..Default::default() },
         samples,
         noise: Noise::Diagonal([1.0, 1.0]),
+        weighting: gibbs::Temperature::Fixed(1.0).into(),
         ..Default::default()
     }
 }

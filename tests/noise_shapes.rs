@@ -63,6 +63,7 @@ fn rows_are_the_plan_and_a_spline_through_random_knots() {
                 noise: Noise::Covariance(covariance),
                 noise_shape: knots(every, interpolation),
                 nominal_first: true,
+                weighting: Temperature::Fixed(1.0).into(),
                 ..Default::default()
             };
             let mut mppi = mppi(&engine, options);
@@ -93,8 +94,13 @@ fn the_step_to_a_single_row_leads_to_that_row() {
     for engine in engines() {
         for noise_shape in shapes() {
             let limits = Some(Limits { low: [-0.5, f32::NEG_INFINITY], high: [0.7, f32::INFINITY] });
-            let options =
-                MppiOptions { task: Task { limits, ..task(23) }, samples: 1, noise_shape, ..Default::default() };
+            let options = MppiOptions {
+                task: Task { limits, ..task(23) },
+                samples: 1,
+                noise_shape,
+                weighting: Temperature::Fixed(1.0).into(),
+                ..Default::default()
+            };
             let mut mppi = mppi(&engine, options);
             mppi.set_controls(&[[0.3, -0.2]; 23]).expect("valid");
             let plan = mppi.plan(&STATE).expect("it runs").controls().to_vec();
@@ -144,7 +150,16 @@ fn long_horizons_are_rolled_out_to_their_end() {
         let [here, others @ ..] = &engines()[..] else { panic!("the CPU backend is always there") };
         let results = |engine| {
             let task = Task { dt: 1e-3, ..task(horizon) };
-            let mut mppi = mppi(engine, MppiOptions { task, samples, noise_shape, ..Default::default() });
+            let mut mppi = mppi(
+                engine,
+                MppiOptions {
+                    task,
+                    samples,
+                    noise_shape,
+                    weighting: Temperature::Fixed(1.0).into(),
+                    ..Default::default()
+                },
+            );
             let last = mppi.plan(&STATE).expect("it runs").controls()[horizon - 1];
             (mppi.samples().expect("they are there").cost(samples - 1), last)
         };
@@ -160,7 +175,8 @@ fn long_horizons_are_rolled_out_to_their_end() {
     let all = engines();
     let costs = all.iter().map(|engine| {
         let task = Task { dt: 1e-5, horizon: 20_000, ..Default::default() };
-        let options = MppiOptions::<4> { task, samples: 1, ..Default::default() };
+        let options =
+            MppiOptions::<4> { task, samples: 1, weighting: Temperature::Fixed(1.0).into(), ..Default::default() };
         let mut mppi = Mppi::new(engine, Quadrotor::default(), options).expect("valid");
         let mut state = [0.0; 13];
         state[6] = 1.0;
@@ -173,7 +189,13 @@ fn long_horizons_are_rolled_out_to_their_end() {
 
 /// The perturbations of many rows: for each row its first control over time.
 fn perturbations(noise_shape: NoiseShape, horizon: usize, samples: usize) -> Vec<Vec<f64>> {
-    let options = MppiOptions { task: task(horizon), samples, noise_shape, ..Default::default() };
+    let options = MppiOptions {
+        task: task(horizon),
+        samples,
+        noise_shape,
+        weighting: Temperature::Fixed(1.0).into(),
+        ..Default::default()
+    };
     let mut mppi = mppi(&cpu(), options);
     mppi.plan(&STATE).expect("it runs");
     let samples = mppi.samples().expect("there are some");
@@ -278,7 +300,12 @@ fn every_planner_solves_a_task_with_every_shape() {
 #[test]
 fn knots_at_every_time_step_are_white_noise_to_the_bit() {
     for engine in engines() {
-        let options = MppiOptions { task: task(9), samples: 100, ..Default::default() };
+        let options = MppiOptions {
+            task: task(9),
+            samples: 100,
+            weighting: Temperature::Fixed(1.0).into(),
+            ..Default::default()
+        };
         let white = mppi(&engine, options.clone()).plan(&STATE).expect("it runs").controls().to_vec();
         for interpolation in INTERPOLATIONS {
             let options = MppiOptions { noise_shape: knots(1, interpolation), ..options.clone() };
@@ -290,7 +317,8 @@ fn knots_at_every_time_step_are_white_noise_to_the_bit() {
 #[test]
 fn supplied_rows_are_controls_whatever_the_shape_of_the_noise() {
     for engine in engines() {
-        let options = MppiOptions { task: task(6), samples: 70, ..Default::default() };
+        let options =
+            MppiOptions { task: task(6), samples: 70, weighting: Temperature::Fixed(1.0).into(), ..Default::default() };
         let rows: Vec<f32> = (0..70 * 12).map(|i| (i as f32 * 0.37).sin()).collect();
         let [mut white, mut cubic] = [NoiseShape::White, knots(3, Interpolation::Cubic)]
             .map(|noise_shape| mppi(&engine, MppiOptions { noise_shape, ..options.clone() }));
@@ -336,7 +364,8 @@ fn wider_registers_and_other_memory_give_the_same_plans() {
 #[test]
 fn wrong_shapes_are_refused_and_change_nothing() {
     let engine = cpu();
-    let options = MppiOptions { task: task(10), samples: 64, ..Default::default() };
+    let options =
+        MppiOptions { task: task(10), samples: 64, weighting: Temperature::Fixed(1.0).into(), ..Default::default() };
     let field = |options: MppiOptions<2>| match Mppi::new(&engine, DoubleIntegrator::default(), options) {
         Err(BuildError::Invalid(error)) => error.field,
         other => panic!("{other:?}"),

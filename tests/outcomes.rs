@@ -91,7 +91,12 @@ fn panics<T>(call: impl FnOnce() -> T) {
 
 fn mppi_options() -> MppiOptions<1> {
     // Enough rows to use other threads.
-    MppiOptions { task: Task { horizon: 5, dt: 0.1, ..Default::default() }, samples: 30_000, ..Default::default() }
+    MppiOptions {
+        task: Task { horizon: 5, dt: 0.1, ..Default::default() },
+        samples: 30_000,
+        weighting: Temperature::Fixed(1.0).into(),
+        ..Default::default()
+    }
 }
 
 fn chains(chains: usize) -> DiffusionOptions<1> {

@@ -136,7 +136,7 @@ proptest! {
         steps in 0..45_usize,
         shift_fill in prop_oneof![Just(ShiftFill::Hold), Just(ShiftFill::Repeat), Just(ShiftFill::Initial)],
     ) {
-        let options = MppiOptions { task: Task { horizon: plan.len(), ..Default::default() }, samples: 1, initial: [7.0], shift_fill, ..Default::default() };
+        let options = MppiOptions { task: Task { horizon: plan.len(), ..Default::default() }, samples: 1, initial: [7.0], shift_fill, weighting: Temperature::Fixed(1.0).into(), ..Default::default() };
         let mut mppi = Mppi::new(&cpu(), CartPole::default(), options).unwrap();
         let controls: Vec<[f32; 1]> = plan.iter().map(|u| [*u]).collect();
         mppi.set_controls(&controls).unwrap();
@@ -159,7 +159,7 @@ proptest! {
         shift_fill in prop_oneof![Just(ShiftFill::Hold), Just(ShiftFill::Repeat), Just(ShiftFill::Initial)],
     ) {
         let task = Task { horizon: plan.len(), ..Default::default() };
-        let options = MppiOptions { task, samples: 10, initial: [7.0], shift_fill, ..Default::default() };
+        let options = MppiOptions { task, samples: 10, initial: [7.0], shift_fill, weighting: Temperature::Fixed(1.0).into(), ..Default::default() };
         let mut mppi = Mppi::new(&cpu(), CartPole::default(), options).unwrap();
         let controls: Vec<[f32; 1]> = plan.iter().map(|u| [*u]).collect();
         mppi.set_controls(&controls).unwrap();

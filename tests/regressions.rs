@@ -110,6 +110,7 @@ fn the_largest_horizon_is_one_that_runs() {
         let options = |horizon| MppiOptions {
             task: Task { horizon, ..Default::default() },
             samples: 1,
+            weighting: Temperature::Fixed(1.0).into(),
             ..MppiOptions::default()
         };
         let refused = Mppi::new(&engine, Toll { base: 0.0 }, options(most + 1)).map(drop);
@@ -191,6 +192,7 @@ fn an_update_without_a_finite_row_is_an_error_only_if_it_is_the_last() {
             task: Task { horizon: 1, params: vec![0.5], ..Default::default() },
             samples: 2,
             iterations: 4,
+            weighting: Temperature::Fixed(1.0).into(),
             ..MppiOptions::default()
         };
         let mut mppi = Mppi::new(&engine, Narrow, options).unwrap();

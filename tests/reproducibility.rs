@@ -268,6 +268,7 @@ fn a_model_that_panics_leaves_the_callers_environment_as_it_was() {
     let options = MppiOptions {
         task: Task { horizon: 3, params: vec![1.0], ..Default::default() },
         samples: 64,
+        weighting: Temperature::Fixed(1.0).into(),
         ..Default::default()
     };
     let mut mppi = Mppi::new(&cpu(), Bomb, options).expect("it builds");

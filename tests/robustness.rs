@@ -74,6 +74,7 @@ fn cliff_options(samples: usize) -> MppiOptions<1> {
         task: Task { horizon: 1, params: vec![0.0], ..Default::default() },
         samples,
         noise: Noise::Diagonal([0.5]),
+        weighting: Temperature::Fixed(1.0).into(),
         ..Default::default()
     }
 }
@@ -150,8 +151,12 @@ fn one_finite_row_is_enough() {
 #[test]
 fn a_state_that_is_not_finite_is_refused() {
     for engine in engines() {
-        let mut mppi =
-            Mppi::new(&engine, Pendulum::default(), MppiOptions { samples: 64, ..Default::default() }).unwrap();
+        let mut mppi = Mppi::new(
+            &engine,
+            Pendulum::default(),
+            MppiOptions { samples: 64, weighting: Temperature::Fixed(1.0).into(), ..Default::default() },
+        )
+        .unwrap();
         let before = mppi.plan(&[1.0, 0.0]).unwrap().controls().to_vec();
         for state in [[f32::NAN, 0.0], [0.0, f32::INFINITY], [f32::NEG_INFINITY, 0.0]] {
             let Err(PlanError::Invalid(InvalidValue { field: "state", .. })) = mppi.plan(&state) else {
@@ -187,6 +192,7 @@ fn needy() -> MppiOptions<2> {
             ..Default::default()
         },
         samples: 70,
+        weighting: Temperature::Fixed(1.0).into(),
         ..Default::default()
     }
 }
@@ -342,6 +348,7 @@ fn more_rows_than_an_adapter_holds_are_refused() {
     let options = MppiOptions {
         task: Task { horizon: 1, ..Default::default() },
         samples: 1 << 25,
+        weighting: Temperature::Fixed(1.0).into(),
         ..MppiOptions::<1>::default()
     };
     let most = Mppi::new(&engine, Pendulum::default(), options).map(drop);
@@ -351,8 +358,12 @@ fn more_rows_than_an_adapter_holds_are_refused() {
     }
     refused(most);
 
-    let options =
-        MppiOptions { task: Task { horizon: 10, ..Default::default() }, samples: 100, ..MppiOptions::<1>::default() };
+    let options = MppiOptions {
+        task: Task { horizon: 10, ..Default::default() },
+        samples: 100,
+        weighting: Temperature::Fixed(1.0).into(),
+        ..MppiOptions::<1>::default()
+    };
     let mut mppi = Mppi::new(&engine, Pendulum::default(), options).unwrap();
     let before = mppi.plan(&[1.0, 0.0]).unwrap().controls().to_vec();
     refused(mppi.resize(1, 1 << 25));
@@ -681,7 +692,12 @@ fn odd(engine: &Engine, flaw: Flaw) -> Result<Mppi<1, 1, Odd>, BuildError> {
     Mppi::new(
         engine,
         Odd(flaw),
-        MppiOptions { task: Task { horizon: 3, ..Default::default() }, samples: 64, ..Default::default() },
+        MppiOptions {
+            task: Task { horizon: 3, ..Default::default() },
+            samples: 64,
+            weighting: Temperature::Fixed(1.0).into(),
+            ..Default::default()
+        },
     )
 }
 
@@ -827,7 +843,12 @@ fn a_lost_device_keeps_the_plan_and_the_cpu_takes_over() {
     let Some(engine) = gpu() else { return };
     // A separate device, since it is going to be lost.
     let engine = Engine::with_options(EngineOptions { backend: engine.backend(), ..Default::default() }).unwrap();
-    let options = MppiOptions { task: Task { horizon: 12, ..Default::default() }, samples: 200, ..Default::default() };
+    let options = MppiOptions {
+        task: Task { horizon: 12, ..Default::default() },
+        samples: 200,
+        weighting: Temperature::Fixed(1.0).into(),
+        ..Default::default()
+    };
     let mut mppi = Mppi::new(&engine, Pendulum::default(), options.clone()).unwrap();
     let mut average = WeightedMean::new(&engine);
     average.compute(&[1.0, 2.0], &[0.0, 0.0]).unwrap();
@@ -887,7 +908,12 @@ fn a_lost_device_keeps_the_plan_and_the_cpu_takes_over() {
 #[test]
 fn a_time_out_is_an_error_and_not_the_end() {
     let Some(engine) = gpu() else { return };
-    let options = MppiOptions { task: Task { horizon: 40, ..Default::default() }, samples: 6000, ..Default::default() };
+    let options = MppiOptions {
+        task: Task { horizon: 40, ..Default::default() },
+        samples: 6000,
+        weighting: Temperature::Fixed(1.0).into(),
+        ..Default::default()
+    };
     let new = |engine: &Engine| Mppi::new(engine, Unicycle::default(), options.clone()).unwrap();
     let state = [1.0, 1.0, 0.0];
     let mut patient = new(&engine);
@@ -958,8 +984,12 @@ fn a_weighted_mean_that_is_late_is_never_an_older_one() {
 fn controllers_on_several_threads_share_an_engine() {
     for engine in engines() {
         let run = || {
-            let options =
-                MppiOptions { task: Task { horizon: 8, ..Default::default() }, samples: 300, ..Default::default() };
+            let options = MppiOptions {
+                task: Task { horizon: 8, ..Default::default() },
+                samples: 300,
+                weighting: Temperature::Fixed(1.0).into(),
+                ..Default::default()
+            };
             let mut mppi = Mppi::new(&engine, Unicycle::default(), options).unwrap();
             let mut seen = Vec::new();
             for call in 0..20 {

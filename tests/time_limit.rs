@@ -49,7 +49,12 @@ impl Map<1, 1> for Cube {
 }
 
 fn options(samples: usize) -> MppiOptions<1> {
-    MppiOptions { task: Task { horizon: 8, ..Default::default() }, samples, ..Default::default() }
+    MppiOptions {
+        task: Task { horizon: 8, ..Default::default() },
+        samples,
+        weighting: Temperature::Fixed(1.0).into(),
+        ..Default::default()
+    }
 }
 
 fn with_timeout(engine: &Engine, timeout: Duration) -> Engine {

@@ -3,7 +3,7 @@
 use crate::control::planner::actuation::Smoothing;
 use crate::control::planner::options::{Fallback, Proposal, ShiftFill};
 use crate::kernels::propose::noise::Noise;
-use crate::kernels::propose::shape::NoiseShape;
+use crate::kernels::propose::shape::{Interpolation, NoiseShape};
 use crate::kernels::weigh::weighting::{Temperature, Weighting};
 use crate::runtime::task::Task;
 
@@ -62,13 +62,44 @@ pub struct MppiOptions<const M: usize> {
     pub initial: [f32; M],
 }
 
+impl<const M: usize> MppiOptions<M> {
+    /// Options that suit most tasks, to be completed by the covariance of the noise:
+    /// `MppiOptions { noise, ..MppiOptions::new(task) }`. They differ from [`default`](Self::default), which is plain
+    /// MPPI, by smooth noise (cubic splines with a knot every eighth of the horizon) and by a row for the last plan.
+    ///
+    /// `cargo bench --bench tasks` compares such noise with white noise on two published tasks: closed loops cost less,
+    /// and their controls change less from step to step.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use gibbs::models::Pendulum;
+    /// use gibbs::{Engine, Limits, Mppi, MppiOptions, Noise, Task};
+    ///
+    /// let limits = Some(Limits { low: [-1.5], high: [1.5] });
+    /// let task = Task { horizon: 40, dt: 0.05, limits, ..Default::default() };
+    /// // A third of the range to one side is a good start.
+    /// let options = MppiOptions { noise: Noise::Diagonal([0.5]), ..MppiOptions::new(task) };
+    /// let mut mppi = Mppi::new(&Engine::new()?, Pendulum::default(), options)?;
+    /// # mppi.plan(&[1.0, 0.0])?;
+    /// # Ok::<(), gibbs::Error>(())
+    /// ```
+    pub fn new(task: Task<M>) -> Self {
+        let every = task.horizon.div_ceil(8).max(1);
+        let noise_shape = NoiseShape::Knots { every, interpolation: Interpolation::Cubic };
+        Self { task, noise_shape, nominal_first: true, ..Self::default() }
+    }
+}
+
 impl<const M: usize> Default for MppiOptions<M> {
+    /// MPPI as published, with white noise, but for the temperature, which is found such that 5 % of the rows count: a
+    /// fixed one must fit the unit of the cost.
     fn default() -> Self {
         Self {
             task: Task::default(),
             samples: 1024,
             iterations: 1,
-            weighting: Weighting::Exponential(Temperature::Fixed(1.0)),
+            weighting: Weighting::Exponential(Temperature::EffectiveSamples(0.05)),
             noise: Noise::default(),
             noise_shape: NoiseShape::default(),
             alpha: 1.0,

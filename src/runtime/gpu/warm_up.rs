@@ -184,8 +184,12 @@ mod tests {
     #[test]
     fn the_clock_of_a_call_stands_still_while_others_compile() {
         let Some(engine) = engine(Duration::from_nanos(1)) else { return };
-        let options =
-            MppiOptions { task: Task { horizon: 3, ..Default::default() }, samples: 50_000, ..Default::default() };
+        let options = MppiOptions {
+            task: Task { horizon: 3, ..Default::default() },
+            samples: 50_000,
+            weighting: Temperature::Fixed(1.0).into(),
+            ..Default::default()
+        };
         let mut mppi = Mppi::new(&engine, Point, options).expect("compilation has no such limit");
         let warm_ups = &engine.gpu().expect("it was asked for").warm_ups;
         let under_way = warm_ups.begin();
@@ -211,8 +215,12 @@ mod tests {
     #[test]
     fn only_what_says_so_compiles() {
         let Some(engine) = engine(Duration::from_secs(120)) else { return };
-        let options =
-            MppiOptions { task: Task { horizon: 3, ..Default::default() }, samples: 100, ..Default::default() };
+        let options = MppiOptions {
+            task: Task { horizon: 3, ..Default::default() },
+            samples: 100,
+            weighting: Temperature::Fixed(1.0).into(),
+            ..Default::default()
+        };
         let new = || Mppi::new(&engine, Point, options.clone()).expect("valid");
         compiled_by(&engine, "new", true, || drop(new()));
         compiled_by(&engine, "new once more", false, || drop(new()));

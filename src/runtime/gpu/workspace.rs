@@ -879,6 +879,7 @@ mod tests {
             task: Task { horizon: 3, ..Default::default() },
             samples: 100,
             iterations: 4,
+            weighting: crate::Temperature::Fixed(1.0).into(),
             ..Default::default()
         };
         let mut mppi = Mppi::new(&engine, Pendulum::default(), options).expect("valid");
