@@ -128,6 +128,12 @@ impl Filter {
         Self::knots(1, Interpolation::Hold)
     }
 
+    /// Whether it is that of [`identity`](Self::identity).
+    #[inline(always)]
+    pub(crate) fn is_identity(&self) -> bool {
+        self.every == 1 && self.taps == 1 && self.first.is_none() && self.keep[0] == 0.0
+    }
+
     /// The taps are the knots around a time step: each innovation shifts them by one place.
     pub(crate) fn knots(every: usize, interpolation: Interpolation) -> Self {
         let (taps, ahead, polynomials): (usize, usize, &[[f32; 4]]) = match interpolation {

@@ -8,7 +8,7 @@ use crate::interp::simd::isa::{Isa, WithModel};
 use crate::interp::simd::lanes::Lanes;
 use crate::interp::simd::unroll::{Unroll2, Unrolled};
 use crate::kernels::pass::{
-    ANTITHETIC, CONTROL_COST, DELAYED, DEMONSTRATED, FILTERED, GIVEN, LIMITED, NOMINAL_FIRST, Pass, Problem,
+    ANTITHETIC, CONTROL_COST, DELAYED, DEMONSTRATED, FILTERED, GIVEN, LIMITED, Layout, NOMINAL_FIRST, Pass, Problem,
     RATE_LIMITED, STD_SCALE, TILE,
 };
 use crate::kernels::propose::draw::{Draw, mirrored};
@@ -261,6 +261,9 @@ fn shape<V: Register, const M: usize>(tile: &mut Tile<'_>, lane: usize) {
     let diagonal = (0..M).all(|i| factor[i][..i].iter().all(|l| *l == 0.0));
     let flags = pass.flags & (GIVEN | STD_SCALE | ANTITHETIC | NOMINAL_FIRST | LIMITED | CONTROL_COST);
     if let (Some(filter), true) = (tile.problem.filter, pass.has(FILTERED)) {
+        if filter.is_identity() {
+            return shape_in_order::<V, M>(tile, lane, factor, flags, diagonal);
+        }
         shape_innovations::<V, M>(tile, lane, factor, flags, diagonal);
         return filter_innovations::<V, M>(tile, lane, filter);
     }
@@ -382,21 +385,94 @@ fn shape_innovations<V: Register, const M: usize>(
     V::from(0.0).store(&mut tile.scores[2 * TILE + lane..]);
 }
 
+/// As [`shape_innovations`] and [`filter_innovations`] together, for innovations that are perturbations of one time step
+/// each: every number is loaded once.
+#[inline(always)]
+fn shape_in_order<V: Register, const M: usize>(
+    tile: &mut Tile<'_>,
+    lane: usize,
+    factor: [[f32; M]; M],
+    flags: u32,
+    diagonal: bool,
+) {
+    let (pass, nominal, std_scale) = (tile.pass, tile.problem.nominal, tile.problem.std_scale);
+    let width = pass.width as usize;
+    let mirrored = mirrored::<V>(pass, tile.first + lane);
+    let first = V::bits_eq(V::iota((tile.first + lane) as u32), V::splat_bits(0));
+    let mut limits = ControlLimits::<V, M>::new(pass, tile.problem.layout, tile.problem.inputs);
+    let controls = &mut CacheLine::numbers_mut(tile.scratch)[..width * TILE];
+    let innovations = tile.rows[..width * TILE].chunks_exact_mut(M * TILE);
+    let steps = innovations.zip(controls.chunks_exact_mut(M * TILE)).zip(nominal[..width].chunks_exact(M));
+    for (t, ((innovations, controls), center)) in steps.enumerate() {
+        let z = controls_of::<V, M>(innovations, lane);
+        let shaped = perturbation(z, factor, diagonal, flags, (std_scale, t * M), [mirrored, first]);
+        for m in 0..M {
+            shaped[m].store(&mut innovations[m * TILE + lane..]);
+            let u = limits.apply(t, m, shaped[m] + center[m], center[m]);
+            u.store(&mut controls[m * TILE + lane..]);
+        }
+    }
+    // Filtered rows have no control cost.
+    V::from(0.0).store(&mut tile.scores[2 * TILE + lane..]);
+}
+
+/// What controls of filtered rows are limited to, in order of time.
+struct ControlLimits<'a, V: Register, const M: usize> {
+    low: &'a [f32],
+    high: &'a [f32],
+    change_low: &'a [f32],
+    change_high: &'a [f32],
+    is_limited: bool,
+    is_rate_limited: bool,
+    /// The number of time steps whose controls are those of the nominal.
+    fixed: usize,
+    /// The controls of the time step before.
+    before: [V; M],
+}
+
+impl<'a, V: Register, const M: usize> ControlLimits<'a, V, M> {
+    #[inline(always)]
+    fn new(pass: &Pass, layout: Layout, inputs: &'a [f32]) -> Self {
+        let mut before = [V::from(0.0); M];
+        for m in 0..M {
+            before[m] = V::from(inputs[layout.last() + m]);
+        }
+        Self {
+            low: &inputs[layout.low()..][..M],
+            high: &inputs[layout.high()..][..M],
+            change_low: &inputs[layout.change_low()..][..M],
+            change_high: &inputs[layout.change_high()..][..M],
+            is_limited: pass.has(LIMITED),
+            is_rate_limited: pass.has(RATE_LIMITED),
+            fixed: if pass.has(DELAYED) { pass.delay as usize } else { 0 },
+            before,
+        }
+    }
+
+    /// Limits control `m` of time step `t`, whose nominal is `center`.
+    #[inline(always)]
+    fn apply(&mut self, t: usize, m: usize, mut u: V, center: f32) -> V {
+        if self.is_limited {
+            u = u.clamp(self.low[m], self.high[m]);
+        }
+        if self.is_rate_limited {
+            u = u.max(self.before[m] + self.change_low[m]).min(self.before[m] + self.change_high[m]);
+        }
+        if t < self.fixed {
+            u = V::from(center);
+        }
+        self.before[m] = u;
+        u
+    }
+}
+
 /// Makes controls of innovations: U + B θ, clamped to the limits and to what the control before them allows; those that
 /// a delay fixes are taken from U. Stores them in the tile's scratch, since the mean is taken over the innovations.
 #[inline(always)]
 fn filter_innovations<V: Register, const M: usize>(tile: &mut Tile<'_>, lane: usize, filter: &Filter) {
     let (pass, layout, inputs, nominal) = (tile.pass, tile.problem.layout, tile.problem.inputs, tile.problem.nominal);
-    let low = &inputs[layout.low()..][..M];
-    let high = &inputs[layout.high()..][..M];
-    let change_low = &inputs[layout.change_low()..][..M];
-    let change_high = &inputs[layout.change_high()..][..M];
-    let fixed = if pass.has(DELAYED) { pass.delay as usize } else { 0 };
+    let mut limits = ControlLimits::<V, M>::new(pass, layout, inputs);
     let controls = CacheLine::numbers_mut(tile.scratch);
-    let mut before = [V::from(0.0); M];
-    for m in 0..M {
-        before[m] = V::from(inputs[layout.last() + m]);
-    }
     let mut taps = [[V::from(0.0); M]; MAX_TAPS];
     let innovations = &tile.rows[..pass.coordinates as usize * TILE];
     for (i, columns) in innovations.chunks_exact(M * TILE).enumerate() {
@@ -427,16 +503,7 @@ fn filter_innovations<V: Register, const M: usize>(tile: &mut Tile<'_>, lane: us
                 for j in 0..filter.taps {
                     u = taps[j][m].mul_add(weights[j], u);
                 }
-                if pass.has(LIMITED) {
-                    u = u.clamp(low[m], high[m]);
-                }
-                if pass.has(RATE_LIMITED) {
-                    u = u.max(before[m] + change_low[m]).min(before[m] + change_high[m]);
-                }
-                if t < fixed {
-                    u = V::from(nominal[t * M + m]);
-                }
-                before[m] = u;
+                u = limits.apply(t, m, u, nominal[t * M + m]);
                 u.store(&mut controls[(t * M + m) * TILE + lane..]);
             }
         }

@@ -324,6 +324,10 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         if plan.controls().is_empty() {
             return Err(InvalidValue::new("plan", "not there", "made by a call of plan that succeeded").into());
         }
+        if task.delay > 0 {
+            let expected = "0 for a feedback, whose corrections act at once";
+            return Err(InvalidValue::new("delay", task.delay, expected).into());
+        }
         let (timeline, limits) = (self.inputs.timeline(i, task.dt), task.limits.unwrap_or(Limits::NONE));
         feedback.update(self.engine.isa(), &*self.model, &timeline, limits, (plan.states(), plan.controls()))
     }
