@@ -473,6 +473,11 @@ fn filter_innovations<V: Register, const M: usize>(tile: &mut Tile<'_>, lane: us
     let (pass, layout, inputs, nominal) = (tile.pass, tile.problem.layout, tile.problem.inputs, tile.problem.nominal);
     let mut limits = ControlLimits::<V, M>::new(pass, layout, inputs);
     let controls = CacheLine::numbers_mut(tile.scratch);
+    // The factors on the taps repeat from one innovation to the next. They are computed once for as many time steps as
+    // are usual.
+    let mut phases = [[0.0; MAX_TAPS]; 16];
+    let phases = &mut phases[..filter.every.min(16)];
+    phases.iter_mut().enumerate().for_each(|(phase, weights)| *weights = filter.weights(phase));
     let mut taps = [[V::from(0.0); M]; MAX_TAPS];
     let innovations = &tile.rows[..pass.coordinates as usize * TILE];
     for (i, columns) in innovations.chunks_exact(M * TILE).enumerate() {
@@ -496,8 +501,8 @@ fn filter_innovations<V: Register, const M: usize>(tile: &mut Tile<'_>, lane: us
                 }
             }
         }
-        for t in filter.steps(i, pass.horizon as usize) {
-            let weights = filter.weights(t);
+        for (phase, t) in filter.steps(i, pass.horizon as usize).enumerate() {
+            let weights = phases.get(phase).copied().unwrap_or_else(|| filter.weights(t));
             for m in 0..M {
                 let mut u = V::from(nominal[t * M + m]);
                 for j in 0..filter.taps {
