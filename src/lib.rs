@@ -7,7 +7,7 @@
 //!
 //! | driver | what it finds |
 //! |---|---|
-//! | [`Mppi`] | the next controls, by model predictive path integral control; with [`MppiOptions::covariance_adaptation`] by cross-entropy |
+//! | [`Mppi`] | the next controls, by model predictive path integral control; with [`Weighting::Elite`] and [`MppiOptions::covariance_adaptation`] by cross-entropy, with [`Weighting::Best`] by predictive sampling |
 //! | [`DiffusionPlanner`] | the next controls, by a reverse diffusion process |
 //! | [`PolicyGradient`] | a [`Policy`], by the exponentiated policy gradient |
 //! | [`DiffusionSampler`] | samples of an [`Energy`](sampling::Energy) or of a data set |
@@ -89,7 +89,8 @@
 //! ```
 //!
 //! The [`Plan`] also tells the effective sample size, log Z, the temperature, how many rollouts were not finite, and
-//! how long each stage took.
+//! how long each stage took. On a robot, [`advance`](Planner::advance) returns the control to apply and moves the plan
+//! on.
 //!
 //! # The same by diffusion
 //!
@@ -136,10 +137,16 @@
 //! - A [`Fleet`] solves many problems of one model in one launch: robots with their own states, plans, seeds and, where
 //!   set, parameters and references.
 //! - A [`NoiseShape`] correlates the perturbations in time: knots with a spline between them, or colored noise.
+//! - [`Task`] describes actuators: [`limits`](Task::limits), limits of [rates](Task::rate_limits), and an input
+//!   [delay](Task::delay). [`advance`](Planner::advance) returns the control to apply, within all of them, and moves
+//!   the plan on.
+//! - [`plan_within`](Planner::plan_within) runs fewer passes or rows rather than exceed a time budget.
+//! - A [`Proposal`](control::Proposal) is another control sequence to draw rows around: a stop, a route, a maneuver. A
+//!   [`Fallback`](control::Fallback) replaces plans that fail, and [`Plan::symptoms`] names options that do not fit.
 //! - [`StepContext::term`] names a term of the cost, and [`Planner::terms`] tells what each costs along the plan,
 //!   [`Samples`](control::Samples) what it costs along each row.
-//! - [`feedback`](Planner::feedback) computes gains along a plan, so that a loop of 500 Hz tracks the plans of a planner
-//!   at 50 Hz, or at 2 Hz.
+//! - [`feedback`](Planner::feedback) computes gains along a plan, so that a loop of 500 Hz tracks the plans of a
+//!   planner at 50 Hz, or at 2 Hz.
 //! - [`start`](Planner::start) submits a call without waiting for it and [`poll`](Planner::poll) returns its plan once
 //!   it is available; [`plan_async`](Planner::plan_async) is the same as a future. The other drivers have such calls,
 //!   too.
@@ -157,7 +164,8 @@
 //!
 //! What a model reads from `&self` becomes a constant of the kernel. What comes through [`StepContext`] may change
 //! before every call, and nothing is recompiled: parameters ([`Mppi::set_params`]), references over the horizon
-//! ([`Mppi::set_references`]), and sampled fields such as a costmap ([`Grid`], [`Mppi::set_field`]).
+//! ([`Mppi::set_references`]), and sampled fields such as a costmap ([`Grid`], [`Mppi::set_field`]), which can be
+//! overwritten in place ([`Mppi::update_field`]).
 //!
 //! # The same everywhere
 //!

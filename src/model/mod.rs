@@ -105,8 +105,8 @@ pub trait Model<const N: usize, const M: usize>: Send + Sync + 'static {
     }
 
     /// Whether a plan may pass through `x`: false in an obstacle, for example. It is evaluated for plans only, on the
-    /// host, where [`Fallback`](crate::control::Fallback) decides what becomes of a plan that fails; rows are told by
-    /// their cost what to avoid. Always by default.
+    /// host, and [`Fallback`](crate::control::Fallback) decides what replaces a plan that fails. Rows avoid such states
+    /// only if their cost makes them. Always by default.
     #[inline(always)]
     fn feasible<R: Real>(&self, _at: &StepContext<R>, _x: [R; N]) -> R::Mask {
         R::always()

@@ -30,17 +30,17 @@ pub struct Task<const M: usize> {
     /// not clipped. Actions of a policy are limited after their noise; the score is that of the action before the
     /// limits.)
     pub limits: Option<Limits<M>>,
-    /// The limits of each control's rate of change, in units of the control per second: `low` at most 0, `high` at least
-    /// 0, so that braking may be limited otherwise than accelerating. Planners keep to them in every rollout and in the
-    /// plan, counted from the control that was applied last
-    /// ([`advance`](crate::control::planner::Planner::advance)); where a control cannot be back within `limits` in one
-    /// time step, the rate counts. A policy search refuses them: there, let the control be the rate, and the old control
-    /// a state.
+    /// The limits of each control's rate of change, in units of the control per second: `low` at most 0, `high` at
+    /// least 0. They may differ in size, so that a vehicle brakes harder than it accelerates. They hold in every
+    /// rollout, in the plan, and from call to call, counted from the control that was applied last
+    /// ([`advance`](crate::control::planner::Planner::advance)). Where a control cannot be back within `limits` in one
+    /// time step, the limits of the rate take precedence. A policy search refuses them: there, let the control be the
+    /// rate, and the old control a state.
     pub rate_limits: Option<Limits<M>>,
-    /// The input delay: the number of time steps from the call for which a control is planned until that control takes
-    /// effect, below the horizon. The first `delay` controls of the plan and of every rollout are those that were issued
-    /// before and are on their way; [`advance`](crate::control::planner::Planner::advance) returns the control after
-    /// them. A policy search refuses it.
+    /// The input delay, in time steps: the time from the state that a call is given until the first control that it
+    /// plans takes effect; below the horizon. The first `delay` controls of the plan and of every rollout are those
+    /// that were issued before and are still on their way; [`advance`](crate::control::planner::Planner::advance)
+    /// returns the control after them. A policy search refuses a delay.
     pub delay: usize,
     /// Run-time parameters, at least as many as are read: see [`StepContext::param`](crate::lang::StepContext::param).
     pub params: Vec<f32>,
@@ -150,12 +150,12 @@ impl Reader {
     }
 }
 
-/// A box of controls.
+/// A range for each control, or for each control's rate of change.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits<const M: usize> {
-    /// The least value of each control. May be −∞.
+    /// The least value of each control (or rate). May be −∞.
     pub low: [f32; M],
-    /// The greatest value of each control. May be +∞.
+    /// The greatest value of each control (or rate). May be +∞.
     pub high: [f32; M],
 }
 
@@ -176,7 +176,7 @@ impl<const M: usize> Limits<M> {
         Ok(())
     }
 
-    /// Refuses what is no range of rates that includes 0.
+    /// Refuses ranges of rates that do not include 0.
     fn check_rates(&self) -> Result<(), InvalidValue> {
         for m in 0..M {
             let (low, high) = (self.low[m], self.high[m]);

@@ -22,7 +22,8 @@ pub struct DiffusionOptions<const M: usize> {
     pub chains: usize,
     /// Levels and sampler. A level σ means σ standard deviations of `noise`.
     pub process: ReverseProcess,
-    /// How costs become weights: exponentially with a temperature λ, or by an elite. Signed weights are refused.
+    /// How costs become weights: exponentially with a temperature λ, by an elite, or by the best row alone. Signed
+    /// weights are refused.
     pub weighting: Weighting,
     /// Σ, the covariance of the noise at σ = 1.
     pub noise: Noise<M>,
@@ -45,7 +46,7 @@ pub struct DiffusionOptions<const M: usize> {
     pub scatter: bool,
     /// Whether the first row of a chain is its current x, unperturbed.
     pub nominal_first: bool,
-    /// What becomes of a plan that fails when it is rolled out itself.
+    /// The replacement for a plan that fails when it is rolled out itself.
     pub fallback: Fallback,
     /// A filter that smooths every plan, after the last pass.
     pub smoothing: Option<Smoothing>,

@@ -27,11 +27,12 @@ pub enum CostNormalization {
 pub struct MppiOptions<const M: usize> {
     /// The task: horizon, time step, limits, inputs of the model, seed.
     pub task: Task<M>,
-    /// K, the rollouts per pass; at least 1.
+    /// K, the rollouts per pass around the last plan and around each proposal; at least 1.
     pub samples: usize,
     /// Passes per call; at least 1.
     pub iterations: usize,
-    /// How costs become weights: exponentially with a temperature λ, or by an elite. Signed weights are refused.
+    /// How costs become weights: exponentially with a temperature λ, by an elite, or by the best row alone. Signed
+    /// weights are refused.
     pub weighting: Weighting,
     /// Σ, the covariance of the perturbations.
     pub noise: Noise<M>,
@@ -43,9 +44,10 @@ pub struct MppiOptions<const M: usize> {
     pub cost_normalization: CostNormalization,
     /// γ in U⁺ = U + γ (m − U); above 0, 1 for MPPI as published.
     pub step_size: f32,
-    /// Control sequences that rows are drawn around besides the last plan, `samples` around each.
+    /// Control sequences that rows are drawn around besides the last plan, `samples` around each. If there are any, the
+    /// first row around each, and around the last plan, is the sequence itself.
     pub proposals: Vec<Proposal<M>>,
-    /// What becomes of a plan that fails when it is rolled out itself.
+    /// The replacement for a plan that fails when it is rolled out itself.
     pub fallback: Fallback,
     /// A filter that smooths every plan, after the last pass.
     pub smoothing: Option<Smoothing>,

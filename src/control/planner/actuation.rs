@@ -1,23 +1,26 @@
-//! The way from a plan to the actuators: what was applied before, limits of rates, delay, smoothing.
+//! The steps between a plan and the actuators: smoothing, limits and limits of rates, and [`Applied`], the controls
+//! that a plan continues from.
 //!
-//! Rows keep to the limits inside the kernels. A plan is smoothed and limited here, on the host, at the end of a call:
-//! the mean of rows within the limits need not be within them, since it is taken over what the limits act on.
+//! Rows are limited inside the kernels. A plan is smoothed and limited here, on the host, at the end of a call: the
+//! mean of filtered rows is taken over innovations, before the limits, so it need not be within them although all rows
+//! are.
 
 use crate::error::InvalidValue;
 use crate::runtime::task::Task;
 
-/// Smooths every plan by a Savitzky–Golay filter: each control becomes the value at its time of the polynomial that fits
-/// its neighbors in time best, those that were applied before included. (A. Savitzky, M. J. E. Golay, *Smoothing and
-/// differentiation of data by simplified least squares procedures*, Anal. Chem. 36 (1964).) Limits are applied after it,
-/// so none is exceeded.
+/// Smooths every plan by a Savitzky–Golay filter: a polynomial is fitted to the controls around each time step,
+/// including those that were applied before the plan, and its value replaces the control. (A. Savitzky, M. J. E. Golay,
+/// *Smoothing and differentiation of data by simplified least squares procedures*, Anal. Chem. 36 (1964).) Limits are
+/// applied afterwards, so none is exceeded. Controls on their way ([`Task::delay`]) are not changed.
 ///
-/// It removes what one draw of the rows adds to the plan; noise with a
-/// [`NoiseShape`](crate::kernels::propose::shape::NoiseShape) other than white has less of that to begin with.
+/// Smoothing removes noise of the rows that remains in their mean; with a
+/// [`NoiseShape`](crate::kernels::propose::shape::NoiseShape) other than white, less of it remains to begin with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Smoothing {
     /// The number of time steps that a polynomial is fitted to: odd, between 3 and 99, and at most 2·horizon − 1.
     pub window: usize,
-    /// The degree of the polynomial, at most 6 and below `window`. 0 or 1 is the moving average.
+    /// The degree of the polynomial, at most 6 and below `window`. 0 is the moving average, and so is 1 except at the
+    /// end of the horizon.
     pub order: usize,
 }
 
@@ -38,14 +41,14 @@ impl Smoothing {
         Ok(())
     }
 
-    /// The number of controls before a plan that it reads.
+    /// The number of controls from before the plan that smoothing reads.
     pub(crate) fn history(&self) -> usize {
         self.window / 2
     }
 
-    /// The weights of the points of a window, for the value of the polynomial `at` points after its center. (P. A. Gorry,
-    /// *General least-squares smoothing and differentiation by the convolution (Savitzky–Golay) method*, Anal. Chem. 62
-    /// (1990), eqs. 8 and 11.)
+    /// The weights of the points of a window, for the value of the polynomial `at` points after its center. (P. A.
+    /// Gorry, *General least-squares smoothing and differentiation by the convolution (Savitzky–Golay) method*, Anal.
+    /// Chem. 62 (1990), eqs. 8 and 11.)
     fn weights(&self, at: usize) -> [f64; Self::MAX_WINDOW] {
         let m = self.window / 2;
         let width = 2.0 * m as f64;
@@ -88,7 +91,7 @@ impl Smoothing {
         let horizon = controls.len();
         let mut weights = self.weights(0);
         for (t, u) in controls.iter_mut().enumerate().skip(fixed) {
-            // The last window serves for all controls that have fewer neighbors after them than before.
+            // Controls near the end of the horizon, with too few controls after them, share the last window.
             let beyond = (t + half + 1).saturating_sub(horizon);
             if beyond > 0 {
                 weights = self.weights(beyond);
@@ -108,7 +111,7 @@ pub(crate) struct Applied<const M: usize> {
     pub(crate) last: [f32; M],
     /// How long it has been applied for (in seconds), if that is known.
     pub(crate) duration: Option<f32>,
-    /// The control before each time step of the plan's past, the oldest first, as many as smoothing reads.
+    /// The controls of the time steps before the plan, the oldest first: as many as smoothing reads.
     recent: Vec<[f32; M]>,
 }
 
@@ -123,7 +126,7 @@ impl<const M: usize> Applied<M> {
         &self.recent
     }
 
-    /// Keeps as many controls as smoothing reads. Those of which nothing is known are the oldest.
+    /// Keeps `count` past controls. If there are fewer, copies of the oldest one are put before them.
     pub(crate) fn keep(&mut self, count: usize) {
         let oldest = self.recent.first().copied().unwrap_or(self.last);
         while self.recent.len() < count {
@@ -132,14 +135,14 @@ impl<const M: usize> Applied<M> {
         self.recent.drain(..self.recent.len() - count);
     }
 
-    /// Forgets everything but that `initial` was applied.
+    /// Replaces the whole past by `initial`.
     pub(crate) fn reset(&mut self, initial: [f32; M]) {
         (self.last, self.duration) = (initial, None);
         self.recent.fill(initial);
     }
 
-    /// Moves the past on with a plan, by whole time steps and a fraction of one. `issued` returns the control that is
-    /// applied some time steps after the plan's begin.
+    /// Moves the past on with the plan, by whole time steps and a fraction of one. `issued` returns the control that is
+    /// applied a number of time steps after the plan begins.
     pub(crate) fn move_on(&mut self, whole: usize, fraction: f32, issued: impl Fn(usize) -> [f32; M]) {
         let kept = self.recent.len();
         if kept == 0 {
@@ -157,8 +160,8 @@ impl<const M: usize> Applied<M> {
         }
     }
 
-    /// Limits the first free control of a plan, by the time for which the last one was applied; if that is not known,
-    /// by `seconds`.
+    /// Limits the first free control of a plan. Its rates allow a change over the time for which the last control was
+    /// applied, or over `seconds` if that time is not known.
     pub(crate) fn limit_next(&self, task: &Task<M>, seconds: f32, mut u: [f32; M]) -> [f32; M] {
         if let Some(limits) = &task.limits {
             u = std::array::from_fn(|m| u[m].clamp(limits.low[m], limits.high[m]));

@@ -26,13 +26,13 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         self.run(x, None, passes.max(1))
     }
 
-    /// As [`plan`](Self::plan), but within a time budget: runs passes one at a time, and none that is not expected to
-    /// be over within `budget` from now, given how long the one before took. So the budget is exceeded by no more than
-    /// the last pass. At least one pass is run; if earlier calls show that a pass of all rows takes longer than the
-    /// budget, it has fewer (whole multiples of 64; on a GPU no fewer than 1,024, below which they cost the same time).
+    /// As [`plan`](Self::plan), but within a time budget. Passes are run one at a time, until another one that takes as
+    /// long as the last would end later than `budget` from now. So the budget is exceeded by no more than one pass. At
+    /// least one pass is run. If an earlier such call has shown that a pass of all rows takes longer than the budget,
+    /// passes have fewer rows (a multiple of 64; on a GPU at least 1,024, since fewer take as long).
     ///
-    /// [`Plan::passes`], [`Plan::samples`] and [`Plan::effort`] tell what was done. With time enough, the plan is that
-    /// of `plan`, to the bit; on a GPU a call takes longer, since each pass is waited for.
+    /// [`Plan::passes`], [`Plan::samples`] and [`Plan::effort`] tell what was done. If the budget suffices, the plan is
+    /// that of `plan`, to the bit; on a GPU the call takes longer, since the host waits for each pass.
     ///
     /// # Errors
     ///
@@ -42,8 +42,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         self.plan_within_by(x, budget, || start.elapsed())
     }
 
-    /// As [`plan_within`](Self::plan_within), by a clock of the caller's, such as that of a simulation. `now` returns the
-    /// time since any fixed instant.
+    /// As [`plan_within`](Self::plan_within), by a clock of the caller's, such as that of a simulation. `now` returns
+    /// the time since any fixed instant.
     ///
     /// # Errors
     ///
@@ -64,7 +64,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             time.saturating_sub(start) + pass <= budget
         };
         let result = self.run_stepwise(x, rows, &mut after_pass).map(drop);
-        // The time of the last pass, after which nothing is asked.
+        // Measures the last pass of the list, after which `after_pass` is not called.
         let _ = after_pass();
         if result.is_ok() {
             self.time_per_row = Some(longest.as_secs_f64() / rows as f64);
@@ -72,7 +72,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         result.and_then(|()| self.only())
     }
 
-    /// The number of rows that a pass may have to be over within a budget, as far as earlier calls tell.
+    /// The number of rows with which a pass ends within a budget, by the time per row of the last call that measured
+    /// it.
     fn rows_within(&self, budget: Duration) -> usize {
         let all = self.options.samples();
         let Some(each) = self.time_per_row.filter(|each| *each > 0.0) else { return all };
@@ -338,8 +339,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         Ok(true)
     }
 
-    /// Makes the next plan of every member of the results. The model runs on the host here and may panic: the old plans
-    /// are kept.
+    /// Makes the next plan of every member from the results. The model runs on the host here and may panic; the old
+    /// plans are not touched, so they are kept.
     fn evaluate(&mut self, call: &PendingCall, timing: Timing) {
         let (options, inputs) = (&self.options, call.inputs.as_ref().unwrap_or(&self.inputs));
         let (task, smoothing, chains) = (options.task(), options.smoothing(), options.chains());
@@ -381,8 +382,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         }
     }
 
-    /// Replaces next plans by the best row that they were made of, where that costs less, if the options ask for it. The
-    /// rows of one member after the other are fetched from the device.
+    /// Replaces each next plan by the best row that it was made of, where that costs less and the options ask for it.
+    /// Rows are fetched from the device for one member after the other.
     fn take_best_rows(&mut self, call: &mut PendingCall, wait: Wait<'_>) -> Result<Poll<()>, PlanError> {
         let last = self.passes[self.passes.len() - 1];
         if self.options.fallback() != Fallback::BestRow || last.has(DEMONSTRATED) {
@@ -512,7 +513,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         Ok(())
     }
 
-    /// Sets what the next call starts from: the controls that were applied, and those that are on their way.
+    /// Records what the next call starts from: the controls that were applied, those that are on their way, the last
+    /// plan if it may become the plan again, and the proposals.
     pub(super) fn begin_after_applied(&mut self) {
         let (delay, horizon, chains) = (self.options.task().delay, self.options.task().horizon, self.options.chains());
         for (i, member) in self.members.iter_mut().enumerate() {
@@ -561,8 +563,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         }
     }
 
-    /// Returns given rows within the limits of rates and after the controls on their way, or `None` if the task has
-    /// neither. They are the same for all members.
+    /// Returns the given rows, limited and with the controls on their way in front, or `None` if the task has neither
+    /// rate limits nor a delay. Rows are given to planners of a single member only.
     pub(super) fn limited_rows(&self, rows: &[f32]) -> Option<Vec<f32>> {
         let task = self.options.task();
         if !task.is_sequential() {

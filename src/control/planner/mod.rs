@@ -108,17 +108,17 @@ struct Member<const N: usize, const M: usize> {
     next: Plan<N, M>,
     /// The index of the chain that became the plan in the current call, or the reason why none did.
     outcome: Result<usize, PlanError>,
-    /// The controls that have been applied, which the next plan continues.
+    /// The controls that have been applied, which the next plan continues from.
     applied: Applied<M>,
     /// The controls that were on their way when the current call began: the first of its plan.
     queue: Vec<[f32; M]>,
-    /// The controls before these, as many as smoothing reads.
+    /// The controls that were applied before the ones in `queue`, as many as smoothing reads.
     past: Vec<[f32; M]>,
     /// The plan that the current call started from, if it may become the plan again.
     before: Vec<[f32; M]>,
     /// The control sequences for the proposals of the next call, T each; those that are empty were not given.
     given: Vec<Vec<[f32; M]>>,
-    /// The number of time steps that the plan was moved on by since then.
+    /// The number of time steps that the plan was moved on by since the current call began.
     moved: f64,
     /// The bits of the symptoms that were logged.
     warned: u8,
@@ -140,7 +140,7 @@ struct PendingCall {
     is_evaluated: bool,
     /// The number of members whose next plan is final.
     checked: usize,
-    /// The rows of the member after these, if they are needed.
+    /// The rows of the member that is checked next, if they are needed.
     fetching: Option<Fetching>,
 }
 
@@ -326,13 +326,13 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         self.change_inputs(|inputs, task, _| inputs.set_field(&mut task.fields, index, grid))
     }
 
-    /// Overwrites a rectangle of samples of one field in place, given row by row from the smallest y: for a costmap that
-    /// changes where the robot's sensors reach. Recompiles nothing.
+    /// Overwrites a rectangle of samples of one field in place, given row by row from the smallest y: for a costmap
+    /// that changes where the robot's sensors reach. Recompiles nothing.
     ///
     /// Nothing outside the region is packed again, and nothing is allocated. A GPU uploads the samples of that field
     /// from the first to the last changed one, row by row, so that a wide and low region is cheaper than a narrow and
-    /// high one. If a call is [pending](Self::start), the field is copied once, because the result of that call needs it
-    /// as it was.
+    /// high one. If a call is [pending](Self::start), the field is copied once, because the result of that call needs
+    /// it as it was.
     ///
     /// A map that rolls along with the robot is moved by whole cells with [`set_field_origin`](Self::set_field_origin).
     /// That gives every sample another place in the world, so then overwrite the whole field ([`Grid::region`]) by the
@@ -405,9 +405,9 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
 
     /// Replaces all options but the horizon and the number of samples, which have [`resize`](Self::resize). The plan is
     /// kept; if the number of chains changes, all chains start from the best one. The next call applies tighter limits
-    /// to it. A GPU compiles another kernel when limits, control cost, `nominal_first` or correlated noise are switched
-    /// on or off, when the temperature changes from given to solved for, and when the number of chains crosses 2 (on a
-    /// software adapter) or 64.
+    /// to it. A GPU compiles another kernel when limits, limits of rates, the delay, control cost, `nominal_first` or
+    /// correlated noise are switched on or off, when the noise gets another shape, when the temperature changes from
+    /// given to solved for, and when the number of chains crosses 2 (on a software adapter) or 64.
     ///
     /// # Errors
     ///
@@ -442,8 +442,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         })
     }
 
-    /// Moves all plans so that they begin with as many controls as are on their way now. Where that are more, the oldest
-    /// is the one that was applied last before.
+    /// Moves all plans so that they begin with as many controls as are on their way now. If these have become more,
+    /// copies of the oldest one, or of the control that was applied last, are put before them.
     fn change_delay(&mut self, before: usize) {
         let (now, horizon) = (self.options.task().delay, self.options.task().horizon);
         let (shift_fill, initial, chains) = (self.options.shift_fill(), self.options.initial(), self.options.chains());

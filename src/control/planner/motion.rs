@@ -1,10 +1,13 @@
-//! A [`Planner`]'s plan in time: the control to apply, and what remains of the plan after it.
+//! The motion of a [`Planner`]'s plan in time: [`advance`](Planner::advance), [`shift`](Planner::shift) and
+//! [`reset`](Planner::reset), and the sequences of its proposals.
 
 use super::*;
 
 impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N, M, D, A> {
-    /// Gives the control sequence, T × M, that proposal `index` of the options starts from in the next call; it must be
-    /// [`Proposal::Given`]. The limits are applied to it.
+    /// Sets the control sequence, T × M, that proposal `index` of the options starts from in the next call, and in that
+    /// call only. The proposal must be [`Proposal::Given`]. The limits are applied to the sequence.
+    /// [`set_options`](Self::set_options), [`resize`](Self::resize), [`move_to`](Self::move_to) and
+    /// [`prepare_rows`](Self::prepare_rows) drop it.
     ///
     /// # Errors
     ///
@@ -31,8 +34,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
 
     /// Returns the control to apply now, for one time step, and moves the plan on by that time step. The control is
     /// within the limits, and differs from the one before by no more than [`rate_limits`](Task::rate_limits) allow; the
-    /// next plan continues from it. With an input [`delay`](Task::delay), it is the first control that is not yet on its
-    /// way.
+    /// next plan continues from it. With an input [`delay`](Task::delay), it is the first control that is not yet on
+    /// its way.
     ///
     /// In a loop: `planner.plan(&x)?; apply(planner.advance());`. If a call of `plan` fails, `advance` returns the next
     /// control of the plan before.
@@ -41,8 +44,9 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     }
 
     /// As [`advance`](Self::advance), for loops that do not run at the time step of the plan: returns the control to
-    /// apply for the next `seconds`, and moves the plan on by that time. Between time steps, a plan moves by linear
-    /// interpolation, which is the mean of its controls over each new time step, and keeps to all limits.
+    /// apply for the next `seconds`, and moves the plan on by that time. By a fraction of a time step, a plan is moved
+    /// by linear interpolation: each new control is the mean of the controls planned for its time step, so all limits
+    /// hold.
     ///
     /// # Errors
     ///
@@ -56,8 +60,9 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         Ok(self.advance_member(i, f64::from(seconds) / f64::from(self.options.task().dt), seconds))
     }
 
-    /// The control that was applied last, as far as the planner knows: that of the last call of
-    /// [`advance`](Self::advance), of the last time step that the plan was [shifted](Self::shift) by, or set.
+    /// The control that was applied last: the one that [`advance`](Self::advance) returned, the one of the last time
+    /// step that the plan was [shifted](Self::shift) by, or the one [set](Self::set_last_control); at first, and after
+    /// a [`reset`](Self::reset), `options.initial`.
     pub fn last_control(&self) -> [f32; M] {
         self.last_control_of(0)
     }
@@ -66,8 +71,9 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         self.members[i].applied.last
     }
 
-    /// Replaces the control that was applied last, where something else than the planner decided on it. Limits of rates
-    /// count from it, and with an input delay it is the last control on its way.
+    /// Replaces the control that was applied last, if something other than the planner decided on it, such as an
+    /// operator or an emergency stop. Limits of rates count from it, and with an input delay it is the last control on
+    /// its way.
     ///
     /// # Errors
     ///
@@ -130,8 +136,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     }
 
     /// Shifts the plan by `steps` time steps, after that many controls have been applied. [`ShiftFill`] selects the
-    /// controls that are appended at the end. [`advance`](Self::advance) does so for one time step, and limits the
-    /// control.
+    /// controls that are appended at the end. [`advance`](Self::advance) does this for one time step, and also limits
+    /// and returns the control.
     pub fn shift(&mut self, steps: usize) {
         self.shift_member(0, steps);
     }

@@ -1,13 +1,14 @@
-//! Options that all planners share.
+//! The types of planners' options: [`Proposal`], [`Fallback`] and [`ShiftFill`]; and [`PlanSource`], which reports on
+//! them.
 
 use super::actuation::between;
 
 /// A control sequence that rows are drawn around, besides the plan of the last call.
 ///
-/// Each proposal has as many rows as the plan itself, and is improved independently, from the same state and in the same
-/// launch; the one whose control sequence costs least becomes the plan. So a plan leaves a dead end as soon as another
-/// proposal is better, and two ways around an obstacle are never averaged into one that hits it. The first row of each is
-/// the proposal itself.
+/// Each proposal has as many rows as the plan itself, and is improved independently, from the same state and in the
+/// same launch; the one whose control sequence costs least becomes the plan. So a plan leaves a dead end as soon as
+/// another proposal is better, and two ways around an obstacle are never averaged into one that hits it. The first row
+/// of each is the proposal itself.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum Proposal<const M: usize> {
@@ -17,27 +18,30 @@ pub enum Proposal<const M: usize> {
     Last,
     /// Any control, sustained.
     Sustained([f32; M]),
-    /// What [`propose`](crate::control::planner::Planner::propose) was given for the next call: the plan of another
-    /// method, a policy or a route. Without it, more rows around the last plan.
+    /// The sequence that [`propose`](crate::control::planner::Planner::propose) sets for the next call: the plan of
+    /// another method, a policy or a route. If none is set, the last plan.
     Given,
 }
 
-/// What becomes of a plan that fails: one whose own rollout has a cost that is not finite or above the mean cost of the rows
-/// that it was made of (unless rows are weighed by a demonstration), or passes through a state that is not
-/// [`feasible`](crate::model::Model::feasible). The mean of two good rows may hit the wall between them.
+/// The replacement for a plan that fails, since the mean of two good rows may hit the wall between them.
+///
+/// A plan fails if its own rollout passes through a state that is not [`feasible`](crate::model::Model::feasible), if
+/// its cost is not finite, or if it costs more than the rows that it was made of do on average (unless rows are weighed
+/// by a demonstration).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Fallback {
-    /// It is the plan; [`Plan::is_sound`](crate::control::Plan::is_sound) tells.
+    /// None: the plan that failed is the plan, and [`Plan::is_sound`](crate::control::Plan::is_sound) is false.
     #[default]
     None,
-    /// The plan that the call started from (the last one, shifted) becomes the plan, if it is feasible where the failed
-    /// one is not, or else costs less.
+    /// The plan that the call started from (the last one, shifted), if it is feasible and the failed one is not, or if
+    /// both are alike in this and it costs less.
     LastPlan,
-    /// The best row of the last pass becomes the plan wherever it costs less than the weighted mean, which need not fail
-    /// for that (unless rows are weighed by a demonstration). The rows are then fetched from the device, so a call takes
-    /// longer: on the CPU by about the time that drawing the rows takes. It pays with few rows and noise that is wide or
-    /// has few knots; where the next state differs much from the predicted one, it makes the plan follow single rows.
+    /// The best row of the last pass, wherever it costs less than the weighted mean, even if the mean does not fail
+    /// (unless rows are weighed by a demonstration). The rows are then fetched from the device, so the call takes
+    /// longer: on the CPU by about the time of drawing the rows. This pays with few rows and noise that is wide or has
+    /// few knots. Where the next state differs much from the predicted one, it makes the plan follow single rows. The row
+    /// is not smoothed.
     BestRow,
 }
 

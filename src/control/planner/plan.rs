@@ -110,11 +110,11 @@ pub(crate) struct Work {
     pub(crate) started: Option<Instant>,
 }
 
-/// A sign that options do not fit the task: see [`Plan::symptoms`]. docs/guide.md lists remedies.
+/// A sign that options do not fit the task: see [`Plan::symptoms`]. docs/tuning.md lists remedies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Symptom {
-    /// All rows have nearly the same weight (an effective sample size above 98 % of K), so the plan hardly moves: the
+    /// All rows have nearly the same weight (an effective sample size above 98 % of K), so the plan hardly changes: the
     /// temperature is too high for the costs, or the cost does not depend on the controls.
     EqualWeights,
     /// Fewer than two effective samples, although weights are exponential: the temperature is too low, or there are too
@@ -150,7 +150,7 @@ impl Symptom {
     }
 }
 
-/// How much of what its options ask for a plan had, because of a time budget: see
+/// How many of the passes and rows of its options a time budget allowed: see
 /// [`Planner::plan_within`](crate::control::planner::Planner::plan_within).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -159,7 +159,7 @@ pub enum Effort {
     Full,
     /// Fewer passes of all rows.
     FewerPasses,
-    /// Passes of fewer rows, since even a single one of all rows would have been late.
+    /// Passes of fewer rows, since even a single pass of all rows was expected to be late.
     FewerRows,
 }
 
@@ -390,20 +390,23 @@ impl<const N: usize, const M: usize> Plan<N, M> {
         self.invalid_rows
     }
 
-    /// Where the plan comes from: rows around the last plan, a proposal, or the last plan itself.
+    /// Where the plan comes from: rows around the last plan or around a proposal, the last plan itself, or a single
+    /// row.
     pub fn source(&self) -> PlanSource {
         self.source
     }
 
-    /// Whether the plan's own rollout has a finite cost and passes through [`feasible`](Model::feasible) states only, and
-    /// does not cost more than the valid rows do on average (if it was made of them). What becomes of a plan that does not, [`Fallback`] decides.
+    /// Whether the plan's own rollout has a finite cost and passes through [`feasible`](Model::feasible) states only;
+    /// and, if the plan is a mean of rows, does not cost more than the valid rows do on average (unless rows are
+    /// weighed by a demonstration). [`Fallback`] decides what replaces a plan that fails.
     ///
     /// [`Fallback`]: crate::control::Fallback
     pub fn is_sound(&self) -> bool {
         self.is_sound
     }
 
-    /// Signs that options do not fit the task. Each is also logged as a warning, once for each planner.
+    /// Signs that options do not fit the task. Each is also logged as a warning, once for each planner (in a fleet, for
+    /// each problem).
     pub fn symptoms(&self) -> impl Iterator<Item = Symptom> + use<N, M> {
         let found = self.symptoms;
         Symptom::ALL.into_iter().filter(move |symptom| found & symptom.bit() != 0)
@@ -424,7 +427,8 @@ impl<const N: usize, const M: usize> Plan<N, M> {
         }
     }
 
-    /// The time since the call that made the plan began, with the state that it was given.
+    /// The time since the call that made the plan was started. The state that the plan begins with is at least that
+    /// old.
     pub fn age(&self) -> Duration {
         self.work.started.map_or(Duration::ZERO, |started| started.elapsed())
     }

@@ -73,8 +73,8 @@ impl Terms {
         find(&self.terms, name).map(|part| &*part.steps)
     }
 
-    /// The part of the cost that no term names. It is negative if terms overlap. In each step, a
-    /// difference within rounding is reported as 0.
+    /// The part of the cost that no term names. It is negative if terms overlap. In each time step, a difference within
+    /// rounding is reported as 0.
     pub fn rest(&self) -> f32 {
         self.rest.total
     }
@@ -121,7 +121,7 @@ fn find<'a, T>(values: &'a [Named<T>], name: &str) -> Result<&'a T, InvalidValue
     Err(InvalidValue::new("name", format_args!("{name:?}"), expected))
 }
 
-/// A number over the valid rows of a pass.
+/// Statistics of a number over the valid rows of a pass.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct RowStatistics {

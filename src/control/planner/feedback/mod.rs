@@ -79,9 +79,11 @@ impl<const N: usize, const M: usize> FeedbackWeights<N, M> {
 ///
 /// # Limits
 ///
-/// The limits of the task are applied to the corrected control, and gains do not depend on them: a control that the plan
-/// holds at a limit is still corrected away from it. (The control-limited DDP of Tassa et al. sets such gains to 0. That
-/// suits an optimizer; but plans by sampling are often at a limit, and were tracked less closely in this way.)
+/// The limits of the task are applied to the corrected control, and gains do not depend on them: a control that the
+/// plan holds at a limit is still corrected away from it. (The control-limited DDP of Tassa et al. sets such gains to
+/// 0. That suits an optimizer; but plans by sampling are often at a limit, and were tracked less closely in this way.)
+/// Neither [`rate_limits`](crate::Task::rate_limits) nor an input [`delay`](crate::Task::delay) is considered: a
+/// correction takes effect at once.
 ///
 /// # Rollouts that end
 ///
@@ -93,8 +95,8 @@ impl<const N: usize, const M: usize> FeedbackWeights<N, M> {
 /// x − x_t is the difference of components. For a model that wraps its angles, or for quaternions (q and −q are the
 /// same attitude), pass a function to [`with_difference`](Self::with_difference).
 ///
-/// Sources: B. Anderson, J. Moore, *Optimal Control: Linear Quadratic Methods* (1990); Y. Tassa, N. Mansard, E. Todorov,
-/// *Control-limited differential dynamic programming*, ICRA 2014.
+/// Sources: B. Anderson, J. Moore, *Optimal Control: Linear Quadratic Methods* (1990); Y. Tassa, N. Mansard, E.
+/// Todorov, *Control-limited differential dynamic programming*, ICRA 2014.
 ///
 /// # Example
 ///
