@@ -258,6 +258,7 @@ pub mod noise {
 
 /// What most programs import: `use gibbs::prelude::*;`.
 pub mod prelude {
+    pub use crate::control::{Fallback, Proposal, Smoothing};
     pub use crate::{
         Backend, Cost, DiffusionOptions, DiffusionPlanner, DiffusionSampler, DiffusionSamplerOptions, Dynamics, Engine,
         EngineOptions, Fleet, Grid, Limits, Mask, Model, Mppi, MppiOptions, Noise, NoiseShape, Params, Plan, Planner,

@@ -309,6 +309,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         }
         submitted?;
         self.inputs.note_upload();
+        self.forget_proposals();
         self.pending = Some(PendingCall::new(started, asked));
         Ok(true)
     }
@@ -492,6 +493,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             self.members[0].number = self.members[0].number.wrapping_add(1);
             self.workspace.submit(&self.program, &self.passes[i..=i], &problem)?;
             self.inputs.note_upload();
+            self.forget_proposals();
             let done = blocking(self.workspace.finish(Wait::Blocking))?;
             if i + 1 < self.passes.len() && goes_on() {
                 self.stage.copy_from_slice(done.nominal);
@@ -556,11 +558,15 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
                     Proposal::Given if member.given[k].is_empty() => chain.copy_from_slice(plan),
                     Proposal::Given => chain.copy_from_slice(&member.given[k]),
                 }
-                member.given[k].clear();
                 chain[..task.delay].copy_from_slice(&plan[..task.delay]);
                 limit(task, member.applied.last, chain);
             }
         }
+    }
+
+    /// Forgets the sequences that were given for the call that has begun.
+    fn forget_proposals(&mut self) {
+        self.members.iter_mut().for_each(|member| member.given.iter_mut().for_each(Vec::clear));
     }
 
     /// Returns the given rows, limited and with the controls on their way in front, or `None` if the task has neither

@@ -525,7 +525,6 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             std::mem::replace(&mut self.program, program),
             std::mem::replace(&mut self.workspace, engine.workspace()),
         );
-        self.time_per_row = None;
         self.forget_samples();
         self.prepare().inspect_err(|_| (self.engine, self.program, self.workspace) = previous)
     }
@@ -630,6 +629,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
 
     /// Compiles and allocates everything that the next call may need.
     fn prepare(&mut self) -> Result<(), BuildError> {
+        self.time_per_row = None;
         let (horizon, samples) = (self.options.task().horizon, self.options.samples());
         // Addresses are 32 bits wide on the device.
         let padded = round_up(samples, TILE).saturating_mul(horizon * M);
