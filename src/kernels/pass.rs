@@ -350,7 +350,8 @@ impl Sums {
     /// The mean cost of the valid rows, as it enters the exponent.
     pub(crate) fn mean_cost(&self, pass: &Pass) -> f32 {
         let reference = f64::from(self.reference) * f64::from(pass.cost_scale);
-        if pass.search == ELITE || pass.has(SIGNED) {
+        // A temperature that overflows makes all weights equal, and tells nothing about costs.
+        if pass.search == ELITE || pass.has(SIGNED) || self.temperature.is_infinite() {
             // Log-weights are not an affine function of the cost here.
             return (reference + f64::from(self.mean)) as f32;
         }

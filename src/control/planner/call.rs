@@ -285,13 +285,12 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
                 last.set(CLAMPED, last.has(LIMITED));
             }
         }
-        let scattered = self.scattered();
-        let nominal = scattered.as_deref().unwrap_or(&self.nominal);
+        self.fill_stage();
         let problem = Problem {
             std_scale: &self.std_scale,
             filter: self.shape.filter.as_ref(),
             rows,
-            ..self.inputs.problem(nominal)
+            ..self.inputs.problem(&self.stage)
         };
         // A failed call consumes its noise too; the next one draws other rows.
         let draws = self.passes.len() as u32;
@@ -478,11 +477,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         self.fill_passes(false);
         let asked = [self.passes.len(), self.options.samples()];
         self.passes.iter_mut().for_each(|pass| pass.rows = rows as u32);
-        self.stage.clear();
-        match self.scattered() {
-            Some(scattered) => self.stage.extend(scattered),
-            None => self.stage.extend(&self.nominal),
-        }
+        self.fill_stage();
         for i in 0..self.passes.len() {
             let problem = Problem {
                 std_scale: &self.std_scale,
@@ -532,19 +527,24 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
                 member.before.extend_from_slice(&self.nominal.as_chunks().0[best..][..horizon]);
             }
         }
-        if !self.options.proposals().is_empty() {
-            self.place_proposals();
-        }
     }
 
-    /// Starts the first chain of every member at its plan and the others at the proposals.
-    fn place_proposals(&mut self) {
+    /// Fills the stage with the control sequences that the rows of a call are drawn around. If there are proposals, the
+    /// first chain of every member starts from its plan, and the others from the proposals.
+    fn fill_stage(&mut self) {
+        self.stage.clear();
+        match self.scattered() {
+            Some(scattered) => self.stage.extend(scattered),
+            None => self.stage.extend(&self.nominal),
+        }
+        if self.options.proposals().is_empty() {
+            return;
+        }
         let (task, chains, initial) = (self.options.task(), self.options.chains(), self.options.initial());
         let width = task.horizon * M;
-        for (i, member) in self.members.iter_mut().enumerate() {
-            let own = &mut self.nominal[i * chains * width..][..chains * width];
+        for (i, member) in self.members.iter().enumerate() {
+            let own = &mut self.stage[i * chains * width..][..chains * width];
             own.copy_within(member.best * width..(member.best + 1) * width, 0);
-            member.best = 0;
             let (plan, others) = own.split_at_mut(width);
             let plan = plan.as_chunks().0;
             for (k, (proposal, chain)) in

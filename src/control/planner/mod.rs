@@ -83,7 +83,7 @@ pub struct Planner<const N: usize, const M: usize, D, A> {
     /// Whether [`prepare_rows`](Self::prepare_rows) was called, so that kernels for given rows are prepared, too.
     takes_rows: bool,
     pending: Option<PendingCall>,
-    /// The control sequences between the passes of [`plan_within`](Self::plan_within).
+    /// The control sequences that the rows of the current call, or of its current pass, are drawn around.
     stage: Vec<f32>,
     /// The control sequences that a call has computed, as in `nominal`, and the sums behind them.
     results: Vec<f32>,
