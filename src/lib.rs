@@ -147,6 +147,8 @@
 //!   [`Samples`](control::Samples) what it costs along each row.
 //! - [`feedback`](Planner::feedback) computes gains along a plan, so that a loop of 500 Hz tracks the plans of a
 //!   planner at 50 Hz, or at 2 Hz.
+//! - [`snapshot`](Planner::snapshot) and [`restore`](Planner::restore) repeat calls to the bit, also from a file, and
+//!   [`try_clone`](Planner::try_clone) makes a second planner for what-if questions.
 //! - [`start`](Planner::start) submits a call without waiting for it and [`poll`](Planner::poll) returns its plan once
 //!   it is available; [`plan_async`](Planner::plan_async) is the same as a future. The other drivers have such calls,
 //!   too.
@@ -217,6 +219,7 @@
 //! |---|---|---|
 //! | `gpu` | on | the GPU backend (wgpu); without it the crate is the CPU backend alone |
 //! | `rayon` | on | the CPU backend on all cores; without it, on the calling thread |
+//! | `serde` | off | options, plans and snapshots can be stored: [`Snapshot`](control::Snapshot#storing) says how |
 
 #![warn(missing_docs, unreachable_pub)]
 

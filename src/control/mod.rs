@@ -17,5 +17,5 @@ pub use mppi::Mppi;
 pub use mppi::options::{CostNormalization, MppiOptions};
 pub use planner::{
     Algorithm, Effort, Fallback, Feedback, FeedbackWeights, Fleet, Plan, PlanSource, Planner, Plans, Proposal,
-    RowStatistics, Samples, ShiftFill, Smoothing, Symptom, TermStatistics, Terms,
+    RowStatistics, Samples, ShiftFill, Smoothing, Snapshot, Symptom, TermStatistics, Terms,
 };

@@ -45,6 +45,8 @@ pub(crate) const HEADER: usize = 12;
 /// assert_eq!(grid.sample(9.0, 1.0), grid.outside());
 /// ```
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(try_from = "Unchecked"))]
 pub struct Grid {
     width: usize,
     height: usize,
@@ -55,9 +57,37 @@ pub struct Grid {
     values: Vec<f32>,
 }
 
+/// A grid as it is read from a recording.
+#[cfg(feature = "serde")]
+#[derive(serde::Deserialize)]
+#[serde(rename = "Grid", deny_unknown_fields)]
+struct Unchecked {
+    width: usize,
+    height: usize,
+    resolution: f32,
+    origin: [f32; 2],
+    #[serde(default)]
+    yaw: f32,
+    #[serde(default)]
+    outside: f32,
+    values: Vec<f32>,
+}
+
+#[cfg(feature = "serde")]
+impl TryFrom<Unchecked> for Grid {
+    type Error = InvalidValue;
+
+    fn try_from(grid: Unchecked) -> Result<Self, InvalidValue> {
+        let Unchecked { width, height, resolution, origin, yaw, outside, values } = grid;
+        Self::new(width, height, resolution, origin, values)?.with_yaw(yaw)?.with_outside(outside)
+    }
+}
+
 /// A rectangle of samples of a [`Grid`]: those in columns `column` to `column + width` and in rows `row` to `row +
 /// height`, the ends excluded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct Region {
     /// The index of the first sample along x.
     pub column: usize,

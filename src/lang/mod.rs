@@ -61,6 +61,8 @@ pub(crate) mod params;
 pub mod philox;
 pub(crate) mod philox_row;
 pub(crate) mod random;
+#[cfg(feature = "serde")]
+pub(crate) mod recorded;
 pub(crate) mod register;
 pub(crate) mod step_context;
 pub(crate) mod stream;

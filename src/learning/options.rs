@@ -11,6 +11,8 @@ use crate::runtime::task::Task;
 /// A positive number that changes geometrically from `first` to `last` over the first `over` iterations and is constant
 /// after them.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct Anneal {
     /// The initial value; above 0.
     pub first: f32,
@@ -47,6 +49,8 @@ impl Anneal {
 
 /// The estimator of the gradient: how the rows of an iteration are made.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case", deny_unknown_fields))]
 #[non_exhaustive]
 pub enum Estimator<const M: usize> {
     /// Row k is θ + σ ε_k. Its return is the mean over several episodes under the policy without noise, whose initial
@@ -63,6 +67,7 @@ pub enum Estimator<const M: usize> {
     /// the episode.
     ScoreFunction {
         /// The initial standard deviations of the actions, in the unit of each control.
+        #[cfg_attr(feature = "serde", serde(with = "crate::lang::recorded"))]
         std: [f32; M],
         /// How they change during training.
         action_noise: ActionNoise,
@@ -73,6 +78,8 @@ pub enum Estimator<const M: usize> {
 
 /// How the standard deviations of the action noise change during training.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case", deny_unknown_fields))]
 #[non_exhaustive]
 pub enum ActionNoise {
     /// They are constant.
@@ -88,6 +95,8 @@ pub enum ActionNoise {
 
 /// The step along the gradient g.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case", deny_unknown_fields))]
 #[non_exhaustive]
 pub enum Step {
     /// θ⁺ = θ + α g.
@@ -140,6 +149,8 @@ impl<const N: usize, F: Fn(&mut Random, &mut [f32]) -> [f32; N] + Send + Sync + 
 
 /// The options of training. `..Default::default()` fills in the rest.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default = "Default::default", deny_unknown_fields))]
 pub struct PolicyGradientOptions<const M: usize> {
     /// The task: horizon, time step, limits of the actions, inputs of model and policy, seed.
     pub task: Task<M>,

@@ -11,6 +11,8 @@ use crate::lang::math::Math;
 
 /// Which kind of device to run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case", deny_unknown_fields))]
 #[non_exhaustive]
 pub enum Backend {
     /// A hardware GPU if available, else the CPU.

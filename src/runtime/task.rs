@@ -20,6 +20,8 @@ use crate::lang::grid::Grid;
 /// assert_eq!(mppi.task, diffusion.task);
 /// ```
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default = "Default::default", deny_unknown_fields))]
 pub struct Task<const M: usize> {
     /// T, the time steps of the horizon, or of an episode that does not end before; at least 1.
     pub horizon: usize,
@@ -194,9 +196,45 @@ impl<const M: usize> Limits<M> {
     }
 }
 
+#[cfg(feature = "serde")]
+mod serde_limits {
+    use serde::ser::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Limits;
+
+    /// Limits as they are stored. Where a format has no infinities, they are NaN after they were read.
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename = "Limits", deny_unknown_fields)]
+    struct Stored<const M: usize> {
+        #[serde(with = "crate::lang::recorded")]
+        low: [f32; M],
+        #[serde(with = "crate::lang::recorded")]
+        high: [f32; M],
+    }
+
+    impl<const M: usize> Serialize for Limits<M> {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            // A NaN would be read as no limit.
+            self.check().map_err(S::Error::custom)?;
+            Stored { low: self.low, high: self.high }.serialize(serializer)
+        }
+    }
+
+    impl<'de, const M: usize> Deserialize<'de> for Limits<M> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            let Stored { low, high } = Stored::deserialize(deserializer)?;
+            let or = |open: f32| move |limit: f32| if limit.is_nan() { open } else { limit };
+            Ok(Self { low: low.map(or(f32::NEG_INFINITY)), high: high.map(or(f32::INFINITY)) })
+        }
+    }
+}
+
 /// A table that a model reads its references from, one row per time step: see
 /// [`StepContext::reference`](crate::lang::StepContext::reference).
 #[derive(Debug, Clone, PartialEq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct References {
     /// The table, row by row. Steps beyond the last row read the last row.
     pub values: Vec<f32>,

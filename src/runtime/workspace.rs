@@ -28,6 +28,8 @@ use crate::lang::float_env;
 ///   the device has a clock. The step is part of the mean. If one kernel runs the whole pass, everything is counted as
 ///   `rollout`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct Timing {
     /// Drawing the rows and rolling them out.

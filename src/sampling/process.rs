@@ -7,6 +7,8 @@ use crate::kernels::pass::{CLAMPED, LIMITED, Pass};
 
 /// A reverse process: a noise schedule, and the sampler that steps from one level to the next.
 #[derive(Debug, Clone, PartialEq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct ReverseProcess {
     /// The noise levels.
     pub schedule: Schedule,
@@ -18,6 +20,8 @@ pub struct ReverseProcess {
 
 /// The standard deviation of the rows of level i around the current x, in units of that of the noise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case", deny_unknown_fields))]
 #[non_exhaustive]
 pub enum SampleWidth {
     /// σ_i = √(1/ᾱ_i − 1): the factor N(x, σ_i²) of the posterior itself, as in the paper on model-based diffusion.

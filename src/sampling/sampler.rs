@@ -15,6 +15,8 @@ use crate::error::{InvalidValue, in_range};
 /// DDIM with η = 1 is DDPM, and with η = 0 it is Euler's step: they differ in the coordinates that they are published
 /// in.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case", deny_unknown_fields))]
 #[non_exhaustive]
 pub enum Sampler {
     /// Monte Carlo score ascent: all the way to x̂₀. The mode, and MPPI with an annealed σ. (Model-based diffusion,

@@ -5,6 +5,8 @@ use crate::error::{InvalidValue, in_range};
 /// The noise levels 1 … L of a process, from the cleanest to the noisiest; level 0, which every process ends at, has no
 /// noise. A level is ᾱ_i in the variance-preserving literature and σ_i = √(1/ᾱ_i − 1) in clean coordinates.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case", deny_unknown_fields))]
 #[non_exhaustive]
 pub enum Schedule {
     /// ᾱ_i = Π_{j ≤ i} (1 − β_j) with β rising linearly. (Denoising diffusion probabilistic models, arXiv 2006.11239;

@@ -12,6 +12,8 @@ use crate::sampling::process::ReverseProcess;
 /// The options of a diffusion planner. `..Default::default()` fills in the rest: model-based diffusion with the
 /// published numbers (2,048 rows, 100 levels, horizon 50, τ = 0.1, one chain that starts at the plan).
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default = "Default::default", deny_unknown_fields))]
 pub struct DiffusionOptions<const M: usize> {
     /// The task: horizon, time step, limits, inputs of the model, seed.
     pub task: Task<M>,
@@ -53,6 +55,7 @@ pub struct DiffusionOptions<const M: usize> {
     /// The controls that are appended when the plan is shifted.
     pub shift_fill: ShiftFill,
     /// The control that a new or reset plan consists of; within the limits.
+    #[cfg_attr(feature = "serde", serde(with = "crate::lang::recorded"))]
     pub initial: [f32; M],
 }
 

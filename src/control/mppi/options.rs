@@ -10,6 +10,8 @@ use crate::runtime::task::Task;
 /// The cost J of a rollout in the exponent −J/λ, with S = Σ_t q(x_{t+1}, u_t) + φ(x_T) and C = Σ_t U_tᵀ Σ⁻¹ ε_t, where
 /// ε is the perturbation that remains after the limits.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case", deny_unknown_fields))]
 #[non_exhaustive]
 pub enum CostNormalization {
     /// J = S + λ(1 − α) C: importance sampling for the base distribution N(αU, Σ). This is also the convention of
@@ -24,6 +26,8 @@ pub enum CostNormalization {
 
 /// The options of an MPPI controller. `..Default::default()` fills in the rest.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default = "Default::default", deny_unknown_fields))]
 pub struct MppiOptions<const M: usize> {
     /// The task: horizon, time step, limits, inputs of the model, seed.
     pub task: Task<M>,
@@ -61,6 +65,7 @@ pub struct MppiOptions<const M: usize> {
     /// the cross-entropy method; with a temperature it adapts a diagonal covariance.
     pub covariance_adaptation: Option<f32>,
     /// The control that a new or reset plan consists of; within the limits.
+    #[cfg_attr(feature = "serde", serde(with = "crate::lang::recorded"))]
     pub initial: [f32; M],
 }
 

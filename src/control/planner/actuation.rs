@@ -5,7 +5,7 @@
 //! mean of filtered rows is taken over innovations, before the limits, so it need not be within them although all rows
 //! are.
 
-use crate::error::InvalidValue;
+use crate::error::{InvalidValue, finite, in_range};
 use crate::runtime::task::Task;
 
 /// Smooths every plan by a Savitzky–Golay filter: a polynomial is fitted to the controls around each time step,
@@ -16,6 +16,8 @@ use crate::runtime::task::Task;
 /// Smoothing removes noise of the rows that remains in their mean; with a
 /// [`NoiseShape`](crate::kernels::propose::shape::NoiseShape) other than white, less of it remains to begin with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct Smoothing {
     /// The number of time steps that a polynomial is fitted to: odd, between 3 and 99, and at most 2·horizon − 1.
     pub window: usize,
@@ -106,12 +108,16 @@ impl Smoothing {
 
 /// The controls that were applied before a plan begins.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub(crate) struct Applied<const M: usize> {
     /// The control that was applied last.
+    #[cfg_attr(feature = "serde", serde(with = "crate::lang::recorded"))]
     pub(crate) last: [f32; M],
     /// How long it has been applied for (in seconds), if that is known.
     pub(crate) duration: Option<f32>,
     /// The controls of the time steps before the plan, the oldest first: as many as smoothing reads.
+    #[cfg_attr(feature = "serde", serde(with = "crate::lang::recorded"))]
     recent: Vec<[f32; M]>,
 }
 
@@ -119,6 +125,19 @@ impl<const M: usize> Applied<M> {
     /// The past of a new plan: its initial control.
     pub(crate) fn new(initial: [f32; M]) -> Self {
         Self { last: initial, duration: None, recent: Vec::new() }
+    }
+
+    /// Refuses numbers that are not finite, and more controls than any smoothing reads.
+    pub(crate) fn check(&self) -> Result<(), InvalidValue> {
+        finite("last control", &self.last)?;
+        if let Some(seconds) = self.duration {
+            in_range("duration", seconds, seconds >= 0.0, "finite and at least 0")?;
+        }
+        let most = Smoothing::MAX_WINDOW / 2;
+        if self.recent.len() > most {
+            return Err(InvalidValue::new("recent controls", self.recent.len(), format_args!("at most {most}")));
+        }
+        finite("recent controls", self.recent.as_flattened())
     }
 
     /// The controls before the plan begins, the oldest first: as many as smoothing reads.

@@ -1,6 +1,6 @@
 //! [`Fleet`]: many plans for one model, improved in one launch.
 
-use super::{Algorithm, Feedback, FeedbackWeights, Member, Plan, Planner, Samples, Terms};
+use super::{Algorithm, Feedback, FeedbackWeights, Member, Plan, Planner, Samples, Snapshot, Terms};
 use crate::error::{BuildError, FeedbackError, InvalidValue, PlanError};
 use crate::lang::grid::{Grid, Region};
 use crate::model::Model;
@@ -420,6 +420,31 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
     /// As [`new`](Self::new). Then nothing is changed, but the samples of the last call may be gone.
     pub fn move_to(&mut self, engine: &Engine) -> Result<(), BuildError> {
         self.planner.move_to(engine)
+    }
+
+    /// Copies everything that the next call depends on besides options, model and engine: see [`Planner::snapshot`].
+    /// Seeds, parameters and references that were set for one problem are part of it.
+    pub fn snapshot(&self) -> Snapshot<M> {
+        self.planner.snapshot()
+    }
+
+    /// Continues from a snapshot: see [`Planner::restore`].
+    ///
+    /// # Errors
+    ///
+    /// If the snapshot differs from this fleet in the number of problems, the horizon, the number of chains or
+    /// proposals, or a number is not finite. Then nothing is changed.
+    pub fn restore(&mut self, snapshot: &Snapshot<M>) -> Result<(), InvalidValue> {
+        self.planner.restore_members(snapshot)
+    }
+
+    /// Creates a second fleet on the same engine that continues independently: see [`Planner::try_clone`].
+    ///
+    /// # Errors
+    ///
+    /// If the device fails or runs out of memory.
+    pub fn try_clone(&self) -> Result<Self, BuildError> {
+        Ok(Self { planner: self.planner.try_clone()? })
     }
 
     /// Fetches the rows of a problem's last pass with their costs and weights from the device: see

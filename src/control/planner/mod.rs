@@ -9,6 +9,7 @@ pub(crate) mod fleet;
 mod motion;
 pub(crate) mod options;
 pub(crate) mod plan;
+pub(crate) mod snapshot;
 pub(crate) mod terms;
 
 use std::future::poll_fn;
@@ -39,6 +40,7 @@ pub use fleet::{Fleet, Plans};
 pub use options::{Fallback, PlanSource, Proposal, ShiftFill};
 pub use plan::{Effort, Plan, Samples, Symptom};
 use plan::{Start, Work, roll_out};
+pub use snapshot::Snapshot;
 pub use terms::{RowStatistics, TermStatistics, Terms};
 
 /// Improves a plan for a model on a device, as [`Mppi`](crate::control::mppi::Mppi) or as
@@ -190,9 +192,13 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
 
     /// Creates a planner that improves `members` plans together.
     fn of_members(engine: &Engine, model: D, options: A, members: usize) -> Result<Self, BuildError> {
+        Self::with_model(engine, Arc::new(model), options, members)
+    }
+
+    /// As [`of_members`](Self::of_members), for a model that may be shared.
+    fn with_model(engine: &Engine, model: Arc<D>, options: A, members: usize) -> Result<Self, BuildError> {
         const { assert!(N > 0 && M > 0, "a system to control has states and controls") };
         let shape = check(&options, members)?;
-        let model = Arc::new(model);
         let program = Program::new::<N, M, D>(&model, engine.options().math)?;
         let mut planner = Self {
             engine: engine.clone(),

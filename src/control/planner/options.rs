@@ -10,6 +10,8 @@ use super::actuation::between;
 /// another proposal is better, and two ways around an obstacle are never averaged into one that hits it. The first row
 /// of each is the proposal itself.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case", deny_unknown_fields))]
 #[non_exhaustive]
 pub enum Proposal<const M: usize> {
     /// The initial control, sustained: to stop, for example.
@@ -17,7 +19,7 @@ pub enum Proposal<const M: usize> {
     /// The control that was applied last, sustained.
     Last,
     /// Any control, sustained.
-    Sustained([f32; M]),
+    Sustained(#[cfg_attr(feature = "serde", serde(with = "crate::lang::recorded"))] [f32; M]),
     /// The sequence that [`propose`](crate::control::planner::Planner::propose) sets for the next call: the plan of
     /// another method, a policy or a route. If none is set, the last plan.
     Given,
@@ -29,6 +31,8 @@ pub enum Proposal<const M: usize> {
 /// its cost is not finite, or if it costs more than the rows that it was made of do on average (unless rows are weighed
 /// by a demonstration).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case", deny_unknown_fields))]
 #[non_exhaustive]
 pub enum Fallback {
     /// None: the plan that failed is the plan, and [`Plan::is_sound`](crate::control::Plan::is_sound) is false.
@@ -47,6 +51,8 @@ pub enum Fallback {
 
 /// Where a plan comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case", deny_unknown_fields))]
 #[non_exhaustive]
 pub enum PlanSource {
     /// The method: the weighted mean of rows around the last plan.
@@ -62,6 +68,8 @@ pub enum PlanSource {
 
 /// The controls that [`shift`](crate::control::planner::Planner::shift) appends at the end of the horizon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case", deny_unknown_fields))]
 #[non_exhaustive]
 pub enum ShiftFill {
     /// The last control, held.

@@ -79,14 +79,24 @@ pub(crate) struct Start<'a, const N: usize, D> {
 /// [`HorizonAverage`](crate::control::mppi::options::CostNormalization::HorizonAverage) they are averages over the
 /// horizon, and with α < 1 or γ > 0 the costs of samples include their control term.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct Plan<const N: usize, const M: usize> {
+    #[cfg_attr(feature = "serde", serde(with = "crate::lang::recorded"))]
     controls: Vec<[f32; M]>,
+    #[cfg_attr(feature = "serde", serde(with = "crate::lang::recorded"))]
     states: Vec<[f32; N]>,
+    #[cfg_attr(feature = "serde", serde(with = "crate::lang::recorded"))]
     cost: f32,
+    #[cfg_attr(feature = "serde", serde(with = "crate::lang::recorded"))]
     min_cost: f32,
+    #[cfg_attr(feature = "serde", serde(with = "crate::lang::recorded"))]
     mean_cost: f32,
+    #[cfg_attr(feature = "serde", serde(with = "crate::lang::recorded"))]
     effective_samples: f32,
+    #[cfg_attr(feature = "serde", serde(with = "crate::lang::recorded"))]
     log_z: f32,
+    #[cfg_attr(feature = "serde", serde(with = "crate::lang::recorded"))]
     temperature: f32,
     samples: usize,
     invalid_rows: usize,
@@ -96,22 +106,28 @@ pub struct Plan<const N: usize, const M: usize> {
     pub(crate) source: PlanSource,
     is_sound: bool,
     /// The bits of its [`Symptom`]s.
+    #[cfg_attr(feature = "serde", serde(with = "symptom_names"))]
     pub(crate) symptoms: u8,
 }
 
 /// What a call did for a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub(crate) struct Work {
     /// The number of passes that were run.
     pub(crate) passes: usize,
     /// The numbers of passes and of rows that were asked for.
     pub(crate) asked: [usize; 2],
     /// When the call began.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub(crate) started: Option<Instant>,
 }
 
 /// A sign that options do not fit the task: see [`Plan::symptoms`]. docs/tuning.md lists remedies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case", deny_unknown_fields))]
 #[non_exhaustive]
 pub enum Symptom {
     /// All rows have nearly the same weight (an effective sample size above 98 % of K), so the plan hardly changes: the
@@ -150,9 +166,30 @@ impl Symptom {
     }
 }
 
+/// Serde for a set of symptoms, as a list of their names.
+#[cfg(feature = "serde")]
+mod symptom_names {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::Symptom;
+
+    pub(super) fn serialize<S: Serializer>(found: &u8, serializer: S) -> Result<S::Ok, S::Error> {
+        // A sequence of known length, which some formats require.
+        let names: Vec<_> = Symptom::ALL.into_iter().filter(|symptom| found & symptom.bit() != 0).collect();
+        serializer.collect_seq(names)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
+        let names = Vec::<Symptom>::deserialize(deserializer)?;
+        Ok(names.into_iter().fold(0, |found, symptom| found | symptom.bit()))
+    }
+}
+
 /// How many of the passes and rows of its options a time budget allowed: see
 /// [`Planner::plan_within`](crate::control::planner::Planner::plan_within).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case", deny_unknown_fields))]
 #[non_exhaustive]
 pub enum Effort {
     /// All passes, of all rows.

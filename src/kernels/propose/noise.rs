@@ -6,12 +6,14 @@ use crate::error::InvalidValue;
 /// The covariance Σ of the perturbation of one control vector. How perturbations at different times depend on each
 /// other is said by [`NoiseShape`](crate::kernels::propose::shape::NoiseShape).
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case", deny_unknown_fields))]
 #[non_exhaustive]
 pub enum Noise<const M: usize> {
     /// One standard deviation per control, in the unit of that control. 0 leaves a control unperturbed.
-    Diagonal([f32; M]),
+    Diagonal(#[cfg_attr(feature = "serde", serde(with = "crate::lang::recorded"))] [f32; M]),
     /// A full covariance: symmetric and positive definite.
-    Covariance([[f32; M]; M]),
+    Covariance(#[cfg_attr(feature = "serde", serde(with = "crate::lang::recorded"))] [[f32; M]; M]),
 }
 
 impl<const M: usize> Default for Noise<M> {

@@ -36,6 +36,8 @@ use crate::error::{InvalidValue, in_range};
 /// # let _ = options;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case", deny_unknown_fields))]
 #[non_exhaustive]
 pub enum NoiseShape {
     /// Independent perturbations at all time steps.
@@ -67,6 +69,8 @@ pub enum NoiseShape {
 
 /// How a perturbation goes from one knot to the next. Knots before and after the horizon are added as needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case", deny_unknown_fields))]
 #[non_exhaustive]
 pub enum Interpolation {
     /// Constant from each knot to the next. The covariance is Σ throughout.

@@ -20,6 +20,8 @@ use crate::kernels::pass::{DIVERGENCE, EFFECTIVE, ELITE, FIXED, Pass, SIGNED, ST
 /// # assert_ne!(mppi, cem);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case", deny_unknown_fields))]
 #[non_exhaustive]
 pub enum Weighting {
     /// w = softmax(−J/λ).
@@ -54,6 +56,8 @@ impl From<Temperature> for Weighting {
 /// passes over the costs of all rows: about ten for a sample size or a divergence (29 at most; with a control cost
 /// twice as many), two for the standard deviation.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case", deny_unknown_fields))]
 #[non_exhaustive]
 pub enum Temperature {
     /// λ itself, in the unit of the cost; above 0.
