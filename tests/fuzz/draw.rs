@@ -109,7 +109,7 @@ impl Draw {
 
     /// Draws proposals, in most cases none.
     pub fn proposals(&mut self) -> Vec<Proposal<2>> {
-        if self.chance(0.7) {
+        if self.chance(0.8) {
             return Vec::new();
         }
         let sustained = Proposal::Sustained(self.array(-1.0, 1.0));
@@ -119,7 +119,7 @@ impl Draw {
 
     /// Draws the limits of rates, in most cases none.
     pub fn rate_limits(&mut self) -> Option<Limits<2>> {
-        if self.chance(0.7) {
+        if self.chance(0.85) {
             return None;
         }
         let (low, high) = (self.array(-3.0, 0.0), self.array(0.0, 3.0));
@@ -128,14 +128,14 @@ impl Draw {
 
     /// Draws an input delay, in most cases none.
     pub fn delay(&mut self) -> usize {
-        if self.chance(0.8) { 0 } else { self.index(6) }
+        if self.chance(0.9) { 0 } else { self.index(4) }
     }
 
     pub fn smoothing(&mut self) -> Option<Smoothing> {
-        if self.chance(0.8) {
+        if self.chance(0.9) {
             return None;
         }
-        Some(Smoothing { window: 2 * self.index(6) + 1, order: self.index(5) })
+        Some(Smoothing { window: 2 * self.index(4) + 3, order: self.index(4) })
     }
 
     pub fn noise(&mut self) -> Noise<2> {

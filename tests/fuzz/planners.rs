@@ -72,7 +72,7 @@ impl Options for MppiOptions<2> {
     }
 
     fn continues(&self) -> bool {
-        self.task.rate_limits.is_some() || self.task.delay > 0 || self.smoothing.is_some()
+        !self.proposals.is_empty() || self.task.rate_limits.is_some() || self.task.delay > 0 || self.smoothing.is_some()
     }
 }
 
