@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
+use gibbs::control::Smoothing;
 use gibbs::{Engine, EngineOptions, Mppi, MppiOptions, StepContext, Temperature, Weighting, WithCost};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
@@ -76,11 +77,13 @@ pub fn drive<D: Robot>(task: &Task, robot: D) -> Result<String> {
     let reach = f64::from(maneuver::reach(args.horizon)).max(travel + args.radius);
     let Task { map, clearance, cost_to_go, most_cells, .. } = task;
     let fields = RefCell::new(Fields::new(map, clearance, cost_to_go, position, reach, *most_cells)?);
+    let rate_limits = args.rate_limits.map(|rates| robot.rate_limits(rates));
     let planner = |pace: f32| {
         let cost = NavigateCost {
             radius: args.radius as f32,
             slack: SLACK * pace,
             look_ahead: args.radius as f32,
+            brake: robot.slowing(rate_limits)[0],
             twist: robot.twist(),
         };
         let options = MppiOptions::<2> {
@@ -88,6 +91,7 @@ pub fn drive<D: Robot>(task: &Task, robot: D) -> Result<String> {
                 horizon: args.horizon,
                 dt: DT,
                 limits: Some(robot.limits(pace)),
+                rate_limits,
                 seed: args.seed,
                 params: NavigateCost::params(task.target()).to_vec(),
                 fields: fields.borrow().grids().to_vec(),
@@ -96,6 +100,8 @@ pub fn drive<D: Robot>(task: &Task, robot: D) -> Result<String> {
             samples: args.samples,
             weighting: Weighting::Exponential(Temperature::EffectiveSamples(0.05)),
             noise: robot.noise(pace),
+            noise_shape: args.noise_shape,
+            smoothing: (args.smoothing > 0).then_some(Smoothing { window: args.smoothing, order: 1 }),
             ..Default::default()
         };
         Ok(Mppi::new(&engine, robot.with_cost(cost), options)?)
@@ -118,12 +124,17 @@ pub fn drive<D: Robot>(task: &Task, robot: D) -> Result<String> {
         "the robot reached the goal, but touched an obstacle on the way: {collisions} collisions, min clearance \
          {min_clearance:.3} m"
     );
+    let [speed_change, turn_change] = [0, 1].map(|i| {
+        let before = std::iter::once(0.0).chain(run.rows.iter().map(|row| row.twist[i]));
+        let changes = run.rows.iter().zip(before).map(|(row, before)| f64::from(row.twist[i] - before).powi(2));
+        (changes.sum::<f64>() / steps.max(1) as f64).sqrt()
+    });
     let [x, y, heading] = run.poses[run.poses.len() - 1];
     let error = (f64::from(x) - task.goal[0]).hypot(f64::from(y) - task.goal[1]);
     let turned = task.target().yaw.map(|yaw| format!(", heading error {:.3} rad", wrapped(heading - yaw).abs()));
     Ok(format!(
         "reached the goal: {steps} steps, {driven:.2} m driven, min clearance {min_clearance:.3} m, 0 collisions, plan \
-         median {median:.2} ms ({}), final speed {speed:.2} m/s, error {error:.3} m{}",
+         median {median:.2} ms ({}), rms change a step {speed_change:.3} m/s and {turn_change:.3} rad/s, final speed {speed:.2} m/s, error {error:.3} m{}",
         engine.name(),
         turned.unwrap_or_default()
     ))
@@ -191,10 +202,15 @@ fn closed_loop<D: Robot>(
 
         // At full speed nearly every rollout may crash in a gap that is just wide enough; small perturbations find a
         // way through.
-        if creeping.is_none() && step - best_step >= HESITATION {
-            (mppi, creeping) = (planner(CREEP)?, Some(to_go));
-        } else if creeping.is_some_and(|since| to_go < since - RESUME) {
-            (mppi, creeping) = (planner(1.0)?, None);
+        let pace = match creeping {
+            None if step - best_step >= HESITATION => Some((CREEP, Some(to_go))),
+            Some(since) if to_go < since - RESUME => Some((1.0, None)),
+            _ => None,
+        };
+        if let Some((pace, since)) = pace {
+            let last = mppi.last_control();
+            (mppi, creeping) = (planner(pace)?, since);
+            mppi.set_last_control(&last)?;
         }
 
         if fields.borrow_mut().follow(place(state))? {
@@ -203,7 +219,7 @@ fn closed_loop<D: Robot>(
             }
         }
         let plan = mppi.plan(&state)?;
-        let (mut controls, plan_cost) = (plan.controls()[0], plan.cost());
+        let plan_cost = plan.cost();
         let (effective_samples, plan_time) = (plan.effective_samples(), plan.timing().total);
         if step.is_multiple_of(stride) {
             run.fans.push(Fan { step, samples: fan(&mut mppi, args.terms)? });
@@ -217,9 +233,8 @@ fn closed_loop<D: Robot>(
         let maneuver_time = clock.elapsed();
         if let Some(maneuver) = &maneuver {
             mppi.set_controls(maneuver)?;
-            controls = maneuver[0];
         }
-        mppi.shift(1);
+        let controls = mppi.advance();
 
         let [[a, b], [c, d]] = robot.twist();
         twist = [a * controls[0] + b * controls[1], c * controls[0] + d * controls[1]];
@@ -448,6 +463,19 @@ mod tests {
             let before = std::iter::once(0.0).chain(command.iter().copied());
             for ((before, now), rate) in before.zip(&command).zip(&rate) {
                 assert!(((now - before) / 0.1 - rate).abs() < 2e-3, "{before} to {now}, but {rate} a second");
+            }
+        }
+    }
+
+    #[test]
+    fn no_command_changes_faster_than_its_limit() {
+        let place = corridor(13);
+        for model in ["unicycle", "diff-drive"] {
+            let limits = ["--rate-limits", "1.5,4", "--noise-shape", "linear-5", "--smoothing", "9", "--model", model];
+            place.run("1,0.525,3", "4,0.525", &limits).unwrap();
+            for (rate, limit) in [("acceleration_m_s2", 1.5), ("turn_acceleration_rad_s2", 4.0)] {
+                let fastest = place.column(rate).into_iter().map(f64::abs).fold(0.0, f64::max);
+                assert!(fastest > 0.25 * limit && fastest < 1.001 * limit, "{model}: {rate} of {fastest}");
             }
         }
     }

@@ -34,10 +34,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Parser;
-use gibbs::Backend;
 use gibbs::models::{DifferentialDrive, Unicycle};
+use gibbs::{Backend, Interpolation, NoiseShape};
 use indicatif::ProgressBar;
 
 use crate::closed_loop::drive;
@@ -84,6 +84,16 @@ struct Args {
     /// The folder that the picture and the table go to
     #[arg(long, value_name = "DIR", default_value = "target/navigate")]
     out: PathBuf,
+    /// How perturbations of different time steps depend on each other: white, hold-N, linear-N or cubic-N (N steps from
+    /// knot to knot), or colored-E (power falls as frequency^-E)
+    #[arg(long, value_name = "SHAPE", default_value = "white", value_parser = shape)]
+    noise_shape: NoiseShape,
+    /// Smooth plans by averaging over as many steps, an odd number; 0 is none
+    #[arg(long, value_name = "STEPS", default_value_t = 0)]
+    smoothing: usize,
+    /// The most that speed and turn rate change per second, in m/s² and rad/s²
+    #[arg(long, value_name = "SPEED,TURN", value_parser = rates)]
+    rate_limits: Option<[f32; 2]>,
     /// Color the sampled rollouts by the term of the cost that holds each back most
     #[arg(long)]
     terms: bool,
@@ -101,6 +111,27 @@ fn point(text: &str) -> Result<([f64; 2], Option<f64>)> {
         [x, y, yaw] => Ok(([x, y], Some(yaw))),
         _ => bail!("2 or 3 numbers are needed, not {}", numbers.len()),
     }
+}
+
+/// A shape of noise.
+fn shape(text: &str) -> Result<NoiseShape> {
+    let knots = |every: &str, interpolation| -> Result<NoiseShape> {
+        Ok(NoiseShape::Knots { every: every.parse()?, interpolation })
+    };
+    match text.split_once('-') {
+        None if text == "white" => Ok(NoiseShape::White),
+        Some(("hold", every)) => knots(every, Interpolation::Hold),
+        Some(("linear", every)) => knots(every, Interpolation::Linear),
+        Some(("cubic", every)) => knots(every, Interpolation::Cubic),
+        Some(("colored", exponent)) => Ok(NoiseShape::Colored { exponent: exponent.parse()? }),
+        _ => bail!("white, hold-N, linear-N, cubic-N or colored-E is needed"),
+    }
+}
+
+/// The limits of two rates.
+fn rates(text: &str) -> Result<[f32; 2]> {
+    let numbers: Vec<f32> = text.split(',').map(|part| part.trim().parse()).collect::<Result<_, _>>()?;
+    numbers.try_into().map_err(|numbers: Vec<f32>| anyhow!("2 numbers are needed, not {}", numbers.len()))
 }
 
 fn frames(text: &str) -> Result<PathBuf> {
@@ -279,6 +310,9 @@ mod tests {
         says("1,2,3,4", &free, &[], "2 or 3 numbers are needed, not 4");
         says(&free, "1", &[], "2 or 3 numbers are needed, not 1");
         says(&free, &free, &["--frames", "drive.gif"], "must end in .png or .apng");
+        says(&free, &room.at(1.5, 1.0), &["--noise-shape", "purple"], "white, hold-N");
+        says(&free, &room.at(1.5, 1.0), &["--rate-limits", "1"], "2 numbers are needed, not 1");
+        says(&free, &room.at(1.5, 1.0), &["--smoothing", "4"], "window");
         says(&free, &room.at(1.5, 1.0), &["--samples", "0"], "samples");
         says(&free, &room.at(1.5, 1.0), &["--horizon", "0"], "horizon");
         says(&free, &room.at(1.5, 1.0), &["--horizon", "18446744073709551615"], "horizon");

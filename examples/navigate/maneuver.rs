@@ -89,11 +89,34 @@ pub fn way(field: &Grid, from: [f32; 2], goal: [f32; 2], length: f32) -> Vec<[f3
     points
 }
 
+/// What the controls of a maneuver are limited by.
+#[derive(Debug, Clone, Copy)]
+struct Actuators {
+    limits: Limits<2>,
+    /// The limits of the controls' rates of change (per second), if there are any.
+    rates: Option<Limits<2>>,
+    /// The control that was applied last.
+    last: [f32; 2],
+}
+
+impl Actuators {
+    /// Returns the control nearest to `wanted` that can be applied next, and notes it as applied.
+    fn apply(&mut self, wanted: [f32; 2]) -> [f32; 2] {
+        if let Some(Limits { low, high }) = self.rates {
+            let last = self.last;
+            self.last = std::array::from_fn(|i| wanted[i].clamp(last[i] + low[i] * DT, last[i] + high[i] * DT));
+        } else {
+            self.last = wanted;
+        }
+        self.last
+    }
+}
+
 /// Returns the controls that follow a way from `state`: face the point `look` ahead, drive, slow down, stop at the
 /// goal, turn.
 fn follow<D: Robot>(
     robot: &D,
-    limits: &Limits<2>,
+    mut actuators: Actuators,
     way: &[[f32; 2]],
     goal: Goal,
     mut state: [f32; 3],
@@ -103,22 +126,25 @@ fn follow<D: Robot>(
     let mut next = 0;
     let mut parked = false;
     let there = THERE.min(0.5 * goal.tolerance);
+    let [braking, unturning] = robot.slowing(actuators.rates);
     let advance = |t: usize| {
         let [x, y, heading] = state;
         let left = apart([x, y], goal.at);
         parked |= left < there;
         let (speed, turn) = if parked {
-            (0.0, goal.yaw.map_or(0.0, |yaw| wrapped(yaw - heading) / DT))
+            let aside = goal.yaw.map_or(0.0, |yaw| wrapped(yaw - heading));
+            (0.0, aside.signum() * (aside.abs() / DT).min((2.0 * unturning * aside.abs()).sqrt()))
         } else {
             while next + 1 < way.len() && apart([x, y], way[next]) < look {
                 next += 1;
             }
             let aside = wrapped((way[next][1] - y).atan2(way[next][0] - x) - heading);
-            let brake = (2.0 * robot::BRAKE * left).sqrt().min(left / DT);
+            let brake = (2.0 * braking * left).sqrt().min(left / DT);
             let speed = if aside.abs() > ASIDE { 0.0 } else { (pace * robot::SPEED * aside.cos()).min(brake) };
-            (speed, EAGERNESS * aside / DT)
+            (speed, aside.signum() * (EAGERNESS * aside.abs() / DT).min((2.0 * unturning * aside.abs()).sqrt()))
         };
-        let controls = controls(robot, limits, [speed, turn.clamp(-robot::TURN, robot::TURN)]);
+        let wanted = controls(robot, &actuators.limits, [speed, turn.clamp(-robot::TURN, robot::TURN)]);
+        let controls = actuators.apply(wanted);
         state = robot.step(&StepContext::<f32>::new(t, DT), state, controls);
         controls
     };
@@ -158,26 +184,28 @@ pub fn better<D: Robot>(
 ) -> Result<Option<Vec<[f32; 2]>>, InvalidValue> {
     let (robot, horizon) = (&planner.model().dynamics, planner.options().task.horizon);
     let Some(limits) = planner.options().task.limits else { return Ok(None) };
+    let actuators = Actuators { limits, rates: planner.options().task.rate_limits, last: planner.last_control() };
     let steps = horizon.max(FORESIGHT);
-    let follow = |[x, y, heading]: [f32; 3], steps: usize| {
+    let follow = |[x, y, heading]: [f32; 3], actuators: Actuators, steps: usize| {
         let way = way(field, [x, y], goal.at, length(steps));
-        STYLES.map(|style| follow(robot, &limits, &way, goal, [x, y, heading], style, steps))
+        STYLES.map(|style| follow(robot, actuators, &way, goal, [x, y, heading], style, steps))
     };
 
     // A plan that is shorter than the maneuvers is extended by the best maneuver from its end.
     let plan = planner.controls();
     let planned = if horizon < steps {
         let (states, _) = planner.simulate(&pose, plan)?;
-        let costs =
-            follow(states[horizon], steps - horizon).map(|rest| planner.simulate(&pose, &[plan, &rest].concat()));
+        let costs = follow(states[horizon], Actuators { last: plan[horizon - 1], ..actuators }, steps - horizon)
+            .map(|rest| planner.simulate(&pose, &[plan, &rest].concat()));
         costs.into_iter().try_fold(f32::INFINITY, |least, cost| Ok(cost?.1.min(least)))?
     } else {
         planner.simulate(&pose, plan)?.1
     };
-    let stand = vec![[0.0; 2]; steps];
+    let mut stopping = actuators;
+    let stand: Vec<_> = (0..steps).map(|_| stopping.apply([0.0; 2])).collect();
     let (_, standing) = planner.simulate(&pose, &stand)?;
     let (mut best, mut least) = (stand, standing);
-    for maneuver in follow(pose, steps) {
+    for maneuver in follow(pose, actuators, steps) {
         let (_, cost) = planner.simulate(&pose, &maneuver)?;
         if cost < least {
             (best, least) = (maneuver, cost);
@@ -236,7 +264,8 @@ mod tests {
         let (robot, way) = (Unicycle::default(), [[0.0, 0.0], [0.008, 0.0]]);
         let end = |tolerance: f32| {
             let goal = Goal { at: way[1], yaw: None, tolerance };
-            let controls = follow(&robot, &robot.limits(1.0), &way, goal, [0.0; 3], STYLES[0], 10);
+            let actuators = Actuators { limits: robot.limits(1.0), rates: None, last: [0.0; 2] };
+            let controls = follow(&robot, actuators, &way, goal, [0.0; 3], STYLES[0], 10);
             controls.iter().map(|[speed, _]| speed * DT).sum::<f32>()
         };
         assert_eq!(end(0.25), 0.0);

@@ -12,8 +12,10 @@ pub const SPEED: f32 = 1.0;
 const BACKWARD: f32 = 0.3;
 /// Maximum turn rate (in rad/s).
 pub const TURN: f32 = 1.5;
-/// The deceleration of the robot at the goal (in m/s²).
-pub const BRAKE: f32 = 2.0;
+/// The deceleration of the robot at the goal (in m/s²), unless the rates of its controls allow less.
+const BRAKE: f32 = 2.0;
+/// A turn that is slowed down so fast (in rad/s²) ends within a time step.
+const AT_ONCE: f32 = 1e6;
 /// Standard deviations of the perturbations of speed (in m/s) and turn rate (in rad/s) per step.
 const STD_SCALE: [f32; 2] = [0.4, 1.0];
 
@@ -33,6 +35,17 @@ pub trait Robot: Model<3, 2> + Copy {
 
     /// The limits of the controls at a pace (1 is full speed).
     fn limits(&self, pace: f32) -> Limits<2>;
+
+    /// The limits of the controls' rates that keep to those of speed (in m/s²) and turn rate (in rad/s²).
+    fn rate_limits(&self, rates: [f32; 2]) -> Limits<2>;
+
+    /// How fast the robot can slow down and stop turning (in m/s² and rad/s²), given the limits of its controls' rates.
+    fn slowing(&self, rates: Option<Limits<2>>) -> [f32; 2] {
+        let Some(Limits { high: [u0, u1], .. }) = rates else { return [BRAKE, AT_ONCE] };
+        let [speed, turn] = self.twist().map(|[a, b]| (a * u0).abs() + (b * u1).abs());
+        // Some is kept in hand for time steps and corrections.
+        [BRAKE.min(0.7 * speed), 0.7 * turn]
+    }
 
     /// The noise on the controls at a pace: independent in speed and turn rate, whatever the controls are.
     ///
@@ -58,6 +71,9 @@ impl Robot for Unicycle {
     fn limits(&self, pace: f32) -> Limits<2> {
         Limits { low: [-BACKWARD * pace, -TURN * pace], high: [SPEED * pace, TURN * pace] }
     }
+    fn rate_limits(&self, rates: [f32; 2]) -> Limits<2> {
+        Limits { low: rates.map(|rate| -rate), high: rates }
+    }
 }
 
 impl Robot for DifferentialDrive {
@@ -68,6 +84,12 @@ impl Robot for DifferentialDrive {
     fn limits(&self, pace: f32) -> Limits<2> {
         let fastest = pace * SPEED / self.radius;
         Limits { low: [-fastest; 2], high: [fastest; 2] }
+    }
+    fn rate_limits(&self, [speed, turn]: [f32; 2]) -> Limits<2> {
+        let [[a, _], [_, d]] = self.twist();
+        // Speed is a (left + right) and turn rate d (right - left).
+        let rate = (0.5 * speed / a).min(0.5 * turn / d);
+        Limits { low: [-rate; 2], high: [rate; 2] }
     }
 }
 
@@ -90,6 +112,8 @@ pub struct NavigateCost {
     /// The distance ahead of the robot at which the cost to go is sampled (in meters): at most its radius, or thin
     /// walls would be skipped.
     pub look_ahead: f32,
+    /// How fast the robot can slow down before the goal (in m/s²).
+    pub brake: f32,
     /// See [`Robot::twist`].
     pub twist: [[f32; 2]; 2],
 }
@@ -153,7 +177,7 @@ impl Cost<3, 2> for NavigateCost {
         // Penalizes driving backwards, which is needed only to leave corners.
         let backwards = (-speed).max(0.0);
         // Penalizes speeds that the brakes cannot stop from before the goal, measured from the start of the step.
-        let rush = (speed.square() - (left + speed.abs() * at.dt()) * (2.0 * BRAKE)).max(0.0);
+        let rush = (speed.square() - (left + speed.abs() * at.dt()) * (2.0 * self.brake)).max(0.0);
         // Within a cell of the goal the field is flat.
         let miss = left.min(SETTLE_WITHIN);
         at.term("way", to_go)
@@ -196,7 +220,13 @@ mod tests {
     #[test]
     fn a_crash_costs_more_than_a_detour_and_is_finite() {
         let far = |value: f32| gibbs::Grid::new(1, 1, 100.0, [-50.0; 2], vec![value]).unwrap();
-        let cost = NavigateCost { radius: 0.2, slack: 0.01, look_ahead: 0.2, twist: Unicycle::default().twist() };
+        let cost = NavigateCost {
+            radius: 0.2,
+            slack: 0.01,
+            look_ahead: 0.2,
+            brake: BRAKE,
+            twist: Unicycle::default().twist(),
+        };
         let at = |clearance: f32| {
             let fields = gibbs::FieldSet::new(&[far(clearance), far(30.0)]);
             let params = NavigateCost::params(Goal { at: [30.0, 0.0], yaw: None, tolerance: 0.1 });
@@ -216,7 +246,13 @@ mod tests {
         let goal = Goal { at: [1.0, 0.0], yaw: Some(1.0), tolerance: 0.1 };
         let params = NavigateCost::params(goal).to_vec();
         let task = Task { dt: 0.1, params, fields: vec![clearance, to_go], ..Default::default() };
-        let cost = NavigateCost { radius: 0.2, slack: 0.01, look_ahead: 0.2, twist: Unicycle::default().twist() };
+        let cost = NavigateCost {
+            radius: 0.2,
+            slack: 0.01,
+            look_ahead: 0.2,
+            brake: BRAKE,
+            twist: Unicycle::default().twist(),
+        };
         let robot = Unicycle::default().with_cost(cost);
         let mppi = Mppi::new(&engine, robot, MppiOptions { task, ..Default::default() }).unwrap();
         // It turns, drives too fast, into the wall beyond the goal, and back.
@@ -233,7 +269,13 @@ mod tests {
         let to_go = gibbs::Grid::from_fn(400, 400, 0.01, [-1.0, 0.0], |x, y| (x - goal[0]).hypot(y - goal[1])).unwrap();
         let distance = gibbs::Grid::new(1, 1, 100.0, [-50.0; 2], vec![5.0]).unwrap();
         let fields = gibbs::FieldSet::new(&[distance, to_go]);
-        let cost = NavigateCost { radius: 0.2, slack: 0.01, look_ahead: 0.2, twist: Unicycle::default().twist() };
+        let cost = NavigateCost {
+            radius: 0.2,
+            slack: 0.01,
+            look_ahead: 0.2,
+            brake: BRAKE,
+            twist: Unicycle::default().twist(),
+        };
         let params = NavigateCost::params(Goal { at: goal, yaw: Some(0.5), tolerance: 0.1 });
         let stage = StepContext::<f32>::new(0, 0.1).with_fields(&fields).with_params(&params);
         let at = |x: f32, y: f32, heading: f32, speed: f32| cost.cost(&stage, [x, y, heading], [speed, 0.0]);
