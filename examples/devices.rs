@@ -160,6 +160,7 @@ fn options() -> Result<MppiOptions<2>> {
                 columns: 2,
             }),
             fields: vec![Grid::new(width, height, 0.5, [-3.0, -3.0], values)?.with_outside(0.25)?],
+            ..Default::default()
         },
         samples: 2501,
         weighting: Weighting::Exponential(Temperature::Fixed(LAMBDA)),

@@ -290,8 +290,7 @@ impl<const N: usize, const M: usize> Plan<N, M> {
 
     /// Whether a row that the plan was made of costs less than the plan itself.
     pub(crate) fn costs_more_than_a_row(&self) -> bool {
-        // Written so that a plan whose cost is NaN does.
-        !(self.cost <= self.min_cost)
+        self.cost > self.min_cost || self.cost.is_nan()
     }
 
     /// Replaces a plan by the row of least cost, if that costs less when it is rolled out here. `mean` is the control
