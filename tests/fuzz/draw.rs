@@ -119,7 +119,7 @@ impl Draw {
 
     /// Draws the limits of rates, in most cases none.
     pub fn rate_limits(&mut self) -> Option<Limits<2>> {
-        if self.chance(0.85) {
+        if self.chance(0.6) {
             return None;
         }
         let (low, high) = (self.array(-3.0, 0.0), self.array(0.0, 3.0));
@@ -128,11 +128,11 @@ impl Draw {
 
     /// Draws an input delay, in most cases none.
     pub fn delay(&mut self) -> usize {
-        if self.chance(0.9) { 0 } else { self.index(4) }
+        if self.chance(0.6) { 0 } else { self.index(4) }
     }
 
     pub fn smoothing(&mut self) -> Option<Smoothing> {
-        if self.chance(0.9) {
+        if self.chance(0.85) {
             return None;
         }
         Some(Smoothing { window: 2 * self.index(4) + 3, order: self.index(4) })

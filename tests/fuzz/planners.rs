@@ -32,13 +32,15 @@ impl Options for MppiOptions<2> {
             _ => CostNormalization::Gamma(draw.number(0.0, 1.0)),
         };
         let plain = draw.chance(0.6) || matches!(cost_normalization, CostNormalization::Gamma(_));
+        // Limited rates and delays do not go with a control cost.
+        let sequential = plain && !matches!(cost_normalization, CostNormalization::Gamma(_)) && draw.chance(0.5);
         Self {
             task: Task {
                 horizon: draw.size(24),
                 dt: draw.number(0.01, 0.3),
                 limits: draw.limits(),
-                rate_limits: draw.rate_limits(),
-                delay: draw.delay(),
+                rate_limits: if sequential { draw.rate_limits() } else { None },
+                delay: if sequential { draw.delay() } else { 0 },
                 params: draw.params(),
                 references: draw.reference_table(),
                 fields: draw.fields(),
