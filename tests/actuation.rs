@@ -387,3 +387,43 @@ fn wrong_values_are_refused_by_name() {
         }
     }
 }
+
+#[test]
+fn a_plan_that_is_moved_while_its_call_is_pending_is_that_of_the_call() {
+    for engine in engines() {
+        let options = MppiOptions { smoothing: Some(Smoothing { window: 5, order: 1 }), ..options(CUBIC, 2) };
+        let [mut moved, mut still] = [(); 2].map(|()| mppi(&engine, options.clone()));
+        for planner in [&mut moved, &mut still] {
+            planner.plan(&STATE).expect("it runs");
+            planner.advance();
+            planner.start(&STATE).expect("it starts");
+        }
+        moved.advance();
+        let expected = still.finish().expect("it runs").clone();
+        let plan = moved.finish().expect("it runs");
+        assert_eq!((plan.controls(), plan.states()), (expected.controls(), expected.states()), "{}", engine.name());
+
+        // A control that is set meanwhile is on its way after the call, too.
+        still.start(&STATE).expect("it starts");
+        still.set_last_control(&[0.4, 0.3]).expect("finite");
+        still.finish().expect("it runs");
+        assert_eq!(still.controls()[1], [0.4, 0.3]);
+        check_limits("set", &options, [0.4, 0.3], &still.controls()[2..]);
+    }
+}
+
+#[test]
+fn given_rows_beyond_the_limits_change_as_slowly_as_they_must() {
+    for engine in engines() {
+        let options = MppiOptions { samples: 64, ..options(NoiseShape::White, 1) };
+        let mut planner = mppi(&engine, options);
+        planner.set_last_control(&[3.0, 0.0]).expect("finite");
+        planner.plan_rows(&STATE, &vec![0.0; 64 * 22 * 2]).expect("it runs");
+        let samples = planner.samples().expect("there are some");
+        let row = samples.controls(5);
+        // At most 0.3 per time step toward the limit of 1.
+        for (t, u) in row.iter().enumerate().take(7) {
+            assert!((u[0] - (3.0 - 0.3 * t as f32)).abs() < 1e-5, "{}: {} at {t}", engine.name(), u[0]);
+        }
+    }
+}

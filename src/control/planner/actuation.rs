@@ -154,6 +154,14 @@ impl<const M: usize> Applied<M> {
         self.recent.drain(..self.recent.len() - count);
     }
 
+    /// Replaces the control that was applied last. With a delay it is not part of the past yet.
+    pub(crate) fn set_last(&mut self, control: [f32; M], delay: usize) {
+        (self.last, self.duration) = (control, None);
+        if let (Some(latest), 0) = (self.recent.last_mut(), delay) {
+            *latest = control;
+        }
+    }
+
     /// Replaces the whole past by `initial`.
     pub(crate) fn reset(&mut self, initial: [f32; M]) {
         (self.last, self.duration) = (initial, None);

@@ -1,6 +1,7 @@
 //! Calls of a [`Planner`]: submitting passes to a device and turning their results into plans.
 
 use super::*;
+use crate::kernels::pass::{DELAYED, RATE_LIMITED};
 
 impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N, M, D, A> {
     /// Improves the plan for the state `x` and returns it: all passes of the method, carried out on the device in one
@@ -29,7 +30,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// As [`plan`](Self::plan), but within a time budget. Passes are run one at a time, until another one that takes as
     /// long as the last would end later than `budget` from now. So the budget is exceeded by no more than one pass. At
     /// least one pass is run. If an earlier such call has shown that a pass of all rows takes longer than the budget,
-    /// passes have fewer rows (a multiple of 64; on a GPU at least 1,024, since fewer take as long).
+    /// passes have fewer rows (a multiple of 64; on a GPU at least 1,088, since fewer take as long).
     ///
     /// [`Plan::passes`], [`Plan::samples`] and [`Plan::effort`] tell what was done. If the budget suffices, the plan is
     /// that of `plan`, to the bit; on a GPU the call takes longer, since the host waits for each pass.
@@ -77,7 +78,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     fn rows_within(&self, budget: Duration) -> usize {
         let all = self.options.samples();
         let Some(each) = self.time_per_row.filter(|each| *each > 0.0) else { return all };
-        let least = if self.engine.backend() == Backend::Cpu { TILE } else { 1024 };
+        // A GPU runs passes of up to 1,024 rows by another kernel, which may not be compiled.
+        let least = if self.engine.backend() == Backend::Cpu { TILE } else { 1024 + TILE };
         let affordable = (budget.as_secs_f64() / each) as usize / TILE * TILE;
         affordable.max(least).min(all)
     }
@@ -431,15 +433,15 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             for (chain, nominal) in plan::worked(sums, results) {
                 let own = &mut plan[chain * width..][..width];
                 own.copy_from_slice(nominal);
+                let controls = own.as_chunks_mut().0;
                 if member.moved > 0.0 {
-                    // The controls that were issued meanwhile are those of the previous plan.
-                    let controls = own.as_chunks_mut().0;
                     let (whole, fraction) = (member.moved as usize, member.moved.fract() as f32);
                     shift_fill.move_on(controls, whole, fraction, initial);
-                    controls[..task.delay].copy_from_slice(&member.queue);
-                    if task.is_sequential() {
-                        limit(task, member.applied.last, controls);
-                    }
+                }
+                // The controls that were issued meanwhile are those of the previous plan, or were set.
+                controls[..task.delay].copy_from_slice(&member.queue);
+                if task.is_sequential() && (member.moved > 0.0 || member.applied.last != inputs.last(i)) {
+                    limit(task, member.applied.last, controls);
                 }
             }
             member.best = best;
@@ -566,7 +568,9 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
 
     /// Forgets the sequences that were given for the call that has begun.
     fn forget_proposals(&mut self) {
-        self.members.iter_mut().for_each(|member| member.given.iter_mut().for_each(Vec::clear));
+        for member in self.members.iter_mut().filter(|member| member.outcome.is_ok()) {
+            member.given.iter_mut().for_each(Vec::clear);
+        }
     }
 
     /// Returns the given rows, limited and with the controls on their way in front, or `None` if the task has neither
@@ -613,6 +617,10 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         };
         first.set(GIVEN, given);
         first.set(FILTERED, filtered);
+        if given && self.options.task().is_sequential() {
+            // Given rows are limited beforehand: see `limited_rows`.
+            first.set(LIMITED | CLAMPED | RATE_LIMITED | DELAYED, false);
+        }
         self.std_scale.clear();
         if self.options.std_scale(0).is_some() {
             first.set(STD_SCALE, true);

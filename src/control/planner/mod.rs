@@ -635,7 +635,6 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
 
     /// Compiles and allocates everything that the next call may need.
     fn prepare(&mut self) -> Result<(), BuildError> {
-        self.time_per_row = None;
         let (horizon, samples) = (self.options.task().horizon, self.options.samples());
         // Addresses are 32 bits wide on the device.
         let padded = round_up(samples, TILE).saturating_mul(horizon * M);
@@ -644,6 +643,12 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             let expected = format_args!("samples × horizon × controls of at most {} numbers", i32::MAX);
             return Err(InvalidValue::new("samples", value, expected).into());
         }
+        if self.takes_rows {
+            self.prepare_for(true)?;
+        }
+        self.prepare_for(false)?;
+        // Nothing below fails, so that a failure leaves the members as they were.
+        self.time_per_row = None;
         for member in &mut self.members {
             member.plan.reserve(horizon);
             member.next.reserve(horizon);
@@ -651,17 +656,15 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             member.before.reserve(horizon);
             member.given.resize_with(self.options.proposals().len(), Vec::new);
             // Sequences of another horizon are no longer proposals.
-            member.given.iter_mut().for_each(Vec::clear);
+            member.given.iter_mut().filter(|given| given.len() != horizon).for_each(Vec::clear);
+            member.scratch.reserve(self.options.task().delay);
             if let Some(smoothing) = self.options.smoothing() {
                 member.applied.keep(smoothing.history());
                 member.past.reserve(smoothing.history());
                 member.scratch.reserve(horizon + smoothing.history());
             }
         }
-        if self.takes_rows {
-            self.prepare_for(true)?;
-        }
-        self.prepare_for(false)
+        Ok(())
     }
 
     /// Prepares for a call with given rows, or for one without.

@@ -84,7 +84,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
 
     pub(super) fn set_last_control_of(&mut self, i: usize, control: &[f32; M]) -> Result<(), InvalidValue> {
         finite("control", control)?;
-        (self.members[i].applied.last, self.members[i].applied.duration) = (*control, None);
+        self.members[i].applied.set_last(*control, self.options.task().delay);
         if let Some(latest) = self.options.task().delay.checked_sub(1) {
             let (range, horizon) = (self.numbers_of(i), self.options.task().horizon);
             for chain in self.nominal[range].chunks_exact_mut(horizon * M) {
@@ -110,7 +110,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         let range = self.numbers_of(i);
         let (task, shift_fill, initial) = (self.options.task(), self.options.shift_fill(), self.options.initial());
         let (whole, fraction) = (steps as usize, steps.fract() as f32);
-        let Member { applied, best, queue, moved, .. } = &mut self.members[i];
+        let Member { applied, best, scratch, moved, .. } = &mut self.members[i];
         *moved += steps;
         let controls = &self.nominal[range.clone()].as_chunks().0[*best * task.horizon..][..task.horizon];
         // The control that is applied k time steps from now.
@@ -123,15 +123,16 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             applied.last = issued(task.delay.saturating_add(whole - 1));
             applied.duration = Some(task.dt);
         }
-        queue.clear();
-        queue.extend((0..task.delay).map(|t| {
+        // A pending call still needs the queue that it began with.
+        scratch.clear();
+        scratch.extend((0..task.delay).map(|t| {
             let first = issued(t.saturating_add(whole));
             if fraction > 0.0 { between(first, issued(t.saturating_add(whole + 1)), fraction) } else { first }
         }));
         for chain in self.nominal[range].chunks_exact_mut(task.horizon * M) {
             let controls = chain.as_chunks_mut().0;
             shift_fill.move_on(controls, whole, fraction, initial);
-            controls[..task.delay].copy_from_slice(queue);
+            controls[..task.delay].copy_from_slice(scratch);
         }
     }
 
@@ -157,6 +158,10 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         let (range, initial) = (self.numbers_of(i), self.options.initial());
         self.nominal[range].as_chunks_mut().0.fill(initial);
         self.members[i].applied.reset(initial);
+        self.members[i].given.iter_mut().for_each(Vec::clear);
         (self.members[i].number, self.members[i].best) = (0, 0);
+        if self.members.len() == 1 {
+            self.time_per_row = None;
+        }
     }
 }

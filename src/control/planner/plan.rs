@@ -8,7 +8,7 @@ use super::options::PlanSource;
 use super::terms::{TermStatistics, Terms};
 use crate::error::{InvalidValue, PlanError};
 use crate::interp::simd::isa::Isa;
-use crate::kernels::pass::{DEMONSTRATED, ELITE, INVALID, MASKED, Pass, Sums, TILE};
+use crate::kernels::pass::{CONTROL_COST, DEMONSTRATED, ELITE, INVALID, MASKED, Pass, Sums, TILE};
 use crate::lang::{StepContext, Timeline, float_env};
 use crate::model::Model;
 use crate::model::rollout::rollout;
@@ -253,15 +253,24 @@ impl<const N: usize, const M: usize> Plan<N, M> {
         }
         self.record(last, &sums[chain]);
         self.source = PlanSource::Rows;
-        // With a demonstration the mean is not that of the costs.
-        self.is_sound = self.is_feasible(start) && (last.has(DEMONSTRATED) || self.cost <= self.mean_cost);
+        // With a demonstration or a control cost, the mean is not that of the costs alone. It is a rounded number.
+        let at_most = self.mean_cost + 1e-5 * self.mean_cost.abs();
+        self.is_sound = self.is_feasible(start) && (last.has(DEMONSTRATED | CONTROL_COST) || self.cost <= at_most);
         Ok(chain)
     }
 
-    /// Whether the plan's own rollout has a finite cost and passes through feasible states only.
+    /// Whether the plan's own rollout has a finite cost and passes through feasible states only, until it is done.
     fn is_feasible<D: Model<N, M>>(&self, start: &Start<'_, N, D>) -> bool {
-        let feasible = |(t, x): (usize, &[f32; N])| start.model.feasible(&StepContext::over(start.timeline.at(t)), *x);
-        self.cost.is_finite() && self.states.iter().skip(1).enumerate().all(feasible)
+        for (t, x) in self.states.iter().skip(1).enumerate() {
+            let at = StepContext::over(start.timeline.at(t));
+            if !start.model.feasible(&at, *x) {
+                return false;
+            }
+            if start.model.done(&at, *x) {
+                break;
+            }
+        }
+        self.cost.is_finite()
     }
 
     /// Replaces a plan that failed by `before`, if that is feasible where the plan is not, or costs less. `failed` is
@@ -485,14 +494,14 @@ impl<const N: usize, const M: usize> Plan<N, M> {
     }
 }
 
-/// The share of a normal distribution around `u` that is beyond the limits, to 2 %: the logistic function stands in for
-/// the distribution function.
+/// The share of a normal distribution around `u` that is beyond the limits, to a tenth: three straight lines stand in
+/// for the distribution function, since this is computed for every control of every plan.
 fn share_beyond(u: f32, low: f32, high: f32, std: f32) -> f32 {
     if std == 0.0 {
         return 0.0;
     }
-    let above = |limit: f32| 1.0 / (1.0 + (1.702 * (limit - u) / std).exp());
-    1.0 - above(low) + above(high)
+    let beyond = |distance: f32| (0.5 - distance / (3.0 * std)).clamp(0.0, 1.0);
+    beyond(u - low) + beyond(high - u)
 }
 
 fn has_weight(sums: &Sums) -> bool {
