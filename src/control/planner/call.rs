@@ -366,14 +366,13 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             let (isa, model, timeline) = (self.engine.isa(), &*self.model, inputs.timeline(i, task.dt));
             let start = Start { isa, model, timeline, x: inputs.state(i) };
             member.outcome = member.next.best_of(&start, last, sums, results);
-            if let (Ok(best), Fallback::LastPlan) = (&member.outcome, options.fallback()) {
+            let Ok(best) = member.outcome else { continue };
+            if options.fallback() == Fallback::LastPlan {
                 let failed = &mut results[best * width..][..width];
                 limit(task, inputs.last(i), &mut member.before);
                 member.next.fall_back(&start, last, failed, &member.before);
             }
-            if let (Ok(best @ 1..), PlanSource::Rows, false) =
-                (&member.outcome, member.next.source, options.proposals().is_empty())
-            {
+            if best > 0 && member.next.source == PlanSource::Rows && !options.proposals().is_empty() {
                 member.next.source = PlanSource::Proposal(best - 1);
             }
             let std = std::array::from_fn(|m| last.scale * self.shape.std(m, M));

@@ -361,7 +361,7 @@ impl<const N: usize, const M: usize> Plan<N, M> {
         }
         if let Some(limits) = limits {
             // Some controls tell enough, and this is part of every call.
-            let some = self.controls.iter().step_by(self.controls.len().div_ceil(8));
+            let some = self.controls.iter().step_by(self.controls.len().div_ceil(8).max(1));
             let (mut share, mut count) = (0.0, 0);
             for u in some {
                 for m in 0..M {
