@@ -10,12 +10,10 @@
 pub(crate) mod options;
 
 use super::planner::algorithm::sealed::Sealed;
-use super::planner::{Algorithm, Fallback, Planner, Proposal, ShiftFill, Smoothing};
+use super::planner::algorithm::shared_options;
+use super::planner::{Algorithm, Planner, Proposal};
 use crate::error::{InvalidValue, finite, in_range};
 use crate::kernels::pass::{ADAPT, CONTROL_COST, NOMINAL_FIRST, Pass, SECOND_MOMENT};
-use crate::kernels::propose::noise::Noise;
-use crate::kernels::propose::shape::NoiseShape;
-use crate::runtime::task::Task;
 pub(crate) use options::{CostNormalization, MppiOptions};
 
 /// A [`Planner`] that improves its plan by model predictive path integral control.
@@ -100,45 +98,7 @@ impl<const M: usize> Algorithm<M> for MppiOptions<M> {
         self.covariance_adaptation.map(|_| 1.0)
     }
 
-    fn task(&self) -> &Task<M> {
-        &self.task
-    }
-
-    fn task_mut(&mut self) -> &mut Task<M> {
-        &mut self.task
-    }
-
-    fn samples(&self) -> usize {
-        self.samples
-    }
-
-    fn set_samples(&mut self, samples: usize) {
-        self.samples = samples;
-    }
-
-    fn noise(&self) -> &Noise<M> {
-        &self.noise
-    }
-
-    fn noise_shape(&self) -> NoiseShape {
-        self.noise_shape
-    }
-
-    fn fallback(&self) -> Fallback {
-        self.fallback
-    }
-
-    fn smoothing(&self) -> Option<Smoothing> {
-        self.smoothing
-    }
-
-    fn shift_fill(&self) -> ShiftFill {
-        self.shift_fill
-    }
-
-    fn initial(&self) -> [f32; M] {
-        self.initial
-    }
+    shared_options!();
 
     fn proposals(&self) -> &[Proposal<M>] {
         &self.proposals

@@ -3,15 +3,11 @@
 
 pub(crate) mod options;
 
-use crate::control::planner::algorithm::Algorithm;
+use crate::control::planner::Planner;
 use crate::control::planner::algorithm::sealed::Sealed;
-use crate::control::planner::options::ShiftFill;
-use crate::control::planner::{Fallback, Planner, Smoothing};
+use crate::control::planner::algorithm::{Algorithm, shared_options};
 use crate::error::InvalidValue;
 use crate::kernels::pass::{DEMONSTRATED, NOMINAL_FIRST, Pass};
-use crate::kernels::propose::noise::Noise;
-use crate::kernels::propose::shape::NoiseShape;
-use crate::runtime::task::Task;
 use options::DiffusionOptions;
 
 /// A [`Planner`] that improves its plan by a reverse diffusion process: model-based diffusion, from one long anneal to
@@ -50,45 +46,7 @@ impl<const M: usize> Algorithm<M> for DiffusionOptions<M> {
         if self.scatter { self.process.prior() } else { 0.0 }
     }
 
-    fn task(&self) -> &Task<M> {
-        &self.task
-    }
-
-    fn task_mut(&mut self) -> &mut Task<M> {
-        &mut self.task
-    }
-
-    fn samples(&self) -> usize {
-        self.samples
-    }
-
-    fn set_samples(&mut self, samples: usize) {
-        self.samples = samples;
-    }
-
-    fn noise(&self) -> &Noise<M> {
-        &self.noise
-    }
-
-    fn noise_shape(&self) -> NoiseShape {
-        self.noise_shape
-    }
-
-    fn fallback(&self) -> Fallback {
-        self.fallback
-    }
-
-    fn smoothing(&self) -> Option<Smoothing> {
-        self.smoothing
-    }
-
-    fn shift_fill(&self) -> ShiftFill {
-        self.shift_fill
-    }
-
-    fn initial(&self) -> [f32; M] {
-        self.initial
-    }
+    shared_options!();
 
     fn chains(&self) -> usize {
         self.chains

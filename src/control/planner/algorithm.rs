@@ -88,6 +88,52 @@ pub trait Algorithm<const M: usize>: sealed::Sealed + Clone + std::fmt::Debug {
     }
 }
 
+/// The methods of [`Algorithm`] that return options which every method has, under the same names.
+macro_rules! shared_options {
+    () => {
+        fn task(&self) -> &$crate::runtime::task::Task<M> {
+            &self.task
+        }
+
+        fn task_mut(&mut self) -> &mut $crate::runtime::task::Task<M> {
+            &mut self.task
+        }
+
+        fn samples(&self) -> usize {
+            self.samples
+        }
+
+        fn set_samples(&mut self, samples: usize) {
+            self.samples = samples;
+        }
+
+        fn noise(&self) -> &$crate::kernels::propose::noise::Noise<M> {
+            &self.noise
+        }
+
+        fn noise_shape(&self) -> $crate::kernels::propose::shape::NoiseShape {
+            self.noise_shape
+        }
+
+        fn fallback(&self) -> $crate::control::planner::Fallback {
+            self.fallback
+        }
+
+        fn smoothing(&self) -> Option<$crate::control::planner::Smoothing> {
+            self.smoothing
+        }
+
+        fn shift_fill(&self) -> $crate::control::planner::ShiftFill {
+            self.shift_fill
+        }
+
+        fn initial(&self) -> [f32; M] {
+            self.initial
+        }
+    };
+}
+pub(crate) use shared_options;
+
 /// Refuses a task that is out of range, and numbers of rows and problems that are.
 pub(crate) fn check_sizes<const M: usize>(options: &impl Algorithm<M>, members: usize) -> Result<(), InvalidValue> {
     options.task().check(MAX_NUMBERS / M.max(1))?;
