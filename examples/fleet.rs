@@ -88,7 +88,7 @@ const NOWHERE: f32 = 1e3;
 /// Every so many time steps, a call of the fleet is timed beside as many planners.
 const COMPARE_EVERY: usize = 5;
 
-/// What stands on the map: discs by center and radius, and a square room by half its side (in meters).
+/// The obstacles of the map: discs by center and radius, and a square room by half its side (in meters).
 const COLUMNS: [([f32; 2], f32); 6] = [
     ([0.0, 0.0], 1.2),
     ([-4.6, 1.2], 0.5),

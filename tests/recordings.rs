@@ -276,7 +276,7 @@ mod json {
 
     #[test]
     fn the_format_is_stable() {
-        // What is in recordings stays readable.
+        // Recordings stay readable.
         let json = r#"{"task": {"horizon": 20, "limits": {"low": [-1, null], "high": [1.5, null]}, "seed": 18446744073709551615},
             "samples": 64, "weighting": {"exponential": {"effective_samples": 0.2}}, "noise": {"diagonal": [0.5, 1]},
             "noise_shape": {"knots": {"every": 4, "interpolation": "cubic"}},

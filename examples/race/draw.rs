@@ -24,7 +24,7 @@ const DRIVEN: RGBColor = RGBColor(25, 60, 205);
 const ACROSS: RGBColor = RGBColor(200, 80, 20);
 const WRONG: RGBColor = RGBColor(210, 0, 30);
 
-/// What is drawn of a run.
+/// The parts of a run that its picture shows.
 pub struct Shown<'a> {
     pub track: &'a Track,
     pub lap: &'a Lap,

@@ -141,7 +141,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     report(&run, &track, &engine)
 }
 
-/// What is drawn: the fastest lap, or the part of a lap that was driven.
+/// The lap to draw: the fastest, or the part of a lap that was driven.
 fn picture<'a>(
     run: &'a Run,
     track: &'a Track,
