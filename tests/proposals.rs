@@ -249,3 +249,12 @@ fn a_plan_that_may_be_its_best_row_costs_no_more_than_it() {
         }
     }
 }
+
+#[test]
+fn a_sequence_is_dropped_with_its_proposal() {
+    let mut mppi = fork(&cpu(), options(vec![Proposal::Given]));
+    mppi.propose(0, &[[-1.0]; HORIZON]).expect("valid");
+    mppi.set_options(options(vec![Proposal::Initial])).expect("valid");
+    let snapshot = mppi.snapshot();
+    mppi.restore(&snapshot).expect("it is that of this planner");
+}

@@ -1,7 +1,7 @@
 //! [`Packed`], all kernel inputs besides rows and fields, in one array with its layout. Only this type writes the array
 //! and passes its offsets to kernels, so the two cannot disagree.
 
-use super::task::{Limits, Reader, References, Task};
+use super::task::{Limits, Reader, References, Task, change_within};
 use crate::error::{InvalidValue, finite};
 use crate::kernels::pass::{CLAMPED, DELAYED, FLEET, LIMITED, Layout, NoiseId, Pass, Problem, RATE_LIMITED, TILE};
 use crate::lang::grid::{FieldChanges, FieldSet, Grid, Region};
@@ -14,8 +14,8 @@ pub(crate) struct Sections<'a> {
     /// The limits of the controls, M numbers each. Infinities become the largest finite numbers, since WGSL has none.
     pub(crate) low: &'a [f32],
     pub(crate) high: &'a [f32],
-    /// The limits of the rate of each control, per second, and the time step in seconds. Their products are packed;
-    /// infinities become half the largest finite number, so that sums with a control stay finite.
+    /// The limits of the rate of each control, per second, and the time step in seconds. Their products are packed:
+    /// see [`change_within`].
     pub(crate) rates: Option<([&'a [f32]; 2], f32)>,
     /// L of Σ = L Lᵀ.
     pub(crate) factor: Square<'a>,
@@ -92,8 +92,9 @@ impl Packed {
             self.values.extend((0..controls * controls).map(|at| square.entry(at, controls)));
         }
         for (end, none) in [f32::MIN, f32::MAX].into_iter().enumerate() {
-            let change = |m: usize| rates.map_or(none, |(rates, dt)| rates[end][m] * dt);
-            self.values.extend((0..controls).map(|m| change(m).clamp(f32::MIN / 2.0, f32::MAX / 2.0)));
+            let change =
+                |m: usize| rates.map_or(change_within(none, 1.0), |(rates, dt)| change_within(rates[end][m], dt));
+            self.values.extend((0..controls).map(change));
         }
         self.values.resize(self.layout.params_at(), 0.0);
         self.values.extend(params);

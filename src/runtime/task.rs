@@ -161,9 +161,20 @@ pub struct Limits<const M: usize> {
     pub high: [f32; M],
 }
 
+/// The change that a rate allows within a time. Infinities become half the largest finite number, so that sums with a
+/// control stay finite.
+pub(crate) fn change_within(rate: f32, seconds: f32) -> f32 {
+    (rate * seconds).clamp(f32::MIN / 2.0, f32::MAX / 2.0)
+}
+
 impl<const M: usize> Limits<M> {
     /// The box that limits nothing.
     pub(crate) const NONE: Self = Self { low: [f32::NEG_INFINITY; M], high: [f32::INFINITY; M] };
+
+    /// Clamps a control to the box.
+    pub(crate) fn clamp(&self, u: [f32; M]) -> [f32; M] {
+        std::array::from_fn(|m| u[m].clamp(self.low[m], self.high[m]))
+    }
 
     pub(crate) fn check(&self) -> Result<(), InvalidValue> {
         for m in 0..M {

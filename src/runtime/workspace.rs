@@ -15,7 +15,8 @@ use super::program::Program;
 use super::{RowMemory, bounds, cpu, optimization};
 use crate::error::{BuildError, EngineError, PlanError};
 use crate::interp::simd::isa::Isa;
-use crate::kernels::pass::{Pass, Problem, Sums};
+use crate::kernels::pass::{Pass, Problem, Sums, TILE};
+use crate::kernels::score::rollout::SCORES;
 use crate::lang::float_env;
 
 /// Durations of the stages of a call.
@@ -48,8 +49,8 @@ pub struct Timing {
 pub(crate) struct Done<'a> {
     /// The nominal of every problem after the last pass, B × D.
     pub(crate) nominal: &'a mut [f32],
-    /// With [`STD_SCALE`](crate::kernels::pass::STD_SCALE), the standard-deviation scales after the last pass, if they
-    /// adapt, and else those before it, B × [`Pass::coordinates`].
+    /// With [`ADAPT`](crate::kernels::pass::ADAPT), the standard-deviation scales after the last pass, B ×
+    /// [`Pass::coordinates`]. Without it, they are what they were; a GPU does not return them.
     pub(crate) std_scale: &'a [f32],
     /// With [`SECOND_MOMENT`](crate::kernels::pass::SECOND_MOMENT), the second moments of the last pass's rows, B × D.
     pub(crate) second: &'a [f32],
@@ -65,6 +66,29 @@ pub(crate) struct Fetched {
     pub(crate) rows: Vec<f32>,
     pub(crate) scores: Vec<f32>,
     pub(crate) log_weights: Vec<f32>,
+}
+
+impl Fetched {
+    /// The cost of row `k`: the sum and its compensation.
+    pub(crate) fn cost(&self, k: usize) -> f32 {
+        let at = Self::score(k);
+        self.scores[at] + self.scores[at + TILE]
+    }
+
+    /// The second score of row `k`.
+    pub(crate) fn second_score(&self, k: usize) -> f32 {
+        self.scores[Self::score(k) + 2 * TILE]
+    }
+
+    /// Coordinate `d` of row `k`, which has `width` of them.
+    pub(crate) fn coordinate(&self, k: usize, d: usize, width: usize) -> f32 {
+        self.rows[k / TILE * TILE * width + d * TILE + k % TILE]
+    }
+
+    /// The index of the scores of row `k`.
+    fn score(k: usize) -> usize {
+        k / TILE * SCORES + k % TILE
+    }
 }
 
 /// How a caller waits for a call to complete.

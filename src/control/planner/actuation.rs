@@ -6,7 +6,7 @@
 //! are.
 
 use crate::error::{InvalidValue, finite, in_range};
-use crate::runtime::task::Task;
+use crate::runtime::task::{Task, change_within};
 
 /// Smooths every plan by a Savitzky–Golay filter: a polynomial is fitted to the controls around each time step,
 /// including those that were applied before the plan, and its value replaces the control. (A. Savitzky, M. J. E. Golay,
@@ -65,13 +65,16 @@ impl Smoothing {
             p
         };
         let falling = |from: f64, count: usize| (0..count).map(|j| from - j as f64).product::<f64>();
+        let mut norms = [0.0; 7];
+        for (k, norm) in norms[..=self.order].iter_mut().enumerate() {
+            *norm = (2 * k + 1) as f64 * falling(width, k) / falling(width + k as f64 + 1.0, k + 1);
+        }
         let there = gram(at as f64);
         let mut weights = [0.0; Self::MAX_WINDOW];
         for (i, weight) in weights[..self.window].iter_mut().enumerate() {
             let here = gram(i as f64 - m as f64);
             for k in 0..=self.order {
-                let norm = (2 * k + 1) as f64 * falling(width, k) / falling(width + k as f64 + 1.0, k + 1);
-                *weight += norm * here[k] * there[k];
+                *weight += norms[k] * here[k] * there[k];
             }
         }
         weights
@@ -189,11 +192,8 @@ impl<const M: usize> Applied<M> {
 
     /// Limits the first free control of a plan. Its rates allow a change over the time for which the last control was
     /// applied, or over `seconds` if that time is not known.
-    pub(crate) fn limit_next(&self, task: &Task<M>, seconds: f32, mut u: [f32; M]) -> [f32; M] {
-        if let Some(limits) = &task.limits {
-            u = std::array::from_fn(|m| u[m].clamp(limits.low[m], limits.high[m]));
-        }
-        limit_change(task, self.duration.unwrap_or(seconds), self.last, u)
+    pub(crate) fn limit_next(&self, task: &Task<M>, seconds: f32, u: [f32; M]) -> [f32; M] {
+        limited(task, self.duration.unwrap_or(seconds), self.last, u)
     }
 }
 
@@ -202,26 +202,24 @@ pub(crate) fn between<const M: usize>(a: [f32; M], b: [f32; M], fraction: f32) -
     std::array::from_fn(|m| fraction.mul_add(b[m], (1.0 - fraction) * a[m]))
 }
 
-/// Limits `u` to what the rates allow within `seconds` after `before`.
-fn limit_change<const M: usize>(task: &Task<M>, seconds: f32, before: [f32; M], u: [f32; M]) -> [f32; M] {
+/// Limits `u` to its box, and then to what its rates allow within `seconds` after `before`. Twin: `ControlLimits` in
+/// src/kernels/score/rollout.rs.
+fn limited<const M: usize>(task: &Task<M>, seconds: f32, before: [f32; M], u: [f32; M]) -> [f32; M] {
+    let u = task.limits.as_ref().map_or(u, |limits| limits.clamp(u));
     let Some(rates) = &task.rate_limits else { return u };
     std::array::from_fn(|m| {
-        let change = |rate: f32| (rate * seconds).clamp(f32::MIN / 2.0, f32::MAX / 2.0);
+        let change = |rate: f32| change_within(rate, seconds);
         u[m].max(before[m] + change(rates.low[m])).min(before[m] + change(rates.high[m]))
     })
 }
 
-/// Limits a plan as the kernels limit rows: each control to its box and then to what its rate allows from the control
-/// before, `last` before the first. The first `delay` controls are kept. Twin: `filter_innovations` in
-/// src/kernels/score/rollout.rs.
+/// Limits a plan as the kernels limit rows: from the control before, `last` before the first. The first `delay` controls
+/// are kept.
 pub(crate) fn limit<const M: usize>(task: &Task<M>, last: [f32; M], controls: &mut [[f32; M]]) {
     let mut before = last;
     for (t, u) in controls.iter_mut().enumerate() {
         if t >= task.delay {
-            if let Some(limits) = &task.limits {
-                *u = std::array::from_fn(|m| u[m].clamp(limits.low[m], limits.high[m]));
-            }
-            *u = limit_change(task, task.dt, before, *u);
+            *u = limited(task, task.dt, before, *u);
         }
         before = *u;
     }

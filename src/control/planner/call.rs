@@ -1,7 +1,22 @@
 //! Calls of a [`Planner`]: submitting passes to a device and turning their results into plans.
 
-use super::*;
-use crate::kernels::pass::{DELAYED, RATE_LIMITED};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use super::actuation::limit;
+use super::algorithm::Algorithm;
+use super::options::{Fallback, PlanSource, Proposal};
+use super::plan::{self, Plan, Start, Symptom, Work};
+use super::{PendingCall, Planner, problem};
+use crate::error::{EngineError, InvalidValue, PlanError, finite};
+use crate::kernels::pass::{
+    CLAMPED, DELAYED, DEMONSTRATED, FILTERED, GIVEN, LIMITED, NoiseId, Pass, Problem, RATE_LIMITED, STD_SCALE, Sums,
+    TILE,
+};
+use crate::lang::stream::Stream;
+use crate::lang::{float_env, normal, philox};
+use crate::model::Model;
+use crate::runtime::{Backend, Calls, Done, Timing, Wait, blocking, completed, drained};
 
 impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N, M, D, A> {
     /// Improves the plan for the state `x` and returns it: all passes of the method, carried out on the device in one
@@ -102,7 +117,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         self.run(x, Some(rows), usize::MAX)
     }
 
-    pub(super) fn check_rows(&self, rows: &[f32]) -> Result<(), InvalidValue> {
+    fn check_rows(&self, rows: &[f32]) -> Result<(), InvalidValue> {
         let expected = self.options.samples() * self.options.task().horizon * M;
         if rows.len() != expected {
             let expected = format_args!("samples × horizon × controls = {expected} numbers");
@@ -121,10 +136,12 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// - [`set_params`](Self::set_params), [`set_references`](Self::set_references), [`set_field`](Self::set_field),
     ///   [`update_field`](Self::update_field), [`set_field_origin`](Self::set_field_origin) and
     ///   [`reseed`](Self::reseed) affect the next call;
-    /// - [`shift`](Self::shift) shifts the previous plan now, and the result of the pending call when it is available,
-    ///   after `poll` or `finish` has returned it unshifted;
+    /// - [`shift`](Self::shift), [`advance`](Self::advance) and [`advance_by`](Self::advance_by) move the previous plan
+    ///   now, and the result of the pending call when it is available, after `poll` or `finish` has returned it unmoved;
+    ///   [`set_last_control`](Self::set_last_control) holds for that result, too;
     /// - [`set_controls`](Self::set_controls), [`reset`](Self::reset), [`set_options`](Self::set_options),
-    ///   [`resize`](Self::resize), [`move_to`](Self::move_to) and [`prepare_rows`](Self::prepare_rows) cancel it;
+    ///   [`resize`](Self::resize), [`move_to`](Self::move_to), [`prepare_rows`](Self::prepare_rows) and
+    ///   [`restore`](Self::restore) cancel it;
     /// - [`plan`](Self::plan), its variants and [`samples`](Self::samples) return [`PlanError::Busy`].
     ///
     /// [`EngineOptions::timeout`](crate::runtime::EngineOptions::timeout) counts from here. A plan that is available
@@ -220,25 +237,19 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         self.only()
     }
 
-    pub(super) fn run(&mut self, x: &[f32; N], rows: Option<&[f32]>, most: usize) -> Result<&Plan<N, M>, PlanError> {
+    fn run(&mut self, x: &[f32; N], rows: Option<&[f32]>, most: usize) -> Result<&Plan<N, M>, PlanError> {
         self.submit_one(x, rows, most, Wait::Blocking)?;
         self.finish()
     }
 
     /// The result of the only member.
-    pub(super) fn only(&self) -> Result<&Plan<N, M>, PlanError> {
+    fn only(&self) -> Result<&Plan<N, M>, PlanError> {
         let member = &self.members[0];
         member.outcome.clone().map(|_| &member.plan)
     }
 
     /// Submits a call for the only member.
-    pub(super) fn submit_one(
-        &mut self,
-        x: &[f32; N],
-        rows: Option<&[f32]>,
-        most: usize,
-        wait: Wait<'_>,
-    ) -> Result<(), PlanError> {
+    fn submit_one(&mut self, x: &[f32; N], rows: Option<&[f32]>, most: usize, wait: Wait<'_>) -> Result<(), PlanError> {
         if self.submit(std::slice::from_ref(x), rows, most, wait)? { Ok(()) } else { self.only().map(drop) }
     }
 
@@ -258,7 +269,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     }
 
     /// The first half of a call: submits the work.
-    pub(super) fn begin(
+    fn begin(
         &mut self,
         states: &[[f32; N]],
         rows: Option<&[f32]>,
@@ -266,20 +277,12 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         wait: Wait<'_>,
     ) -> Result<bool, PlanError> {
         let started = Instant::now();
-        for (i, (member, x)) in self.members.iter_mut().zip(states).enumerate() {
-            // The launch has a place for every member. One without a valid state keeps its last one, and its result is
-            // dropped.
-            member.outcome =
-                finite("state", x).map(|()| self.inputs.set_state(i, x)).map(|()| 0).map_err(PlanError::from);
-        }
-        if self.members.iter().all(|member| member.outcome.is_err()) {
+        if !self.set_up(states, rows.is_some()) {
             return Ok(false);
         }
-        self.begin_after_applied();
         let limited = rows.and_then(|rows| self.limited_rows(rows));
         let rows = limited.as_deref().or(rows);
-        self.fill_passes(rows.is_some());
-        let asked = [self.passes.len(), self.options.samples()];
+        let asked = self.asked();
         if most < self.passes.len() {
             self.passes.truncate(most);
             // The last pass ends at the plan, which must be within the limits.
@@ -287,19 +290,12 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
                 last.set(CLAMPED, last.has(LIMITED));
             }
         }
-        self.fill_stage();
-        let problem = Problem {
-            std_scale: &self.std_scale,
-            filter: self.shape.filter.as_ref(),
-            rows,
-            ..self.inputs.problem(&self.stage)
-        };
+        let problem = Problem { rows, ..problem(&self.inputs, &self.shape, &self.std_scale, &self.stage) };
         // A failed call consumes its noise too; the next one draws other rows.
         let draws = self.passes.len() as u32;
         for member in self.members.iter_mut().filter(|member| member.outcome.is_ok()) {
             member.number = member.number.wrapping_add(draws);
         }
-        self.members.iter_mut().for_each(|member| member.sampled = None);
         let drained = if let Wait::Blocking = wait { blocking(self.workspace.drain(wait)) } else { Ok(()) };
         let submitted = drained.and_then(|()| self.workspace.submit(&self.program, &self.passes, &problem));
         if submitted == Err(PlanError::Busy) {
@@ -315,21 +311,39 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         Ok(true)
     }
 
+    /// Sets what a call starts from and lists its passes. Returns false if no state is valid.
+    fn set_up(&mut self, states: &[[f32; N]], given: bool) -> bool {
+        for (i, (member, x)) in self.members.iter_mut().zip(states).enumerate() {
+            // The launch has a place for every member. One without a valid state keeps its last one, and its result is
+            // dropped.
+            member.outcome =
+                finite("state", x).map(|()| self.inputs.set_state(i, x)).map(|()| 0).map_err(PlanError::from);
+        }
+        if self.members.iter().all(|member| member.outcome.is_err()) {
+            return false;
+        }
+        self.forget_samples();
+        self.begin_after_applied();
+        self.fill_passes(given);
+        self.fill_stage();
+        true
+    }
+
+    /// The numbers of passes and rows that the options ask for, once the passes are listed.
+    fn asked(&self) -> [usize; 2] {
+        [self.passes.len(), self.options.samples()]
+    }
+
     /// The second half of a call: turns its results, once available, into plans. Returns whether they were. After an
     /// error no call is pending.
-    pub(super) fn end(&mut self, wait: Wait<'_>) -> Result<bool, PlanError> {
+    fn end(&mut self, wait: Wait<'_>) -> Result<bool, PlanError> {
         let Some(mut call) = self.pending.take() else { return Ok(false) };
         if !call.is_evaluated {
             let Poll::Ready(done) = self.workspace.finish(wait) else {
                 self.pending = Some(call);
                 return Ok(false);
             };
-            let done = done?;
-            self.results.clear();
-            self.results.extend_from_slice(done.nominal);
-            self.sums.clear();
-            self.sums.extend_from_slice(done.sums);
-            let timing = done.timing;
+            let timing = keep(&done?, &mut self.results, &mut self.sums);
             self.evaluate(&call, timing);
             call.is_evaluated = true;
         }
@@ -363,8 +377,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
                     limit(task, inputs.last(i), controls);
                 }
             }
-            let (isa, model, timeline) = (self.engine.isa(), &*self.model, inputs.timeline(i, task.dt));
-            let start = Start { isa, model, timeline, x: inputs.state(i) };
+            let start = Start::of(self.engine.isa(), &*self.model, inputs, i, task.dt);
             member.outcome = member.next.best_of(&start, last, sums, results);
             let Ok(best) = member.outcome else { continue };
             if options.fallback() == Fallback::LastPlan {
@@ -397,16 +410,14 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             let inputs = call.inputs.as_ref().unwrap_or(&self.inputs);
             if let (Ok(best), true) = (&member.outcome, member.next.costs_more_than_a_row()) {
                 if call.fetching.is_none() {
-                    let (std_scale, filter) = (&self.std_scale, self.shape.filter.as_ref());
-                    let problem = Problem { std_scale, filter, ..inputs.problem(&self.nominal) };
+                    let problem = problem(inputs, &self.shape, &self.std_scale, &self.nominal);
                     let number = i * chains + best;
                     call.fetching = Some(self.workspace.submit_fetch(&self.program, &problem, number)?);
                 }
                 let Some(Poll::Ready(fetched)) = call.fetching.as_mut().map(|fetching| fetching.finish(wait)) else {
                     return Ok(Poll::Pending);
                 };
-                let (isa, model, timeline) = (self.engine.isa(), &*self.model, inputs.timeline(i, task.dt));
-                let start = Start { isa, model, timeline, x: inputs.state(i) };
+                let start = Start::of(self.engine.isa(), &*self.model, inputs, i, task.dt);
                 let mean = &mut self.results[(i * chains + best) * width..][..width];
                 member.next.take_best_row(&start, &last, &fetched?, mean);
                 call.fetching = None;
@@ -469,51 +480,40 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
 
     fn step_by_step(&mut self, x: &[f32; N], rows: usize, goes_on: &mut dyn FnMut() -> bool) -> Result<(), PlanError> {
         let started = Instant::now();
-        finite("state", x)?;
+        if !self.set_up(std::slice::from_ref(x), false) {
+            return Ok(());
+        }
         blocking(self.workspace.drain(Wait::Blocking))?;
-        self.inputs.set_state(0, x);
-        self.members[0].outcome = Ok(0);
-        self.members[0].sampled = None;
-        self.begin_after_applied();
-        self.fill_passes(false);
-        let asked = [self.passes.len(), self.options.samples()];
+        let mut call = PendingCall::new(started, self.asked());
         self.passes.iter_mut().for_each(|pass| pass.rows = rows as u32);
-        self.fill_stage();
-        for i in 0..self.passes.len() {
-            let problem = Problem {
-                std_scale: &self.std_scale,
-                filter: self.shape.filter.as_ref(),
-                ..self.inputs.problem(&self.stage)
-            };
+        let mut run = 0;
+        let timing = loop {
+            let problem = problem(&self.inputs, &self.shape, &self.std_scale, &self.stage);
             // A failed pass consumes its noise too; the next one draws other rows.
             self.members[0].number = self.members[0].number.wrapping_add(1);
-            self.workspace.submit(&self.program, &self.passes[i..=i], &problem)?;
+            self.workspace.submit(&self.program, &self.passes[run..=run], &problem)?;
             self.inputs.note_upload();
             self.forget_proposals();
             let done = blocking(self.workspace.finish(Wait::Blocking))?;
-            if i + 1 < self.passes.len() && goes_on() {
-                self.stage.copy_from_slice(done.nominal);
-                self.std_scale.copy_from_slice(done.std_scale);
-                continue;
+            run += 1;
+            if run == self.passes.len() || !goes_on() {
+                break keep(&done, &mut self.results, &mut self.sums);
             }
-            self.results.clear();
-            self.results.extend_from_slice(done.nominal);
-            self.sums.clear();
-            self.sums.extend_from_slice(done.sums);
-            let timing = done.timing;
-            self.passes.truncate(i + 1);
-            let call = PendingCall { is_evaluated: true, ..PendingCall::new(started, asked) };
-            self.evaluate(&call, timing);
-            self.pending = Some(call);
-            self.end(Wait::Blocking)?;
-            break;
-        }
-        Ok(())
+            self.stage.copy_from_slice(done.nominal);
+            if !done.std_scale.is_empty() {
+                self.std_scale.copy_from_slice(done.std_scale);
+            }
+        };
+        self.passes.truncate(run);
+        self.evaluate(&call, timing);
+        call.is_evaluated = true;
+        self.pending = Some(call);
+        self.end(Wait::Blocking).map(drop)
     }
 
-    /// Records what the next call starts from: the controls that were applied, those that are on their way, the last
-    /// plan if it may become the plan again, and the proposals.
-    pub(super) fn begin_after_applied(&mut self) {
+    /// Records what the next call starts from: the controls that were applied, those that are on their way, and the last
+    /// plan if it may become the plan again.
+    fn begin_after_applied(&mut self) {
         let (delay, horizon, chains) = (self.options.task().delay, self.options.task().horizon, self.options.chains());
         for (i, member) in self.members.iter_mut().enumerate() {
             self.inputs.set_last(i, &member.applied.last);
@@ -574,7 +574,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
 
     /// Returns the given rows, limited and with the controls on their way in front, or `None` if the task has neither
     /// rate limits nor a delay. Rows are given to planners of a single member only.
-    pub(super) fn limited_rows(&self, rows: &[f32]) -> Option<Vec<f32>> {
+    fn limited_rows(&self, rows: &[f32]) -> Option<Vec<f32>> {
         let task = self.options.task();
         if !task.is_sequential() {
             return None;
@@ -638,7 +638,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     }
 
     /// Returns the chains with noise added to each, or `None` if the method does not scatter them.
-    pub(super) fn scattered(&self) -> Option<Vec<f32>> {
+    fn scattered(&self) -> Option<Vec<f32>> {
         let (scatter, horizon, chains) = (self.options.scatter(), self.options.task().horizon, self.options.chains());
         if scatter == 0.0 {
             return None;
@@ -670,6 +670,15 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         }
         Some(scattered)
     }
+}
+
+/// Copies the results of a call, so that the workspace is free for another.
+fn keep(done: &Done<'_>, results: &mut Vec<f32>, sums: &mut Vec<Sums>) -> Timing {
+    results.clear();
+    results.extend_from_slice(done.nominal);
+    sums.clear();
+    sums.extend_from_slice(done.sums);
+    done.timing
 }
 
 impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Calls for Planner<N, M, D, A> {

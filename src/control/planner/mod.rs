@@ -14,32 +14,26 @@ pub(crate) mod terms;
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::error::{BuildError, EngineError, InvalidValue, PlanError, finite, in_range};
-use crate::kernels::pass::{
-    CLAMPED, DEMONSTRATED, FILTERED, GIVEN, LIMITED, NoiseId, Pass, Problem, STD_SCALE, Sums, TILE, round_up,
-};
+use crate::error::{BuildError, InvalidValue, PlanError, finite};
+use crate::kernels::pass::{Pass, Problem, Sums, TILE, round_up};
 use crate::kernels::propose::noise::CovarianceFactors;
+use crate::lang::float_env;
 use crate::lang::grid::{Grid, Region};
-use crate::lang::stream::Stream;
-use crate::lang::{float_env, normal, philox};
 use crate::model::Model;
 use crate::runtime::inputs::{Packed, Sections, Square};
 use crate::runtime::program::Program;
 use crate::runtime::task::{Reader, References, Task};
-use crate::runtime::{
-    Backend, Calls, Engine, Fetched, Fetching, Timing, Wait, Workspace, blocking, completed, drained,
-};
+use crate::runtime::{Engine, Fetched, Fetching, Wait, Workspace, blocking};
+use actuation::Applied;
 pub use actuation::Smoothing;
-use actuation::{Applied, between, limit};
 pub use algorithm::Algorithm;
 pub use feedback::{Feedback, FeedbackWeights};
 pub use fleet::{Fleet, Plans};
 pub use options::{Fallback, PlanSource, Proposal, ShiftFill};
 pub use plan::{Effort, Plan, Samples, Symptom};
-use plan::{Start, Work, roll_out};
+use plan::{Start, roll_out};
 pub use snapshot::Snapshot;
 pub use terms::{RowStatistics, TermStatistics, Terms};
 
@@ -124,7 +118,7 @@ struct Member<const N: usize, const M: usize> {
     moved: f64,
     /// The bits of the symptoms that were logged.
     warned: u8,
-    /// Buffer for smoothing.
+    /// Buffer for smoothing, and for the queue while it moves.
     scratch: Vec<[f32; M]>,
     /// The initial state of the samples on the device and the index of the chain that became the plan; `None` if the
     /// samples are out of date.
@@ -285,15 +279,20 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         self.set_controls_of(0, controls)
     }
 
-    fn set_controls_of(&mut self, i: usize, controls: &[[f32; M]]) -> Result<(), InvalidValue> {
+    /// Refuses a control sequence that does not have T time steps or is not finite.
+    fn check_controls(&self, controls: &[[f32; M]]) -> Result<(), InvalidValue> {
         let horizon = self.options.task().horizon;
         if controls.len() != horizon {
             let expected = format_args!("horizon = {horizon} of them");
             return Err(InvalidValue::new("controls", format_args!("{} controls", controls.len()), expected));
         }
-        finite("controls", controls.as_flattened())?;
+        finite("controls", controls.as_flattened())
+    }
+
+    fn set_controls_of(&mut self, i: usize, controls: &[[f32; M]]) -> Result<(), InvalidValue> {
+        self.check_controls(controls)?;
         self.cancel();
-        let range = self.numbers_of(i);
+        let (range, horizon) = (self.numbers_of(i), self.options.task().horizon);
         // The controls on their way cannot be replaced.
         let on_their_way = self.options.task().delay;
         for chain in self.nominal[range].chunks_exact_mut(horizon * M) {
@@ -576,8 +575,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// Starts to fetch the rows of a member's last pass. Also returns the state of that call.
     fn fetch(&mut self, i: usize) -> Result<(Fetching, [f32; N]), PlanError> {
         let (state, chain) = self.last_call(i, "samples")?;
-        let Self { inputs, shape, nominal, std_scale, .. } = self;
-        let problem = Problem { std_scale, filter: shape.filter.as_ref(), ..inputs.problem(nominal) };
+        let problem = problem(&self.inputs, &self.shape, &self.std_scale, &self.nominal);
         let number = i * self.options.chains() + chain;
         Ok((self.workspace.submit_fetch(&self.program, &problem, number)?, state))
     }
@@ -628,8 +626,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     #[cfg(all(test, feature = "gpu"))]
     pub(crate) fn work(&mut self, given: bool, see: impl FnOnce(&Program, &[Pass], &Problem<'_>)) {
         self.fill_passes(given);
-        let Self { inputs, shape, nominal, std_scale, .. } = self;
-        let problem = Problem { std_scale, filter: shape.filter.as_ref(), ..inputs.problem(nominal) };
+        let problem = problem(&self.inputs, &self.shape, &self.std_scale, &self.nominal);
         see(&self.program, &self.passes, &problem);
     }
 
@@ -655,8 +652,11 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             member.queue.reserve(self.options.task().delay);
             member.before.reserve(horizon);
             member.given.resize_with(self.options.proposals().len(), Vec::new);
-            // Sequences of another horizon are no longer proposals.
-            member.given.iter_mut().filter(|given| given.len() != horizon).for_each(Vec::clear);
+            for (given, proposal) in member.given.iter_mut().zip(self.options.proposals()) {
+                if given.len() != horizon || *proposal != Proposal::Given {
+                    given.clear();
+                }
+            }
             member.scratch.reserve(self.options.task().delay);
             if let Some(smoothing) = self.options.smoothing() {
                 member.applied.keep(smoothing.history());
@@ -670,8 +670,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// Prepares for a call with given rows, or for one without.
     fn prepare_for(&mut self, given: bool) -> Result<(), BuildError> {
         float_env::standard(|| self.fill_passes(given));
-        let Self { inputs, shape, nominal, std_scale, .. } = self;
-        let problem = Problem { std_scale, filter: shape.filter.as_ref(), ..inputs.problem(nominal) };
+        let problem = problem(&self.inputs, &self.shape, &self.std_scale, &self.nominal);
         self.workspace.prepare(&self.program, &self.passes, &problem)?;
         self.workspace.prepare_fetch()
     }
@@ -737,6 +736,16 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
 /// Returns the sections that are packed for the kernels, besides the state.
 fn sections<'a, const M: usize>(options: &'a impl Algorithm<M>, shape: &'a CovarianceFactors) -> Sections<'a> {
     options.task().sections(Square::Dense(&shape.factor), Square::Dense(&shape.precision))
+}
+
+/// The problem of rows around the control sequences `nominal`, without given rows.
+fn problem<'a>(
+    inputs: &'a Packed,
+    shape: &'a CovarianceFactors,
+    std_scale: &'a [f32],
+    nominal: &'a [f32],
+) -> Problem<'a> {
+    Problem { std_scale, filter: shape.filter.as_ref(), ..inputs.problem(nominal) }
 }
 
 /// Checks everything that does not depend on the model.

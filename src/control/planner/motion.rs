@@ -1,13 +1,17 @@
 //! The motion of a [`Planner`]'s plan in time: [`advance`](Planner::advance), [`shift`](Planner::shift) and
 //! [`reset`](Planner::reset), and the sequences of its proposals.
 
-use super::*;
+use super::actuation::between;
+use super::algorithm::Algorithm;
+use super::options::Proposal;
+use super::{Member, Planner};
+use crate::error::{InvalidValue, finite, in_range};
+use crate::model::Model;
 
 impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N, M, D, A> {
     /// Sets the control sequence, T × M, that proposal `index` of the options starts from in the next call, and in that
     /// call only. The proposal must be [`Proposal::Given`]. The limits are applied to the sequence.
-    /// [`set_options`](Self::set_options), [`resize`](Self::resize), [`move_to`](Self::move_to) and
-    /// [`prepare_rows`](Self::prepare_rows) drop it.
+    /// [`reset`](Self::reset) drops it, and so does another horizon.
     ///
     /// # Errors
     ///
@@ -20,12 +24,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         if self.options.proposals().get(index) != Some(&Proposal::Given) {
             return Err(InvalidValue::new("proposal", index, "the index of a Proposal::Given of the options"));
         }
-        let horizon = self.options.task().horizon;
-        if controls.len() != horizon {
-            let expected = format_args!("horizon = {horizon} of them");
-            return Err(InvalidValue::new("controls", format_args!("{} controls", controls.len()), expected));
-        }
-        finite("controls", controls.as_flattened())?;
+        self.check_controls(controls)?;
         let given = &mut self.members[i].given[index];
         given.clear();
         given.extend_from_slice(controls);

@@ -12,6 +12,7 @@ use crate::kernels::pass::{CONTROL_COST, DEMONSTRATED, ELITE, INVALID, MASKED, P
 use crate::lang::{StepContext, Timeline, float_env};
 use crate::model::Model;
 use crate::model::rollout::rollout;
+use crate::runtime::inputs::Packed;
 use crate::runtime::task::Limits;
 use crate::runtime::{Backend, Fetched, Timing};
 
@@ -70,6 +71,13 @@ pub(crate) struct Start<'a, const N: usize, D> {
     pub(crate) model: &'a D,
     pub(crate) timeline: Timeline<'a>,
     pub(crate) x: [f32; N],
+}
+
+impl<'a, const N: usize, D> Start<'a, N, D> {
+    /// The start of a group of problems, from its state in `inputs`.
+    pub(crate) fn of(isa: Isa, model: &'a D, inputs: &'a Packed, group: usize, dt: f32) -> Self {
+        Self { isa, model, timeline: inputs.timeline(group, dt), x: inputs.state(group) }
+    }
 }
 
 /// The control sequence after a call, the trajectory expected under it, and statistics of the samples.
@@ -311,15 +319,11 @@ impl<const N: usize, const M: usize> Plan<N, M> {
         fetched: &Fetched,
         mean: &mut [f32],
     ) {
-        let cost = |k: &usize| {
-            let at = k / TILE * 3 * TILE + k % TILE;
-            fetched.scores[at] + fetched.scores[at + TILE]
-        };
+        let cost = |k: &usize| fetched.cost(*k);
         let valid = (0..self.samples).filter(|k| fetched.log_weights[*k] > INVALID);
         let Some(best) = valid.min_by(|a, b| cost(a).total_cmp(&cost(b))) else { return };
         let before = self.cost;
-        let at = |d: usize| fetched.rows[best / TILE * TILE * mean.len() + d * TILE + best % TILE];
-        let row: Vec<f32> = (0..mean.len()).map(at).collect();
+        let row: Vec<f32> = (0..mean.len()).map(|d| fetched.coordinate(best, d, mean.len())).collect();
         self.roll_out(start, last.cost_scale, &row);
         if self.cost < before || !before.is_finite() {
             mean.copy_from_slice(&row);
@@ -575,29 +579,28 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Samples<'_, N, M, D> {
         self.fetched.log_weights[..self.len()][k] > INVALID
     }
 
-    /// The index of row `k`'s score.
-    fn score(&self, k: usize) -> usize {
+    /// Panics if there is no row `k`.
+    fn check(&self, k: usize) {
         assert!(k < self.len(), "row {k} of {}", self.len());
-        k / TILE * 3 * TILE + k % TILE
     }
 
     /// The rollout cost S of row `k`, without control term and before any averaging.
     pub fn cost(&self, k: usize) -> f32 {
-        let at = self.score(k);
-        float_env::standard(|| self.fetched.scores[at] + self.fetched.scores[at + TILE])
+        self.check(k);
+        float_env::standard(|| self.fetched.cost(k))
     }
 
     /// The control cost C = Σ_t U_tᵀ Σ⁻¹ ε_t of row `k`; 0 unless α or γ includes it.
     pub fn control_cost(&self, k: usize) -> f32 {
-        self.fetched.scores[self.score(k) + 2 * TILE]
+        self.check(k);
+        self.fetched.second_score(k)
     }
 
     /// The controls of row `k`, after the limits; T × M. Unless noise is white, the plan is not their weighted mean
     /// where limits act: see [`NoiseShape`](crate::kernels::propose::shape::NoiseShape).
     pub fn controls(&self, k: usize) -> Vec<[f32; M]> {
-        assert!(k < self.len(), "row {k} of {}", self.len());
-        let width = self.horizon * M;
-        let at = |t: usize, m: usize| self.fetched.rows[k / TILE * TILE * width + (t * M + m) * TILE + k % TILE];
+        self.check(k);
+        let at = |t: usize, m: usize| self.fetched.coordinate(k, t * M + m, self.horizon * M);
         (0..self.horizon).map(|t| std::array::from_fn(|m| at(t, m))).collect()
     }
 

@@ -14,8 +14,8 @@ use super::source;
 use super::source::KernelConfig;
 use crate::error::{BuildError, EngineError, PlanError};
 use crate::kernels::pass::{
-    DIVERGENCE, EFFECTIVE, ELITE, FILTERED, FIXED, GIVEN, GROUP, MAX_EVALUATIONS, PERTURBED, Pass, Problem, SCORED,
-    SECOND_MOMENT, SIGNED, Sums, TILE, round_up,
+    ADAPT, DIVERGENCE, EFFECTIVE, ELITE, FILTERED, FIXED, GIVEN, GROUP, MAX_EVALUATIONS, PERTURBED, Pass, Problem,
+    SCORED, SECOND_MOMENT, SIGNED, Sums, TILE, round_up,
 };
 use crate::runtime::bounds::Capacity;
 use crate::runtime::program::Program;
@@ -105,7 +105,7 @@ struct Run {
     started: Instant,
     submitted: Instant,
     problems: usize,
-    /// The total lengths of all nominals and of all standard-deviation scales.
+    /// The total lengths of all nominals, and of all standard-deviation scales that are read back.
     numbers: [usize; 2],
 }
 
@@ -478,7 +478,8 @@ impl Workspace {
         }
         let results = sizes.summaries + sizes.nominal;
         encoder.copy_buffer_to_buffer(&buffers.state, 0, &buffers.back, ticks, results);
-        if !problem.std_scale.is_empty() {
+        let adapts = passes.last().is_some_and(|pass| pass.has(ADAPT));
+        if adapts {
             let from = sizes.summaries + 2 * sizes.nominal;
             encoder.copy_buffer_to_buffer(&buffers.state, from, &buffers.back, ticks + results, sizes.std_scale);
         }
@@ -495,7 +496,7 @@ impl Workspace {
         encoder.map_buffer_on_submit(&buffers.upload, wgpu::MapMode::Write, .., |_| ());
         pending.submit_last(device, encoder, &buffers.back);
         let problems = passes.last().map_or(0, |pass| pass.problems as usize);
-        let numbers = [problem.nominal.len(), problem.std_scale.len()];
+        let numbers = [problem.nominal.len(), if adapts { problem.std_scale.len() } else { 0 }];
         let run = Run { started, submitted, problems, numbers };
         self.call.begin(pending, &buffers.back, run);
         Ok(())

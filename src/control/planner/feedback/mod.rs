@@ -18,7 +18,7 @@ use riccati::Recursion;
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum FeedbackWeights<const N: usize, const M: usize> {
-    /// The same weights at every time step: Σ_t (δx_{t+1}ᵀ Q δx_{t+1} + δu_tᵀ R δu_t) + δx_Tᵀ Q_T δx_T.
+    /// Constant weights over the horizon: Σ_t (δx_{t+1}ᵀ Q δx_{t+1} + δu_tᵀ R δu_t) + δx_Tᵀ Q_T δx_T.
     Quadratic {
         /// Q, symmetric and positive semidefinite.
         state: [[f32; N]; N],
@@ -230,7 +230,7 @@ impl<const N: usize, const M: usize> Feedback<N, M> {
                 }
             }
         }
-        std::array::from_fn(|j| u[j].clamp(limits.low[j], limits.high[j]))
+        limits.clamp(u)
     }
 
     /// The gains K_t, T of M × N each, in units of the control per unit of the state.
