@@ -32,9 +32,9 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     }
 
     /// Returns the control to apply now, for one time step, and moves the plan on by that time step. The control is
-    /// within the limits, and differs from the one before by no more than [`rate_limits`](Task::rate_limits) allow; the
-    /// next plan continues from it. With an input [`delay`](Task::delay), it is the first control that is not yet on
-    /// its way.
+    /// within the limits, and differs from the one before by no more than
+    /// [`rate_limits`](crate::runtime::Task::rate_limits) allow; the next plan continues from it. With an input
+    /// [`delay`](crate::runtime::Task::delay), it is the first control that is not yet on its way.
     ///
     /// In a loop: `planner.plan(&x)?; apply(planner.advance());`. If a call of `plan` fails, `advance` returns the next
     /// control of the plan before.
@@ -135,9 +135,9 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         }
     }
 
-    /// Shifts the plan by `steps` time steps, after that many controls have been applied. [`ShiftFill`] selects the
-    /// controls that are appended at the end. [`advance`](Self::advance) does this for one time step, and also limits
-    /// and returns the control.
+    /// Shifts the plan by `steps` time steps, after that many controls have been applied.
+    /// [`ShiftFill`](super::ShiftFill) selects the controls that are appended at the end. [`advance`](Self::advance)
+    /// does this for one time step, and also limits and returns the control.
     pub fn shift(&mut self, steps: usize) {
         self.shift_member(0, steps);
     }
