@@ -73,12 +73,11 @@ fn search(cpu: &Engine) -> Call {
 /// A model without dynamics and cost, which leaves only the time to draw rows and to average them.
 struct Nothing;
 
+#[gibbs::model]
 impl Model<1, 1> for Nothing {
-    #[inline(always)]
     fn step<R: Real>(&self, _: &StepContext<R>, x: [R; 1], _: [R; 1]) -> [R; 1] {
         x
     }
-    #[inline(always)]
     fn cost<R: Real>(&self, _: &StepContext<R>, _: [R; 1], _: [R; 1]) -> R {
         R::from(0.0)
     }
@@ -159,8 +158,8 @@ fn diffusion(cpu: &Engine) -> Call {
 
 struct Ring;
 
+#[gibbs::model]
 impl Energy<2> for Ring {
-    #[inline(always)]
     fn energy<R: Real>(&self, _: &StepContext<R>, [x, y]: [R; 2]) -> R {
         ((x.square() + y.square()).sqrt() - 1.0).square() * 50.0
     }

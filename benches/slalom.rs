@@ -38,9 +38,9 @@ const TURN: f32 = 3.0;
 #[derive(Clone, Copy)]
 struct Slalom;
 
+#[gibbs::model]
 impl Slalom {
     /// The distance to the line of pylons' nearest center, which is at (k · SPACING, 0).
-    #[inline(always)]
     fn away<R: Real>(x: R, y: R) -> R {
         // The distance along x to the nearest pylon, from the phase of the row of pylons.
         let along = (x * (2.0 * PI / SPACING)).wrap_angle() * (SPACING / (2.0 * PI));
@@ -48,8 +48,8 @@ impl Slalom {
     }
 }
 
+#[gibbs::model]
 impl Cost<3, 2> for Slalom {
-    #[inline(always)]
     fn cost<R: Real>(&self, at: &StepContext<R>, [x, y, _]: [R; 3], [speed, _]: [R; 2]) -> R {
         let (_, c) = (x * (PI / SPACING)).sin_cos();
         let off = y - c * SWING;

@@ -50,7 +50,7 @@ const SECONDS: usize = 8;
 const UPDATES: usize = 100;
 
 /// (cos(θ − π) − 1)² + sin²(θ − π), which is 4 hanging and 0 upright.
-#[inline(always)]
+#[gibbs::model]
 fn fallen<R: Real>(angle: R) -> R {
     let (s, c) = (angle - PI).sin_cos();
     (c - 1.0).square() + s.square()
@@ -67,27 +67,25 @@ impl Pendulum {
     const TORQUE: f32 = 2.0;
 }
 
+#[gibbs::model]
 impl Model<2, 1> for Pendulum {
-    #[inline(always)]
     fn step<R: Real>(&self, at: &StepContext<R>, [angle, rate]: [R; 2], [u]: [R; 1]) -> [R; 2] {
         let rate = rate + (u * Self::TORQUE - angle.sin() * Self::WEIGHT) * (at.dt() / Self::INERTIA);
         [angle + rate * at.dt(), rate]
     }
-    #[inline(always)]
     fn cost<R: Real>(&self, at: &StepContext<R>, x: [R; 2], [u]: [R; 1]) -> R {
         (self.end(x) + u.square() * 0.001) * at.dt()
     }
-    #[inline(always)]
     fn terminal<R: Real>(&self, at: &StepContext<R>, x: [R; 2]) -> R {
         self.end(x) - self.cost(at, x, [R::from(0.0)])
     }
 }
 
+#[gibbs::model]
 impl Published<2> for Pendulum {
     const NAME: &'static str = "pendulum";
     const DT: f32 = 0.02;
     const SAMPLES: usize = 32;
-    #[inline(always)]
     fn end<R: Real>(&self, [angle, rate]: [R; 2]) -> R {
         fallen(angle) + rate.square() * 0.01
     }
@@ -107,6 +105,7 @@ impl Published<2> for Pendulum {
 #[derive(Debug, Clone, Copy)]
 struct CartPole;
 
+#[gibbs::model]
 impl CartPole {
     /// The masses of cart and rod (kg), half the rod's length (m), its moment of inertia about its center (kg m²),
     /// gravity (m/s²), the force at u = 1 (N), and the damping of both joints (N s/m and N m s/rad).
@@ -118,15 +117,14 @@ impl CartPole {
     const FORCE: f32 = 10.0;
     const DAMPING: f32 = 1e-4;
 
-    #[inline(always)]
     fn away<R: Real>([x, angle, v, rate]: [R; 4], weight: f32) -> R {
         fallen(angle) * weight + x.square() + (v.square() + rate.square()) * 0.01
     }
 }
 
+#[gibbs::model]
 impl Model<4, 1> for CartPole {
     /// Solves (M + dt B) a = f − B v, whose damping B is implicit, as in a step of MuJoCo.
-    #[inline(always)]
     fn step<R: Real>(&self, at: &StepContext<R>, [x, angle, v, rate]: [R; 4], [u]: [R; 1]) -> [R; 4] {
         let (s, c) = angle.sin_cos();
         let damping = at.dt() * Self::DAMPING;
@@ -140,21 +138,19 @@ impl Model<4, 1> for CartPole {
         let rate = rate + (m11 * f2 - m12 * f1) * scale;
         [x + v * at.dt(), angle + rate * at.dt(), v, rate]
     }
-    #[inline(always)]
     fn cost<R: Real>(&self, at: &StepContext<R>, x: [R; 4], [u]: [R; 1]) -> R {
         (Self::away(x, 1.0) + u.square() * 0.01) * at.dt()
     }
-    #[inline(always)]
     fn terminal<R: Real>(&self, at: &StepContext<R>, x: [R; 4]) -> R {
         self.end(x) - self.cost(at, x, [R::from(0.0)])
     }
 }
 
+#[gibbs::model]
 impl Published<4> for CartPole {
     const NAME: &'static str = "cart-pole";
     const DT: f32 = 0.01;
     const SAMPLES: usize = 128;
-    #[inline(always)]
     fn end<R: Real>(&self, x: [R; 4]) -> R {
         Self::away(x, 10.0)
     }

@@ -57,8 +57,8 @@ enum Function {
 #[derive(Debug, Clone, Copy)]
 struct OfMany(Function);
 
+#[gibbs::model]
 impl OfMany {
-    #[inline(always)]
     fn variable<R: Real>(self, at: &StepContext<R>, u: R) -> R {
         let width = match self.0 {
             Function::Ackley => 32.768,
@@ -69,8 +69,8 @@ impl OfMany {
     }
 }
 
+#[gibbs::model]
 impl Model<2, 1> for OfMany {
-    #[inline(always)]
     fn step<R: Real>(&self, at: &StepContext<R>, [squares, waves]: [R; 2], [u]: [R; 1]) -> [R; 2] {
         if self.0 != Function::Ackley {
             return [squares, waves];
@@ -80,7 +80,6 @@ impl Model<2, 1> for OfMany {
     }
 
     /// The term of this step's variable, if the function is a sum.
-    #[inline(always)]
     fn cost<R: Real>(&self, at: &StepContext<R>, _: [R; 2], [u]: [R; 1]) -> R {
         use std::f32::consts::{PI, TAU};
         let x = self.variable(at, u);
@@ -99,7 +98,6 @@ impl Model<2, 1> for OfMany {
         }
     }
 
-    #[inline(always)]
     fn terminal<R: Real>(&self, at: &StepContext<R>, [squares, waves]: [R; 2]) -> R {
         if self.0 != Function::Ackley {
             return R::from(0.0);

@@ -106,17 +106,17 @@ struct Follow;
 /// distance at the end of the horizon.
 const TERMS: [&str; 6] = ["goal", "close", "crash", "turn", "back", "end"];
 
+#[gibbs::model]
 impl Follow {
     /// The distance to the goal at the end of a time step.
-    #[inline(always)]
     fn away<R: Real>(at: &StepContext<R>, x: R, y: R, time: R) -> R {
         let [dx, dy] = [x - at.param(0) - at.param(2) * time, y - at.param(1) - at.param(3) * time];
         (dx.square() + dy.square() + 0.01).sqrt()
     }
 }
 
+#[gibbs::model]
 impl Cost<3, 2> for Follow {
-    #[inline(always)]
     fn cost<R: Real>(&self, at: &StepContext<R>, [x, y, _]: [R; 3], [speed, turn]: [R; 2]) -> R {
         let clearance = at.sample(0, x, y) - (ROBOT + OBSTACLE);
         let lack = (-clearance + MARGIN).max(0.0);
@@ -126,7 +126,6 @@ impl Cost<3, 2> for Follow {
             + at.term("turn", turn.square() * 0.02)
             + at.term("back", (-speed).max(0.0))
     }
-    #[inline(always)]
     fn terminal<R: Real>(&self, at: &StepContext<R>, [x, y, _]: [R; 3]) -> R {
         at.term("end", Self::away(at, x, y, at.index() * at.dt()) * 10.0)
     }

@@ -112,21 +112,19 @@ impl Check {
 /// field.
 struct Buoy;
 
+#[gibbs::model]
 impl Model<3, 2> for Buoy {
-    #[inline(always)]
     fn step<R: Real>(&self, at: &StepContext<R>, [x, y, heading]: [R; 3], [push, turn]: [R; 2]) -> [R; 3] {
         let (sin, cos) = heading.sin_cos();
         let current = at.sample(0, x, y) * at.param(0);
         [x + (push * cos + current) * at.dt(), y + push * sin * at.dt(), heading + turn * at.dt()]
     }
-    #[inline(always)]
     fn cost<R: Real>(&self, at: &StepContext<R>, [x, y, heading]: [R; 3], [push, turn]: [R; 2]) -> R {
         let (dx, dy) = (x - at.reference(0), y - at.reference(1));
         (dx.square() + dy.square() + 0.01).sqrt()
             + heading.wrap_angle().square() * 0.1
             + (push * turn).abs() * at.param(1)
     }
-    #[inline(always)]
     fn terminal<R: Real>(&self, _at: &StepContext<R>, [x, y, _]: [R; 3]) -> R {
         (x.square() + y.square()) * 0.5
     }

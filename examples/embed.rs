@@ -9,14 +9,13 @@ use gibbs::{Engine, Limits, Model, Mppi, MppiOptions, Real, StepContext, Task, T
 /// Position x, y (m), heading (rad) and speed (m/s), with drag; driven by thrust (m/s²) and rudder (rad/m).
 struct Boat;
 
+#[gibbs::model]
 impl Model<4, 2> for Boat {
-    #[inline(always)]
     fn step<R: Real>(&self, at: &StepContext<R>, [x, y, heading, speed]: [R; 4], [thrust, rudder]: [R; 2]) -> [R; 4] {
         let (sin, cos) = heading.sin_cos();
         let (travel, drag) = (speed * at.dt(), speed * 0.3);
         [x + travel * cos, y + travel * sin, heading + travel * rudder, speed + (thrust - drag) * at.dt()]
     }
-    #[inline(always)]
     fn cost<R: Real>(&self, _at: &StepContext<R>, [x, y, _, speed]: [R; 4], _u: [R; 2]) -> R {
         x.square() + y.square() + speed.square()
     }

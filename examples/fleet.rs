@@ -109,36 +109,33 @@ fn distance_to_map(x: f32, y: f32) -> f32 {
 /// not far from the last plan. References are the planned positions, x and y, of each neighbor and of the robot itself.
 struct Cross;
 
+#[gibbs::model]
 impl Cross {
     /// The vector from planned position `i` to the robot (in meters).
-    #[inline(always)]
     fn from_planned<R: Real>(at: &StepContext<R>, [x, y, _]: [R; 3], i: usize) -> [R; 2] {
         [x - at.reference(2 * i), y - at.reference(2 * i + 1)]
     }
 
     /// The gap to the map (in meters).
-    #[inline(always)]
     fn gap_to_map<R: Real>(at: &StepContext<R>, [x, y, _]: [R; 3]) -> R {
         at.sample(0, x, y) - RADIUS
     }
 
     /// The gap to a neighbor (in meters).
-    #[inline(always)]
     fn gap_to<R: Real>(at: &StepContext<R>, pose: [R; 3], neighbor: usize) -> R {
         let [a, b] = Self::from_planned(at, pose, neighbor);
         (a.square() + b.square()).sqrt() - 2.0 * RADIUS
     }
 
     /// The cost of a gap (in meters): it rises below the margin, and jumps where the gap is too small.
-    #[inline(always)]
     fn cost_of<R: Real>(gap: R) -> R {
         let short = (R::from(MARGIN) - gap).max(0.0) * (1.0 / MARGIN);
         short.square() * 4.0 + R::select(gap.lt(CLOSE), 50.0, 0.0)
     }
 }
 
+#[gibbs::model]
 impl Cost<3, 2> for Cross {
-    #[inline(always)]
     fn cost<R: Real>(&self, at: &StepContext<R>, pose: [R; 3], [speed, turn]: [R; 2]) -> R {
         let [x, y, heading] = pose;
         let (a, b) = (x - at.param(0), y - at.param(1));
@@ -161,7 +158,6 @@ impl Cost<3, 2> for Cross {
             + at.term("effort", (-speed).max(0.0) * 0.5 + turn.square() * 0.02)
     }
 
-    #[inline(always)]
     fn feasible<R: Real>(&self, at: &StepContext<R>, pose: [R; 3]) -> R::Mask {
         let mut gap = Self::gap_to_map(at, pose);
         for neighbor in 0..NEIGHBORS {

@@ -153,8 +153,8 @@ fn norm(v: Point) -> f32 {
 /// references 3 to 5 (in m/s).
 struct Drone(Quadrotor);
 
+#[gibbs::model]
 impl Model<13, 4> for Drone {
-    #[inline(always)]
     fn step<R: Real>(&self, at: &StepContext<R>, x: [R; 13], u: [R; 4]) -> [R; 13] {
         let mut next = self.0.step(at, x, u);
         for i in 0..3 {
@@ -165,7 +165,6 @@ impl Model<13, 4> for Drone {
         next
     }
 
-    #[inline(always)]
     fn cost<R: Real>(&self, at: &StepContext<R>, x: [R; 13], u: [R; 4]) -> R {
         let (mut place, mut speed, mut rates) = (R::from(0.0), R::from(0.0), R::from(0.0));
         for i in 0..3 {

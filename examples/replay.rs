@@ -75,13 +75,12 @@ const GOALS: [[f32; 2]; 2] = [[5.5, 0.5], [0.5, 3.5]];
 /// A unicycle that drives to the point (parameter 0, parameter 1).
 struct Driver(Unicycle);
 
+#[gibbs::model]
 impl Model<3, 2> for Driver {
-    #[inline(always)]
     fn step<R: Real>(&self, at: &StepContext<R>, x: [R; 3], u: [R; 2]) -> [R; 3] {
         self.0.step(at, x, u)
     }
 
-    #[inline(always)]
     fn cost<R: Real>(&self, at: &StepContext<R>, [x, y, _]: [R; 3], [v, w]: [R; 2]) -> R {
         let mut cost = (x - at.param(0)).hypot(y - at.param(1)) + (v.square() + w.square()) * 0.05;
         for [cx, cy, radius] in DISCS {

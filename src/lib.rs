@@ -24,14 +24,13 @@
 //!     mass: f32,
 //! }
 //!
+//! #[gibbs::model]
 //! impl Model<4, 2> for Puck {
-//!     #[inline(always)]
 //!     fn step<R: Real>(&self, at: &StepContext<R>, [x, y, vx, vy]: [R; 4], [fx, fy]: [R; 2]) -> [R; 4] {
 //!         let (vx, vy) = (vx + fx / self.mass * at.dt(), vy + fy / self.mass * at.dt());
 //!         [x + vx * at.dt(), y + vy * at.dt(), vx, vy]
 //!     }
 //!
-//!     #[inline(always)]
 //!     fn cost<R: Real>(&self, at: &StepContext<R>, [x, y, vx, vy]: [R; 4], _force: [R; 2]) -> R {
 //!         let (gx, gy) = (at.param(0), at.param(1)); // run-time parameters: the goal
 //!         (x - gx).square() + (y - gy).square() + (vx.square() + vy.square()) * 0.1
@@ -250,6 +249,83 @@ pub use runtime::{Backend, Engine, EngineOptions, Limits, References, Task};
 pub use sampling::{DiffusionSampler, DiffusionSamplerOptions};
 pub use weighted_mean::{Average, WeightedMean};
 
+/// Marks code over [`Real`] so that the CPU backend can use its vector instructions: put it on every `impl` of
+/// [`Model`], [`Cost`], [`Dynamics`], [`Policy`], [`Energy`](sampling::Energy) or [`Map`](check::Map), and on every
+/// helper that they call.
+///
+/// Every function of the item, also one within another, gets `#[inline(always)]`, unless it has an `#[inline…]`
+/// attribute of its own. A call that is not inlined is compiled without vector instructions, passes registers through
+/// memory, and makes the backend 10 to 30 times slower. [`check::vectorized`] finds such calls.
+///
+/// # Closures
+///
+/// A closure cannot be marked `#[inline(always)]`, so whether a call of it is inlined is up to the compiler's
+/// heuristics, which change with the size of the model. The attribute therefore refuses closures in functions that are
+/// generic over `Real` (that have `Real` in their signature or in the head of their `impl`). Write a loop over indices
+/// instead, or a function:
+///
+/// ```
+/// # use gibbs::Real;
+/// #[gibbs::model]
+/// fn squares<R: Real>(x: [R; 3]) -> [R; 3] {
+///     let mut squares = x;
+///     for i in 0..3 {
+///         squares[i] = x[i].square();
+///     }
+///     squares
+/// }
+/// # assert_eq!(squares([1.0_f32, 2.0, 3.0]), [1.0, 4.0, 9.0]);
+/// ```
+///
+/// Here the compiler says "a closure in a function over `Real` may not be inlined":
+///
+/// ```compile_fail
+/// # use gibbs::Real;
+/// #[gibbs::model]
+/// fn squares<R: Real>(x: [R; 3]) -> [R; 3] {
+///     x.map(|x| x.square())
+/// }
+/// ```
+///
+/// Functions that are not generic over `Real`, such as [`Policy::initial`], may have closures. On an item that has no
+/// functions the attribute is an error: "`#[gibbs::model]` belongs on an `impl`, a `trait` or a function".
+///
+/// ```compile_fail
+/// #[gibbs::model]
+/// struct Boat;
+/// ```
+///
+/// # Example
+///
+/// ```
+/// use gibbs::{Dynamics, Model, Real, StepContext, rk4};
+///
+/// /// A pendulum (state: angle, rate; control: angular acceleration).
+/// struct Pendulum;
+///
+/// #[gibbs::model]
+/// impl Dynamics<2, 1> for Pendulum {
+///     fn derivative<R: Real>(&self, _at: &StepContext<R>, [angle, rate]: [R; 2], [u]: [R; 1]) -> [R; 2] {
+///         [rate, u + angle.sin() * 9.81]
+///     }
+/// }
+///
+/// #[gibbs::model]
+/// impl Model<2, 1> for Pendulum {
+///     fn step<R: Real>(&self, at: &StepContext<R>, x: [R; 2], u: [R; 1]) -> [R; 2] {
+///         rk4(self, at, x, u)
+///     }
+///     fn cost<R: Real>(&self, _at: &StepContext<R>, [angle, rate]: [R; 2], _u: [R; 1]) -> R {
+///         angle.wrap_angle().square() + rate.square() * 0.1
+///     }
+/// }
+///
+/// let next = Pendulum.step(&StepContext::new(0, 0.1), [0.0_f32, 1.0], [0.0]);
+/// assert!(next[1] > 1.0);
+/// ```
+#[doc(inline)]
+pub use gibbs_macros::model;
+
 /// Counter-based noise: the same integers on every backend, in whatever order they are drawn.
 ///
 /// [`philox`](noise::philox) turns a counter into four words, and [`normal`](noise::normal) turns words into normal
@@ -268,4 +344,5 @@ pub mod prelude {
         Policy, PolicyGradient, PolicyGradientOptions, Random, Real, References, StepContext, Task, Temperature,
         Weighting,
     };
+    pub use gibbs_macros::model;
 }

@@ -33,8 +33,8 @@ pub struct DriveCost {
     map: f32,
 }
 
+#[gibbs::model]
 impl Cost<3, 2> for DriveCost {
-    #[inline(always)]
     fn cost<R: Real>(&self, at: &StepContext<R>, pose: [R; 3], u: [R; 2]) -> R {
         // Samples the field last; otherwise its values would occupy registers while the rest is computed.
         let away = self.pose.cost(at, pose, u);

@@ -36,16 +36,16 @@ pub struct Car {
     pub way: f32,
 }
 
+#[gibbs::model]
 impl Dynamics<3, 2> for Car {
-    #[inline(always)]
     fn derivative<R: Real>(&self, _at: &StepContext<R>, [_, _, heading]: [R; 3], [turn, speed]: [R; 2]) -> [R; 3] {
         let (s, c) = heading.sin_cos();
         [speed * s * 3.0, speed * c * 3.0, turn * (2.0 * std::f32::consts::FRAC_PI_3)]
     }
 }
 
+#[gibbs::model]
 impl Model<3, 2> for Car {
-    #[inline(always)]
     fn step<R: Real>(&self, at: &StepContext<R>, x: [R; 3], u: [R; 2]) -> [R; 3] {
         let next = rk4(self, at, x, u);
         // The square of the distance to the nearest disc's center.
@@ -62,7 +62,6 @@ impl Model<3, 2> for Car {
     }
 
     /// The negative reward, 1 − (min(d, 0.2)/0.2)², and the cost of the remaining way.
-    #[inline(always)]
     fn cost<R: Real>(&self, at: &StepContext<R>, [x, y, _]: [R; 3], _u: [R; 2]) -> R {
         let distance = ((x - GOAL[0]).square() + (y - GOAL[1]).square()).sqrt();
         let reward = -(distance.min(NEAR) * (1.0 / NEAR)).square() + 1.0;
@@ -70,7 +69,6 @@ impl Model<3, 2> for Car {
     }
 
     /// The distance from the demonstration at this time step (the references).
-    #[inline(always)]
     fn demonstration_cost<R: Real>(&self, at: &StepContext<R>, [x, y, _]: [R; 3]) -> R {
         let square = (x - at.reference(0)).square() + (y - at.reference(1)).square();
         // As in the published code: distances beyond half a meter are all the same.

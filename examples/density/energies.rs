@@ -10,8 +10,8 @@ use gibbs::{Real, StepContext};
 /// difference of 1 is a factor of e. Most of the density should lie within [−3, 3]².
 pub struct Own;
 
+#[gibbs::model]
 impl Energy<2> for Own {
-    #[inline(always)]
     fn energy<R: Real>(&self, _at: &StepContext<R>, [x, y]: [R; 2]) -> R {
         // A winding valley.
         let off = y - (x * 2.0).sin() * 1.2;
@@ -22,8 +22,8 @@ impl Energy<2> for Own {
 /// Five Gaussians of unequal weights around a pentagon.
 pub struct Mixture;
 
+#[gibbs::model]
 impl Energy<2> for Mixture {
-    #[inline(always)]
     fn energy<R: Real>(&self, _at: &StepContext<R>, [x, y]: [R; 2]) -> R {
         let mut density = R::from(1e-30);
         for k in 0..5 {
@@ -40,8 +40,8 @@ impl Energy<2> for Mixture {
 /// A ring of radius 2 and width 0.15, twice as likely at its right end as at its left.
 pub struct Ring;
 
+#[gibbs::model]
 impl Energy<2> for Ring {
-    #[inline(always)]
     fn energy<R: Real>(&self, _at: &StepContext<R>, [x, y]: [R; 2]) -> R {
         let radius = (x.square() + y.square() + 1e-12).sqrt();
         let off = (radius - 2.0) * (1.0 / 0.15);
@@ -54,8 +54,8 @@ impl Energy<2> for Ring {
 /// passes. It is shifted and scaled to [−3, 3]².
 pub struct MuellerBrown;
 
+#[gibbs::model]
 impl Energy<2> for MuellerBrown {
-    #[inline(always)]
     fn energy<R: Real>(&self, _at: &StepContext<R>, [x, y]: [R; 2]) -> R {
         const WELLS: [[f32; 6]; 4] = [
             // A, a, b, c, x₀, y₀

@@ -135,6 +135,7 @@ const WRONG_HEADING: f32 = 0.2;
 /// Below this clearance (in meters) a step costs more, up to 1 in contact: little enough to still pass narrow gaps.
 const CLOSE_WITHIN: f32 = 0.03;
 
+#[gibbs::model]
 impl NavigateCost {
     /// Packs the run-time parameters of a goal: x, y, then the weight of the heading, alone and times its cosine and
     /// sine.
@@ -146,22 +147,20 @@ impl NavigateCost {
     }
 
     /// The straight distance to the goal (in meters).
-    #[inline(always)]
     fn left<R: Real>(at: &StepContext<R>, x: R, y: R) -> R {
         let (dx, dy) = (x - at.param(0), y - at.param(1));
         (dx.square() + dy.square()).sqrt()
     }
 
     /// The cost of a heading, given by its cosine and sine, at a distance from the goal.
-    #[inline(always)]
     fn turned<R: Real>(at: &StepContext<R>, left: R, cos: R, sin: R) -> R {
         let near = (-left * (1.0 / TURN_WITHIN) + 1.0).max(0.0);
         near * (at.param(2) - cos * at.param(3) - sin * at.param(4))
     }
 }
 
+#[gibbs::model]
 impl Cost<3, 2> for NavigateCost {
-    #[inline(always)]
     fn cost<R: Real>(&self, at: &StepContext<R>, [x, y, heading]: [R; 3], [u0, u1]: [R; 2]) -> R {
         // Sampled ahead of the robot, so that turning toward the way lowers the cost at once.
         let (s, c) = heading.sin_cos();
@@ -190,7 +189,6 @@ impl Cost<3, 2> for NavigateCost {
             + at.term("heading", Self::turned(at, left, c, s))
     }
 
-    #[inline(always)]
     fn terminal<R: Real>(&self, at: &StepContext<R>, [x, y, heading]: [R; 3]) -> R {
         let (s, c) = heading.sin_cos();
         at.term("end", (at.sample(COST_TO_GO, x, y) + Self::turned(at, Self::left(at, x, y), c, s)) * 5.0)

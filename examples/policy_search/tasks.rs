@@ -13,17 +13,15 @@ pub const TRACK: f32 = 2.4;
 /// about to fall, or the cart leaves the track.
 pub struct Balance(pub CartPole);
 
+#[gibbs::model]
 impl Model<4, 1> for Balance {
-    #[inline(always)]
     fn step<R: Real>(&self, at: &StepContext<R>, x: [R; 4], u: [R; 1]) -> [R; 4] {
         self.0.step(at, x, u)
     }
-    #[inline(always)]
     fn cost<R: Real>(&self, _at: &StepContext<R>, [x, _, angle, _]: [R; 4], [force]: [R; 1]) -> R {
         // A step with the pole up earns one.
         (angle.cos() + 1.0) * 10.0 + x.square() * 0.1 + force.square() * 0.001 - 1.0
     }
-    #[inline(always)]
     fn done<R: Real>(&self, _at: &StepContext<R>, [x, _, angle, _]: [R; 4]) -> R::Mask {
         (angle - PI).abs().gt(0.8) | x.abs().gt(TRACK)
     }
@@ -38,12 +36,11 @@ pub fn near_upright(random: &mut Random, _: &mut [f32]) -> [f32; 4] {
 /// Swings a [`Pendulum`] up, with its own cost divided by 100.
 pub struct SwingUp(pub Pendulum);
 
+#[gibbs::model]
 impl Model<2, 1> for SwingUp {
-    #[inline(always)]
     fn step<R: Real>(&self, at: &StepContext<R>, x: [R; 2], u: [R; 1]) -> [R; 2] {
         self.0.step(at, x, u)
     }
-    #[inline(always)]
     fn cost<R: Real>(&self, at: &StepContext<R>, x: [R; 2], u: [R; 1]) -> R {
         self.0.cost.cost(at, x, u) * 0.01
     }
@@ -57,8 +54,8 @@ pub fn anywhere(random: &mut Random, _: &mut [f32]) -> [f32; 2] {
 /// Observes the cosine and sine of the angle, which are continuous, and the rate.
 pub struct OfPendulum;
 
+#[gibbs::model]
 impl Observation<2, 3> for OfPendulum {
-    #[inline(always)]
     fn observe<R: Real>(&self, _at: &StepContext<R>, [angle, rate]: [R; 2]) -> [R; 3] {
         let (s, c) = angle.sin_cos();
         [c, s, rate]
@@ -86,8 +83,8 @@ const GRAVITY: f32 = 9.82;
 const FRICTION: f32 = 0.1;
 const FORCE: f32 = 10.0;
 
+#[gibbs::model]
 impl Model<4, 1> for EvoJax {
-    #[inline(always)]
     fn step<R: Real>(&self, at: &StepContext<R>, [x, speed, angle, rate]: [R; 4], [a]: [R; 1]) -> [R; 4] {
         let (s, c) = angle.sin_cos();
         let push = a.clamp(-1.0, 1.0) * FORCE - speed * FRICTION;
@@ -99,11 +96,9 @@ impl Model<4, 1> for EvoJax {
         let dt = at.dt();
         [speed.mul_add(dt, x), acceleration.mul_add(dt, speed), rate.mul_add(dt, angle), swing.mul_add(dt, rate)]
     }
-    #[inline(always)]
     fn cost<R: Real>(&self, _at: &StepContext<R>, [x, _, angle, _]: [R; 4], _: [R; 1]) -> R {
         (angle.cos() + 1.0) * (x * (PI / (2.0 * TRACK))).cos() * -0.5
     }
-    #[inline(always)]
     fn done<R: Real>(&self, _at: &StepContext<R>, [x, ..]: [R; 4]) -> R::Mask {
         x.abs().gt(TRACK)
     }
@@ -112,8 +107,8 @@ impl Model<4, 1> for EvoJax {
 /// The published observation: (x, ẋ, cos θ, sin θ, θ̇).
 pub struct OfEvoJax;
 
+#[gibbs::model]
 impl Observation<4, 5> for OfEvoJax {
-    #[inline(always)]
     fn observe<R: Real>(&self, _at: &StepContext<R>, [x, speed, angle, rate]: [R; 4]) -> [R; 5] {
         let (s, c) = angle.sin_cos();
         [x, speed, c, s, rate]

@@ -70,6 +70,7 @@ impl Default for Car {
     }
 }
 
+#[gibbs::model]
 impl Car {
     fn wheelbase(&self) -> f32 {
         self.front + self.rear
@@ -86,14 +87,12 @@ impl Car {
     }
 
     /// The curvature (in 1/m) with the lateral acceleration that is asked for, within what can be steered.
-    #[inline(always)]
     fn curvature<R: Real>(&self, turn: R, speed: R) -> R {
         let most = self.steering.tan() / self.wheelbase();
         (turn * self.grip() / speed.square().max(1.0)).clamp(-most, most)
     }
 
     /// Moves the actuators, steering angle and drive, toward their targets for `dt`, at most at their rates.
-    #[inline(always)]
     fn actuate<R: Real>(&self, [angle, drive]: [R; 2], [target, force]: [R; 2], dt: R) -> [R; 2] {
         let target = target.clamp(-self.steering, self.steering);
         let most = dt * self.steering_rate;
@@ -141,15 +140,16 @@ pub trait Vehicle<const N: usize>: Copy + Send + Sync + 'static {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Kinematic(pub Car);
 
+#[gibbs::model]
 impl Kinematic {
     /// The curvature that is steered (in 1/m), and the lateral acceleration for it as a fraction of the grip.
-    #[inline(always)]
     fn steered<R: Real>(&self, [_, _, _, speed, angle, _]: [R; 6]) -> [R; 2] {
         let curvature = angle.tan() * (1.0 / self.0.wheelbase());
         [curvature, speed.square() * curvature * (1.0 / self.0.grip())]
     }
 }
 
+#[gibbs::model]
 impl Vehicle<6> for Kinematic {
     const MOST_TURN: f32 = 0.97;
     const PARTS: usize = 1;
@@ -162,7 +162,6 @@ impl Vehicle<6> for Kinematic {
         [0.0, 0.0, 0.0, speed, 0.0, 0.0]
     }
 
-    #[inline(always)]
     fn advance<R: Real>(&self, x: [R; 6], command: [R; 2], dt: R) -> [R; 6] {
         let car = &self.0;
         let [s, n, heading, speed, angle, drive] = x;
@@ -175,14 +174,12 @@ impl Vehicle<6> for Kinematic {
         [s, n, heading, (speed + acceleration * dt).max(0.0), angle, drive]
     }
 
-    #[inline(always)]
     fn motion<R: Real>(&self, x: [R; 6]) -> [R; 3] {
         let [curvature, _] = self.steered(x);
         let most = R::from(self.0.grip()) / x[3].square().max(1e-3);
         [x[3], R::from(0.0), x[3] * curvature.max(-most).min(most)]
     }
 
-    #[inline(always)]
     fn excess<R: Real>(&self, x: [R; 6]) -> R {
         let [_, used] = self.steered(x);
         (used.abs() - 0.97).max(0.0)
@@ -207,9 +204,9 @@ pub struct Dynamic(pub Car);
 /// rest; above the second it does not; between, it is a mixture.
 const SLOW: [f32; 2] = [3.0, 6.0];
 
+#[gibbs::model]
 impl Dynamic {
     /// The slip angles of the front and the rear axle.
-    #[inline(always)]
     fn slips<R: Real>(&self, [_, _, _, forward, left, yaw_rate, angle, _]: [R; 8]) -> [R; 2] {
         let forward = forward.max(SLOW[0]);
         let front = angle - (left + yaw_rate * self.0.front).atan2(forward);
@@ -219,7 +216,6 @@ impl Dynamic {
 
     /// The accelerations forward and to the left in the car's frame, without those of the turning frame (in m/s²), and
     /// the yaw acceleration (in rad/s²).
-    #[inline(always)]
     fn accelerations<R: Real>(&self, x: [R; 8]) -> [R; 3] {
         let car = &self.0;
         let [_, _, _, forward, _, _, angle, drive] = x;
@@ -259,6 +255,7 @@ impl Dynamic {
     }
 }
 
+#[gibbs::model]
 impl Vehicle<8> for Dynamic {
     const MOST_TURN: f32 = 1.0;
     const PARTS: usize = 2;
@@ -271,7 +268,6 @@ impl Vehicle<8> for Dynamic {
         [0.0, 0.0, 0.0, speed, 0.0, 0.0, 0.0, 0.0]
     }
 
-    #[inline(always)]
     fn advance<R: Real>(&self, x: [R; 8], command: [R; 2], dt: R) -> [R; 8] {
         let car = &self.0;
         let [s, n, heading, forward, left, yaw_rate, angle, drive] = x;
@@ -288,12 +284,10 @@ impl Vehicle<8> for Dynamic {
         [s, n, heading, new_forward, left, rolling.lerp(new_yaw_rate, slipping), angle, drive]
     }
 
-    #[inline(always)]
     fn motion<R: Real>(&self, [_, _, _, forward, left, yaw_rate, _, _]: [R; 8]) -> [R; 3] {
         [forward, left, yaw_rate]
     }
 
-    #[inline(always)]
     fn excess<R: Real>(&self, x: [R; 8]) -> R {
         let best = (std::f32::consts::FRAC_PI_2 / self.0.shape).tan();
         let [front, rear] = self.slips(x);

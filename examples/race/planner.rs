@@ -60,12 +60,12 @@ const END_SPEED: f32 = 0.5;
 #[derive(Debug, Clone, Copy)]
 pub struct OnTrack<V>(pub V);
 
+#[gibbs::model]
 impl<V> OnTrack<V> {
     /// The commands of a car that follows the line of this curvature, and turns by `turn` beside that.
     ///
     /// Plans hold the turn beside the line, not the turn itself: rollouts whose perturbations are small then stay on the
     /// track for the whole horizon, and turns stay where they belong if the car comes sooner or later.
-    #[inline(always)]
     pub fn command<R: Real, const N: usize>(&self, x: [R; N], curvature: R, [turn, drive]: [R; 2]) -> [R; 2]
     where
         V: Vehicle<N>,
@@ -77,15 +77,14 @@ impl<V> OnTrack<V> {
     }
 
     /// How much nearer to an edge than the margin the car's center is at an arc length and an offset (in meters).
-    #[inline(always)]
     fn too_near<R: Real>(at: &StepContext<R>, s: R, offset: R) -> R {
         let (left, right) = (at.sample(LEFT, s, R::from(0.0)), at.sample(RIGHT, s, R::from(0.0)));
         ((offset - left).max(-offset - right) + MARGIN).max(0.0)
     }
 }
 
+#[gibbs::model]
 impl<V: Vehicle<N>, const N: usize> Model<N, 2> for OnTrack<V> {
-    #[inline(always)]
     fn step<R: Real>(&self, at: &StepContext<R>, x: [R; N], command: [R; 2]) -> [R; N] {
         let part = at.dt() * (1.0 / V::PARTS as f32);
         let mut x = x;
@@ -106,7 +105,6 @@ impl<V: Vehicle<N>, const N: usize> Model<N, 2> for OnTrack<V> {
         x
     }
 
-    #[inline(always)]
     fn cost<R: Real>(&self, at: &StepContext<R>, x: [R; N], _command: [R; 2]) -> R {
         let s = x[0] + at.param(0);
         let [forward, ..] = self.0.motion(x);
@@ -115,7 +113,6 @@ impl<V: Vehicle<N>, const N: usize> Model<N, 2> for OnTrack<V> {
         (wall + self.0.excess(x) * EXCESS + too_fast.square() * TOO_FAST) * at.dt()
     }
 
-    #[inline(always)]
     fn terminal<R: Real>(&self, at: &StepContext<R>, x: [R; N]) -> R {
         let s = x[0] + at.param(0);
         let [forward, ..] = self.0.motion(x);

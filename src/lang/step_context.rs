@@ -208,12 +208,11 @@ impl<'a, R: Real> StepContext<'a, R> {
     /// /// A cart on rails (state: position, speed; control: acceleration) that should stop at 1 m, before a wall.
     /// struct Cart;
     ///
+    /// #[gibbs::model]
     /// impl Model<2, 1> for Cart {
-    ///     #[inline(always)]
     ///     fn step<R: Real>(&self, at: &StepContext<R>, [p, v]: [R; 2], [a]: [R; 1]) -> [R; 2] {
     ///         [p + v * at.dt(), v + a * at.dt()]
     ///     }
-    ///     #[inline(always)]
     ///     fn cost<R: Real>(&self, at: &StepContext<R>, [p, v]: [R; 2], [a]: [R; 1]) -> R {
     ///         let wall = (p - 1.1).max(0.0) * 100.0;
     ///         at.term("goal", (p - 1.0).square()) + at.term("wall", wall) + at.term("effort", a.square() * 0.01)

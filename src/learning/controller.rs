@@ -109,11 +109,11 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
     /// /// Drive toward where the field is 0, in proportion to it.
     /// struct Descent;
     ///
+    /// #[gibbs::model]
     /// impl Policy<1, 1> for Descent {
     ///     fn parameters(&self) -> usize {
     ///         1
     ///     }
-    ///     #[inline(always)]
     ///     fn act<R: Real>(&self, at: &StepContext<R>, theta: &Params<R>, [x]: [R; 1]) -> [R; 1] {
     ///         [-(theta.get(0) * at.sample(0, x, R::from(0.5)))]
     ///     }

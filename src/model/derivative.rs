@@ -18,12 +18,11 @@ use crate::lang::StepContext;
 /// /// A pendulum (state: angle from hanging, in radians, and rate; control: torque) of unit mass and length.
 /// struct Pendulum;
 ///
+/// #[gibbs::model]
 /// impl Model<2, 1> for Pendulum {
-///     #[inline(always)]
 ///     fn step<R: Real>(&self, at: &StepContext<R>, [q, w]: [R; 2], [u]: [R; 1]) -> [R; 2] {
 ///         [q + w * at.dt(), w + (u - q.sin() * 9.81) * at.dt()]
 ///     }
-///     #[inline(always)]
 ///     fn cost<R: Real>(&self, _at: &StepContext<R>, [q, _]: [R; 2], [u]: [R; 1]) -> R {
 ///         q.square() + u.square() * 0.1
 ///     }

@@ -49,9 +49,9 @@ pub use policy::Policy;
 ///
 /// # Speed on the CPU
 ///
-/// Mark every method and every helper it calls `#[inline(always)]`, and do not pass `R` values through closures: a
-/// single call that is not inlined loses the vector instructions of the CPU backend and makes it 10 to 30 times slower.
-/// [`check::vectorized`](crate::check::vectorized) tells whether that has happened.
+/// Put [`#[gibbs::model]`](macro@crate::model) on the `impl` and on every helper that it calls, and do not pass `R` values
+/// through closures: a single call that is not inlined loses the vector instructions of the CPU backend and makes it 10
+/// to 30 times slower. [`check::vectorized`](crate::check::vectorized) tells whether that has happened.
 ///
 /// # Example
 ///
@@ -61,12 +61,11 @@ pub use policy::Policy;
 /// /// A mass on rails (state: position, speed; control: acceleration) that should stop at 1 m.
 /// struct Cart;
 ///
+/// #[gibbs::model]
 /// impl Model<2, 1> for Cart {
-///     #[inline(always)]
 ///     fn step<R: Real>(&self, at: &StepContext<R>, [p, v]: [R; 2], [a]: [R; 1]) -> [R; 2] {
 ///         [p + v * at.dt(), v + a * at.dt()]
 ///     }
-///     #[inline(always)]
 ///     fn cost<R: Real>(&self, _at: &StepContext<R>, [p, v]: [R; 2], [a]: [R; 1]) -> R {
 ///         (p - 1.0).square() + v.square() * 0.1 + a.square() * 0.01
 ///     }
@@ -132,8 +131,8 @@ pub trait Model<const N: usize, const M: usize>: Send + Sync + 'static {
 /// /// Reach the point given by parameters 0 and 1.
 /// struct Reach;
 ///
+/// #[gibbs::model]
 /// impl Cost<3, 2> for Reach {
-///     #[inline(always)]
 ///     fn cost<R: Real>(&self, at: &StepContext<R>, [x, y, _]: [R; 3], _u: [R; 2]) -> R {
 ///         (x - at.param(0)).square() + (y - at.param(1)).square()
 ///     }

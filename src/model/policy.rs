@@ -11,8 +11,8 @@ pub(crate) const MAX_BY_DUALS: usize = 64;
 /// the noise.
 ///
 /// Like a [`Model`](crate::model::Model) it is generic over [`Real`], so the same few lines run as plain `f32`, as SIMD
-/// lanes and as part of a GPU kernel; the same rules apply: `#[inline(always)]` everywhere, no closures over `R`
-/// values.
+/// lanes and as part of a GPU kernel; the same rules apply: [`#[gibbs::model]`](macro@crate::model) on the `impl` and on
+/// every helper, no closures over `R` values.
 ///
 /// # Example
 ///
@@ -22,11 +22,11 @@ pub(crate) const MAX_BY_DUALS: usize = 64;
 /// /// Push against the position and the speed, never harder than 2.
 /// struct Damper;
 ///
+/// #[gibbs::model]
 /// impl Policy<2, 1> for Damper {
 ///     fn parameters(&self) -> usize {
 ///         2
 ///     }
-///     #[inline(always)]
 ///     fn act<R: Real>(&self, _at: &StepContext<R>, theta: &Params<R>, [p, v]: [R; 2]) -> [R; 1] {
 ///         [(-(theta.get(0) * p) - theta.get(1) * v).clamp(-2.0, 2.0)]
 ///     }

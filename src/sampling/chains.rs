@@ -29,8 +29,8 @@ use crate::runtime::{Calls, Engine, Timing, Wait, Workspace, blocking, completed
 /// /// A ring of radius 1.
 /// struct Ring;
 ///
+/// #[gibbs::model]
 /// impl Energy<2> for Ring {
-///     #[inline(always)]
 ///     fn energy<R: Real>(&self, _at: &StepContext<R>, [x, y]: [R; 2]) -> R {
 ///         ((x.square() + y.square()).sqrt() - 1.0).square() * 50.0
 ///     }
@@ -117,8 +117,8 @@ enum Target {
 /// /// Two wells, at ±1.
 /// struct Wells;
 ///
+/// #[gibbs::model]
 /// impl Energy<1> for Wells {
-///     #[inline(always)]
 ///     fn energy<R: Real>(&self, _at: &StepContext<R>, [x]: [R; 1]) -> R {
 ///         (x.square() - 1.0).square() * 20.0
 ///     }

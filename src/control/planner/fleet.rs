@@ -30,12 +30,11 @@ use crate::runtime::{Calls, Engine, Wait, completed, drained};
 /// /// A cart on a line that should come to rest at parameter 0.
 /// struct Cart;
 ///
+/// #[gibbs::model]
 /// impl Model<2, 1> for Cart {
-///     #[inline(always)]
 ///     fn step<R: Real>(&self, at: &StepContext<R>, [p, v]: [R; 2], [u]: [R; 1]) -> [R; 2] {
 ///         [p + v * at.dt(), v + u * at.dt()]
 ///     }
-///     #[inline(always)]
 ///     fn cost<R: Real>(&self, at: &StepContext<R>, [p, v]: [R; 2], [u]: [R; 1]) -> R {
 ///         (p - at.param(0)).square() + v.square() * 0.1 + u.square() * 0.01
 ///     }

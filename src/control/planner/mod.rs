@@ -357,12 +357,11 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// /// A point with a velocity as control, on a costmap.
     /// struct Point;
     ///
+    /// #[gibbs::model]
     /// impl Model<2, 2> for Point {
-    ///     #[inline(always)]
     ///     fn step<R: Real>(&self, at: &StepContext<R>, [x, y]: [R; 2], [u, v]: [R; 2]) -> [R; 2] {
     ///         [x + u * at.dt(), y + v * at.dt()]
     ///     }
-    ///     #[inline(always)]
     ///     fn cost<R: Real>(&self, at: &StepContext<R>, [x, y]: [R; 2], _: [R; 2]) -> R {
     ///         at.sample(0, x, y) + (x - 5.0).square()
     ///     }

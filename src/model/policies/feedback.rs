@@ -1,5 +1,7 @@
 //! Linear feedback, with constant or time-varying gains.
 
+use gibbs_macros::model;
+
 use crate::lang::random::Random;
 use crate::lang::{GradientAccumulator, Params, Real, StepContext, Table};
 use crate::model::policy::Policy;
@@ -21,12 +23,12 @@ pub struct TimeVaryingFeedback {
 }
 
 /// The gains of `rows` time steps.
-#[inline(always)]
+#[model]
 fn gains<const N: usize, const M: usize>(rows: usize) -> Table {
     Table { first: 0, rows, columns: (N + 1) * M }
 }
 
-#[inline(always)]
+#[model]
 fn act<const N: usize, const M: usize, R: Real>(
     table: Table,
     at: &StepContext<R>,
@@ -44,7 +46,7 @@ fn act<const N: usize, const M: usize, R: Real>(
     u
 }
 
-#[inline(always)]
+#[model]
 fn vjp<const N: usize, const M: usize, R: Real>(
     table: Table,
     at: &StepContext<R>,
@@ -60,15 +62,14 @@ fn vjp<const N: usize, const M: usize, R: Real>(
     }
 }
 
+#[model]
 impl<const N: usize, const M: usize> Policy<N, M> for LinearFeedback {
     fn parameters(&self) -> usize {
         (N + 1) * M
     }
-    #[inline(always)]
     fn act<R: Real>(&self, at: &StepContext<R>, theta: &Params<R>, x: [R; N]) -> [R; M] {
         act(gains::<N, M>(1), at, theta, x)
     }
-    #[inline(always)]
     fn vjp<R: Real>(
         &self,
         at: &StepContext<R>,
@@ -85,15 +86,14 @@ impl<const N: usize, const M: usize> Policy<N, M> for LinearFeedback {
     }
 }
 
+#[model]
 impl<const N: usize, const M: usize> Policy<N, M> for TimeVaryingFeedback {
     fn parameters(&self) -> usize {
         self.horizon.saturating_mul((N + 1) * M)
     }
-    #[inline(always)]
     fn act<R: Real>(&self, at: &StepContext<R>, theta: &Params<R>, x: [R; N]) -> [R; M] {
         act(gains::<N, M>(self.horizon), at, theta, x)
     }
-    #[inline(always)]
     fn vjp<R: Real>(
         &self,
         at: &StepContext<R>,

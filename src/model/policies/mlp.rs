@@ -1,5 +1,7 @@
 //! A multi-layer perceptron.
 
+use gibbs_macros::model;
+
 use crate::error::InvalidValue;
 use crate::lang::random::Random;
 use crate::lang::{Activation, GradientAccumulator, Network, Params, Real, StepContext};
@@ -16,8 +18,8 @@ use crate::model::policy::Policy;
 /// /// The angle as cosine and sine, so that it is continuous; and its rate.
 /// struct Around;
 ///
+/// #[gibbs::model]
 /// impl Observation<2, 3> for Around {
-///     #[inline(always)]
 ///     fn observe<R: Real>(&self, _at: &StepContext<R>, [angle, rate]: [R; 2]) -> [R; 3] {
 ///         let (s, c) = angle.sin_cos();
 ///         [c, s, rate]
@@ -33,8 +35,8 @@ pub trait Observation<const N: usize, const O: usize>: Send + Sync + 'static {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Identity;
 
+#[model]
 impl<const N: usize> Observation<N, N> for Identity {
-    #[inline(always)]
     fn observe<R: Real>(&self, _at: &StepContext<R>, x: [R; N]) -> [R; N] {
         x
     }
@@ -106,15 +108,14 @@ impl<const O: usize, const M: usize, F> Mlp<O, M, F> {
     }
 }
 
+#[model]
 impl<const N: usize, const O: usize, const M: usize, F: Observation<N, O>> Policy<N, M> for Mlp<O, M, F> {
     fn parameters(&self) -> usize {
         self.network.parameters()
     }
-    #[inline(always)]
     fn act<R: Real>(&self, at: &StepContext<R>, theta: &Params<R>, x: [R; N]) -> [R; M] {
         theta.network(&self.network, self.features.observe(at, x))
     }
-    #[inline(always)]
     fn vjp<R: Real>(
         &self,
         at: &StepContext<R>,

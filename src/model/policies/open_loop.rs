@@ -1,5 +1,7 @@
 //! A control sequence.
 
+use gibbs_macros::model;
+
 use crate::lang::random::Random;
 use crate::lang::{GradientAccumulator, Params, Real, StepContext, Table};
 use crate::model::policy::Policy;
@@ -14,18 +16,18 @@ pub struct OpenLoop {
     pub horizon: usize,
 }
 
+#[model]
 impl OpenLoop {
-    #[inline(always)]
     fn table<const M: usize>(&self) -> Table {
         Table { first: 0, rows: self.horizon, columns: M }
     }
 }
 
+#[model]
 impl<const N: usize, const M: usize> Policy<N, M> for OpenLoop {
     fn parameters(&self) -> usize {
         self.horizon.saturating_mul(M)
     }
-    #[inline(always)]
     fn act<R: Real>(&self, at: &StepContext<R>, theta: &Params<R>, _x: [R; N]) -> [R; M] {
         let mut u = [R::from(0.0); M];
         for m in 0..M {
@@ -33,7 +35,6 @@ impl<const N: usize, const M: usize> Policy<N, M> for OpenLoop {
         }
         u
     }
-    #[inline(always)]
     fn vjp<R: Real>(
         &self,
         at: &StepContext<R>,

@@ -1,5 +1,7 @@
 //! A car, as a bicycle.
 
+use gibbs_macros::model;
+
 use super::Quadratic;
 use super::unicycle::roll;
 use crate::lang::{Real, StepContext};
@@ -52,8 +54,8 @@ impl Default for Bicycle {
     }
 }
 
+#[model]
 impl Model<4, 2> for Bicycle {
-    #[inline(always)]
     fn step<R: Real>(&self, at: &StepContext<R>, x: [R; 4], [acceleration, steering]: [R; 2]) -> [R; 4] {
         let [x, y, heading, speed] = x;
         let gained = acceleration * at.dt();
@@ -62,11 +64,9 @@ impl Model<4, 2> for Bicycle {
         let [x, y, heading] = roll([x, y, heading], distance, distance * curvature);
         [x, y, heading, speed + gained]
     }
-    #[inline(always)]
     fn cost<R: Real>(&self, at: &StepContext<R>, x: [R; 4], u: [R; 2]) -> R {
         self.cost.cost(at, x, u)
     }
-    #[inline(always)]
     fn terminal<R: Real>(&self, at: &StepContext<R>, x: [R; 4]) -> R {
         self.cost.terminal(at, x)
     }

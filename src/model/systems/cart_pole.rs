@@ -1,5 +1,7 @@
 //! A pole on a cart.
 
+use gibbs_macros::model;
+
 use crate::lang::{Real, StepContext};
 use crate::model::{Cost, Dynamics, Model};
 
@@ -49,8 +51,8 @@ impl Default for CartPole {
     }
 }
 
+#[model]
 impl Dynamics<4, 1> for CartPole {
-    #[inline(always)]
     fn derivative<R: Real>(&self, _at: &StepContext<R>, [_, speed, angle, rate]: [R; 4], [force]: [R; 1]) -> [R; 4] {
         let (s, c) = angle.sin_cos();
         // The force, and the pole's centrifugal pull along the rail.
@@ -63,8 +65,8 @@ impl Dynamics<4, 1> for CartPole {
     }
 }
 
+#[model]
 impl Model<4, 1> for CartPole {
-    #[inline(always)]
     fn step<R: Real>(&self, at: &StepContext<R>, x: [R; 4], u: [R; 1]) -> [R; 4] {
         let dt = at.dt();
         let [_, acceleration, _, swing] = self.derivative(at, x, u);
@@ -73,11 +75,9 @@ impl Model<4, 1> for CartPole {
         let rate = swing.mul_add(dt, rate);
         [speed.mul_add(dt, position), speed, rate.mul_add(dt, angle), rate]
     }
-    #[inline(always)]
     fn cost<R: Real>(&self, at: &StepContext<R>, x: [R; 4], u: [R; 1]) -> R {
         self.cost.cost(at, x, u)
     }
-    #[inline(always)]
     fn terminal<R: Real>(&self, at: &StepContext<R>, x: [R; 4]) -> R {
         self.cost.terminal(at, x)
     }
@@ -112,6 +112,7 @@ impl Default for SwingUp {
     }
 }
 
+// The attribute `model` would refuse the closures of `note_term`, which are called on plain numbers only.
 impl SwingUp {
     #[inline(always)]
     fn state<R: Real>(&self, [x, speed, angle, rate]: [R; 4]) -> R {

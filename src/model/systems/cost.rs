@@ -1,5 +1,7 @@
 //! The quadratic cost that most of the models share.
 
+use gibbs_macros::model;
+
 use crate::lang::{Real, StepContext};
 use crate::model::Cost;
 
@@ -55,8 +57,8 @@ impl<const N: usize, const M: usize> Default for Quadratic<N, M> {
     }
 }
 
+#[model]
 impl<const N: usize, const M: usize> Quadratic<N, M> {
-    #[inline(always)]
     fn distance<R: Real>(&self, x: [R; N], weights: [f32; N]) -> R {
         let mut sum = R::from(0.0);
         for i in 0..N {
@@ -68,7 +70,6 @@ impl<const N: usize, const M: usize> Quadratic<N, M> {
     }
 
     /// Adds the cost of a control to `sum`.
-    #[inline(always)]
     fn add_control<R: Real>(&self, mut sum: R, u: [R; M]) -> R {
         #[expect(clippy::needless_range_loop, reason = "an iterator over SIMD values may not be inlined")]
         for j in 0..M {
@@ -80,6 +81,7 @@ impl<const N: usize, const M: usize> Quadratic<N, M> {
     }
 }
 
+// The attribute `model` would refuse the closure of `note_term`, which is called on plain numbers only.
 impl<const N: usize, const M: usize> Cost<N, M> for Quadratic<N, M> {
     #[inline(always)]
     fn cost<R: Real>(&self, at: &StepContext<R>, x: [R; N], u: [R; M]) -> R {

@@ -1,5 +1,7 @@
 //! A robot on two driven wheels.
 
+use gibbs_macros::model;
+
 use super::Quadratic;
 use super::unicycle::{pose, roll};
 use crate::lang::{Real, StepContext};
@@ -46,18 +48,16 @@ impl Default for DifferentialDrive {
     }
 }
 
+#[model]
 impl Model<3, 2> for DifferentialDrive {
-    #[inline(always)]
     fn step<R: Real>(&self, at: &StepContext<R>, pose: [R; 3], [left, right]: [R; 2]) -> [R; 3] {
         let distance = (left + right) * (at.dt() * (0.5 * self.radius));
         let turn = (right - left) * (at.dt() * (self.radius / self.track));
         roll(pose, distance, turn)
     }
-    #[inline(always)]
     fn cost<R: Real>(&self, at: &StepContext<R>, x: [R; 3], u: [R; 2]) -> R {
         self.cost.cost(at, x, u)
     }
-    #[inline(always)]
     fn terminal<R: Real>(&self, at: &StepContext<R>, x: [R; 3]) -> R {
         self.cost.terminal(at, x)
     }

@@ -1,5 +1,7 @@
 //! A point mass in the plane.
 
+use gibbs_macros::model;
+
 use super::Quadratic;
 use crate::lang::{Real, StepContext};
 use crate::model::{Cost, Model};
@@ -37,19 +39,17 @@ impl Default for DoubleIntegrator {
     }
 }
 
+#[model]
 impl Model<4, 2> for DoubleIntegrator {
-    #[inline(always)]
     fn step<R: Real>(&self, at: &StepContext<R>, [x, y, vx, vy]: [R; 4], [ax, ay]: [R; 2]) -> [R; 4] {
         let dt = at.dt();
         let half = dt * 0.5;
         let (mean_x, mean_y) = (ax.mul_add(half, vx), ay.mul_add(half, vy));
         [mean_x.mul_add(dt, x), mean_y.mul_add(dt, y), ax.mul_add(dt, vx), ay.mul_add(dt, vy)]
     }
-    #[inline(always)]
     fn cost<R: Real>(&self, at: &StepContext<R>, x: [R; 4], u: [R; 2]) -> R {
         self.cost.cost(at, x, u)
     }
-    #[inline(always)]
     fn terminal<R: Real>(&self, at: &StepContext<R>, x: [R; 4]) -> R {
         self.cost.terminal(at, x)
     }

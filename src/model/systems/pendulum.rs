@@ -1,5 +1,7 @@
 //! The pendulum of the classic-control benchmarks.
 
+use gibbs_macros::model;
+
 use super::Quadratic;
 use crate::lang::{Real, StepContext};
 use crate::model::{Cost, Dynamics, Model};
@@ -55,34 +57,32 @@ impl Default for Pendulum {
     }
 }
 
+#[model]
 impl Pendulum {
     /// The clamped torque.
-    #[inline(always)]
     fn torque<R: Real>(&self, [u]: [R; 1]) -> R {
         u.clamp(-self.max_torque, self.max_torque)
     }
 }
 
+#[model]
 impl Dynamics<2, 1> for Pendulum {
-    #[inline(always)]
     fn derivative<R: Real>(&self, _at: &StepContext<R>, [angle, rate]: [R; 2], u: [R; 1]) -> [R; 2] {
         let fall = angle.sin() * (1.5 * self.gravity / self.length);
         [rate, self.torque(u).mul_add(3.0 / (self.mass * self.length * self.length), fall)]
     }
 }
 
+#[model]
 impl Model<2, 1> for Pendulum {
-    #[inline(always)]
     fn step<R: Real>(&self, at: &StepContext<R>, x: [R; 2], u: [R; 1]) -> [R; 2] {
         let [rate, swing] = self.derivative(at, x, u);
         let rate = swing.mul_add(at.dt(), rate).clamp(-self.max_rate, self.max_rate);
         [rate.mul_add(at.dt(), x[0]), rate]
     }
-    #[inline(always)]
     fn cost<R: Real>(&self, at: &StepContext<R>, x: [R; 2], u: [R; 1]) -> R {
         self.cost.cost(at, x, [self.torque(u)])
     }
-    #[inline(always)]
     fn terminal<R: Real>(&self, at: &StepContext<R>, x: [R; 2]) -> R {
         self.cost.terminal(at, x)
     }

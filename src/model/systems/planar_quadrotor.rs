@@ -1,5 +1,7 @@
 //! A quadrotor seen from the side.
 
+use gibbs_macros::model;
+
 use super::Quadratic;
 use crate::lang::{Real, StepContext};
 use crate::model::{Cost, Dynamics, Model, semi_implicit_euler};
@@ -66,8 +68,8 @@ impl PlanarQuadrotor {
     }
 }
 
+#[model]
 impl Dynamics<6, 2> for PlanarQuadrotor {
-    #[inline(always)]
     fn derivative<R: Real>(&self, _at: &StepContext<R>, x: [R; 6], [right, left]: [R; 2]) -> [R; 6] {
         let [_, _, pitch, vx, vy, rate] = x;
         let (s, c) = pitch.sin_cos();
@@ -76,16 +78,14 @@ impl Dynamics<6, 2> for PlanarQuadrotor {
     }
 }
 
+#[model]
 impl Model<6, 2> for PlanarQuadrotor {
-    #[inline(always)]
     fn step<R: Real>(&self, at: &StepContext<R>, x: [R; 6], u: [R; 2]) -> [R; 6] {
         semi_implicit_euler(self, at, x, u)
     }
-    #[inline(always)]
     fn cost<R: Real>(&self, at: &StepContext<R>, x: [R; 6], u: [R; 2]) -> R {
         self.cost.cost(at, x, u)
     }
-    #[inline(always)]
     fn terminal<R: Real>(&self, at: &StepContext<R>, x: [R; 6]) -> R {
         self.cost.terminal(at, x)
     }

@@ -1,5 +1,7 @@
 //! A quadrotor that follows body-rate commands.
 
+use gibbs_macros::model;
+
 use super::Quadratic;
 use crate::lang::{Real, StepContext};
 use crate::model::{Cost, Model};
@@ -80,13 +82,13 @@ impl Quadrotor {
 }
 
 /// The Hamilton product of a quaternion and (1, v).
-#[inline(always)]
+#[model]
 fn turn<R: Real>([w, x, y, z]: [R; 4], [a, b, c]: [R; 3]) -> [R; 4] {
     [w - x * a - y * b - z * c, x + w * a + y * c - z * b, y + w * b + z * a - x * c, z + w * c + x * b - y * a]
 }
 
 /// The unit quaternion of the same rotation with w ≥ 0.
-#[inline(always)]
+#[model]
 fn normalize<R: Real>([w, x, y, z]: [R; 4]) -> [R; 4] {
     let scale = R::from(1.0) / (w.square() + x.square() + y.square() + z.square()).sqrt();
     let scale = R::select(w.lt(0.0), -scale, scale);
@@ -94,13 +96,13 @@ fn normalize<R: Real>([w, x, y, z]: [R; 4]) -> [R; 4] {
 }
 
 /// Half of body z in the world: half the third column of the rotation matrix.
-#[inline(always)]
+#[model]
 fn half_up<R: Real>([w, x, y, z]: [R; 4]) -> [R; 3] {
     [x * z + w * y, y * z - w * x, -(x.square() + y.square()) + 0.5]
 }
 
+#[model]
 impl Model<13, 4> for Quadrotor {
-    #[inline(always)]
     fn step<R: Real>(&self, at: &StepContext<R>, x: [R; 13], u: [R; 4]) -> [R; 13] {
         let dt = at.dt();
         let mut next = x;
@@ -131,11 +133,9 @@ impl Model<13, 4> for Quadrotor {
         }
         next
     }
-    #[inline(always)]
     fn cost<R: Real>(&self, at: &StepContext<R>, x: [R; 13], u: [R; 4]) -> R {
         self.cost.cost(at, x, u)
     }
-    #[inline(always)]
     fn terminal<R: Real>(&self, at: &StepContext<R>, x: [R; 13]) -> R {
         self.cost.terminal(at, x)
     }

@@ -1,5 +1,7 @@
 //! The unicycle, and the motion that every wheeled model shares.
 
+use gibbs_macros::model;
+
 use super::Quadratic;
 use crate::lang::{Real, StepContext};
 use crate::model::{Cost, Model};
@@ -8,7 +10,7 @@ use crate::model::{Cost, Model};
 ///
 /// The heading is exact and the chord has the right direction; only its length is that of the arc, which exceeds the
 /// exact chord by a relative `turn`²/24. So a circle stays a circle, at the cost of one sine and cosine a step.
-#[inline(always)]
+#[model]
 pub(crate) fn roll<R: Real>([x, y, heading]: [R; 3], distance: R, turn: R) -> [R; 3] {
     let (s, c) = turn.mul_add(0.5, heading).sin_cos();
     [c.mul_add(distance, x), s.mul_add(distance, y), heading + turn]
@@ -59,16 +61,14 @@ pub(crate) fn pose<const M: usize>() -> Quadratic<3, M> {
     }
 }
 
+#[model]
 impl Model<3, 2> for Unicycle {
-    #[inline(always)]
     fn step<R: Real>(&self, at: &StepContext<R>, pose: [R; 3], [speed, rate]: [R; 2]) -> [R; 3] {
         roll(pose, speed * at.dt(), rate * at.dt())
     }
-    #[inline(always)]
     fn cost<R: Real>(&self, at: &StepContext<R>, x: [R; 3], u: [R; 2]) -> R {
         self.cost.cost(at, x, u)
     }
-    #[inline(always)]
     fn terminal<R: Real>(&self, at: &StepContext<R>, x: [R; 3]) -> R {
         self.cost.terminal(at, x)
     }
