@@ -46,7 +46,7 @@ pub fn evaluate<const I: usize, const O: usize>(
     const { assert!(I > 0 && O > 0, "a function has arguments and results") };
     let mut outputs = vec![[0.0; O]; inputs.len()];
     let (traced, fields) = (program::trace_map(map, engine.options().math)?, map.fields());
-    read_by("the map", "fields", fields.len(), traced.fields)?;
+    read_by("the map", "fields", fields.len(), traced.fields, |_| None)?;
     #[cfg(feature = "gpu")]
     if let Some(device) = engine.gpu() {
         let results = outputs.as_flattened_mut();

@@ -33,11 +33,18 @@ pub(crate) fn finite(field: &'static str, values: &[f32]) -> Result<(), InvalidV
     }
 }
 
-/// Refuses an input with fewer entries than `reader` reads.
-pub(crate) fn read_by(reader: &str, field: &'static str, given: usize, used: usize) -> Result<(), InvalidValue> {
+/// Refuses an input with fewer entries than `reader` reads. `name` is that of the last entry, if it has one.
+pub(crate) fn read_by(
+    reader: &str,
+    field: &'static str,
+    given: usize,
+    used: usize,
+    name: impl Fn(usize) -> Option<String>,
+) -> Result<(), InvalidValue> {
     if given < used {
         let last = used - 1;
-        let expected = format_args!("at least {used} long, since {reader} reads number {last}, counted from 0");
+        let name = name(last).map(|name| format!(" (`{name}`)")).unwrap_or_default();
+        let expected = format_args!("at least {used} long, since {reader} reads number {last}{name}, counted from 0");
         return Err(InvalidValue::new(field, format_args!("{given} long"), expected));
     }
     Ok(())

@@ -241,7 +241,7 @@ pub use control::{DiffusionOptions, DiffusionPlanner, Fleet, Mppi, MppiOptions, 
 pub use error::{BuildError, EngineError, Error, InvalidValue, ModelError, PlanError};
 pub use kernels::propose::{Interpolation, Noise, NoiseShape};
 pub use kernels::weigh::{Temperature, Weighting};
-pub use lang::{FieldSet, Grid, Mask, Params, Random, Real, StepContext};
+pub use lang::{FieldSet, Grid, Mask, ModelParams, Params, Random, Real, StepContext};
 pub use learning::{PolicyGradient, PolicyGradientOptions};
 pub use model::{Cost, Dynamics, Model, Policy, WithCost, euler, rk4, semi_implicit_euler};
 pub use model::{derivative, policies, systems as models};
@@ -326,6 +326,10 @@ pub use weighted_mean::{Average, WeightedMean};
 #[doc(inline)]
 pub use gibbs_macros::model;
 
+/// Derives the trait [`ModelParams`](trait@ModelParams), whose documentation says what a struct needs.
+#[doc(inline)]
+pub use gibbs_macros::ModelParams;
+
 /// Counter-based noise: the same integers on every backend, in whatever order they are drawn.
 ///
 /// [`philox`](noise::philox) turns a counter into four words, and [`normal`](noise::normal) turns words into normal
@@ -340,9 +344,9 @@ pub mod prelude {
     pub use crate::control::{Fallback, Proposal, Smoothing};
     pub use crate::{
         Backend, Cost, DiffusionOptions, DiffusionPlanner, DiffusionSampler, DiffusionSamplerOptions, Dynamics, Engine,
-        EngineOptions, Fleet, Grid, Limits, Mask, Model, Mppi, MppiOptions, Noise, NoiseShape, Params, Plan, Planner,
-        Policy, PolicyGradient, PolicyGradientOptions, Random, Real, References, StepContext, Task, Temperature,
-        Weighting,
+        EngineOptions, Fleet, Grid, Limits, Mask, Model, ModelParams, Mppi, MppiOptions, Noise, NoiseShape, Params,
+        Plan, Planner, Policy, PolicyGradient, PolicyGradientOptions, Random, Real, References, StepContext, Task,
+        Temperature, Weighting,
     };
     pub use gibbs_macros::model;
 }

@@ -3,7 +3,7 @@
 use std::f32::consts::{LN_2, LOG2_E};
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
 
-use crate::lang::{GradSink, Inputs, Network, ParamView, Real, Table, WgslFn, network, sealed};
+use crate::lang::{GradSink, Inputs, Network, ParamNames, ParamView, Real, Table, WgslFn, network, sealed};
 
 /// A number together with its slopes along `D` directions: forward-mode differentiation of any code generic over
 /// [`Real`].
@@ -395,6 +395,10 @@ impl<R: Real, const D: usize> Real for Dual<R, D> {
     #[inline(always)]
     fn param(inputs: &Inputs<'_>, i: usize) -> Self {
         Self::constant(R::param(inputs, i))
+    }
+    #[inline(always)]
+    fn note_params(inputs: &Inputs<'_>, names: ParamNames) {
+        R::note_params(inputs, names);
     }
     #[inline(always)]
     fn reference(inputs: &Inputs<'_>, j: usize) -> Self {

@@ -54,6 +54,7 @@ pub(crate) mod escape;
 pub(crate) mod float_env;
 pub(crate) mod grid;
 pub(crate) mod math;
+pub(crate) mod model_params;
 pub(crate) mod network;
 pub(crate) mod network_scratch;
 pub mod normal;
@@ -72,6 +73,8 @@ use std::ops::{Add, AddAssign, BitAnd, BitOr, Div, DivAssign, Mul, MulAssign, Ne
 
 pub use escape::WgslFn;
 pub use grid::{FieldSet, Grid, Region};
+pub use model_params::ModelParams;
+pub(crate) use model_params::ParamNames;
 pub use network::{Activation, Network};
 pub(crate) use network_scratch::NetworkScratch;
 pub(crate) use params::{GradSink, ParamView};
@@ -521,6 +524,12 @@ pub trait Real:
     /// The derivatives of [`sample`](Self::sample) by x and y.
     #[doc(hidden)]
     fn sample_gradient(inputs: &Inputs<'_>, field: usize, x: Self, y: Self) -> (Self, Self);
+    /// While a model is traced, records what its parameters are called.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn note_params(inputs: &Inputs<'_>, names: ParamNames) {
+        let _ = (inputs, names);
+    }
     /// Adds to a term of the cost, where terms are recorded. Only plain numbers call `value`.
     #[doc(hidden)]
     #[inline(always)]

@@ -2,9 +2,9 @@
 
 use std::marker::PhantomData;
 
-use super::Real;
 use super::grid::{FieldSet, LookUps};
 use super::term_log::Recorder;
+use super::{ModelParams, ParamNames, Real};
 
 /// The inputs that a model can read at one time step. Users access them through [`StepContext`].
 #[doc(hidden)]
@@ -164,6 +164,19 @@ impl<'a, R: Real> StepContext<'a, R> {
     #[inline(always)]
     pub fn param(&self, i: usize) -> R {
         R::param(&self.inputs, i)
+    }
+
+    /// The run-time parameters, from number 0 on, as a struct that derives [`ModelParams`], which has an example.
+    ///
+    /// # Panics
+    ///
+    /// As for [`param`](Self::param).
+    #[inline(always)]
+    pub fn params<P: ModelParams<R>>(&self) -> P {
+        if let Some(names) = ParamNames::new::<R, P>() {
+            R::note_params(&self.inputs, names);
+        }
+        P::read(self, 0)
     }
 
     /// Column `j` of this step's row of the table given to the driver's `set_references`. Past the end of the table the

@@ -140,7 +140,10 @@ impl Reader {
     }
 
     pub(crate) fn check_params(&self, given: usize) -> Result<(), InvalidValue> {
-        read_by(self.name, "params", given, self.requirements.params)
+        let used = self.requirements.params;
+        // The last one may be read by its index, beyond those that have names.
+        let names = self.requirements.param_names.filter(|names| names.count == used);
+        read_by(self.name, "params", given, used, |last| names.map(|names| (names.of)(last)))
     }
 
     pub(crate) fn check_columns(&self, given: usize) -> Result<(), InvalidValue> {
@@ -148,7 +151,7 @@ impl Reader {
     }
 
     pub(crate) fn check_fields(&self, given: usize) -> Result<(), InvalidValue> {
-        read_by(self.name, "fields", given, self.requirements.fields)
+        read_by(self.name, "fields", given, self.requirements.fields, |_| None)
     }
 }
 

@@ -15,16 +15,18 @@ use std::ops::{Add, AddAssign, BitAnd, BitOr, Div, DivAssign, Mul, MulAssign, Ne
 use crate::error::ModelError;
 use crate::lang::math::Math;
 use crate::lang::params::MAX_INDEX;
-use crate::lang::{GradSink, Inputs, Mask, Network, ParamView, Real, Table, WgslFn, sealed};
+use crate::lang::{GradSink, Inputs, Mask, Network, ParamNames, ParamView, Real, Table, WgslFn, sealed};
 
 /// Maximum number of operations in a trace. Compile time grows faster than linearly: on a software Vulkan driver 5,000
 /// statements took about a second, 20,000 fourteen.
 pub(crate) const LIMIT: usize = 8192;
 
 /// The inputs that a traced model needs; each count is one more than the largest index used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Requirements {
     pub(crate) params: usize,
+    /// The names of the longest struct of parameters that is read.
+    pub(crate) param_names: Option<ParamNames>,
     pub(crate) columns: usize,
     pub(crate) fields: usize,
     /// Parameters of a policy.
@@ -577,6 +579,17 @@ impl Real for Expr {
             true => tape.not_given(Outside::Param, i, inputs.params.len()),
             false => tape.read(Outside::Param, i, Op::Param(i)),
         })
+    }
+    fn note_params(inputs: &Inputs<'_>, names: ParamNames) {
+        if inputs.by_hand.params {
+            return;
+        }
+        TAPE.with_borrow_mut(|tape| {
+            let longest = &mut tape.requirements.param_names;
+            if longest.is_none_or(|longest| longest.count < names.count) {
+                *longest = Some(names);
+            }
+        });
     }
     fn reference(inputs: &Inputs<'_>, j: usize) -> Self {
         if let Some(value) = inputs.reference.get(j) {
