@@ -28,8 +28,8 @@ use clap::Parser;
 use gibbs::control::{Effort, Smoothing, Terms};
 use gibbs::models::Unicycle;
 use gibbs::{
-    Backend, Cost, Engine, EngineOptions, Grid, Interpolation, Limits, Model, Mppi, MppiOptions, Noise, NoiseShape,
-    Plan, Real, StepContext, Task, Temperature, Weighting, WithCost,
+    Backend, Cost, Engine, EngineOptions, Grid, Interpolation, Limits, Model, ModelParams, Mppi, MppiOptions, Noise,
+    NoiseShape, Plan, Real, StepContext, Task, Temperature, Weighting, WithCost,
 };
 use plotters::prelude::*;
 
@@ -97,8 +97,17 @@ const FAR: f32 = 1.5;
 const SCAN: usize = 5;
 const FORESIGHT: f32 = 0.8;
 
-/// Follow the point (params 0 and 1), which moves at the velocity (params 2 and 3), and keep clear of what is in field 0: the
-/// distance from the robot's center to the nearest obstacle.
+/// A point (in meters) that moves (in m/s): the run-time parameters.
+#[derive(Clone, Copy, ModelParams)]
+struct Goal<R> {
+    x: R,
+    y: R,
+    vx: R,
+    vy: R,
+}
+
+/// Follow the [`Goal`], and keep clear of what is in field 0: the distance from the robot's center to the nearest
+/// obstacle.
 #[derive(Clone, Copy)]
 struct Follow;
 
@@ -110,7 +119,8 @@ const TERMS: [&str; 6] = ["goal", "close", "crash", "turn", "back", "end"];
 impl Follow {
     /// The distance to the goal at the end of a time step.
     fn away<R: Real>(at: &StepContext<R>, x: R, y: R, time: R) -> R {
-        let [dx, dy] = [x - at.param(0) - at.param(2) * time, y - at.param(1) - at.param(3) * time];
+        let goal: Goal<R> = at.params();
+        let [dx, dy] = [x - goal.x - goal.vx * time, y - goal.y - goal.vy * time];
         (dx.square() + dy.square() + 0.01).sqrt()
     }
 }
@@ -134,9 +144,10 @@ impl Cost<3, 2> for Follow {
 type Robot = WithCost<Unicycle, Follow>;
 
 /// The goal and its velocity at a time: it runs along an eight.
-fn goal(time: f32) -> [f32; 4] {
+fn goal(time: f32) -> Goal<f32> {
     let phase = 0.2 * time;
-    [4.0 * phase.sin(), 2.0 * (2.0 * phase).sin(), 0.8 * phase.cos(), 0.8 * (2.0 * phase).cos()]
+    let (x, y) = (4.0 * phase.sin(), 2.0 * (2.0 * phase).sin());
+    Goal { x, y, vx: 0.8 * phase.cos(), vy: 0.8 * (2.0 * phase).cos() }
 }
 
 /// The centers of the obstacles and their velocities at a time. Each swings about a point, along a line.
@@ -175,7 +186,7 @@ fn corner([x, y, _]: [f32; 3]) -> [f32; 2] {
 struct Row {
     time: f32,
     state: [f32; 3],
-    goal: [f32; 4],
+    goal: Goal<f32>,
     sent: [f32; 2],
     /// How old the plan was when its control was sent.
     age: Duration,
@@ -216,7 +227,7 @@ fn planner(engine: &Engine, arguments: &Arguments) -> Result<Mppi<3, 2, Robot>> 
             limits: Some(Limits { low: LOW, high: HIGH }),
             rate_limits: Some(Limits { low: FALL, high: RISE }),
             delay: DELAY,
-            params: goal(0.0).to_vec(),
+            params: goal(0.0).into(),
             fields: vec![map],
             seed: arguments.seed,
             ..Default::default()
@@ -241,7 +252,7 @@ fn drive(mppi: &mut Mppi<3, 2, Robot>, arguments: &Arguments) -> Result<Drive> {
     let (mut touching, begun) = (false, Instant::now());
     for cycle in 0..(seconds / DT) as usize {
         let (time, measured) = (cycle as f32 * DT, Instant::now());
-        mppi.set_params(&goal(time))?;
+        mppi.set_params(&goal(time).to_array())?;
         if cycle.is_multiple_of(SCAN) {
             let (seen, origin) = (obstacles(time), corner(state));
             for (i, value) in values.iter_mut().enumerate() {
@@ -307,7 +318,7 @@ fn rates(rows: &[Row], control: usize) -> Vec<f32> {
 fn judge(drive: &Drive) -> Result<String> {
     let Drive { rows, collisions, late } = drive;
     ensure!(!rows.is_empty(), "no plan was made");
-    let away = |row: &Row| (row.state[0] - row.goal[0]).hypot(row.state[1] - row.goal[1]);
+    let away = |row: &Row| (row.state[0] - row.goal.x).hypot(row.state[1] - row.goal.y);
     let mean = rows.iter().map(away).sum::<f32>() / rows.len() as f32;
     let extremes = [0, 1].map(|i| {
         rates(rows, i).into_iter().fold([0.0_f32; 2], |[least, most], rate| [least.min(rate), most.max(rate)])
@@ -353,8 +364,8 @@ fn telemetry(rows: &[Row]) -> Result<String> {
         write!(
             text,
             "\n{time:.2},{x:.4},{y:.4},{heading:.4},{:.4},{:.4},{:.4},{:.4},{:.2},{},{:.1},{},{effort},{symptoms},{:.4}",
-            goal[0],
-            goal[1],
+            goal.x,
+            goal.y,
             sent[0],
             sent[1],
             1e3 * age.as_secs_f64(),
@@ -419,9 +430,9 @@ fn draw_path(area: &Area<'_>, rows: &[Row]) -> Result<()> {
         let [x, y, ..] = obstacles(last.time)[i];
         chart.draw_series([Polygon::new(disc(x, y, OBSTACLE).collect::<Vec<_>>(), LIMIT.mix(0.4))])?;
     }
-    chart.draw_series(LineSeries::new(rows.iter().map(|row| (row.goal[0], row.goal[1])), GOAL.stroke_width(1)))?;
+    chart.draw_series(LineSeries::new(rows.iter().map(|row| (row.goal.x, row.goal.y)), GOAL.stroke_width(1)))?;
     chart.draw_series(LineSeries::new(rows.iter().map(|row| (row.state[0], row.state[1])), PATH.stroke_width(2)))?;
-    chart.draw_series([Circle::new((last.goal[0], last.goal[1]), 5, GOAL.filled())])?;
+    chart.draw_series([Circle::new((last.goal.x, last.goal.y), 5, GOAL.filled())])?;
     chart.draw_series([Polygon::new(disc(last.state[0], last.state[1], ROBOT).collect::<Vec<_>>(), PATH.mix(0.6))])?;
     Ok(())
 }

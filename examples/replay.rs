@@ -28,8 +28,8 @@ use clap::Parser;
 use gibbs::control::{Smoothing, Snapshot};
 use gibbs::models::Unicycle;
 use gibbs::{
-    Backend, Engine, EngineOptions, Limits, Model, Mppi, MppiOptions, Noise, Random, Real, StepContext, Task,
-    Temperature, Weighting,
+    Backend, Engine, EngineOptions, Limits, Model, ModelParams, Mppi, MppiOptions, Noise, Random, Real, StepContext,
+    Task, Temperature, Weighting,
 };
 use serde::{Deserialize, Serialize};
 
@@ -69,10 +69,18 @@ struct Arguments {
 
 /// Discs to drive around: center and radius (in meters).
 const DISCS: [[f32; 3]; 5] = [[2.0, 0.3, 0.6], [3.6, -0.8, 0.5], [3.8, 1.2, 0.6], [1.6, 2.2, 0.5], [5.2, 2.6, 0.5]];
-/// The goals: the second replaces the first halfway.
-const GOALS: [[f32; 2]; 2] = [[5.5, 0.5], [0.5, 3.5]];
 
-/// A unicycle that drives to the point (parameter 0, parameter 1).
+/// A point to drive to (in meters): the run-time parameters.
+#[derive(ModelParams)]
+struct Goal<R> {
+    x: R,
+    y: R,
+}
+
+/// The goals: the second replaces the first halfway.
+const GOALS: [Goal<f32>; 2] = [Goal { x: 5.5, y: 0.5 }, Goal { x: 0.5, y: 3.5 }];
+
+/// A unicycle that drives to a [`Goal`].
 struct Driver(Unicycle);
 
 #[gibbs::model]
@@ -82,7 +90,8 @@ impl Model<3, 2> for Driver {
     }
 
     fn cost<R: Real>(&self, at: &StepContext<R>, [x, y, _]: [R; 3], [v, w]: [R; 2]) -> R {
-        let mut cost = (x - at.param(0)).hypot(y - at.param(1)) + (v.square() + w.square()) * 0.05;
+        let goal: Goal<R> = at.params();
+        let mut cost = (x - goal.x).hypot(y - goal.y) + (v.square() + w.square()) * 0.05;
         for [cx, cy, radius] in DISCS {
             // 0 from 0.3 m on, which the robot's own radius is part of.
             cost += (-(x - cx).hypot(y - cy) + (radius + 0.3)).max(0.0) * 50.0;
@@ -104,7 +113,7 @@ fn options(seed: u64) -> MppiOptions<2> {
             limits: Some(Limits { low: [-0.5, -2.0], high: [1.5, 2.0] }),
             rate_limits: Some(Limits { low: [-3.0, -10.0], high: [2.0, 10.0] }),
             delay: 1,
-            params: GOALS[0].to_vec(),
+            params: GOALS[0].to_array().to_vec(),
             seed,
             ..Default::default()
         },
@@ -171,7 +180,7 @@ fn record(arguments: &Arguments, file: &Path) -> Result<usize> {
     let (mut x, mut random, mut frames) = ([0.0; 3], Random::new(arguments.seed), Vec::new());
     for step in 0..steps {
         if step == steps / 2 {
-            planner.set_params(&GOALS[1])?;
+            planner.set_params(&GOALS[1].to_array())?;
         }
         let time = step as f32 * planner.options().task.dt;
         let plan = planner.plan(&x).with_context(|| format!("no plan at {time:.2} s"))?;
