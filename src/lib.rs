@@ -218,6 +218,7 @@
 //! |---|---|---|
 //! | `gpu` | on | the GPU backend (wgpu); without it the crate is the CPU backend alone |
 //! | `rayon` | on | the CPU backend on all cores; without it, on the calling thread |
+//! | `glam` | off | conversions of the types of [`linalg`] from and to those of glam 0.34 |
 //! | `serde` | off | options, plans and snapshots can be stored: [`Snapshot`](control::Snapshot#storing) says how |
 
 #![warn(missing_docs, unreachable_pub)]
@@ -241,6 +242,7 @@ pub use control::{DiffusionOptions, DiffusionPlanner, Fleet, Mppi, MppiOptions, 
 pub use error::{BuildError, EngineError, Error, InvalidValue, ModelError, PlanError};
 pub use kernels::propose::{Interpolation, Noise, NoiseShape};
 pub use kernels::weigh::{Temperature, Weighting};
+pub use lang::linalg;
 pub use lang::{FieldSet, Grid, Mask, ModelParams, Params, Random, Real, StepContext};
 pub use learning::{PolicyGradient, PolicyGradientOptions};
 pub use model::{Cost, Dynamics, Model, Policy, WithCost, euler, rk4, semi_implicit_euler};

@@ -53,6 +53,7 @@ pub(crate) mod cache_line;
 pub(crate) mod escape;
 pub(crate) mod float_env;
 pub(crate) mod grid;
+pub mod linalg;
 pub(crate) mod math;
 pub(crate) mod model_params;
 pub(crate) mod network;

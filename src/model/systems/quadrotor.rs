@@ -3,6 +3,7 @@
 use gibbs_macros::model;
 
 use super::Quadratic;
+use crate::lang::linalg::{Quat, Vec3};
 use crate::lang::{Real, StepContext};
 use crate::model::{Cost, Model};
 
@@ -81,57 +82,37 @@ impl Quadrotor {
     }
 }
 
-/// The Hamilton product of a quaternion and (1, v).
-#[model]
-fn turn<R: Real>([w, x, y, z]: [R; 4], [a, b, c]: [R; 3]) -> [R; 4] {
-    [w - x * a - y * b - z * c, x + w * a + y * c - z * b, y + w * b + z * a - x * c, z + w * c + x * b - y * a]
-}
-
-/// The unit quaternion of the same rotation with w ≥ 0.
-#[model]
-fn normalize<R: Real>([w, x, y, z]: [R; 4]) -> [R; 4] {
-    let scale = R::from(1.0) / (w.square() + x.square() + y.square() + z.square()).sqrt();
-    let scale = R::select(w.lt(0.0), -scale, scale);
-    [w * scale, x * scale, y * scale, z * scale]
-}
-
 /// Half of body z in the world: half the third column of the rotation matrix.
 #[model]
-fn half_up<R: Real>([w, x, y, z]: [R; 4]) -> [R; 3] {
-    [x * z + w * y, y * z - w * x, -(x.square() + y.square()) + 0.5]
+fn half_up<R: Real>(Quat { x, y, z, w }: Quat<R>) -> Vec3<R> {
+    Vec3::new(x * z + w * y, y * z - w * x, -(x.square() + y.square()) + 0.5)
 }
 
 #[model]
 impl Model<13, 4> for Quadrotor {
     fn step<R: Real>(&self, at: &StepContext<R>, x: [R; 13], u: [R; 4]) -> [R; 13] {
         let dt = at.dt();
-        let mut next = x;
+        let [x, y, z, vx, vy, vz, qw, qx, qy, qz, rates @ ..] = x;
+        let (position, velocity) = (Vec3::new(x, y, z), Vec3::new(vx, vy, vz));
+        let before = Quat::from_xyzw(qx, qy, qz, qw);
 
         // ω⁺ = ω_c + (ω − ω_c) e^{−dt/τ}, and its integral is ω_c dt − τ (ω⁺ − ω).
         let kept = (dt * (-1.0 / self.lag)).exp();
-        let mut half_angle = [dt; 3];
+        let (mut next_rates, mut angle) = (rates, [dt; 3]);
         for i in 0..3 {
-            let (rate, command) = (x[10 + i], u[i]);
-            next[10 + i] = (rate - command).mul_add(kept, command);
-            half_angle[i] = (command * dt - (next[10 + i] - rate) * self.lag) * 0.5;
+            next_rates[i] = (rates[i] - u[i]).mul_add(kept, u[i]);
+            angle[i] = u[i] * dt - (next_rates[i] - rates[i]) * self.lag;
         }
+        let after = before.integrate(Vec3::from_array(angle));
 
-        let before = [x[6], x[7], x[8], x[9]];
-        let after = normalize(turn(before, half_angle));
-        [next[6], next[7], next[8], next[9]] = after;
+        let mut acceleration = (half_up(before) + half_up(after)) * (u[3] * (1.0 / self.mass));
+        acceleration.z = acceleration.z - self.gravity;
+        let next_velocity = acceleration.mul_add(Vec3::splat(dt), velocity);
+        let next_position = ((velocity + next_velocity) * 0.5).mul_add(Vec3::splat(dt), position);
 
-        let lift = u[3] * (1.0 / self.mass);
-        let (up_before, up_after) = (half_up(before), half_up(after));
-        for i in 0..3 {
-            let mut acceleration = (up_before[i] + up_after[i]) * lift;
-            if i == 2 {
-                acceleration = acceleration - self.gravity;
-            }
-            let velocity = acceleration.mul_add(dt, x[3 + i]);
-            next[3 + i] = velocity;
-            next[i] = ((x[3 + i] + velocity) * 0.5).mul_add(dt, x[i]);
-        }
-        next
+        let ([x, y, z], [vx, vy, vz]) = (next_position.to_array(), next_velocity.to_array());
+        let [wx, wy, wz] = next_rates;
+        [x, y, z, vx, vy, vz, after.w, after.x, after.y, after.z, wx, wy, wz]
     }
     fn cost<R: Real>(&self, at: &StepContext<R>, x: [R; 13], u: [R; 4]) -> R {
         self.cost.cost(at, x, u)
