@@ -9,8 +9,9 @@ use super::{Real, StepContext};
 /// Fields are parameters in the order of their declaration, arrays from their first element on. The struct has one type
 /// parameter, and may have constants.
 ///
-/// The derive also writes `From<Goal<f32>> for Vec<f32>`, for [`Task::params`](crate::Task::params), and, for a struct
-/// without constants, a method `to_array`, for [`set_params`](crate::Planner::set_params), which allocates nothing.
+/// The derive, which needs this crate under the name `gibbs`, also writes `From<Goal<f32>> for Vec<f32>`, for
+/// [`Task::params`](crate::Task::params), and, for a struct without constants, a method `to_array`, for
+/// [`set_params`](crate::Planner::set_params), which allocates nothing.
 ///
 /// A driver that is given fewer parameters than the struct has refuses them, and the error names the field that is the
 /// last one read: "`params` is 1 long, but must be at least 2 long, since the model reads number 1 (`Goal.y`),

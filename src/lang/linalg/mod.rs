@@ -1,4 +1,5 @@
-//! Small linear algebra over [`Real`]: vectors, a matrix and a quaternion, in [glam](https://docs.rs/glam)'s names.
+//! Small linear algebra over [`Real`](crate::lang::Real): vectors, a matrix and a quaternion, in the names of
+//! [glam](https://docs.rs/glam).
 //!
 //! They are for the code of a model: every method is inlined, and a vector of `R` is as fast as its components written
 //! out. With `R = f32` they are plain numbers. Products follow glam, too: vectors are columns, `Mat3` is stored by

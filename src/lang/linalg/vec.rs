@@ -67,11 +67,11 @@ macro_rules! vectors {
             pub fn distance(self, other: Self) -> R {
                 (self - other).length()
             }
-            /// The vector of length 1 in this direction. The length must not be [0](self#length-0).
+            /// The vector of length 1 in this direction. The length must not be [0](super#length-0).
             pub fn normalize(self) -> Self {
                 self * self.length().recip()
             }
-            /// The vector of length 1 in this direction, or 0 if the length is [0](self#length-0).
+            /// The vector of length 1 in this direction, or 0 if the length is [0](super#length-0).
             pub fn normalize_or_zero(self) -> Self {
                 let square = self.length_squared();
                 let positive = square.gt(0.0);
