@@ -1,5 +1,5 @@
-//! Vectors, matrices and quaternions against glam in `f32` and `f64`, closed forms of their derivatives, and each other on
-//! every backend.
+//! Vectors, matrices and quaternions against glam in `f32` and `f64`, closed forms of their derivatives, and each other
+//! on every backend.
 
 mod common;
 

@@ -5,9 +5,9 @@ use super::{Real, StepContext};
 /// Run-time parameters of a model as the fields of a struct, instead of by index: derive it for a struct that is
 /// generic over its numbers, read it by [`StepContext::params`], and set it like any parameters.
 ///
-/// A field is a number `R`, a struct that derives it, too, or an array of numbers or of such structs, if they are `Copy`.
-/// Fields are parameters in the order of their declaration, arrays from their first element on. The struct has one type
-/// parameter, and may have constants.
+/// A field is a number `R`, a struct that derives it, too, or an array of numbers or of such structs, if they are
+/// `Copy`. Fields are parameters in the order of their declaration, arrays from their first element on. The struct has
+/// one type parameter, and may have constants.
 ///
 /// The derive, which needs this crate under the name `gibbs`, also writes `From<Goal<f32>> for Vec<f32>`, for
 /// [`Task::params`](crate::Task::params), and, for a struct without constants, a method `to_array`, for

@@ -49,9 +49,9 @@ pub use policy::Policy;
 ///
 /// # Speed on the CPU
 ///
-/// Put [`#[gibbs::model]`](macro@crate::model) on the `impl` and on every helper that it calls, and do not pass `R` values
-/// through closures: a single call that is not inlined loses the vector instructions of the CPU backend and makes it 10
-/// to 30 times slower. [`check::vectorized`](crate::check::vectorized) tells whether that has happened.
+/// Put [`#[gibbs::model]`](macro@crate::model) on the `impl` and on every helper that it calls, and do not pass `R`
+/// values through closures: a single call that is not inlined loses the vector instructions of the CPU backend and
+/// makes it 10 to 30 times slower. [`check::vectorized`](crate::check::vectorized) tells whether that has happened.
 ///
 /// # Example
 ///

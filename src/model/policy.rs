@@ -11,8 +11,8 @@ pub(crate) const MAX_BY_DUALS: usize = 64;
 /// the noise.
 ///
 /// Like a [`Model`](crate::model::Model) it is generic over [`Real`], so the same few lines run as plain `f32`, as SIMD
-/// lanes and as part of a GPU kernel; the same rules apply: [`#[gibbs::model]`](macro@crate::model) on the `impl` and on
-/// every helper, no closures over `R` values.
+/// lanes and as part of a GPU kernel; the same rules apply: [`#[gibbs::model]`](macro@crate::model) on the `impl` and
+/// on every helper, no closures over `R` values.
 ///
 /// # Example
 ///

@@ -6,8 +6,8 @@
 //! columns, a product `a * b` of rotations applies `b` first, and rotations are right-handed.
 //!
 //! Constants are made by `From`, as for `R`: `Vec3::from([0.0, 0.0, 9.81])`. (There are no associated constants such as
-//! `Vec3::ZERO`, since a general `R` cannot be made at compile time.) A factor, which may be `f32`, stands on the right:
-//! `v * 2.0`.
+//! `Vec3::ZERO`, since a general `R` cannot be made at compile time.) A factor, which may be `f32`, stands on the
+//! right: `v * 2.0`.
 //!
 //! With the feature `glam`, values of glam convert into these with any `R`, and these with `R = f32` into glam's.
 //!
@@ -23,12 +23,13 @@
 //! use gibbs::linalg::{Quat, Vec3};
 //! use gibbs::{Model, Real, StepContext};
 //!
-//! /// A thruster on a body that turns about z (state: position, velocity, yaw; controls: thrust along body x, yaw rate).
+//! /// A thruster on a body that turns about z (state: position, velocity, yaw; controls: thrust, yaw rate).
 //! struct Thruster;
 //!
 //! #[gibbs::model]
 //! impl Model<7, 2> for Thruster {
-//!     fn step<R: Real>(&self, at: &StepContext<R>, [x, y, z, vx, vy, vz, yaw]: [R; 7], [thrust, rate]: [R; 2]) -> [R; 7] {
+//!     fn step<R: Real>(&self, at: &StepContext<R>, x: [R; 7], [thrust, rate]: [R; 2]) -> [R; 7] {
+//!         let [x, y, z, vx, vy, vz, yaw] = x;
 //!         let (position, velocity) = (Vec3::new(x, y, z), Vec3::new(vx, vy, vz));
 //!         let velocity = velocity + Quat::from_rotation_z(yaw) * Vec3::from([1.0, 0.0, 0.0]) * (thrust * at.dt());
 //!         let [x, y, z] = (position + velocity * at.dt()).to_array();

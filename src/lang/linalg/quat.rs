@@ -55,8 +55,8 @@ impl<R: Real> Quat<R> {
         let Vec3 { x, y, z } = axis * s;
         Self { x, y, z, w: c }
     }
-    /// The rotation about `axis` by its length (in radians): the exponential map. At 0 it is the identity, with the right
-    /// slopes.
+    /// The rotation about `axis` by its length (in radians): the exponential map. At 0 it is the identity, with the
+    /// right slopes.
     pub fn from_scaled_axis(axis: Vec3<R>) -> Self {
         // Below, sin(a/2) / a = ½ − a²/48 + … and cos(a/2) = 1 − a²/8 + … are exact to less than a rounding.
         const SMALL: f32 = 1e-4;
