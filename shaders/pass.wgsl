@@ -28,6 +28,10 @@ const DIVERGENCE = 2u;
 const STANDARDISED = 3u;
 const ELITE = 4u;
 
+// Rules for combining the costs of a row in all scenarios.
+const TAIL = 0u;
+const ENTROPIC = 1u;
+
 // The log-weights of a row of zero weight and of an invalid row: finite, because WGSL may assume that there are no
 // infinities.
 const MASKED = -3.0e38f;
@@ -69,6 +73,10 @@ struct Pass {
     inputs_stride: u32,
     coordinates: u32,
     delay: u32,
+    scenarios: u32,
+    risk: u32,
+    risk_value: f32,
+    padding: u32,
 }
 
 // The sums behind a weighted mean, relative to the largest log-weight. Twin: Sums in src/kernels/pass.rs.

@@ -241,13 +241,14 @@ pub use wgpu;
 pub use control::{DiffusionOptions, DiffusionPlanner, Fleet, Mppi, MppiOptions, Plan, Planner, Plans};
 pub use error::{BuildError, EngineError, Error, InvalidValue, ModelError, PlanError};
 pub use kernels::propose::{Interpolation, Noise, NoiseShape};
+pub use kernels::score::Risk;
 pub use kernels::weigh::{Temperature, Weighting};
 pub use lang::linalg;
 pub use lang::{FieldSet, Grid, Mask, ModelParams, Params, Random, Real, StepContext};
 pub use learning::{PolicyGradient, PolicyGradientOptions};
 pub use model::{Cost, Dynamics, Model, Policy, WithCost, euler, rk4, semi_implicit_euler};
 pub use model::{derivative, policies, systems as models};
-pub use runtime::{Backend, Engine, EngineOptions, Limits, References, Task};
+pub use runtime::{Backend, Engine, EngineOptions, Limits, References, Scenario, Spread, Task};
 pub use sampling::{DiffusionSampler, DiffusionSamplerOptions};
 pub use weighted_mean::{Average, WeightedMean};
 
@@ -347,8 +348,8 @@ pub mod prelude {
     pub use crate::{
         Backend, Cost, DiffusionOptions, DiffusionPlanner, DiffusionSampler, DiffusionSamplerOptions, Dynamics, Engine,
         EngineOptions, Fleet, Grid, Limits, Mask, Model, ModelParams, Mppi, MppiOptions, Noise, NoiseShape, Params,
-        Plan, Planner, Policy, PolicyGradient, PolicyGradientOptions, Random, Real, References, StepContext, Task,
-        Temperature, Weighting,
+        Plan, Planner, Policy, PolicyGradient, PolicyGradientOptions, Random, Real, References, Risk, Scenario,
+        StepContext, Task, Temperature, Weighting,
     };
     pub use gibbs_macros::model;
 }

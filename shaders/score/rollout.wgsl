@@ -63,7 +63,7 @@ fn roll(k: u32) -> vec3<u32> {
         second += select(F(0.0), model_demonstration_cost(uniforms.horizon - 1u, x), running);
     }
 
-    let at = score_address(k);
+    let at = score_address(k) + scenario_scores();
     var keys = EMPTY_KEYS;
     for (var i = 0u; i < WIDE; i++) {
         let cost = component(sum.x, i);
@@ -81,13 +81,15 @@ fn rollout(
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    problem = workgroup.z;
-    find_inputs();
+    find_rollout(workgroup.z);
     let tile = workgroup.y * workgroups.x + workgroup.x;
     var keys = EMPTY_KEYS;
     // A workgroup beyond the last tile has no work; the condition is uniform over the workgroup.
     if tile * TILE < uniforms.rows {
         keys = roll(tile * TILE + lane * WIDE);
     }
-    enter(lane, keys);
+    // With scenarios, the costs that count are combined later (risk.wgsl).
+    if uniforms.scenarios == 0u {
+        enter(lane, keys);
+    }
 }

@@ -81,6 +81,11 @@ pub(crate) const STANDARDISED: u32 = 3;
 /// none. Rows that tie with the last of them belong to them.
 pub(crate) const ELITE: u32 = 4;
 
+/// [`Pass::risk`]: the mean over the [`Pass::risk_value`] worst scenarios.
+pub(crate) const TAIL: u32 = 0;
+/// [`Pass::risk`]: (1/θ) ln mean e^{θ cost}, with θ = [`Pass::risk_value`].
+pub(crate) const ENTROPIC: u32 = 1;
+
 /// Maximum number of passes over all rows when solving for [`EFFECTIVE`] or [`DIVERGENCE`]: as many as bisection alone
 /// would need.
 pub(crate) const MAX_EVALUATIONS: u32 = 28;
@@ -152,6 +157,14 @@ pub struct Pass {
     pub(crate) coordinates: u32,
     /// With [`DELAYED`], the number of time steps whose controls are fixed.
     pub(crate) delay: u32,
+    /// S, the number of scenarios that rows are rolled out in; 0 if they are rolled out once. Each group of problems has
+    /// S more sections of inputs, one for each scenario. Only with [`FLEET`].
+    pub(crate) scenarios: u32,
+    /// How the costs in all scenarios become one.
+    pub(crate) risk: u32,
+    pub(crate) risk_value: f32,
+    /// WGSL rounds the size of the struct up to a multiple of 8 bytes.
+    pub(crate) padding: u32,
 }
 
 impl Pass {
@@ -179,6 +192,17 @@ impl Pass {
     /// its noise. Twins: `find_inputs` and `noise_chain` in `shaders/fleet.wgsl`.
     pub(crate) fn group_and_chain(&self, number: u32) -> (usize, u32) {
         if self.has(FLEET) { ((number / self.chains) as usize, number % self.chains) } else { (0, number) }
+    }
+
+    /// The number of sections of inputs that each group of problems has.
+    pub(crate) fn sections(&self) -> usize {
+        1 + self.scenarios as usize
+    }
+
+    /// The number of rollouts of each row.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn rollouts(&self) -> u32 {
+        self.scenarios.max(1)
     }
 
     /// The offset of coordinate `d` of row `k`.
@@ -295,6 +319,7 @@ impl NoiseId {
 pub(crate) struct Problem<'a> {
     pub(crate) layout: Layout,
     /// The inputs that all problems share; in a [`FLEET`], those of each group of problems, each with its [`NoiseId`].
+    /// With scenarios, the section of the task itself is followed by one for each scenario.
     pub(crate) inputs: &'a [f32],
     /// x of every problem, B × D; for a plan U, T × M.
     pub(crate) nominal: &'a [f32],
@@ -311,9 +336,9 @@ pub(crate) struct Problem<'a> {
 }
 
 impl<'a> Problem<'a> {
-    /// The inputs of each group of problems: with [`FLEET`] several, without it one.
+    /// The sections of the inputs: with [`FLEET`] those of each group of problems, without it one.
     #[cfg(feature = "gpu")]
-    pub(crate) fn groups(&self, pass: &Pass) -> impl ExactSizeIterator<Item = &'a [f32]> + use<'a> {
+    pub(crate) fn sections(&self, pass: &Pass) -> impl ExactSizeIterator<Item = &'a [f32]> + use<'a> {
         let stride = if pass.has(FLEET) { pass.inputs_stride as usize } else { self.inputs.len() };
         self.inputs.chunks_exact(stride.max(1))
     }

@@ -52,14 +52,15 @@ fn table_len(program: &Program, pass: &Pass, layout: Layout) -> u64 {
     }
 }
 
-/// Returns the number of groups of problems that have inputs of their own.
-fn groups(pass: &Pass) -> Result<u64, EngineError> {
+/// Returns the number of sections of the inputs: one, or as many as there are groups of problems with inputs of their
+/// own, each with its scenarios.
+fn sections(pass: &Pass) -> Result<u64, EngineError> {
     let Pass { problems, chains, .. } = *pass;
     if !pass.has(FLEET) {
-        return Ok(1);
+        return same("scenarios without a fleet", pass.scenarios.into(), 0).map(|()| 1);
     }
     match problems.checked_div(chains) {
-        Some(groups) if problems.is_multiple_of(chains) => Ok(groups.into()),
+        Some(groups) if problems.is_multiple_of(chains) => Ok(u64::from(groups) * pass.sections() as u64),
         _ => Err(EngineError::Driver { message: format!("{problems} problems in groups of {chains}") }),
     }
 }
@@ -75,11 +76,11 @@ pub(crate) fn places(program: &Program, passes: &[Pass], problem: &Problem<'_>) 
     holds("samples of fields", problem.fields.packed_len() as u64, problem.fields.reach() as u64)?;
     let Some(first) = passes.first() else { return Ok(()) };
     let [rows, width, problems] = [first.rows, first.width, first.problems].map(u64::from);
-    let (table, groups) = (layout.table() as u64 + table_len(program, first, layout), groups(first)?);
+    let (table, sections) = (layout.table() as u64 + table_len(program, first, layout), sections(first)?);
     if first.has(FLEET) {
         let expected = table + NoiseId::LEN as u64;
         same("the distance of inputs", first.inputs_stride.into(), expected)?;
-        same("inputs", problem.inputs.len() as u64, groups * expected)?;
+        same("inputs", problem.inputs.len() as u64, sections * expected)?;
         same("the table of a fleet", table_len(program, first, layout), 0)?;
     } else {
         same("inputs", problem.inputs.len() as u64, table)?;
@@ -112,8 +113,11 @@ pub(crate) fn places(program: &Program, passes: &[Pass], problem: &Problem<'_>) 
         }
         // All passes of a call share one buffer layout, so their sizes must agree.
         let sizes = |pass: &Pass| {
-            let Pass { rows, width, coordinates, horizon, problems, episodes, chains, inputs_stride, .. } = *pass;
-            [rows, width, coordinates, horizon, problems, episodes, chains, inputs_stride, pass.flags & FLEET]
+            let Pass {
+                rows, width, coordinates, horizon, problems, episodes, chains, inputs_stride, scenarios, ..
+            } = *pass;
+            let flags = pass.flags & FLEET;
+            [rows, width, coordinates, horizon, problems, episodes, chains, inputs_stride, scenarios, flags]
         };
         if sizes(pass) != sizes(first) || pass.coordinate_stride != TILE as u32 || pass.row_stride != 1 {
             return Err(EngineError::Driver { message: "passes of one call differ in their sizes".into() });
@@ -149,7 +153,7 @@ pub(crate) fn within(
         if chunk.has(FLEET) {
             let stride = u64::from(chunk.inputs_stride);
             holds("the inputs of a group", stride, reached + NoiseId::LEN as u64)?;
-            reached = groups(chunk)? * stride;
+            reached = sections(chunk)? * stride;
         }
         holds("inputs", problem.inputs.len() as u64, reached)?;
 
@@ -161,10 +165,10 @@ pub(crate) fn within(
             let coordinate = (width - 1) * u64::from(chunk.coordinate_stride);
             holds("the buffer of rows", capacity.rows, of_problem + tiles + lane + coordinate + 1)?;
         }
-        // Three scores per row, then two per row and episode, then the saved state of unfinished episodes.
+        // Three scores per row, or per row and scenario, then two per row and episode, then the saved state of unfinished episodes.
         let saved =
             if chunk.begin > 0 || chunk.end < chunk.horizon { crate::runtime::gpu::saved(layout) as u64 } else { 0 };
-        let of_row = if policy { 3 + (2 + saved) * episodes } else { 3 };
+        let of_row = if policy { 3 + (2 + saved) * episodes } else { 3 * u64::from(chunk.rollouts()) };
         holds("the buffer of scores", capacity.scores, problems * of_row * padded)?;
         holds("the buffer of log-weights", capacity.log_weights, problems * padded)?;
         // One partial result per group, followed by the merged mean.

@@ -1,6 +1,7 @@
 //! [`Packed`], all kernel inputs besides rows and fields, in one array with its layout. Only this type writes the array
 //! and passes its offsets to kernels, so the two cannot disagree.
 
+use super::scenario::Scenario;
 use super::task::{Limits, Reader, References, Task, change_within};
 use crate::error::{InvalidValue, finite};
 use crate::kernels::pass::{CLAMPED, DELAYED, FLEET, LIMITED, Layout, NoiseId, Pass, Problem, RATE_LIMITED, TILE};
@@ -23,6 +24,7 @@ pub(crate) struct Sections<'a> {
     pub(crate) precision: Square<'a>,
     pub(crate) params: &'a [f32],
     pub(crate) references: Option<&'a References>,
+    pub(crate) scenarios: &'a [Scenario],
 }
 
 /// An M × M matrix.
@@ -46,14 +48,16 @@ impl Square<'_> {
 }
 
 /// The inputs of a driver's kernels with their [`Layout`], and the fields. The problems of a fleet form groups with
-/// inputs of their own; all other problems are one group.
+/// inputs of their own; all other problems are one group. Each group has a section for the task itself and one for each
+/// scenario.
 ///
 /// The setters replace what the options of the driver hold together with what the kernels read, so these cannot differ.
 #[derive(Debug, Clone)]
 pub(crate) struct Packed {
     layout: Layout,
     groups: usize,
-    /// The inputs of all groups, one after the other.
+    scenarios: Vec<Scenario>,
+    /// The sections of all groups, one after the other.
     values: Vec<f32>,
     fields: FieldSet,
     /// What has changed in the fields since a device last uploaded them.
@@ -70,7 +74,8 @@ impl Packed {
     pub(crate) fn of_groups(states: usize, sections: &Sections<'_>, fields: &[Grid], groups: usize) -> Self {
         let layout = Layout { states, controls: 0, params: 0, reference_rows: 0, reference_columns: 0 };
         let (values, field_changes) = (Vec::new(), FieldChanges::default());
-        let mut packed = Self { layout, groups, values, fields: FieldSet::default(), field_changes };
+        let scenarios = Vec::new();
+        let mut packed = Self { layout, groups, scenarios, values, fields: FieldSet::default(), field_changes };
         packed.write(sections);
         packed.set_fields(fields);
         packed
@@ -79,7 +84,7 @@ impl Packed {
     /// Replaces all sections, those of every group by the same. The state becomes 0, and there is no table until
     /// [`set_table`](Self::set_table) writes one.
     pub(crate) fn write(&mut self, sections: &Sections<'_>) {
-        let Sections { low, high, rates, factor, precision, params, references } = *sections;
+        let Sections { low, high, rates, factor, precision, params, references, scenarios } = *sections;
         let (states, controls) = (self.layout.states, low.len());
         let (rows, columns) = references.map_or((0, 0), |r| (r.rows(), r.columns));
         self.layout =
@@ -100,28 +105,50 @@ impl Packed {
         self.values.extend(params);
         self.values.extend(references.iter().flat_map(|r| &r.values[..rows * columns]));
         debug_assert_eq!(self.values.len(), self.layout.table());
-        if self.groups > 1 {
+        self.scenarios.clear();
+        self.scenarios.extend_from_slice(scenarios);
+        if self.is_fleet() {
             self.values.extend([0.0; NoiseId::LEN]);
             let stride = self.values.len();
-            for _ in 1..self.groups {
+            for _ in 1..self.groups * self.sections() {
                 self.values.extend_from_within(..stride);
+            }
+        }
+        if !scenarios.is_empty() {
+            for group in 0..self.groups {
+                self.put_params(group, params);
+                self.put_references(group, references);
             }
         }
     }
 
-    /// The length of the inputs of a group.
+    /// The number of sections of each group.
+    fn sections(&self) -> usize {
+        1 + self.scenarios.len()
+    }
+
+    /// Whether there are several sections, each with its noise.
+    pub(crate) fn is_fleet(&self) -> bool {
+        self.groups * self.sections() > 1
+    }
+
+    /// The length of a section.
     fn stride(&self) -> usize {
-        self.values.len() / self.groups
+        self.values.len() / (self.groups * self.sections())
     }
 
-    /// The inputs of a group.
+    /// The section of a group for the task itself.
     fn group(&self, index: usize) -> &[f32] {
-        &self.values[index * self.stride()..][..self.stride()]
+        let stride = self.stride();
+        &self.values[index * self.sections() * stride..][..stride]
     }
 
-    fn group_mut(&mut self, index: usize) -> &mut [f32] {
-        let stride = self.stride();
-        &mut self.values[index * stride..][..stride]
+    /// The sections of a group: that for the task itself, and those for its scenarios, each with what it deviates by.
+    fn sections_mut(&mut self, group: usize) -> impl Iterator<Item = (&mut [f32], Option<&Scenario>)> {
+        let (stride, sections) = (self.stride(), self.sections());
+        let values = &mut self.values[group * sections * stride..][..sections * stride];
+        let scenarios = std::iter::once(None).chain(self.scenarios.iter().map(Some));
+        values.chunks_exact_mut(stride).zip(scenarios)
     }
 
     /// The state that rollouts of a group start from.
@@ -133,8 +160,10 @@ impl Packed {
 
     /// Replaces the state that rollouts of a group start from.
     pub(crate) fn set_state(&mut self, group: usize, x: &[f32]) {
-        let states = self.layout.states;
-        self.group_mut(group)[..states].copy_from_slice(x);
+        for (section, scenario) in self.sections_mut(group) {
+            section[..x.len()].copy_from_slice(x);
+            add(&mut section[..x.len()], scenario.map(|scenario| &scenario.state[..]));
+        }
     }
 
     /// The control before time step 0 of a group.
@@ -147,20 +176,20 @@ impl Packed {
     /// Replaces the control before time step 0 of a group.
     pub(crate) fn set_last(&mut self, group: usize, u: &[f32]) {
         let at = self.layout.last();
-        self.group_mut(group)[at..][..u.len()].copy_from_slice(u);
+        self.sections_mut(group).for_each(|(section, _)| section[at..][..u.len()].copy_from_slice(u));
     }
 
-    /// Replaces the noise of one of several groups. A single group takes seed and number from its passes.
+    /// Replaces the noise of a group, which all scenarios share. A single section takes seed and number from its passes.
     pub(crate) fn set_noise(&mut self, group: usize, noise: NoiseId) {
-        debug_assert!(self.groups > 1, "a single group stores no noise");
+        debug_assert!(self.is_fleet(), "a single section stores no noise");
         let at = self.stride() - NoiseId::LEN;
-        self.group_mut(group)[at..].copy_from_slice(&noise.to_inputs());
+        self.sections_mut(group).for_each(|(section, _)| section[at..].copy_from_slice(&noise.to_inputs()));
     }
 
     /// Replaces the table after the sections: rewards of the rows of a data set, or the initial states of episodes.
     /// `write` passes its numbers to the function that it is given.
     pub(crate) fn set_table(&mut self, write: impl FnOnce(&mut dyn FnMut(&[f32]))) {
-        debug_assert_eq!(self.groups, 1, "the problems of a fleet have no table");
+        debug_assert!(!self.is_fleet(), "the problems of a fleet have no table");
         self.values.truncate(self.layout.table());
         let values = &mut self.values;
         write(&mut |numbers| values.extend_from_slice(numbers));
@@ -184,12 +213,17 @@ impl Packed {
 
     /// Writes the parameters of a group. Other groups may have more of them; the remainder is 0, which no model reads.
     pub(crate) fn put_params(&mut self, group: usize, params: &[f32]) {
-        let least = if self.groups > 1 { self.layout.params } else { 0 };
-        self.change_layout(Layout { params: params.len().max(least), ..self.layout });
+        let least = if self.is_fleet() { self.layout.params } else { 0 };
+        let most = self.scenarios.iter().map(|scenario| scenario.params.len()).max().unwrap_or(0);
+        self.change_layout(Layout { params: params.len().max(least).max(most), ..self.layout });
         let layout = self.layout;
-        let (used, unused) = self.group_mut(group)[layout.params_at()..layout.references()].split_at_mut(params.len());
-        used.copy_from_slice(params);
-        unused.fill(0.0);
+        for (section, scenario) in self.sections_mut(group) {
+            let own = &mut section[layout.params_at()..layout.references()];
+            let (used, unused) = own.split_at_mut(params.len());
+            used.copy_from_slice(params);
+            unused.fill(0.0);
+            add(own, scenario.map(|scenario| &scenario.params[..]));
+        }
     }
 
     /// Replaces the reference table of a group, `own` in the options.
@@ -201,30 +235,52 @@ impl Packed {
         columns: usize,
         readers: &[Reader],
     ) -> Result<(), InvalidValue> {
-        readers.iter().try_for_each(|reader| reader.check_columns(columns))?;
+        let most = self.scenarios.iter().map(Scenario::columns).max().unwrap_or(0);
+        readers.iter().try_for_each(|reader| reader.check_columns(columns.max(most)))?;
         References::check(values, columns)?;
         let own = own.get_or_insert_default();
         own.values.clear();
         own.values.extend_from_slice(values);
         own.columns = columns;
-        self.put_references(group, own);
+        self.put_references(group, Some(own));
         Ok(())
     }
 
-    /// Writes the reference table of a group. Tables of other groups may be larger; the last row is repeated, which is
-    /// what a model reads beyond it, and the remaining columns are 0, which no model reads.
-    pub(crate) fn put_references(&mut self, group: usize, references: &References) {
-        let (rows, columns) = (references.rows(), references.columns);
+    /// Writes the reference table of a group. Tables of other groups, and the deviations of scenarios, may be larger; the
+    /// last row is repeated, which is what a model reads beyond it, and the remaining columns are 0.
+    pub(crate) fn put_references(&mut self, group: usize, references: Option<&References>) {
         let Layout { reference_rows, reference_columns, .. } = self.layout;
-        let least = if self.groups > 1 { (reference_rows, reference_columns) } else { (0, 0) };
-        let (reference_rows, reference_columns) = (rows.max(least.0), columns.max(least.1));
+        let mut size = if self.is_fleet() { [reference_rows, reference_columns] } else { [0, 0] };
+        let deviations = self.scenarios.iter().filter_map(|scenario| scenario.references.as_ref());
+        for References { values, columns } in references.into_iter().chain(deviations) {
+            size = [size[0].max(values.len() / columns), size[1].max(*columns)];
+        }
+        let [reference_rows, reference_columns] = size;
         self.change_layout(Layout { reference_rows, reference_columns, ..self.layout });
         let layout = self.layout;
-        let table = &mut self.group_mut(group)[layout.references()..layout.table()];
-        for (row, values) in table.chunks_exact_mut(reference_columns).enumerate() {
-            let (used, unused) = values.split_at_mut(columns);
-            used.copy_from_slice(&references.values[row.min(rows - 1) * columns..][..columns]);
-            unused.fill(0.0);
+        for (section, scenario) in self.sections_mut(group) {
+            let table = &mut section[layout.references()..layout.table()];
+            for (row, values) in table.chunks_exact_mut(reference_columns.max(1)).enumerate() {
+                values.fill(0.0);
+                add(values, references.map(|references| references.row(row)));
+                add(values, scenario.and_then(|scenario| scenario.references.as_ref()).map(|table| table.row(row)));
+            }
+        }
+    }
+
+    /// Replaces the scenarios by as many others, as in the options, and what depends on them in a group with these
+    /// parameters and references.
+    pub(crate) fn set_scenarios<'a>(
+        &mut self,
+        scenarios: &[Scenario],
+        groups: impl Iterator<Item = (&'a [f32], Option<&'a References>)>,
+    ) {
+        debug_assert_eq!(self.scenarios.len(), scenarios.len());
+        self.scenarios.clear();
+        self.scenarios.extend_from_slice(scenarios);
+        for (group, (params, references)) in groups.enumerate() {
+            self.put_params(group, params);
+            self.put_references(group, references);
         }
     }
 
@@ -309,7 +365,7 @@ impl Packed {
         Pass {
             seed: philox::key(seed),
             horizon: horizon as u32,
-            flags: if limited { LIMITED | CLAMPED } else { 0 } | if self.groups > 1 { FLEET } else { 0 },
+            flags: if limited { LIMITED | CLAMPED } else { 0 } | if self.is_fleet() { FLEET } else { 0 },
             inputs_stride: self.stride() as u32,
             dt,
             coordinate_stride: TILE as u32,
@@ -337,6 +393,16 @@ impl Packed {
         self.layout.timeline(self.group(group), self.fields.look_ups(), dt)
     }
 
+    /// The timeline of a group in one of its scenarios.
+    pub(crate) fn timeline_in(&self, scenario: usize, group: usize, dt: f32) -> Timeline<'_> {
+        let section = group * self.sections() + 1 + scenario;
+        self.layout.timeline(&self.values[section * self.stride()..], self.fields.look_ups(), dt)
+    }
+
+    pub(crate) fn scenarios(&self) -> &[Scenario] {
+        &self.scenarios
+    }
+
     pub(crate) fn fields(&self) -> &FieldSet {
         &self.fields
     }
@@ -350,6 +416,11 @@ impl Packed {
     }
 }
 
+/// Adds numbers to the first of `to`.
+fn add(to: &mut [f32], numbers: Option<&[f32]>) {
+    to.iter_mut().zip(numbers.into_iter().flatten()).for_each(|(to, number)| *to += number);
+}
+
 fn field_mut(fields: &mut [Grid], index: usize) -> Result<&mut Grid, InvalidValue> {
     let count = fields.len();
     let expected = format_args!("below the number of fields, {count}");
@@ -361,7 +432,8 @@ impl<const M: usize> Task<M> {
     pub(crate) fn sections<'a>(&'a self, factor: Square<'a>, precision: Square<'a>) -> Sections<'a> {
         let Limits { low, high } = self.limits.as_ref().unwrap_or(const { &Limits::NONE });
         let rates = self.rate_limits.as_ref().map(|Limits { low, high }| ([&low[..], &high[..]], self.dt));
-        Sections { low, high, rates, factor, precision, params: &self.params, references: self.references.as_ref() }
+        let (params, references) = (&self.params, self.references.as_ref());
+        Sections { low, high, rates, factor, precision, params, references, scenarios: &self.scenarios }
     }
 
     /// Returns a pass over the horizon, without rows: see [`Packed::pass`].
@@ -389,6 +461,7 @@ mod tests {
             precision: Square::Unit,
             params: &[11.0, 12.0],
             references: Some(&references),
+            scenarios: &[],
         };
         let mut packed = Packed::new(3, &sections, &[]);
         packed.set_state(0, &[7.0, 8.0, 9.0]);
@@ -430,6 +503,7 @@ mod tests {
             precision: Square::Unit,
             params: &[11.0],
             references: Some(&table),
+            scenarios: &[],
         };
         let mut packed = Packed::of_groups(2, &sections, &[], 3);
         let noise = NoiseId { key: [0x8000_0001, 0xffff_ffff], number: 0x0001_ffff };
@@ -447,8 +521,8 @@ mod tests {
         assert_eq!(references(&packed), [[21.0, 22.0, 23.0]; 3]);
 
         packed.put_params(1, &[12.0, 13.0]);
-        packed.put_references(1, &References { values: vec![31.0, 32.0], columns: 2 });
-        packed.put_references(2, &References { values: vec![41.0, 42.0, 43.0, 44.0], columns: 1 });
+        packed.put_references(1, Some(&References { values: vec![31.0, 32.0], columns: 2 }));
+        packed.put_references(2, Some(&References { values: vec![41.0, 42.0, 43.0, 44.0], columns: 1 }));
         assert_eq!(params(&packed), [[11.0, 0.0], [12.0, 13.0], [11.0, 0.0]]);
         assert_eq!(
             references(&packed),
@@ -459,7 +533,7 @@ mod tests {
             ]
         );
         packed.put_params(1, &[14.0]);
-        packed.put_references(1, &References { values: vec![51.0], columns: 1 });
+        packed.put_references(1, Some(&References { values: vec![51.0], columns: 1 }));
         assert_eq!(params(&packed)[1], [14.0, 0.0]);
         assert_eq!(references(&packed)[1], [51.0, 0.0, 51.0, 0.0, 51.0, 0.0, 51.0, 0.0]);
 
@@ -475,7 +549,7 @@ mod tests {
         let mut single = Packed::new(2, &sections, &[]);
         single.put_params(0, &[1.0, 2.0, 3.0]);
         single.put_params(0, &[4.0]);
-        single.put_references(0, &References { values: vec![61.0, 62.0], columns: 1 });
+        single.put_references(0, Some(&References { values: vec![61.0, 62.0], columns: 1 }));
         assert_eq!(single.values()[single.layout().params_at()..], [4.0, 61.0, 62.0]);
         assert!(!single.pass(5, 1, 0.1, false).has(FLEET));
     }
@@ -506,6 +580,7 @@ mod tests {
             precision: Square::Unit,
             params: &[],
             references: None,
+            scenarios: &[],
         };
         // Grids of as many packed numbers, but of another shape, and of more.
         const SIZES: [(usize, usize); 6] = [(3, 4), (7, 2), (3, 4), (5, 5), (1, 8), (9, 1)];
@@ -578,6 +653,7 @@ mod tests {
             precision: Square::Unit,
             params: &[],
             references: None,
+            scenarios: &[],
         };
         let grid = || Grid::from_fn(100, 50, 0.1, [0.0; 2], |x, y| x * y).expect("a grid");
         let mut own = vec![grid(), grid(), grid()];

@@ -22,6 +22,7 @@ pub(crate) mod options;
 pub(crate) mod parity;
 pub(crate) mod program;
 pub(crate) mod replace;
+pub(crate) mod scenario;
 pub(crate) mod task;
 pub(crate) mod workspace;
 
@@ -34,6 +35,7 @@ use crate::interp::simd::isa::Isa;
 use crate::kernels::threads;
 pub use crate::lang::math::Math;
 pub use options::{Adapter, AdapterKind, Backend, EngineOptions, RowMemory, Tuning};
+pub use scenario::{Scenario, Spread};
 pub use task::{Limits, References, Task};
 pub use workspace::Timing;
 pub(crate) use workspace::{Averager, Calls, Done, Fetched, Fetching, Wait, Workspace, blocking, completed, drained};

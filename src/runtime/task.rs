@@ -1,7 +1,9 @@
 //! [`Task`]: the options that all drivers share.
 
+use super::scenario::Scenario;
 use crate::error::{InvalidValue, columns_read_by, finite, in_range, read_by};
 use crate::interp::trace::Requirements;
+use crate::kernels::score::risk::Risk;
 use crate::lang::grid::Grid;
 
 /// A control problem without its model and without the method that solves it: part of the options of every driver that
@@ -49,6 +51,12 @@ pub struct Task<const M: usize> {
     /// References over the horizon, at least as many columns as are read: see
     /// [`StepContext::reference`](crate::lang::StepContext::reference).
     pub references: Option<References>,
+    /// The scenarios that every control sequence is rolled out in: how the world may deviate from this task. If there
+    /// are none, it is rolled out once, in the task itself. A planner takes S times as long with S scenarios, but for
+    /// drawing the noise, which they share. A policy search refuses them.
+    pub scenarios: Vec<Scenario>,
+    /// How the costs in all scenarios become the one that counts.
+    pub risk: Risk,
     /// Sampled fields, at least as many as are read: see [`StepContext::sample`](crate::lang::StepContext::sample).
     pub fields: Vec<Grid>,
     /// The seed of all noise.
@@ -56,7 +64,7 @@ pub struct Task<const M: usize> {
 }
 
 impl<const M: usize> Default for Task<M> {
-    /// 50 time steps of 0.02 s without limits, delay, parameters, references or fields, and seed 0.
+    /// 50 time steps of 0.02 s without limits, delay, parameters, references, scenarios or fields, and seed 0.
     fn default() -> Self {
         Self {
             horizon: 50,
@@ -66,6 +74,8 @@ impl<const M: usize> Default for Task<M> {
             delay: 0,
             params: Vec::new(),
             references: None,
+            scenarios: Vec::new(),
+            risk: Risk::Mean,
             fields: Vec::new(),
             seed: 0,
         }
@@ -93,10 +103,16 @@ impl<const M: usize> Task<M> {
         if let Some(references) = &self.references {
             References::check(&references.values, references.columns)?;
         }
-        Ok(())
+        self.risk.check()?;
+        self.check_scenarios(&self.scenarios)
     }
 
-    /// Refuses limits that only planners apply.
+    /// Refuses scenarios that do not fit the task.
+    pub(crate) fn check_scenarios(&self, scenarios: &[Scenario]) -> Result<(), InvalidValue> {
+        scenarios.iter().enumerate().try_for_each(|(s, scenario)| scenario.check(s, self.params.len()))
+    }
+
+    /// Refuses what only planners support.
     pub(crate) fn check_for_policy(&self) -> Result<(), InvalidValue> {
         if self.rate_limits.is_some() {
             let expected = "None in a policy search: let the control be the rate, and the old control a state";
@@ -105,6 +121,11 @@ impl<const M: usize> Task<M> {
         if self.delay > 0 {
             let expected = "0 in a policy search: let the controls on their way be states";
             return Err(InvalidValue::new("delay", self.delay, expected));
+        }
+        if !self.scenarios.is_empty() {
+            let value = format_args!("{} scenarios", self.scenarios.len());
+            let expected = "none in a policy search: let its initial states and parameters be random";
+            return Err(InvalidValue::new("scenarios", value, expected));
         }
         Ok(())
     }
@@ -118,7 +139,8 @@ impl<const M: usize> Task<M> {
     /// Refuses a task that has less than `reader` reads.
     pub(crate) fn check_reader(&self, reader: &Reader) -> Result<(), InvalidValue> {
         reader.check_params(self.params.len())?;
-        reader.check_columns(self.references.as_ref().map_or(0, |r| r.columns))?;
+        let deviations = self.scenarios.iter().map(Scenario::columns).max().unwrap_or(0);
+        reader.check_columns(self.references.as_ref().map_or(0, |r| r.columns).max(deviations))?;
         reader.check_fields(self.fields.len())
     }
 }
@@ -259,6 +281,11 @@ pub struct References {
 impl References {
     pub(crate) fn rows(&self) -> usize {
         self.values.len() / self.columns.max(1)
+    }
+
+    /// The row that a model reads in time step `t`.
+    pub(crate) fn row(&self, t: usize) -> &[f32] {
+        &self.values[t.min(self.rows() - 1) * self.columns..][..self.columns]
     }
 
     pub(crate) fn check(values: &[f32], columns: usize) -> Result<(), InvalidValue> {

@@ -4,7 +4,8 @@ use gibbs::control::{Proposal, ShiftFill, Smoothing};
 use gibbs::lang::Region;
 use gibbs::sampling::{ReverseProcess, SampleWidth, Sampler, Schedule};
 use gibbs::{
-    Grid, Interpolation, Limits, Model, Noise, NoiseShape, Real, References, StepContext, Temperature, Weighting,
+    Grid, Interpolation, Limits, Model, Noise, NoiseShape, Real, References, Risk, Scenario, StepContext, Temperature,
+    Weighting,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -129,6 +130,32 @@ impl Draw {
     /// Draws an input delay, in most cases none.
     pub fn delay(&mut self) -> usize {
         if self.chance(0.6) { 0 } else { self.index(4) }
+    }
+
+    /// Mostly none, since each costs as much as all other rollouts together.
+    pub fn scenarios(&mut self) -> Vec<Scenario> {
+        let count = if self.chance(0.8) { 0 } else { 1 + self.index(3) };
+        (0..count)
+            .map(|_| Scenario {
+                state: self.deviations(3),
+                params: self.deviations(3),
+                references: self.chance(0.5).then(|| References { values: self.numbers(6, -1.0, 1.0), columns: 2 }),
+            })
+            .collect()
+    }
+
+    fn deviations(&mut self, most: usize) -> Vec<f32> {
+        let count = self.index(most);
+        self.numbers(count, -0.5, 0.5)
+    }
+
+    pub fn risk(&mut self) -> Risk {
+        match self.index(4) {
+            0 => Risk::Mean,
+            1 => Risk::Worst,
+            2 => Risk::ConditionalValueAtRisk(self.number(0.01, 1.0)),
+            _ => Risk::Entropic(self.number(0.001, 2.0)),
+        }
     }
 
     pub fn smoothing(&mut self) -> Option<Smoothing> {

@@ -54,6 +54,8 @@ fn options(draw: &mut Draw) -> PolicyGradientOptions<2> {
             seed: draw.seed(),
             params: draw.params(),
             references: draw.reference_table(),
+            scenarios: if draw.chance(0.02) { draw.scenarios() } else { Vec::new() },
+            risk: draw.risk(),
             fields: draw.fields(),
         },
         samples: draw.size(150),

@@ -3,7 +3,7 @@
 use super::actuation::Smoothing;
 use super::options::{Fallback, Proposal, ShiftFill};
 use crate::error::{InvalidValue, finite};
-use crate::kernels::pass::{MAX_NUMBERS, MAX_PROBLEMS, Pass};
+use crate::kernels::pass::{MAX_NUMBERS, MAX_PROBLEMS, Pass, TILE, round_up};
 use crate::kernels::propose::noise::{CovarianceFactors, Noise};
 use crate::kernels::propose::shape::{Filter, NoiseShape};
 use crate::runtime::task::Task;
@@ -145,6 +145,14 @@ pub(crate) fn check_sizes<const M: usize>(options: &impl Algorithm<M>, members: 
         if size == 0 || size > most {
             return Err(InvalidValue::new(field, size, format_args!("between 1 and {most}")));
         }
+    }
+    let (scenarios, problems) = (options.task().scenarios.len(), members * options.chains());
+    let rows = round_up(options.samples(), TILE).saturating_mul(problems);
+    // A dispatch has all problems in all scenarios, and the scores of all of them are stored.
+    let most = (MAX_PROBLEMS / problems).min(i32::MAX as usize / 3 / rows);
+    if scenarios > most {
+        let expected = format_args!("at most {most} for {problems} plans of {} rows", options.samples());
+        return Err(InvalidValue::new("scenarios", format_args!("{scenarios} scenarios"), expected));
     }
     Ok(())
 }

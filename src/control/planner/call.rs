@@ -592,9 +592,10 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     pub(super) fn fill_passes(&mut self, given: bool) {
         let (horizon, chains) = (self.options.task().horizon, self.options.chains());
         let problems = self.members.len() * chains;
-        // With several members, seed and number are inputs of each, and the passes are numbered from 0.
-        let number = if let [only] = &self.members[..] { only.number } else { 0 };
-        if self.members.len() > 1 {
+        // With several members or scenarios, seed and number are inputs of each, and the passes are numbered from 0.
+        let is_fleet = self.inputs.is_fleet();
+        let number = if is_fleet { 0 } else { self.members[0].number };
+        if is_fleet {
             for i in self.each() {
                 let (key, number) = (philox::key(self.seed_of(i)), self.members[i].number);
                 self.inputs.set_noise(i, NoiseId { key, number });
@@ -614,6 +615,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             chains: chains as u32,
             ..self.options.task().pass(&self.inputs)
         };
+        self.options.task().risk.write(self.options.task().scenarios.len(), &mut first);
         first.set(GIVEN, given);
         first.set(FILTERED, filtered);
         if given && self.options.task().is_sequential() {

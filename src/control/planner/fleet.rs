@@ -4,6 +4,7 @@ use super::{Algorithm, Feedback, FeedbackWeights, Member, Plan, Planner, Samples
 use crate::error::{BuildError, FeedbackError, InvalidValue, PlanError};
 use crate::lang::grid::{Grid, Region};
 use crate::model::Model;
+use crate::runtime::scenario::Scenario;
 use crate::runtime::task::References;
 use crate::runtime::{Calls, Engine, Wait, completed, drained};
 
@@ -363,6 +364,15 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
         self.planner.change_inputs(|inputs, _, members| {
             inputs.set_references(problem, &mut members[problem].references, values, columns, &[reader])
         })
+    }
+
+    /// Replaces the scenarios by as many others, for all problems: see [`Planner::set_scenarios`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Planner::set_scenarios`].
+    pub fn set_scenarios(&mut self, scenarios: Vec<Scenario>) -> Result<(), InvalidValue> {
+        self.planner.set_scenarios(scenarios)
     }
 
     /// Replaces one sampled field, for all problems. Recompiles nothing.

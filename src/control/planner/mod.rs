@@ -24,6 +24,7 @@ use crate::lang::grid::{Grid, Region};
 use crate::model::Model;
 use crate::runtime::inputs::{Packed, Sections, Square};
 use crate::runtime::program::Program;
+use crate::runtime::scenario::Scenario;
 use crate::runtime::task::{Reader, References, Task};
 use crate::runtime::{Engine, Fetched, Fetching, Wait, Workspace, blocking};
 use actuation::Applied;
@@ -213,7 +214,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             shape,
             options,
         };
-        planner.options.task().check_reader(&planner.reader())?;
+        planner.check_reader(planner.options.task(), &planner.reader())?;
         planner.prepare()?;
         Ok(planner)
     }
@@ -322,6 +323,40 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         self.change_inputs(|inputs, task, _| inputs.set_references(0, &mut task.references, values, columns, &[reader]))
     }
 
+    /// Replaces the [scenarios](Task::scenarios) by as many others. Recompiles nothing.
+    ///
+    /// # Errors
+    ///
+    /// If their number differs, they deviate in more states or parameters than there are, or a number is not finite.
+    /// [`set_options`](Self::set_options) can change the number.
+    pub fn set_scenarios(&mut self, scenarios: Vec<Scenario>) -> Result<(), InvalidValue> {
+        let (task, count) = (self.options.task(), self.options.task().scenarios.len());
+        if scenarios.len() != count {
+            let expected = format_args!("{count}, as before; set_options can change the number");
+            return Err(InvalidValue::new("scenarios", format_args!("{} scenarios", scenarios.len()), expected));
+        }
+        task.check_scenarios(&scenarios)?;
+        Scenario::check_states(&scenarios, N)?;
+        let columns = |references: &Option<References>| references.as_ref().map_or(0, |table| table.columns);
+        let deviations = scenarios.iter().map(Scenario::columns).max().unwrap_or(0);
+        self.reader().check_columns(columns(&task.references).max(deviations))?;
+        self.change_inputs(|inputs, task, members| {
+            task.scenarios = scenarios;
+            let groups = members.iter().map(|member| {
+                let params = member.params.as_ref().unwrap_or(&task.params);
+                (&params[..], member.references.as_ref().or(task.references.as_ref()))
+            });
+            inputs.set_scenarios(&task.scenarios, groups);
+            Ok(())
+        })
+    }
+
+    /// Refuses a task that has less than the model reads, or scenarios that deviate in more states than it has.
+    fn check_reader(&self, task: &Task<M>, reader: &Reader) -> Result<(), InvalidValue> {
+        task.check_reader(reader)?;
+        Scenario::check_states(&task.scenarios, N)
+    }
+
     /// Replaces one sampled field. Recompiles nothing.
     ///
     /// # Errors
@@ -422,7 +457,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         options.task_mut().horizon = self.options.task().horizon;
         options.set_samples(self.options.samples());
         let shape = check(&options, self.members.len())?;
-        options.task().check_reader(&self.reader())?;
+        self.check_reader(options.task(), &self.reader())?;
         let nominal = match options.chains() {
             chains if chains == self.options.chains() => self.nominal.clone(),
             chains => self.each().flat_map(|i| self.controls_of(i).as_flattened().repeat(chains)).collect(),
@@ -473,7 +508,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
                 self.inputs.put_params(i, params);
             }
             if let Some(references) = &member.references {
-                self.inputs.put_references(i, references);
+                self.inputs.put_references(i, Some(references));
             }
         }
     }
@@ -522,7 +557,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// As [`new`](Self::new). Then nothing is changed, but the samples of the last call may be gone.
     pub fn move_to(&mut self, engine: &Engine) -> Result<(), BuildError> {
         let program = Program::new::<N, M, D>(&self.model, engine.options().math)?;
-        self.options.task().check_reader(&Reader::model(program.requirements))?;
+        self.check_reader(self.options.task(), &Reader::model(program.requirements))?;
         self.cancel();
         let previous = (
             std::mem::replace(&mut self.engine, engine.clone()),
@@ -587,8 +622,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
 
     /// Returns the inputs of a rollout of a member's plan from the state `x`.
     fn start_of(&self, i: usize, x: [f32; N]) -> Start<'_, N, D> {
-        let timeline = self.inputs.timeline(i, self.options.task().dt);
-        Start { isa: self.engine.isa(), model: &*self.model, timeline, x }
+        let start = Start::of(self.engine.isa(), &*self.model, &self.inputs, i, self.options.task().dt);
+        start.at(x)
     }
 
     /// The current options.
@@ -643,11 +678,12 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             self.prepare_for(true)?;
         }
         self.prepare_for(false)?;
+        let scenarios = self.options.task().scenarios.len();
         // Nothing below fails, so that a failure leaves the members as they were.
         self.time_per_row = None;
         for member in &mut self.members {
-            member.plan.reserve(horizon);
-            member.next.reserve(horizon);
+            member.plan.reserve(horizon, scenarios);
+            member.next.reserve(horizon, scenarios);
             member.queue.reserve(self.options.task().delay);
             member.before.reserve(horizon);
             member.given.resize_with(self.options.proposals().len(), Vec::new);
@@ -674,8 +710,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         self.workspace.prepare_fetch()
     }
 
-    /// Rolls out any control sequence in plain `f32`. Returns the states (the first is `x`) and the cost as it enters
-    /// the exponent, without its control term.
+    /// Rolls out any control sequence in plain `f32`, in the task itself whatever its scenarios. Returns the states (the
+    /// first is `x`) and the cost as it enters the exponent, without its control term.
     ///
     /// # Errors
     ///
@@ -697,9 +733,36 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         Ok((states, cost))
     }
 
+    /// As [`simulate`](Self::simulate), in scenario `s` of the task: the first state is `x` plus what the scenario adds.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such scenario, or the state or the controls are not finite.
+    pub fn simulate_scenario(
+        &self,
+        s: usize,
+        x: &[f32; N],
+        controls: &[[f32; M]],
+    ) -> Result<(Vec<[f32; N]>, f32), InvalidValue> {
+        let count = self.options.task().scenarios.len();
+        if s >= count {
+            return Err(InvalidValue::new("scenario", s, format_args!("below the number of scenarios, {count}")));
+        }
+        finite("state", x)?;
+        finite("controls", controls.as_flattened())?;
+        let mut states = Vec::with_capacity(controls.len() + 1);
+        let average = self.options.averages() && !controls.is_empty();
+        let cost = float_env::standard(|| {
+            let (timeline, x) = self.start_of(0, *x).scenario(s);
+            let cost = roll_out(&*self.model, &timeline, x, controls, &mut states);
+            if average { cost / controls.len() as f32 } else { cost }
+        });
+        Ok((states, cost))
+    }
+
     /// The terms of the last plan's cost, named by [`StepContext::term`](crate::StepContext::term): the plan is rolled
     /// out again on the host, from the state that it was made for. They and the rest sum to [`Plan::cost`], and are
-    /// averages over the horizon where it is.
+    /// averages over the horizon where it is. With scenarios, they are those of the task itself.
     ///
     /// # Errors
     ///

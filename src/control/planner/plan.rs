@@ -9,6 +9,7 @@ use super::terms::{TermStatistics, Terms};
 use crate::error::{InvalidValue, PlanError};
 use crate::interp::simd::isa::Isa;
 use crate::kernels::pass::{CONTROL_COST, DEMONSTRATED, ELITE, INVALID, MASKED, Pass, Sums, TILE};
+use crate::kernels::score::risk::combine;
 use crate::lang::{StepContext, Timeline, float_env};
 use crate::model::Model;
 use crate::model::rollout::rollout;
@@ -64,6 +65,31 @@ impl<const N: usize, const M: usize, D: Model<N, M>> WithSimd for Nominal<'_, N,
     }
 }
 
+/// Rolls a control sequence out as [`Nominal`] does. Returns the cost S, and whether it is finite and all states are
+/// feasible until the model is done.
+struct InScenario<'a, const N: usize, const M: usize, D> {
+    model: &'a D,
+    timeline: &'a Timeline<'a>,
+    x: [f32; N],
+    controls: &'a [[f32; M]],
+}
+
+impl<const N: usize, const M: usize, D: Model<N, M>> WithSimd for InScenario<'_, N, M, D> {
+    type Output = (f32, bool);
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> (f32, bool) {
+        let Self { model, timeline, x, controls } = self;
+        let (mut t, mut is_feasible) = (0, true);
+        let arrived = |_, x| {
+            is_feasible &= model.feasible(&StepContext::over(timeline.at(t)), x);
+            t += 1;
+        };
+        let cost = rollout(model, timeline, controls.len(), x, |t, _, _| controls[t], arrived, None);
+        (cost, is_feasible && cost.is_finite())
+    }
+}
+
 /// The model, the state and everything else that a plan is rolled out with.
 #[derive(Debug)]
 pub(crate) struct Start<'a, const N: usize, D> {
@@ -71,12 +97,26 @@ pub(crate) struct Start<'a, const N: usize, D> {
     pub(crate) model: &'a D,
     pub(crate) timeline: Timeline<'a>,
     pub(crate) x: [f32; N],
+    inputs: &'a Packed,
+    group: usize,
 }
 
 impl<'a, const N: usize, D> Start<'a, N, D> {
     /// The start of a group of problems, from its state in `inputs`.
     pub(crate) fn of(isa: Isa, model: &'a D, inputs: &'a Packed, group: usize, dt: f32) -> Self {
-        Self { isa, model, timeline: inputs.timeline(group, dt), x: inputs.state(group) }
+        Self { isa, model, timeline: inputs.timeline(group, dt), x: inputs.state(group), inputs, group }
+    }
+
+    /// The same start from the state `x`.
+    pub(crate) fn at(self, x: [f32; N]) -> Self {
+        Self { x, ..self }
+    }
+
+    /// The timeline and the first state of a rollout in scenario `s`.
+    pub(crate) fn scenario(&self, s: usize) -> (Timeline<'a>, [f32; N]) {
+        let mut x = self.x;
+        x.iter_mut().zip(&self.inputs.scenarios()[s].state).for_each(|(x, deviation)| *x += deviation);
+        (self.inputs.timeline_in(s, self.group, self.timeline.dt), x)
     }
 }
 
@@ -96,6 +136,10 @@ pub struct Plan<const N: usize, const M: usize> {
     states: Vec<[f32; N]>,
     #[cfg_attr(feature = "serde", serde(with = "crate::lang::recorded"))]
     cost: f32,
+    #[cfg_attr(feature = "serde", serde(default, with = "crate::lang::recorded"))]
+    scenario_costs: Vec<f32>,
+    /// Whether the plan is feasible in every scenario.
+    is_feasible_in_all: bool,
     #[cfg_attr(feature = "serde", serde(with = "crate::lang::recorded"))]
     min_cost: f32,
     #[cfg_attr(feature = "serde", serde(with = "crate::lang::recorded"))]
@@ -214,6 +258,8 @@ impl<const N: usize, const M: usize> Plan<N, M> {
             controls: Vec::new(),
             states: Vec::new(),
             cost: 0.0,
+            scenario_costs: Vec::new(),
+            is_feasible_in_all: true,
             min_cost: 0.0,
             mean_cost: 0.0,
             effective_samples: 0.0,
@@ -231,9 +277,10 @@ impl<const N: usize, const M: usize> Plan<N, M> {
     }
 
     /// Reserves memory, so that a call allocates nothing.
-    pub(crate) fn reserve(&mut self, horizon: usize) {
+    pub(crate) fn reserve(&mut self, horizon: usize, scenarios: usize) {
         self.controls.reserve(horizon);
         self.states.reserve(horizon + 1);
+        self.scenario_costs.reserve(scenarios);
     }
 
     /// Takes the control sequence of least cost among `chains`, the results of pass `last`, and returns its index.
@@ -249,7 +296,7 @@ impl<const N: usize, const M: usize> Plan<N, M> {
         }
         let mut best: Option<(f32, usize, &[f32])> = None;
         for (chain, nominal) in worked(sums, chains) {
-            self.roll_out(start, last.cost_scale, nominal);
+            self.roll_out(start, last, nominal);
             let cost = if self.cost.is_finite() { self.cost } else { f32::MAX };
             if best.is_none_or(|(least, ..)| cost < least) {
                 best = Some((cost, chain, nominal));
@@ -257,7 +304,7 @@ impl<const N: usize, const M: usize> Plan<N, M> {
         }
         let Some((_, chain, nominal)) = best else { return Err(PlanError::NonFiniteMean) };
         if sums.len() > 1 {
-            self.roll_out(start, last.cost_scale, nominal);
+            self.roll_out(start, last, nominal);
         }
         self.record(last, &sums[chain]);
         self.source = PlanSource::Rows;
@@ -267,7 +314,8 @@ impl<const N: usize, const M: usize> Plan<N, M> {
         Ok(chain)
     }
 
-    /// Whether the plan's own rollout has a finite cost and passes through feasible states only, until it is done.
+    /// Whether the plan's own rollout has a finite cost and passes through feasible states only, until it is done; in
+    /// every scenario, too.
     fn is_feasible<D: Model<N, M>>(&self, start: &Start<'_, N, D>) -> bool {
         for (t, x) in self.states.iter().skip(1).enumerate() {
             let at = StepContext::over(start.timeline.at(t));
@@ -278,7 +326,7 @@ impl<const N: usize, const M: usize> Plan<N, M> {
                 break;
             }
         }
-        self.cost.is_finite()
+        self.cost.is_finite() && self.is_feasible_in_all
     }
 
     /// Replaces a plan that failed by `before`, if that is feasible where the plan is not, or costs less. `failed` is
@@ -294,13 +342,13 @@ impl<const N: usize, const M: usize> Plan<N, M> {
             return;
         }
         let (was_feasible, cost) = (self.is_feasible(start), self.cost);
-        self.roll_out(start, last.cost_scale, before.as_flattened());
+        self.roll_out(start, last, before.as_flattened());
         self.is_sound = self.is_feasible(start);
         if (self.is_sound && !was_feasible) || (self.is_sound == was_feasible && self.cost < cost) {
             failed.copy_from_slice(before.as_flattened());
             self.source = PlanSource::LastPlan;
         } else {
-            self.roll_out(start, last.cost_scale, failed);
+            self.roll_out(start, last, failed);
             self.is_sound = false;
         }
     }
@@ -324,13 +372,13 @@ impl<const N: usize, const M: usize> Plan<N, M> {
         let Some(best) = valid.min_by(|a, b| cost(a).total_cmp(&cost(b))) else { return };
         let before = self.cost;
         let row: Vec<f32> = (0..mean.len()).map(|d| fetched.coordinate(best, d, mean.len())).collect();
-        self.roll_out(start, last.cost_scale, &row);
+        self.roll_out(start, last, &row);
         if self.cost < before || !before.is_finite() {
             mean.copy_from_slice(&row);
             self.source = PlanSource::BestRow;
             self.is_sound = self.is_feasible(start);
         } else {
-            self.roll_out(start, last.cost_scale, mean);
+            self.roll_out(start, last, mean);
         }
     }
 
@@ -380,14 +428,27 @@ impl<const N: usize, const M: usize> Plan<N, M> {
         self.symptoms = found;
     }
 
-    /// Rolls the new plan out on the host: T steps, whatever the number of rows.
-    fn roll_out<D: Model<N, M>>(&mut self, start: &Start<'_, N, D>, cost_scale: f32, nominal: &[f32]) {
-        let Start { isa, model, ref timeline, x } = *start;
+    /// Rolls the new plan out on the host, and in every scenario: T steps each, whatever the number of rows.
+    fn roll_out<D: Model<N, M>>(&mut self, start: &Start<'_, N, D>, pass: &Pass, nominal: &[f32]) {
+        let Start { isa, model, ref timeline, x, .. } = *start;
         self.controls.clear();
         self.controls.extend(nominal.as_chunks::<M>().0);
         self.states.clear();
         let job = Nominal { model, timeline, x, controls: &self.controls, states: &mut self.states };
-        self.cost = isa.run(job) * cost_scale;
+        self.cost = isa.run(job) * pass.cost_scale;
+        self.is_feasible_in_all = true;
+        self.scenario_costs.clear();
+        for s in 0..pass.scenarios as usize {
+            let (timeline, x) = start.scenario(s);
+            let (cost, is_feasible) = isa.run(InScenario { model, timeline: &timeline, x, controls: &self.controls });
+            self.scenario_costs.push(cost);
+            self.is_feasible_in_all &= is_feasible;
+        }
+        if pass.scenarios > 0 {
+            let [sum, compensation] = combine(pass, |s| [self.scenario_costs[s], 0.0]);
+            self.cost = (sum + compensation) * pass.cost_scale;
+            self.scenario_costs.iter_mut().for_each(|cost| *cost *= pass.cost_scale);
+        }
     }
 
     /// The control sequence, T × M; apply the first.
@@ -395,15 +456,21 @@ impl<const N: usize, const M: usize> Plan<N, M> {
         &self.controls
     }
 
-    /// The states expected under it, (T + 1) × N; the first is the state that the call was given.
+    /// The states expected under it, (T + 1) × N; the first is the state that the call was given. They are those of the
+    /// task itself, whatever its scenarios.
     pub fn states(&self) -> &[[f32; N]] {
         &self.states
     }
 
-    /// The cost of the plan itself, without any control term. Not finite if the plan reaches states in which the
-    /// model's cost is not.
+    /// The cost of the plan itself, without any control term; with scenarios, the [risk](crate::Risk) over its costs in
+    /// all of them. Not finite if the plan reaches states in which the model's cost is not.
     pub fn cost(&self) -> f32 {
         self.cost
+    }
+
+    /// The cost of the plan in each [scenario](crate::Task::scenarios); empty if there are none.
+    pub fn scenario_costs(&self) -> &[f32] {
+        &self.scenario_costs
     }
 
     /// The least cost among the samples.
@@ -452,8 +519,8 @@ impl<const N: usize, const M: usize> Plan<N, M> {
         self.source
     }
 
-    /// Whether the plan's own rollout has a finite cost and passes through [`feasible`](Model::feasible) states only;
-    /// and, if the plan is a mean of rows, does not cost more than the valid rows do on average (unless rows are
+    /// Whether the plan's own rollout, and that in every scenario, has a finite cost and passes through
+    /// [`feasible`](Model::feasible) states only; and, if the plan is a mean of rows, does not cost more than the valid rows do on average (unless rows are
     /// weighed by a demonstration). [`Fallback`] decides what replaces a plan that fails.
     ///
     /// [`Fallback`]: crate::control::Fallback
@@ -584,7 +651,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Samples<'_, N, M, D> {
         assert!(k < self.len(), "row {k} of {}", self.len());
     }
 
-    /// The rollout cost S of row `k`, without control term and before any averaging.
+    /// The rollout cost S of row `k`, without control term and before any averaging; with scenarios, the risk over them.
     pub fn cost(&self, k: usize) -> f32 {
         self.check(k);
         float_env::standard(|| self.fetched.cost(k))
@@ -604,7 +671,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Samples<'_, N, M, D> {
         (0..self.horizon).map(|t| std::array::from_fn(|m| at(t, m))).collect()
     }
 
-    /// The states of row `k`, (T + 1) × N, rolled out again on the host.
+    /// The states of row `k`, (T + 1) × N, rolled out again on the host, in the task itself.
     pub fn states(&self, k: usize) -> Vec<[f32; N]> {
         let controls = self.controls(k);
         let mut states = Vec::with_capacity(controls.len() + 1);

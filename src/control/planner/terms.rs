@@ -235,7 +235,7 @@ impl<const N: usize, D> Start<'_, N, D> {
     where
         D: Model<N, M>,
     {
-        let Start { isa, model, ref timeline, x } = *self;
+        let Start { isa, model, ref timeline, x, .. } = *self;
         let log = TermLog::new(controls.len());
         let cost = isa.run(Recorded { model, timeline, x, controls, log: &log });
         Terms::new(log.into_record(), cost, scale)

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use pulp::{Simd, WithSimd};
 
+use super::risk::Combine;
 use crate::interp::simd::isa::{Isa, WithModel};
 use crate::interp::simd::lanes::Lanes;
 use crate::interp::simd::unroll::{Unroll2, Unrolled};
@@ -120,13 +121,15 @@ impl<const N: usize, const M: usize, D> OfModel<N, M, D> {
 impl<const N: usize, const M: usize, D: Model<N, M>> Rollout for OfModel<N, M, D> {
     fn tile(&self, isa: Isa, mut tile: Tile<'_>) -> CostBounds {
         controls::<M>(isa, &mut tile);
+        if tile.pass.scenarios > 0 {
+            return self.scenarios(isa, tile);
+        }
         let inputs = tile.problem.inputs;
         isa.run_with(Roll::<N, M> { ends: self.ends, tile }, &*self.model, inputs)
     }
 
-    /// The controls of filtered rows, whose innovations are in the rows.
     fn scratch(&self, pass: &Pass) -> usize {
-        if pass.has(FILTERED) { CacheLine::holding(pass.width as usize * TILE) } else { 0 }
+        filtered_controls(pass) + CacheLine::holding(pass.scenarios as usize * SCORES)
     }
 
     fn draws(&self) -> bool {
@@ -136,6 +139,27 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Rollout for OfModel<N, M, D
     fn draw(&self, isa: Isa, mut tile: Tile<'_>) {
         controls::<M>(isa, &mut tile);
     }
+}
+
+impl<const N: usize, const M: usize, D: Model<N, M>> OfModel<N, M, D> {
+    /// Rolls the controls of a tile out in every scenario.
+    fn scenarios(&self, isa: Isa, tile: Tile<'_>) -> CostBounds {
+        let Tile { pass, problem, number, first, rows, scores, scratch } = tile;
+        let (controls, scenarios) = scratch.split_at_mut(filtered_controls(pass));
+        let scenarios = &mut CacheLine::numbers_mut(scenarios)[..pass.scenarios as usize * SCORES];
+        let sections = problem.inputs.chunks_exact(pass.inputs_stride as usize).skip(1);
+        for (inputs, scores) in sections.zip(scenarios.chunks_exact_mut(SCORES)) {
+            let problem = &Problem { inputs, ..*problem };
+            let tile = Tile { pass, problem, number, first, rows: &mut *rows, scores, scratch: &mut *controls };
+            isa.run_with(Roll::<N, M> { ends: self.ends, tile }, &*self.model, inputs);
+        }
+        isa.run(Combine { pass, scenarios, scores, rows: pass.rows as usize - first })
+    }
+}
+
+/// The lines of scratch for the controls of filtered rows, whose innovations are in the rows.
+fn filtered_controls(pass: &Pass) -> usize {
+    if pass.has(FILTERED) { CacheLine::holding(pass.width as usize * TILE) } else { 0 }
 }
 
 /// Draws the rows of a tile or takes them as given. The whole tile is done before any rollout, so that the time loop

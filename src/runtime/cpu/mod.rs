@@ -221,15 +221,16 @@ impl Workspace {
     }
 }
 
-/// Returns a pass with the seed and the number of problem `number` filled in, the problem's chain, and its inputs.
+/// Returns a pass with the seed and the number of problem `number` filled in, the problem's chain, and its inputs, those
+/// of the task before those of its scenarios.
 fn alone<'a>(pass: &Pass, problem: &Problem<'a>, number: u32) -> (Pass, u32, &'a [f32]) {
     let (group, chain) = pass.group_and_chain(number);
     if !pass.has(FLEET) {
         return (*pass, chain, problem.inputs);
     }
-    let stride = pass.inputs_stride as usize;
-    let inputs = &problem.inputs[group * stride..][..stride];
-    let NoiseId { key, number } = NoiseId::of_inputs(inputs);
+    let (stride, sections) = (pass.inputs_stride as usize, pass.sections());
+    let inputs = &problem.inputs[group * sections * stride..][..sections * stride];
+    let NoiseId { key, number } = NoiseId::of_inputs(&inputs[..stride]);
     (Pass { seed: key, number: number.wrapping_add(pass.number), ..*pass }, chain, inputs)
 }
 

@@ -71,8 +71,8 @@ pub(crate) struct Kernels(pub(crate) Vec<wgpu::ComputePipeline>);
 
 /// The kernels that draw and score rows.
 pub(crate) enum Score {
-    /// One dispatch over all rows.
-    Rollout(wgpu::ComputePipeline),
+    /// One dispatch over all rows and scenarios, and one that combines the costs of each row if there are scenarios.
+    Rollout { rollout: wgpu::ComputePipeline, risk: Option<wgpu::ComputePipeline> },
     /// The parameters of a policy are drawn (where rows are parameters), run in episodes, and the episodes of a row are
     /// gathered.
     Episodes { perturb: Option<wgpu::ComputePipeline>, episode: wgpu::ComputePipeline, gather: wgpu::ComputePipeline },
@@ -203,7 +203,8 @@ impl Device {
         let filter = |u: &Pass| if u.has(FILTERED) { tiles(u) * iterations_of_filter(u) } else { 0 };
         let loop_iterations = |u: &Pass| tiles(u) * TILE as u64 * u64::from(u.horizon + u.coordinates) / 32 + filter(u);
         let small = |u: &Pass| {
-            u.rows <= if u.problems >= many { GROUP as u32 } else { 256 } && loop_iterations(u) < MAX_LOOP_ITERATIONS
+            let most = if u.problems >= many { GROUP as u32 } else { 256 };
+            u.scenarios == 0 && u.rows <= most && loop_iterations(u) < MAX_LOOP_ITERATIONS
         };
         // In the kernels of separate stages, a user's own WGSL has fewer names to avoid.
         program.scoring == Scoring::Model && program.functions.is_empty() && passes.iter().all(small)
@@ -262,7 +263,9 @@ impl Device {
             return Ok(Score::Episodes { perturb, episode, gather });
         }
         let [rollout] = self.compile(&source::rollout(program, shape), bounds_checks, ["rollout"], Idle::NOTHING)?;
-        Ok(Score::Rollout(rollout))
+        let risk = || self.compile(&source::risk(), BoundsChecks::Omit, ["combine"], Idle::NOTHING);
+        let risk = shape.scenarios.then(risk).transpose()?.map(|[risk]| risk);
+        Ok(Score::Rollout { rollout, risk })
     }
 
     /// The kernel of the weighted mean of rows that are drawn again.

@@ -28,6 +28,7 @@ const FIELD_FOUR: &str = include_str!("../../../shaders/score/field_vec4.wgsl");
 const KEYS: &str = include_str!("../../../shaders/score/cost_bounds.wgsl");
 const DISTANCE: &str = include_str!("../../../shaders/score/distance.wgsl");
 const EPISODE: &str = include_str!("../../../shaders/score/episode.wgsl");
+const RISK: &str = include_str!("../../../shaders/score/risk.wgsl");
 const ROLLOUT: &str = include_str!("../../../shaders/score/rollout.wgsl");
 const REDUCE: &str = include_str!("../../../shaders/average/reduce.wgsl");
 const WEIGH: &str = include_str!("../../../shaders/weigh/weigh.wgsl");
@@ -80,6 +81,8 @@ pub(crate) struct KernelConfig {
     pub(crate) layout: Layout,
     /// The flags of the pass that select code.
     pub(crate) flags: u32,
+    /// Whether rows are rolled out in scenarios.
+    pub(crate) scenarios: bool,
     /// Whether the covariance is diagonal.
     pub(crate) diagonal: bool,
     /// Whether the device has 64-bit integers.
@@ -125,6 +128,11 @@ pub(crate) fn rollout(program: &Program, shape: KernelConfig) -> String {
             .join("\n");
     let rollout = filter::over_time(shape.filter.as_ref(), ROLLOUT);
     [&*drawing(shape, four), &proposal(shape), &model, KEYS, &rollout].join("\n")
+}
+
+/// The kernel that combines the costs of rows in all scenarios.
+pub(crate) fn risk() -> String {
+    [UPDATE, SCALAR, MATH, KEYS, RISK].join("\n")
 }
 
 /// The kernels that draw and score rows of a policy.
@@ -229,6 +237,12 @@ fn problem_inputs(fleet: bool) -> &'static str {
 /// The functions of `shaders/fleet.wgsl` for problems that share all inputs.
 const SHARED_INPUTS: &str = "const inputs_at = 0u;
 fn find_inputs() {}
+fn find_rollout(z: u32) {
+    problem = z;
+}
+fn scenario_scores() -> u32 {
+    return 0u;
+}
 fn noise_seed() -> vec2<u32> {
     return uniforms.seed;
 }
@@ -607,7 +621,16 @@ mod tests {
                 let noise = if diagonal { COLORED } else { KNOTS };
                 let filter = noise.filter(50).expect("valid").filter(|_| flags & FILTERED != 0);
                 for (int64, software) in [(false, false), (false, true), (true, false), (true, true)] {
-                    let shape = KernelConfig { layout, flags, diagonal, int64, software, unrolls: software, filter };
+                    let shape = KernelConfig {
+                        layout,
+                        flags,
+                        scenarios: false,
+                        diagonal,
+                        int64,
+                        software,
+                        unrolls: software,
+                        filter,
+                    };
                     check(shape, name, &rollout(&program, shape));
                     check(shape, name, &mean_of_draws(shape));
                     // Models that call hand-written functions are never compiled to a whole-pass kernel.
@@ -646,6 +669,7 @@ mod tests {
                     let shape = KernelConfig {
                         layout,
                         flags,
+                        scenarios: false,
                         diagonal: true,
                         int64,
                         software,
@@ -685,6 +709,7 @@ mod tests {
                 KernelConfig {
                     layout,
                     flags,
+                    scenarios: false,
                     diagonal: true,
                     int64: true,
                     software: false,
@@ -706,6 +731,7 @@ mod tests {
         let shape = KernelConfig {
             layout,
             flags: GIVEN,
+            scenarios: false,
             diagonal: true,
             int64: false,
             software: false,
@@ -715,6 +741,7 @@ mod tests {
         for software in [false, true] {
             let shape = KernelConfig { software, ..shape };
             check(shape, "weigh", &weigh());
+            check(shape, "risk", &risk());
             check(shape, "temperature", &temperature(software));
             check(shape, "mean of rows", &mean_of_rows(software));
             check(shape, "merge", &merge(software));
@@ -826,6 +853,10 @@ mod tests {
             ("inputs_stride", offset_of!(Pass, inputs_stride)),
             ("coordinates", offset_of!(Pass, coordinates)),
             ("delay", offset_of!(Pass, delay)),
+            ("scenarios", offset_of!(Pass, scenarios)),
+            ("risk", offset_of!(Pass, risk)),
+            ("risk_value", offset_of!(Pass, risk_value)),
+            ("padding", offset_of!(Pass, padding)),
         ]);
         assert_eq!(members(&module, "Pass"), (pass, size_of::<Pass>()));
         let sums = named(&[
@@ -863,6 +894,8 @@ mod tests {
             ("DIVERGENCE", DIVERGENCE),
             ("STANDARDISED", STANDARDISED),
             ("ELITE", ELITE),
+            ("TAIL", pass::TAIL),
+            ("ENTROPIC", pass::ENTROPIC),
         ]
         .map(|(name, value)| (name.to_string(), naga::Literal::U32(value)))
         .to_vec();

@@ -125,7 +125,11 @@ impl Sizes {
         // The scores of rows are followed by those of episodes and, if episodes run in chunks, by their saved states.
         let saved = source::saved(problem.layout) as u64;
         let each = |u: &Pass| 2 + if u.end < u.horizon { saved } else { 0 };
-        let scores = |u: &Pass| (if of_policy(u) { 3 + each(u) * u64::from(u.episodes) } else { 3 }) * padded(u);
+        let of_row = |u: &Pass| match of_policy(u) {
+            true => 3 + each(u) * u64::from(u.episodes),
+            false => 3 * u64::from(u.rollouts()),
+        };
+        let scores = |u: &Pass| of_row(u) * padded(u);
         Self {
             passes: aligned(passes.len() as u64 * stride),
             inputs: bytes(problem.inputs.len() as u64),
@@ -659,6 +663,9 @@ fn within_turns(device: &Device, pass: &Pass) -> Result<(), EngineError> {
         _ => 2,
     };
     let filtered = if pass.has(FILTERED) { iterations_of_filter(pass) } else { 0 };
+    // Two loops over the scenarios; to rank them, one over all for each.
+    let scenarios = u64::from(pass.scenarios);
+    let risk = scenarios * (scenarios + 4);
     // One iteration for each step, one for its time block, and one in which the loop within the block finds that it is
     // over. Blocks of two or four steps have fewer.
     let whole_blocks = !of_policy(pass) && (pass.width / pass.horizon).is_multiple_of(4);
@@ -666,6 +673,7 @@ fn within_turns(device: &Device, pass: &Pass) -> Result<(), EngineError> {
     for (what, requested, limit) in [
         ("loop iterations of filtered noise on a software adapter", filtered, MAX_LOOP_ITERATIONS),
         ("time steps on a software adapter", horizon, MAX_LOOP_ITERATIONS / each_step),
+        ("loop iterations of the risk of a row on a software adapter", risk, MAX_LOOP_ITERATIONS),
         ("loop iterations of the temperature search on a software adapter", rows * passes / 256, MAX_LOOP_ITERATIONS),
     ] {
         if requested > limit {
@@ -698,7 +706,7 @@ fn shape(device: &Device, passes: &[Pass], problem: &Problem<'_>) -> KernelConfi
         let factor = &inputs[layout.factor()..][..layout.controls * layout.controls];
         !factor.iter().enumerate().any(off_diagonal)
     };
-    let diagonal = passes.first().is_none_or(|pass| problem.groups(pass).all(is_diagonal));
+    let diagonal = passes.first().is_none_or(|pass| problem.sections(pass).all(is_diagonal));
     let flags = passes.first().map_or(0, |pass| source::specialized(pass.flags));
     // The offset and the number of the references are run-time data.
     (layout.reference_rows, layout.reference_columns) = (0, 0);
@@ -708,7 +716,8 @@ fn shape(device: &Device, passes: &[Pass], problem: &Problem<'_>) -> KernelConfi
     }
     let (int64, software) = (device.int64, device.software());
     let filter = problem.filter.filter(|_| flags & FILTERED != 0).copied();
-    KernelConfig { layout, flags, diagonal, int64, software, unrolls: device.limits_turns(), filter }
+    let scenarios = passes.first().is_some_and(|pass| pass.scenarios > 0);
+    KernelConfig { layout, flags, scenarios, diagonal, int64, software, unrolls: device.limits_turns(), filter }
 }
 
 /// Writes passes, an empty summary, inputs and nominal to the upload buffer.
@@ -799,9 +808,13 @@ fn rollout(compute: &mut wgpu::ComputePass<'_>, kernel: &Kernel, pass: &Pass) {
         }
     };
     match &chain.score {
-        Score::Rollout(rollout) => {
+        Score::Rollout { rollout, risk } => {
             compute.set_pipeline(rollout);
-            compute.dispatch_workgroups(x, y, pass.problems);
+            compute.dispatch_workgroups(x, y, pass.problems * pass.rollouts());
+            if let Some(risk) = risk {
+                compute.set_pipeline(risk);
+                compute.dispatch_workgroups(x, y, pass.problems);
+            }
         }
         Score::Episodes { perturb, episode, gather } => {
             if let (Some(perturb), 0) = (perturb, pass.begin) {
