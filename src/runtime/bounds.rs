@@ -289,6 +289,17 @@ mod tests {
             }
         }
 
+        fn scenarios(&mut self) -> Vec<Scenario> {
+            let count = if self.chance() { 0 } else { 1 + self.below(3) };
+            (0..count)
+                .map(|_| Scenario {
+                    state: vec![0.1],
+                    params: self.numbers(1),
+                    references: self.chance().then(|| self.references()),
+                })
+                .collect()
+        }
+
         fn mppi(&mut self) -> MppiOptions<2> {
             MppiOptions {
                 task: Task {
@@ -300,6 +311,7 @@ mod tests {
                         self.numbers(count)
                     },
                     references: (self.below(8) > 0).then(|| self.references()),
+                    scenarios: self.scenarios(),
                     fields: self.grids(),
                     ..Default::default()
                 },
