@@ -1,4 +1,4 @@
-//! What shapes of noise, limits of rates, a delay, smoothing and proposals cost: plans with each of them beside plans of
+//! What shapes of noise, limits of rates, a delay, smoothing, proposals and scenarios cost: plans with each of them beside plans of
 //! white noise, with the same rows and horizon.
 //!
 //! ```sh
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use common::{SWINGING, cart_pole_options, drive, median};
 use gibbs::control::{Proposal, Smoothing};
 use gibbs::models::CartPole;
-use gibbs::{Engine, Interpolation, Limits, Model, Mppi, MppiOptions, NoiseShape};
+use gibbs::{Engine, Interpolation, Limits, Model, Mppi, MppiOptions, NoiseShape, Risk, Scenario};
 
 /// K and T.
 const SIZES: [(usize, usize); 3] = [(1024, 50), (8192, 100), (2048, 200)];
@@ -35,7 +35,7 @@ fn limit_rates<const M: usize>(options: &mut MppiOptions<M>) {
     options.task.rate_limits = Some(Limits { low: [-20.0; M], high: [20.0; M] });
 }
 
-fn changes<const M: usize>() -> [Change<M>; 10] {
+fn changes<const M: usize>() -> [Change<M>; 11] {
     [
         ("white", |_| ()),
         ("knots, hold, every 5", |options| knots(options, 5, Interpolation::Hold)),
@@ -51,6 +51,10 @@ fn changes<const M: usize>() -> [Change<M>; 10] {
         ("white, smoothed", |options| options.smoothing = Some(Smoothing { window: 9, order: 3 })),
         ("white, 3 more proposals", |options| {
             options.proposals = vec![Proposal::Initial, Proposal::Last, Proposal::Given];
+        }),
+        ("white, 16 scenarios", |options| {
+            options.task.scenarios = vec![Scenario::default(); 16];
+            options.task.risk = Risk::ConditionalValueAtRisk(0.25);
         }),
     ]
 }

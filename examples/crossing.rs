@@ -47,6 +47,9 @@ struct Arguments {
     /// Folder for the picture, made if it is not there
     #[arg(long, default_value = ".")]
     out: PathBuf,
+    /// Plan for the same scenarios in every time step
+    #[arg(long)]
+    fixed: bool,
     /// Fewer boats
     #[arg(long)]
     quick: bool,
@@ -64,7 +67,7 @@ const ROCKS: [[f32; 3]; 3] = [[0.4, 3.5, 1.0], [-2.6, 5.6, 0.9], [0.2, 7.3, 0.8]
 const CURRENT: f32 = 0.8;
 const CURRENT_STD: f32 = 0.3;
 /// The standard deviation of a gust (in m/s²), which lasts for one time step.
-const GUST_STD: f32 = 1.8;
+const GUST_STD: f32 = 1.4;
 
 /// A boat with position and velocity, pushed by two thrusters and dragged along by the water. Parameter 0 is the current in
 /// the middle of the river; references 0 and 1 are a gust.
@@ -113,8 +116,9 @@ const KINDS: [Kind; 5] = [
 /// The crossings of all boats of a kind.
 struct Crossings {
     paths: Vec<Vec<[f32; 4]>>,
-    /// The boats that hit a rock, and the mean time of those that did not until they arrived (in seconds).
+    /// The boats that hit a rock, those that arrived without, and the mean time of these (in seconds).
     hits: usize,
+    arrivals: usize,
     mean_time: f32,
     /// How long a launch for all boats took at the median.
     took: Duration,
@@ -129,17 +133,23 @@ fn run(arguments: &Arguments) -> Result<()> {
     let engine = Engine::with_options(EngineOptions { backend: arguments.backend, ..Default::default() })?;
     let boats = arguments.boats.unwrap_or(if arguments.quick { 8 } else { 48 });
     let spread = Spread { params: vec![CURRENT_STD], references: vec![GUST_STD; 2], ..Default::default() };
-    let possible = spread.draw(arguments.scenarios.into(), HORIZON, arguments.seed)?;
     let worlds = spread.draw(boats, STEPS, arguments.seed.wrapping_add(1))?;
     say!("{boats} boats of each kind, plans of {} rollouts on {}", arguments.samples, engine.name())?;
-    say!("{:<20} {:>12} {:>16} {:>18}", "planned for", "hit a rock", "mean time (s)", "launch median (ms)")?;
+    say!(
+        "{:<20} {:>12} {:>9} {:>14} {:>19}",
+        "planned for",
+        "hit a rock",
+        "arrived",
+        "mean time (s)",
+        "launch median (ms)"
+    )?;
     let mut all = Vec::new();
     for kind in &KINDS {
-        let scenarios = if kind.risk.is_some() { possible.clone() } else { Vec::new() };
-        let crossings = cross(&engine, arguments, kind.risk.unwrap_or_default(), scenarios, &worlds)
+        let crossings = cross(&engine, arguments, kind.risk, &spread, &worlds)
             .with_context(|| format!("boats that plan for {}", kind.name))?;
-        let (hits, took) = (crossings.hits, 1e3 * crossings.took.as_secs_f64());
-        say!("{:<20} {hits:>7} of {boats:>2} {:>16.2} {took:>18.2}", kind.name, crossings.mean_time)?;
+        let Crossings { hits, arrivals, mean_time, took, .. } = &crossings;
+        let took = 1e3 * took.as_secs_f64();
+        say!("{:<20} {hits:>6} of {boats:>2} {arrivals:>9} {mean_time:>14.2} {took:>19.2}", kind.name)?;
         all.push(crossings);
     }
     std::fs::create_dir_all(&arguments.out).with_context(|| format!("cannot make {}", arguments.out.display()))?;
@@ -160,18 +170,20 @@ fn run(arguments: &Arguments) -> Result<()> {
 fn cross(
     engine: &Engine,
     arguments: &Arguments,
-    risk: Risk,
-    scenarios: Vec<Scenario>,
+    risk: Option<Risk>,
+    spread: &Spread,
     worlds: &[Scenario],
 ) -> Result<Crossings> {
+    let count = if risk.is_some() { arguments.scenarios.into() } else { 0 };
+    let scenarios = |t: usize| spread.draw(count, HORIZON, arguments.seed ^ (t as u64) << 32);
     let task = Task {
         horizon: HORIZON,
         dt: DT,
         limits: Some(Limits { low: [-1.5; 2], high: [1.5; 2] }),
         params: vec![CURRENT],
         references: Some(References { values: vec![0.0; 2], columns: 2 }),
-        scenarios,
-        risk,
+        scenarios: scenarios(0)?,
+        risk: risk.unwrap_or_default(),
         seed: arguments.seed,
         ..Default::default()
     };
@@ -181,6 +193,10 @@ fn cross(
     let mut paths: Vec<_> = states.iter().map(|x| vec![*x]).collect();
     let mut times = Vec::new();
     for t in 0..STEPS {
+        // The same gusts in every plan would push boats to one side all the way.
+        if !arguments.fixed {
+            fleet.set_scenarios(scenarios(t)?)?;
+        }
         let started = Instant::now();
         let plans = fleet.plan(&states)?;
         times.push(started.elapsed());
@@ -199,13 +215,11 @@ fn cross(
     times.sort();
     let hit = |path: &&Vec<[f32; 4]>| path.iter().any(|x| hits_a_rock(*x));
     let hits = paths.iter().filter(hit).count();
-    let arrival = |path: &Vec<[f32; 4]>| {
-        let away = |x: &[f32; 4]| (x[0] - GOAL[0]).hypot(x[1] - GOAL[1]) > 0.5;
-        path.iter().rposition(away).map_or(0, |last| last + 1) as f32 * DT
-    };
-    let safe: Vec<f32> = paths.iter().filter(|path| !hit(path)).map(arrival).collect();
-    let mean_time = safe.iter().sum::<f32>() / safe.len().max(1) as f32;
-    Ok(Crossings { hits, mean_time, took: times[times.len() / 2], paths })
+    let is_there = |x: &[f32; 4]| (x[0] - GOAL[0]).hypot(x[1] - GOAL[1]) < 0.5;
+    let arrival = |path: &Vec<[f32; 4]>| path.iter().position(is_there).map(|t| t as f32 * DT);
+    let arrivals: Vec<f32> = paths.iter().filter(|path| !hit(path)).filter_map(arrival).collect();
+    let mean_time = arrivals.iter().sum::<f32>() / arrivals.len().max(1) as f32;
+    Ok(Crossings { hits, arrivals: arrivals.len(), mean_time, took: times[times.len() / 2], paths })
 }
 
 /// Draws the paths of all boats, a panel for each kind.

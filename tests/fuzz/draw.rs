@@ -26,7 +26,7 @@ impl Draw {
 
     /// Decides whether the next choices may be awkward. Otherwise options with many numbers would never be valid.
     pub fn change_mood(&mut self) {
-        self.awkward = if self.chance(0.6) { 0.0 } else { 0.03 };
+        self.awkward = if self.chance(0.7) { 0.0 } else { 0.03 };
     }
 
     pub fn chance(&mut self, probability: f64) -> bool {
@@ -129,12 +129,12 @@ impl Draw {
 
     /// Draws an input delay, in most cases none.
     pub fn delay(&mut self) -> usize {
-        if self.chance(0.6) { 0 } else { self.index(4) }
+        if self.chance(0.7) { 0 } else { self.index(4) }
     }
 
     /// Mostly none, since each costs as much as all other rollouts together.
     pub fn scenarios(&mut self) -> Vec<Scenario> {
-        let count = if self.chance(0.8) { 0 } else { 1 + self.index(3) };
+        let count = if self.chance(0.9) { 0 } else { 1 + self.index(3) };
         (0..count)
             .map(|_| Scenario {
                 state: self.deviations(3),
@@ -150,11 +150,11 @@ impl Draw {
     }
 
     pub fn risk(&mut self) -> Risk {
-        match self.index(4) {
-            0 => Risk::Mean,
-            1 => Risk::Worst,
-            2 => Risk::ConditionalValueAtRisk(self.number(0.01, 1.0)),
-            _ => Risk::Entropic(self.number(0.001, 2.0)),
+        match self.index(8) {
+            0 => Risk::Worst,
+            1 => Risk::ConditionalValueAtRisk(self.number(0.01, 1.0)),
+            2 => Risk::Entropic(self.number(0.001, 2.0)),
+            _ => Risk::Mean,
         }
     }
 
@@ -208,7 +208,7 @@ impl Draw {
     /// References of [`Probe`]: two columns are read.
     pub fn references(&mut self) -> (Vec<f32>, usize) {
         let columns = if self.chance(0.97) { 2 + self.index(2) } else { self.index(2) };
-        let rows = self.index(40);
+        let rows = if self.chance(0.98) { 1 + self.index(40) } else { 0 };
         let ragged = usize::from(self.chance(0.02));
         (self.numbers(columns * rows + ragged, -2.0, 2.0), columns)
     }

@@ -681,8 +681,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Samples<'_, N, M, D> {
     }
 
     /// The terms of the cost of row `k` ([`StepContext::term`](crate::StepContext::term)), rolled out again on the
-    /// host. They and the rest sum to [`cost`](Self::cost), to rounding: like it, they are sums over the horizon, even
-    /// where a plan reports averages.
+    /// host in the task itself. Without scenarios, they and the rest sum to [`cost`](Self::cost), to rounding: like it,
+    /// they are sums over the horizon, even where a plan reports averages.
     pub fn terms(&self, k: usize) -> Terms {
         float_env::standard(|| self.start.terms(&self.controls(k), |cost| cost))
     }
