@@ -74,8 +74,8 @@ const GUST_STD: f32 = 1.4;
 #[derive(Debug, Clone, Copy)]
 struct Boat;
 
+#[gibbs::model]
 impl Model<4, 2> for Boat {
-    #[inline(always)]
     fn step<R: Real>(&self, at: &StepContext<R>, [x, y, vx, vy]: [R; 4], [u, w]: [R; 2]) -> [R; 4] {
         // The current is 0 at both banks.
         let water = at.param(0) * (R::from(1.0) - (y * 0.2 - 1.0).square()).max(R::from(0.0));
@@ -84,7 +84,6 @@ impl Model<4, 2> for Boat {
         let (vx, vy) = (vx + ax * at.dt(), vy + ay * at.dt());
         [x + vx * at.dt(), y + vy * at.dt(), vx, vy]
     }
-    #[inline(always)]
     fn cost<R: Real>(&self, _: &StepContext<R>, [x, y, _, _]: [R; 4], [u, w]: [R; 2]) -> R {
         let mut cost = ((x - GOAL[0]).square() + (y - GOAL[1]).square()).sqrt() + (u.square() + w.square()) * 0.02;
         for [rock_x, rock_y, radius] in ROCKS {

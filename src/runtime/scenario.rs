@@ -19,12 +19,11 @@ use crate::lang::Random;
 ///
 /// struct Sledge;
 ///
+/// #[gibbs::model]
 /// impl Model<2, 1> for Sledge {
-///     #[inline(always)]
 ///     fn step<R: Real>(&self, at: &StepContext<R>, [x, v]: [R; 2], [u]: [R; 1]) -> [R; 2] {
 ///         [x + v * at.dt(), v + u * at.param(0) * at.dt()] // param 0: the grip of the brakes
 ///     }
-///     #[inline(always)]
 ///     fn cost<R: Real>(&self, _: &StepContext<R>, [x, _]: [R; 2], _: [R; 1]) -> R {
 ///         (x + 0.5).square() + R::select(x.gt(0.0), R::from(100.0), R::from(0.0))
 ///     }
