@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use pulp::{Simd, WithSimd};
 
-use crate::error::{BuildError, InvalidValue, read_by};
+use crate::error::{BuildError, InvalidValue};
 use crate::interp::op_count;
 pub use crate::interp::op_count::OpCount;
 use crate::interp::op_count::OpCounter;
@@ -14,6 +14,7 @@ use crate::lang::philox_row::PhiloxRow;
 use crate::lang::{Inputs, Real, Register, StepContext, WgslFn, float_env};
 pub use crate::model::Map;
 use crate::model::Model;
+use crate::runtime::task::check_fields;
 use crate::runtime::{Engine, program};
 
 /// Evaluates a function at many points on the device of an engine: on SIMD lanes, or traced to WGSL and run as a
@@ -46,7 +47,7 @@ pub fn evaluate<const I: usize, const O: usize>(
     const { assert!(I > 0 && O > 0, "a function has arguments and results") };
     let mut outputs = vec![[0.0; O]; inputs.len()];
     let (traced, fields) = (program::trace_map(map, engine.options().math)?, map.fields());
-    read_by("the map", "fields", fields.len(), traced.fields, |_| None)?;
+    check_fields("the map", &traced.requirements, fields.len(), |i| fields.look_ups().shape(i))?;
     #[cfg(feature = "gpu")]
     if let Some(device) = engine.gpu() {
         let results = outputs.as_flattened_mut();

@@ -1,6 +1,7 @@
-// Bilinear look-up in sampled fields. FIELDS is the number of fields that the model uses. Twin: src/lang/grid.rs.
+// Bilinear look-up in sampled fields. FIELDS is the number of fields that the model uses. Twin:
+// src/lang/look_up.rs.
 
-// The header of a grid. Twin: Header in src/lang/grid.rs.
+// The header of a grid. Twin: Header in src/lang/look_up.rs.
 struct Field {
     // Grid coordinates of a world point, in samples: a x + b y + c, along each axis.
     along: vec3<f32>,
@@ -14,7 +15,7 @@ struct Field {
 }
 
 // Pairs of numbers per header.
-const HEADER = 6u;
+const HEADER = 10u;
 
 // Loaded once per rollout: the driver has to assume that storing scores may alias the inputs, so it would reload these.
 var<private> field_headers: array<Field, FIELDS>;
@@ -34,6 +35,7 @@ fn read_fields() {
         field_headers[i] = Field(
             vec3<f32>(ab, cd.x), vec3<f32>(cd.y, ef), size, outside_high.x, first, i32(size.x) + 1,
         );
+        read_channels(i);
     }
 }
 

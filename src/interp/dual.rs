@@ -413,14 +413,38 @@ impl<R: Real, const D: usize> Real for Dual<R, D> {
         Self::constant(R::dt(inputs))
     }
     #[inline(always)]
-    fn sample(inputs: &Inputs<'_>, field: usize, x: Self, y: Self) -> Self {
-        let (by_x, by_y) = R::sample_gradient(inputs, field, x.value, y.value);
-        x.chain2(by_x, y, by_y, R::sample(inputs, field, x.value, y.value))
+    fn look_up<const N: usize, const C: usize>(
+        inputs: &Inputs<'_>,
+        field: usize,
+        channel: usize,
+        point: [Self; N],
+    ) -> [Self; C] {
+        Self::look_up_slopes(inputs, field, channel, point).0
     }
     #[inline(always)]
-    fn sample_gradient(inputs: &Inputs<'_>, field: usize, x: Self, y: Self) -> (Self, Self) {
-        let (by_x, by_y) = R::sample_gradient(inputs, field, x.value, y.value);
-        (Self::constant(by_x), Self::constant(by_y))
+    fn look_up_slopes<const N: usize, const C: usize>(
+        inputs: &Inputs<'_>,
+        field: usize,
+        channel: usize,
+        point: [Self; N],
+    ) -> ([Self; C], [[Self; N]; C]) {
+        let mut at = [R::from(0.0); N];
+        for (at, coordinate) in at.iter_mut().zip(point) {
+            *at = coordinate.value;
+        }
+        let (values, rates) = R::look_up_slopes::<N, C>(inputs, field, channel, at);
+        let (mut seen, mut by_point) = ([Self::constant(R::from(0.0)); C], [[Self::constant(R::from(0.0)); N]; C]);
+        for c in 0..C {
+            seen[c].value = values[c];
+            for n in (0..N).rev() {
+                let rate = rates[c][n];
+                by_point[c][n].value = rate;
+                for (slope, along) in seen[c].slopes.iter_mut().zip(point[n].slopes) {
+                    *slope = if n + 1 == N { along * rate } else { along.mul_add(rate, *slope) };
+                }
+            }
+        }
+        (seen, by_point)
     }
     #[inline(always)]
     fn call<const A: usize>(function: &WgslFn<A>, arguments: [Self; A]) -> Self {

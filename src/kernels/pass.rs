@@ -7,7 +7,8 @@ use bytemuck::{Pod, Zeroable};
 
 use super::propose::shape::Filter;
 use crate::lang::Timeline;
-use crate::lang::grid::{FieldChanges, FieldSet, LookUps};
+use crate::lang::grid::{FieldChanges, FieldSet};
+use crate::lang::look_up::LookUps;
 
 /// The number of rows in a tile. A tile is stored coordinate by coordinate, with its rows contiguous: [`TILE`] lanes of
 /// a SIMD loop, or one workgroup with coalesced loads and stores.

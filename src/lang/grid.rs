@@ -1,11 +1,10 @@
-//! Sampled fields: a quantity given on a regular 2-D grid, read by models on every backend.
+//! Sampled fields: quantities given on a regular grid of one to three dimensions, read by models on every backend.
 
-#[cfg(feature = "gpu")]
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::math::abs;
-use super::{Register, float_env};
+use super::float_env;
+use super::look_up::{Corners, EndsOfTable, HEADER, Header, LookUps, place, slopes, value};
 use crate::error::InvalidValue;
 
 /// Maximum number of samples along an axis: up to this size, f32 represents positions between samples.
@@ -14,15 +13,29 @@ const MOST: usize = 1 << 23;
 /// Maximum number of samples of a grid: up to this size, 32-bit indices suffice.
 const MAX_IN_ALL: usize = 1 << 30;
 
-/// The size of a field's header in the packed buffer, in numbers.
-pub(crate) const HEADER: usize = 12;
+/// As [`MAX_IN_ALL`], of a volume: look-ups store its last layer twice, and so up to four numbers per sample.
+const MAX_IN_VOLUME: usize = 1 << 28;
 
-/// A scalar field on a regular grid, with bilinear interpolation: an obstacle distance, a cost-to-go, a height map.
+/// Maximum number of channels.
+const MAX_CHANNELS: usize = 64;
+
+/// A field on a regular grid, with linear interpolation: an obstacle distance, a cost-to-go, a height map.
 ///
-/// Sample (i, j) is at the *center* of cell (i, j), which is at `origin + R(yaw) · ((i + ½) · resolution, (j + ½) ·
-/// resolution)` in the world; `values` holds the samples row by row, the row with the smallest y first. Within half a
-/// cell of the border the outermost sample applies; beyond the grid the field is [`outside`](Self::outside) everywhere.
-/// A point with a NaN coordinate is outside.
+/// There are three kinds, by the number of dimensions:
+///
+/// | | dimensions | samples are | interpolation |
+/// |---|---|---|---|
+/// | [`Grid::table`] | 1: a number, such as an arc length or a motor's speed | at multiples of its spacing | linear |
+/// | [`Grid::new`] | 2: a point of the plane | at centers of cells | bilinear |
+/// | [`Grid::volume`] | 3: a point in space, or x, y and another quantity | at centers of cells | trilinear |
+///
+/// Sample (i, j) of a grid with two dimensions is at the *center* of cell (i, j), which is at `origin + R(yaw) · ((i +
+/// ½) · resolution, (j + ½) · resolution)` in the world; `values` holds the samples row by row, the row with the
+/// smallest y first. Within half a cell of the border the outermost sample applies; beyond the grid the field is
+/// [`outside`](Self::outside) everywhere. A point with a coordinate that is NaN or infinite is outside.
+///
+/// A field can hold several quantities at each sample, its **channels**: [`with_channel`](Self::with_channel) adds one.
+/// A model reads all of them by one look-up, which takes less time than one look-up for each.
 ///
 /// **Keep a grid near the origin**, whatever the coordinates of its map are: subtract a local origin in `f64` from the
 /// grid's origin and from every position ([`Model`](crate::model::Model#positions) has an example). The spacing of
@@ -30,7 +43,8 @@ pub(crate) const HEADER: usize = 12;
 /// with 3 cm cells, to whole cells.
 ///
 /// Fields are given to a driver, which keeps them on its device (`set_field`), and read by index through
-/// [`StepContext::sample`](crate::lang::StepContext::sample). Replacing a field does not recompile the kernels. A
+/// [`StepContext::sample`](crate::lang::StepContext::sample) and
+/// [`StepContext::look_up`](crate::lang::StepContext::look_up). Replacing a field does not recompile the kernels. A
 /// planner also overwrites a part of a field in place:
 /// [`Planner::update_field`](crate::control::planner::Planner::update_field).
 ///
@@ -50,10 +64,16 @@ pub(crate) const HEADER: usize = 12;
 pub struct Grid {
     width: usize,
     height: usize,
+    depth: usize,
+    channels: usize,
     resolution: f32,
-    origin: [f32; 2],
+    layer_height: f32,
+    /// As many numbers as the grid has dimensions.
+    origin: Vec<f32>,
     yaw: f32,
+    ends: Ends,
     outside: f32,
+    /// All samples of the first channel, then all of the second, ….
     values: Vec<f32>,
 }
 
@@ -63,14 +83,28 @@ pub struct Grid {
 #[serde(rename = "Grid", deny_unknown_fields)]
 struct Unchecked {
     width: usize,
+    #[serde(default = "one")]
     height: usize,
+    #[serde(default = "one")]
+    depth: usize,
+    #[serde(default = "one")]
+    channels: usize,
     resolution: f32,
-    origin: [f32; 2],
+    #[serde(default)]
+    layer_height: Option<f32>,
+    origin: Vec<f32>,
     #[serde(default)]
     yaw: f32,
     #[serde(default)]
+    ends: Option<Ends>,
+    #[serde(default)]
     outside: f32,
     values: Vec<f32>,
+}
+
+#[cfg(feature = "serde")]
+fn one() -> usize {
+    1
 }
 
 #[cfg(feature = "serde")]
@@ -78,9 +112,32 @@ impl TryFrom<Unchecked> for Grid {
     type Error = InvalidValue;
 
     fn try_from(grid: Unchecked) -> Result<Self, InvalidValue> {
-        let Unchecked { width, height, resolution, origin, yaw, outside, values } = grid;
-        Self::new(width, height, resolution, origin, values)?.with_yaw(yaw)?.with_outside(outside)
+        let Unchecked { width, height, depth, channels, resolution, layer_height, origin, yaw, ends, outside, values } =
+            grid;
+        let grid = Self::of([width, height, depth], channels, resolution, &origin, values)?;
+        let grid = match layer_height {
+            Some(height) if origin.len() == 3 => grid.with_layer_height(height)?,
+            _ => grid,
+        };
+        let grid = if yaw == 0.0 { grid } else { grid.with_yaw(yaw)? };
+        ends.map_or(Ok(grid.clone()), |ends| grid.with_ends(ends))?.with_outside(outside)
     }
+}
+
+/// What a [table](Grid::table) is beyond its first and its last sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Ends {
+    /// The first sample applies before it, the last one after it.
+    #[default]
+    Clamp,
+    /// The outermost samples apply up to half a spacing beyond, and [`Grid::outside`] from there on.
+    Outside,
+    /// The table repeats with a period of its number of samples times its spacing: a quantity along a closed circuit,
+    /// or one that depends on an angle. Between its last and its first sample it is interpolated.
+    Periodic,
 }
 
 /// A rectangle of samples of a [`Grid`]: those in columns `column` to `column + width` and in rows `row` to `row +
@@ -100,12 +157,48 @@ pub struct Region {
 }
 
 impl Region {
+    /// This rectangle in some layers of a [volume](Grid::volume), the end of the range excluded.
+    pub fn layers(self, layers: Range<usize>) -> Block {
+        Block { region: self, layer: layers.start, depth: layers.len() }
+    }
+
     /// The least region that contains both.
     fn union(self, other: Self) -> Self {
         let (column, row) = (self.column.min(other.column), self.row.min(other.row));
         let right = (self.column + self.width).max(other.column + other.width);
         let top = (self.row + self.height).max(other.row + other.height);
         Self { column, row, width: right - column, height: top - row }
+    }
+}
+
+/// A part of the samples of a [`Grid`], in all of its channels: a range of a table, a [`Region`], or a region in some
+/// [layers](Region::layers) of a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Block {
+    pub(super) region: Region,
+    pub(super) layer: usize,
+    pub(super) depth: usize,
+}
+
+impl Block {
+    /// The least block that contains both.
+    fn union(self, other: Self) -> Self {
+        let layer = self.layer.min(other.layer);
+        let above = (self.layer + self.depth).max(other.layer + other.depth);
+        Self { region: self.region.union(other.region), layer, depth: above - layer }
+    }
+}
+
+impl From<Region> for Block {
+    fn from(region: Region) -> Self {
+        region.layers(0..1)
+    }
+}
+
+/// A range of the samples of a table, the end excluded.
+impl From<Range<usize>> for Block {
+    fn from(range: Range<usize>) -> Self {
+        Region { column: range.start, row: 0, width: range.len(), height: 1 }.into()
     }
 }
 
@@ -127,13 +220,7 @@ impl Grid {
         origin: [f32; 2],
         values: Vec<f32>,
     ) -> Result<Self, InvalidValue> {
-        Self::check_size(width, height)?;
-        if !(resolution.is_finite() && resolution > 0.0) {
-            return Err(InvalidValue::new("resolution", resolution, "finite and above 0 (meters a cell)"));
-        }
-        Self::check_origin(origin)?;
-        Self::check_values(width, height, &values)?;
-        Ok(Self { width, height, resolution, origin, yaw: 0.0, outside: 0.0, values })
+        Self::of([width, height, 1], 1, resolution, &origin, values)
     }
 
     /// Creates a grid by evaluating a function at the world position of each sample; see [`new`](Self::new).
@@ -149,39 +236,168 @@ impl Grid {
         mut f: impl FnMut(f32, f32) -> f32,
     ) -> Result<Self, InvalidValue> {
         // Sizes are checked before the function is called for every sample.
-        Self::check_size(width, height)?;
+        Self::check_size([width, height, 1], 1, 2)?;
         let at = |i: usize, from: f32| from + (i as f32 + 0.5) * resolution;
         let cells = (0..height).flat_map(|j| (0..width).map(move |i| (i, j)));
         let values = cells.map(|(i, j)| f(at(i, origin[0]), at(j, origin[1]))).collect();
         Self::new(width, height, resolution, origin, values)
     }
 
-    fn check_size(width: usize, height: usize) -> Result<(), InvalidValue> {
-        for (field, size) in [("width", width), ("height", height)] {
-            if size == 0 || size > MOST {
-                return Err(InvalidValue::new(field, size, format_args!("between 1 and {MOST}")));
+    /// Creates a table: a field of one dimension, whose sample i is at `first + i · spacing`.
+    ///
+    /// A model looks it up by a number of its own, such as the arc length of a vehicle along a road. Beyond the ends
+    /// the outermost samples apply, unless [`with_ends`](Self::with_ends) says otherwise.
+    ///
+    /// # Errors
+    ///
+    /// If there is no sample, or more than 2²³, `spacing` is not above 0, or a number is not finite.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use gibbs::Grid;
+    /// use gibbs::lang::Ends;
+    ///
+    /// // Curvature and width of a circuit of 400 m, every 100 m.
+    /// let curvature = vec![0.0, 0.02, 0.0, 0.02];
+    /// let circuit = Grid::table(100.0, 0.0, curvature)?
+    ///     .with_channel(vec![12.0, 10.0, 12.0, 10.0])?
+    ///     .with_ends(Ends::Periodic)?;
+    ///
+    /// // Between the last sample and the first one of the next lap.
+    /// assert_eq!(circuit.look_up([350.0])?, [0.01, 11.0]);
+    /// assert_eq!(circuit.look_up([-50.0])?, [0.01, 11.0]);
+    /// # Ok::<(), gibbs::InvalidValue>(())
+    /// ```
+    pub fn table(spacing: f32, first: f32, values: Vec<f32>) -> Result<Self, InvalidValue> {
+        if !(spacing.is_finite() && spacing > 0.0) {
+            return Err(InvalidValue::new("spacing", spacing, "finite and above 0"));
+        }
+        if !first.is_finite() {
+            return Err(InvalidValue::new("first", first, "finite"));
+        }
+        Self::of([values.len(), 1, 1], 1, spacing, &[first], values)
+    }
+
+    /// Creates a field of three dimensions, of `size` = [width, height, depth] samples that are `resolution` meters
+    /// apart along all axes, whose corner with the smallest coordinates is at `origin`.
+    ///
+    /// `values` holds it layer by layer, the one with the smallest z first, and each layer as [`new`](Self::new) takes
+    /// it. Yaw and outside are as in two dimensions. [`with_layer_height`](Self::with_layer_height) sets another
+    /// spacing along z, which need not be a length: in a map over x, y and heading, it is an angle.
+    ///
+    /// # Errors
+    ///
+    /// If a size is zero or above 2²³, there are more than 2²⁸ samples, `resolution` is not above 0, `values` does not
+    /// have one number per sample, or a number is not finite.
+    pub fn volume(size: [usize; 3], resolution: f32, origin: [f32; 3], values: Vec<f32>) -> Result<Self, InvalidValue> {
+        Self::of(size, 1, resolution, &origin, values)
+    }
+
+    /// Creates a volume by evaluating a function at the position of each sample; see [`volume`](Self::volume).
+    ///
+    /// # Errors
+    ///
+    /// As for [`volume`](Self::volume).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use gibbs::Grid;
+    ///
+    /// let height = Grid::volume_from_fn([4, 3, 5], 1.0, [0.0; 3], |_, _, z| z)?;
+    /// assert_eq!(height.look_up([2.0, 1.0, 3.25])?, [3.25]);
+    /// # Ok::<(), gibbs::InvalidValue>(())
+    /// ```
+    pub fn volume_from_fn(
+        size: [usize; 3],
+        resolution: f32,
+        origin: [f32; 3],
+        mut f: impl FnMut(f32, f32, f32) -> f32,
+    ) -> Result<Self, InvalidValue> {
+        Self::check_size(size, 1, 3)?;
+        let [width, height, depth] = size;
+        let at = |i: usize, from: f32| from + (i as f32 + 0.5) * resolution;
+        let cells = (0..depth).flat_map(|k| (0..height).flat_map(move |j| (0..width).map(move |i| (i, j, k))));
+        let values = cells.map(|(i, j, k)| f(at(i, origin[0]), at(j, origin[1]), at(k, origin[2]))).collect();
+        Self::volume(size, resolution, origin, values)
+    }
+
+    /// Creates a grid of as many dimensions as `origin` has numbers.
+    fn of(
+        size: [usize; 3],
+        channels: usize,
+        resolution: f32,
+        origin: &[f32],
+        values: Vec<f32>,
+    ) -> Result<Self, InvalidValue> {
+        Self::check_size(size, channels, origin.len())?;
+        if !(resolution.is_finite() && resolution > 0.0) {
+            return Err(InvalidValue::new("resolution", resolution, "finite and above 0 (meters a cell)"));
+        }
+        Self::check_origin(origin)?;
+        Self::check_values(size, channels, &values)?;
+        let ends = if origin.len() == 1 { Ends::Clamp } else { Ends::Outside };
+        let ([width, height, depth], origin) = (size, origin.to_vec());
+        let layer_height = resolution;
+        let (yaw, outside) = (0.0, 0.0);
+        Ok(Self { width, height, depth, channels, resolution, layer_height, origin, yaw, ends, outside, values })
+    }
+
+    fn check_size(size: [usize; 3], channels: usize, dimensions: usize) -> Result<(), InvalidValue> {
+        if dimensions == 0 || dimensions > 3 {
+            return Err(InvalidValue::new("origin", format_args!("{dimensions} numbers"), "1, 2 or 3 numbers"));
+        }
+        for (axis, size) in size.into_iter().enumerate() {
+            let field = if dimensions == 1 { "values" } else { ["width", "height", "depth"][axis] };
+            let most = if axis < dimensions { MOST } else { 1 };
+            if size == 0 || size > most {
+                return Err(InvalidValue::new(field, size, format_args!("between 1 and {most}")));
             }
         }
-        if width * height > MAX_IN_ALL {
-            let size = format_args!("{width} × {height}");
-            return Err(InvalidValue::new("width × height", size, format_args!("at most {MAX_IN_ALL}")));
+        Self::check_channels(channels)?;
+        let ([width, height, depth], most) = (size, if dimensions == 3 { MAX_IN_VOLUME } else { MAX_IN_ALL });
+        // The first product is below 2⁴⁶.
+        if (width * height).saturating_mul(depth).saturating_mul(channels) > most {
+            let (mut field, mut size) = ("width × height", format!("{width} × {height}"));
+            if dimensions == 3 {
+                (field, size) = ("width × height × depth", format!("{size} × {depth}"));
+            }
+            if channels > 1 {
+                (field, size) = ("samples", format!("{size} × {channels} channels"));
+            }
+            return Err(InvalidValue::new(field, size, format_args!("at most {most}")));
         }
         Ok(())
     }
 
-    fn check_origin(origin: [f32; 2]) -> Result<(), InvalidValue> {
+    fn check_channels(channels: usize) -> Result<(), InvalidValue> {
+        if channels == 0 || channels > MAX_CHANNELS {
+            return Err(InvalidValue::new("channels", channels, format_args!("between 1 and {MAX_CHANNELS}")));
+        }
+        Ok(())
+    }
+
+    fn check_origin(origin: &[f32]) -> Result<(), InvalidValue> {
         if !origin.iter().all(|v| v.is_finite()) {
             return Err(InvalidValue::new("origin", format_args!("{origin:?}"), "finite"));
         }
         Ok(())
     }
 
-    fn check_values(width: usize, height: usize, values: &[f32]) -> Result<(), InvalidValue> {
-        if values.len() != width * height {
+    fn check_values(size: [usize; 3], channels: usize, values: &[f32]) -> Result<(), InvalidValue> {
+        let [width, height, depth] = size;
+        let expected = width * height * depth * channels;
+        if values.len() != expected {
+            let product = match (depth, channels) {
+                (1, 1) => "width × height",
+                (_, 1) => "width × height × depth",
+                _ => "samples × channels",
+            };
             return Err(InvalidValue::new(
                 "values",
                 format_args!("{} numbers", values.len()),
-                format_args!("width × height = {} numbers", width * height),
+                format_args!("{product} = {expected} numbers"),
             ));
         }
         if let Some(i) = values.iter().position(|v| !v.is_finite()) {
@@ -190,12 +406,14 @@ impl Grid {
         Ok(())
     }
 
-    /// Overwrites a rectangle of samples, given row by row from the smallest y.
+    /// Overwrites some samples: a [`Region`], given row by row from the smallest y; a range of a table; or a region in
+    /// some layers of a volume ([`Region::layers`]), given layer by layer. If there are several channels, `values` holds
+    /// the samples of the first, then those of the second, ….
     ///
     /// # Errors
     ///
-    /// If the region is empty or not within the grid, `values` does not have one number per sample of the region, or a
-    /// number is not finite. Then nothing is changed.
+    /// If the region is empty or not within the grid, `values` does not have one number per sample of the region and
+    /// channel, or a number is not finite. Then nothing is changed.
     ///
     /// # Example
     ///
@@ -205,48 +423,126 @@ impl Grid {
     /// let mut grid = Grid::from_fn(4, 3, 1.0, [0.0, 0.0], |_, _| 0.0)?;
     /// grid.update(Region { column: 1, row: 2, width: 2, height: 1 }, &[5.0, 7.0])?;
     /// assert_eq!(grid.values(), [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 5.0, 7.0, 0.0]);
+    ///
+    /// let mut table = Grid::table(1.0, 0.0, vec![0.0; 4])?;
+    /// table.update(1..3, &[5.0, 7.0])?;
+    /// assert_eq!(table.values(), [0.0, 5.0, 7.0, 0.0]);
     /// # Ok::<(), gibbs::InvalidValue>(())
     /// ```
-    pub fn update(&mut self, region: Region, values: &[f32]) -> Result<(), InvalidValue> {
-        let Region { column, row, width, height } = region;
+    pub fn update(&mut self, region: impl Into<Block>, values: &[f32]) -> Result<(), InvalidValue> {
+        let block = region.into();
+        let Block { region: Region { column, row, width, height }, layer, depth } = block;
         let within = |from: usize, count: usize, size: usize| count > 0 && from < size && count <= size - from;
-        if !(within(column, width, self.width) && within(row, height, self.height)) {
-            let value = format_args!("{width} × {height} samples from column {column} and row {row} on");
-            let expected = format_args!("at least one sample, within the {} × {} of the grid", self.width, self.height);
+        let axes = [(column, width, self.width), (row, height, self.height), (layer, depth, self.depth)];
+        if !axes.into_iter().all(|(from, count, size)| within(from, count, size)) {
+            let value = format!("{width} × {height} samples from column {column} and row {row} on");
+            let expected = format!("at least one sample, within the {} × {} of the grid", self.width, self.height);
+            let (value, expected) = if (depth, self.depth) == (1, 1) {
+                (value, expected)
+            } else {
+                (format!("{value}, in {depth} layers from {layer} on"), format!("{expected} in {} layers", self.depth))
+            };
             return Err(InvalidValue::new("region", value, expected));
         }
-        Self::check_values(width, height, values)?;
-        for (j, values) in values.chunks_exact(width).enumerate() {
-            self.values[(row + j) * self.width + column..][..width].copy_from_slice(values);
+        Self::check_values([width, height, depth], self.channels, values)?;
+        let mut rows = values.chunks_exact(width);
+        for of_channel in self.values.chunks_exact_mut(self.width * self.height * self.depth) {
+            for k in layer..layer + depth {
+                for (j, values) in (row..row + height).zip(&mut rows) {
+                    of_channel[(k * self.height + j) * self.width + column..][..width].copy_from_slice(values);
+                }
+            }
         }
         Ok(())
     }
 
-    /// Moves the grid: its lower-left corner (in meters), about which it is rotated, becomes `origin`. The samples stay.
+    /// Moves the grid: its lower-left corner (in meters), about which it is rotated, becomes `origin`; in a table, the
+    /// position of its first sample. The samples stay.
     ///
     /// # Errors
     ///
-    /// If `origin` is not finite. Then nothing is changed.
-    pub fn set_origin(&mut self, origin: [f32; 2]) -> Result<(), InvalidValue> {
-        Self::check_origin(origin)?;
-        self.origin = origin;
+    /// If `origin` does not have as many numbers as the grid has dimensions, or one is not finite. Then nothing is
+    /// changed.
+    pub fn set_origin<const D: usize>(&mut self, origin: [f32; D]) -> Result<(), InvalidValue> {
+        self.check_dimensions("origin", D)?;
+        Self::check_origin(&origin)?;
+        self.origin.copy_from_slice(&origin);
         Ok(())
     }
 
-    /// Returns this grid rotated by `yaw` (in radians, counter-clockwise) about its origin.
+    fn check_dimensions(&self, field: &'static str, given: usize) -> Result<(), InvalidValue> {
+        let own = self.dimensions();
+        if given != own {
+            let expected = format_args!("{own}, as many as the field has dimensions");
+            return Err(InvalidValue::new(field, format_args!("{given} numbers"), expected));
+        }
+        Ok(())
+    }
+
+    /// Returns this field with one more channel, whose samples are in the order of those it has.
     ///
     /// # Errors
     ///
-    /// If `yaw` is not finite.
+    /// If there are not as many samples as in the other channels, one is not finite, there would be more than 64
+    /// channels, or more numbers than fit a field of this kind.
+    pub fn with_channel(mut self, values: Vec<f32>) -> Result<Self, InvalidValue> {
+        let size = [self.width, self.height, self.depth];
+        Self::check_size(size, self.channels + 1, self.dimensions())?;
+        Self::check_values(size, 1, &values)?;
+        self.values.extend(values);
+        self.channels += 1;
+        Ok(self)
+    }
+
+    /// Returns this table with other ends.
+    ///
+    /// # Errors
+    ///
+    /// If it is not a table: with two or three dimensions the value beyond the border is [`outside`](Self::outside).
+    pub fn with_ends(mut self, ends: Ends) -> Result<Self, InvalidValue> {
+        if self.dimensions() > 1 && ends != Ends::Outside {
+            let value = format_args!("{ends:?} with {} dimensions", self.dimensions());
+            return Err(InvalidValue::new("ends", value, "Outside, or a table"));
+        }
+        self.ends = ends;
+        Ok(self)
+    }
+
+    /// Returns this volume with another distance between the samples along z.
+    ///
+    /// # Errors
+    ///
+    /// If `height` is not finite and above 0, or this is not a volume.
+    pub fn with_layer_height(mut self, height: f32) -> Result<Self, InvalidValue> {
+        if !(height.is_finite() && height > 0.0) {
+            return Err(InvalidValue::new("layer_height", height, "finite and above 0"));
+        }
+        if self.dimensions() < 3 {
+            let value = format_args!("of a field with {} dimensions", self.dimensions());
+            return Err(InvalidValue::new("layer_height", value, "that of a volume"));
+        }
+        self.layer_height = height;
+        Ok(self)
+    }
+
+    /// Returns this grid rotated by `yaw` (in radians, counter-clockwise) about its origin: a volume about the vertical
+    /// axis there.
+    ///
+    /// # Errors
+    ///
+    /// If `yaw` is not finite, or this is a table.
     pub fn with_yaw(mut self, yaw: f32) -> Result<Self, InvalidValue> {
         if !yaw.is_finite() {
             return Err(InvalidValue::new("yaw", yaw, "finite (radians)"));
+        }
+        if self.dimensions() == 1 {
+            return Err(InvalidValue::new("yaw", "of a table", "that of a field with two or three dimensions"));
         }
         self.yaw = yaw;
         Ok(self)
     }
 
-    /// Returns this grid with another value beyond its border.
+    /// Returns this grid with another value beyond its border, the same in all channels.
     ///
     /// # Errors
     ///
@@ -259,71 +555,164 @@ impl Grid {
         Ok(self)
     }
 
+    /// The number of dimensions: 1 of a table, 2, or 3 of a volume.
+    pub fn dimensions(&self) -> usize {
+        self.origin.len()
+    }
+    /// The number of quantities at each sample.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
     /// The number of samples along x.
     pub fn width(&self) -> usize {
         self.width
     }
-    /// The number of samples along y.
+    /// The number of samples along y: 1 of a table.
     pub fn height(&self) -> usize {
         self.height
+    }
+    /// The number of samples along z: 1 unless this is a volume.
+    pub fn depth(&self) -> usize {
+        self.depth
     }
     /// The distance between samples (in meters).
     pub fn resolution(&self) -> f32 {
         self.resolution
     }
-    /// The lower-left corner (in meters).
-    pub fn origin(&self) -> [f32; 2] {
-        self.origin
+    /// The distance between the layers of a volume.
+    pub fn layer_height(&self) -> f32 {
+        self.layer_height
+    }
+    /// The lower-left corner (in meters), or the position of a table's first sample. It has as many numbers as the grid
+    /// has dimensions.
+    pub fn origin(&self) -> &[f32] {
+        &self.origin
     }
     /// The rotation about the origin (in radians, counter-clockwise).
     pub fn yaw(&self) -> f32 {
         self.yaw
     }
+    /// What a table is beyond its ends; [`Ends::Outside`] with two or three dimensions.
+    pub fn ends(&self) -> Ends {
+        self.ends
+    }
     /// The value beyond the border.
     pub fn outside(&self) -> f32 {
         self.outside
     }
-    /// The samples, row by row from the smallest y.
+    /// The samples, row by row from the smallest y and layer by layer from the smallest z: all of the first channel,
+    /// then all of the second, ….
     pub fn values(&self) -> &[f32] {
         &self.values
     }
-    /// The region of all samples.
+    /// The region of all samples; of a volume, in each layer.
     pub fn region(&self) -> Region {
         Region { column: 0, row: 0, width: self.width, height: self.height }
     }
 
+    /// Its dimensions and channels.
+    pub(crate) fn shape(&self) -> [usize; 2] {
+        [self.dimensions(), self.channels]
+    }
+
+    /// All samples.
+    pub(crate) fn block(&self) -> Block {
+        self.region().layers(0..self.depth)
+    }
+
     /// The value at a world position (in meters), exactly as a model samples it.
+    ///
+    /// # Panics
+    ///
+    /// If the grid does not have two dimensions: see [`look_up`](Self::look_up).
     pub fn sample(&self, x: f32, y: f32) -> f32 {
+        assert_eq!(self.dimensions(), 2, "look_up is for any number of dimensions");
         let header = self.header(0);
-        let place = place(&header, x, y);
-        bilinear(&header, &place, self.corners(&place))
+        let place = place(&header, [x, y]);
+        value(&header, &place, self.corners(0, place.cell))
     }
 
     /// The derivatives of [`sample`](Self::sample) by x and y; 0 outside and where the border sample is held.
+    ///
+    /// # Panics
+    ///
+    /// As for [`sample`](Self::sample).
     pub fn gradient(&self, x: f32, y: f32) -> [f32; 2] {
+        assert_eq!(self.dimensions(), 2, "the gradient is that of a grid with two dimensions");
         let header = self.header(0);
-        let place = place(&header, x, y);
-        slope(&header, &place, self.corners(&place)).into()
+        let place = place(&header, [x, y]);
+        slopes(&header, &place, self.corners(0, place.cell))
     }
 
-    /// The samples around a point; at the upper and right border they are repeated.
-    fn corners(&self, place: &Place<f32>) -> [f32; 4] {
-        let [i, j] = place.cell.map(|cell| cell as usize);
-        let (right, up) = ((i + 1).min(self.width - 1), (j + 1).min(self.height - 1));
-        [(i, j), (i, up), (right, j), (right, up)].map(|(i, j)| self.values[j * self.width + i])
+    /// The values of the first `C` channels at a point, exactly as a model looks them up.
+    ///
+    /// # Errors
+    ///
+    /// If the point does not have as many coordinates as the grid has dimensions, or the grid has fewer channels.
+    pub fn look_up<const D: usize, const C: usize>(&self, point: [f32; D]) -> Result<[f32; C], InvalidValue> {
+        self.check_dimensions("point", D)?;
+        if C > self.channels {
+            let expected = format_args!("at most {}, as many as the field has", self.channels);
+            return Err(InvalidValue::new("channels", C, expected));
+        }
+        let header = self.header(0);
+        let place = place(&header, point);
+        Ok(std::array::from_fn(|channel| value(&header, &place, self.corners(channel, place.cell))))
+    }
+
+    /// The samples of a channel around a point; at the border they are repeated.
+    fn corners<const D: usize>(&self, channel: usize, cell: [u32; D]) -> Corners<f32> {
+        let [mut i, mut j, mut k] = [0; 3];
+        for (axis, cell) in [&mut i, &mut j, &mut k].into_iter().zip(cell) {
+            *axis = cell as usize;
+        }
+        let mut right = (i + 1).min(self.width - 1);
+        if self.ends == Ends::Periodic {
+            (i, right) = (i % self.width, (i + 1) % self.width);
+        }
+        let (up, above) = ((j + 1).min(self.height - 1), (k + 1).min(self.depth - 1));
+        let at = |i, j, k| self.values[((channel * self.depth + k) * self.height + j) * self.width + i];
+        let around = |k| [at(i, j, k), at(i, up, k), at(right, j, k), at(right, up, k)];
+        let ([a, b, c, d], [e, f, g, h]) = (around(k), around(above));
+        [a, b, c, d, e, f, g, h]
+    }
+
+    /// The samples that look-ups store along x: a periodic table repeats its first sample.
+    fn stored(&self) -> usize {
+        self.width + usize::from(self.ends == Ends::Periodic)
     }
 
     /// The size of its samples in a [`FieldSet`], in numbers.
     fn packed_len(&self) -> usize {
-        2 * (self.width + 1) * self.height
+        self.header(0).packed_len()
     }
 
-    /// Writes the samples of a region to where `packed`, all samples of this grid in a [`FieldSet`], has them.
-    fn pack(&self, region: Region, packed: &mut [f32]) {
+    /// Writes the samples of a block to where `packed`, all samples of this grid in a [`FieldSet`], has them.
+    fn pack(&self, block: Block, packed: &mut [f32]) {
+        let Block { region, layer, depth } = block;
+        if self.dimensions() == 1 {
+            return self.pack_table(block, packed);
+        }
+        let (samples, pairs) = (self.width * self.height, 2 * (self.width + 1) * self.height);
+        let stored = packed.len() / (pairs * self.channels);
+        for channel in 0..self.channels {
+            for k in layer..layer + depth {
+                let values = &self.values[(channel * self.depth + k) * samples..][..samples];
+                // Of a volume, the last layer is stored twice.
+                let copies = if k + 2 == stored { 2 } else { 1 };
+                for packed in packed[(channel * stored + k) * pairs..].chunks_exact_mut(pairs).take(copies) {
+                    self.pack_layer(values, region, packed);
+                }
+            }
+        }
+    }
+
+    /// Writes the samples of a region of a layer.
+    fn pack_layer(&self, values: &[f32], region: Region, packed: &mut [f32]) {
         let Region { column, row, width, height } = region;
         // The samples are also those above the row below the region.
         for j in row.saturating_sub(1)..row + height {
-            let samples = |j: usize| &self.values[j * self.width + column..][..width];
+            let samples = |j: usize| &values[j * self.width + column..][..width];
             let above = samples((j + 1).min(self.height - 1));
             let first = 2 * (j * (self.width + 1) + column);
             let pairs = packed[first..][..2 * width].as_chunks_mut().0;
@@ -337,133 +726,60 @@ impl Grid {
         }
     }
 
-    /// The header for lookups, with the samples stored from `offset` on.
+    /// Writes a range of the samples of a table, each followed by that of the next channel, if there is one.
+    fn pack_table(&self, block: Block, packed: &mut [f32]) {
+        let range = self.header(0).packed_range(block);
+        let (last, is_periodic) = (self.width - 1, self.ends == Ends::Periodic);
+        let of = |channel: usize, i: usize| self.values.get(channel * self.width + i).copied().unwrap_or(0.0);
+        for (plane, packed) in packed.chunks_exact_mut(2 * (self.stored() + 1)).enumerate() {
+            let pairs = packed[range.clone()].as_chunks_mut().0;
+            for (pair, at) in pairs.iter_mut().zip(range.start / 2..) {
+                let i = if is_periodic { at % self.width } else { at.min(last) };
+                *pair = [of(2 * plane, i), of(2 * plane + 1, i)];
+            }
+        }
+    }
+
+    /// The header for look-ups, with the samples stored from `offset` on.
     fn header(&self, offset: usize) -> Header {
+        let (width, n) = (self.stored(), self.width as f32);
+        let (dimensions, channels, outside) = (self.dimensions(), self.channels, self.outside);
+        let size = [width, self.height];
+        let last = size.map(|n| (n - 1) as f32);
+        let none = EndsOfTable { reach: 0.5, slopes: 0.0, period: 0.0, frequency: 0.0 };
+        let ends = match self.ends {
+            Ends::Clamp => EndsOfTable { reach: f32::MAX, ..none },
+            Ends::Outside => none,
+            // Rounding can leave the wrapped coordinate slightly beyond an end.
+            Ends::Periodic => EndsOfTable { slopes: 0.5, period: n, frequency: 1.0 / n, ..none },
+        };
+        let header =
+            |axes, layers, up| Header { axes, size, last, outside, offset, dimensions, channels, layers, up, ends };
+        if let [first] = self.origin[..] {
+            return header([[1.0 / self.resolution, 0.0, -(first / self.resolution)], [0.0; 3]], 1, [0.0; 3]);
+        }
         let (s, c) = (self.yaw.sin() / self.resolution, self.yaw.cos() / self.resolution);
-        let [ox, oy] = self.origin;
-        let size = [self.width, self.height];
-        Header {
-            axes: [[c, s, -(c * ox + s * oy) - 0.5], [-s, c, (s * ox - c * oy) - 0.5]],
-            size,
-            last: size.map(|n| (n - 1) as f32),
-            outside: self.outside,
-            offset,
+        let [ox, oy] = [self.origin[0], self.origin[1]];
+        let axes = [[c, s, -(c * ox + s * oy) - 0.5], [-s, c, (s * ox - c * oy) - 0.5]];
+        match self.origin[..] {
+            [_, _, z] => {
+                let up = [1.0 / self.layer_height, -(z / self.layer_height) - 0.5, (self.depth - 1) as f32];
+                header(axes, self.depth + 1, up)
+            }
+            _ => header(axes, 1, [0.0; 3]),
         }
     }
 }
 
-/// The grid geometry that a lookup reads.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Header {
-    /// Grid coordinates of a world point, in samples: a x + b y + c, along each axis.
-    axes: [[f32; 3]; 2],
-    /// Samples along each axis.
-    size: [usize; 2],
-    /// The outermost sample along each axis.
-    last: [f32; 2],
-    outside: f32,
-    /// The offset of its samples in the packed buffer.
-    offset: usize,
-}
-
-impl Header {
-    /// The placeholder for a missing field.
-    const NOWHERE: Self = Self { axes: [[0.0; 3]; 2], size: [0; 2], last: [0.0; 2], outside: 0.0, offset: 0 };
-
-    /// The number of packed samples.
-    #[inline(always)]
-    fn packed_len(&self) -> usize {
-        let [width, height] = self.size;
-        2 * (width + 1) * height
-    }
-
-    /// The range of the packed samples from the first to the last that holds a sample of a region: see [`Grid::pack`].
-    #[cfg(feature = "gpu")]
-    fn packed_range(&self, region: Region) -> Range<usize> {
-        let Region { column, row, width, height } = region;
-        let stride = 2 * (self.size[0] + 1);
-        let is_last = column + width == self.size[0];
-        let end = 2 * (column + width + usize::from(is_last));
-        row.saturating_sub(1) * stride + 2 * column..(row + height - 1) * stride + end
-    }
-
-    /// The header as numbers, in the order in which `shaders/score/field.wgsl` reads them.
-    #[cfg(feature = "gpu")]
-    fn packed(&self) -> [f32; HEADER] {
-        let Self { axes: [[a, b, c], [d, e, f]], size: [w, h], outside, offset, .. } = *self;
-        // The offset is split into two halves, each exact as a float. (Its bit pattern would be subnormal, which a GPU
-        // may flush to zero.)
-        let [high, low] = [offset >> 16, offset & 0xffff];
-        [a, b, c, d, e, f, w as f32, h as f32, outside, high as f32, low as f32, 0.0]
-    }
-}
-
-/// The location of points on a grid: one point, or a register of them.
-struct Place<V: Register> {
-    /// Whether the point is on the grid, which ends half a cell beyond the outermost samples.
-    inside: V::Truth,
-    /// Whether the point is between samples along each axis, and not in the half cell at the border.
-    between: [V::Truth; 2],
-    /// The indices of the sample to the lower left.
-    cell: [V::Bits; 2],
-    /// The distance from that sample, in samples.
-    part: [V; 2],
-}
-
-// These are functions because closures may not be inlined, which would lose the vector instructions.
-
-/// a x + b y + c.
-#[inline(always)]
-fn affine<V: Register>([a, b, c]: [f32; 3], x: V, y: V) -> V {
-    V::from(a).fma(x, V::from(b).fma(y, V::from(c)))
-}
-
-/// Clamps a grid coordinate to the samples; NaN becomes 0.
-#[inline(always)]
-fn held<V: Register>(g: V, last: f32) -> V {
-    g.relu().simd_min(V::from(last))
-}
-
-#[inline(always)]
-fn place<V: Register>(header: &Header, x: V, y: V) -> Place<V> {
-    let (gx, gy) = (affine(header.axes[0], x, y), affine(header.axes[1], x, y));
-    let (cx, cy) = (held(gx, header.last[0]), held(gy, header.last[1]));
-    let half = V::from(0.5);
-    Place {
-        // A NaN is outside.
-        inside: abs(gx - cx).simd_le(half) & abs(gy - cy).simd_le(half),
-        between: [gx.simd_eq(cx), gy.simd_eq(cy)],
-        cell: [cx.index(), cy.index()],
-        part: [cx - cx.simd_floor(), cy - cy.simd_floor()],
-    }
-}
-
-/// Interpolates between the samples at the corners of the cell: (0, 0), (0, 1), (1, 0), (1, 1).
-#[inline(always)]
-fn bilinear<V: Register>(header: &Header, place: &Place<V>, [v00, v01, v10, v11]: [V; 4]) -> V {
-    let [fx, fy] = place.part;
-    let low = fx.fma(v10 - v00, v00);
-    let high = fx.fma(v11 - v01, v01);
-    V::simd_select(place.inside, fy.fma(high - low, low), V::from(header.outside))
-}
-
-/// The derivatives of [`bilinear`] by x and y.
-#[inline(always)]
-fn slope<V: Register>(header: &Header, place: &Place<V>, [v00, v01, v10, v11]: [V; 4]) -> (V, V) {
-    let ([fx, fy], zero) = (place.part, V::from(0.0));
-    let gx = fy.fma((v11 - v01) - (v10 - v00), v10 - v00);
-    let gy = fx.fma((v11 - v10) - (v01 - v00), v01 - v00);
-    let gx = V::simd_select(place.inside & place.between[0], gx, zero);
-    let gy = V::simd_select(place.inside & place.between[1], gy, zero);
-    let [[a, b, _], [d, e, _]] = header.axes;
-    (gx * a + gy * d, gx * b + gy * e)
-}
-
-/// A grid, packed for lookups: each sample is followed by the one above it (in the last row, by itself), and the last
-/// such pair of each row is repeated. So the four samples around any point are contiguous, and one load fetches them.
+/// A grid, packed for look-ups, plane by plane. Each sample is followed by the one above it (in the last row, by
+/// itself), and the last such pair of each row is repeated. So the four samples around any point are contiguous, and one
+/// load fetches them.
+///
+/// A plane holds one channel, and is repeated for each layer of a volume, the last of which is repeated. In a table,
+/// which has no rows, each sample is followed by that of the next channel.
 #[derive(Debug, Clone, PartialEq)]
-struct Field {
-    header: Header,
+pub(super) struct Field {
+    pub(super) header: Header,
     /// Shared by clones, since there may be many.
     samples: Arc<[f32]>,
 }
@@ -473,13 +789,18 @@ impl Field {
     fn new(grid: &Grid, offset: usize) -> Self {
         let header = float_env::standard(|| grid.header(offset));
         let mut samples: Arc<[f32]> = std::iter::repeat_n(0.0, grid.packed_len()).collect();
-        grid.pack(grid.region(), Arc::make_mut(&mut samples));
+        grid.pack(grid.block(), Arc::make_mut(&mut samples));
         Self { header, samples }
     }
 
     #[inline(always)]
-    fn samples(&self) -> &[f32] {
+    pub(super) fn samples(&self) -> &[f32] {
         &self.samples[..self.header.packed_len()]
+    }
+
+    /// Its dimensions and channels.
+    pub(super) fn shape(&self) -> [usize; 2] {
+        [self.header.dimensions, self.header.channels]
     }
 }
 
@@ -507,7 +828,7 @@ impl FieldSet {
         let (before, offset) = (field.samples.len(), field.header.offset);
         match Arc::get_mut(&mut field.samples).filter(|samples| samples.len() == grid.packed_len()) {
             Some(samples) => {
-                grid.pack(grid.region(), samples);
+                grid.pack(grid.block(), samples);
                 self.set_header(index, grid);
             }
             None => *field = Field::new(grid, offset),
@@ -523,9 +844,9 @@ impl FieldSet {
         moves
     }
 
-    /// Replaces the samples of a region, which the grid of the field already has.
-    pub(crate) fn update(&mut self, index: usize, grid: &Grid, region: Region) {
-        grid.pack(region, Arc::make_mut(&mut self.fields[index].samples));
+    /// Replaces the samples of a block, which the grid of the field already has.
+    pub(crate) fn update(&mut self, index: usize, grid: &Grid, block: Block) {
+        grid.pack(block, Arc::make_mut(&mut self.fields[index].samples));
     }
 
     /// Replaces the geometry of a field by that of a grid of the same size.
@@ -553,11 +874,7 @@ impl FieldSet {
     /// Returns the view that lookups read.
     #[inline(always)]
     pub(crate) fn look_ups(&self) -> LookUps<'_> {
-        let mut local = LookUps::NONE.local;
-        for (local, field) in local.iter_mut().zip(&self.fields) {
-            *local = (field.header, field.samples());
-        }
-        LookUps { local, fields: &self.fields }
+        LookUps::of(&self.fields)
     }
 }
 
@@ -582,13 +899,18 @@ impl FieldSet {
         }
         upload(0, &self.headers());
         for (i, Field { header, samples }) in self.fields.iter().enumerate() {
-            let [width, height] = header.size;
-            let whole = Region { column: 0, row: 0, width, height };
-            if let Some(region) = changes.since(uploaded, i, whole) {
-                // One write for all rows. A write, or a copy on the device, for each row takes longer unless a row of
-                // the grid has thousands of samples.
-                let range = header.packed_range(region);
-                upload(header.offset + range.start, &samples[range]);
+            let plane = header.plane_len();
+            match changes.since(uploaded, i) {
+                Change::Nothing => (),
+                Change::Everything => upload(header.offset, samples),
+                Change::Block(block) => {
+                    // One write for all rows. A write, or a copy on the device, for each row takes longer unless a row
+                    // of the grid has thousands of samples.
+                    let range = header.packed_range(block);
+                    for (plane, samples) in samples.chunks_exact(plane).enumerate() {
+                        upload(header.offset + plane * header.plane_len() + range.start, &samples[range.clone()]);
+                    }
+                }
             }
         }
     }
@@ -607,32 +929,44 @@ pub(crate) struct FieldChanges {
 struct FieldChange {
     /// The version in which its samples last changed.
     version: u64,
-    /// Contains all samples that changed after version `since`, if there are any.
-    region: Option<Region>,
+    /// Contains all samples that changed after version `since`.
+    change: Change,
     since: u64,
+}
+
+/// The samples of a field that have changed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Change {
+    Nothing,
+    Block(Block),
+    Everything,
 }
 
 impl FieldChanges {
     /// Notes that all fields have been replaced.
     pub(crate) fn all(&mut self, grids: &[Grid]) {
         self.version += 1;
-        let version = self.version;
+        let change = FieldChange { version: self.version, change: Change::Everything, since: 0 };
         self.fields.clear();
-        self.fields.extend(grids.iter().map(|grid| FieldChange { version, region: Some(grid.region()), since: 0 }));
+        self.fields.resize(grids.len(), change);
     }
 
-    /// Notes that a field has been replaced by one with as many samples, of which `whole` is all.
-    pub(crate) fn whole(&mut self, index: usize, whole: Region) {
+    /// Notes that a field has been replaced by one with as many packed samples.
+    pub(crate) fn whole(&mut self, index: usize) {
         self.version += 1;
-        self.fields[index] = FieldChange { version: self.version, region: Some(whole), since: 0 };
+        self.fields[index] = FieldChange { version: self.version, change: Change::Everything, since: 0 };
     }
 
-    /// Notes that the samples of a region have been replaced.
-    pub(crate) fn region(&mut self, index: usize, region: Region) {
+    /// Notes that the samples of a block have been replaced.
+    pub(crate) fn block(&mut self, index: usize, block: Block) {
         self.version += 1;
         let field = &mut self.fields[index];
         field.version = self.version;
-        field.region = Some(field.region.map_or(region, |before| before.union(region)));
+        field.change = match field.change {
+            Change::Nothing => Change::Block(block),
+            Change::Block(before) => Change::Block(before.union(block)),
+            Change::Everything => Change::Everything,
+        };
     }
 
     /// Notes that the geometry of a field has been replaced. A device uploads all headers with any change.
@@ -643,7 +977,7 @@ impl FieldChanges {
     /// Notes that the device has all changes so far.
     pub(crate) fn uploaded(&mut self) {
         for field in &mut self.fields {
-            (field.region, field.since) = (None, field.version);
+            (field.change, field.since) = (Change::Nothing, field.version);
         }
     }
 
@@ -653,70 +987,13 @@ impl FieldChanges {
         self.version
     }
 
-    /// The region that a device with version `uploaded` does not have, of a field of which `whole` is all.
+    /// The samples of a field that a device with version `uploaded` does not have.
     #[cfg(feature = "gpu")]
-    fn since(&self, uploaded: Option<u64>, index: usize, whole: Region) -> Option<Region> {
+    fn since(&self, uploaded: Option<u64>, index: usize) -> Change {
         match (self.fields.get(index), uploaded) {
-            (Some(field), Some(uploaded)) if field.version <= uploaded => None,
-            (Some(field), Some(uploaded)) if field.since <= uploaded => field.region,
-            _ => Some(whole),
+            (Some(field), Some(uploaded)) if field.version <= uploaded => Change::Nothing,
+            (Some(field), Some(uploaded)) if field.since <= uploaded => field.change,
+            _ => Change::Everything,
         }
     }
-}
-
-/// The number of headers stored inline in a [`LookUps`].
-const NEAR: usize = 4;
-
-/// A view of a [`FieldSet`] for lookups. The first headers are held by value and not behind a pointer, so that LLVM can
-/// hoist their arithmetic out of the loop over time.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct LookUps<'a> {
-    local: [(Header, &'a [f32]); NEAR],
-    fields: &'a [Field],
-}
-
-impl<'a> LookUps<'a> {
-    /// The view without fields, for models that read none.
-    pub(crate) const NONE: Self = Self { local: [(Header::NOWHERE, &[]); NEAR], fields: &[] };
-
-    /// The number of fields.
-    pub(crate) fn len(&self) -> usize {
-        self.fields.len()
-    }
-
-    /// The header and the samples of a field.
-    #[inline(always)]
-    fn find(&self, field: usize) -> (Header, &'a [f32]) {
-        assert!(field < self.fields.len(), "field {field} of {}", self.fields.len());
-        if field < NEAR {
-            return self.local[field];
-        }
-        let field = &self.fields[field];
-        (field.header, field.samples())
-    }
-
-    #[inline(always)]
-    pub(crate) fn sample<V: Register>(&self, field: usize, x: V, y: V) -> V {
-        let (header, samples) = self.find(field);
-        let place = place(&header, x, y);
-        bilinear(&header, &place, corners(&header, samples, &place))
-    }
-
-    #[inline(always)]
-    pub(crate) fn gradient<V: Register>(&self, field: usize, x: V, y: V) -> (V, V) {
-        let (header, samples) = self.find(field);
-        let place = place(&header, x, y);
-        slope(&header, &place, corners(&header, samples, &place))
-    }
-}
-
-/// The samples around each point.
-#[inline(always)]
-fn corners<V: Register>(header: &Header, samples: &[f32], place: &Place<V>) -> [V; 4] {
-    debug_assert_eq!(samples.len(), header.packed_len(), "they are the header's own");
-    let [i, j] = place.cell;
-    let first = V::bits_add(V::bits_mul(j, V::splat_bits(header.size[0] as u32 + 1)), i);
-    // SAFETY: `held` clamps coordinates to [0, last], even for NaN; so the first pair belongs to a sample, and every
-    // such pair is followed by another.
-    unsafe { V::gather_2x2(samples, first) }
 }

@@ -548,12 +548,22 @@ impl<V: Register> Real for V {
         c(inputs.dt)
     }
     #[inline(always)]
-    fn sample(inputs: &Inputs<'_>, field: usize, x: Self, y: Self) -> Self {
-        inputs.fields.sample(field, x, y)
+    fn look_up<const D: usize, const C: usize>(
+        inputs: &Inputs<'_>,
+        field: usize,
+        channel: usize,
+        point: [Self; D],
+    ) -> [Self; C] {
+        inputs.fields.values(field, channel, point)
     }
     #[inline(always)]
-    fn sample_gradient(inputs: &Inputs<'_>, field: usize, x: Self, y: Self) -> (Self, Self) {
-        inputs.fields.gradient(field, x, y)
+    fn look_up_slopes<const D: usize, const C: usize>(
+        inputs: &Inputs<'_>,
+        field: usize,
+        channel: usize,
+        point: [Self; D],
+    ) -> ([Self; C], [[Self; D]; C]) {
+        inputs.fields.values_and_slopes(field, channel, point)
     }
     #[inline(always)]
     fn record_term(inputs: &Inputs<'_>, name: &'static str, value: impl FnOnce() -> Self) {

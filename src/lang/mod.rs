@@ -54,6 +54,7 @@ pub(crate) mod escape;
 pub(crate) mod float_env;
 pub(crate) mod grid;
 pub mod linalg;
+pub(crate) mod look_up;
 pub(crate) mod math;
 pub(crate) mod model_params;
 pub(crate) mod network;
@@ -73,7 +74,7 @@ pub(crate) mod term_log;
 use std::ops::{Add, AddAssign, BitAnd, BitOr, Div, DivAssign, Mul, MulAssign, Neg, Not, Sub, SubAssign};
 
 pub use escape::WgslFn;
-pub use grid::{FieldSet, Grid, Region};
+pub use grid::{Block, Ends, FieldSet, Grid, Region};
 pub use model_params::ModelParams;
 pub(crate) use model_params::ParamNames;
 pub use network::{Activation, Network};
@@ -519,12 +520,22 @@ pub trait Real:
     /// The length of the context's time step (in seconds).
     #[doc(hidden)]
     fn dt(inputs: &Inputs<'_>) -> Self;
-    /// The value of field `field` at (x, y), by bilinear interpolation.
+    /// The values of channels `channel` to `channel` + C of field `field` at a point.
     #[doc(hidden)]
-    fn sample(inputs: &Inputs<'_>, field: usize, x: Self, y: Self) -> Self;
-    /// The derivatives of [`sample`](Self::sample) by x and y.
+    fn look_up<const D: usize, const C: usize>(
+        inputs: &Inputs<'_>,
+        field: usize,
+        channel: usize,
+        point: [Self; D],
+    ) -> [Self; C];
+    /// As [`look_up`](Self::look_up), with the derivatives of each value by the coordinates.
     #[doc(hidden)]
-    fn sample_gradient(inputs: &Inputs<'_>, field: usize, x: Self, y: Self) -> (Self, Self);
+    fn look_up_slopes<const D: usize, const C: usize>(
+        inputs: &Inputs<'_>,
+        field: usize,
+        channel: usize,
+        point: [Self; D],
+    ) -> ([Self; C], [[Self; D]; C]);
     /// While a model is traced, records what its parameters are called.
     #[doc(hidden)]
     #[inline(always)]

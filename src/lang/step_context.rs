@@ -2,7 +2,8 @@
 
 use std::marker::PhantomData;
 
-use super::grid::{FieldSet, LookUps};
+use super::grid::FieldSet;
+use super::look_up::LookUps;
 use super::term_log::Recorder;
 use super::{ModelParams, ParamNames, Real};
 
@@ -198,7 +199,63 @@ impl<'a, R: Real> StepContext<'a, R> {
     /// In plain `f32`, on a context built by hand with too few fields. A driver checks this when it is built.
     #[inline(always)]
     pub fn sample(&self, field: usize, x: R, y: R) -> R {
-        R::sample(&self.inputs, field, x, y)
+        let [value] = R::look_up(&self.inputs, field, 0, [x, y]);
+        value
+    }
+
+    /// The values of the first `C` channels of field `field` at a point, which has one coordinate for each dimension
+    /// of the field, by linear interpolation; see [`Grid`](crate::lang::grid::Grid).
+    ///
+    /// The position in the field is computed once for all channels. A channel whose value is not used costs nothing.
+    ///
+    /// # Panics
+    ///
+    /// In plain `f32`, on a context built by hand with too few fields, or one of other dimensions or with fewer
+    /// channels. A driver checks this when it is built.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use gibbs::{Engine, Grid, Model, Mppi, MppiOptions, Real, StepContext, Task};
+    ///
+    /// /// A cart on a road (state: arc length, speed; control: acceleration) that should keep to the limit of speed.
+    /// struct Cart;
+    ///
+    /// impl Model<2, 1> for Cart {
+    ///     #[inline(always)]
+    ///     fn step<R: Real>(&self, at: &StepContext<R>, [s, v]: [R; 2], [a]: [R; 1]) -> [R; 2] {
+    ///         let [slope, _] = at.look_up(0, [s]);
+    ///         [s + v * at.dt(), v + (a - slope * 9.81) * at.dt()]
+    ///     }
+    ///     #[inline(always)]
+    ///     fn cost<R: Real>(&self, at: &StepContext<R>, [s, v]: [R; 2], [a]: [R; 1]) -> R {
+    ///         let [_, limit] = at.look_up(0, [s]);
+    ///         (v - limit).square() + a.square() * 0.1
+    ///     }
+    /// }
+    ///
+    /// // Slope and limit every 50 m.
+    /// let road = Grid::table(50.0, 0.0, vec![0.0, 0.05, 0.02])?.with_channel(vec![14.0, 8.0, 14.0])?;
+    /// let task = Task { fields: vec![road], ..Default::default() };
+    /// let mut mppi = Mppi::new(&Engine::new()?, Cart, MppiOptions { task, ..Default::default() })?;
+    /// let plan = mppi.plan(&[0.0, 10.0])?;
+    /// # assert!(plan.cost().is_finite());
+    /// # Ok::<(), gibbs::Error>(())
+    /// ```
+    #[inline(always)]
+    pub fn look_up<const D: usize, const C: usize>(&self, field: usize, point: [R; D]) -> [R; C] {
+        R::look_up(&self.inputs, field, 0, point)
+    }
+
+    /// The value of one channel, counted from 0, of a field: see [`look_up`](Self::look_up).
+    ///
+    /// # Panics
+    ///
+    /// As [`look_up`](Self::look_up).
+    #[inline(always)]
+    pub fn channel<const D: usize>(&self, field: usize, channel: usize, point: [R; D]) -> R {
+        let [value] = R::look_up(&self.inputs, field, channel, point);
+        value
     }
 
     /// Names a term of the cost: returns `value` unchanged.

@@ -55,7 +55,8 @@ impl<const N: usize, const M: usize, P> Clone for Controller<N, M, P> {
             theta: self.theta.clone(),
             task: self.task.clone(),
             fields: self.fields.clone(),
-            ..*self
+            reader: self.reader.clone(),
+            time: self.time,
         }
     }
 }
@@ -146,7 +147,7 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
             let expected = "one that reads only what there can be";
             InvalidValue::new("policy", format_args!("not usable ({error})"), expected)
         })?;
-        task.check_reader(&Reader::policy(requirements))?;
+        task.check_reader(&Reader::policy(requirements.clone()))?;
         let fields = FieldSet::new(&task.fields);
         let task = Task { fields: Vec::new(), ..task };
         Ok(Self::of(Arc::new(policy), theta.to_vec(), task, fields, requirements))
@@ -202,9 +203,9 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
     ///
     /// # Errors
     ///
-    /// If there are fewer than the policy reads.
+    /// If there are fewer than the policy reads, or it looks up other dimensions or more channels of one.
     pub fn with_fields(self, fields: &[Grid]) -> Result<Self, InvalidValue> {
-        self.reader.check_fields(fields.len())?;
+        self.reader.check_fields(fields)?;
         Ok(Self { fields: FieldSet::new(fields), ..self })
     }
 

@@ -167,7 +167,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         }
         let program = Program::for_policy::<N, M, D, P>(&model, &policy, scheme, engine.options().math)?;
         let reads = program::reads(&*policy)?;
-        for reader in readers(program.requirements, reads) {
+        for reader in readers(program.requirements.clone(), reads.clone()) {
             options.task.check_reader(&reader)?;
         }
         let learners = options.learners;
@@ -452,7 +452,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         let (params, references) = (params.clone(), references.clone());
         // Without the grids, which may be large: a controller looks its fields up in the packed set.
         let task = Task { horizon, dt, limits, params, references, seed, ..Default::default() };
-        Ok(Controller::of(Arc::clone(&self.policy), theta, task, self.inputs.fields().clone(), self.reads))
+        Ok(Controller::of(Arc::clone(&self.policy), theta, task, self.inputs.fields().clone(), self.reads.clone()))
     }
 
     /// Replaces the run-time parameters that episodes start with, before [`InitialStates::draw`] changes them.
@@ -467,7 +467,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
             let expected = format_args!("so few that the starts of all episodes have at most {} numbers", i32::MAX);
             return Err(InvalidValue::new("params", format_args!("{} numbers", params.len()), expected));
         }
-        let readers = readers(self.program.requirements, self.reads);
+        let readers = readers(self.program.requirements.clone(), self.reads.clone());
         self.inputs.set_params(0, &mut self.options.task.params, params, &readers)?;
         self.cancel();
         Ok(())
@@ -480,7 +480,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     ///
     /// If it is empty or ragged, has fewer columns than model or policy read, or is not finite.
     pub fn set_references(&mut self, values: &[f32], columns: usize) -> Result<(), InvalidValue> {
-        let readers = readers(self.program.requirements, self.reads);
+        let readers = readers(self.program.requirements.clone(), self.reads.clone());
         self.inputs.set_references(0, &mut self.options.task.references, values, columns, &readers)?;
         self.cancel();
         Ok(())
@@ -490,9 +490,10 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     ///
     /// # Errors
     ///
-    /// If there is no field of that index yet.
+    /// If there is no field of that index yet, or model or policy look up other dimensions or more channels.
     pub fn set_field(&mut self, index: usize, grid: Grid) -> Result<(), InvalidValue> {
-        self.inputs.set_field(&mut self.options.task.fields, index, grid)?;
+        let readers = readers(self.program.requirements.clone(), self.reads.clone());
+        self.inputs.set_field(&mut self.options.task.fields, index, grid, &readers)?;
         self.cancel();
         Ok(())
     }

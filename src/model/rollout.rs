@@ -49,7 +49,7 @@ fn charge(recorder: Option<Recorder<'_>>, cost: f32) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lang::grid::LookUps;
+    use crate::lang::look_up::LookUps;
     use crate::model::systems::{CartPole, Quadratic, Quadrotor};
 
     /// The names of the terms of a rollout, after a check that they sum to the cost of every step.

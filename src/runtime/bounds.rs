@@ -68,11 +68,16 @@ fn sections(pass: &Pass) -> Result<u64, EngineError> {
 /// Checks that the offsets in the passes match the layout of the inputs, and that every section has the size that the
 /// passes state.
 pub(crate) fn places(program: &Program, passes: &[Pass], problem: &Problem<'_>) -> Result<(), EngineError> {
-    let (layout, requirements) = (problem.layout, program.requirements);
+    let (layout, requirements) = (problem.layout, &program.requirements);
     same("states", layout.states as u64, program.states as u64)?;
     holds("parameters", layout.params as u64, requirements.params as u64)?;
     holds("columns of the references", layout.reference_columns as u64, requirements.columns as u64)?;
     holds("fields", problem.fields.len() as u64, requirements.fields as u64)?;
+    for look_up in &*requirements.look_ups {
+        let [dimensions, channels] = problem.fields.look_ups().shape(look_up.field).unwrap_or_default();
+        same("dimensions of a field", dimensions as u64, look_up.dimensions as u64)?;
+        holds("channels of a field", channels as u64, look_up.channels as u64)?;
+    }
     holds("samples of fields", problem.fields.packed_len() as u64, problem.fields.reach() as u64)?;
     let Some(first) = passes.first() else { return Ok(()) };
     let [rows, width, problems] = [first.rows, first.width, first.problems].map(u64::from);

@@ -5,7 +5,7 @@ use super::scenario::Scenario;
 use super::task::{Limits, Reader, References, Task, change_within};
 use crate::error::{InvalidValue, finite};
 use crate::kernels::pass::{CLAMPED, DELAYED, FLEET, LIMITED, Layout, NoiseId, Pass, Problem, RATE_LIMITED, TILE};
-use crate::lang::grid::{FieldChanges, FieldSet, Grid, Region};
+use crate::lang::grid::{Block, FieldChanges, FieldSet, Grid};
 use crate::lang::{Timeline, philox};
 
 /// The sections that change rarely. The state precedes them and is set by every call; the driver's own table follows
@@ -308,38 +308,45 @@ impl Packed {
     }
 
     /// Replaces one of the fields, `own` in the options.
-    pub(crate) fn set_field(&mut self, own: &mut [Grid], index: usize, grid: Grid) -> Result<(), InvalidValue> {
+    pub(crate) fn set_field(
+        &mut self,
+        own: &mut [Grid],
+        index: usize,
+        grid: Grid,
+        readers: &[Reader],
+    ) -> Result<(), InvalidValue> {
         let field = field_mut(own, index)?;
+        readers.iter().try_for_each(|reader| reader.check_field(index, &grid))?;
         *field = grid;
         if self.fields.set(index, field) {
             self.field_changes.all(own);
         } else {
-            self.field_changes.whole(index, field.region());
+            self.field_changes.whole(index);
         }
         Ok(())
     }
 
-    /// Overwrites a region of one of the fields, `own` in the options.
+    /// Overwrites a block of one of the fields, `own` in the options.
     pub(crate) fn update_field(
         &mut self,
         own: &mut [Grid],
         index: usize,
-        region: Region,
+        block: Block,
         values: &[f32],
     ) -> Result<(), InvalidValue> {
         let field = field_mut(own, index)?;
-        field.update(region, values)?;
-        self.fields.update(index, field, region);
-        self.field_changes.region(index, region);
+        field.update(block, values)?;
+        self.fields.update(index, field, block);
+        self.field_changes.block(index, block);
         Ok(())
     }
 
     /// Moves the origin of one of the fields, `own` in the options.
-    pub(crate) fn set_field_origin(
+    pub(crate) fn set_field_origin<const D: usize>(
         &mut self,
         own: &mut [Grid],
         index: usize,
-        origin: [f32; 2],
+        origin: [f32; D],
     ) -> Result<(), InvalidValue> {
         let field = field_mut(own, index)?;
         field.set_origin(origin)?;
@@ -559,7 +566,7 @@ mod tests {
     #[test]
     #[cfg(feature = "gpu")]
     fn a_device_that_uploads_what_has_changed_has_every_field() {
-        use crate::lang::Random;
+        use crate::lang::{Ends, Random, Region};
 
         let mut random = Random::new(17);
         let mut below = move |count: usize| random.bits() as usize % count;
@@ -582,16 +589,28 @@ mod tests {
             references: None,
             scenarios: &[],
         };
-        // Grids of as many packed numbers, but of another shape, and of more.
-        const SIZES: [(usize, usize); 6] = [(3, 4), (7, 2), (3, 4), (5, 5), (1, 8), (9, 1)];
-        let mut grid = |(width, height): (usize, usize)| {
-            Grid::new(width, height, 0.5, [0.0; 2], numbers(width * height))
-                .expect("a grid")
-                .with_yaw(0.3)
-                .expect("valid")
+        // Fields of every kind, some of which have as many packed numbers as others of another shape.
+        let mut grid = |kind: usize| {
+            match kind {
+                0 | 2 => Grid::new(3, 4, 0.5, [0.0; 2], numbers(12)).and_then(|grid| grid.with_yaw(0.3)),
+                1 => Grid::new(7, 2, 0.5, [0.0; 2], numbers(14)),
+                3 => Grid::new(5, 5, 0.5, [0.0; 2], numbers(25)).and_then(|grid| grid.with_channel(numbers(25))),
+                4 => Grid::new(1, 8, 0.5, [0.0; 2], numbers(8)),
+                5 => Grid::new(9, 1, 0.5, [0.0; 2], numbers(9)),
+                6 => Grid::table(0.5, 0.0, numbers(7)).and_then(|grid| grid.with_channel(numbers(7))),
+                7 => Grid::table(0.5, 0.0, numbers(5)).and_then(|grid| {
+                    grid.with_channel(numbers(5))?.with_channel(numbers(5))?.with_ends(Ends::Periodic)
+                }),
+                8 => Grid::table(0.5, 0.0, numbers(1)).and_then(|grid| grid.with_ends(Ends::Periodic)),
+                9 => {
+                    Grid::volume([3, 2, 4], 0.5, [0.0; 3], numbers(24)).and_then(|grid| grid.with_channel(numbers(24)))
+                }
+                _ => Grid::volume([2, 3, 1], 0.5, [0.0; 3], numbers(6)),
+            }
+            .expect("a grid")
         };
         for _ in 0..300 {
-            let mut own: Vec<Grid> = (0..1 + below(5)).map(|_| grid(SIZES[below(6)])).collect();
+            let mut own: Vec<Grid> = (0..1 + below(5)).map(|_| grid(below(11))).collect();
             let mut packed = Packed::new(1, &sections, &own);
             let (mut device, mut version) = (Vec::new(), None);
             // A copy of the fields, which no change affects.
@@ -603,18 +622,24 @@ mod tests {
                     let (column, row) = (below(width), below(height));
                     let region =
                         Region { column, row, width: 1 + below(width - column), height: 1 + below(height - row) };
+                    let layer = below(own[index].depth());
+                    let depth = 1 + below(own[index].depth() - layer);
                     match below(5) {
-                        0 => {
-                            let grid = grid(SIZES[below(6)]);
-                            packed.set_field(&mut own, index, grid).expect("it is there");
-                        }
+                        0 => packed.set_field(&mut own, index, grid(below(11)), &[]).expect("it is there"),
                         1 => {
-                            let origin = [below(9) as f32, below(9) as f32];
-                            packed.set_field_origin(&mut own, index, origin).expect("it is finite");
+                            let origin @ [x, y, _] = [(); 3].map(|()| below(9) as f32);
+                            match own[index].dimensions() {
+                                1 => packed.set_field_origin(&mut own, index, [x]),
+                                2 => packed.set_field_origin(&mut own, index, [x, y]),
+                                _ => packed.set_field_origin(&mut own, index, origin),
+                            }
+                            .expect("it is finite");
                         }
                         _ => {
-                            let values = grid((region.width, region.height)).values().to_vec();
-                            packed.update_field(&mut own, index, region, &values).expect("it is within the field");
+                            let count = region.width * region.height * depth * own[index].channels();
+                            let values = (0..count).map(|_| below(1 << 20) as f32).collect::<Vec<_>>();
+                            let block = region.layers(layer..layer + depth);
+                            packed.update_field(&mut own, index, block, &values).expect("it is within the field");
                         }
                     }
                     assert_eq!(packed.fields, FieldSet::new(&own));
@@ -655,6 +680,8 @@ mod tests {
             references: None,
             scenarios: &[],
         };
+        use crate::lang::Region;
+
         let grid = || Grid::from_fn(100, 50, 0.1, [0.0; 2], |x, y| x * y).expect("a grid");
         let mut own = vec![grid(), grid(), grid()];
         let mut packed = Packed::new(1, &sections, &own);
@@ -663,24 +690,25 @@ mod tests {
             packed.fields.changed(&packed.field_changes, version, |_, numbers| lengths.push(numbers.len()));
             lengths
         };
+        const HEADERS: usize = 3 * 20;
         let whole = 2 * 101 * 50;
-        assert_eq!(uploads(&packed, None), [36, whole, whole, whole]);
+        assert_eq!(uploads(&packed, None), [HEADERS, whole, whole, whole]);
         packed.note_upload();
         let first = Some(packed.field_changes.version());
         assert_eq!(uploads(&packed, first), [0; 0]);
         packed.set_field_origin(&mut own, 2, [1.0, 2.0]).expect("it is finite");
-        assert_eq!(uploads(&packed, first), [36]);
+        assert_eq!(uploads(&packed, first), [HEADERS]);
         // Two samples in each of three rows, and the row below, whose pairs contain the first of these.
-        let region = |row| Region { column: 10, row, width: 2, height: 3 };
+        let region = |row| Region { column: 10, row, width: 2, height: 3 }.into();
         packed.update_field(&mut own, 1, region(20), &[1.0; 6]).expect("it is within the field");
-        assert_eq!(uploads(&packed, first), [36, 3 * 202 + 4]);
+        assert_eq!(uploads(&packed, first), [HEADERS, 3 * 202 + 4]);
         packed.update_field(&mut own, 1, region(25), &[1.0; 6]).expect("it is within the field");
-        assert_eq!(uploads(&packed, first), [36, 8 * 202 + 4]);
+        assert_eq!(uploads(&packed, first), [HEADERS, 8 * 202 + 4]);
         packed.note_upload();
         let second = Some(packed.field_changes.version());
-        packed.set_field(&mut own, 0, grid()).expect("it is there");
-        assert_eq!(uploads(&packed, second), [36, whole]);
+        packed.set_field(&mut own, 0, grid(), &[]).expect("it is there");
+        assert_eq!(uploads(&packed, second), [HEADERS, whole]);
         // A device that missed an upload gets the whole field.
-        assert_eq!(uploads(&packed, first), [36, whole, whole]);
+        assert_eq!(uploads(&packed, first), [HEADERS, whole, whole]);
     }
 }

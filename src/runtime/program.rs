@@ -234,8 +234,8 @@ pub(crate) struct Traced {
     /// Its statements, and the names of the variables that hold its results.
     pub(crate) body: String,
     pub(crate) names: Vec<String>,
-    /// The number of fields that it looks up.
-    pub(crate) fields: usize,
+    /// The inputs that it reads: only fields.
+    pub(crate) requirements: Requirements,
 }
 
 /// A plain function of `I` numbers that returns `O`; its arguments are x0, x1, ….
@@ -248,5 +248,5 @@ pub(crate) fn trace_map<const I: usize, const O: usize>(
     let outputs = float_env::standard(|| map.map(trace.inputs::<I>(0)));
     let (body, names) = trace.emit(&outputs, &[], |i| format!("x{i}"));
     let (functions, requirements, _) = trace.finish()?;
-    Ok(Traced { functions, body, names, fields: requirements.fields })
+    Ok(Traced { functions, body, names, requirements })
 }

@@ -2,7 +2,7 @@
 
 use super::scenario::Scenario;
 use crate::error::{InvalidValue, columns_read_by, finite, in_range, read_by};
-use crate::interp::trace::Requirements;
+use crate::interp::trace::{LookUp, Requirements};
 use crate::kernels::score::risk::Risk;
 use crate::lang::grid::Grid;
 
@@ -141,12 +141,12 @@ impl<const M: usize> Task<M> {
         reader.check_params(self.params.len())?;
         let deviations = self.scenarios.iter().map(Scenario::columns).max().unwrap_or(0);
         reader.check_columns(self.references.as_ref().map_or(0, |r| r.columns).max(deviations))?;
-        reader.check_fields(self.fields.len())
+        reader.check_fields(&self.fields)
     }
 }
 
 /// Code that reads a task: its name, for errors, and what it reads.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Reader {
     pub(crate) name: &'static str,
     pub(crate) requirements: Requirements,
@@ -172,9 +172,40 @@ impl Reader {
         columns_read_by(self.name, given, self.requirements.columns)
     }
 
-    pub(crate) fn check_fields(&self, given: usize) -> Result<(), InvalidValue> {
-        read_by(self.name, "fields", given, self.requirements.fields, |_| None)
+    pub(crate) fn check_fields(&self, given: &[Grid]) -> Result<(), InvalidValue> {
+        check_fields(self.name, &self.requirements, given.len(), |i| given.get(i).map(Grid::shape))
     }
+
+    /// Refuses a field that is to be number `index`, unless it is what is looked up there.
+    pub(crate) fn check_field(&self, index: usize, given: &Grid) -> Result<(), InvalidValue> {
+        let look_ups = self.requirements.look_ups.iter().filter(|look_up| look_up.field == index);
+        look_ups.into_iter().try_for_each(|look_up| check_field(self.name, look_up, given.shape()))
+    }
+}
+
+/// Refuses fields of which `reader` reads more than there are, or others than there are. `shape` gives the dimensions
+/// and channels of each of the `count` fields.
+pub(crate) fn check_fields(
+    reader: &str,
+    requirements: &Requirements,
+    count: usize,
+    shape: impl Fn(usize) -> Option<[usize; 2]>,
+) -> Result<(), InvalidValue> {
+    read_by(reader, "fields", count, requirements.fields, |_| None)?;
+    let shaped = requirements.look_ups.iter().filter_map(|look_up| Some((look_up, shape(look_up.field)?)));
+    shaped.into_iter().try_for_each(|(look_up, shape)| check_field(reader, look_up, shape))
+}
+
+/// Refuses a field whose dimensions and channels are not those that `reader` looks up.
+fn check_field(reader: &str, look_up: &LookUp, [dimensions, channels]: [usize; 2]) -> Result<(), InvalidValue> {
+    if look_up.dimensions == dimensions && look_up.channels <= channels {
+        return Ok(());
+    }
+    let LookUp { field, dimensions: used, channels: most } = *look_up;
+    let value = format_args!("a field {field} with {dimensions} dimensions and {channels} channels");
+    let expected =
+        format_args!("one with {used} dimensions and at least {most} channels, since {reader} looks these up");
+    Err(InvalidValue::new("fields", value, expected))
 }
 
 /// A range for each control, or for each control's rate of change.

@@ -172,9 +172,9 @@ impl DiffusionSampler {
         const { assert!(D > 0, "an energy has variables") };
         options.weighting.check_for_mean()?;
         let program = Program::new::<1, D, _>(&Arc::new(OfEnergy(energy)), engine.options().math)?;
-        let reader = energy_reader(program.requirements);
+        let reader = energy_reader(program.requirements.clone());
         reader.check_params(options.params.len())?;
-        reader.check_fields(options.fields.len())?;
+        reader.check_fields(&options.fields)?;
         if program.requirements.columns > 0 {
             let value = format_args!("one that reads reference column {}", program.requirements.columns - 1);
             return Err(InvalidValue::new("energy", value, "one that reads no references: sampling has none").into());
@@ -410,18 +410,19 @@ impl DiffusionSampler {
     /// finite. Then nothing is changed.
     pub fn set_params(&mut self, params: &[f32]) -> Result<(), InvalidValue> {
         self.target.refuse_for_data("params")?;
-        self.inputs.set_params(0, &mut self.options.params, params, &[energy_reader(self.program.requirements)])
+        self.inputs.set_params(0, &mut self.options.params, params, &[energy_reader(self.program.requirements.clone())])
     }
 
     /// Replaces one sampled field of an energy. Recompiles nothing.
     ///
     /// # Errors
     ///
-    /// If the chains are those of a data set, which has none, or there is no field of that index yet. Then nothing is
-    /// changed.
+    /// If the chains are those of a data set, which has none, there is no field of that index yet, or the energy looks up
+    /// other dimensions or more channels. Then nothing is changed.
     pub fn set_field(&mut self, index: usize, grid: Grid) -> Result<(), InvalidValue> {
         self.target.refuse_for_data("field")?;
-        self.inputs.set_field(&mut self.options.fields, index, grid)
+        let reader = energy_reader(self.program.requirements.clone());
+        self.inputs.set_field(&mut self.options.fields, index, grid, &[reader])
     }
 
     /// Starts the noise from the beginning of another seed.

@@ -1,7 +1,7 @@
 //! Random options and arguments: mostly valid, sometimes awkward, sometimes wrong.
 
 use gibbs::control::{Proposal, ShiftFill, Smoothing};
-use gibbs::lang::Region;
+use gibbs::lang::{Ends, Region};
 use gibbs::sampling::{ReverseProcess, SampleWidth, Sampler, Schedule};
 use gibbs::{
     Grid, Interpolation, Limits, Model, Noise, NoiseShape, Real, References, Risk, Scenario, StepContext, Temperature,
@@ -234,13 +234,32 @@ impl Draw {
         }
     }
 
+    /// A table of any size, with two channels and any ends; sometimes with one channel, which is too few.
+    pub fn table(&mut self) -> Grid {
+        loop {
+            let count = 1 + self.index(12);
+            let (spacing, first) = (self.number(0.01, 1.0), self.number(-2.0, 2.0));
+            let ends = [Ends::Clamp, Ends::Outside, Ends::Periodic][self.index(3)];
+            if let Ok(table) = Grid::table(spacing, first, self.numbers(count, 0.0, 1.0))
+                && let Ok(table) = table.with_ends(ends)
+            {
+                if self.chance(0.02) {
+                    return table;
+                }
+                if let Ok(table) = table.with_channel(self.numbers(count, 0.0, 1.0)) {
+                    return table;
+                }
+            }
+        }
+    }
+
     /// A region of a grid, and values for it; sometimes beyond the grid, too many, or not finite.
-    pub fn region(&mut self, width: usize, height: usize) -> (Region, Vec<f32>) {
+    pub fn region(&mut self, width: usize, height: usize, channels: usize) -> (Region, Vec<f32>) {
         let (column, row) = (self.index(width), self.index(height));
         let mut region =
             Region { column, row, width: 1 + self.index(width - column), height: 1 + self.index(height - row) };
         let too_many = usize::from(self.chance(0.02));
-        let values = self.numbers(region.width * region.height + too_many, 0.0, 3.0);
+        let values = self.numbers(region.width * region.height * channels + too_many, 0.0, 3.0);
         match self.index(50) {
             0 => region.column = self.size(20),
             1 => region.height = self.size(20),
@@ -249,9 +268,12 @@ impl Draw {
         (region, values)
     }
 
+    /// Fields of [`Probe`]: a grid, and a table.
     pub fn fields(&mut self) -> Vec<Grid> {
-        let count = if self.chance(0.98) { 1 + self.index(2) } else { 0 };
-        (0..count).map(|_| self.grid()).collect()
+        if self.chance(0.02) {
+            return (0..self.index(3)).map(|_| self.grid()).collect();
+        }
+        vec![self.grid(), self.table()]
     }
 
     pub fn process(&mut self) -> ReverseProcess {
@@ -273,7 +295,7 @@ impl Draw {
     }
 }
 
-/// A unicycle that reads parameters, references and a field; its cost is NaN or infinite in some places.
+/// A unicycle that reads parameters, references, a grid and a table; its cost is NaN or infinite in some places.
 #[derive(Debug, Clone, Copy)]
 pub struct Probe;
 
@@ -290,7 +312,8 @@ impl Model<3, 2> for Probe {
         // NaN where the speed is below −2.5, and infinite where the heading is above 29 rad.
         let (hole, pole) = ((speed + 2.5).sqrt() * at.param(0), (yaw * 3.0).exp() * at.param(1));
         let place = at.term("place", dx.square() + dy.square());
-        place + at.sample(0, x, y) + at.term("pole", pole * 1e-3) + at.term("hole", hole * 0.1)
+        let [a, b] = at.look_up(1, [x]);
+        place + at.sample(0, x, y) + a * b + at.term("pole", pole * 1e-3) + at.term("hole", hole * 0.1)
     }
 
     #[inline(always)]

@@ -284,18 +284,24 @@ fn case<A: Options>(draw: &mut Draw, engines: &[Engine; 2]) -> bool {
             12 if draw.chance(0.6) => {
                 // Fields of both planners have the same size.
                 let index = draw.index(3);
-                let size = twins[0].options().task().fields.get(index).map_or((1, 1), |f| (f.width(), f.height()));
-                let ((region, values), origin) = (draw.region(size.0, size.1), draw.array(-2.0, 2.0));
-                let moves = draw.chance(0.3);
+                let (width, height, channels) = match twins[0].options().task().fields.get(index) {
+                    Some(field) => (field.width(), field.height(), field.channels()),
+                    None => (1, 1, 1),
+                };
+                let ((region, values), origin) = (draw.region(width, height, channels), draw.array::<2>(-2.0, 2.0));
+                let (moves, is_table) = (draw.chance(0.3), (index == 1) != draw.chance(0.05));
                 both(&mut twins, |planner| {
-                    if moves {
-                        return planner.set_field_origin(index, origin).map(|()| Vec::new());
+                    match (moves, is_table) {
+                        (false, _) => planner.update_field(index, region, &values),
+                        (true, true) => planner.set_field_origin(index, [origin[0]]),
+                        (true, false) => planner.set_field_origin(index, origin),
                     }
-                    planner.update_field(index, region, &values).map(|()| Vec::new())
+                    .map(|()| Vec::new())
                 })
             }
             12 => {
-                let (index, grid) = (draw.index(3), draw.grid());
+                let index = draw.index(3);
+                let grid = if (index == 1) != draw.chance(0.05) { draw.table() } else { draw.grid() };
                 both(&mut twins, |planner| planner.set_field(index, grid.clone()).map(|()| Vec::new()))
             }
             13 => {

@@ -2,7 +2,7 @@
 
 use super::{Algorithm, Feedback, FeedbackWeights, Member, Plan, Planner, Samples, Snapshot, Terms};
 use crate::error::{BuildError, FeedbackError, InvalidValue, PlanError};
-use crate::lang::grid::{Grid, Region};
+use crate::lang::grid::{Block, Grid};
 use crate::model::Model;
 use crate::runtime::scenario::Scenario;
 use crate::runtime::task::References;
@@ -379,7 +379,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
     ///
     /// # Errors
     ///
-    /// If there is no field of that index yet.
+    /// As [`Planner::set_field`].
     pub fn set_field(&mut self, index: usize, grid: Grid) -> Result<(), InvalidValue> {
         self.planner.set_field(index, grid)
     }
@@ -389,7 +389,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
     /// # Errors
     ///
     /// As [`Planner::update_field`].
-    pub fn update_field(&mut self, index: usize, region: Region, values: &[f32]) -> Result<(), InvalidValue> {
+    pub fn update_field(&mut self, index: usize, region: impl Into<Block>, values: &[f32]) -> Result<(), InvalidValue> {
         self.planner.update_field(index, region, values)
     }
 
@@ -398,7 +398,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
     /// # Errors
     ///
     /// As [`Planner::set_field_origin`].
-    pub fn set_field_origin(&mut self, index: usize, origin: [f32; 2]) -> Result<(), InvalidValue> {
+    pub fn set_field_origin<const K: usize>(&mut self, index: usize, origin: [f32; K]) -> Result<(), InvalidValue> {
         self.planner.set_field_origin(index, origin)
     }
 

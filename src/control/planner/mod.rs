@@ -20,7 +20,7 @@ use crate::error::{BuildError, InvalidValue, PlanError, finite};
 use crate::kernels::pass::{Pass, Problem, Sums, TILE, round_up};
 use crate::kernels::propose::noise::CovarianceFactors;
 use crate::lang::float_env;
-use crate::lang::grid::{Grid, Region};
+use crate::lang::grid::{Block, Grid};
 use crate::model::Model;
 use crate::runtime::inputs::{Packed, Sections, Square};
 use crate::runtime::program::Program;
@@ -361,13 +361,18 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// # Errors
     ///
-    /// If there is no field of that index yet.
+    /// If there is no field of that index yet, or the model looks up other dimensions or more channels. Then nothing is
+    /// changed.
     pub fn set_field(&mut self, index: usize, grid: Grid) -> Result<(), InvalidValue> {
-        self.change_inputs(|inputs, task, _| inputs.set_field(&mut task.fields, index, grid))
+        let reader = self.reader();
+        self.change_inputs(|inputs, task, _| inputs.set_field(&mut task.fields, index, grid, &[reader]))
     }
 
     /// Overwrites a rectangle of samples of one field in place, given row by row from the smallest y: for a costmap
     /// that changes where the robot's sensors reach. Recompiles nothing.
+    ///
+    /// Of a table it overwrites a range (`update_field(0, 3..5, …)`), and of a volume a rectangle in some layers
+    /// ([`Region::layers`](crate::lang::Region::layers)), both in all channels: see [`Grid::update`].
     ///
     /// Nothing outside the region is packed again, and nothing is allocated. A GPU uploads the samples of that field
     /// from the first to the last changed one, row by row, so that a wide and low region is cheaper than a narrow and
@@ -381,7 +386,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// # Errors
     ///
     /// If there is no field of that index, the region is empty or not within the field, `values` does not have one
-    /// number per sample of the region, or a number is not finite. Then nothing is changed.
+    /// number per sample of the region and channel, or a number is not finite. Then nothing is changed.
     ///
     /// # Example
     ///
@@ -413,8 +418,9 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// # assert!(plan.cost().is_finite());
     /// # Ok::<(), gibbs::Error>(())
     /// ```
-    pub fn update_field(&mut self, index: usize, region: Region, values: &[f32]) -> Result<(), InvalidValue> {
-        self.change_inputs(|inputs, task, _| inputs.update_field(&mut task.fields, index, region, values))
+    pub fn update_field(&mut self, index: usize, region: impl Into<Block>, values: &[f32]) -> Result<(), InvalidValue> {
+        let block = region.into();
+        self.change_inputs(|inputs, task, _| inputs.update_field(&mut task.fields, index, block, values))
     }
 
     /// Moves one field: its lower-left corner (in meters) becomes `origin`, and its samples stay. Recompiles nothing,
@@ -422,8 +428,9 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// # Errors
     ///
-    /// If there is no field of that index, or `origin` is not finite. Then nothing is changed.
-    pub fn set_field_origin(&mut self, index: usize, origin: [f32; 2]) -> Result<(), InvalidValue> {
+    /// If there is no field of that index, or `origin` is not finite or does not have as many numbers as the field has
+    /// dimensions. Then nothing is changed.
+    pub fn set_field_origin<const K: usize>(&mut self, index: usize, origin: [f32; K]) -> Result<(), InvalidValue> {
         self.change_inputs(|inputs, task, _| inputs.set_field_origin(&mut task.fields, index, origin))
     }
 
@@ -557,7 +564,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// As [`new`](Self::new). Then nothing is changed, but the samples of the last call may be gone.
     pub fn move_to(&mut self, engine: &Engine) -> Result<(), BuildError> {
         let program = Program::new::<N, M, D>(&self.model, engine.options().math)?;
-        self.check_reader(self.options.task(), &Reader::model(program.requirements))?;
+        self.check_reader(self.options.task(), &Reader::model(program.requirements.clone()))?;
         self.cancel();
         let previous = (
             std::mem::replace(&mut self.engine, engine.clone()),
@@ -647,7 +654,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     }
 
     fn reader(&self) -> Reader {
-        Reader::model(self.program.requirements)
+        Reader::model(self.program.requirements.clone())
     }
 
     /// The workspace that runs the calls.

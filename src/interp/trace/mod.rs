@@ -11,6 +11,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::{self, Write};
 use std::ops::{Add, AddAssign, BitAnd, BitOr, Div, DivAssign, Mul, MulAssign, Neg, Not, Sub, SubAssign};
+use std::sync::Arc;
 
 use crate::error::ModelError;
 use crate::lang::math::Math;
@@ -22,7 +23,7 @@ use crate::lang::{GradSink, Inputs, Mask, Network, ParamNames, ParamView, Real, 
 pub(crate) const LIMIT: usize = 8192;
 
 /// The inputs that a traced model needs; each count is one more than the largest index used.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Requirements {
     pub(crate) params: usize,
     /// The names of the longest struct of parameters that is read.
@@ -35,6 +36,31 @@ pub(crate) struct Requirements {
     pub(crate) units: usize,
     /// An upper bound on the loop iterations of its networks in a time step.
     pub(crate) loop_iterations: u64,
+    /// The distinct look-ups of fields. Shared by clones, which are made when a driver's inputs are replaced.
+    pub(crate) look_ups: Arc<[LookUp]>,
+}
+
+impl Requirements {
+    /// Whether there are look-ups other than of one channel in two dimensions.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn looks_up_channels(&self) -> bool {
+        self.look_ups.iter().any(|look_up| !look_up.is_plain())
+    }
+}
+
+/// A look-up of a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LookUp {
+    pub(crate) field: usize,
+    pub(crate) dimensions: usize,
+    /// One more than the last channel that is read.
+    pub(crate) channels: usize,
+}
+
+impl LookUp {
+    fn is_plain(&self) -> bool {
+        (self.dimensions, self.channels) == (2, 1)
+    }
 }
 
 /// The kind of input that model code reads by index.
@@ -127,7 +153,13 @@ enum Op {
     Select(u32, u32, u32),
     Sample(usize, u32, u32),
     Gradient(usize, u32, u32),
-    /// The first or second component of a SinCos or a Gradient.
+    /// The position of a point in a field: the field, and the coordinates of the point.
+    Cell(usize, Vec<u32>),
+    /// The value of a channel at a Cell: the dimensions of the field, the Cell, and the channel.
+    Channel(usize, u32, usize),
+    /// The derivatives of a Channel by the coordinates of the point.
+    Slopes(usize, u32, usize),
+    /// A component of a SinCos, a Gradient or Slopes.
     Part(u32, u8),
     Call(&'static str, Vec<u32>),
     Weight(usize),
@@ -151,6 +183,7 @@ struct Tape {
     ops: Vec<Op>,
     seen: HashMap<Op, u32>,
     sources: Vec<(&'static str, &'static str)>,
+    look_ups: Vec<LookUp>,
     networks: Vec<Network>,
     /// Entries with side effects, of the function that is being traced.
     effects: Vec<u32>,
@@ -246,16 +279,49 @@ impl Tape {
         place.filter(|i| *i < MAX_INDEX || self.reads(Outside::Weight, *i))
     }
 
-    /// Adds an entry that samples field `field`. A plain function has no driver: its fields come from `Map::fields`.
-    fn look_up(&mut self, inputs: &Inputs<'_>, field: usize, op: Op) -> Expr {
-        let given = inputs.fields.len();
+    /// Records a look-up, and returns whether it can be done. A plain function has no driver: its fields come from
+    /// `Map::fields`.
+    fn looks_up(&mut self, inputs: &Inputs<'_>, look_up: LookUp) -> bool {
+        let (field, given) = (look_up.field, inputs.fields.len());
         if inputs.by_hand.fields && field >= given {
-            return self.not_given(Outside::Field, field, given);
+            self.not_given(Outside::Field, field, given);
+            return false;
         }
         if inputs.by_hand.fields && self.function != MAP {
-            return self.by_hand("fields");
+            self.by_hand("fields");
+            return false;
         }
-        self.read(Outside::Field, field, op)
+        let can_be = self.reads(Outside::Field, field);
+        if can_be && !self.look_ups.contains(&look_up) {
+            self.look_ups.push(look_up);
+        }
+        can_be
+    }
+
+    /// Adds the entries of a look-up of `C` channels from `channel` on: their values, and their derivatives if `slopes`.
+    fn look_up<const D: usize, const C: usize>(
+        &mut self,
+        inputs: &Inputs<'_>,
+        (field, channel): (usize, usize),
+        point: [Expr; D],
+        slopes: bool,
+    ) -> ([Expr; C], [Expr; C]) {
+        let look_up = LookUp { field, dimensions: D, channels: channel.saturating_add(C) };
+        let point = point.map(|x| self.index(x));
+        let nothing = [self.nothing(); C];
+        if !self.looks_up(inputs, look_up) {
+            return (nothing, nothing);
+        }
+        if let (true, [x, y]) = (look_up.is_plain(), &point[..]) {
+            let by_point = if slopes { self.push(Op::Gradient(field, *x, *y)) } else { self.nothing() };
+            return ([self.push(Op::Sample(field, *x, *y)); C], [by_point; C]);
+        }
+        let cell = self.push(Op::Cell(field, point.to_vec())).at;
+        let by_point = match slopes {
+            true => std::array::from_fn(|c| self.push(Op::Slopes(D, cell, channel.saturating_add(c)))),
+            false => nothing,
+        };
+        (std::array::from_fn(|c| self.push(Op::Channel(D, cell, channel.saturating_add(c)))), by_point)
     }
 
     /// Rejects a network whose `given` weights were created by model code.
@@ -265,6 +331,11 @@ impl Tape {
             return self.not_given(Outside::Weight, end - 1, given);
         }
         self.by_hand("the weights of a network")
+    }
+
+    /// What has been read so far.
+    fn requirements(&self) -> Requirements {
+        Requirements { look_ups: self.look_ups.clone().into(), ..self.requirements.clone() }
     }
 
     /// The tape index of a handle; a handle from another trace is an error and yields entry 0.
@@ -612,18 +683,22 @@ impl Real for Expr {
         }
         TAPE.with_borrow_mut(|tape| tape.push(Op::Dt))
     }
-    fn sample(inputs: &Inputs<'_>, field: usize, x: Self, y: Self) -> Self {
-        TAPE.with_borrow_mut(|tape| {
-            let (x, y) = (tape.index(x), tape.index(y));
-            tape.look_up(inputs, field, Op::Sample(field, x, y))
-        })
+    fn look_up<const D: usize, const C: usize>(
+        inputs: &Inputs<'_>,
+        field: usize,
+        channel: usize,
+        point: [Self; D],
+    ) -> [Self; C] {
+        TAPE.with_borrow_mut(|tape| tape.look_up(inputs, (field, channel), point, false).0)
     }
-    fn sample_gradient(inputs: &Inputs<'_>, field: usize, x: Self, y: Self) -> (Self, Self) {
-        let pair = TAPE.with_borrow_mut(|tape| {
-            let (x, y) = (tape.index(x), tape.index(y));
-            tape.look_up(inputs, field, Op::Gradient(field, x, y))
-        });
-        (part(pair, 0), part(pair, 1))
+    fn look_up_slopes<const D: usize, const C: usize>(
+        inputs: &Inputs<'_>,
+        field: usize,
+        channel: usize,
+        point: [Self; D],
+    ) -> ([Self; C], [[Self; D]; C]) {
+        let (values, slopes) = TAPE.with_borrow_mut(|tape| tape.look_up(inputs, (field, channel), point, true));
+        (values, slopes.map(|of| std::array::from_fn(|d| if D == 1 { of } else { part(of, d as u8) })))
     }
     fn call<const A: usize>(function: &WgslFn<A>, arguments: [Self; A]) -> Self {
         TAPE.with_borrow_mut(|tape| {
@@ -814,7 +889,7 @@ impl Trace {
 
     /// Ends a trace that need not become a kernel, and returns the inputs that plain numbers would read.
     pub(crate) fn requirements(self) -> Result<Requirements, ModelError> {
-        TAPE.with_borrow_mut(|tape| tape.misread.take().map_or(Ok(tape.requirements), Err))
+        TAPE.with_borrow_mut(|tape| tape.misread.take().map_or(Ok(tape.requirements()), Err))
     }
 
     /// Ends the trace, and returns the hand-written functions it calls, the inputs it needs, and its number of
@@ -825,7 +900,7 @@ impl Trace {
                 return Err(error);
             }
             let sources = tape.sources.iter().map(|(_, source)| format!("{source}\n")).collect();
-            Ok((sources, tape.requirements, tape.ops.len()))
+            Ok((sources, tape.requirements(), tape.ops.len()))
         })
     }
 }
@@ -875,12 +950,16 @@ impl Printer<'_> {
                 Op::Unary(_, a)
                 | Op::Not(a)
                 | Op::Part(a, _)
+                | Op::Channel(_, a, _)
+                | Op::Slopes(_, a, _)
                 | Op::Output(a, _)
                 | Op::Accumulate(_, a)
                 | Op::AccumulateAt(_, _, _, a) => mark(a),
                 Op::Binary(_, a, b) | Op::Sample(_, a, b) | Op::Gradient(_, a, b) => [a, b].into_iter().for_each(mark),
                 Op::Fused(a, b, c) | Op::Select(a, b, c) => [a, b, c].into_iter().for_each(mark),
-                Op::Call(_, arguments) | Op::Network(_, arguments) => arguments.iter().for_each(mark),
+                Op::Call(_, arguments) | Op::Network(_, arguments) | Op::Cell(_, arguments) => {
+                    arguments.iter().for_each(mark)
+                }
                 Op::NetworkBack(_, x, v) => x.iter().chain(v).for_each(mark),
                 Op::Number(_)
                 | Op::Truth(_)
@@ -961,7 +1040,17 @@ impl Printer<'_> {
             Op::Select(m, yes, no) => format!("select({}, {}, {})", n(no), n(yes), n(m)),
             Op::Sample(field, x, y) => format!("field_sample({field}u, {}, {})", n(x), n(y)),
             Op::Gradient(field, x, y) => format!("field_gradient({field}u, {}, {})", n(x), n(y)),
-            Op::Part(of, which) => format!("{}.{}", n(of), if *which == 0 { "x" } else { "y" }),
+            Op::Cell(field, point) => {
+                let kind = kind_of_field(point.len());
+                format!("{kind}_cell({field}u, {})", point.iter().map(n).collect::<Vec<_>>().join(", "))
+            }
+            Op::Channel(dimensions, cell, channel) => {
+                format!("{}_value({}, {channel}u)", kind_of_field(*dimensions), n(cell))
+            }
+            Op::Slopes(dimensions, cell, channel) => {
+                format!("{}_slopes({}, {channel}u)", kind_of_field(*dimensions), n(cell))
+            }
+            Op::Part(of, which) => format!("{}.{}", n(of), ["x", "y", "z"][usize::from(*which)]),
             Op::Call(name, arguments) => {
                 format!("{name}({})", arguments.iter().map(n).collect::<Vec<_>>().join(", "))
             }
@@ -981,6 +1070,11 @@ impl Printer<'_> {
         let of: Vec<_> = of.iter().map(|at| self.name(*at)).collect();
         format!("array<f32, {}>({})", of.len(), of.join(", "))
     }
+}
+
+/// The prefix of the functions that look up fields with some number of dimensions.
+fn kind_of_field(dimensions: usize) -> &'static str {
+    ["table", "plane", "volume"][dimensions - 1]
 }
 
 /// Prints the index of the parameter in column `j` of a table.

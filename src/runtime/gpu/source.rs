@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use super::filter;
 use super::warm_up::Idle;
+use crate::interp::trace::Requirements;
 use crate::kernels::pass::{
     ANTITHETIC, CONTROL_COST, DELAYED, DEMONSTRATED, FILTERED, FLEET, GIVEN, LIMITED, Layout, NOMINAL_FIRST,
     RATE_LIMITED, SCORED, SECOND_MOMENT, STD_SCALE,
@@ -25,6 +26,9 @@ const NORMAL: &str = include_str!("../../../shaders/generated/normal.wgsl");
 const FIELD: &str = include_str!("../../../shaders/score/field.wgsl");
 const FIELD_ONE: &str = include_str!("../../../shaders/score/field_scalar.wgsl");
 const FIELD_FOUR: &str = include_str!("../../../shaders/score/field_vec4.wgsl");
+const CHANNELS: &str = include_str!("../../../shaders/score/field_channels.wgsl");
+const CHANNELS_ONE: &str = include_str!("../../../shaders/score/field_channels_scalar.wgsl");
+const CHANNELS_FOUR: &str = include_str!("../../../shaders/score/field_channels_vec4.wgsl");
 const KEYS: &str = include_str!("../../../shaders/score/cost_bounds.wgsl");
 const DISTANCE: &str = include_str!("../../../shaders/score/distance.wgsl");
 const EPISODE: &str = include_str!("../../../shaders/score/episode.wgsl");
@@ -124,7 +128,7 @@ pub(crate) fn rollout(program: &Program, shape: KernelConfig) -> String {
     let four = side_by_side(program, shape);
     let state = state(program.states);
     let model =
-        [REFERENCE, &look_ups(program.requirements.fields, four), &state, program.functions.as_str(), &program.source]
+        [REFERENCE, &look_ups(&program.requirements, four), &state, program.functions.as_str(), &program.source]
             .join("\n");
     let rollout = filter::over_time(shape.filter.as_ref(), ROLLOUT);
     [&*drawing(shape, four), &proposal(shape), &model, KEYS, &rollout].join("\n")
@@ -174,8 +178,8 @@ pub(crate) fn episodes(program: &Program, shape: KernelConfig) -> String {
     } else {
         "fn policy_vjp(t: u32, x: State, v: Control) -> Control {\n    return v;\n}\n"
     });
-    let model = [REFERENCE, &look_ups(program.requirements.fields, false), program.functions.as_str(), &program.source]
-        .join("\n");
+    let model =
+        [REFERENCE, &look_ups(&program.requirements, false), program.functions.as_str(), &program.source].join("\n");
     [&drawing(shape, false), &code, &model, KEYS, EPISODE].join("\n")
 }
 
@@ -221,13 +225,22 @@ pub(crate) fn draw(shape: KernelConfig) -> String {
     [&*drawing(shape, false), &proposal(shape), &stored, &draw].join("\n")
 }
 
-/// The look-up functions for `fields` fields.
-fn look_ups(fields: usize, four: bool) -> String {
-    match fields {
-        0 => "fn read_fields() {\n}\n".into(),
-        count => [&*format!("const FIELDS = {count}u;"), FIELD, if four { FIELD_FOUR } else { FIELD_ONE }].join("\n"),
+/// The look-up functions for the fields that a model reads.
+fn look_ups(requirements: &Requirements, four: bool) -> String {
+    if requirements.fields == 0 {
+        return "fn read_fields() {\n}\n".into();
+    }
+    let count = format!("const FIELDS = {}u;", requirements.fields);
+    let plain = [&*count, FIELD, if four { FIELD_FOUR } else { FIELD_ONE }].join("\n");
+    match (requirements.looks_up_channels(), four) {
+        (false, _) => [&*plain, NO_CHANNELS].join("\n"),
+        (true, false) => [&*plain, CHANNELS, CHANNELS_ONE].join("\n"),
+        (true, true) => [&*plain, CHANNELS, CHANNELS_FOUR].join("\n"),
     }
 }
+
+/// The part of `shaders/score/field_channels.wgsl` that `read_fields` calls, for models without such look-ups.
+const NO_CHANNELS: &str = "fn read_channels(i: u32) {\n}\n";
 
 /// Locates the inputs and the noise of a problem.
 fn problem_inputs(fleet: bool) -> &'static str {
@@ -311,13 +324,13 @@ fn log_weight_of(k: u32) -> f32 {
 }";
 
 /// A kernel that evaluates a traced function of `inputs` numbers for every row of a buffer.
-pub(crate) fn map(Traced { functions, body, names, fields }: &Traced, inputs: usize) -> String {
+pub(crate) fn map(Traced { functions, body, names, requirements }: &Traced, inputs: usize) -> String {
     let read: String = (0..inputs).map(|i| format!("    let x{i} = inputs[k * {inputs}u + {i}u];\n")).collect();
     let write: String =
         (0..names.len()).map(|o| format!("    rows[k * {}u + {o}u] = {};\n", names.len(), names[o])).collect();
     let mapped =
         format!("{functions}\nfn mapped(k: u32) {{\n    read_fields();\n    let t = 0u;\n{read}{body}{write}}}\n");
-    [UPDATE, SCALAR, MATH, &look_ups(*fields, false), &mapped, MAP].join("\n")
+    [UPDATE, SCALAR, MATH, &look_ups(requirements, false), &mapped, MAP].join("\n")
 }
 
 /// A kernel `map` that calls whatever `mapped` does, one row or four an invocation.
@@ -778,8 +791,13 @@ mod tests {
                 sum += at.index() + at.dt() + at.param(2) + at.reference(3) + at.sample(1, a, b);
                 let mask =
                     (a.lt(b) & a.le(1.0)) | (!a.cmp_eq(b) & a.gt(0.0)) | (a.ge(b) & a.ne(2.0)) | Mask::splat(false);
-                let (gx, gy) = R::sample_gradient(&at.inputs, 0, a, b);
-                [R::select(mask, sum, a / b - u * 2.0), gx + gy]
+                let ([_], [[gx, gy]]) = R::look_up_slopes(&at.inputs, 0, 0, [a, b]);
+                let [first, _, third] = at.look_up(2, [a]);
+                sum += first + third + at.channel(3, 1, [a, b]) + at.channel(4, 2, [a, b, u]);
+                let ([_], [[by_a]]) = R::look_up_slopes(&at.inputs, 2, 1, [b]);
+                let ([_], [[by_x, by_y]]) = R::look_up_slopes(&at.inputs, 3, 1, [a, b]);
+                let ([_], [[_, _, by_z]]) = R::look_up_slopes(&at.inputs, 4, 0, [a, b, u]);
+                [R::select(mask, sum, a / b - u * 2.0), gx + gy + by_a + by_x + by_y + by_z]
             }
             fn cost<R: Real>(&self, _: &StepContext<R>, [a, b]: [R; 2], _: [R; 1]) -> R {
                 a * b
