@@ -9,7 +9,7 @@ use common::{cpu, engines, gpu};
 use gibbs::check::{Map, evaluate};
 use gibbs::control::CostNormalization;
 use gibbs::derivative::Dual;
-use gibbs::lang::Region;
+use gibbs::lang::{Ends, Region};
 use gibbs::models::*;
 use gibbs::noise::normal::normals;
 use gibbs::runtime::{Instructions, Math};
@@ -847,6 +847,271 @@ fn a_field_is_looked_up_alike_inside_and_outside() {
                 close(&what, f64::from(by_y), f64::from(slope[1]), 1e-3);
             }
             assert_eq!(differ, inside, "grid {i} on {}", engine.name());
+        }
+    }
+}
+
+/// The first `C` channels of a field and their derivatives, and its last channel looked up by itself.
+struct Channels<const D: usize, const C: usize>(FieldSet, usize);
+
+impl<const D: usize, const C: usize, const O: usize> Map<D, O> for Channels<D, C> {
+    #[inline(always)]
+    fn map<R: Real>(&self, point: [R; D]) -> [R; O] {
+        let at = StepContext::<R>::new(0, 0.1).with_fields(&self.0);
+        let mut seen = [at.channel(self.1, C - 1, point); O];
+        let at = StepContext::<Dual<R, D>>::new(0, 0.1).with_fields(&self.0);
+        let values: [_; C] = at.look_up(self.1, Dual::variables(point));
+        for c in 0..C {
+            seen[c * (D + 1)] = values[c].value;
+            for d in 0..D {
+                seen[c * (D + 1) + 1 + d] = values[c].slopes[d];
+            }
+        }
+        seen
+    }
+    fn fields(&self) -> FieldSet {
+        self.0.clone()
+    }
+}
+
+/// The value of a channel of a field and its derivatives by a linear interpolation in f64, in the eight samples around
+/// a point; the distance to where cells meet; and whether the point is in the field. All of them by the definition of
+/// [`Grid`].
+fn interpolated<const D: usize>(grid: &Grid, channel: usize, point: [f32; D]) -> (f64, [f64; D], f64, bool) {
+    let (resolution, table) = (f64::from(grid.resolution()), D == 1);
+    let mut from: [f64; D] = std::array::from_fn(|d| f64::from(point[d]) - f64::from(grid.origin()[d]));
+    let (s, c) = f64::from(grid.yaw()).sin_cos();
+    if !table {
+        (from[0], from[1]) = (c * from[0] + s * from[1], c * from[1] - s * from[0]);
+    }
+    let sizes = [grid.width(), grid.height(), grid.depth()];
+    let (mut edge, mut inside) = (f64::INFINITY, true);
+    // For each axis the samples before and after the point, the part of the way, and whether there is a slope.
+    let mut axes = [(0, 0, 0.0, 0.0); 3];
+    let mut scales = [0.0; D];
+    for d in 0..D {
+        let (n, spacing) = (sizes[d], if d == 2 { f64::from(grid.layer_height()) } else { resolution });
+        let mut g = from[d] / spacing - if table { 0.0 } else { 0.5 };
+        scales[d] = 1.0 / spacing;
+        edge = edge.min((g - g.round()).abs());
+        let last = n as f64 - 1.0;
+        let periodic = grid.ends() == Ends::Periodic;
+        if periodic {
+            g = g.rem_euclid(n as f64);
+        } else if grid.ends() == Ends::Outside {
+            inside &= (-0.5..=last + 0.5).contains(&g);
+            edge = edge.min((g + 0.5).abs()).min((g - last - 0.5).abs());
+        }
+        let held = if periodic { g } else { g.clamp(0.0, last) };
+        let before = held.floor() as usize % n;
+        let after = if periodic { (before + 1) % n } else { (before + 1).min(n - 1) };
+        axes[d] = (before, after, held - held.floor(), f64::from(u8::from(held == g)));
+    }
+    let sample = |corner: usize| {
+        let [i, j, k] = [0, 1, 2].map(|d| if corner >> d & 1 == 0 { axes[d].0 } else { axes[d].1 });
+        let at = ((channel * grid.depth() + k) * grid.height() + j) * grid.width() + i;
+        f64::from(grid.values()[at])
+    };
+    let weight = |corner: usize, d: usize| if corner >> d & 1 == 0 { 1.0 - axes[d].2 } else { axes[d].2 };
+    let value = (0..8).map(|corner| sample(corner) * (0..3).map(|d| weight(corner, d)).product::<f64>()).sum();
+    let mut by_grid = [0.0; D];
+    for d in 0..D {
+        let others = |corner| (0..3).filter(|e| *e != d).map(|e| weight(corner, e)).product::<f64>();
+        let rise = |corner| if corner >> d & 1 == 0 { -1.0 } else { 1.0 };
+        by_grid[d] = (0..8).map(|corner| sample(corner) * rise(corner) * others(corner)).sum::<f64>();
+        by_grid[d] *= axes[d].3 * scales[d];
+    }
+    if !table {
+        (by_grid[0], by_grid[1]) = (c * by_grid[0] - s * by_grid[1], s * by_grid[0] + c * by_grid[1]);
+    }
+    match inside {
+        true => (value, by_grid, edge, true),
+        false => (f64::from(grid.outside()), [0.0; D], edge, false),
+    }
+}
+
+/// Compares a field at many points with [`interpolated`], on all engines.
+fn looked_up_alike<const D: usize, const C: usize, const O: usize>(
+    grid: &Grid,
+    points: &[[f32; D]],
+    engines: &[Engine],
+    tolerance: f64,
+) {
+    // Other fields before it, so that it is not the first of the buffer.
+    let other = bowl(5, 0.0, 0.3);
+    let fields = vec![other.clone(), other, grid.clone()];
+    let (mut inside, mut outside) = (0, 0);
+    for engine in engines {
+        let found: Vec<[f32; O]> = evaluate(engine, &Channels::<D, C>(FieldSet::new(&fields), 2), points).unwrap();
+        for (point, found) in points.iter().zip(found) {
+            let what = format!("{:?} at {point:?} on {}", grid.ends(), engine.name());
+            let exact: [f32; C] = grid.look_up(*point).unwrap();
+            for c in 0..C {
+                let (value, slopes, edge, is_inside) = interpolated(grid, c, *point);
+                if edge < 1e-3 {
+                    continue;
+                }
+                *(if is_inside { &mut inside } else { &mut outside }) += 1;
+                close(&what, f64::from(found[c * (D + 1)]), value, tolerance);
+                for d in 0..D {
+                    close(&what, f64::from(found[c * (D + 1) + 1 + d]), slopes[d], 10.0 * tolerance);
+                }
+                if engine.backend() == Backend::Cpu && engine.options().instructions != Instructions::Scalar {
+                    assert_eq!(found[c * (D + 1)], exact[c], "{what}");
+                }
+            }
+            assert_eq!(found[C * (D + 1)], found[(C - 1) * (D + 1)], "a channel by itself: {what}");
+        }
+    }
+    assert!(inside > 200, "{inside} values inside");
+    assert!(outside > 200 || grid.ends() != Ends::Outside, "{outside} values outside");
+}
+
+#[test]
+fn tables_volumes_and_channels_are_interpolated_alike() {
+    let mut rng = StdRng::seed_from_u64(8);
+    let mut numbers = |count: usize| -> Vec<f32> { (0..count).map(|_| rng.random_range(-5.0..5.0)).collect() };
+    let table = |count: usize, numbers: &mut dyn FnMut(usize) -> Vec<f32>| {
+        Grid::table(0.3, 1.0, numbers(count))?.with_channel(numbers(count))?.with_channel(numbers(count))
+    };
+    let mut tables = Vec::new();
+    for count in [1, 2, 7, 64] {
+        for ends in [Ends::Clamp, Ends::Outside, Ends::Periodic] {
+            let table = table(count, &mut numbers).and_then(|table| table.with_ends(ends)?.with_outside(-9.0));
+            tables.push(table.unwrap());
+        }
+    }
+    let planes = [(7, 5, 0.4), (1, 6, -2.5), (5, 1, 0.0)].map(|(width, height, yaw)| {
+        let grid = Grid::new(width, height, 0.3, [1.0, -2.0], numbers(width * height)).unwrap();
+        grid.with_channel(numbers(width * height)).unwrap().with_yaw(yaw).unwrap().with_outside(-9.0).unwrap()
+    });
+    let volumes = [([5, 4, 6], 0.4), ([1, 3, 2], -2.5), ([3, 1, 1], 0.0)].map(|(size, yaw)| {
+        let count = size.iter().product();
+        let grid = Grid::volume(size, 0.3, [1.0, -2.0, 0.5], numbers(count)).unwrap();
+        let grid = grid.with_channel(numbers(count)).unwrap().with_layer_height(0.2).unwrap();
+        grid.with_yaw(yaw).unwrap().with_outside(-9.0).unwrap()
+    });
+
+    // The CPU with each instruction set that it has, and the GPUs.
+    let mut engines = engines();
+    for instructions in [Instructions::Scalar, Instructions::Avx2] {
+        let options = EngineOptions { backend: Backend::Cpu, instructions, ..Default::default() };
+        engines.extend(Engine::with_options(options));
+    }
+    let mut points = Vec::new();
+    for table in &tables {
+        let length = 0.3 * table.width() as f32;
+        // Several periods before and after, and, at the accuracy that f32 leaves, many.
+        points.clear();
+        points.extend((0..400).map(|_| [rng.random_range(-2.5 * length..3.5 * length)]));
+        looked_up_alike::<1, 3, 7>(table, &points, &engines, 3e-4);
+        if table.ends() == Ends::Periodic {
+            points.clear();
+            points.extend((0..400).map(|_| [rng.random_range(-300.0_f32..300.0)]));
+            looked_up_alike::<1, 3, 7>(table, &points, &engines, 5e-3);
+        }
+    }
+    for plane in &planes {
+        let mut draw = || [rng.random_range(-3.0..4.0), rng.random_range(-5.0..1.0)];
+        looked_up_alike::<2, 2, 7>(plane, &std::array::from_fn::<_, 1500, _>(|_| draw()), &engines, 3e-4);
+    }
+    for volume in &volumes {
+        let mut draw = || [rng.random_range(0.0..3.0), rng.random_range(-3.5..0.0), rng.random_range(0.3..2.0)];
+        looked_up_alike::<3, 2, 9>(volume, &std::array::from_fn::<_, 3000, _>(|_| draw()), &engines, 5e-4);
+    }
+    for engine in &engines {
+        // A NaN is outside, whatever the ends, and so is an infinite place of a periodic table.
+        let outside = |ends: Ends, x: f32| {
+            let table = tables.iter().find(|table| table.ends() == ends).cloned().unwrap();
+            let found: [f32; 7] = evaluate(engine, &Channels::<1, 3>(FieldSet::new(&[table]), 0), &[[x]]).unwrap()[0];
+            assert_eq!(found[0], -9.0, "{ends:?} at {x} on {}", engine.name());
+        };
+        if engine.backend() == Backend::Cpu {
+            outside(Ends::Clamp, f32::NAN);
+            outside(Ends::Outside, f32::NAN);
+            outside(Ends::Periodic, f32::INFINITY);
+        }
+        outside(Ends::Outside, -1e9);
+    }
+}
+
+/// A train on a closed track (state: arc length, speed, and a place and a height beside it): reads a periodic table, a
+/// volume and a grid with two channels.
+struct Train;
+
+impl Model<4, 2> for Train {
+    #[inline(always)]
+    fn step<R: Real>(&self, at: &StepContext<R>, [s, v, y, z]: [R; 4], [a, w]: [R; 2]) -> [R; 4] {
+        let [slope, _, drag] = at.look_up(0, [s]);
+        [s + v * at.dt(), v + (a - slope - v * drag) * at.dt(), y + w * at.dt(), z + y * at.dt()]
+    }
+    #[inline(always)]
+    fn cost<R: Real>(&self, at: &StepContext<R>, [s, v, y, z]: [R; 4], _u: [R; 2]) -> R {
+        let ([limit, wind], [_, wall]) = ([at.channel(0, 1, [s]), at.channel(1, 0, [s, y, z])], at.look_up(2, [s, y]));
+        (v - limit).square() + wind.square() + wall
+    }
+}
+
+#[test]
+fn tables_and_volumes_of_a_planner_are_changed_in_place() {
+    let wave = |i: usize, scale: f32| (i as f32 * 1.7).sin() * scale + scale;
+    let numbers = |count: usize, scale: f32| -> Vec<f32> { (0..count).map(|i| wave(i, scale)).collect() };
+    let table = Grid::table(0.5, 0.2, numbers(9, 1.0)).and_then(|table| {
+        table.with_channel(numbers(9, 2.0))?.with_channel(numbers(9, 0.3))?.with_ends(Ends::Periodic)
+    });
+    let volume = Grid::volume([6, 5, 4], 0.4, [-1.0; 3], numbers(120, 1.0)).and_then(|volume| volume.with_yaw(0.3));
+    let plane = Grid::new(8, 6, 0.5, [-2.0; 2], numbers(48, 1.0)).and_then(|grid| grid.with_channel(numbers(48, 3.0)));
+    let fields = vec![table.unwrap(), volume.unwrap(), plane.unwrap()];
+    let options = |fields: Vec<Grid>| MppiOptions {
+        task: Task { horizon: 8, dt: 0.1, fields, ..Default::default() },
+        samples: 256,
+        weighting: Weighting::Exponential(Temperature::Fixed(40.0)),
+        noise: Noise::Diagonal([2.0, 2.0]),
+        ..Default::default()
+    };
+    let (x, mut by_engine) = ([-0.3, 1.0, 0.2, -0.1], Vec::new());
+    for engine in engines() {
+        let mut own = fields.clone();
+        let mut mppi = Mppi::new(&engine, Train, options(own.clone())).unwrap();
+        let mut plans = vec![mppi.plan(&x).unwrap().controls().to_vec()];
+        for round in 0..4 {
+            match round {
+                // The end of the table, and then its begin, which a periodic one repeats.
+                0 => mppi.update_field(0, 7..9, &[9.0, 8.0, 7.0, 6.0, 5.0, 4.0]).unwrap(),
+                1 => mppi.update_field(0, 0..1, &[-3.0, -2.0, 1.0]).unwrap(),
+                2 => {
+                    let block = Region { column: 1, row: 1, width: 4, height: 2 }.layers(2..4);
+                    mppi.update_field(1, block, &numbers(16, 5.0)).unwrap();
+                    own[1].update(block, &numbers(16, 5.0)).unwrap();
+                    mppi.set_field_origin(1, [-0.5, -0.7, -0.2]).unwrap();
+                    own[1].set_origin([-0.5, -0.7, -0.2]).unwrap();
+                }
+                _ => {
+                    let region = Region { column: 2, row: 3, width: 5, height: 2 };
+                    mppi.update_field(2, region, &numbers(20, 9.0)).unwrap();
+                    own[2].update(region, &numbers(20, 9.0)).unwrap();
+                    mppi.set_field_origin(0, [0.7]).unwrap();
+                    own[0].set_origin([0.7]).unwrap();
+                }
+            }
+            match round {
+                0 => own[0].update(7..9, &[9.0, 8.0, 7.0, 6.0, 5.0, 4.0]).unwrap(),
+                1 => own[0].update(0..1, &[-3.0, -2.0, 1.0]).unwrap(),
+                _ => (),
+            }
+            assert_eq!(mppi.options().task.fields, own);
+            mppi.reset();
+            let plan = mppi.plan(&x).unwrap().controls().to_vec();
+            let mut new = Mppi::new(&engine, Train, options(own.clone())).unwrap();
+            assert_eq!(plan, new.plan(&x).unwrap().controls(), "round {round} on {}", engine.name());
+            plans.push(plan);
+        }
+        assert!(plans.windows(2).all(|pair| pair[0] != pair[1]), "a changed field makes a new plan");
+        by_engine.push(plans);
+    }
+    for plans in &by_engine {
+        for (ours, theirs) in plans.iter().flatten().flatten().zip(by_engine[0].iter().flatten().flatten()) {
+            close("a plan", f64::from(*ours), f64::from(*theirs), PLAN);
         }
     }
 }

@@ -245,7 +245,12 @@ mod json {
     fn options_survive() {
         let grid = Grid::new(2, 1, 0.5, [1.0, -2.0], vec![3.0, 0.1]).and_then(|grid| grid.with_yaw(0.3));
         let grid = grid.and_then(|grid| grid.with_outside(7.0)).expect("valid");
-        let task = Task { fields: vec![grid], ..mppi().task };
+        let table = Grid::table(0.5, 1.0, vec![3.0, 0.1, 4.0])
+            .and_then(|table| table.with_channel(vec![1.0, 2.0, 3.0])?.with_ends(gibbs::lang::Ends::Periodic));
+        let volume = Grid::volume([2, 1, 2], 0.5, [1.0, -2.0, 0.1], vec![3.0, 0.1, 0.2, 0.3])
+            .and_then(|volume| volume.with_layer_height(0.3)?.with_yaw(0.2));
+        let fields = vec![grid, table.expect("valid"), volume.expect("valid")];
+        let task = Task { fields, ..mppi().task };
         survives(&MppiOptions { task: task.clone(), ..mppi() });
         survives(&MppiOptions {
             noise: Noise::Diagonal([0.1, 0.0]),

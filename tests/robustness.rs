@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::{cpu, engines, gpu};
 use gibbs::control::{CostNormalization, ShiftFill};
-use gibbs::lang::{Region, Table, WgslFn};
+use gibbs::lang::{Ends, Region, Table, WgslFn};
 use gibbs::models::{Pendulum, Unicycle};
 use gibbs::policies::{Activation, Network};
 use gibbs::{
@@ -444,6 +444,86 @@ fn bad_grids_are_named() {
     refuses("yaw", fine().with_yaw(f32::NAN));
     refuses("outside", fine().with_outside(f32::INFINITY));
     refuses("values", Grid::from_fn(2, 2, 1.0, [0.0, 0.0], |_, _| f32::NAN));
+
+    let table = |spacing, first, values: &[f32]| Grid::table(spacing, first, values.to_vec());
+    refuses("values", table(1.0, 0.0, &[]));
+    refuses("values", table(1.0, 0.0, &[0.0, f32::NAN]));
+    for spacing in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+        refuses("spacing", table(spacing, 0.0, &[0.0]));
+    }
+    refuses("first", table(1.0, f32::NAN, &[0.0]));
+    let three = || table(1.0, 0.0, &[0.0; 3]).unwrap();
+    refuses("yaw", three().with_yaw(0.1));
+    refuses("layer_height", three().with_layer_height(1.0));
+    refuses("values", three().with_channel(vec![0.0; 2]));
+    refuses("values", three().with_channel(vec![0.0, 0.0, f32::INFINITY]));
+    let full = (0..63).try_fold(three(), |table, _| table.with_channel(vec![0.0; 3])).unwrap();
+    refuses("channels", full.with_channel(vec![0.0; 3]));
+    refuses("origin", three().set_origin([0.0, 0.0]));
+    refuses("region", three().update(2..4, &[0.0; 2]));
+    refuses("region", three().update(1..1, &[]));
+    refuses("region", three().update(usize::MAX - 1..usize::MAX, &[0.0]));
+    refuses("values", three().update(1..3, &[0.0; 3]));
+    refuses("point", three().look_up::<2, 1>([0.0; 2]));
+    refuses("channels", three().look_up::<1, 2>([0.0]));
+    refuses("ends", fine().with_ends(Ends::Periodic));
+
+    let volume = |size: [usize; 3], z: f32, values: &[f32]| Grid::volume(size, 1.0, [0.0, 0.0, z], values.to_vec());
+    refuses("depth", volume([1, 1, 0], 0.0, &[]));
+    refuses("depth", volume([1, 1, 1 << 24], 0.0, &[]));
+    refuses("width × height × depth", volume([1 << 10, 1 << 10, 1 << 9], 0.0, &[]));
+    refuses("width × height × depth", volume([1 << 23, 1 << 23, 1 << 23], 0.0, &[]));
+    refuses("values", volume([2, 2, 2], 0.0, &[0.0; 7]));
+    refuses("origin", volume([1, 1, 1], f32::NAN, &[0.0]));
+    let eight = || volume([2, 2, 2], 0.0, &[0.0; 8]).unwrap();
+    refuses("layer_height", eight().with_layer_height(0.0));
+    refuses("ends", eight().with_ends(Ends::Clamp));
+    refuses("region", eight().update(eight().region().layers(1..3), &[0.0; 8]));
+    refuses("region", eight().update(eight().region().layers(1..1), &[]));
+    refuses("values", eight().update(eight().region().layers(0..2), &[0.0; 4]));
+    refuses("values", Grid::volume_from_fn([1, 1, 2], 1.0, [0.0; 3], |_, _, z| (z - 1.0).sqrt()));
+}
+
+/// A model that looks up two channels of a table.
+struct OnTable;
+
+impl Model<1, 1> for OnTable {
+    #[inline(always)]
+    fn step<R: Real>(&self, at: &StepContext<R>, [s]: [R; 1], [v]: [R; 1]) -> [R; 1] {
+        [s + v * at.dt()]
+    }
+    #[inline(always)]
+    fn cost<R: Real>(&self, at: &StepContext<R>, [s]: [R; 1], _u: [R; 1]) -> R {
+        at.channel(0, 1, [s])
+    }
+}
+
+#[test]
+fn a_field_of_other_dimensions_or_too_few_channels_is_refused() {
+    let table = |channels: usize| {
+        (1..channels).try_fold(Grid::table(1.0, 0.0, vec![1.0, 2.0])?, |table, _| table.with_channel(vec![3.0, 1.0]))
+    };
+    let grid = Grid::new(2, 1, 1.0, [0.0, 0.0], vec![1.0, 2.0]).and_then(|grid| grid.with_channel(vec![3.0, 1.0]));
+    let options = |field: &Grid| MppiOptions::<1> {
+        task: Task { horizon: 4, fields: vec![field.clone()], ..Default::default() },
+        samples: 64,
+        ..Default::default()
+    };
+    let (good, few, plane) = (table(2).unwrap(), table(1).unwrap(), grid.unwrap());
+    for engine in engines() {
+        for wrong in [&few, &plane] {
+            match Mppi::new(&engine, OnTable, options(wrong)) {
+                Err(BuildError::Invalid(error)) => assert_eq!(error.field, "fields", "{error}"),
+                other => panic!("{other:?}"),
+            }
+            let mut mppi = Mppi::new(&engine, OnTable, options(&good)).unwrap();
+            refuses("fields", mppi.set_field(0, wrong.clone()));
+            refuses("origin", mppi.set_field_origin(0, [0.0, 0.0]));
+            assert_eq!(mppi.options().task.fields, std::slice::from_ref(&good));
+            mppi.set_field(0, table(3).unwrap()).unwrap();
+            mppi.plan(&[0.0]).unwrap();
+        }
+    }
 }
 
 #[test]
