@@ -285,18 +285,17 @@ impl<'a> LookUps<'a> {
     /// The header and the samples of a field with `D` dimensions and at least as many channels.
     #[inline(always)]
     fn find<const D: usize>(&self, field: usize, channels: usize) -> (Header, &'a [f32]) {
-        assert!(field < self.fields.len(), "field {field} of {}", self.fields.len());
         let (header, samples) = if field < NEAR {
             self.local[field]
         } else {
             let field = &self.fields[field];
             (field.header, field.samples())
         };
+        // Every field has one channel, and a missing one has no dimensions.
         assert!(
-            header.dimensions == D && channels <= header.channels,
-            "{channels} channels of field {field} at a point of {D} coordinates: it has {} in {} dimensions",
-            header.channels,
-            header.dimensions,
+            header.dimensions == D && (channels <= 1 || channels <= header.channels),
+            "{channels} channels of field {field} at a point of {D} coordinates, but it has {:?}",
+            self.shape(field),
         );
         (header, samples)
     }

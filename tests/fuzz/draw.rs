@@ -186,12 +186,16 @@ impl Draw {
         }
     }
 
+    /// Limits, which mostly hold the usual initial control, 0.
     pub fn limits(&mut self) -> Option<Limits<2>> {
         self.chance(0.6).then(|| {
             let (low, room) = (self.array::<2>(-3.0, 0.5), self.array::<2>(0.0, 3.0));
-            let open = self.chance(0.1);
+            let (open, hold) = (self.chance(0.1), self.chance(0.6));
             let high = if open { [f32::INFINITY; 2] } else { [low[0] + room[0], low[1] + room[1]] };
-            Limits { low, high }
+            match hold {
+                true => Limits { low: low.map(|low| low.min(0.0)), high: high.map(|high| high.max(0.0)) },
+                false => Limits { low, high },
+            }
         })
     }
 
@@ -243,7 +247,7 @@ impl Draw {
             if let Ok(table) = Grid::table(spacing, first, self.numbers(count, 0.0, 1.0))
                 && let Ok(table) = table.with_ends(ends)
             {
-                if self.chance(0.02) {
+                if self.chance(0.01) {
                     return table;
                 }
                 if let Ok(table) = table.with_channel(self.numbers(count, 0.0, 1.0)) {
