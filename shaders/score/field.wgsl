@@ -6,8 +6,10 @@ struct Field {
     // Grid coordinates of a world point, in samples: a x + b y + c, along each axis.
     along: vec3<f32>,
     across: vec3<f32>,
-    // Samples along each axis.
-    size: vec2<f32>,
+    // Along each axis the coordinate of the outermost sample, as a number and as an index, and that of the border.
+    last: vec2<f32>,
+    last_index: vec2<i32>,
+    border: vec2<f32>,
     outside: f32,
     // The index of its first pair of samples, and the pairs per row.
     first: i32,
@@ -32,8 +34,9 @@ fn read_fields() {
         // The offset is stored as two numeric halves: its raw bits could form a subnormal, which a GPU may flush to
         // zero.
         let first = ((i32(outside_high.y) << 16u) + i32(low)) / 2;
+        let last = vec2<i32>(size) - 1;
         field_headers[i] = Field(
-            vec3<f32>(ab, cd.x), vec3<f32>(cd.y, ef), size, outside_high.x, first, i32(size.x) + 1,
+            vec3<f32>(ab, cd.x), vec3<f32>(cd.y, ef), size - 1.0, last, size - 0.5, outside_high.x, first, last.x + 2,
         );
         read_channels(i);
     }
@@ -48,15 +51,14 @@ struct Cell {
 }
 
 fn field_cell(field: Field, x: f32, y: f32) -> Cell {
-    let size = field.size;
     let g = vec2<f32>(
         fma(field.along.x, x, fma(field.along.y, y, field.along.z)),
         fma(field.across.x, x, fma(field.across.y, y, field.across.z)),
     );
-    let inside = g.x >= -0.5 && g.x <= size.x - 0.5 && g.y >= -0.5 && g.y <= size.y - 0.5;
-    let c = clamp(g, vec2<f32>(0.0), size - 1.0);
+    let inside = g.x >= -0.5 && g.x <= field.border.x && g.y >= -0.5 && g.y <= field.border.y;
+    let c = clamp(g, vec2<f32>(0.0), field.last);
     // Clamped again as integers, since the conversion of a NaN is driver-defined.
-    let at = clamp(vec2<i32>(c), vec2<i32>(0), vec2<i32>(size) - 1);
+    let at = clamp(vec2<i32>(c), vec2<i32>(0), field.last_index);
     return Cell(inside, at, c - vec2<f32>(at), g == c);
 }
 

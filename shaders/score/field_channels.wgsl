@@ -16,7 +16,7 @@ var<private> field_channels: array<Channels, FIELDS>;
 fn read_channels(i: u32) {
     let h = i * HEADER;
     let layers = i32(fields[h + 5u].y);
-    let layer = field_headers[i].stride * i32(field_headers[i].size.y);
+    let layer = field_headers[i].stride * (field_headers[i].last_index.y + 1);
     field_channels[i] = Channels(
         vec3<f32>(fields[h + 6u], fields[h + 7u].x), vec4<f32>(fields[h + 8u], fields[h + 9u]), layer, layer * layers,
     );
@@ -37,8 +37,8 @@ fn table_cell_at(number: u32, x: f32) -> TableCell {
     let ends = field_channels[number].ends;
     let unwrapped = fma(field.along.x, x, field.along.z);
     let g = fma(floor(unwrapped * ends.w), -ends.z, unwrapped);
-    let c = clamp(g, 0.0, field.size.x - 1.0);
-    let at = clamp(i32(c), 0, i32(field.size.x) - 1);
+    let c = clamp(g, 0.0, field.last.x);
+    let at = clamp(i32(c), 0, field.last_index.x);
     let beyond = abs(g - c);
     return TableCell(number, field.first + at, c - f32(at), beyond <= ends.x, beyond <= ends.y);
 }

@@ -79,10 +79,11 @@ impl Header {
     /// The number of packed samples.
     #[inline(always)]
     pub(super) fn packed_len(&self) -> usize {
-        2 * self.plane_stride() * self.planes()
+        self.plane_len() * self.planes()
     }
 
     /// The number of packed samples of each plane.
+    #[inline(always)]
     pub(super) fn plane_len(&self) -> usize {
         2 * self.plane_stride()
     }
