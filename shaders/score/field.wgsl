@@ -1,4 +1,4 @@
-// Bilinear look-up in sampled fields. FIELDS is the number of fields that the model uses. Twin:
+// Bilinear look-up in sampled fields, by the functions of generated/interpolation.wgsl. FIELDS is the number of fields that the model uses. Twin:
 // src/lang/look_up.rs.
 
 // The header of a grid. Twin: Header in src/lang/look_up.rs.
@@ -73,17 +73,16 @@ fn field_sample_at(number: u32, x: f32, y: f32) -> f32 {
     let field = field_headers[number];
     let cell = field_cell(field, x, y);
     let v = field_corners(field, cell.at);
-    let low = fma(cell.part.x, v.z - v.x, v.x);
-    let high = fma(cell.part.x, v.w - v.y, v.y);
-    return select(field.outside, fma(cell.part.y, high - low, low), cell.inside);
+    return select(field.outside, field_bilinear(cell.part.x, cell.part.y, v.x, v.y, v.z, v.w), cell.inside);
 }
 
 fn field_gradient_at(number: u32, x: f32, y: f32) -> vec2<f32> {
     let field = field_headers[number];
     let cell = field_cell(field, x, y);
     let v = field_corners(field, cell.at);
-    let gx = select(0.0, fma(cell.part.y, (v.w - v.y) - (v.z - v.x), v.z - v.x), cell.between.x);
-    let gy = select(0.0, fma(cell.part.x, (v.w - v.z) - (v.y - v.x), v.y - v.x), cell.between.y);
+    let g = field_bilinear_slopes(cell.part.x, cell.part.y, v.x, v.y, v.z, v.w);
+    let gx = select(0.0, g.x, cell.between.x);
+    let gy = select(0.0, g.y, cell.between.y);
     let slope = vec2<f32>(field.along.x * gx + field.across.x * gy, field.along.y * gx + field.across.y * gy);
     return select(vec2<f32>(0.0), slope, cell.inside);
 }

@@ -53,7 +53,7 @@ fn table_samples(cell: TableCell, channel: u32) -> vec2<f32> {
 
 fn table_value_at(cell: TableCell, channel: u32) -> f32 {
     let v = table_samples(cell, channel);
-    return select(field_headers[cell.field].outside, fma(cell.part, v.y - v.x, v.x), cell.inside);
+    return select(field_headers[cell.field].outside, field_linear(cell.part, v.x, v.y), cell.inside);
 }
 
 fn table_slope_at(cell: TableCell, channel: u32) -> f32 {
@@ -62,21 +62,18 @@ fn table_slope_at(cell: TableCell, channel: u32) -> f32 {
 }
 
 // Interpolates between the samples (0,0), (0,1), (1,0), (1,1) of a layer.
-fn bilinear(part: vec2<f32>, v: vec4<f32>) -> f32 {
-    let low = fma(part.x, v.z - v.x, v.x);
-    let high = fma(part.x, v.w - v.y, v.y);
-    return fma(part.y, high - low, low);
+fn field_in_layer(part: vec2<f32>, v: vec4<f32>) -> f32 {
+    return field_bilinear(part.x, part.y, v.x, v.y, v.z, v.w);
 }
 
 // The derivatives by the two grid coordinates.
-fn bilinear_slopes(part: vec2<f32>, v: vec4<f32>) -> vec2<f32> {
-    return vec2<f32>(
-        fma(part.y, (v.w - v.y) - (v.z - v.x), v.z - v.x), fma(part.x, (v.w - v.z) - (v.y - v.x), v.y - v.x),
-    );
+fn field_slopes_in_layer(part: vec2<f32>, v: vec4<f32>) -> vec2<f32> {
+    let slopes = field_bilinear_slopes(part.x, part.y, v.x, v.y, v.z, v.w);
+    return vec2<f32>(slopes.x, slopes.y);
 }
 
 // The derivatives by the first two coordinates of a point, given those by the grid coordinates.
-fn turned(field: Field, g: vec2<f32>) -> vec2<f32> {
+fn field_turned(field: Field, g: vec2<f32>) -> vec2<f32> {
     return vec2<f32>(field.along.x * g.x + field.across.x * g.y, field.along.y * g.x + field.across.y * g.y);
 }
 
@@ -102,13 +99,13 @@ fn plane_samples(cell: PlaneCell, channel: u32) -> vec4<f32> {
 }
 
 fn plane_value_at(cell: PlaneCell, channel: u32) -> f32 {
-    let value = bilinear(cell.part, plane_samples(cell, channel));
+    let value = field_in_layer(cell.part, plane_samples(cell, channel));
     return select(field_headers[cell.field].outside, value, cell.inside);
 }
 
 fn plane_slopes_at(cell: PlaneCell, channel: u32) -> vec2<f32> {
-    let g = bilinear_slopes(cell.part, plane_samples(cell, channel));
-    let slopes = turned(field_headers[cell.field], select(vec2<f32>(0.0), g, cell.between));
+    let g = field_slopes_in_layer(cell.part, plane_samples(cell, channel));
+    let slopes = field_turned(field_headers[cell.field], select(vec2<f32>(0.0), g, cell.between));
     return select(vec2<f32>(0.0), slopes, cell.inside);
 }
 
@@ -141,18 +138,19 @@ fn volume_samples(cell: VolumeCell, channel: u32, above: i32) -> vec4<f32> {
 }
 
 fn volume_value_at(cell: VolumeCell, channel: u32) -> f32 {
-    let below = bilinear(cell.part.xy, volume_samples(cell, channel, 0));
-    let above = bilinear(cell.part.xy, volume_samples(cell, channel, 1));
-    return select(field_headers[cell.field].outside, fma(cell.part.z, above - below, below), cell.inside);
+    let below = field_in_layer(cell.part.xy, volume_samples(cell, channel, 0));
+    let above = field_in_layer(cell.part.xy, volume_samples(cell, channel, 1));
+    return select(field_headers[cell.field].outside, field_linear(cell.part.z, below, above), cell.inside);
 }
 
 fn volume_slopes_at(cell: VolumeCell, channel: u32) -> vec3<f32> {
     let v = volume_samples(cell, channel, 0);
     let w = volume_samples(cell, channel, 1);
     let part = cell.part.xy;
-    let below = bilinear_slopes(part, v);
-    let g = fma(vec2<f32>(cell.part.z), bilinear_slopes(part, w) - below, below);
-    let slopes = turned(field_headers[cell.field], select(vec2<f32>(0.0), g, cell.between.xy));
-    let rise = select(0.0, bilinear(part, w) - bilinear(part, v), cell.between.z);
+    let below = field_slopes_in_layer(part, v);
+    let above = field_slopes_in_layer(part, w);
+    let g = vec2<f32>(field_linear(cell.part.z, below.x, above.x), field_linear(cell.part.z, below.y, above.y));
+    let slopes = field_turned(field_headers[cell.field], select(vec2<f32>(0.0), g, cell.between.xy));
+    let rise = select(0.0, field_in_layer(part, w) - field_in_layer(part, v), cell.between.z);
     return select(vec3<f32>(0.0), vec3<f32>(slopes, rise * field_channels[cell.field].up.x), cell.inside);
 }

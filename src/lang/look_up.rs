@@ -1,11 +1,12 @@
 //! Look-ups of sampled fields by linear, bilinear and trilinear interpolation, at one point or at a register of them.
-//! Twins: `shaders/score/field.wgsl` and `field_channels.wgsl`.
+//! The interpolations are printed as `shaders/generated/interpolation.wgsl`; the place of a point in a field is computed
+//! here and in its twins, `shaders/score/field.wgsl` and `field_channels.wgsl`.
 
 use std::ops::Range;
 
 use super::Register;
 use super::grid::{Block, Field, Region};
-use super::math::abs;
+use super::math::{Vector, abs};
 
 /// The size of a field's header in the packed buffer, in numbers.
 pub(crate) const HEADER: usize = 20;
@@ -186,35 +187,37 @@ pub(super) fn place<V: Register, const D: usize>(header: &Header, point: [V; D])
 /// those in the next layer.
 pub(super) type Corners<V> = [V; 8];
 
-/// Interpolates linearly along x.
+/// Interpolates between two numbers.
 #[inline(always)]
-fn linear<V: Register>(fx: V, before: V, after: V) -> V {
-    fx.fma(after - before, before)
+pub(crate) fn linear<V: Vector>(part: V, before: V, after: V) -> V {
+    part.fma(after - before, before)
+}
+
+/// Interpolates between the samples (0, 0), (0, 1), (1, 0), (1, 1) of a layer.
+#[inline(always)]
+pub(crate) fn bilinear<V: Vector>([fx, fy]: [V; 2], [v00, v01, v10, v11]: [V; 4]) -> V {
+    linear(fy, linear(fx, v00, v10), linear(fx, v01, v11))
+}
+
+/// The derivatives of [`bilinear`] by the two grid coordinates.
+#[inline(always)]
+pub(crate) fn bilinear_slopes<V: Vector>([fx, fy]: [V; 2], [v00, v01, v10, v11]: [V; 4]) -> [V; 2] {
+    [linear(fy, v10 - v00, v11 - v01), linear(fx, v01 - v00, v11 - v10)]
 }
 
 /// Interpolates between the samples around a point.
 #[inline(always)]
 pub(super) fn value<V: Register, const D: usize>(header: &Header, place: &Place<V, D>, v: Corners<V>) -> V {
-    let part = place.part;
-    let mut value = linear(part[0], v[0], v[2]);
-    if D >= 2 {
-        let high = linear(part[0], v[1], v[3]);
-        value = part[1].fma(high - value, value);
-    }
-    if D == 3 {
-        let (low, high) = (linear(part[0], v[4], v[6]), linear(part[0], v[5], v[7]));
-        let above = part[1].fma(high - low, low);
-        value = part[2].fma(above - value, value);
-    }
+    let (part, [v0, v1, v2, v3, v4, v5, v6, v7]) = (place.part, v);
+    let value = match D {
+        1 => linear(part[0], v0, v2),
+        2 => bilinear([part[0], part[1]], [v0, v1, v2, v3]),
+        _ => {
+            let along = [part[0], part[1]];
+            linear(part[2], bilinear(along, [v0, v1, v2, v3]), bilinear(along, [v4, v5, v6, v7]))
+        }
+    };
     V::simd_select(place.inside, value, V::from(header.outside))
-}
-
-/// The derivatives of a bilinear interpolation by its two grid coordinates.
-#[inline(always)]
-fn bilinear_slopes<V: Register>(fx: V, fy: V, [v00, v01, v10, v11]: [V; 4]) -> (V, V) {
-    let gx = fy.fma((v11 - v01) - (v10 - v00), v10 - v00);
-    let gy = fx.fma((v11 - v10) - (v01 - v00), v01 - v00);
-    (gx, gy)
 }
 
 /// The derivatives of [`value`] by the coordinates of the point.
@@ -227,16 +230,14 @@ pub(super) fn slopes<V: Register, const D: usize>(header: &Header, place: &Place
         let slope = V::simd_select(place.inside & place.between[0], v2 - v0, zero);
         return [slope * a; D];
     }
-    let (mut gx, mut gy) = bilinear_slopes(part[0], part[1], [v0, v1, v2, v3]);
+    let (along, below, above) = ([part[0], part[1]], [v0, v1, v2, v3], [v4, v5, v6, v7]);
+    let [mut gx, mut gy] = bilinear_slopes(along, below);
     let mut gz = zero;
     if D == 3 {
-        let (above_x, above_y) = bilinear_slopes(part[0], part[1], [v4, v5, v6, v7]);
-        (gx, gy) = (part[2].fma(above_x - gx, gx), part[2].fma(above_y - gy, gy));
-        let (low, high) = (linear(part[0], v0, v2), linear(part[0], v1, v3));
-        let here = part[1].fma(high - low, low);
-        let (low, high) = (linear(part[0], v4, v6), linear(part[0], v5, v7));
-        let above = part[1].fma(high - low, low);
-        gz = V::simd_select(place.inside & place.between[2], above - here, zero);
+        let [above_x, above_y] = bilinear_slopes(along, above);
+        (gx, gy) = (linear(part[2], gx, above_x), linear(part[2], gy, above_y));
+        let rise = bilinear(along, above) - bilinear(along, below);
+        gz = V::simd_select(place.inside & place.between[2], rise, zero);
     }
     let gx = V::simd_select(place.inside & place.between[0], gx, zero);
     let gy = V::simd_select(place.inside & place.between[1], gy, zero);

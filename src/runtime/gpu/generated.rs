@@ -18,7 +18,7 @@ use crate::kernels::weigh::root_finder::{RootFinder, Sample};
 use crate::lang::math::{Value, Vector};
 use crate::lang::philox_row::{PhiloxRow, philox_round};
 use crate::lang::random::Random;
-use crate::lang::{math, normal};
+use crate::lang::{look_up, math, normal};
 use crate::runtime::{Backend, Engine, EngineOptions};
 
 /// A function that is written over [`Vector`] and printed.
@@ -144,6 +144,8 @@ const ROOT_FINDER: Struct = Struct {
     ],
 };
 
+const SLOPES: Struct = Struct { name: "FieldSlopes", scalar: true, members: &[("x", Type::Number), ("y", Type::Number)] };
+
 /// A file of `shaders/generated/`.
 struct File {
     name: &'static str,
@@ -154,7 +156,7 @@ struct File {
 }
 
 /// Every file, in the order that a kernel needs them.
-fn files() -> [File; 4] {
+fn files() -> [File; 5] {
     const POSITIVE: [f32; 2] = [f32::MIN_POSITIVE, f32::MAX];
     const UNIT: [f32; 2] = [0.0, 1.0];
     const EIGHTH: [f32; 2] = [0.0, std::f32::consts::FRAC_PI_4];
@@ -210,7 +212,25 @@ fn files() -> [File; 4] {
             }
         ),
     ];
-    let root_finder = root_finder.into_iter().map(|function| Function { scalar: true, ..function }).collect();
+    let interpolation = vec![
+        function!(
+            "field_linear", UNIT, |part: Number, before: Number, after: Number| -> ONE,
+            numbers([look_up::linear(part, before, after)])
+        ),
+        function!(
+            "field_bilinear", UNIT,
+            |fx: Number, fy: Number, v00: Number, v01: Number, v10: Number, v11: Number| -> ONE,
+            numbers([look_up::bilinear([fx, fy], [v00, v01, v10, v11])])
+        ),
+        function!(
+            "field_bilinear_slopes", UNIT,
+            |fx: Number, fy: Number, v00: Number, v01: Number, v10: Number, v11: Number| -> Type::Struct(&SLOPES),
+            numbers(look_up::bilinear_slopes([fx, fy], [v00, v01, v10, v11]))
+        ),
+    ];
+    let scalar = |functions: Vec<Function>| {
+        functions.into_iter().map(|function| Function { scalar: true, ..function }).collect()
+    };
     [
         File { name: "math.wgsl", from: "src/lang/math.rs", structs: &[&TWO], functions: math },
         File { name: "philox.wgsl", from: "src/lang/philox_row.rs", structs: &[&WORDS, &ROW], functions: philox },
@@ -219,7 +239,13 @@ fn files() -> [File; 4] {
             name: "root_finder.wgsl",
             from: "src/kernels/weigh/root_finder.rs",
             structs: &[&SAMPLE, &ROOT_FINDER],
-            functions: root_finder,
+            functions: scalar(root_finder),
+        },
+        File {
+            name: "interpolation.wgsl",
+            from: "src/lang/look_up.rs",
+            structs: &[&SLOPES],
+            functions: scalar(interpolation),
         },
     ]
 }

@@ -23,6 +23,7 @@ const MUL_WIDE_INT64: &str = include_str!("../../../shaders/propose/mul_wide_int
 const FLEET_INPUTS: &str = include_str!("../../../shaders/fleet.wgsl");
 const PHILOX: &str = include_str!("../../../shaders/generated/philox.wgsl");
 const NORMAL: &str = include_str!("../../../shaders/generated/normal.wgsl");
+const INTERPOLATION: &str = include_str!("../../../shaders/generated/interpolation.wgsl");
 const FIELD: &str = include_str!("../../../shaders/score/field.wgsl");
 const FIELD_ONE: &str = include_str!("../../../shaders/score/field_scalar.wgsl");
 const FIELD_FOUR: &str = include_str!("../../../shaders/score/field_vec4.wgsl");
@@ -231,7 +232,7 @@ fn look_ups(requirements: &Requirements, four: bool) -> String {
         return "fn read_fields() {\n}\n".into();
     }
     let count = format!("const FIELDS = {}u;", requirements.fields);
-    let plain = [&*count, FIELD, if four { FIELD_FOUR } else { FIELD_ONE }].join("\n");
+    let plain = [&*count, INTERPOLATION, FIELD, if four { FIELD_FOUR } else { FIELD_ONE }].join("\n");
     match (requirements.looks_up_channels(), four) {
         (false, _) => [&*plain, NO_CHANNELS].join("\n"),
         (true, false) => [&*plain, CHANNELS, CHANNELS_ONE].join("\n"),
