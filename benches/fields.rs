@@ -43,12 +43,19 @@ impl<const READS: u8> Model<3, 3> for Point<READS> {
     fn cost<R: Real>(&self, at: &StepContext<R>, [x, y, z]: [R; 3], _: [R; 3]) -> R {
         let place = x.square() + y.square() + z.square();
         let zero = R::from(0.0);
+        let mut read = [zero; 4];
+        // A loop, since the closure of `map` may not be inlined.
+        for (field, read) in read.iter_mut().enumerate() {
+            match READS {
+                FOUR_ROWS => *read = at.sample(field, x, zero),
+                FOUR_TABLES => *read = at.channel(field, 0, [x]),
+                FOUR_GRIDS => *read = at.sample(field, x, y),
+                _ => (),
+            }
+        }
         let read = match READS {
-            NOTHING => [zero; 4],
-            FOUR_ROWS => [0, 1, 2, 3].map(|field| at.sample(field, x, zero)),
-            FOUR_TABLES => [0, 1, 2, 3].map(|field| at.channel(field, 0, [x])),
+            NOTHING | FOUR_ROWS | FOUR_TABLES | FOUR_GRIDS => read,
             TABLE_OF_FOUR => at.look_up(0, [x]),
-            FOUR_GRIDS => [0, 1, 2, 3].map(|field| at.sample(field, x, y)),
             GRID_OF_FOUR => at.look_up(0, [x, y]),
             ONE_GRID => [at.sample(0, x, y), zero, zero, zero],
             ONE_VOLUME => [at.channel(0, 0, [x, y, z]), zero, zero, zero],

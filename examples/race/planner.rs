@@ -1,6 +1,7 @@
 //! The model that is planned with: a car in coordinates along a line of the track, and the cost of a drive.
 
 use anyhow::{Result, ensure};
+use gibbs::lang::Ends;
 use gibbs::{
     Engine, Grid, Interpolation, Limits, Model, Mppi, MppiOptions, Noise, NoiseShape, Real, StepContext, Task,
     Temperature,
@@ -12,18 +13,15 @@ use crate::lap_time::Profile;
 use crate::line::{TO_THE_CENTER, rooms};
 use crate::track::Track;
 
-/// A time step of the plan (in seconds), and the distance between entries of the tables (in meters).
+/// A time step of the plan (in seconds), and about the distance between samples of the table (in meters).
 pub const DT: f32 = 0.05;
-const CELL: f32 = 1.0;
+const SPACING: f64 = 1.0;
 /// The longest horizon (in time steps).
 const LONGEST: usize = 1000;
 
-/// The fields, all of them functions of the arc length: the curvature of the line (in 1/m), the room of the car's center
-/// to the left and to the right of it (in meters), and the speed that is possible on it (in m/s).
-const CURVATURE: usize = 0;
-const LEFT: usize = 1;
-const RIGHT: usize = 2;
-const SPEED: usize = 3;
+/// The field that models look up at an arc length. Its channels are the curvature of the line (in 1/m), the room of the
+/// car's center to the left and to the right of it (in meters), and the speed that is possible on it (in m/s).
+const LINE: usize = 0;
 
 /// The limits of what plans hold: the turn beside the line, and the drive.
 const MOST: [f32; 2] = [1.0, 1.0];
@@ -76,9 +74,8 @@ impl<V> OnTrack<V> {
         [(turn + needed * (1.0 / self.0.car().grip())).clamp(-V::MOST_TURN, V::MOST_TURN), drive]
     }
 
-    /// How much nearer to an edge than the margin the car's center is at an arc length and an offset (in meters).
-    fn too_near<R: Real>(at: &StepContext<R>, s: R, offset: R) -> R {
-        let (left, right) = (at.sample(LEFT, s, R::from(0.0)), at.sample(RIGHT, s, R::from(0.0)));
+    /// How much nearer to an edge than the margin the car's center is at an offset (in meters), given its room.
+    fn too_near<R: Real>([left, right]: [R; 2], offset: R) -> R {
         ((offset - left).max(-offset - right) + MARGIN).max(0.0)
     }
 }
@@ -89,7 +86,7 @@ impl<V: Vehicle<N>, const N: usize> Model<N, 2> for OnTrack<V> {
         let part = at.dt() * (1.0 / V::PARTS as f32);
         let mut x = x;
         for _ in 0..V::PARTS {
-            let curvature = at.sample(CURVATURE, x[0] + at.param(0), R::from(0.0));
+            let [curvature] = at.look_up(LINE, [x[0] + at.param(0)]);
             x = self.0.advance(x, self.command(x, curvature, command), part);
             let [forward, left, yaw_rate] = self.0.motion(x);
             let [s, offset, heading] = [x[0], x[1], x[2]];
@@ -106,19 +103,18 @@ impl<V: Vehicle<N>, const N: usize> Model<N, 2> for OnTrack<V> {
     }
 
     fn cost<R: Real>(&self, at: &StepContext<R>, x: [R; N], _command: [R; 2]) -> R {
-        let s = x[0] + at.param(0);
+        let [_, left, right, most] = at.look_up(LINE, [x[0] + at.param(0)]);
         let [forward, ..] = self.0.motion(x);
-        let too_fast = (forward - at.sample(SPEED, s, R::from(0.0))).max(0.0);
-        let wall = Self::too_near(at, s, x[1]).square() * WALL;
+        let too_fast = (forward - most).max(0.0);
+        let wall = Self::too_near([left, right], x[1]).square() * WALL;
         (wall + self.0.excess(x) * EXCESS + too_fast.square() * TOO_FAST) * at.dt()
     }
 
     fn terminal<R: Real>(&self, at: &StepContext<R>, x: [R; N]) -> R {
-        let s = x[0] + at.param(0);
+        let [_, left, right, most] = at.look_up(LINE, [x[0] + at.param(0)]);
         let [forward, ..] = self.0.motion(x);
-        let most = at.sample(SPEED, s, R::from(0.0));
         let too_fast = (forward - most).max(0.0).square() * END_TOO_FAST;
-        let wide = Self::too_near(at, s, x[1] + forward * x[2] * DRIFT).square() * END_WALL;
+        let wide = Self::too_near([left, right], x[1] + forward * x[2] * DRIFT).square() * END_WALL;
         too_fast + wide - forward.min(most) * END_SPEED - x[0]
     }
 }
@@ -142,16 +138,13 @@ pub fn planner<V: Vehicle<N>, const N: usize>(
 ) -> Result<Mppi<N, 2, OnTrack<V>>> {
     let horizon = setting.horizon;
     ensure!((1..=LONGEST).contains(&horizon), "--horizon is {horizon}, but must be between 1 and {LONGEST}");
-    let car = vehicle.car();
-    // Plans start within the first lap and end in the next.
-    let beyond = 1.2 * car.top_speed() * DT * horizon as f32;
     let options = MppiOptions {
         task: Task {
             horizon,
             dt: DT,
             limits: Some(Limits { low: MOST.map(|most| -most), high: MOST }),
             params: vec![0.0],
-            fields: tables(track, line, vehicle, f64::from(beyond))?,
+            fields: vec![table(track, line, vehicle)?],
             seed: setting.seed,
             ..Default::default()
         },
@@ -166,25 +159,21 @@ pub fn planner<V: Vehicle<N>, const N: usize>(
     Ok(Mppi::new(engine, OnTrack(vehicle), options)?)
 }
 
-/// The fields: tables over the arc length of the line, for a lap and `beyond` meters.
-fn tables<V: Vehicle<N>, const N: usize>(track: &Track, line: &Curve, vehicle: V, beyond: f64) -> Result<Vec<Grid>> {
+/// The field [`LINE`]: a table over the arc length, which a lap repeats.
+fn table<V: Vehicle<N>, const N: usize>(track: &Track, line: &Curve, vehicle: V) -> Result<Grid> {
     let car = *vehicle.car();
     let profile = Profile::along(line, &Car { friction: CAUTION * car.friction, ..car });
-    let count = ((line.length() + beyond) / f64::from(CELL)) as usize + 1;
-    let along = |i: usize| f64::from(CELL) * i as f64;
+    let count = (line.length() / SPACING).round() as usize;
+    let spacing = line.length() / count as f64;
+    let along = |i: usize| spacing * i as f64;
     let samples: Vec<_> = (0..count).map(|i| line.at(along(i))).collect();
     let rooms = rooms(track, &samples, 0.5 * f64::from(car.width));
-    let table = |value: &dyn Fn(usize) -> f64| -> Result<Grid> {
-        let values = (0..count).map(|i| value(i) as f32).collect();
-        // Entries are in the middle of their cells, and entry 0 is at arc length 0.
-        Ok(Grid::new(count, 1, CELL, [-0.5 * CELL, -0.5 * CELL], values)?)
-    };
-    Ok(vec![
-        table(&|i| samples[i].curvature)?,
-        table(&|i| rooms[i][0])?,
-        table(&|i| rooms[i][1])?,
-        table(&|i| profile.at(along(i)))?,
-    ])
+    let channel = |value: &dyn Fn(usize) -> f64| (0..count).map(|i| value(i) as f32).collect();
+    let table = Grid::table(spacing as f32, 0.0, channel(&|i| samples[i].curvature))?
+        .with_channel(channel(&|i| rooms[i][0]))?
+        .with_channel(channel(&|i| rooms[i][1]))?
+        .with_channel(channel(&|i| profile.at(along(i))))?;
+    Ok(table.with_ends(Ends::Periodic)?)
 }
 
 #[cfg(test)]
@@ -207,7 +196,7 @@ mod tests {
     /// Rolls the planner's model out for two seconds from several places, through turns and braking, and simulates the
     /// same in the plane with the small time step.
     fn drives_the_same<V: Vehicle<N>, const N: usize>(track: &Track, line: &Curve, vehicle: V) {
-        let fields = FieldSet::new(&tables(track, line, vehicle, 300.0).unwrap());
+        let fields = FieldSet::new(&[table(track, line, vehicle).unwrap()]);
         for (start, speed, command) in [
             (0.0, 30.0, [0.1, 0.5]),
             (470.0, 20.0, [-0.1, 0.2]),
