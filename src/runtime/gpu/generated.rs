@@ -144,7 +144,8 @@ const ROOT_FINDER: Struct = Struct {
     ],
 };
 
-const SLOPES: Struct = Struct { name: "FieldSlopes", scalar: true, members: &[("x", Type::Number), ("y", Type::Number)] };
+const SLOPES: Struct =
+    Struct { name: "FieldSlopes", scalar: true, members: &[("x", Type::Number), ("y", Type::Number)] };
 
 /// A file of `shaders/generated/`.
 struct File {
