@@ -8,7 +8,7 @@ use common::{cpu, engines};
 use gibbs::control::{Algorithm, Effort};
 use gibbs::models::DoubleIntegrator;
 use gibbs::sampling::{ReverseProcess, Sampler, Schedule};
-use gibbs::{DiffusionOptions, Engine, MppiOptions, Noise, PlanError, Planner, Task, Weighting};
+use gibbs::{DiffusionOptions, Engine, Fleet, MppiOptions, Noise, PlanError, Planner, Task, Weighting};
 
 const STATE: [f32; 4] = [2.0, -1.5, 0.5, 0.3];
 
@@ -135,4 +135,79 @@ fn a_failed_call_leaves_the_plan_to_go_on_with() {
     assert_eq!(next.map(f32::to_bits), plan.controls()[1].map(f32::to_bits));
     assert!(planner.start(&STATE).is_ok());
     assert_eq!(planner.plan_within(&STATE, budget).err(), Some(PlanError::Busy));
+}
+
+const STATES: [[f32; 4]; 3] = [STATE, [0.5, 1.0, -0.2, 0.0], [-1.0, 0.3, 0.0, 0.4]];
+
+fn fleet<A: Algorithm<2>>(engine: &Engine, options: A) -> Fleet<4, 2, DoubleIntegrator, A> {
+    Fleet::new(engine, DoubleIntegrator::default(), options, STATES.len()).expect("valid")
+}
+
+fn budgets_cut_passes_of_fleets<A: Algorithm<2>>(engine: &Engine, options: A) {
+    let name = engine.name();
+    // With time enough, the plans are those of `plan`, on every backend.
+    let (mut within, mut whole) = (fleet(engine, options.clone()), fleet(engine, options.clone()));
+    for _ in 0..2 {
+        let plans = within.plan_within_by(&STATES, Duration::from_secs(1), clock(&[10])).expect("it runs");
+        let expected = whole.plan(&STATES).expect("it runs");
+        for (plan, expected) in plans.iter().zip(expected.iter()) {
+            let (plan, expected) = (plan.expect("it works"), expected.expect("it works"));
+            assert_eq!((plan.passes(), plan.effort()), (8, Effort::Full), "{name}");
+            assert_eq!(bits(plan.controls()), bits(expected.controls()), "{name}");
+            assert!(plan.age() < Duration::from_secs(600));
+        }
+    }
+    // With less, all problems have run the same passes: the first ones of planners with their seeds.
+    within.reset_all();
+    let plans = within.plan_within_by(&STATES, Duration::from_millis(35), clock(&[10])).expect("it runs");
+    for (i, (plan, x)) in plans.iter().zip(&STATES).enumerate() {
+        let plan = plan.expect("it works");
+        assert_eq!((plan.passes(), plan.samples(), plan.effort()), (3, 1200, Effort::FewerPasses), "{name}");
+        let mut one = planner(engine, options.clone());
+        one.reseed(options.task().seed + i as u64);
+        let expected = one.plan_first(x, 3).expect("it runs").controls().as_flattened();
+        for (a, b) in plan.controls().as_flattened().iter().zip(expected) {
+            assert!((a - b).abs() < 2e-3, "{name}, problem {i}: {a}, not {b}");
+        }
+    }
+    let rows = within.samples(2).expect("there are some").len();
+    assert_eq!(rows, 1200, "{name}");
+    // A pass of the whole launch takes 10 ms, so that 5 ms allow half of the rows, or what a GPU needs at least.
+    let plans = within.plan_within_by(&STATES, Duration::from_millis(5), clock(&[5])).expect("it runs");
+    for plan in plans.iter().map(|plan| plan.expect("it works")) {
+        assert_eq!((plan.passes(), plan.effort()), (1, Effort::FewerRows), "{name}");
+        assert_eq!(plan.samples(), if engine.backend() == gibbs::Backend::Cpu { 576 } else { 1088 }, "{name}");
+    }
+}
+
+#[test]
+fn a_budget_holds_for_all_problems_of_a_fleet_together() {
+    for engine in engines() {
+        budgets_cut_passes_of_fleets(&engine, cross_entropy());
+        budgets_cut_passes_of_fleets(&engine, diffusion());
+    }
+}
+
+#[test]
+fn a_problem_without_a_plan_in_time_keeps_its_last_one() {
+    let (mut fleet, budget) = (fleet(&cpu(), cross_entropy()), Duration::from_millis(35));
+    let plans = fleet.plan_within_by(&STATES, budget, clock(&[10])).expect("it runs");
+    let first: Vec<_> = plans.iter().map(|plan| plan.expect("it works").controls().to_vec()).collect();
+    for i in 0..3 {
+        fleet.advance(i).expect("valid");
+    }
+    let plans = fleet.plan_within_by(&[STATES[0], [f32::NAN; 4], STATES[2]], budget, clock(&[10])).expect("it runs");
+    assert!(matches!(plans.get(1), Err(PlanError::Invalid(error)) if error.field == "state"));
+    assert_eq!([0, 2].map(|i| plans.get(i).expect("it works").passes()), [3, 3]);
+    assert_eq!(fleet.advance(1).expect("valid"), first[1][1]);
+    // Without a valid state nothing is run, and the clock tells nothing about a pass.
+    let plans = fleet.plan_within_by(&[[f32::NAN; 4]; 3], budget, clock(&[10_000])).expect("it runs");
+    assert!(plans.iter().all(|plan| plan.is_err()));
+    let plans = fleet.plan_within_by(&STATES, budget, clock(&[10])).expect("it runs");
+    assert!(plans.iter().all(|plan| plan.is_ok_and(|plan| plan.samples() == 1200)));
+
+    let error = fleet.plan_within(&STATES[..2], budget).map(drop);
+    assert!(matches!(error, Err(PlanError::Invalid(error)) if error.field == "states"));
+    fleet.start(&STATES).expect("it starts");
+    assert_eq!(fleet.plan_within(&STATES, budget).err(), Some(PlanError::Busy));
 }

@@ -68,8 +68,22 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         &mut self,
         x: &[f32; N],
         budget: Duration,
-        mut now: impl FnMut() -> Duration,
+        now: impl FnMut() -> Duration,
     ) -> Result<&Plan<N, M>, PlanError> {
+        self.run_within(std::slice::from_ref(x), budget, now)?;
+        self.only()
+    }
+
+    /// Runs a call for all members pass by pass, within a time budget.
+    pub(super) fn run_within(
+        &mut self,
+        states: &[[f32; N]],
+        budget: Duration,
+        mut now: impl FnMut() -> Duration,
+    ) -> Result<(), PlanError> {
+        if self.is_pending() {
+            return Err(PlanError::Busy);
+        }
         let rows = self.rows_within(budget);
         let start = now();
         let (mut before, mut longest) = (start, Duration::ZERO);
@@ -79,13 +93,13 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             (before, longest) = (time, pass.max(longest));
             time.saturating_sub(start) + pass <= budget
         };
-        let result = self.run_stepwise(x, rows, &mut after_pass).map(drop);
+        float_env::standard(|| self.run_stepwise(states, rows, &mut after_pass))?;
         // Measures the last pass of the list, after which `after_pass` is not called.
         let _ = after_pass();
-        if result.is_ok() {
+        if self.members.iter().any(|member| member.outcome.is_ok()) {
             self.time_per_row = Some(longest.as_secs_f64() / rows as f64);
         }
-        result.and_then(|()| self.only())
+        Ok(())
     }
 
     /// The number of rows with which a pass ends within a budget, by the time per row of the last call that measured
@@ -463,24 +477,16 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         }
     }
 
-    /// Runs a call pass by pass, with `rows` rows each: after each pass but the last, `goes_on` tells whether to run
-    /// the next.
+    /// Runs a call for all members pass by pass, with `rows` rows each: after each pass but the last, `goes_on` tells
+    /// whether to run the next.
     fn run_stepwise(
         &mut self,
-        x: &[f32; N],
+        states: &[[f32; N]],
         rows: usize,
         goes_on: &mut dyn FnMut() -> bool,
-    ) -> Result<&Plan<N, M>, PlanError> {
-        if self.is_pending() {
-            return Err(PlanError::Busy);
-        }
-        float_env::standard(|| self.step_by_step(x, rows, goes_on))?;
-        self.only()
-    }
-
-    fn step_by_step(&mut self, x: &[f32; N], rows: usize, goes_on: &mut dyn FnMut() -> bool) -> Result<(), PlanError> {
+    ) -> Result<(), PlanError> {
         let started = Instant::now();
-        if !self.set_up(std::slice::from_ref(x), false) {
+        if !self.set_up(states, false) {
             return Ok(());
         }
         blocking(self.workspace.drain(Wait::Blocking))?;
@@ -490,7 +496,9 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         let timing = loop {
             let problem = problem(&self.inputs, &self.shape, &self.std_scale, &self.stage);
             // A failed pass consumes its noise too; the next one draws other rows.
-            self.members[0].number = self.members[0].number.wrapping_add(1);
+            for member in self.members.iter_mut().filter(|member| member.outcome.is_ok()) {
+                member.number = member.number.wrapping_add(1);
+            }
             self.workspace.submit(&self.program, &self.passes[run..=run], &problem)?;
             self.inputs.note_upload();
             self.forget_proposals();

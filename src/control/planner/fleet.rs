@@ -1,5 +1,7 @@
 //! [`Fleet`]: many plans for one model, improved in one launch.
 
+use std::time::{Duration, Instant};
+
 use super::{Algorithm, Feedback, FeedbackWeights, Member, Plan, Planner, Samples, Snapshot, Terms};
 use crate::error::{BuildError, FeedbackError, InvalidValue, PlanError};
 use crate::lang::grid::{Block, Grid};
@@ -92,12 +94,47 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
         Ok(self.plans())
     }
 
+    /// As [`plan`](Self::plan), but within a time budget for the whole launch: see [`Planner::plan_within`]. All problems
+    /// have the same number of passes and rows. [`Plan::passes`], [`Plan::samples`], [`Plan::effort`] and [`Plan::age`]
+    /// of each plan tell what was done. If the budget suffices, the plans are those of `plan`, to the bit.
+    ///
+    /// # Errors
+    ///
+    /// As [`plan`](Self::plan). The plan of a problem that fails is kept, and [`advance`](Self::advance) continues it.
+    pub fn plan_within(&mut self, states: &[[f32; N]], budget: Duration) -> Result<Plans<'_, N, M>, PlanError> {
+        let start = Instant::now();
+        self.plan_within_by(states, budget, || start.elapsed())
+    }
+
+    /// As [`plan_within`](Self::plan_within), by a clock of the caller's, such as that of a simulation. `now` returns
+    /// the time since any fixed instant.
+    ///
+    /// # Errors
+    ///
+    /// As [`plan_within`](Self::plan_within).
+    pub fn plan_within_by(
+        &mut self,
+        states: &[[f32; N]],
+        budget: Duration,
+        now: impl FnMut() -> Duration,
+    ) -> Result<Plans<'_, N, M>, PlanError> {
+        self.check_count(states)?;
+        self.planner.run_within(states, budget, now)?;
+        Ok(self.plans())
+    }
+
+    /// Refuses states that are not one for each problem.
+    fn check_count(&self, states: &[[f32; N]]) -> Result<(), InvalidValue> {
+        if states.len() == self.len() {
+            return Ok(());
+        }
+        let expected = format_args!("one for each of the {} problems", self.len());
+        Err(InvalidValue::new("states", format_args!("{} states", states.len()), expected))
+    }
+
     /// Submits a call for the states. Returns false, without a call, if none of them is finite.
     fn submit(&mut self, states: &[[f32; N]], wait: Wait<'_>) -> Result<bool, PlanError> {
-        if states.len() != self.len() {
-            let expected = format_args!("one for each of the {} problems", self.len());
-            return Err(InvalidValue::new("states", format_args!("{} states", states.len()), expected).into());
-        }
+        self.check_count(states)?;
         self.planner.submit(states, None, usize::MAX, wait)
     }
 
@@ -121,7 +158,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
     /// - [`set_controls`](Self::set_controls) and [`reset`](Self::reset), even of a single problem,
     ///   [`set_options`](Self::set_options), [`resize`](Self::resize) and [`move_to`](Self::move_to) cancel the call of
     ///   all problems;
-    /// - [`plan`](Self::plan) and [`samples`](Self::samples) return [`PlanError::Busy`].
+    /// - [`plan`](Self::plan), [`plan_within`](Self::plan_within) and [`samples`](Self::samples) return
+    ///   [`PlanError::Busy`].
     ///
     /// # Errors
     ///
@@ -295,6 +333,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
     /// As [`reset`](Self::reset), for all problems.
     pub fn reset_all(&mut self) {
         self.planner.each().for_each(|i| self.planner.reset_member(i));
+        self.planner.time_per_row = None;
     }
 
     /// Replaces the seed of a problem and restarts its noise.
