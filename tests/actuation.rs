@@ -19,6 +19,8 @@ const STATE: [f32; 4] = [2.0, -1.5, 0.5, 0.3];
 const CUBIC: NoiseShape = NoiseShape::Knots { every: 4, interpolation: Interpolation::Cubic };
 const PINK: NoiseShape = NoiseShape::Colored { exponent: 1.0 };
 
+const JERKS: Limits<2> = Limits { low: [-12.0, -8.0], high: [6.0, 10.0] };
+
 type Integrator = Mppi<4, 2, DoubleIntegrator>;
 
 fn options(noise_shape: NoiseShape, delay: usize) -> MppiOptions<2> {
@@ -102,12 +104,146 @@ fn rows_plans_and_loops_keep_to_the_limits_of_rates() {
     }
 }
 
+/// Asserts that the changes of a control sequence change by no more than [`JERKS`] allow, from `changed` on, and returns
+/// how many of those are at a limit.
+fn check_jerks(name: &str, [last, changed]: [[f32; 2]; 2], controls: &[[f32; 2]]) -> usize {
+    let (mut before, mut changed, mut clipped) = (last, changed, 0);
+    for (t, u) in controls.iter().enumerate() {
+        for m in 0..2 {
+            let change = u[m] - before[m];
+            let (jerk, low, high) = (change - changed[m], JERKS.low[m] * DT * DT, JERKS.high[m] * DT * DT);
+            assert!((low - 2e-6..=high + 2e-6).contains(&jerk), "{name}: the change of {m} changes by {jerk} at {t}");
+            clipped += usize::from(jerk < low + 2e-6 || jerk > high - 2e-6);
+            changed[m] = change;
+        }
+        before = *u;
+    }
+    clipped
+}
+
+#[test]
+fn rows_plans_and_loops_keep_to_the_limits_of_the_jerk() {
+    for engine in engines() {
+        for (noise_shape, delay) in [(NoiseShape::White, 0), (CUBIC, 2)] {
+            let name = format!("{engine:?}, {noise_shape:?}, delay {delay}");
+            let mut options = options(noise_shape, delay);
+            options.task.jerk_limits = Some(JERKS);
+            let mut mppi = mppi(&engine, options.clone());
+            let (mut end, mut clipped) = ([[0.0; 2]; 2], 0);
+            for call in 0..6 {
+                let plan = mppi.plan(&STATE).expect("it runs").clone();
+                clipped += check_jerks(&name, end, &plan.controls()[delay..]);
+                check_limits(&name, &options, end[0], &plan.controls()[delay..]);
+                if call == 3 {
+                    let samples = mppi.samples().expect("there are some");
+                    let rows: Vec<_> = (0..200).map(|k| (samples.controls(k), samples.cost(k))).collect();
+                    for (row, cost) in rows {
+                        clipped += check_jerks(&name, end, &row[delay..]);
+                        check_limits(&name, &options, end[0], &row[delay..]);
+                        // What was rolled out is what was limited.
+                        let (_, expected) = mppi.simulate(&STATE, &row).expect("finite");
+                        assert!((cost - expected).abs() < 1e-4 * expected.abs(), "{name}: {cost}, not {expected}");
+                    }
+                }
+                let applied = mppi.advance();
+                assert_eq!(applied, plan.controls()[delay], "{name}: the first control that is not on its way");
+                end = [applied, std::array::from_fn(|m| applied[m] - end[0][m])];
+            }
+            assert!(clipped > 1000, "{name}: the limits act ({clipped})");
+        }
+    }
+}
+
+/// The step response is what minimum-time control under a limit of the jerk is: the rate rises and falls linearly, and
+/// the control arrives at its limit with a rate of 0.
+#[test]
+fn a_control_that_is_to_jump_stops_at_its_limit() {
+    let (rise, brake) = (2.0_f64, 4.0_f64);
+    // In continuous time, from 0 to 1: √(2 (1/rise + 1/brake)).
+    let shortest = (2.0 * (1.0 / rise + 1.0 / brake)).sqrt() / f64::from(DT);
+    for engine in engines() {
+        let mut options = options(NoiseShape::White, 0);
+        options.nominal_first = true;
+        options.task.rate_limits = None;
+        options.task.jerk_limits = Some(Limits { low: [-brake as f32; 2], high: [rise as f32; 2] });
+        let mut mppi = mppi(&engine, options);
+        mppi.set_controls(&[[10.0, 0.0]; 22]).expect("valid");
+        mppi.plan(&STATE).expect("it runs");
+        // The first row is the nominal as the kernel limits it.
+        let row = mppi.samples().expect("there are some").controls(0);
+        let [up, down] = [rise, brake].map(|jerk| jerk * f64::from(DT) * f64::from(DT));
+        let (mut u, mut change) = (0.0_f64, 0.0_f64);
+        for (t, [found, _]) in row.iter().enumerate() {
+            let room = 1.0 - u;
+            let to_stop = if room > down / 2.0 { (2.0 * down * room).sqrt() - down / 2.0 } else { room };
+            change = to_stop.min(change + up);
+            u += change;
+            assert!((f64::from(*found) - u).abs() < 1e-5, "{}: {found}, not {u} at {t}", engine.name());
+            if t < 8 {
+                // Changes of 1, 2, 3, … times that of the first time step.
+                let count = (t + 1) as f64;
+                assert!((u - up * count * (count + 1.0) / 2.0).abs() < 1e-9, "{t}: {u}");
+            }
+        }
+        let arrival = row.iter().position(|u| u[0] > 1.0 - 1e-6).expect("it arrives");
+        assert!((arrival as f64 + 1.0 - shortest).abs() < 1.5, "{arrival}, at best {shortest}");
+        assert!(row[arrival..].iter().all(|u| u[0] <= 1.0 && u[0] > 1.0 - 1e-6));
+    }
+}
+
+#[test]
+fn limits_that_cannot_all_be_met_have_an_order() {
+    // Beyond its box, a control returns at once, whatever its jerk, but no faster than its rate allows.
+    // After the jump it goes on by no more than it could have changed anyway, 0.12, and then slows down.
+    for (rate_limits, expected) in [(None, [1.0, 0.94, 0.94]), (Some(RATES), [2.7, 2.4, 2.1])] {
+        let mut options = options(NoiseShape::White, 0);
+        (options.task.rate_limits, options.task.jerk_limits) = (rate_limits, Some(JERKS));
+        options.nominal_first = true;
+        for engine in engines() {
+            let mut mppi = mppi(&engine, options.clone());
+            mppi.set_last_control(&[3.0, 0.0]).expect("finite");
+            mppi.set_controls(&[[3.0, 0.0]; 22]).expect("valid");
+            let plan = mppi.plan(&STATE).expect("it runs").controls().to_vec();
+            let row = mppi.samples().expect("there are some").controls(0);
+            for (t, expected) in expected.into_iter().enumerate() {
+                for found in [plan[t][0], row[t][0]] {
+                    assert!((found - expected).abs() < 1e-5, "{}: {found} at {t}", engine.name());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_loop_faster_than_the_plan_keeps_to_the_jerk_of_its_own_steps() {
+    let mut options = options(CUBIC, 0);
+    (options.task.limits, options.task.rate_limits, options.task.jerk_limits) = (None, None, Some(JERKS));
+    let mut mppi = mppi(&cpu(), options);
+    let (mut last, mut rate, mut largest) = ([0.0; 2], [0.0; 2], 0.0_f32);
+    for _ in 0..60 {
+        mppi.plan(&STATE).expect("it runs");
+        let u = mppi.advance_by(0.02).expect("valid");
+        for m in 0..2 {
+            let now = (u[m] - last[m]) / 0.02;
+            let jerk = (now - rate[m]) / 0.02;
+            assert!((JERKS.low[m] - 0.05..=JERKS.high[m] + 0.05).contains(&jerk), "{jerk}");
+            (rate[m], largest) = (now, largest.max(now.abs()));
+        }
+        last = u;
+    }
+    // Up to √(range · jerk) would be reasonable; a loop that took each plan as a step to be made at once would diverge.
+    assert!((0.2..5.0).contains(&largest), "{largest}");
+}
+
 #[test]
 fn backends_agree_on_limited_and_delayed_plans() {
     let all = engines();
     let Some((first, others)) = all.split_first() else { return };
-    for (noise_shape, delay, iterations) in [(NoiseShape::White, 0, 1), (CUBIC, 2, 3), (PINK, 1, 2)] {
-        let options = MppiOptions { iterations, ..options(noise_shape, delay) };
+    for (noise_shape, delay, iterations, jerk_limits) in
+        [(NoiseShape::White, 0, 1, None), (CUBIC, 2, 3, None), (PINK, 1, 2, None), (CUBIC, 2, 2, Some(JERKS))]
+    {
+        let mut options = MppiOptions { iterations, ..options(noise_shape, delay) };
+        options.task.jerk_limits = jerk_limits;
         let run = |engine: &Engine| {
             let mut mppi = mppi(engine, options.clone());
             mppi.set_last_control(&[0.2, -0.1]).expect("finite");
@@ -363,18 +499,23 @@ fn wrong_values_are_refused_by_name() {
         let rates = Some(Limits { low: [-1.0, low], high: [1.0, high] });
         refused(with(&|o| o.task.rate_limits = rates), "rate_limits");
     }
+    refused(with(&|o| o.task.jerk_limits = Some(Limits { low: [0.1; 2], high: [1.0; 2] })), "jerk_limits");
     refused(with(&|o| o.task.delay = 22), "delay");
     refused(with(&|o| o.smoothing = Some(Smoothing { window: 4, order: 1 })), "window");
     refused(with(&|o| o.smoothing = Some(Smoothing { window: 45, order: 1 })), "window");
     refused(with(&|o| o.smoothing = Some(Smoothing { window: 5, order: 5 })), "order");
     refused(with(&|o| (o.alpha, o.noise_shape) = (0.9, NoiseShape::White)), "rate_limits");
     refused(with(&|o| (o.alpha, o.task.rate_limits, o.task.delay) = (0.9, None, 1)), "delay");
+    refused(with(&|o| (o.alpha, o.task.rate_limits, o.task.jerk_limits) = (0.9, None, Some(JERKS))), "jerk_limits");
     assert!(mppi(&cpu(), options(CUBIC, 0)).set_last_control(&[0.0, f32::NAN]).is_err());
     let infinite = Limits { low: [f32::NEG_INFINITY, -1.0], high: [f32::INFINITY; 2] };
     mppi(&cpu(), with(&|o| o.task.rate_limits = Some(infinite))).plan(&STATE).expect("no limit is a limit");
+    mppi(&cpu(), with(&|o| o.task.jerk_limits = Some(infinite))).plan(&STATE).expect("no limit is a limit");
 
-    for (rate_limits, delay, field) in [(Some(RATES), 0, "rate_limits"), (None, 1, "delay")] {
-        let task = Task { rate_limits, delay, ..Default::default() };
+    for (rate_limits, jerk_limits, delay, field) in
+        [(Some(RATES), None, 0, "rate_limits"), (None, Some(JERKS), 0, "jerk_limits"), (None, None, 1, "delay")]
+    {
+        let task = Task { rate_limits, jerk_limits, delay, ..Default::default() };
         let trained = PolicyGradientOptions { task: task.clone(), ..Default::default() };
         let start = |_: &mut Random, _: &mut [f32]| STATE;
         match PolicyGradient::new(&cpu(), DoubleIntegrator::default(), LinearFeedback, start, trained).map(drop) {

@@ -35,6 +35,7 @@ fn mppi() -> MppiOptions<2> {
             dt: 0.1,
             limits: Some(Limits { low: [-2.0, f32::NEG_INFINITY], high: [2.0, f32::INFINITY] }),
             rate_limits: Some(Limits { low: [-8.0; 2], high: [6.0, f32::INFINITY] }),
+            jerk_limits: Some(Limits { low: [-60.0; 2], high: [40.0, f32::INFINITY] }),
             delay: 2,
             params: vec![0.5],
             references: Some(References { values: vec![0.1, 0.2, 0.3], columns: 1 }),
@@ -363,6 +364,7 @@ mod json {
             ("/chains/2/5/1", serde_json::Value::Null),
             ("/applied/last/0", serde_json::Value::Null),
             ("/applied/duration", serde_json::json!(-1.0)),
+            ("/applied/rate/1", serde_json::Value::Null),
             ("/applied/recent", serde_json::json!(vec![[0.0; 2]; 50])),
             ("/own/seed", serde_json::json!(3)),
         ] {

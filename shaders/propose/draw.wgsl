@@ -12,6 +12,7 @@ fn draw(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) w
         let draws = draws_of(k);
         var filter_state = Filter();
         var before = last_control();
+        var changed = last_change();
         for (var start = 0u; start < innovations(); start += STEPS) {
             var coordinates = coordinates_from(p, centered(start, NOMINAL_BEFORE, FACTORS_BEFORE), draws, start);
             let end = min(start + STEPS, innovations());
@@ -20,8 +21,10 @@ fn draw(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) w
                 coordinates = rest_of(coordinates);
                 for (var phase = 0u; phase < time_steps_of(i); phase++) {
                     let t = time_step(i, phase);
-                    before = control_of(p, filter_state, t, phase, NOMINAL_BEFORE, before);
-                    stored(k, t, before);
+                    let u = control_of(p, filter_state, t, phase, NOMINAL_BEFORE, before, changed);
+                    changed = change_at(p, t, before, changed, u);
+                    before = u;
+                    stored(k, t, u);
                 }
             }
         }

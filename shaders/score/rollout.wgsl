@@ -11,8 +11,8 @@
 //         rest_of(c): the next STEPS innovations of some rows. With white noise an innovation is the control of a time
 //         step, drawn or given, clamped to the limits.
 //     innovations(), struct Filter, entered(f, i, innovation), time_steps_of(i), time_step(i, phase),
-//         control_of(p, f, t, phase, nominal, before): the controls of the time steps from innovation i to the next
-//         (src/runtime/gpu/filter.rs)
+//         control_of(p, f, t, phase, nominal, before, changed): the controls of the time steps from innovation i to
+//         the next; change_at(p, t, before, changed, u): their changes, if the jerk is limited (src/runtime/gpu/filter.rs)
 //     read_fields(): called before the model
 //     control_cost(p, about, u)
 //     const CONTROL_COST, DEMONSTRATED: which second score is computed
@@ -23,6 +23,7 @@ fn roll(k: u32) -> vec3<u32> {
     let p = proposal();
     var x = initial_state();
     var before = last_control();
+    var changed = last_change();
     var running = B(true);
     var sum = Two();
     var second = F();
@@ -39,7 +40,7 @@ fn roll(k: u32) -> vec3<u32> {
             // With white noise this is not a loop: see src/runtime/gpu/filter.rs.
             for (var phase = 0u; phase < time_steps_of(i); phase++) {
                 let t = time_step(i, phase);
-                let u = control_of(p, filter_state, t, phase, NOMINAL, before);
+                let u = control_of(p, filter_state, t, phase, NOMINAL, before, changed);
                 if CONTROL_COST {
                     second += control_cost(p, first_of(about), u);
                     about = rest_of(about);
@@ -53,6 +54,7 @@ fn roll(k: u32) -> vec3<u32> {
                 }
                 running = running & !next.done;
                 x = frozen(running, x, next.x);
+                changed = change_at(p, t, before, changed, u);
                 before = u;
             }
         }

@@ -72,9 +72,9 @@ impl<const M: usize> Algorithm<M> for MppiOptions<M> {
         if self.weighs_controls() && self.task.is_sequential() {
             let expected = "None where the control cost (α below 1, or γ above 0) enters the weights, since limited \
                             controls are not normal; add a cost of the control to the model instead";
-            return Err(match self.task.delay {
-                0 => InvalidValue::new("rate_limits", "given", expected),
-                delay => InvalidValue::new("delay", delay, format_args!("0, and rate_limits {expected}")),
+            return Err(match (self.task.delay, self.task.limited_changes()) {
+                (0, field) => InvalidValue::new(field.unwrap_or("delay"), "given", expected),
+                (delay, _) => InvalidValue::new("delay", delay, format_args!("0, and limits of rates {expected}")),
             });
         }
         if self.weighs_controls() && !white {

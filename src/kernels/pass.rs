@@ -68,6 +68,9 @@ pub(crate) const FILTERED: u32 = 16384;
 pub(crate) const RATE_LIMITED: u32 = 32768;
 /// [`Pass::flags`]: rows take the first [`Pass::delay`] controls from the nominal. Only with [`FILTERED`].
 pub(crate) const DELAYED: u32 = 65536;
+/// [`Pass::flags`]: the change of that change from one time step to the next is limited, from [`Layout::last_change`]
+/// on. Only with [`FILTERED`].
+pub(crate) const JERK_LIMITED: u32 = 131_072;
 
 /// [`Pass::search`]: λ is [`Pass::temperature`].
 pub(crate) const FIXED: u32 = 0;
@@ -223,9 +226,9 @@ impl Pass {
     }
 }
 
-/// The layout of the packed inputs of a problem: x₀, limits, noise covariance, limits of the change per time step, last
-/// control, parameters, reference table, and after these a table of the driver's own. Drivers get it from [`Packed`](crate::runtime::inputs::Packed), together with the
-/// inputs.
+/// The layout of the packed inputs of a problem: x₀, limits, noise covariance, limits of the change per time step and of
+/// its own change, last control and its change, parameters, reference table, and after these a table of the driver's
+/// own. Drivers get it from [`Packed`](crate::runtime::inputs::Packed), together with the inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Layout {
     pub(crate) states: usize,
@@ -254,12 +257,23 @@ impl Layout {
     pub(crate) fn change_high(&self) -> usize {
         self.change_low() + self.controls
     }
-    /// The control before time step 0.
-    pub(crate) fn last(&self) -> usize {
+    /// The limits of the change of a change, per time step.
+    pub(crate) fn jerk_low(&self) -> usize {
         self.change_high() + self.controls
     }
-    pub(crate) fn params_at(&self) -> usize {
+    pub(crate) fn jerk_high(&self) -> usize {
+        self.jerk_low() + self.controls
+    }
+    /// The control before time step 0.
+    pub(crate) fn last(&self) -> usize {
+        self.jerk_high() + self.controls
+    }
+    /// The change from the control before that one, per time step.
+    pub(crate) fn last_change(&self) -> usize {
         self.last() + self.controls
+    }
+    pub(crate) fn params_at(&self) -> usize {
+        self.last_change() + self.controls
     }
     pub(crate) fn references(&self) -> usize {
         self.params_at() + self.params

@@ -2,9 +2,11 @@
 //! and passes its offsets to kernels, so the two cannot disagree.
 
 use super::scenario::Scenario;
-use super::task::{Limits, Reader, References, Task, change_within};
+use super::task::{Limits, Reader, References, Task, change_within, jerk_within};
 use crate::error::{InvalidValue, finite};
-use crate::kernels::pass::{CLAMPED, DELAYED, FLEET, LIMITED, Layout, NoiseId, Pass, Problem, RATE_LIMITED, TILE};
+use crate::kernels::pass::{
+    CLAMPED, DELAYED, FLEET, JERK_LIMITED, LIMITED, Layout, NoiseId, Pass, Problem, RATE_LIMITED, TILE,
+};
 use crate::lang::grid::{Block, FieldChanges, FieldSet, Grid};
 use crate::lang::{Timeline, philox};
 
@@ -15,9 +17,13 @@ pub(crate) struct Sections<'a> {
     /// The limits of the controls, M numbers each. Infinities become the largest finite numbers, since WGSL has none.
     pub(crate) low: &'a [f32],
     pub(crate) high: &'a [f32],
-    /// The limits of the rate of each control, per second, and the time step in seconds. Their products are packed:
-    /// see [`change_within`].
-    pub(crate) rates: Option<([&'a [f32]; 2], f32)>,
+    /// The limits of the rate of each control, per second. What they allow within a time step is packed: see
+    /// [`change_within`].
+    pub(crate) rates: Option<[&'a [f32]; 2]>,
+    /// The limits of the jerk of each control, per second squared: see [`jerk_within`].
+    pub(crate) jerks: Option<[&'a [f32]; 2]>,
+    /// The time step (in seconds).
+    pub(crate) dt: f32,
     /// L of Σ = L Lᵀ.
     pub(crate) factor: Square<'a>,
     /// Σ⁻¹.
@@ -84,7 +90,7 @@ impl Packed {
     /// Replaces all sections, those of every group by the same. The state becomes 0, and there is no table until
     /// [`set_table`](Self::set_table) writes one.
     pub(crate) fn write(&mut self, sections: &Sections<'_>) {
-        let Sections { low, high, rates, factor, precision, params, references, scenarios } = *sections;
+        let Sections { low, high, rates, jerks, dt, factor, precision, params, references, scenarios } = *sections;
         let (states, controls) = (self.layout.states, low.len());
         let (rows, columns) = references.map_or((0, 0), |r| (r.rows(), r.columns));
         self.layout =
@@ -96,10 +102,12 @@ impl Packed {
         for square in [factor, precision] {
             self.values.extend((0..controls * controls).map(|at| square.entry(at, controls)));
         }
-        for (end, none) in [f32::MIN, f32::MAX].into_iter().enumerate() {
-            let change =
-                |m: usize| rates.map_or(change_within(none, 1.0), |(rates, dt)| change_within(rates[end][m], dt));
-            self.values.extend((0..controls).map(change));
+        let limits: [(Option<[&[f32]; 2]>, fn(f32, f32) -> f32); 2] = [(rates, change_within), (jerks, jerk_within)];
+        for (limits, within) in limits {
+            for (end, none) in [f32::NEG_INFINITY, f32::INFINITY].into_iter().enumerate() {
+                let limit = |m: usize| limits.map_or(none, |limits| limits[end][m]);
+                self.values.extend((0..controls).map(|m| within(limit(m), dt)));
+            }
         }
         self.values.resize(self.layout.params_at(), 0.0);
         self.values.extend(params);
@@ -166,17 +174,17 @@ impl Packed {
         }
     }
 
-    /// The control before time step 0 of a group.
-    pub(crate) fn last<const M: usize>(&self, group: usize) -> [f32; M] {
-        let mut u = [0.0; M];
-        u.copy_from_slice(&self.group(group)[self.layout.last()..][..M]);
-        u
+    /// The control before time step 0 of a group, and its change per time step.
+    pub(crate) fn last<const M: usize>(&self, group: usize) -> [[f32; M]; 2] {
+        let mut last = [[0.0; M]; 2];
+        last.as_flattened_mut().copy_from_slice(&self.group(group)[self.layout.last()..][..2 * M]);
+        last
     }
 
-    /// Replaces the control before time step 0 of a group.
-    pub(crate) fn set_last(&mut self, group: usize, u: &[f32]) {
+    /// Replaces the control before time step 0 of a group, and its change per time step.
+    pub(crate) fn set_last<const M: usize>(&mut self, group: usize, last: [[f32; M]; 2]) {
         let at = self.layout.last();
-        self.sections_mut(group).for_each(|(section, _)| section[at..][..u.len()].copy_from_slice(u));
+        self.sections_mut(group).for_each(|(section, _)| section[at..][..2 * M].copy_from_slice(last.as_flattened()));
     }
 
     /// Replaces the noise of a group, which all scenarios share. A single section takes seed and number from its passes.
@@ -438,15 +446,18 @@ impl<const M: usize> Task<M> {
     /// Returns the sections that are packed for the kernels, with a covariance of the noise.
     pub(crate) fn sections<'a>(&'a self, factor: Square<'a>, precision: Square<'a>) -> Sections<'a> {
         let Limits { low, high } = self.limits.as_ref().unwrap_or(const { &Limits::NONE });
-        let rates = self.rate_limits.as_ref().map(|Limits { low, high }| ([&low[..], &high[..]], self.dt));
-        let (params, references) = (&self.params, self.references.as_ref());
-        Sections { low, high, rates, factor, precision, params, references, scenarios: &self.scenarios }
+        let [rates, jerks] = [&self.rate_limits, &self.jerk_limits]
+            .map(|limits| limits.as_ref().map(|Limits { low, high }| [&low[..], &high[..]]));
+        let (params, references) = (&self.params[..], self.references.as_ref());
+        let (dt, scenarios) = (self.dt, &self.scenarios[..]);
+        Sections { low, high, rates, jerks, dt, factor, precision, params, references, scenarios }
     }
 
     /// Returns a pass over the horizon, without rows: see [`Packed::pass`].
     pub(crate) fn pass(&self, inputs: &Packed) -> Pass {
         let mut pass = inputs.pass(self.seed, self.horizon, self.dt, self.limits.is_some());
         pass.set(RATE_LIMITED, self.rate_limits.is_some());
+        pass.set(JERK_LIMITED, self.jerk_limits.is_some());
         pass.set(DELAYED, self.delay > 0);
         pass.delay = self.delay as u32;
         pass
@@ -463,7 +474,9 @@ mod tests {
         let mut sections = Sections {
             low: &[f32::NEG_INFINITY, -2.0],
             high: &[1.0, f32::INFINITY],
-            rates: Some(([&[-4.0, f32::NEG_INFINITY], &[0.0, 6.0]], 0.5)),
+            rates: Some([&[-4.0, f32::NEG_INFINITY], &[0.0, 6.0]]),
+            jerks: Some([&[-8.0, f32::NEG_INFINITY], &[0.0, 16.0]]),
+            dt: 0.5,
             factor: Square::Dense(&[1.0, 0.0, 0.5, 2.0]),
             precision: Square::Unit,
             params: &[11.0, 12.0],
@@ -472,7 +485,7 @@ mod tests {
         };
         let mut packed = Packed::new(3, &sections, &[]);
         packed.set_state(0, &[7.0, 8.0, 9.0]);
-        packed.set_last(0, &[41.0, 42.0]);
+        packed.set_last(0, [[41.0, 42.0], [43.0, 44.0]]);
         for count in [2, 5, 0, 4] {
             packed.set_table(|push| (0..count).for_each(|i| push(&[31.0 + i as f32])));
             let (layout, values) = (packed.layout(), packed.values());
@@ -482,8 +495,12 @@ mod tests {
             assert_eq!(values[layout.factor()..layout.precision()], [1.0, 0.0, 0.5, 2.0]);
             assert_eq!(values[layout.precision()..layout.change_low()], [1.0, 0.0, 0.0, 1.0]);
             assert_eq!(values[layout.change_low()..layout.change_high()], [-2.0, f32::MIN / 2.0]);
-            assert_eq!(values[layout.change_high()..layout.last()], [0.0, 3.0]);
-            assert_eq!(values[layout.last()..layout.params_at()], [41.0, 42.0]);
+            assert_eq!(values[layout.change_high()..layout.jerk_low()], [0.0, 3.0]);
+            assert_eq!(values[layout.jerk_low()..layout.jerk_high()], [-2.0, -1e30]);
+            assert_eq!(values[layout.jerk_high()..layout.last()], [0.0, 4.0]);
+            assert_eq!(values[layout.last()..layout.last_change()], [41.0, 42.0]);
+            assert_eq!(values[layout.last_change()..layout.params_at()], [43.0, 44.0]);
+            assert_eq!(packed.last(0), [[41.0, 42.0], [43.0, 44.0]]);
             assert_eq!(values[layout.params_at()..layout.references()], [11.0, 12.0]);
             assert_eq!(values[layout.references()..layout.table()], references.values);
             let table: Vec<f32> = (0..count).map(|i| 31.0 + i as f32).collect();
@@ -506,6 +523,8 @@ mod tests {
             low: &[-1.0],
             high: &[1.0],
             rates: None,
+            jerks: None,
+            dt: 0.1,
             factor: Square::Unit,
             precision: Square::Unit,
             params: &[11.0],
@@ -583,6 +602,8 @@ mod tests {
             low: &[-1.0],
             high: &[1.0],
             rates: None,
+            jerks: None,
+            dt: 0.1,
             factor: Square::Unit,
             precision: Square::Unit,
             params: &[],
@@ -674,6 +695,8 @@ mod tests {
             low: &[-1.0],
             high: &[1.0],
             rates: None,
+            jerks: None,
+            dt: 0.1,
             factor: Square::Unit,
             precision: Square::Unit,
             params: &[],

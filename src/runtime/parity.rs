@@ -38,9 +38,9 @@ const ROWS: [usize; 2] = [1500, 150];
 const HORIZON: usize = 13;
 const PROBLEMS: usize = 3;
 
-/// The initial state, limits, factor, precision, limits of the change per time step, last control and two rows of
-/// references.
-const INPUTS: [f32; 11] = [1.0, 0.5, -0.8, 0.9, 0.7, 1.0 / 0.49, -0.3, 0.2, 0.1, 0.9, 0.6];
+/// The initial state, limits, factor, precision, limits of the change per time step and of its change, last control and
+/// its change, and two rows of references.
+const INPUTS: [f32; 14] = [1.0, 0.5, -0.8, 0.9, 0.7, 1.0 / 0.49, -0.3, 0.2, -0.1, 0.15, 0.1, 0.05, 0.9, 0.6];
 
 /// Nominals (without their standard-deviation scales) and sums after the passes.
 fn run(engine: &Engine, passes: &[Pass], filter: Option<&Filter>) -> (Vec<f32>, Vec<Sums>) {
@@ -87,7 +87,7 @@ fn pass() -> Pass {
         dt: 0.1,
         coordinate_stride: TILE as u32,
         row_stride: 1,
-        references: 9,
+        references: 12,
         reference_rows: 2,
         reference_columns: 1,
         cost_scale: 1.0,
@@ -171,6 +171,12 @@ fn both_backends_filter_noise_alike() {
         ("red, with a step that draws", Pass { search: EFFECTIVE, target: 0.2, ..step }, colored(2.0)),
         ("blueish, cross-entropy", adapts, colored(0.5)),
         ("limited rates", Pass { flags: RATE_LIMITED | LIMITED | CLAMPED, ..base }, knots(3, Interpolation::Linear)),
+        (
+            "limited jerk",
+            Pass { flags: JERK_LIMITED | RATE_LIMITED | LIMITED | CLAMPED, ..base },
+            knots(2, Interpolation::Linear),
+        ),
+        ("limited jerk, delayed", Pass { flags: JERK_LIMITED | DELAYED | LIMITED, delay: 3, ..base }, colored(1.0)),
         ("delayed", Pass { flags: DELAYED | RATE_LIMITED, delay: 4, ..step }, colored(1.0)),
     ]);
 }

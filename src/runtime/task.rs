@@ -41,6 +41,15 @@ pub struct Task<const M: usize> {
     /// time step, the limits of the rate take precedence. A policy search refuses them: there, let the control be the
     /// rate, and the old control a state.
     pub rate_limits: Option<Limits<M>>,
+    /// The limits of the rate of change of each control's rate, in units of the control per second squared: `low` at
+    /// most 0, `high` at least 0. They hold in every rollout, in the plan, and from call to call, counted from the rate
+    /// at which the last control was reached. A control slows down early enough to stop at its `limits`, as a vehicle
+    /// brakes for a wall: with the room d to the limit and the jerk j, its rate is at most about √(2 j d).
+    ///
+    /// Where the limits cannot all be met, since something other than the planner decided on the last control or the
+    /// limits became tighter, `rate_limits` take precedence over `limits`, and these over `jerk_limits`: a control beyond
+    /// its box returns at once if its rate is not limited. A policy search refuses them, as it does `rate_limits`.
+    pub jerk_limits: Option<Limits<M>>,
     /// The input delay, in time steps: the time from the state that a call is given until the first control that it
     /// plans takes effect; below the horizon. The first `delay` controls of the plan and of every rollout are those
     /// that were issued before and are still on their way; [`advance`](crate::control::planner::Planner::advance)
@@ -71,6 +80,7 @@ impl<const M: usize> Default for Task<M> {
             dt: 0.02,
             limits: None,
             rate_limits: None,
+            jerk_limits: None,
             delay: 0,
             params: Vec::new(),
             references: None,
@@ -93,7 +103,10 @@ impl<const M: usize> Task<M> {
             limits.check()?;
         }
         if let Some(rates) = &self.rate_limits {
-            rates.check_rates()?;
+            rates.check_rates("rate_limits", "per second")?;
+        }
+        if let Some(jerks) = &self.jerk_limits {
+            jerks.check_rates("jerk_limits", "per second squared")?;
         }
         if self.delay >= self.horizon {
             let expected = format_args!("below the horizon, {}", self.horizon);
@@ -114,9 +127,9 @@ impl<const M: usize> Task<M> {
 
     /// Refuses what only planners support.
     pub(crate) fn check_for_policy(&self) -> Result<(), InvalidValue> {
-        if self.rate_limits.is_some() {
+        if let Some(field) = self.limited_changes() {
             let expected = "None in a policy search: let the control be the rate, and the old control a state";
-            return Err(InvalidValue::new("rate_limits", "given", expected));
+            return Err(InvalidValue::new(field, "given", expected));
         }
         if self.delay > 0 {
             let expected = "0 in a policy search: let the controls on their way be states";
@@ -133,7 +146,16 @@ impl<const M: usize> Task<M> {
     /// Whether the controls of a rollout depend on each other, so that they are made in order of time: see
     /// [`Filter`](crate::kernels::propose::shape::Filter).
     pub(crate) fn is_sequential(&self) -> bool {
-        self.rate_limits.is_some() || self.delay > 0
+        self.limited_changes().is_some() || self.delay > 0
+    }
+
+    /// The name of the field that limits changes of controls, if one does.
+    pub(crate) fn limited_changes(&self) -> Option<&'static str> {
+        match (&self.rate_limits, &self.jerk_limits) {
+            (Some(_), _) => Some("rate_limits"),
+            (None, Some(_)) => Some("jerk_limits"),
+            (None, None) => None,
+        }
     }
 
     /// Refuses a task that has less than `reader` reads.
@@ -223,6 +245,12 @@ pub(crate) fn change_within(rate: f32, seconds: f32) -> f32 {
     (rate * seconds).clamp(f32::MIN / 2.0, f32::MAX / 2.0)
 }
 
+/// The change of a change that a jerk allows, for changes within `seconds` each. It is bounded so that its square root
+/// times that of any number is finite.
+pub(crate) fn jerk_within(jerk: f32, seconds: f32) -> f32 {
+    (jerk * seconds * seconds).clamp(-1e30, 1e30)
+}
+
 impl<const M: usize> Limits<M> {
     /// The box that limits nothing.
     pub(crate) const NONE: Self = Self { low: [f32::NEG_INFINITY; M], high: [f32::INFINITY; M] };
@@ -245,18 +273,14 @@ impl<const M: usize> Limits<M> {
         Ok(())
     }
 
-    /// Refuses ranges of rates that do not include 0.
-    fn check_rates(&self) -> Result<(), InvalidValue> {
+    /// Refuses ranges of rates that do not include 0. `field` holds them, `unit` is a part of their unit.
+    fn check_rates(&self, field: &'static str, unit: &str) -> Result<(), InvalidValue> {
         for m in 0..M {
             let (low, high) = (self.low[m], self.high[m]);
             // Written so that a NaN is refused.
             if !(low <= 0.0 && high >= 0.0) {
-                let value = format_args!("[{low}, {high}] per second for control {m}");
-                return Err(InvalidValue::new(
-                    "rate_limits",
-                    value,
-                    "a low value of at most 0, a high one of at least 0",
-                ));
+                let value = format_args!("[{low}, {high}] {unit} for control {m}");
+                return Err(InvalidValue::new(field, value, "a low value of at most 0, a high one of at least 0"));
             }
         }
         Ok(())

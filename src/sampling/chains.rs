@@ -536,7 +536,9 @@ fn packed(target: &Target, width: usize, options: &DiffusionSamplerOptions) -> P
     let params = if matches!(target, Target::Data { .. }) { &[][..] } else { &options.params };
     let (low, high) = (&low[..], &high[..]);
     let (factor, precision) = (Square::Unit, Square::Unit);
-    let sections = Sections { low, high, rates: None, factor, precision, params, references: None, scenarios: &[] };
+    let (rates, jerks, dt) = (None, None, 1.0);
+    let sections =
+        Sections { low, high, rates, jerks, dt, factor, precision, params, references: None, scenarios: &[] };
     let mut packed = Packed::new(1, &sections, &options.fields);
     if let Target::Data { rewards, .. } = target {
         packed.set_table(|push| write_rewards(rewards, push));

@@ -127,6 +127,15 @@ impl Draw {
         Some(if self.chance(0.2) { Limits { low, high: [f32::INFINITY; 2] } } else { Limits { low, high } })
     }
 
+    /// Draws the limits of the jerk, in most cases none.
+    pub fn jerk_limits(&mut self) -> Option<Limits<2>> {
+        if self.chance(0.8) {
+            return None;
+        }
+        let (low, high) = (self.array(-30.0, 0.0), self.array(0.0, 30.0));
+        Some(if self.chance(0.2) { Limits { low: [f32::NEG_INFINITY; 2], high } } else { Limits { low, high } })
+    }
+
     /// Draws an input delay, in most cases none.
     pub fn delay(&mut self) -> usize {
         if self.chance(0.7) { 0 } else { self.index(4) }

@@ -40,6 +40,7 @@ impl Options for MppiOptions<2> {
                 dt: draw.number(0.01, 0.3),
                 limits: draw.limits(),
                 rate_limits: if sequential { draw.rate_limits() } else { None },
+                jerk_limits: if sequential { draw.jerk_limits() } else { None },
                 delay: if sequential { draw.delay() } else { 0 },
                 params: draw.params(),
                 references: draw.reference_table(),
@@ -76,7 +77,7 @@ impl Options for MppiOptions<2> {
     }
 
     fn continues(&self) -> bool {
-        !self.proposals.is_empty() || self.task.rate_limits.is_some() || self.task.delay > 0 || self.smoothing.is_some()
+        !self.proposals.is_empty() || limits_changes(&self.task) || self.task.delay > 0 || self.smoothing.is_some()
     }
 }
 
@@ -88,6 +89,7 @@ impl Options for DiffusionOptions<2> {
                 dt: draw.number(0.01, 0.3),
                 limits: draw.limits(),
                 rate_limits: draw.rate_limits(),
+                jerk_limits: draw.jerk_limits(),
                 delay: draw.delay(),
                 params: draw.params(),
                 references: draw.reference_table(),
@@ -119,14 +121,18 @@ impl Options for DiffusionOptions<2> {
     }
 
     fn continues(&self) -> bool {
-        self.task.rate_limits.is_some() || self.task.delay > 0 || self.smoothing.is_some()
+        limits_changes(&self.task) || self.task.delay > 0 || self.smoothing.is_some()
     }
+}
+
+fn limits_changes(task: &Task<2>) -> bool {
+    task.rate_limits.is_some() || task.jerk_limits.is_some()
 }
 
 /// The limits that every control is within: where rates are limited too, those count, and controls that are on their
 /// way are fixed.
 fn boxed(task: &Task<2>) -> Option<Limits<2>> {
-    task.limits.filter(|_| task.rate_limits.is_none() && task.delay == 0)
+    task.limits.filter(|_| !limits_changes(task) && task.delay == 0)
 }
 
 pub(crate) type Probed<A> = Planner<3, 2, Probe, A>;

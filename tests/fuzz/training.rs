@@ -50,6 +50,7 @@ fn options(draw: &mut Draw) -> PolicyGradientOptions<2> {
             dt: draw.number(0.01, 0.3),
             limits: draw.limits(),
             rate_limits: if draw.chance(0.02) { draw.rate_limits() } else { None },
+            jerk_limits: if draw.chance(0.02) { draw.jerk_limits() } else { None },
             delay: if draw.chance(0.02) { draw.delay() } else { 0 },
             seed: draw.seed(),
             params: draw.params(),

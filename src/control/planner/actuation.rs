@@ -6,7 +6,8 @@
 //! are.
 
 use crate::error::{InvalidValue, finite, in_range};
-use crate::runtime::task::{Task, change_within};
+use crate::kernels::score::rollout::{change_that_counts, change_to_stop};
+use crate::runtime::task::{Task, change_within, jerk_within};
 
 /// Smooths every plan by a Savitzky–Golay filter: a polynomial is fitted to the controls around each time step,
 /// including those that were applied before the plan, and its value replaces the control. (A. Savitzky, M. J. E. Golay,
@@ -119,20 +120,46 @@ pub(crate) struct Applied<const M: usize> {
     pub(crate) last: [f32; M],
     /// How long it has been applied for (in seconds), if that is known.
     pub(crate) duration: Option<f32>,
+    /// The rate at which it was reached from the control before, per second.
+    #[cfg_attr(feature = "serde", serde(with = "crate::lang::recorded", default = "zeros"))]
+    rate: [f32; M],
     /// The controls of the time steps before the plan, the oldest first: as many as smoothing reads.
     #[cfg_attr(feature = "serde", serde(with = "crate::lang::recorded"))]
     recent: Vec<[f32; M]>,
 }
 
+/// The rate in recordings of versions without limits of the jerk.
+#[cfg(feature = "serde")]
+fn zeros<const M: usize>() -> [f32; M] {
+    [0.0; M]
+}
+
 impl<const M: usize> Applied<M> {
     /// The past of a new plan: its initial control.
     pub(crate) fn new(initial: [f32; M]) -> Self {
-        Self { last: initial, duration: None, recent: Vec::new() }
+        Self { last: initial, duration: None, rate: [0.0; M], recent: Vec::new() }
+    }
+
+    /// What limits count from in a plan with time steps of `dt` seconds: the control that was applied last, and its
+    /// change per time step.
+    pub(crate) fn end(&self, dt: f32) -> [[f32; M]; 2] {
+        [self.last, self.rate.map(|rate| change_within(rate, dt))]
+    }
+
+    /// Records that `u` is applied for `seconds`.
+    pub(crate) fn apply(&mut self, task: &Task<M>, u: [f32; M], seconds: f32) {
+        let passed = self.duration.unwrap_or(seconds);
+        if passed > 0.0 {
+            let changed = changed_to(task, passed, self.end(passed), u);
+            self.rate = changed.map(|change| (change / passed).clamp(f32::MIN / 2.0, f32::MAX / 2.0));
+        }
+        (self.last, self.duration) = (u, Some(seconds));
     }
 
     /// Refuses numbers that are not finite, and more controls than any smoothing reads.
     pub(crate) fn check(&self) -> Result<(), InvalidValue> {
         finite("last control", &self.last)?;
+        finite("last rate", &self.rate)?;
         if let Some(seconds) = self.duration {
             in_range("duration", seconds, seconds >= 0.0, "finite and at least 0")?;
         }
@@ -159,7 +186,7 @@ impl<const M: usize> Applied<M> {
 
     /// Replaces the control that was applied last. With a delay it is not part of the past yet.
     pub(crate) fn set_last(&mut self, control: [f32; M], delay: usize) {
-        (self.last, self.duration) = (control, None);
+        (self.last, self.duration, self.rate) = (control, None, [0.0; M]);
         if let (Some(latest), 0) = (self.recent.last_mut(), delay) {
             *latest = control;
         }
@@ -167,7 +194,7 @@ impl<const M: usize> Applied<M> {
 
     /// Replaces the whole past by `initial`.
     pub(crate) fn reset(&mut self, initial: [f32; M]) {
-        (self.last, self.duration) = (initial, None);
+        (self.last, self.duration, self.rate) = (initial, None, [0.0; M]);
         self.recent.fill(initial);
     }
 
@@ -192,8 +219,14 @@ impl<const M: usize> Applied<M> {
 
     /// Limits the first free control of a plan. Its rates allow a change over the time for which the last control was
     /// applied, or over `seconds` if that time is not known.
+    ///
+    /// If that is shorter than a time step and the jerk is limited, the control changes at the rate that is planned,
+    /// since a rate that is any higher could not be reduced in time.
     pub(crate) fn limit_next(&self, task: &Task<M>, seconds: f32, u: [f32; M]) -> [f32; M] {
-        limited(task, self.duration.unwrap_or(seconds), self.last, u)
+        let passed = self.duration.unwrap_or(seconds);
+        let is_part = task.jerk_limits.is_some() && passed < task.dt;
+        let u = if is_part { between(self.last, u, passed / task.dt) } else { u };
+        limited(task, passed, self.end(passed), u)
     }
 }
 
@@ -202,9 +235,26 @@ pub(crate) fn between<const M: usize>(a: [f32; M], b: [f32; M], fraction: f32) -
     std::array::from_fn(|m| fraction.mul_add(b[m], (1.0 - fraction) * a[m]))
 }
 
-/// Limits `u` to its box, and then to what its rates allow within `seconds` after `before`. Twin: `ControlLimits` in
-/// src/kernels/score/rollout.rs.
-fn limited<const M: usize>(task: &Task<M>, seconds: f32, before: [f32; M], u: [f32; M]) -> [f32; M] {
+/// Limits `u` to what its jerk allows `seconds` after the control `before`, whose change within as long a time was
+/// `changed`; then to its box, and then to what its rates allow. Twin: `ControlLimits` in src/kernels/score/rollout.rs.
+fn limited<const M: usize>(
+    task: &Task<M>,
+    seconds: f32,
+    [before, changed]: [[f32; M]; 2],
+    mut u: [f32; M],
+) -> [f32; M] {
+    if let Some(jerks) = &task.jerk_limits {
+        for m in 0..M {
+            let [low, high] = [jerks.low[m], jerks.high[m]].map(|jerk| jerk_within(jerk, seconds));
+            u[m] = u[m].max(before[m] + (changed[m] + low)).min(before[m] + (changed[m] + high));
+            if let Some(limits) = &task.limits {
+                // Open limits are packed as the largest finite numbers.
+                let [floor, ceiling] = [limits.low[m].max(f32::MIN), limits.high[m].min(f32::MAX)];
+                u[m] = u[m].max(before[m] - change_to_stop(before[m] - floor, high));
+                u[m] = u[m].min(before[m] + change_to_stop(ceiling - before[m], -low));
+            }
+        }
+    }
     let u = task.limits.as_ref().map_or(u, |limits| limits.clamp(u));
     let Some(rates) = &task.rate_limits else { return u };
     std::array::from_fn(|m| {
@@ -213,13 +263,23 @@ fn limited<const M: usize>(task: &Task<M>, seconds: f32, before: [f32; M], u: [f
     })
 }
 
-/// Limits a plan as the kernels limit rows: from the control before, `last` before the first. The first `delay` controls
-/// are kept.
-pub(crate) fn limit<const M: usize>(task: &Task<M>, last: [f32; M], controls: &mut [[f32; M]]) {
-    let mut before = last;
+/// The change to `u` that the next limits count from, if the jerk is limited.
+fn changed_to<const M: usize>(task: &Task<M>, seconds: f32, [before, changed]: [[f32; M]; 2], u: [f32; M]) -> [f32; M] {
+    let Some(jerks) = &task.jerk_limits else { return std::array::from_fn(|m| u[m] - before[m]) };
+    std::array::from_fn(|m| {
+        let [low, high] = [jerks.low[m], jerks.high[m]].map(|jerk| changed[m] + jerk_within(jerk, seconds));
+        change_that_counts(u[m] - before[m], low, high)
+    })
+}
+
+/// Limits a plan as the kernels limit rows: from the control before and its change, those of `last` before the first.
+/// The first `delay` controls are kept; `last` holds the change of the latest of them.
+pub(crate) fn limit<const M: usize>(task: &Task<M>, last: [[f32; M]; 2], controls: &mut [[f32; M]]) {
+    let [mut before, mut changed] = last;
     for (t, u) in controls.iter_mut().enumerate() {
         if t >= task.delay {
-            *u = limited(task, task.dt, before, *u);
+            *u = limited(task, task.dt, [before, changed], *u);
+            changed = changed_to(task, task.dt, [before, changed], *u);
         }
         before = *u;
     }

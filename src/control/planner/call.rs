@@ -10,8 +10,8 @@ use super::plan::{self, Plan, Start, Symptom, Work};
 use super::{PendingCall, Planner, problem};
 use crate::error::{EngineError, InvalidValue, PlanError, finite};
 use crate::kernels::pass::{
-    CLAMPED, DELAYED, DEMONSTRATED, FILTERED, GIVEN, LIMITED, NoiseId, Pass, Problem, RATE_LIMITED, STD_SCALE, Sums,
-    TILE,
+    CLAMPED, DELAYED, DEMONSTRATED, FILTERED, GIVEN, JERK_LIMITED, LIMITED, NoiseId, Pass, Problem, RATE_LIMITED,
+    STD_SCALE, Sums, TILE,
 };
 use crate::lang::stream::Stream;
 use crate::lang::{float_env, normal, philox};
@@ -464,8 +464,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
                 }
                 // The controls that were issued meanwhile are those of the previous plan, or were set.
                 controls[..task.delay].copy_from_slice(&member.queue);
-                if task.is_sequential() && (member.moved > 0.0 || member.applied.last != inputs.last(i)) {
-                    limit(task, member.applied.last, controls);
+                if task.is_sequential() && (member.moved > 0.0 || member.applied.end(task.dt) != inputs.last(i)) {
+                    limit(task, member.applied.end(task.dt), controls);
                 }
             }
             member.best = best;
@@ -524,7 +524,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     fn begin_after_applied(&mut self) {
         let (delay, horizon, chains) = (self.options.task().delay, self.options.task().horizon, self.options.chains());
         for (i, member) in self.members.iter_mut().enumerate() {
-            self.inputs.set_last(i, &member.applied.last);
+            self.inputs.set_last(i, member.applied.end(self.options.task().dt));
             member.moved = 0.0;
             member.queue.clear();
             let best = (i * chains + member.best) * horizon;
@@ -568,7 +568,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
                     Proposal::Given => chain.copy_from_slice(&member.given[k]),
                 }
                 chain[..task.delay].copy_from_slice(&plan[..task.delay]);
-                limit(task, member.applied.last, chain);
+                limit(task, member.applied.end(task.dt), chain);
             }
         }
     }
@@ -580,8 +580,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         }
     }
 
-    /// Returns the given rows, limited and with the controls on their way in front, or `None` if the task has neither
-    /// rate limits nor a delay. Rows are given to planners of a single member only.
+    /// Returns the given rows, limited and with the controls on their way in front, or `None` if the task limits no
+    /// rates and has no delay. Rows are given to planners of a single member only.
     fn limited_rows(&self, rows: &[f32]) -> Option<Vec<f32>> {
         let task = self.options.task();
         if !task.is_sequential() {
@@ -591,7 +591,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         for row in rows.chunks_exact_mut(task.horizon * M) {
             let controls = row.as_chunks_mut().0;
             controls[..task.delay].copy_from_slice(&self.members[0].queue);
-            limit(task, self.members[0].applied.last, controls);
+            limit(task, self.members[0].applied.end(task.dt), controls);
         }
         Some(rows)
     }
@@ -628,7 +628,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         first.set(FILTERED, filtered);
         if given && self.options.task().is_sequential() {
             // Given rows are limited beforehand: see `limited_rows`.
-            first.set(LIMITED | CLAMPED | RATE_LIMITED | DELAYED, false);
+            first.set(LIMITED | CLAMPED | RATE_LIMITED | JERK_LIMITED | DELAYED, false);
         }
         self.std_scale.clear();
         if self.options.std_scale(0).is_some() {

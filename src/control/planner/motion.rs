@@ -33,7 +33,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
 
     /// Returns the control to apply now, for one time step, and moves the plan on by that time step. The control is
     /// within the limits, and differs from the one before by no more than
-    /// [`rate_limits`](crate::runtime::Task::rate_limits) allow; the next plan continues from it. With an input
+    /// [`rate_limits`](crate::runtime::Task::rate_limits) allow (and its rate by no more than
+    /// [`jerk_limits`](crate::runtime::Task::jerk_limits) do); the next plan continues from it. With an input
     /// [`delay`](crate::runtime::Task::delay), it is the first control that is not yet on its way.
     ///
     /// In a loop: `planner.plan(&x)?; apply(planner.advance());`. If a call of `plan` fails, `advance` returns the next
@@ -45,7 +46,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// As [`advance`](Self::advance), for loops that do not run at the time step of the plan: returns the control to
     /// apply for the next `seconds`, and moves the plan on by that time. By a fraction of a time step, a plan is moved
     /// by linear interpolation: each new control is the mean of the controls planned for its time step, so all limits
-    /// hold.
+    /// hold. In a loop faster than the plan, a control changes as fast as its rates allow, toward the first of the plan;
+    /// with [`jerk_limits`](crate::runtime::Task::jerk_limits), at the rate that is planned.
     ///
     /// # Errors
     ///
@@ -71,8 +73,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     }
 
     /// Replaces the control that was applied last, if something other than the planner decided on it, such as an
-    /// operator or an emergency stop. Limits of rates count from it, and with an input delay it is the last control on
-    /// its way.
+    /// operator or an emergency stop. Limits of rates count from it, those of the jerk from a rate of 0, and with an
+    /// input delay it is the last control on its way.
     ///
     /// # Errors
     ///
@@ -98,8 +100,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         let u = applied.limit_next(task, seconds, self.controls_of(i)[task.delay]);
         let nearest = steps.round();
         self.move_member(i, if (steps - nearest).abs() < 1e-5 { nearest } else { steps }, Some(u));
-        let applied = &mut self.members[i].applied;
-        (applied.last, applied.duration) = (u, Some(seconds));
+        self.members[i].applied.apply(self.options.task(), u, seconds);
         u
     }
 
@@ -118,9 +119,12 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             _ => shift_fill.beyond(controls, k, initial),
         };
         applied.move_on(whole, fraction, issued);
-        if whole > 0 {
-            applied.last = issued(task.delay.saturating_add(whole - 1));
-            applied.duration = Some(task.dt);
+        if u.is_none() && whole > 0 {
+            let at = task.delay.saturating_add(whole - 1);
+            if whole > 1 {
+                (applied.last, applied.duration) = (issued(at - 1), Some(task.dt));
+            }
+            applied.apply(task, issued(at), task.dt);
         }
         // A pending call still needs the queue that it began with.
         scratch.clear();

@@ -9,8 +9,8 @@ use crate::interp::simd::isa::{Isa, WithModel};
 use crate::interp::simd::lanes::Lanes;
 use crate::interp::simd::unroll::{Unroll2, Unrolled};
 use crate::kernels::pass::{
-    ANTITHETIC, CONTROL_COST, DELAYED, DEMONSTRATED, FILTERED, GIVEN, LIMITED, Layout, NOMINAL_FIRST, Pass, Problem,
-    RATE_LIMITED, STD_SCALE, TILE,
+    ANTITHETIC, CONTROL_COST, DELAYED, DEMONSTRATED, FILTERED, GIVEN, JERK_LIMITED, LIMITED, Layout, NOMINAL_FIRST,
+    Pass, Problem, RATE_LIMITED, STD_SCALE, TILE,
 };
 use crate::kernels::propose::draw::{Draw, mirrored};
 use crate::kernels::propose::shape::{Filter, MAX_TAPS};
@@ -440,54 +440,98 @@ fn shape_in_order<V: Register, const M: usize>(
     V::from(0.0).store(&mut tile.scores[2 * TILE + lane..]);
 }
 
-/// What controls of filtered rows are limited to, in order of time.
+/// What controls of filtered rows are limited to, in order of time. Twins: `limited` in
+/// src/control/planner/actuation.rs, `control_of` in src/runtime/gpu/filter.rs.
 struct ControlLimits<'a, V: Register, const M: usize> {
     low: &'a [f32],
     high: &'a [f32],
     change_low: &'a [f32],
     change_high: &'a [f32],
+    jerk_low: &'a [f32],
+    jerk_high: &'a [f32],
     is_limited: bool,
     is_rate_limited: bool,
+    is_jerk_limited: bool,
     /// The number of time steps whose controls are those of the nominal.
     fixed: usize,
     /// The controls of the time step before.
     before: [V; M],
+    /// Their changes from those before, which only limits of the jerk depend on.
+    changed: [V; M],
 }
 
 impl<'a, V: Register, const M: usize> ControlLimits<'a, V, M> {
     #[inline(always)]
     fn new(pass: &Pass, layout: Layout, inputs: &'a [f32]) -> Self {
-        let mut before = [V::from(0.0); M];
+        let (mut before, mut changed) = ([V::from(0.0); M], [V::from(0.0); M]);
         for m in 0..M {
             before[m] = V::from(inputs[layout.last() + m]);
+            changed[m] = V::from(inputs[layout.last_change() + m]);
         }
         Self {
             low: &inputs[layout.low()..][..M],
             high: &inputs[layout.high()..][..M],
             change_low: &inputs[layout.change_low()..][..M],
             change_high: &inputs[layout.change_high()..][..M],
+            jerk_low: &inputs[layout.jerk_low()..][..M],
+            jerk_high: &inputs[layout.jerk_high()..][..M],
             is_limited: pass.has(LIMITED),
             is_rate_limited: pass.has(RATE_LIMITED),
+            is_jerk_limited: pass.has(JERK_LIMITED),
             fixed: if pass.has(DELAYED) { pass.delay as usize } else { 0 },
             before,
+            changed,
         }
     }
 
     /// Limits control `m` of time step `t`, whose nominal is `center`.
     #[inline(always)]
     fn apply(&mut self, t: usize, m: usize, mut u: V, center: f32) -> V {
+        let before = self.before[m];
+        if self.is_jerk_limited {
+            let [low, high] = [self.jerk_low[m], self.jerk_high[m]];
+            u = u.max(before + (self.changed[m] + low)).min(before + (self.changed[m] + high));
+            if self.is_limited {
+                u = u.max(before - change_to_stop(before - self.low[m], high));
+                u = u.min(before + change_to_stop(-before + self.high[m], -low));
+            }
+        }
         if self.is_limited {
             u = u.clamp(self.low[m], self.high[m]);
         }
         if self.is_rate_limited {
-            u = u.max(self.before[m] + self.change_low[m]).min(self.before[m] + self.change_high[m]);
+            u = u.max(before + self.change_low[m]).min(before + self.change_high[m]);
         }
         if t < self.fixed {
             u = V::from(center);
+        } else if self.is_jerk_limited {
+            let changed = self.changed[m];
+            self.changed[m] = change_that_counts(u - before, changed + self.jerk_low[m], changed + self.jerk_high[m]);
         }
         self.before[m] = u;
         u
     }
+}
+
+/// The change that the next one counts from: `change`, unless the box forced a larger one than the jerk allows, `low` or
+/// `high`. Then the control has jumped, and must not carry on as fast.
+#[inline(always)]
+pub(crate) fn change_that_counts<V: Register>(change: V, low: V, high: V) -> V {
+    let zero = V::from(0.0);
+    change.max(low.min(zero)).min(high.max(zero))
+}
+
+/// The largest change toward a limit `room` away after which later changes, each smaller by at most `jerk` (at least
+/// 0), can end at the limit: the δ that solves (δ + jerk/2)² = 2 · jerk · room. Within jerk/2 of the limit it is the
+/// room itself, where the two curves touch, and it is negative beyond the limit.
+///
+/// One change of δ leaves the room from which δ − jerk is the largest change, so that limits of the jerk and the box can
+/// always be kept together.
+#[inline(always)]
+pub(crate) fn change_to_stop<V: Register>(room: V, jerk: f32) -> V {
+    let half = 0.5 * jerk;
+    let braking = room.max(V::from(0.0)).sqrt() * (2.0 * jerk).sqrt() - half;
+    V::simd_select(room.gt(V::from(half)), braking, room)
 }
 
 /// Makes controls of innovations: U + B θ, clamped to the limits and to what the control before them allows; those that

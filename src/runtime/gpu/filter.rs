@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use crate::kernels::pass::{DELAYED, LIMITED, RATE_LIMITED};
+use crate::kernels::pass::{DELAYED, JERK_LIMITED, LIMITED, RATE_LIMITED};
 use crate::kernels::propose::shape::Filter;
 
 /// With white noise an innovation is the control of its time step.
@@ -21,8 +21,23 @@ fn entered(f: Filter, i: u32, innovation: Control) -> Filter {
 fn time_step(i: u32, phase: u32) -> u32 {
     return i;
 }
-fn control_of(p: SampleWidth, f: Filter, t: u32, phase: u32, nominal_block: u32, before: Control) -> Control {
+fn control_of(
+    p: SampleWidth, f: Filter, t: u32, phase: u32, nominal_block: u32, before: Control, changed: Control
+) -> Control {
     return f.control;
+}
+fn change_at(p: SampleWidth, t: u32, before: Control, changed: Control, u: Control) -> Control {
+    return changed;
+}
+";
+
+/// Twins of the functions of these names in src/kernels/score/rollout.rs.
+const CHANGES: &str = "fn change_that_counts(change: F, low: F, high: F) -> F {
+    return clamp(change, min(low, F(0.0)), max(high, F(0.0)));
+}
+fn change_to_stop(room: F, jerk: F) -> F {
+    let half = 0.5 * jerk;
+    return select(room, sqrt(max(room, F(0.0))) * sqrt(2.0 * jerk) - half, room > half);
 }
 ";
 
@@ -38,7 +53,7 @@ pub(crate) fn over_time(filter: Option<&Filter>, kernel: &str) -> String {
 }
 
 /// The functions that turn the innovations of a row into controls, in order of time. `before` is the control of the
-/// time step before.
+/// time step before, and `changed` its change from the one before that, which only limits of the jerk depend on.
 pub(crate) fn rows(filter: Option<&Filter>, flags: u32, controls: usize) -> String {
     let Some(filter) = filter else { return WHITE.into() };
     let (every, lead) = (filter.every, filter.lead);
@@ -52,6 +67,15 @@ pub(crate) fn rows(filter: Option<&Filter>, flags: u32, controls: usize) -> Stri
         let _ = writeln!(limited, "    let nominal{m} = F(nominal[at + {m}u]);");
         let u = (0..filter.taps).fold(format!("nominal{m}"), |sum, j| format!("fma(f.{}, F(c{j}), {sum})", tap(j, m)));
         let _ = writeln!(limited, "    var u{m} = {u};");
+        if flags & JERK_LIMITED != 0 {
+            let at = |end: &str| format!("before.u{m} + (changed.u{m} + p.jerk_{end}{m})");
+            let _ = writeln!(limited, "    u{m} = clamp(u{m}, {}, {});", at("low"), at("high"));
+            if flags & LIMITED != 0 {
+                let down = format!("before.u{m} - change_to_stop(before.u{m} - p.low{m}, p.jerk_high{m})");
+                let up = format!("before.u{m} + change_to_stop(p.high{m} - before.u{m}, -p.jerk_low{m})");
+                let _ = writeln!(limited, "    u{m} = min(max(u{m}, {down}), {up});");
+            }
+        }
         if flags & LIMITED != 0 {
             let _ = writeln!(limited, "    u{m} = clamp(u{m}, p.low{m}, p.high{m});");
         }
@@ -64,6 +88,21 @@ pub(crate) fn rows(filter: Option<&Filter>, flags: u32, controls: usize) -> Stri
         }
     }
     let controls_at: Vec<String> = (0..controls).map(|m| format!("u{m}")).collect();
+    let change = match flags & JERK_LIMITED != 0 {
+        true => {
+            let fixed = if flags & DELAYED != 0 { "B(t < uniforms.delay)" } else { "B(false)" };
+            let each = (0..controls).map(|m| {
+                let at = |end: &str| format!("changed.u{m} + p.jerk_{end}{m}");
+                let counts = format!("change_that_counts(u.u{m} - before.u{m}, {}, {})", at("low"), at("high"));
+                format!("select({counts}, changed.u{m}, {fixed})")
+            });
+            format!("Control({})", each.collect::<Vec<_>>().join(", "))
+        }
+        false => "changed".into(),
+    };
+    if flags & JERK_LIMITED != 0 {
+        code.push_str(CHANGES);
+    }
     let steps = format!("min({every}u, uniforms.horizon - (i - {lead}u) * {every}u)");
     let _ = write!(
         code,
@@ -71,8 +110,11 @@ pub(crate) fn rows(filter: Option<&Filter>, flags: u32, controls: usize) -> Stri
          fn entered(f: Filter, i: u32, e: Control) -> Filter {{\n{}    return Filter({});\n}}\n\
          fn time_steps_of(i: u32) -> u32 {{\n    return select({steps}, 0u, i < {lead}u);\n}}\n\
          fn time_step(i: u32, phase: u32) -> u32 {{\n    return (i - {lead}u) * {every}u + phase;\n}}\n\
-         fn control_of(p: SampleWidth, f: Filter, t: u32, phase: u32, nominal_block: u32, before: Control) -> Control {{\n    \
-         let at = nominal_at(nominal_block) + t * CONTROLS;\n{}{limited}    return Control({});\n}}\n",
+         fn control_of(\n    \
+         p: SampleWidth, f: Filter, t: u32, phase: u32, nominal_block: u32, before: Control, changed: Control\n\
+         ) -> Control {{\n    \
+         let at = nominal_at(nominal_block) + t * CONTROLS;\n{}{limited}    return Control({});\n}}\n\
+         fn change_at(p: SampleWidth, t: u32, before: Control, changed: Control, u: Control) -> Control {{\n    return {change};\n}}\n",
         count(filter),
         gains(filter),
         all.iter().map(next).collect::<Vec<_>>().join(", "),

@@ -7,8 +7,8 @@ use super::filter;
 use super::warm_up::Idle;
 use crate::interp::trace::Requirements;
 use crate::kernels::pass::{
-    ANTITHETIC, CONTROL_COST, DELAYED, DEMONSTRATED, FILTERED, FLEET, GIVEN, LIMITED, Layout, NOMINAL_FIRST,
-    RATE_LIMITED, SCORED, SECOND_MOMENT, STD_SCALE,
+    ANTITHETIC, CONTROL_COST, DELAYED, DEMONSTRATED, FILTERED, FLEET, GIVEN, JERK_LIMITED, LIMITED, Layout,
+    NOMINAL_FIRST, RATE_LIMITED, SCORED, SECOND_MOMENT, STD_SCALE,
 };
 use crate::kernels::propose::shape::Filter;
 use crate::runtime::program::{Program, Scoring, Traced};
@@ -59,7 +59,7 @@ fn mul_wide(int64: bool, four: bool) -> String {
 }
 
 /// The flags of a pass that select code, with the names of their constants in WGSL.
-const SPECIALIZED: [(&str, u32); 13] = [
+const SPECIALIZED: [(&str, u32); 14] = [
     ("GIVEN", GIVEN),
     ("NOMINAL_FIRST", NOMINAL_FIRST),
     ("LIMITED", LIMITED),
@@ -73,6 +73,7 @@ const SPECIALIZED: [(&str, u32); 13] = [
     ("FILTERED", FILTERED),
     ("RATE_LIMITED", RATE_LIMITED),
     ("DELAYED", DELAYED),
+    ("JERK_LIMITED", JERK_LIMITED),
 ];
 
 /// The subset of a pass's flags that a kernel is specialized to.
@@ -350,7 +351,10 @@ fn places(layout: Layout) -> String {
         ("PRECISION", layout.precision()),
         ("CHANGE_LOW", layout.change_low()),
         ("CHANGE_HIGH", layout.change_high()),
+        ("JERK_LOW", layout.jerk_low()),
+        ("JERK_HIGH", layout.jerk_high()),
         ("LAST", layout.last()),
+        ("LAST_CHANGE", layout.last_change()),
         ("PARAMS", layout.params_at()),
     ];
     places.iter().map(|(name, at)| format!("const {name} = {at}u;\n")).collect()
@@ -407,6 +411,10 @@ fn proposal(shape: KernelConfig) -> String {
         "fn last_control() -> Control {{\n    return Control({});\n}}\n",
         list(controls, |m| format!("F(inputs[inputs_at + LAST + {m}u])"))
     ));
+    add(format!(
+        "fn last_change() -> Control {{\n    return Control({});\n}}\n",
+        list(controls, |m| format!("F(inputs[inputs_at + LAST_CHANGE + {m}u])"))
+    ));
 
     // Inputs that the time loop reads, loaded once: the driver has to assume that storing rows may alias the inputs.
     let mut members = String::new();
@@ -421,6 +429,10 @@ fn proposal(shape: KernelConfig) -> String {
         if shape.flags & RATE_LIMITED != 0 {
             keep(format!("change_low{m}"), format!("inputs[inputs_at + CHANGE_LOW + {m}u]"));
             keep(format!("change_high{m}"), format!("inputs[inputs_at + CHANGE_HIGH + {m}u]"));
+        }
+        if shape.flags & JERK_LIMITED != 0 {
+            keep(format!("jerk_low{m}"), format!("inputs[inputs_at + JERK_LOW + {m}u]"));
+            keep(format!("jerk_high{m}"), format!("inputs[inputs_at + JERK_HIGH + {m}u]"));
         }
     }
     for (i, j) in pairs(controls, shape.diagonal) {
@@ -630,7 +642,7 @@ mod tests {
                 (FLEET | LIMITED, true),
                 (FILTERED | LIMITED | NOMINAL_FIRST, true),
                 (FILTERED | STD_SCALE | SECOND_MOMENT | ANTITHETIC, false),
-                (FILTERED | RATE_LIMITED | DELAYED, true),
+                (FILTERED | LIMITED | RATE_LIMITED | JERK_LIMITED | DELAYED, true),
             ] {
                 let noise = if diagonal { COLORED } else { KNOTS };
                 let filter = noise.filter(50).expect("valid").filter(|_| flags & FILTERED != 0);
