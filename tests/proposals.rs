@@ -4,9 +4,10 @@ mod common;
 
 use common::{cpu, engines};
 use gibbs::control::{Fallback, PlanSource, Proposal};
+use gibbs::runtime::RowMemory;
 use gibbs::{
-    BuildError, Cost, DiffusionOptions, Engine, Fleet, Limits, Model, Mppi, MppiOptions, Noise, Planner, Real,
-    StepContext, Task, Temperature, Weighting,
+    Backend, BuildError, Cost, DiffusionOptions, Engine, EngineOptions, Fleet, Interpolation, Limits, Model, Mppi,
+    MppiOptions, Noise, NoiseShape, Planner, Real, StepContext, Task, Temperature, Weighting,
 };
 
 const HORIZON: usize = 20;
@@ -247,6 +248,39 @@ fn a_plan_that_may_be_its_best_row_costs_no_more_than_it() {
             let plan = plan.expect("it works");
             assert!(plan.cost() <= plan.min_cost() + 1e-5, "{}", engine.name());
         }
+    }
+}
+
+/// The CPU finds the best row from the scores, however it stores rows.
+#[test]
+fn the_best_row_is_the_same_however_rows_are_stored() {
+    let knots = NoiseShape::Knots { every: 3, interpolation: Interpolation::Linear };
+    for (temperature, noise_shape) in [
+        (Temperature::EffectiveSamples(0.5), NoiseShape::White),
+        (Temperature::EffectiveSamples(0.5), knots),
+        (Temperature::Fixed(5.0), NoiseShape::White),
+        (Temperature::Fixed(5.0), knots),
+    ] {
+        let mppi = MppiOptions {
+            fallback: Fallback::BestRow,
+            noise: Noise::Diagonal([2.0]),
+            samples: 100,
+            weighting: temperature.into(),
+            noise_shape,
+            ..options(Vec::new())
+        };
+        let mut found = Vec::new();
+        for rows in [RowMemory::Auto, RowMemory::Stored, RowMemory::Redrawn] {
+            let engine = Engine::with_options(EngineOptions { backend: Backend::Cpu, rows, ..Default::default() });
+            let mut planner = fork(&engine.expect("there is a CPU"), mppi.clone());
+            let plan = planner.plan(&[0.1]).expect("it runs").clone();
+            assert_eq!(plan.source(), PlanSource::BestRow, "{temperature:?}, {noise_shape:?}, {rows:?}");
+            let samples = planner.samples().expect("there are some");
+            let best = (0..100).min_by(|a, b| samples.cost(*a).total_cmp(&samples.cost(*b))).expect("some");
+            assert_eq!(samples.controls(best), plan.controls(), "{temperature:?}, {noise_shape:?}, {rows:?}");
+            found.push(plan.controls().to_vec());
+        }
+        assert!(found.iter().all(|controls| *controls == found[0]), "{temperature:?}, {noise_shape:?}");
     }
 }
 

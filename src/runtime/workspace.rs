@@ -15,7 +15,7 @@ use super::program::Program;
 use super::{RowMemory, bounds, cpu, optimization};
 use crate::error::{BuildError, EngineError, PlanError};
 use crate::interp::simd::isa::Isa;
-use crate::kernels::pass::{Pass, Problem, Sums, TILE};
+use crate::kernels::pass::{INVALID, Pass, Problem, Sums, TILE};
 use crate::kernels::score::rollout::SCORES;
 use crate::lang::float_env;
 
@@ -71,8 +71,13 @@ pub(crate) struct Fetched {
 impl Fetched {
     /// The cost of row `k`: the sum and its compensation.
     pub(crate) fn cost(&self, k: usize) -> f32 {
+        Self::cost_in(&self.scores, k)
+    }
+
+    /// As [`cost`](Self::cost), from the scores alone.
+    pub(crate) fn cost_in(scores: &[f32], k: usize) -> f32 {
         let at = Self::score(k);
-        self.scores[at] + self.scores[at + TILE]
+        scores[at] + scores[at + TILE]
     }
 
     /// The second score of row `k`.
@@ -83,6 +88,13 @@ impl Fetched {
     /// Coordinate `d` of row `k`, which has `width` of them.
     pub(crate) fn coordinate(&self, k: usize, d: usize, width: usize) -> f32 {
         self.rows[k / TILE * TILE * width + d * TILE + k % TILE]
+    }
+
+    /// The row of least cost among the first `samples`, which have `width` coordinates, if one is valid.
+    pub(crate) fn best_row(&self, samples: usize, width: usize) -> Option<Vec<f32>> {
+        let valid = (0..samples).filter(|k| self.log_weights[*k] > INVALID);
+        let best = valid.min_by(|a, b| self.cost(*a).total_cmp(&self.cost(*b)))?;
+        Some((0..width).map(|d| self.coordinate(best, d, width)).collect())
     }
 
     /// The index of the scores of row `k`.
@@ -217,6 +229,23 @@ impl Workspace {
             Self::Cpu { .. } => Poll::Ready(Ok(())),
             #[cfg(feature = "gpu")]
             Self::Gpu(workspace) => workspace.drain(wait),
+        }
+    }
+
+    /// Returns the row of least cost of the last pass of problem `number`, if a row has a finite cost. Returns `None`
+    /// if the backend must [fetch](Self::submit_fetch) all rows to find it.
+    pub(crate) fn best_row(
+        &mut self,
+        program: &Program,
+        problem: &Problem<'_>,
+        number: usize,
+    ) -> Option<Result<Option<Vec<f32>>, EngineError>> {
+        match self {
+            Self::Cpu { isa, rows, workspace, .. } => {
+                Some(float_env::standard(|| workspace.best_row(*isa, &*program.rollout, *rows, problem, number)))
+            }
+            #[cfg(feature = "gpu")]
+            Self::Gpu(_) => None,
         }
     }
 

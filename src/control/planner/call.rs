@@ -411,7 +411,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     }
 
     /// Replaces each next plan by the best row that it was made of, where that costs less and the options ask for it.
-    /// Rows are fetched from the device for one member after the other.
+    /// A GPU's rows are fetched for one member after the other.
     fn take_best_rows(&mut self, call: &mut PendingCall, wait: Wait<'_>) -> Result<Poll<()>, PlanError> {
         let last = self.passes[self.passes.len() - 1];
         if self.options.fallback() != Fallback::BestRow || last.has(DEMONSTRATED) {
@@ -423,18 +423,27 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             let (i, member) = (call.checked, &mut self.members[call.checked]);
             let inputs = call.inputs.as_ref().unwrap_or(&self.inputs);
             if let (Ok(best), true) = (&member.outcome, member.next.costs_more_than_a_row()) {
-                if call.fetching.is_none() {
-                    let problem = problem(inputs, &self.shape, &self.std_scale, &self.nominal);
-                    let number = i * chains + best;
-                    call.fetching = Some(self.workspace.submit_fetch(&self.program, &problem, number)?);
-                }
-                let Some(Poll::Ready(fetched)) = call.fetching.as_mut().map(|fetching| fetching.finish(wait)) else {
-                    return Ok(Poll::Pending);
+                let (problem, number) =
+                    (problem(inputs, &self.shape, &self.std_scale, &self.nominal), i * chains + best);
+                let row = match self.workspace.best_row(&self.program, &problem, number) {
+                    Some(row) => row?,
+                    None => {
+                        if call.fetching.is_none() {
+                            call.fetching = Some(self.workspace.submit_fetch(&self.program, &problem, number)?);
+                        }
+                        let fetching = call.fetching.as_mut();
+                        let Some(Poll::Ready(fetched)) = fetching.map(|fetching| fetching.finish(wait)) else {
+                            return Ok(Poll::Pending);
+                        };
+                        call.fetching = None;
+                        fetched?.best_row(last.rows as usize, width)
+                    }
                 };
-                let start = Start::of(self.engine.isa(), &*self.model, inputs, i, task.dt);
-                let mean = &mut self.results[(i * chains + best) * width..][..width];
-                member.next.take_best_row(&start, &last, &fetched?, mean);
-                call.fetching = None;
+                if let Some(row) = row {
+                    let start = Start::of(self.engine.isa(), &*self.model, inputs, i, task.dt);
+                    let mean = &mut self.results[number * width..][..width];
+                    member.next.take_best_row(&start, &last, &row, mean);
+                }
             }
             call.checked += 1;
         }

@@ -42,9 +42,8 @@ pub enum Fallback {
     /// both are alike in this and it costs less.
     LastPlan,
     /// The best row of the last pass, wherever it costs less than the weighted mean, even if the mean does not fail
-    /// (unless rows are weighed by a demonstration). The rows are then fetched from the device, so the call takes
-    /// longer: on the CPU by about the time of drawing the rows. This pays with few rows and noise that is wide or has
-    /// few knots. Where the next state differs much from the predicted one, it makes the plan follow single rows. The row
+    /// (unless rows are weighed by a demonstration). On a GPU the rows are then fetched, so the call takes longer. This
+    /// pays with few rows and noise that is wide or has few knots. Where the next state differs much from the predicted one, it makes the plan follow single rows. The row
     /// is not smoothed.
     BestRow,
 }

@@ -358,23 +358,19 @@ impl<const N: usize, const M: usize> Plan<N, M> {
         self.cost > self.min_cost || self.cost.is_nan()
     }
 
-    /// Replaces a plan by the row of least cost, if that costs less when it is rolled out here. `mean` is the control
-    /// sequence of the plan, which is overwritten then.
+    /// Replaces a plan by `row`, the one of least cost, if that costs less when it is rolled out here. `mean` is the
+    /// control sequence of the plan, which is overwritten then.
     pub(crate) fn take_best_row<D: Model<N, M>>(
         &mut self,
         start: &Start<'_, N, D>,
         last: &Pass,
-        fetched: &Fetched,
+        row: &[f32],
         mean: &mut [f32],
     ) {
-        let cost = |k: &usize| fetched.cost(*k);
-        let valid = (0..self.samples).filter(|k| fetched.log_weights[*k] > INVALID);
-        let Some(best) = valid.min_by(|a, b| cost(a).total_cmp(&cost(b))) else { return };
         let before = self.cost;
-        let row: Vec<f32> = (0..mean.len()).map(|d| fetched.coordinate(best, d, mean.len())).collect();
-        self.roll_out(start, last, &row);
+        self.roll_out(start, last, row);
         if self.cost < before || !before.is_finite() {
-            mean.copy_from_slice(&row);
+            mean.copy_from_slice(row);
             self.source = PlanSource::BestRow;
             self.is_sound = self.is_feasible(start);
         } else {

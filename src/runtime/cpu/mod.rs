@@ -190,8 +190,7 @@ impl Workspace {
         Done { nominal: &mut self.nominal, std_scale: &self.std_scale, second: &self.second, sums: &self.sums, timing }
     }
 
-    /// Returns the rows of the last pass of problem `number`. If no scratch holds the rows of that problem, the pass is
-    /// repeated from its saved start.
+    /// Returns the rows of the last pass of problem `number`.
     pub(crate) fn fetch(
         &mut self,
         isa: Isa,
@@ -201,8 +200,36 @@ impl Workspace {
         number: usize,
     ) -> Result<Fetched, EngineError> {
         let number = number as u32;
+        let scratch = self.scratch_of(isa, rollout, rows, problem, number)?;
+        Ok(scratch.map_or_else(Fetched::default, |scratch| scratch.fetch(isa, rollout, problem, number)))
+    }
+
+    /// Returns the row of least cost of the last pass of problem `number`, if a row has a finite cost.
+    pub(crate) fn best_row(
+        &mut self,
+        isa: Isa,
+        rollout: &dyn Rollout,
+        rows: RowMemory,
+        problem: &Problem<'_>,
+        number: usize,
+    ) -> Result<Option<Vec<f32>>, EngineError> {
+        let number = number as u32;
+        let scratch = self.scratch_of(isa, rollout, rows, problem, number)?;
+        Ok(scratch.and_then(|scratch| scratch.best_row(isa, rollout, problem, number)))
+    }
+
+    /// Returns the scratch that holds the last pass of problem `number`. If none does, the pass is repeated from its
+    /// saved start.
+    fn scratch_of(
+        &mut self,
+        isa: Isa,
+        rollout: &dyn Rollout,
+        rows: RowMemory,
+        problem: &Problem<'_>,
+        number: u32,
+    ) -> Result<Option<&ProblemScratch>, EngineError> {
         if self.last.is_none() {
-            return Ok(Fetched::default());
+            return Ok(None);
         }
         let saved = self.problem_scratch.iter().position(|scratch| scratch.last.number == Some(number));
         let scratch = &mut self.problem_scratch[saved.unwrap_or(0)];
@@ -217,7 +244,7 @@ impl Workspace {
             let outcome = Outcome { number, nominal, std_scale, second, sums, before };
             scratch.run(&Worker { parallelism: Parallelism::Pool, isa, rollout, rows, problem }, &[pass], outcome)?;
         }
-        Ok(scratch.fetch(isa, rollout, problem, number))
+        Ok(Some(scratch))
     }
 }
 
@@ -509,32 +536,8 @@ impl ProblemScratch {
         };
         let mut fetched = Fetched { scores: self.scores.clone(), ..Fetched::default() };
         let (padded, width) = (self.scores.len() / 3, pass.width as usize);
-        if *plan == RowStorage::Stored && !pass.has(FILTERED) {
-            fetched.rows.extend_from_slice(CacheLine::numbers(&self.rows));
-        } else {
-            let (own, number, inputs) = alone(pass, problem, number);
-            let problem = Problem { inputs, nominal: &self.last.nominal, std_scale: &self.last.std_scale, ..*problem };
-            fetched.rows.resize(padded * width, 0.0);
-            let (mut scores, mut scratch) =
-                (vec![0.0; crate::kernels::score::rollout::SCORES], vec![CacheLine::ZERO; rollout.scratch(pass)]);
-            let mut innovations = vec![0.0; if pass.has(FILTERED) { TILE * pass.coordinates as usize } else { 0 }];
-            for (i, controls) in fetched.rows.chunks_mut(TILE * width).enumerate() {
-                let rows = if pass.has(FILTERED) { &mut innovations[..] } else { &mut controls[..] };
-                let tile = Tile {
-                    pass: &own,
-                    problem: &problem,
-                    number,
-                    first: i * TILE,
-                    rows,
-                    scores: &mut scores,
-                    scratch: &mut scratch,
-                };
-                rollout.draw(isa, tile);
-                if pass.has(FILTERED) {
-                    controls.copy_from_slice(&CacheLine::numbers(&scratch)[..controls.len()]);
-                }
-            }
-        }
+        fetched.rows.resize(padded * width, 0.0);
+        self.copy_rows(pass, *plan, (isa, rollout, problem, number), 0, &mut fetched.rows);
         if *plan == RowStorage::AtOnce {
             fetched.log_weights.resize(padded, 0.0);
             let cost_stats = crate::kernels::score::rollout::merge(&self.cost_bounds);
@@ -550,6 +553,55 @@ impl ProblemScratch {
             fetched.log_weights.clone_from(&self.log_weights);
         }
         fetched
+    }
+
+    /// The row of least cost of the last pass, if a row has a finite cost.
+    fn best_row(&self, isa: Isa, rollout: &dyn Rollout, problem: &Problem<'_>, number: u32) -> Option<Vec<f32>> {
+        let (pass, plan) = self.last.pass.as_ref()?;
+        let costs = (0..pass.rows as usize).map(|k| Fetched::cost_in(&self.scores, k));
+        let valid = costs.enumerate().filter(|(_, cost)| *cost < f32::INFINITY);
+        let (best, _) = valid.min_by(|(_, a), (_, b)| a.total_cmp(b))?;
+        let width = pass.width as usize;
+        let mut tile = vec![0.0; TILE * width];
+        self.copy_rows(pass, *plan, (isa, rollout, problem, number), best / TILE, &mut tile);
+        Some((0..width).map(|d| tile[d * TILE + best % TILE]).collect())
+    }
+
+    /// Copies the rows of some tiles of the last pass, from tile `first` on. Those that were not stored are recomputed.
+    fn copy_rows(
+        &self,
+        pass: &Pass,
+        plan: RowStorage,
+        (isa, rollout, problem, number): (Isa, &dyn Rollout, &Problem<'_>, u32),
+        first: usize,
+        to: &mut [f32],
+    ) {
+        let width = pass.width as usize;
+        if plan == RowStorage::Stored && !pass.has(FILTERED) {
+            to.copy_from_slice(&CacheLine::numbers(&self.rows)[first * TILE * width..][..to.len()]);
+            return;
+        }
+        let (own, number, inputs) = alone(pass, problem, number);
+        let problem = Problem { inputs, nominal: &self.last.nominal, std_scale: &self.last.std_scale, ..*problem };
+        let (mut scores, mut scratch) =
+            (vec![0.0; crate::kernels::score::rollout::SCORES], vec![CacheLine::ZERO; rollout.scratch(pass)]);
+        let mut innovations = vec![0.0; if pass.has(FILTERED) { TILE * pass.coordinates as usize } else { 0 }];
+        for (i, controls) in to.chunks_mut(TILE * width).enumerate() {
+            let rows = if pass.has(FILTERED) { &mut innovations[..] } else { &mut controls[..] };
+            let tile = Tile {
+                pass: &own,
+                problem: &problem,
+                number,
+                first: (first + i) * TILE,
+                rows,
+                scores: &mut scores,
+                scratch: &mut scratch,
+            };
+            rollout.draw(isa, tile);
+            if pass.has(FILTERED) {
+                controls.copy_from_slice(&CacheLine::numbers(&scratch)[..controls.len()]);
+            }
+        }
     }
 }
 
