@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 use image::ImageEncoder;
-use image::codecs::png::PngEncoder;
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use plotters::chart::{ChartContext, MeshStyle};
 use plotters::coord::Shift;
 use plotters::coord::types::RangedCoordf32;
@@ -29,7 +29,8 @@ pub fn picture(path: &Path, size: (u32, u32), draw: impl FnOnce(&Area<'_>) -> Re
     }
     // Encode to memory first: streaming encoders drop the error of a full disk.
     let mut png = Vec::new();
-    PngEncoder::new(&mut png).write_image(&pixels, size.0, size.1, image::ExtendedColorType::Rgb8)?;
+    let encoder = PngEncoder::new_with_quality(&mut png, CompressionType::Best, FilterType::Adaptive);
+    encoder.write_image(&pixels, size.0, size.1, image::ExtendedColorType::Rgb8)?;
     std::fs::write(path, png).with_context(|| format!("cannot write {}", path.display()))
 }
 
