@@ -1,5 +1,5 @@
-//! What shapes of noise, limits of rates, a delay, smoothing, proposals and scenarios cost: plans with each of them beside plans of
-//! white noise, with the same rows and horizon.
+//! What shapes of noise, limits of rates and jerks, a delay, smoothing, proposals and scenarios cost: plans with each of
+//! them beside plans of white noise, with the same rows and horizon.
 //!
 //! ```sh
 //! cargo bench --bench actuation            # the CPU, and an adapter if there is one
@@ -35,7 +35,11 @@ fn limit_rates<const M: usize>(options: &mut MppiOptions<M>) {
     options.task.rate_limits = Some(Limits { low: [-20.0; M], high: [20.0; M] });
 }
 
-fn changes<const M: usize>() -> [Change<M>; 11] {
+fn limit_jerks<const M: usize>(options: &mut MppiOptions<M>) {
+    options.task.jerk_limits = Some(Limits { low: [-200.0; M], high: [200.0; M] });
+}
+
+fn changes<const M: usize>() -> [Change<M>; 12] {
     [
         ("white", |_| ()),
         ("knots, hold, every 5", |options| knots(options, 5, Interpolation::Hold)),
@@ -43,6 +47,10 @@ fn changes<const M: usize>() -> [Change<M>; 11] {
         ("knots, cubic, every 5", |options| knots(options, 5, Interpolation::Cubic)),
         ("pink", |options| options.noise_shape = NoiseShape::Colored { exponent: 1.0 }),
         ("white, limited rates", limit_rates),
+        ("white, limited rates and jerks", |options| {
+            limit_rates(options);
+            limit_jerks(options);
+        }),
         ("knots, cubic, limited rates", |options| {
             knots(options, 5, Interpolation::Cubic);
             limit_rates(options);

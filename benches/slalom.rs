@@ -4,6 +4,7 @@
 //! ```sh
 //! cargo bench --bench slalom              # 20 seeds of each
 //! cargo bench --bench slalom -- 5         # as many seeds
+//! cargo bench --bench slalom -- 5 sigma=0.2,0.3 T=50 window=9 smoothed    # one horizon; settings with this in their name
 //! ```
 //!
 //! A robot with limits of speed and turn rate drives along y = 0.45 cos(π x / 2), which passes a pylon every 2 m, alternately
@@ -24,6 +25,10 @@ use std::f32::consts::PI;
 const DT: f32 = 0.02;
 const HORIZONS: [usize; 4] = [20, 50, 100, 200];
 const SAMPLES: usize = 512;
+/// The standard deviations of the noise on speed (in m/s) and turn rate (in rad/s).
+const SIGMA: [f32; 2] = [0.3, 1.0];
+/// The time steps that a polynomial is fitted to where plans are smoothed.
+const WINDOW: usize = 25;
 /// The distance between pylons, and how far the way swings to either side (in meters).
 const SPACING: f32 = 2.0;
 const SWING: f32 = 0.45;
@@ -80,7 +85,7 @@ fn limit_rates(options: &mut MppiOptions<2>) {
 }
 
 fn smooth(options: &mut MppiOptions<2>) {
-    options.smoothing = Some(Smoothing { window: 25, order: 2 });
+    options.smoothing = Some(Smoothing { window: WINDOW, order: 2 });
 }
 
 const SETTINGS: [Setting; 16] = [
@@ -139,7 +144,7 @@ fn options(horizon: usize, seed: u64) -> MppiOptions<2> {
         },
         samples: SAMPLES,
         weighting: Weighting::Exponential(Temperature::EffectiveSamples(0.05)),
-        noise: Noise::Diagonal([0.3, 1.0]),
+        noise: Noise::Diagonal(SIGMA),
         ..Default::default()
     }
 }
@@ -189,24 +194,67 @@ fn least_change() -> f64 {
     (sum / steps).sqrt()
 }
 
+/// What the command line asks for.
+struct Wanted {
+    seeds: u64,
+    sigma: [f32; 2],
+    window: usize,
+    horizons: Vec<usize>,
+    /// Parts of names; all settings if there are none.
+    names: Vec<String>,
+}
+
+impl Wanted {
+    fn read(arguments: impl Iterator<Item = String>) -> Result<Self> {
+        let mut wanted =
+            Self { seeds: 20, sigma: SIGMA, window: WINDOW, horizons: HORIZONS.to_vec(), names: Vec::new() };
+        // `cargo bench` adds --bench.
+        for argument in arguments.filter(|argument| argument != "--bench") {
+            if let Ok(seeds) = argument.parse() {
+                wanted.seeds = seeds;
+            } else if let Some(horizon) = argument.strip_prefix("T=") {
+                wanted.horizons = vec![horizon.parse().context("T, a horizon in time steps")?];
+            } else if let Some(window) = argument.strip_prefix("window=") {
+                wanted.window = window.parse().context("window, an odd number of time steps")?;
+            } else if let Some(sigma) = argument.strip_prefix("sigma=") {
+                let (speed, turn) = sigma.split_once(',').context("sigma, of speed and of turn rate")?;
+                wanted.sigma = [speed.parse()?, turn.parse()?];
+            } else {
+                wanted.names.push(argument);
+            }
+        }
+        ensure!(wanted.seeds > 0, "at least one seed");
+        Ok(wanted)
+    }
+
+    /// Whether a setting is wanted. All are compared with the first.
+    fn has(&self, name: &str) -> bool {
+        self.names.is_empty() || name == SETTINGS[0].0 || self.names.iter().any(|part| name.contains(part.as_str()))
+    }
+}
+
 fn main() -> Result<()> {
     let engine = Engine::with_options(EngineOptions { backend: Backend::Cpu, ..Default::default() })?;
-    // `cargo bench` adds --bench.
-    let seeds = std::env::args().skip(1).find(|argument| argument != "--bench");
-    let seeds: u64 = seeds.map_or(Ok(20), |seeds| seeds.parse()).context("the number of seeds")?;
-    ensure!(seeds > 0, "at least one seed");
+    let wanted = Wanted::read(std::env::args().skip(1))?;
+    let Wanted { seeds, sigma, horizons, .. } = &wanted;
     println!(
-        "{SAMPLES} rows, {seeds} seeds: rms change of the turn rate (rad/s per step), collisions, most off the way (m)"
+        "{SAMPLES} rows, {seeds} seeds, σ = {sigma:?}: rms change of the turn rate (rad/s per step), collisions, most off \
+         the way (m)"
     );
     println!("the way itself takes {:.4} rad/s per step", least_change());
-    println!("{:<34}{}", "", HORIZONS.map(|horizon| format!("{:<24}", format!("T = {horizon}"))).concat());
-    let mut white = [f64::INFINITY; HORIZONS.len()];
-    for (name, change) in SETTINGS {
+    let heads: String = horizons.iter().map(|horizon| format!("{:<24}", format!("T = {horizon}"))).collect();
+    println!("{:<34}{heads}", "");
+    let mut white = vec![f64::INFINITY; horizons.len()];
+    for (name, change) in SETTINGS.into_iter().filter(|(name, _)| wanted.has(name)) {
         let mut line = format!("{name:<34}");
-        for (horizon, white) in HORIZONS.into_iter().zip(&mut white) {
-            let drives = (0..seeds).into_par_iter().map(|seed| {
-                let mut options = options(horizon, seed);
+        for (horizon, white) in horizons.iter().zip(&mut white) {
+            let drives = (0..*seeds).into_par_iter().map(|seed| {
+                let mut options = options(*horizon, seed);
+                options.noise = Noise::Diagonal(*sigma);
                 change(&mut options);
+                if let Some(smoothing) = &mut options.smoothing {
+                    smoothing.window = wanted.window;
+                }
                 drive(&engine, options)
             });
             let drives = drives.collect::<Result<Vec<_>>>()?;

@@ -102,12 +102,14 @@ impl Packed {
         for square in [factor, precision] {
             self.values.extend((0..controls * controls).map(|at| square.entry(at, controls)));
         }
-        let limits: [(Option<[&[f32]; 2]>, fn(f32, f32) -> f32); 2] = [(rates, change_within), (jerks, jerk_within)];
-        for (limits, within) in limits {
-            for (end, none) in [f32::NEG_INFINITY, f32::INFINITY].into_iter().enumerate() {
-                let limit = |m: usize| limits.map_or(none, |limits| limits[end][m]);
-                self.values.extend((0..controls).map(|m| within(limit(m), dt)));
-            }
+        let end = |limits: Option<[&[f32]; 2]>, end: usize, m: usize| {
+            limits.map_or([f32::NEG_INFINITY, f32::INFINITY][end], |limits| limits[end][m])
+        };
+        for i in 0..2 {
+            self.values.extend((0..controls).map(|m| change_within(end(rates, i, m), dt)));
+        }
+        for i in 0..2 {
+            self.values.extend((0..controls).map(|m| jerk_within(end(jerks, i, m), dt)));
         }
         self.values.resize(self.layout.params_at(), 0.0);
         self.values.extend(params);
