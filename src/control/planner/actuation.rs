@@ -250,8 +250,8 @@ fn limited<const M: usize>(
             if let Some(limits) = &task.limits {
                 // Open limits are packed as the largest finite numbers.
                 let [floor, ceiling] = [limits.low[m].max(f32::MIN), limits.high[m].min(f32::MAX)];
-                u[m] = u[m].max(before[m] - change_to_stop(before[m] - floor, high));
-                u[m] = u[m].min(before[m] + change_to_stop(ceiling - before[m], -low));
+                u[m] = u[m].max(before[m] - change_to_stop(before[m] - floor, high, (2.0 * high).sqrt()));
+                u[m] = u[m].min(before[m] + change_to_stop(ceiling - before[m], -low, (-2.0 * low).sqrt()));
             }
         }
     }

@@ -449,6 +449,8 @@ struct ControlLimits<'a, V: Register, const M: usize> {
     change_high: &'a [f32],
     jerk_low: &'a [f32],
     jerk_high: &'a [f32],
+    /// The roots that [`change_to_stop`] takes of them, toward the lower and the upper limit.
+    roots: [[f32; M]; 2],
     is_limited: bool,
     is_rate_limited: bool,
     is_jerk_limited: bool,
@@ -468,6 +470,13 @@ impl<'a, V: Register, const M: usize> ControlLimits<'a, V, M> {
             before[m] = V::from(inputs[layout.last() + m]);
             changed[m] = V::from(inputs[layout.last_change() + m]);
         }
+        let mut roots = [[0.0; M]; 2];
+        if pass.has(JERK_LIMITED) {
+            for m in 0..M {
+                roots[0][m] = (2.0 * inputs[layout.jerk_high() + m]).sqrt();
+                roots[1][m] = (-2.0 * inputs[layout.jerk_low() + m]).sqrt();
+            }
+        }
         Self {
             low: &inputs[layout.low()..][..M],
             high: &inputs[layout.high()..][..M],
@@ -475,6 +484,7 @@ impl<'a, V: Register, const M: usize> ControlLimits<'a, V, M> {
             change_high: &inputs[layout.change_high()..][..M],
             jerk_low: &inputs[layout.jerk_low()..][..M],
             jerk_high: &inputs[layout.jerk_high()..][..M],
+            roots,
             is_limited: pass.has(LIMITED),
             is_rate_limited: pass.has(RATE_LIMITED),
             is_jerk_limited: pass.has(JERK_LIMITED),
@@ -492,8 +502,8 @@ impl<'a, V: Register, const M: usize> ControlLimits<'a, V, M> {
             let [low, high] = [self.jerk_low[m], self.jerk_high[m]];
             u = u.max(before + (self.changed[m] + low)).min(before + (self.changed[m] + high));
             if self.is_limited {
-                u = u.max(before - change_to_stop(before - self.low[m], high));
-                u = u.min(before + change_to_stop(-before + self.high[m], -low));
+                u = u.max(before - change_to_stop(before - self.low[m], high, self.roots[0][m]));
+                u = u.min(before + change_to_stop(-before + self.high[m], -low, self.roots[1][m]));
             }
         }
         if self.is_limited {
@@ -523,14 +533,14 @@ pub(crate) fn change_that_counts<V: Register>(change: V, low: V, high: V) -> V {
 
 /// The largest change toward a limit `room` away after which later changes, each smaller by at most `jerk` (at least
 /// 0), can end at the limit: the δ that solves (δ + jerk/2)² = 2 · jerk · room. Within jerk/2 of the limit it is the
-/// room itself, where the two curves touch, and it is negative beyond the limit.
+/// room itself, where the two curves touch, and it is negative beyond the limit. `root` is that of 2 · jerk.
 ///
 /// One change of δ leaves the room from which δ − jerk is the largest change, so that limits of the jerk and the box can
 /// always be kept together.
 #[inline(always)]
-pub(crate) fn change_to_stop<V: Register>(room: V, jerk: f32) -> V {
+pub(crate) fn change_to_stop<V: Register>(room: V, jerk: f32, root: f32) -> V {
     let half = 0.5 * jerk;
-    let braking = room.max(V::from(0.0)).sqrt() * (2.0 * jerk).sqrt() - half;
+    let braking = room.max(V::from(0.0)).sqrt() * root - half;
     V::simd_select(room.gt(V::from(half)), braking, room)
 }
 
