@@ -655,6 +655,7 @@ enum Flaw {
     TooLarge,
     NanStep,
     InfiniteCost,
+    OverflowingStep,
     NanTerminal,
     InfiniteDone,
     BrokenFunction,
@@ -745,6 +746,7 @@ impl Model<1, 1> for Odd {
                 }
             }
             Flaw::NanStep => next = next * f32::NAN,
+            Flaw::OverflowingStep => next += R::from(f32::MAX).mul_add(2.0, 0.0),
             Flaw::BrokenFunction => next = BROKEN.call([next]),
             Flaw::WrongName => next = MISNAMED.call([next]),
             Flaw::TwoBodies => next = HALF.call([next]) + OTHER_HALF.call([next]),
@@ -791,6 +793,7 @@ fn a_model_that_cannot_become_a_kernel_says_why() {
         assert!(matches!(error(Flaw::TooLarge), ModelError::TooLarge { operations, limit } if operations >= limit));
         for (flaw, place) in [
             (Flaw::NanStep, "step"),
+            (Flaw::OverflowingStep, "step"),
             (Flaw::InfiniteCost, "cost"),
             (Flaw::NanTerminal, "terminal"),
             (Flaw::InfiniteDone, "done"),

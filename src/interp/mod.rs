@@ -8,6 +8,7 @@
 //! shows how a model becomes WGSL, `simd/lanes.rs` how it becomes vector instructions.
 pub(crate) mod dual;
 pub(crate) mod f32;
+pub(crate) mod literal;
 pub(crate) mod op_count;
 pub(crate) mod simd;
 pub(crate) mod trace;

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::fmt::{self, Write};
 use std::ops::{Add, AddAssign, BitAnd, BitOr, BitXor, Div, DivAssign, Mul, MulAssign, Neg, Not, Sub, SubAssign};
 
-use super::trace::Literal;
+use super::literal::Literal;
 use crate::lang::math::{UniformWord, Value, Vector, Whole};
 use crate::lang::{Mask, sealed};
 

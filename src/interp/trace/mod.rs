@@ -9,10 +9,11 @@ pub(crate) mod network;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::fmt::{self, Write};
+use std::fmt::Write;
 use std::ops::{Add, AddAssign, BitAnd, BitOr, Div, DivAssign, Mul, MulAssign, Neg, Not, Sub, SubAssign};
 use std::sync::Arc;
 
+use super::literal::Literal;
 use crate::error::ModelError;
 use crate::lang::math::Math;
 use crate::lang::params::MAX_INDEX;
@@ -583,7 +584,11 @@ impl Real for Expr {
         let (a, b) = (a.into(), b.into());
         TAPE.with_borrow_mut(|tape| {
             let (x, a, b) = (tape.index(self), tape.index(a), tape.index(b));
-            tape.push(Op::Fused(x, a, b))
+            match [x, a, b].map(|at| tape.as_number(at)) {
+                // A compiler would refuse the constant expression if it overflows.
+                [Some(x), Some(a), Some(b)] => tape.number(x.mul_add(a, b)),
+                _ => tape.push(Op::Fused(x, a, b)),
+            }
         })
     }
     fn sqrt(self) -> Self {
@@ -917,20 +922,6 @@ struct Printer<'a> {
     ops: &'a [Op],
     math: Math,
     input: &'a dyn Fn(usize) -> String,
-}
-
-/// A literal that WGSL parses back to the same bits.
-pub(crate) struct Literal(pub(crate) f32);
-
-impl fmt::Display for Literal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.abs() == f32::MAX {
-            // The shortest decimal is above the largest f32, and some compilers refuse it.
-            let sign = if self.0 < 0.0 { "-" } else { "" };
-            return write!(f, "{sign}0x1.fffffep+127f");
-        }
-        write!(f, "{:?}f", self.0)
-    }
 }
 
 impl Printer<'_> {

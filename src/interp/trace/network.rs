@@ -8,6 +8,7 @@
 
 use std::fmt::Write;
 
+use crate::interp::literal::Literal;
 use crate::lang::math::Math;
 use crate::lang::network::{Activation, Bound, Bounds, Network, middle};
 
@@ -75,14 +76,18 @@ impl Network {
             let (value, rate) = match bound {
                 Bound::Squashed => {
                     let (middle, half) = middle(low, high);
+                    let (middle, half) = (Literal(middle), Literal(half));
                     let _ = writeln!(code, "    let squashed_{o} = {tanh}(y[{o}]);");
-                    let rate = format!("(1.0 - squashed_{o}) * (squashed_{o} + 1.0) * f32({half:?})");
-                    (format!("fma(squashed_{o}, f32({half:?}), f32({middle:?}))"), rate)
+                    let rate = format!("(1.0 - squashed_{o}) * (squashed_{o} + 1.0) * {half}");
+                    (format!("fma(squashed_{o}, {half}, {middle})"), rate)
                 }
-                Bound::Clipped => (
-                    format!("clamp(y[{o}], f32({low:?}), f32({high:?}))"),
-                    format!("select(0.0, 1.0, y[{o}] > f32({low:?}) && y[{o}] < f32({high:?}))"),
-                ),
+                Bound::Clipped => {
+                    let (low, high) = (Literal(low), Literal(high));
+                    (
+                        format!("clamp(y[{o}], {low}, {high})"),
+                        format!("select(0.0, 1.0, y[{o}] > {low} && y[{o}] < {high})"),
+                    )
+                }
             };
             if rates {
                 let _ = writeln!(code, "    rates[{o}] = {rate};");

@@ -5,6 +5,7 @@
 
 use std::fmt::Write;
 
+use crate::interp::literal::Literal;
 use crate::kernels::pass::{DELAYED, JERK_LIMITED, LIMITED, RATE_LIMITED};
 use crate::kernels::propose::shape::Filter;
 
@@ -160,11 +161,11 @@ fn gains(filter: &Filter) -> String {
     let Some(first) = &filter.first else { return String::new() };
     let mut code = format!("    let starts = i < {}u;\n", filter.lead);
     for j in 0..filter.taps {
-        let (keep, gain) = (literal(filter.keep[j]), literal(filter.gain[j]));
+        let (keep, gain) = (Literal(filter.keep[j]), Literal(filter.gain[j]));
         // The factors of the first innovations are triangular: those after the j-th do not enter tap j.
         let entries = (0..filter.lead).filter(|i| first[*i][j] != 0.0);
         let start = entries
-            .fold(String::from("0.0"), |other, i| format!("select({other}, {}, i == {i}u)", literal(first[i][j])));
+            .fold(String::from("0.0"), |other, i| format!("select({other}, {}, i == {i}u)", Literal(first[i][j])));
         let _ = writeln!(code, "    let keep{j} = select({keep}, 1.0, starts);");
         let _ = writeln!(code, "    let gain{j} = select({gain}, {start}, starts);");
     }
@@ -185,7 +186,7 @@ fn entered(filter: &Filter, j: usize, tap: &dyn Fn(usize) -> String, innovation:
         if factor == 1.0 {
             terms.push(of);
         } else if factor != 0.0 {
-            terms.push(format!("{of} * {}", literal(factor)));
+            terms.push(format!("{of} * {}", Literal(factor)));
         }
     }
     terms.join(" + ")
@@ -201,19 +202,14 @@ fn scalar(filter: &Filter, j: usize, tap: &dyn Fn(usize) -> String) -> String {
 
 /// The factors on the taps, `c0`, …, `phase` time steps after an innovation.
 fn weights(filter: &Filter) -> String {
-    let mut code = format!("    let x = f32(phase) * {};\n", literal(1.0 / filter.every as f32));
+    let mut code = format!("    let x = f32(phase) * {};\n", Literal(1.0 / filter.every as f32));
     for (j, polynomial) in filter.output[..filter.taps].iter().enumerate() {
-        let [c0, c1, c2, c3] = polynomial.map(literal);
+        let [c0, c1, c2, c3] = polynomial.map(Literal);
         let value = match polynomial[1..] == [0.0; 3] {
-            true => c0,
+            true => c0.to_string(),
             false => format!("fma(x, fma(x, fma(x, {c3}, {c2}), {c1}), {c0})"),
         };
         let _ = writeln!(code, "    let c{j} = {value};");
     }
     code
-}
-
-/// A number as a WGSL literal.
-fn literal(value: f32) -> String {
-    format!("{value:?}f")
 }
