@@ -16,6 +16,7 @@ pub(crate) mod episodes;
 #[cfg(feature = "gpu")]
 pub(crate) mod gpu;
 pub(crate) mod inputs;
+pub(crate) mod kernel_source;
 pub(crate) mod optimization;
 pub(crate) mod options;
 #[cfg(all(test, feature = "gpu"))]
@@ -34,6 +35,7 @@ pub use crate::interp::simd::isa::Instructions;
 use crate::interp::simd::isa::Isa;
 use crate::kernels::threads;
 pub use crate::lang::math::Math;
+pub use kernel_source::KernelSource;
 pub use options::{Adapter, AdapterKind, Backend, EngineOptions, RowMemory, Tuning};
 pub use scenario::{Scenario, Spread};
 pub use task::{Limits, References, Task};
@@ -229,6 +231,20 @@ impl Engine {
             Device::Cpu => Ok(Duration::ZERO),
             #[cfg(feature = "gpu")]
             Device::Gpu(device) => device.round_trip(),
+        }
+    }
+
+    /// The kernels that drivers on this device have compiled so far, in the order of their sources; none on the CPU. This
+    /// is for tools that examine them: compilers, profilers.
+    ///
+    /// No GPU is needed for that. `wgpu::Device::noop` (of wgpu's feature `noop`) is a device that runs nothing, and for
+    /// which drivers generate the kernels of a hardware GPU with the features that it was opened with. An engine keeps
+    /// the latest 128 sources at most.
+    pub fn kernels(&self) -> Vec<KernelSource> {
+        match &self.inner.device {
+            Device::Cpu => Vec::new(),
+            #[cfg(feature = "gpu")]
+            Device::Gpu(device) => device.sources(),
         }
     }
 

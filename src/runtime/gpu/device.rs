@@ -17,7 +17,7 @@ use super::workspace::bind;
 use crate::error::{BuildError, EngineError};
 use crate::runtime::checksum::checksum;
 use crate::runtime::replace::replace;
-use crate::runtime::{Adapter, AdapterKind, EngineOptions, Tuning, Wait};
+use crate::runtime::{Adapter, AdapterKind, EngineOptions, KernelSource, Tuning, Wait};
 
 /// The adapters of this machine, in the driver's order. Empty if there is no driver.
 pub(crate) async fn adapters() -> Vec<(Adapter, wgpu::Adapter)> {
@@ -37,6 +37,8 @@ pub(crate) async fn adapters() -> Vec<(Adapter, wgpu::Adapter)> {
 
 fn adapter(index: usize, info: wgpu::AdapterInfo) -> Adapter {
     let kind = match info.device_type {
+        // It claims to be a CPU, but runs nothing. Tools open it to obtain the kernels of a GPU: see `Engine::kernels`.
+        _ if info.backend == wgpu::Backend::Noop => AdapterKind::Unknown,
         wgpu::DeviceType::DiscreteGpu => AdapterKind::Discrete,
         wgpu::DeviceType::IntegratedGpu => AdapterKind::Integrated,
         wgpu::DeviceType::VirtualGpu => AdapterKind::Virtual,
@@ -435,6 +437,19 @@ impl Device {
         drop(known);
         self.keep_cache();
         Ok(kernels)
+    }
+
+    /// The sources of all kernels in the cache, in alphabetical order.
+    pub(crate) fn sources(&self) -> Vec<KernelSource> {
+        let kernels = lock(&self.kernels);
+        let source = |(wgsl, kernels): (&String, &Arc<Kernels>)| KernelSource {
+            entries: kernels.entries.clone(),
+            wgsl: wgsl.clone(),
+            bounds_checks: kernels.bounds_checks == BoundsChecks::Keep,
+        };
+        let mut sources: Vec<_> = kernels.iter().map(source).collect();
+        sources.sort_by(|a, b| a.wgsl.cmp(&b.wgsl));
+        sources
     }
 
     /// Writes the pipeline cache to its file. Failure is logged and not returned: the cache is only an optimization.

@@ -66,8 +66,13 @@ pub(crate) enum BoundsChecks {
     Keep,
 }
 
-/// The pipelines of one source text, in the order of its entry points.
-pub(crate) struct Kernels(pub(crate) Vec<wgpu::ComputePipeline>);
+/// The pipelines of one source text.
+pub(crate) struct Kernels {
+    /// The entry points, in the order of the pipelines.
+    pub(crate) entries: Vec<&'static str>,
+    pub(crate) pipelines: Vec<wgpu::ComputePipeline>,
+    pub(crate) bounds_checks: BoundsChecks,
+}
 
 /// The kernels that draw and score rows.
 pub(crate) enum Score {
@@ -185,12 +190,12 @@ impl Device {
                 }
                 None => {
                     self.warm_up(&pipelines, idle)?;
-                    Ok(Kernels(pipelines))
+                    Ok(Kernels { entries: entries.to_vec(), pipelines, bounds_checks })
                 }
             }
         };
         let kernels = self.kernels(source, || self.guard(compile))?;
-        let all: Result<[_; E], _> = kernels.0.clone().try_into();
+        let all: Result<[_; E], _> = kernels.pipelines.clone().try_into();
         all.map_err(|_| EngineError::Driver { message: "a pipeline is missing".into() }.into())
     }
 
