@@ -26,7 +26,8 @@ fn roll(k: u32) -> vec3<u32> {
     var changed = last_change();
     var running = B(true);
     var sum = Two();
-    var second = F();
+    // Not F(): if a module has both F() and vec4<f32>(), naga defines the zero of float4 twice in HLSL.
+    var second = F(0.0);
     let draws = draws_of(rows_from(k));
     var filter_state = Filter();
     for (var start = 0u; start < innovations(); start += STEPS) {

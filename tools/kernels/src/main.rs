@@ -2,6 +2,7 @@
 //! gibbs-kernels -- dump OUT`. Compilers can then check them, without a GPU: see docs/compilers.md.
 
 mod cases;
+mod radv;
 mod translate;
 
 use std::path::{Path, PathBuf};
@@ -24,11 +25,31 @@ enum Command {
         /// The folder to write to. It is created if it does not exist.
         folder: PathBuf,
     },
+    /// Prints what a Vulkan driver compiles the dumped SPIR-V to: registers, spills, occupancy, code size.
+    ///
+    /// `RADV_FORCE_FAMILY=gfx1100` lets Mesa compile for a GPU that is not there.
+    Statistics {
+        /// The folder that `dump` wrote to.
+        folder: PathBuf,
+        /// Only the kernels whose names contain this.
+        #[arg(long, default_value = "")]
+        only: String,
+        /// Fail if a kernel spills or is larger than expected. The table is not printed.
+        #[arg(long)]
+        check: bool,
+    },
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Dump { folder } => dump(&folder),
+        Command::Statistics { folder, only, check } => radv::statistics(&folder, &only).and_then(|(device, all)| {
+            if check {
+                return radv::check(&all);
+            }
+            radv::print(&device, &all);
+            Ok(())
+        }),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
