@@ -215,7 +215,7 @@ impl Network {
 
 /// Prints the trip count of a loop whose inner loop has `each` iterations. Some drivers unroll every loop that they can
 /// (Mesa's software adapters unroll up to 32 iterations) and would compile for minutes; `several` hides a large count
-/// from them.
+/// from them, where `episodes` in src/runtime/gpu/source.rs finds that necessary.
 fn loop_iterations(count: usize, each: usize) -> String {
     const MOST: usize = 64;
     if count * each > MOST { format!("several({count}u)") } else { format!("{count}u") }
