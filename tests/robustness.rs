@@ -899,6 +899,26 @@ fn a_hand_written_function_may_be_called_twice() {
 }
 
 #[test]
+fn an_engine_lists_the_kernels_that_it_has_compiled() {
+    let on_cpu = cpu();
+    odd(&on_cpu, Flaw::SameTwice).unwrap();
+    assert!(on_cpu.kernels().is_empty());
+
+    let Some(engine) = gpu() else { return };
+    assert!(engine.kernels().is_empty());
+    odd(&engine, Flaw::SameTwice).unwrap();
+    let kernels = engine.kernels();
+    let (rollouts, others): (Vec<_>, Vec<_>) = kernels.iter().partition(|kernel| kernel.entries == ["rollout"]);
+    // Hand-written functions occur in the rollout only, which therefore keeps the run-time checks.
+    assert_eq!(rollouts.len(), 1);
+    assert!(rollouts[0].wgsl.contains("fn half_of") && rollouts[0].bounds_checks);
+    assert!(!others.is_empty() && others.iter().all(|kernel| !kernel.bounds_checks));
+    // The second driver finds all of them compiled.
+    odd(&engine, Flaw::SameTwice).unwrap();
+    assert_eq!(engine.kernels(), kernels);
+}
+
+#[test]
 fn broken_wgsl_is_refused_with_the_compilers_words() {
     let Some(engine) = gpu() else { return };
     for (flaw, word) in

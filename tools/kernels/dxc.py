@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Compiles HLSL with DXC, as DX12 does: dxc.py LIBDXCOMPILER FOLDER.
 
-Every FOLDER/*.ENTRY.hlsl is compiled for shader model 6.0. Fails if one is refused. The library is called directly,
-since no registry has the command for Linux. DXIL is not validated: the validator is part of Windows.
+Every FOLDER/*.ENTRY.hlsl is compiled for shader model 6.0, except for the targets `plain` and `native`, which are made
+of the same parts as the others. Fails if one is refused. The library is called directly, since no registry has the
+command for Linux. DXIL is not validated: the validator is part of Windows.
 """
 
 import ctypes
@@ -81,7 +82,7 @@ def compile_file(library, path):
 
 
 def main(library, folder):
-    files = sorted(Path(folder).glob("*.hlsl"))
+    files = sorted(path for path in Path(folder).glob("*.hlsl") if not {".plain", ".native"} & set(path.suffixes))
     if not files:
         sys.exit(f"error: {folder} holds no HLSL")
     dxc = ctypes.CDLL(os.path.abspath(library))
