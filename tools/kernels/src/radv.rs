@@ -143,7 +143,8 @@ impl Device {
         // SAFETY: here and below, structures that are passed to Vulkan live until the call returns, every handle is
         // valid, and each is used on one thread only.
         let instance =
-            unsafe { entry.create_instance(&vk::InstanceCreateInfo::default().application_info(&application), None)? };
+            unsafe { entry.create_instance(&vk::InstanceCreateInfo::default().application_info(&application), None) }
+                .context("there is no Vulkan driver (Debian: mesa-vulkan-drivers)")?;
         // SAFETY: see above.
         let devices = unsafe { instance.enumerate_physical_devices()? };
         let reports = |device: &vk::PhysicalDevice| {
