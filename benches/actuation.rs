@@ -1,5 +1,5 @@
-//! What shapes of noise, limits of rates and jerks, a delay, smoothing, proposals and scenarios cost: plans with each of
-//! them beside plans of white noise, with the same rows and horizon.
+//! What shapes of noise, limits of rates and jerks, a delay, smoothing, proposals and scenarios cost: plans with each
+//! of them beside plans of white noise, with the same rows and horizon.
 //!
 //! ```sh
 //! cargo bench --bench actuation            # the CPU, and an adapter if there is one

@@ -1,4 +1,5 @@
-//! What look-ups of fields cost: plans of a model that reads fields in several ways beside plans of one that reads none.
+//! What look-ups of fields cost: plans of a model that reads fields in several ways beside plans of one that reads
+//! none.
 //!
 //! ```sh
 //! cargo bench --bench fields            # the CPU, and an adapter if there is one

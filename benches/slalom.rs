@@ -1,5 +1,5 @@
-//! How smooth a command can be in turns that must be quick: a slalom around pylons, with white noise and with what makes
-//! plans smoother. The benchmark measures collisions and changes of the command, not time, on the CPU.
+//! How smooth a command can be in turns that must be quick: a slalom around pylons, with white noise and with what
+//! makes plans smoother. The benchmark measures collisions and changes of the command, not time, on the CPU.
 //!
 //! ```sh
 //! cargo bench --bench slalom              # 20 seeds of each
@@ -7,9 +7,10 @@
 //! cargo bench --bench slalom -- 5 sigma=0.2,0.3 T=50 window=9 smoothed    # one horizon; settings with this in their name
 //! ```
 //!
-//! A robot with limits of speed and turn rate drives along y = 0.45 cos(π x / 2), which passes a pylon every 2 m, alternately
-//! on either side, with 10 cm to spare. A figure is the root mean square of the change of the turn rate from one time step to
-//! the next; `*` marks a setting without a collision in any seed, whose changes are at most a fifth of white noise's.
+//! A robot with limits of speed and turn rate drives along y = 0.45 cos(π x / 2), which passes a pylon every 2 m,
+//! alternately on either side, with 10 cm to spare. A figure is the root mean square of the change of the turn rate
+//! from one time step to the next; `*` marks a setting without a collision in any seed, whose changes are at most a
+//! fifth of white noise's.
 
 use anyhow::{Context, Result, ensure};
 use gibbs::control::Smoothing;

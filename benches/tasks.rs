@@ -1,6 +1,6 @@
 //! Two published tasks at the sample counts of their authors: the pendulum (32 samples) and the cart-pole (128 samples)
-//! of Hydrax (V. Kurtz, *Hydrax: sampling-based model predictive control on GPU with JAX and MuJoCo MJX*). The benchmark
-//! measures costs, not time, on the CPU.
+//! of Hydrax (V. Kurtz, *Hydrax: sampling-based model predictive control on GPU with JAX and MuJoCo MJX*). The
+//! benchmark measures costs, not time, on the CPU.
 //!
 //! ```sh
 //! cargo bench --bench tasks                # 5 seeds of each

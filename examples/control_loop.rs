@@ -1,16 +1,17 @@
 //! A control loop at 50 Hz that does not wait for its planner: a robot follows a moving goal among moving obstacles.
 //!
-//! Each cycle updates the goal and a local costmap in place, starts a plan for the state just measured, looks for it until
-//! a time budget is over, and sends the next control of the newest plan there is. Controls take effect two cycles later,
-//! which the planner knows, and change no faster than its rate limits.
+//! Each cycle updates the goal and a local costmap in place, starts a plan for the state just measured, looks for it
+//! until a time budget is over, and sends the next control of the newest plan there is. Controls take effect two cycles
+//! later, which the planner knows, and change no faster than its rate limits.
 //!
 //! By default time is simulated: a cycle lasts 20 ms however long the plan takes, so that a drive can be repeated. With
-//! `--real-time` cycles are timed by the clock, and a plan that is not there within the budget is late: the loop goes on
-//! with the plan before. The CPU backend computes a plan in the call that starts it; `--within` keeps that within the budget
-//! as well, by fewer rows (`Planner::plan_within`).
+//! `--real-time` cycles are timed by the clock, and a plan that is not there within the budget is late: the loop goes
+//! on with the plan before. The CPU backend computes a plan in the call that starts it; `--within` keeps that within
+//! the budget as well, by fewer rows (`Planner::plan_within`).
 //!
-//! `cargo run --release --example control_loop` writes `control_loop.csv` and `control_loop.png`, and prints a line; `--help`
-//! lists what can be changed. It fails if the robot touches an obstacle, or a control changes faster than it may.
+//! `cargo run --release --example control_loop` writes `control_loop.csv` and `control_loop.png`, and prints a line;
+//! `--help` lists what can be changed. It fails if the robot touches an obstacle, or a control changes faster than it
+//! may.
 
 #[path = "common/canvas.rs"]
 mod canvas;
@@ -89,8 +90,8 @@ const WINDOW: usize = 25;
 const ROBOT: f32 = 0.2;
 const OBSTACLE: f32 = 0.3;
 const MARGIN: f32 = 0.3;
-/// The costmap: cells along a side, their size, the distance at which values end (in meters), and how often it changes (in
-/// cycles). An obstacle covers what it will pass over in this time (in seconds).
+/// The costmap: cells along a side, their size, the distance at which values end (in meters), and how often it changes
+/// (in cycles). An obstacle covers what it will pass over in this time (in seconds).
 const CELLS: usize = 64;
 const CELL: f32 = 0.1;
 const FAR: f32 = 1.5;
@@ -111,8 +112,8 @@ struct Goal<R> {
 #[derive(Clone, Copy)]
 struct Follow;
 
-/// The terms of its cost: the distance from the goal, obstacles that are near or touched, turning, driving backwards, and the
-/// distance at the end of the horizon.
+/// The terms of its cost: the distance from the goal, obstacles that are near or touched, turning, driving backwards,
+/// and the distance at the end of the horizon.
 const TERMS: [&str; 6] = ["goal", "close", "crash", "turn", "back", "end"];
 
 #[gibbs::model]

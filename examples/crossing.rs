@@ -1,12 +1,12 @@
-//! Plans under uncertainty: boats cross a river between rocks. The current is known to half of its strength only, and gusts
-//! push the boats about.
+//! Plans under uncertainty: boats cross a river between rocks. The current is known to half of its strength only, and
+//! gusts push the boats about.
 //!
 //! Every boat plans in the world that it expects, or in sixteen scenarios that it deems possible, whose costs a risk
-//! combines. The worlds that it meets are drawn from the same distributions, with other seeds. All boats of a kind are one
-//! fleet, so that each time step is one launch.
+//! combines. The worlds that it meets are drawn from the same distributions, with other seeds. All boats of a kind are
+//! one fleet, so that each time step is one launch.
 //!
-//! `cargo run --release --example crossing` draws `crossing.png` and prints a table; `--help` lists what can be changed. It
-//! fails unless boats that plan for the worst hit fewer rocks than those that plan for what they expect.
+//! `cargo run --release --example crossing` draws `crossing.png` and prints a table; `--help` lists what can be
+//! changed. It fails unless boats that plan for the worst hit fewer rocks than those that plan for what they expect.
 
 #[path = "common/canvas.rs"]
 mod canvas;
@@ -20,7 +20,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use gibbs::prelude::*;
-use gibbs::{Risk, Scenario, Spread};
 use plotters::prelude::*;
 
 use canvas::{Area, FONT, INK, axes, picture};
@@ -69,8 +68,8 @@ const CURRENT_STD: f32 = 0.3;
 /// The standard deviation of a gust (in m/s²), which lasts for one time step.
 const GUST_STD: f32 = 1.4;
 
-/// A boat with position and velocity, pushed by two thrusters and dragged along by the water. Parameter 0 is the current in
-/// the middle of the river; references 0 and 1 are a gust.
+/// A boat with position and velocity, pushed by two thrusters and dragged along by the water. Parameter 0 is the
+/// current in the middle of the river; references 0 and 1 are a gust.
 #[derive(Debug, Clone, Copy)]
 struct Boat;
 

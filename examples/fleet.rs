@@ -1,14 +1,15 @@
-//! A fleet of robots that cross one map at once: each starts on a circle and wants to go to the opposite side of it, so that
-//! they all meet in the middle, between columns.
+//! A fleet of robots that cross one map at once: each starts on a circle and wants to go to the opposite side of it, so
+//! that they all meet in the middle, between columns.
 //!
-//! All robots plan in one launch (`Fleet`), ten times a second. A robot avoids the others' last plans: of the robots that its
-//! own last plan comes nearest to, the planned positions are the references of its problem. Nothing else is exchanged, and no
-//! robot has priority. Two costs are rules of the road: near the middle nobody should drive clockwise, as on a roundabout, and
-//! a plan should stay near the last one, because others rely on it. The map is a field that all problems share; accelerations
-//! are limited as rates of the controls.
+//! All robots plan in one launch (`Fleet`), ten times a second. A robot avoids the others' last plans: of the robots
+//! that its own last plan comes nearest to, the planned positions are the references of its problem. Nothing else is
+//! exchanged, and no robot has priority. Two costs are rules of the road: near the middle nobody should drive
+//! clockwise, as on a roundabout, and a plan should stay near the last one, because others rely on it. The map is a
+//! field that all problems share; accelerations are limited as rates of the controls.
 //!
-//! `cargo run --release --example fleet` draws `fleet.png` and prints a line; `--help` lists what can be changed. It fails if
-//! a robot touches another one or the map, or does not arrive. Contacts are looked for at a tenth of the planner's time step.
+//! `cargo run --release --example fleet` draws `fleet.png` and prints a line; `--help` lists what can be changed. It
+//! fails if a robot touches another one or the map, or does not arrive. Contacts are looked for at a tenth of the
+//! planner's time step.
 
 #[path = "common/canvas.rs"]
 mod canvas;
@@ -72,15 +73,16 @@ const CHECKS: usize = 10;
 /// The radius of a robot, and of the circle that they start on (in meters).
 const RADIUS: f32 = 0.25;
 const CIRCLE: f32 = 12.5;
-/// Gaps below which another robot or the map cost something, and below which a plan is refused (in meters). The robots plan at
-/// the same time, so that plans differ from what the others expect.
+/// Gaps below which another robot or the map cost something, and below which a plan is refused (in meters). The robots
+/// plan at the same time, so that plans differ from what the others expect.
 const MARGIN: f32 = 0.35;
 const CLOSE: f32 = 0.08;
 /// How far around the middle the robots keep to one direction of circulation (in meters).
 const ROUNDABOUT: f32 = 8.5;
 /// A robot has arrived if it is this close to its goal (in meters).
 const ARRIVED: f32 = 0.3;
-/// How many of the others a robot avoids, and the columns of its references: x and y of each of them, and of its own last plan.
+/// How many of the others a robot avoids, and the columns of its references: x and y of each of them, and of its own
+/// last plan.
 const NEIGHBORS: usize = 8;
 const WIDTH: usize = 2 * NEIGHBORS + 2;
 /// Where a neighbor is that does not exist (in meters).
@@ -105,8 +107,9 @@ fn distance_to_map(x: f32, y: f32) -> f32 {
     columns.fold(ROOM - x.abs().max(y.abs()), f32::min)
 }
 
-/// Drive to the point (params 0, 1), off the map (field 0) and off the neighbors, counterclockwise around the middle, and
-/// not far from the last plan. References are the planned positions, x and y, of each neighbor and of the robot itself.
+/// Drive to the point (params 0, 1), off the map (field 0) and off the neighbors, counterclockwise around the middle,
+/// and not far from the last plan. References are the planned positions, x and y, of each neighbor and of the robot
+/// itself.
 struct Cross;
 
 #[gibbs::model]
@@ -220,8 +223,8 @@ fn neighbors(plans: &[Vec<[f32; 2]>], i: usize) -> Vec<usize> {
     others.into_iter().take(NEIGHBORS).map(|(_, j)| j).collect()
 }
 
-/// The references of robot `i`: row t has the positions of its neighbors, and its own, at the end of time step t. The first
-/// position of a plan is where the robot is now.
+/// The references of robot `i`: row t has the positions of its neighbors, and its own, at the end of time step t. The
+/// first position of a plan is where the robot is now.
 fn references(plans: &[Vec<[f32; 2]>], i: usize, horizon: usize) -> Vec<f32> {
     let neighbors = neighbors(plans, i);
     let mut table = vec![NOWHERE; horizon * WIDTH];
@@ -234,8 +237,8 @@ fn references(plans: &[Vec<[f32; 2]>], i: usize, horizon: usize) -> Vec<f32> {
     table
 }
 
-/// The least gap between two robots and between a robot and the map, at one moment (in meters), and the number of pairs and
-/// of robots in contact.
+/// The least gap between two robots and between a robot and the map, at one moment (in meters), and the number of pairs
+/// and of robots in contact.
 #[derive(Clone, Copy)]
 struct Gaps {
     robots: f32,

@@ -1,11 +1,11 @@
 //! A planner of your own: predictive sampling, written against the public interface.
 //!
-//! Each step draws candidates around the plan: its values at a few knots, perturbed and interpolated. They are rolled out on
-//! the device, and the best one becomes the plan. The plan itself is a candidate, so that it changes only for a better one.
-//! (T. Howell et al., *Predictive sampling: real-time behaviour synthesis with MuJoCo*, arXiv 2212.00541.)
+//! Each step draws candidates around the plan: its values at a few knots, perturbed and interpolated. They are rolled
+//! out on the device, and the best one becomes the plan. The plan itself is a candidate, so that it changes only for a
+//! better one. (T. Howell et al., *Predictive sampling: real-time behaviour synthesis with MuJoCo*, arXiv 2212.00541.)
 //!
-//! `cargo run --release --example predictive_sampling` swings the pole of a cart-pole up from hanging and prints a line;
-//! `--help` lists what can be changed. It fails unless the pole is upright during the last two seconds.
+//! `cargo run --release --example predictive_sampling` swings the pole of a cart-pole up from hanging and prints a
+//! line; `--help` lists what can be changed. It fails unless the pole is upright during the last two seconds.
 
 #[path = "common/end.rs"]
 mod end;

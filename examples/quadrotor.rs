@@ -1,12 +1,12 @@
 //! A quadrotor that flies through gates in wind and then hovers: the shipped `Quadrotor`, with linear drag.
 //!
-//! A curve through the gates, with a speed for each of its points, is the reference of the planner: position and velocity at
-//! every time step, from the point of the curve that is nearest. The wind is steady, with gusts, and nobody measures it. The
-//! model of the planner has a wind as parameters, which a filter estimates from how the velocity differs from what was
-//! expected. The same course is flown by a planner that does not know of the wind.
+//! A curve through the gates, with a speed for each of its points, is the reference of the planner: position and
+//! velocity at every time step, from the point of the curve that is nearest. The wind is steady, with gusts, and nobody
+//! measures it. The model of the planner has a wind as parameters, which a filter estimates from how the velocity
+//! differs from what was expected. The same course is flown by a planner that does not know of the wind.
 //!
-//! `cargo run --release --example quadrotor` draws `quadrotor.png` and prints a line; `--help` lists what can be changed. It
-//! fails unless all gates are passed with the estimate, and the hover stays near its point.
+//! `cargo run --release --example quadrotor` draws `quadrotor.png` and prints a line; `--help` lists what can be
+//! changed. It fails unless all gates are passed with the estimate, and the hover stays near its point.
 
 #[path = "common/canvas.rs"]
 mod canvas;
@@ -68,8 +68,8 @@ const FINER: usize = 10;
 const FINE_DT: f32 = 0.0025;
 /// The acceleration per speed against the air (in 1/s).
 const DRAG: f32 = 0.3;
-/// The direction of the steady wind (in rad, from x to y), the standard deviations of the gusts (in m/s), and how long a gust
-/// is (in seconds).
+/// The direction of the steady wind (in rad, from x to y), the standard deviations of the gusts (in m/s), and how long
+/// a gust is (in seconds).
 const WIND_DIRECTION: f32 = 0.7;
 const GUSTS: [f32; 3] = [1.0, 1.0, 0.4];
 const GUST_TIME: f32 = 0.7;
@@ -110,7 +110,8 @@ const START: Point = [-6.5, -3.2, 1.0];
 const END: Point = [-0.5, 0.0, 1.5];
 
 impl Gate {
-    /// The distance from the center at which a straight way from `a` to `b` crosses the plane of the gate in its direction.
+    /// The distance from the center at which a straight way from `a` to `b` crosses the plane of the gate in its
+    /// direction.
     fn crossed(&self, a: Point, b: Point) -> Option<f32> {
         let (s, c) = self.heading.sin_cos();
         let ahead = |p: Point| (p[0] - self.center[0]) * c + (p[1] - self.center[1]) * s;
@@ -149,8 +150,8 @@ fn norm(v: Point) -> f32 {
     distance(v, [0.0; 3])
 }
 
-/// A quadrotor in a wind, parameters 0 to 2 (in m/s), that is to be at references 0 to 2 (in meters) with the velocity that is
-/// references 3 to 5 (in m/s).
+/// A quadrotor in a wind, parameters 0 to 2 (in m/s), that is to be at references 0 to 2 (in meters) with the velocity
+/// that is references 3 to 5 (in m/s).
 struct Drone(Quadrotor);
 
 #[gibbs::model]

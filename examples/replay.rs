@@ -1,9 +1,9 @@
 //! Records a closed loop, replays it to the bit, and tunes it offline: a unicycle drives among discs to a goal, and to
 //! another one that it is given on the way.
 //!
-//! A recording is a JSON file: the options of the planner, a snapshot of it at the beginning and one at the end, and of every
-//! call its inputs (state and parameters) and what came out. `Snapshot` and the options implement serde; the rest is
-//! [`Recording`] below, because which calls a loop makes, and what changes between them, is up to the loop.
+//! A recording is a JSON file: the options of the planner, a snapshot of it at the beginning and one at the end, and of
+//! every call its inputs (state and parameters) and what came out. `Snapshot` and the options implement serde; the rest
+//! is [`Recording`] below, because which calls a loop makes, and what changes between them, is up to the loop.
 //!
 //! `cargo run --release --example replay` records into a temporary file, reads it again and
 //!
@@ -13,7 +13,8 @@
 //!   advantage in it, since the states are those that their own controls led to.
 //!
 //! `--record FILE` does the first part only, `--replay FILE` the other; `--help` lists what can be changed. A replay on
-//! another kind of device agrees to rounding only, so that it is compared with the recording but not required to be equal.
+//! another kind of device agrees to rounding only, so that it is compared with the recording but not required to be
+//! equal.
 
 #[path = "common/end.rs"]
 mod end;

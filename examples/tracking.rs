@@ -1,11 +1,11 @@
-//! Tracks the plans of a slow planner by a fast loop: a quadrotor, seen from the side, flies to a hover in gusts of wind that
-//! its model does not have, with a mass that its model does not have either.
+//! Tracks the plans of a slow planner by a fast loop: a quadrotor, seen from the side, flies to a hover in gusts of
+//! wind that its model does not have, with a mass that its model does not have either.
 //!
-//! Plans have time steps of 20 ms, the loop runs every 2 ms, and a new plan is made twice a second. The same flight is flown
-//! with the controls of the plans as they are, and with a feedback along them (`Planner::feedback`).
+//! Plans have time steps of 20 ms, the loop runs every 2 ms, and a new plan is made twice a second. The same flight is
+//! flown with the controls of the plans as they are, and with a feedback along them (`Planner::feedback`).
 //!
-//! `cargo run --release --example tracking` draws `tracking.png` and prints a line; `--help` lists what can be changed. It
-//! fails unless the feedback lowers both the deviation from the plans and the cost of the flight.
+//! `cargo run --release --example tracking` draws `tracking.png` and prints a line; `--help` lists what can be changed.
+//! It fails unless the feedback lowers both the deviation from the plans and the cost of the flight.
 
 #[path = "common/canvas.rs"]
 mod canvas;
@@ -60,7 +60,8 @@ const FASTER: usize = 10;
 const HORIZON: usize = 50;
 /// How much heavier the quadrotor is than in the model.
 const HEAVIER: f32 = 1.05;
-/// The mean of the wind, the standard deviations of its gusts (in m/s², m/s² and rad/s²), and how long a gust is (in seconds).
+/// The mean of the wind, the standard deviations of its gusts (in m/s², m/s² and rad/s²), and how long a gust is (in
+/// seconds).
 const WIND: f32 = 0.5;
 const GUSTS: [f32; 3] = [0.4, 0.2, 4.0];
 const GUST_TIME: f32 = 0.2;

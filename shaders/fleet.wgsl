@@ -1,7 +1,7 @@
 // Inputs and noise of the problems of a fleet. Each group of `chains` consecutive problems shares one section of the
-// inputs, which ends with the seed and the pass number of its noise. With scenarios, it is followed by a section for each
-// scenario, which ends with the same. Twins: Pass::group_and_chain and NoiseId in src/kernels/pass.rs. Kernels without a
-// fleet have SHARED_INPUTS (src/runtime/gpu/source.rs) instead of this file.
+// inputs, which ends with the seed and the pass number of its noise. With scenarios, it is followed by a section for
+// each scenario, which ends with the same. Twins: Pass::group_and_chain and NoiseId in src/kernels/pass.rs. Kernels
+// without a fleet have SHARED_INPUTS (src/runtime/gpu/source.rs) instead of this file.
 
 // The number of floats that seed and pass number occupy at the end of a group's inputs: three 32-bit integers, 16 bits
 // per float.
@@ -31,7 +31,7 @@ fn find_rollout(z: u32) {
     find_inputs();
 }
 
-// The offset of the scores of this rollout's scenario. Those of the first are where those of the combined costs will be.
+// The offset of the scores of this rollout's scenario. Combined scores overwrite those of scenario 0.
 fn scenario_scores() -> u32 {
     return (max(section, 1u) - 1u) * uniforms.problems * 3u * padded_rows();
 }

@@ -123,9 +123,10 @@ pub fn wgsl_fn<const A: usize>(engine: &Engine, function: &WgslFn<A>, points: &[
 /// the number of lanes.
 ///
 /// In an optimized build expect 0.7 to 1. **A value below 0.3 means that a call is not inlined**, so that code runs
-/// without vector instructions: look for a missing [`#[gibbs::model]`](macro@crate::model) or a closure over `R` values.
-/// (A single call that is not inlined, of the whole cart-pole step, gives 0.15.) In a debug build the number means nothing, and with
-/// [`Instructions::Scalar`](crate::interp::simd::isa::Instructions::Scalar) there are no lanes to use.
+/// without vector instructions: look for a missing [`#[gibbs::model]`](macro@crate::model) or a closure over `R`
+/// values. (A single call that is not inlined, of the whole cart-pole step, gives 0.15.) In a debug build the number
+/// means nothing, and with [`Instructions::Scalar`](crate::interp::simd::isa::Instructions::Scalar) there are no lanes
+/// to use.
 ///
 /// `at` is the step context, with all parameters, references and fields that the model reads, and `x` the initial
 /// state.
@@ -260,8 +261,8 @@ impl WithSimd for Count {
     }
 }
 
-/// The variants that `tests/fuzz` draws. Other crates cannot match non-exhaustive enums without a wildcard, so this does it: a
-/// variant that is added here must be drawn there, too.
+/// The variants that `tests/fuzz` draws. Other crates cannot match non-exhaustive enums without a wildcard, so this
+/// does it: a variant that is added here must be drawn there, too.
 #[cfg(test)]
 mod fuzzed {
     use crate::control::{CostNormalization, Fallback, Proposal, ShiftFill};

@@ -348,7 +348,7 @@ pub mod prelude {
     pub use crate::{
         Backend, Cost, DiffusionOptions, DiffusionPlanner, DiffusionSampler, DiffusionSamplerOptions, Dynamics, Engine,
         EngineOptions, Fleet, Grid, Limits, Mask, Model, ModelParams, Mppi, MppiOptions, Noise, NoiseShape, Params,
-        Plan, Planner, Policy, PolicyGradient, PolicyGradientOptions, Random, Real, References, Risk, Scenario,
+        Plan, Planner, Policy, PolicyGradient, PolicyGradientOptions, Random, Real, References, Risk, Scenario, Spread,
         StepContext, Task, Temperature, Weighting,
     };
     pub use gibbs_macros::model;

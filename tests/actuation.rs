@@ -104,8 +104,8 @@ fn rows_plans_and_loops_keep_to_the_limits_of_rates() {
     }
 }
 
-/// Asserts that the changes of a control sequence change by no more than [`JERKS`] allow, from `changed` on, and returns
-/// how many of those are at a limit.
+/// Asserts that the changes of a control sequence change by no more than [`JERKS`] allow, from `changed` on, and
+/// returns how many of those are at a limit.
 fn check_jerks(name: &str, [last, changed]: [[f32; 2]; 2], controls: &[[f32; 2]]) -> usize {
     let (mut before, mut changed, mut clipped) = (last, changed, 0);
     for (t, u) in controls.iter().enumerate() {

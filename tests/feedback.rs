@@ -421,8 +421,8 @@ fn problems_of_a_fleet_have_feedbacks_of_their_own() {
     assert_eq!(fleet.update_feedback(2, &mut last).unwrap_err(), error);
 }
 
-/// Follows a plan of a cart-pole, near upright, for its horizon of a second in steps of 2 ms. The cart is heavier than in
-/// the model, and random forces push it. Returns the mean squared deviation of the angle, and the cost.
+/// Follows a plan of a cart-pole, near upright, for its horizon of a second in steps of 2 ms. The cart is heavier than
+/// in the model, and random forces push it. Returns the mean squared deviation of the angle, and the cost.
 fn follow(
     mppi: &Mppi<4, 1, CartPole>,
     feedback: Option<&Feedback<4, 1>>,

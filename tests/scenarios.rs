@@ -399,11 +399,16 @@ fn scenarios_that_do_not_fit_are_refused() {
     refused(&|task| task.scenarios = vec![Scenario::default(); 70_000], "scenarios", "at most 65535");
     refused(
         &|task| task.scenarios[2].references = Some(References { values: vec![1.0; 3], columns: 2 }),
-        "references",
-        "whole rows",
+        "scenarios",
+        "references of 3 numbers in 2 columns in scenario 2",
     );
     let mut mppi = Mppi::new(&cpu(), Mass, mppi(task())).expect("valid");
     assert!(mppi.set_scenarios(vec![]).is_err());
+    let mut more = task();
+    more.scenarios[3].params = vec![0.1, 0.2];
+    let mut with_more = Mppi::new(&cpu(), Mass, MppiOptions { samples: 70, task: more, ..Default::default() }).unwrap();
+    with_more.set_params(&[1.0, 2.0]).expect("as many as a scenario deviates in");
+    assert!(with_more.try_clone().is_ok());
     assert!(mppi.set_scenarios(vec![Scenario { state: vec![0.0; 3], ..Default::default() }; 5]).is_err());
     assert!(mppi.simulate_scenario(5, &[0.0; 2], &[[0.0]]).is_err());
     assert!(Spread { params: vec![-1.0], ..Default::default() }.draw(2, 1, 0).is_err());

@@ -11,8 +11,9 @@ const MAX_BYTES: usize = 2_000_000;
 /// How long the last frame is shown (in milliseconds).
 const HOLD: u16 = 2000;
 
-/// Writes frames of equal size, each shown for `delay` milliseconds and the last one for longer, as a PNG that loops. If the
-/// file would be too large, every other frame is left out, and the others are shown for twice as long, until it fits.
+/// Writes frames of equal size, each shown for `delay` milliseconds and the last one for longer, as a PNG that loops.
+/// If the file would be too large, every other frame is left out, and the others are shown for twice as long, until it
+/// fits.
 pub fn write(path: &Path, frames: &[RgbImage], delay: u16) -> Result<()> {
     let png = encode_within(frames, delay, MAX_BYTES)?;
     std::fs::write(path, png).with_context(|| format!("cannot write {}", path.display()))
@@ -55,8 +56,8 @@ fn encode(frames: &[&RgbImage], delay: u16) -> Result<Vec<u8>> {
     Ok(png)
 }
 
-/// The pixels that change from one frame to the next: the smallest rectangle that contains them, by its upper left corner and
-/// size, and its colors, transparent where nothing changes.
+/// The pixels that change from one frame to the next: the smallest rectangle that contains them, by its upper left
+/// corner and size, and its colors, transparent where nothing changes.
 struct Change {
     low: [u32; 2],
     size: [u32; 2],

@@ -265,8 +265,8 @@ impl<'a> Picture<'a> {
         std::fs::write(path, png.into_inner()).with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// The map without the scale bar, which would be too small to read, reduced so that its longest side has at most `side`
-    /// pixels.
+    /// The map without the scale bar, which would be too small to read, reduced so that its longest side has at most
+    /// `side` pixels.
     pub fn reduced(&self, side: u32) -> RgbImage {
         let (width, height) = (self.image.width(), self.bottom);
         let map = imageops::crop_imm(&self.image, 0, 0, width, height);

@@ -10,9 +10,9 @@
 //! robot drives in is the same model at a tenth of the time step, and collisions are checked against the map itself,
 //! not against the fields that the cost samples.
 //!
-//! A picture (`navigate.png`) and a table (`navigate.csv`) of the run go to `--out`; `--terms` colors its rollouts by the
-//! term of the cost that holds each back, and `--frames drive.png` also writes an animation. The exit status is 0 if the robot
-//! reached the goal without a collision, and 1 otherwise, with a sentence that gives the reason.
+//! A picture (`navigate.png`) and a table (`navigate.csv`) of the run go to `--out`; `--terms` colors its rollouts by
+//! the term of the cost that holds each back, and `--frames drive.png` also writes an animation. The exit status is 0
+//! if the robot reached the goal without a collision, and 1 otherwise, with a sentence that gives the reason.
 
 mod animation;
 mod closed_loop;

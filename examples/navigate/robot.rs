@@ -118,8 +118,8 @@ pub struct NavigateCost {
     pub twist: [[f32; 2]; 2],
 }
 
-/// The names of the terms: the way that remains, obstacles, turning, a speed that is negative or too high to stop at the
-/// goal, the heading at the goal, and the state at the end of the horizon.
+/// The names of the terms: the way that remains, obstacles, turning, a speed that is negative or too high to stop at
+/// the goal, the heading at the goal, and the state at the end of the horizon.
 pub const TERMS: [&str; 6] = ["way", "wall", "turn", "speed", "heading", "end"];
 
 /// The cost of a step inside an obstacle, and of each meter of depth: more than any detour, but finite.

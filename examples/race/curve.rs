@@ -10,8 +10,8 @@ pub struct Curve {
     spacing: f64,
 }
 
-/// A point of a curve: its position (in meters), the direction of travel (in radians, counter-clockwise from the x axis,
-/// not wrapped), and the curvature (in 1/m, positive in a left turn).
+/// A point of a curve: its position (in meters), the direction of travel (in radians, counter-clockwise from the x
+/// axis, not wrapped), and the curvature (in 1/m, positive in a left turn).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sample {
     pub point: [f64; 2],
@@ -257,7 +257,8 @@ mod tests {
         for i in 0..200 {
             let place = Place { along: 2.9 * i as f64, offset: 6.0 * (i as f64).sin() };
             let found = curve.place(curve.point(place), place.along + 4.0, 20.0);
-            // Between samples the curve is a chord: at most 3 mm from the arc, and its direction changes at the samples.
+            // Between samples the curve is a chord: at most 3 mm from the arc, and its direction changes at the
+            // samples.
             assert!((found.along - place.along).abs() < 0.1, "{found:?} for {place:?}");
             assert!((found.offset - place.offset).abs() < 0.005, "{found:?} for {place:?}");
         }

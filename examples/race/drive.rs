@@ -13,7 +13,8 @@ use crate::track::{REACH, Track};
 
 /// Parts of a time step in which the car is simulated: 1 ms each.
 const PARTS: usize = 50;
-/// The run-up to the start line (in meters), and the speed that it begins with, as a fraction of what is possible there.
+/// The run-up to the start line (in meters), and the speed that it begins with, as a fraction of what is possible
+/// there.
 const RUN_UP: f64 = 300.0;
 const ROLLING: f64 = 0.8;
 /// A car that is slower than this (in m/s), or farther off the track (in meters), does not come back.

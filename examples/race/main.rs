@@ -6,15 +6,15 @@
 //! ```
 //!
 //! A circuit is a CSV of its center line and widths, `x_m,y_m,w_tr_right_m,w_tr_left_m`, in the direction of travel, as
-//! in the database of J. Betz et al. (TUMFTM/racetrack-database). The car is a kinematic or a dynamic single-track model
-//! whose tires have a friction circle. It is planned for in coordinates along a line of the track (arc length, offset,
-//! heading), where progress and the distance to the edges are states, and it is simulated in the plane at a fiftieth of
-//! the planner's time step. It comes to the start line at speed.
+//! in the database of J. Betz et al. (TUMFTM/racetrack-database). The car is a kinematic or a dynamic single-track
+//! model whose tires have a friction circle. It is planned for in coordinates along a line of the track (arc length,
+//! offset, heading), where progress and the distance to the edges are states, and it is simulated in the plane at a
+//! fiftieth of the planner's time step. It comes to the start line at speed.
 //!
-//! For comparison, a quasi-steady-state lap with the same friction, power and drag is computed along a race line that is
-//! given, or along the center line; the planner uses neither. A picture (`race.png`) goes to `--out`. The exit status is
-//! 0 only if the car completed its laps without an excursion: it never was off the track with half its width, nor (the
-//! kinematic car) beyond the friction circle, nor (the dynamic car) in a spin.
+//! For comparison, a quasi-steady-state lap with the same friction, power and drag is computed along a race line that
+//! is given, or along the center line; the planner uses neither. A picture (`race.png`) goes to `--out`. The exit
+//! status is 0 only if the car completed its laps without an excursion: it never was off the track with half its width,
+//! nor (the kinematic car) beyond the friction circle, nor (the dynamic car) in a spin.
 
 #[path = "../common/canvas.rs"]
 mod canvas;

@@ -30,8 +30,8 @@ const MOST: [f32; 2] = [1.0, 1.0];
 const SPRING: f32 = 2.0;
 const DAMPER: f32 = 3.0;
 
-/// The part of the friction that the possible speeds of the tables are computed with. A quasi-steady-state speed ignores
-/// that steering, yaw and the slip of the tires take time, above all where a turn follows on the opposite one.
+/// The part of the friction that the possible speeds of the tables are computed with. A quasi-steady-state speed
+/// ignores that steering, yaw and the slip of the tires take time, above all where a turn follows on the opposite one.
 const CAUTION: f32 = 0.92;
 
 /// Weights of the cost, which is in meters of progress. Per second: for each square meter nearer to an edge than the
@@ -48,9 +48,9 @@ const END_WALL: f32 = 10.0;
 const END_SPEED: f32 = 0.5;
 
 /// A car on the track, in coordinates along a line (curvilinear or Frenet coordinates; e.g. R. Rajamani, *Vehicle
-/// Dynamics and Control*, §2.5). The path state is the arc length since the start of the plan, the offset to the left of
-/// the line (both in meters), and the heading relative to the line (in radians); parameter 0 is the arc length at which
-/// the plan starts.
+/// Dynamics and Control*, §2.5). The path state is the arc length since the start of the plan, the offset to the left
+/// of the line (both in meters), and the heading relative to the line (in radians); parameter 0 is the arc length at
+/// which the plan starts.
 ///
 /// ```text
 /// ṡ = (v_x cos ξ − v_y sin ξ) / (1 − n κ(s))    ṅ = v_x sin ξ + v_y cos ξ    ξ̇ = r − κ(s) ṡ
@@ -62,8 +62,8 @@ pub struct OnTrack<V>(pub V);
 impl<V> OnTrack<V> {
     /// The commands of a car that follows the line of this curvature, and turns by `turn` beside that.
     ///
-    /// Plans hold the turn beside the line, not the turn itself: rollouts whose perturbations are small then stay on the
-    /// track for the whole horizon, and turns stay where they belong if the car comes sooner or later.
+    /// Plans hold the turn beside the line, not the turn itself: rollouts whose perturbations are small then stay on
+    /// the track for the whole horizon, and turns stay where they belong if the car comes sooner or later.
     pub fn command<R: Real, const N: usize>(&self, x: [R; N], curvature: R, [turn, drive]: [R; 2]) -> [R; 2]
     where
         V: Vehicle<N>,

@@ -146,7 +146,7 @@ fn opens_closure(tokens: &[TokenTree], i: usize, braces: bool) -> bool {
     match before {
         None => !(braces && is_arm(&tokens[i..])),
         Some(TokenTree::Ident(ident)) => {
-            ["move", "return", "break", "static", "async", "in", "match"].contains(&&*ident.to_string())
+            ["move", "mut", "return", "break", "static", "async", "in", "match"].contains(&&*ident.to_string())
         }
         Some(TokenTree::Literal(_) | TokenTree::Group(_)) => false,
         Some(TokenTree::Punct(punct)) => match punct.as_char() {

@@ -1,5 +1,5 @@
-// Bilinear look-up in sampled fields, by the functions of generated/interpolation.wgsl. FIELDS is the number of fields that the model uses. Twin:
-// src/lang/look_up.rs.
+// Bilinear look-up in sampled fields, by the functions of generated/interpolation.wgsl. FIELDS is the number of fields
+// that the model uses. Twin: src/lang/look_up.rs.
 
 // The header of a grid. Twin: Header in src/lang/look_up.rs.
 struct Field {

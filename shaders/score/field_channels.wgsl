@@ -4,7 +4,8 @@
 struct Channels {
     // The third coordinate of a point in a volume, in layers, is a z + c: a, c, and the outermost layer.
     up: vec3<f32>,
-    // What a table is beyond its ends: the distances up to which it applies and has a slope, its period and the inverse.
+    // What a table is beyond its ends: the distances up to which it applies and has a slope, its period and the
+    // inverse.
     ends: vec4<f32>,
     // The pairs of samples from one layer, and from one plane, to the next.
     layer: i32,

@@ -10,10 +10,21 @@ fn scenario_cost(s: u32, k: u32) -> f32 {
     return scores[at] + scores[at + TILE];
 }
 
+fn worst_cost(k: u32) -> f32 {
+    var worst = scenario_cost(0u, k);
+    for (var s = 1u; s < uniforms.scenarios; s++) {
+        worst = max(worst, scenario_cost(s, k));
+    }
+    return worst;
+}
+
 // The mean over the worst scenarios: a sum and its compensation.
 fn mean_of_tail(k: u32) -> vec2<f32> {
     let tail = uniforms.risk_value;
     let is_whole = tail == f32(uniforms.scenarios);
+    if tail == 1.0 && !is_whole {
+        return vec2<f32>(worst_cost(k), 0.0);
+    }
     var sum = Two();
     for (var s = 0u; s < uniforms.scenarios; s++) {
         var weight = 1.0;
@@ -34,18 +45,32 @@ fn mean_of_tail(k: u32) -> vec2<f32> {
     return vec2<f32>(sum.x * share, -sum.y * share);
 }
 
-// (1/θ) ln mean e^{θJ}, relative to the worst cost so that nothing overflows.
+// (1/θ) ln mean e^{θJ}, about the worst cost, or where all θJ are within a tenth of each other about the mean.
 fn entropic(k: u32) -> vec2<f32> {
-    var worst = scenario_cost(0u, k);
-    for (var s = 1u; s < uniforms.scenarios; s++) {
-        worst = max(worst, scenario_cost(s, k));
-    }
     let theta = uniforms.risk_value;
+    let share = 1.0 / f32(uniforms.scenarios);
+    let worst = worst_cost(k);
+    var best = worst;
+    var total = Two();
     var sum = Two();
     for (var s = 0u; s < uniforms.scenarios; s++) {
-        sum = kahan_add(sum, gibbs_exp((scenario_cost(s, k) - worst) * theta));
+        let cost = scenario_cost(s, k);
+        best = min(best, cost);
+        total = kahan_add(total, cost);
+        sum = kahan_add(sum, gibbs_exp((cost - worst) * theta));
     }
-    return vec2<f32>(worst + gibbs_ln(sum.x * (1.0 / f32(uniforms.scenarios))) / theta, 0.0);
+    if (worst - best) * theta >= 0.1 {
+        return vec2<f32>(worst + gibbs_ln(sum.x * share) / theta, 0.0);
+    }
+    let mean = total.x * share;
+    var series = Two();
+    for (var s = 0u; s < uniforms.scenarios; s++) {
+        let z = (scenario_cost(s, k) - mean) * theta;
+        // e^z − 1 − z; the sum of all z is 0.
+        series = kahan_add(series, fma(z * (1.0 / 24.0) + 1.0 / 6.0, z, 0.5) * z * z);
+    }
+    let rest = series.x * share;
+    return vec2<f32>(mean + (rest - rest * rest * 0.5) / theta, 0.0);
 }
 
 // Combines the costs of a row, stores the result and returns its keys.

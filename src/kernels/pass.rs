@@ -161,8 +161,8 @@ pub struct Pass {
     pub(crate) coordinates: u32,
     /// With [`DELAYED`], the number of time steps whose controls are fixed.
     pub(crate) delay: u32,
-    /// S, the number of scenarios that rows are rolled out in; 0 if they are rolled out once. Each group of problems has
-    /// S more sections of inputs, one for each scenario. Only with [`FLEET`].
+    /// S, the number of scenarios that rows are rolled out in; 0 if they are rolled out once. Each group of problems
+    /// has S more sections of inputs, one for each scenario. Only with [`FLEET`].
     pub(crate) scenarios: u32,
     /// How the costs in all scenarios become one.
     pub(crate) risk: u32,
@@ -226,8 +226,8 @@ impl Pass {
     }
 }
 
-/// The layout of the packed inputs of a problem: x₀, limits, noise covariance, limits of the change per time step and of
-/// its own change, last control and its change, parameters, reference table, and after these a table of the driver's
+/// The layout of the packed inputs of a problem: x₀, limits, noise covariance, limits of the change per time step and
+/// of its own change, last control and its change, parameters, reference table, and after these a table of the driver's
 /// own. Drivers get it from [`Packed`](crate::runtime::inputs::Packed), together with the inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Layout {

@@ -407,8 +407,8 @@ impl Grid {
     }
 
     /// Overwrites some samples: a [`Region`], given row by row from the smallest y; a range of a table; or a region in
-    /// some layers of a volume ([`Region::layers`]), given layer by layer. If there are several channels, `values` holds
-    /// the samples of the first, then those of the second, ….
+    /// some layers of a volume ([`Region::layers`]), given layer by layer. If there are several channels, `values`
+    /// holds the samples of the first, then those of the second, ….
     ///
     /// # Errors
     ///
@@ -772,8 +772,8 @@ impl Grid {
 }
 
 /// A grid, packed for look-ups, plane by plane. Each sample is followed by the one above it (in the last row, by
-/// itself), and the last such pair of each row is repeated. So the four samples around any point are contiguous, and one
-/// load fetches them.
+/// itself), and the last such pair of each row is repeated. So the four samples around any point are contiguous, and
+/// one load fetches them.
 ///
 /// A plane holds one channel, and is repeated for each layer of a volume, the last of which is repeated. In a table,
 /// which has no rows, each sample is followed by that of the next channel.

@@ -1,6 +1,6 @@
 //! Look-ups of sampled fields by linear, bilinear and trilinear interpolation, at one point or at a register of them.
-//! The interpolations are printed as `shaders/generated/interpolation.wgsl`; the place of a point in a field is computed
-//! here and in its twins, `shaders/score/field.wgsl` and `field_channels.wgsl`.
+//! The interpolations are printed as `shaders/generated/interpolation.wgsl`; the place of a point in a field is
+//! computed here and in its twins, `shaders/score/field.wgsl` and `field_channels.wgsl`.
 
 use std::ops::Range;
 

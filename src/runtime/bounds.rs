@@ -170,7 +170,8 @@ pub(crate) fn within(
             let coordinate = (width - 1) * u64::from(chunk.coordinate_stride);
             holds("the buffer of rows", capacity.rows, of_problem + tiles + lane + coordinate + 1)?;
         }
-        // Three scores per row, or per row and scenario, then two per row and episode, then the saved state of unfinished episodes.
+        // Three scores per row, or per row and scenario, then two per row and episode, then the saved state of
+        // unfinished episodes.
         let saved =
             if chunk.begin > 0 || chunk.end < chunk.horizon { crate::runtime::gpu::saved(layout) as u64 } else { 0 };
         let of_row = if policy { 3 + (2 + saved) * episodes } else { 3 * u64::from(chunk.rollouts()) };

@@ -189,7 +189,8 @@ impl Packed {
         self.sections_mut(group).for_each(|(section, _)| section[at..][..2 * M].copy_from_slice(last.as_flattened()));
     }
 
-    /// Replaces the noise of a group, which all scenarios share. A single section takes seed and number from its passes.
+    /// Replaces the noise of a group, which all scenarios share. A single section takes seed and number from its
+    /// passes.
     pub(crate) fn set_noise(&mut self, group: usize, noise: NoiseId) {
         debug_assert!(self.is_fleet(), "a single section stores no noise");
         let at = self.stride() - NoiseId::LEN;
@@ -245,7 +246,7 @@ impl Packed {
         columns: usize,
         readers: &[Reader],
     ) -> Result<(), InvalidValue> {
-        let most = self.scenarios.iter().map(Scenario::columns).max().unwrap_or(0);
+        let most = Scenario::most_columns(&self.scenarios);
         readers.iter().try_for_each(|reader| reader.check_columns(columns.max(most)))?;
         References::check(values, columns)?;
         let own = own.get_or_insert_default();
@@ -256,8 +257,8 @@ impl Packed {
         Ok(())
     }
 
-    /// Writes the reference table of a group. Tables of other groups, and the deviations of scenarios, may be larger; the
-    /// last row is repeated, which is what a model reads beyond it, and the remaining columns are 0.
+    /// Writes the reference table of a group. Tables of other groups, and the deviations of scenarios, may be larger;
+    /// the last row is repeated, which is what a model reads beyond it, and the remaining columns are 0.
     pub(crate) fn put_references(&mut self, group: usize, references: Option<&References>) {
         let Layout { reference_rows, reference_columns, .. } = self.layout;
         let mut size = if self.is_fleet() { [reference_rows, reference_columns] } else { [0, 0] };

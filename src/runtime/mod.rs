@@ -234,12 +234,12 @@ impl Engine {
         }
     }
 
-    /// The kernels that drivers on this device have compiled so far, in the order of their sources; none on the CPU. This
-    /// is for tools that examine them: compilers, profilers.
+    /// The kernels that drivers on this device have compiled so far, in the order of their sources; none on the CPU.
+    /// This is for tools that examine them: compilers, profilers.
     ///
-    /// No GPU is needed for that. `wgpu::Device::noop` (of wgpu's feature `noop`) is a device that runs nothing, and for
-    /// which drivers generate the kernels of a hardware GPU with the features that it was opened with. An engine keeps
-    /// the latest 128 sources at most.
+    /// No GPU is needed for that. `wgpu::Device::noop` (of wgpu's feature `noop`) is a device that runs nothing, and
+    /// for which drivers generate the kernels of a hardware GPU with the features that it was opened with. An engine
+    /// keeps the latest 128 sources at most.
     pub fn kernels(&self) -> Vec<KernelSource> {
         match &self.inner.device {
             Device::Cpu => Vec::new(),

@@ -1,11 +1,11 @@
 //! [`Scenario`]: how the world may deviate from a [`Task`](super::Task).
 
 use super::task::References;
-use crate::error::{InvalidValue, finite};
+use crate::error::InvalidValue;
 use crate::lang::Random;
 
 /// One of the worlds that a control sequence is tried in: what is added there to the state, the parameters and the
-/// references of the task. What is shorter than there is to add to deviates by 0 beyond its end.
+/// references of the task. States, parameters and columns beyond those listed deviate by 0.
 ///
 /// Deviations are relative so that they stay as they are when a goal in the parameters moves, or in a fleet whose
 /// problems have parameters of their own.
@@ -65,17 +65,31 @@ impl Scenario {
         self.references.as_ref().map_or(0, |references| references.columns)
     }
 
-    /// Refuses deviations that are not finite, or in more than the `params` parameters of a task. `s` is the index of
-    /// the scenario.
-    pub(crate) fn check(&self, s: usize, params: usize) -> Result<(), InvalidValue> {
-        finite("scenarios", &self.state)?;
-        finite("scenarios", &self.params)?;
-        if self.params.len() > params {
-            let value = format_args!("{} parameters in scenario {s}", self.params.len());
-            return Err(InvalidValue::new("scenarios", value, format_args!("at most those of the task, {params}")));
-        }
-        if let Some(references) = &self.references {
-            References::check(&references.values, references.columns)?;
+    /// The most columns of the references that deviate in any scenario.
+    pub(crate) fn most_columns(all: &[Self]) -> usize {
+        all.iter().map(Self::columns).max().unwrap_or(0)
+    }
+
+    /// Refuses deviations that are not finite, or in more than the `params` parameters of a task.
+    pub(crate) fn check(all: &[Self], params: usize) -> Result<(), InvalidValue> {
+        for (s, Self { state, params: own, references }) in all.iter().enumerate() {
+            let refuse = |value: std::fmt::Arguments<'_>, expected: std::fmt::Arguments<'_>| {
+                Err(InvalidValue::new("scenarios", format_args!("{value} in scenario {s}"), expected))
+            };
+            let table = references.as_ref().map_or(&[][..], |references| &references.values);
+            if let Some(number) = state.iter().chain(own).chain(table).find(|number| !number.is_finite()) {
+                return refuse(format_args!("{number}"), format_args!("finite"));
+            }
+            if own.len() > params {
+                let expected = format_args!("at most as many as the task has, {params}");
+                return refuse(format_args!("{} parameters", own.len()), expected);
+            }
+            if let Some(References { values, columns }) = references {
+                if values.is_empty() || *columns == 0 || !values.len().is_multiple_of(*columns) {
+                    let value = format_args!("references of {} numbers in {columns} columns", values.len());
+                    return refuse(value, format_args!("one or more whole rows of one or more columns"));
+                }
+            }
         }
         Ok(())
     }
@@ -88,7 +102,7 @@ impl Scenario {
                 return Err(InvalidValue::new(
                     "scenarios",
                     value,
-                    format_args!("at most those of the model, {states}"),
+                    format_args!("at most as many as the model has, {states}"),
                 ));
             }
         }

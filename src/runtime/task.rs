@@ -47,8 +47,9 @@ pub struct Task<const M: usize> {
     /// brakes for a wall: with the room d to the limit and the jerk j, its rate is at most about √(2 j d).
     ///
     /// Where the limits cannot all be met, since something other than the planner decided on the last control or the
-    /// limits became tighter, `rate_limits` take precedence over `limits`, and these over `jerk_limits`: a control beyond
-    /// its box returns at once if its rate is not limited. A policy search refuses them, as it does `rate_limits`.
+    /// limits became tighter, `rate_limits` take precedence over `limits`, and these over `jerk_limits`: a control
+    /// beyond its box returns at once if its rate is not limited. A policy search refuses them, as it does
+    /// `rate_limits`.
     pub jerk_limits: Option<Limits<M>>,
     /// The input delay, in time steps: the time from the state that a call is given until the first control that it
     /// plans takes effect; below the horizon. The first `delay` controls of the plan and of every rollout are those
@@ -61,8 +62,9 @@ pub struct Task<const M: usize> {
     /// [`StepContext::reference`](crate::lang::StepContext::reference).
     pub references: Option<References>,
     /// The scenarios that every control sequence is rolled out in: how the world may deviate from this task. If there
-    /// are none, it is rolled out once, in the task itself. A planner takes S times as long with S scenarios, but for
-    /// drawing the noise, which they share. A policy search refuses them.
+    /// are none, it is rolled out once, in the task itself. S scenarios take S rollouts for each row; on the CPU, noise
+    /// is drawn once for all of them. Problems (of a fleet) × chains × scenarios are at most 65,535. A policy search
+    /// refuses scenarios.
     pub scenarios: Vec<Scenario>,
     /// How the costs in all scenarios become the one that counts.
     pub risk: Risk,
@@ -117,12 +119,7 @@ impl<const M: usize> Task<M> {
             References::check(&references.values, references.columns)?;
         }
         self.risk.check()?;
-        self.check_scenarios(&self.scenarios)
-    }
-
-    /// Refuses scenarios that do not fit the task.
-    pub(crate) fn check_scenarios(&self, scenarios: &[Scenario]) -> Result<(), InvalidValue> {
-        scenarios.iter().enumerate().try_for_each(|(s, scenario)| scenario.check(s, self.params.len()))
+        Scenario::check(&self.scenarios, self.params.len())
     }
 
     /// Refuses what only planners support.
@@ -161,7 +158,7 @@ impl<const M: usize> Task<M> {
     /// Refuses a task that has less than `reader` reads.
     pub(crate) fn check_reader(&self, reader: &Reader) -> Result<(), InvalidValue> {
         reader.check_params(self.params.len())?;
-        let deviations = self.scenarios.iter().map(Scenario::columns).max().unwrap_or(0);
+        let deviations = Scenario::most_columns(&self.scenarios);
         reader.check_columns(self.references.as_ref().map_or(0, |r| r.columns).max(deviations))?;
         reader.check_fields(&self.fields)
     }

@@ -417,8 +417,8 @@ impl DiffusionSampler {
     ///
     /// # Errors
     ///
-    /// If the chains are those of a data set, which has none, there is no field of that index yet, or the energy looks up
-    /// other dimensions or more channels. Then nothing is changed.
+    /// If the chains are those of a data set, which has none, there is no field of that index yet, or the energy looks
+    /// up other dimensions or more channels. Then nothing is changed.
     pub fn set_field(&mut self, index: usize, grid: Grid) -> Result<(), InvalidValue> {
         self.target.refuse_for_data("field")?;
         let reader = energy_reader(self.program.requirements.clone());

@@ -141,7 +141,7 @@ impl Draw {
         if self.chance(0.7) { 0 } else { self.index(4) }
     }
 
-    /// Mostly none, since each costs as much as all other rollouts together.
+    /// Draws scenarios, in most cases none, since each takes another rollout of every row.
     pub fn scenarios(&mut self) -> Vec<Scenario> {
         let count = if self.chance(0.9) { 0 } else { 1 + self.index(3) };
         (0..count)

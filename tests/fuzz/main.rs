@@ -5,8 +5,9 @@
 //! error changed nothing, and that a twin (the same calls, on the CPU with other vector instructions) gives the same
 //! bits.
 //!
-//! Options are built without `..Default::default()`, so a new option does not compile here until it is covered. Public enums are
-//! non-exhaustive: a `match` in `src/check.rs` lists the variants that are drawn here, and does not compile with a new one.
+//! Options are built without `..Default::default()`, so a new option does not compile here until it is covered. Public
+//! enums are non-exhaustive: a `match` in `src/check.rs` lists the variants that are drawn here, and does not compile
+//! with a new one.
 //!
 //! `cargo test` runs a fixed number of cases. To search for longer, or to repeat a case whose seed a failure printed:
 //!

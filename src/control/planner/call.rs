@@ -147,7 +147,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// While a call is pending, the previous plan is kept, and
     ///
-    /// - [`set_params`](Self::set_params), [`set_references`](Self::set_references), [`set_field`](Self::set_field),
+    /// - [`set_params`](Self::set_params), [`set_references`](Self::set_references),
+    ///   [`set_scenarios`](Self::set_scenarios), [`set_field`](Self::set_field),
     ///   [`update_field`](Self::update_field), [`set_field_origin`](Self::set_field_origin) and
     ///   [`reseed`](Self::reseed) affect the next call;
     /// - [`shift`](Self::shift), [`advance`](Self::advance) and [`advance_by`](Self::advance_by) move the previous plan
@@ -528,8 +529,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         self.end(Wait::Blocking).map(drop)
     }
 
-    /// Records what the next call starts from: the controls that were applied, those that are on their way, and the last
-    /// plan if it may become the plan again.
+    /// Records what the next call starts from: the controls that were applied, those that are on their way, and the
+    /// last plan if it may become the plan again.
     fn begin_after_applied(&mut self) {
         let (delay, horizon, chains) = (self.options.task().delay, self.options.task().horizon, self.options.chains());
         for (i, member) in self.members.iter_mut().enumerate() {

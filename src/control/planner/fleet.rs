@@ -72,8 +72,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
     ///
     /// # Errors
     ///
-    /// If an option is out of range, `problems` (times the chains of a diffusion planner) is not between 1 and 65,535,
-    /// the model cannot become a kernel, or the device fails.
+    /// If an option is out of range, `problems` (times the chains of a diffusion planner, and times the scenarios) is
+    /// not between 1 and 65,535, the model cannot become a kernel, or the device fails.
     pub fn new(engine: &Engine, model: D, options: A, problems: usize) -> Result<Self, BuildError> {
         Ok(Self { planner: Planner::of_members(engine, model, options, problems)? })
     }
@@ -94,9 +94,10 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
         Ok(self.plans())
     }
 
-    /// As [`plan`](Self::plan), but within a time budget for the whole launch: see [`Planner::plan_within`]. All problems
-    /// have the same number of passes and rows. [`Plan::passes`], [`Plan::samples`], [`Plan::effort`] and [`Plan::age`]
-    /// of each plan tell what was done. If the budget suffices, the plans are those of `plan`, to the bit.
+    /// As [`plan`](Self::plan), but within a time budget for the whole launch: see [`Planner::plan_within`]. All
+    /// problems have the same number of passes and rows. [`Plan::passes`], [`Plan::samples`], [`Plan::effort`] and
+    /// [`Plan::age`] of each plan tell what was done. If the budget suffices, the plans are those of `plan`, to the
+    /// bit.
     ///
     /// # Errors
     ///
@@ -150,7 +151,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
     ///
     /// While a call is pending, the previous plans are kept, and
     ///
-    /// - [`set_params`](Self::set_params), [`set_references`](Self::set_references), [`set_field`](Self::set_field),
+    /// - [`set_params`](Self::set_params), [`set_references`](Self::set_references),
+    ///   [`set_scenarios`](Self::set_scenarios), [`set_field`](Self::set_field),
     ///   [`update_field`](Self::update_field), [`set_field_origin`](Self::set_field_origin) and
     ///   [`reseed`](Self::reseed) affect the next call;
     /// - [`shift`](Self::shift) shifts the previous plan of its problem now, and the result of that problem when it is
@@ -542,6 +544,22 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
     ) -> Result<(Vec<[f32; N]>, f32), InvalidValue> {
         self.check(problem)?;
         self.planner.simulate_of(problem, x, controls)
+    }
+
+    /// As [`simulate`](Self::simulate), in scenario `s` of the task: see [`Planner::simulate_scenario`].
+    ///
+    /// # Errors
+    ///
+    /// If there is no such problem or scenario, or the state or the controls are not finite.
+    pub fn simulate_scenario(
+        &self,
+        problem: usize,
+        s: usize,
+        x: &[f32; N],
+        controls: &[[f32; M]],
+    ) -> Result<(Vec<[f32; N]>, f32), InvalidValue> {
+        self.check(problem)?;
+        self.planner.simulate_scenario_of(problem, s, x, controls)
     }
 
     /// The terms of the cost of a problem's last plan: see [`Planner::terms`].

@@ -306,9 +306,14 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// # Errors
     ///
-    /// If they are fewer than the model uses, or not finite.
+    /// If they are fewer than the model uses or a scenario deviates in, or not finite.
     pub fn set_params(&mut self, params: &[f32]) -> Result<(), InvalidValue> {
-        let reader = self.reader();
+        let (reader, task) = (self.reader(), self.options.task());
+        let deviations = task.scenarios.iter().map(|scenario| scenario.params.len()).max().unwrap_or(0);
+        if params.len() < deviations {
+            let expected = format_args!("at least {deviations} long, since a scenario deviates in so many");
+            return Err(InvalidValue::new("params", format_args!("{} long", params.len()), expected));
+        }
         self.change_inputs(|inputs, task, _| inputs.set_params(0, &mut task.params, params, &[reader]))
     }
 
@@ -327,19 +332,22 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// # Errors
     ///
-    /// If their number differs, they deviate in more states or parameters than there are, or a number is not finite.
-    /// [`set_options`](Self::set_options) can change the number.
+    /// If their number differs, they deviate in more states or parameters than there are, a table is ragged, the model
+    /// reads columns that neither they nor the task have, or a number is not finite. [`set_options`](Self::set_options)
+    /// can change the number.
     pub fn set_scenarios(&mut self, scenarios: Vec<Scenario>) -> Result<(), InvalidValue> {
         let (task, count) = (self.options.task(), self.options.task().scenarios.len());
         if scenarios.len() != count {
             let expected = format_args!("{count}, as before; set_options can change the number");
             return Err(InvalidValue::new("scenarios", format_args!("{} scenarios", scenarios.len()), expected));
         }
-        task.check_scenarios(&scenarios)?;
+        Scenario::check(&scenarios, task.params.len())?;
         Scenario::check_states(&scenarios, N)?;
-        let columns = |references: &Option<References>| references.as_ref().map_or(0, |table| table.columns);
-        let deviations = scenarios.iter().map(Scenario::columns).max().unwrap_or(0);
-        self.reader().check_columns(columns(&task.references).max(deviations))?;
+        let deviations = Scenario::most_columns(&scenarios);
+        for member in &self.members {
+            let own = member.references.as_ref().or(task.references.as_ref());
+            self.reader().check_columns(own.map_or(0, |table| table.columns).max(deviations))?;
+        }
         self.change_inputs(|inputs, task, members| {
             task.scenarios = scenarios;
             let groups = members.iter().map(|member| {
@@ -452,8 +460,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// Replaces all options but the horizon and the number of samples, which have [`resize`](Self::resize). The plan is
     /// kept; if the number of chains changes, all chains start from the best one. The next call applies tighter limits
     /// to it. A GPU compiles another kernel when limits, limits of rates, the delay, control cost, `nominal_first` or
-    /// correlated noise are switched on or off, when the noise gets another shape, when the temperature changes from
-    /// given to solved for, and when the number of chains crosses 2 (on a software adapter) or 64.
+    /// correlated noise are switched on or off, scenarios too, when the noise gets another shape, when the temperature
+    /// changes from given to solved for, and when the number of chains crosses 2 (on a software adapter) or 64.
     ///
     /// # Errors
     ///
@@ -531,7 +539,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
 
     /// Changes the horizon and the number of samples. The plan is truncated, or extended as [`ShiftFill`] says. A GPU
     /// compiles another kernel when the number of samples crosses 256 (1,024 with many chains), up to which a single
-    /// kernel does the whole pass.
+    /// kernel does the whole pass unless there are scenarios.
     ///
     /// # Errors
     ///
@@ -717,8 +725,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         self.workspace.prepare_fetch()
     }
 
-    /// Rolls out any control sequence in plain `f32`, in the task itself whatever its scenarios. Returns the states (the
-    /// first is `x`) and the cost as it enters the exponent, without its control term.
+    /// Rolls out any control sequence in plain `f32`, in the task itself whatever its scenarios. Returns the states
+    /// (the first is `x`) and the cost as it enters the exponent, without its control term.
     ///
     /// # Errors
     ///
@@ -740,13 +748,24 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         Ok((states, cost))
     }
 
-    /// As [`simulate`](Self::simulate), in scenario `s` of the task: the first state is `x` plus what the scenario adds.
+    /// As [`simulate`](Self::simulate), in scenario `s` of the task: the first state is `x` plus what the scenario
+    /// adds.
     ///
     /// # Errors
     ///
     /// If there is no such scenario, or the state or the controls are not finite.
     pub fn simulate_scenario(
         &self,
+        s: usize,
+        x: &[f32; N],
+        controls: &[[f32; M]],
+    ) -> Result<(Vec<[f32; N]>, f32), InvalidValue> {
+        self.simulate_scenario_of(0, s, x, controls)
+    }
+
+    fn simulate_scenario_of(
+        &self,
+        i: usize,
         s: usize,
         x: &[f32; N],
         controls: &[[f32; M]],
@@ -760,7 +779,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         let mut states = Vec::with_capacity(controls.len() + 1);
         let average = self.options.averages() && !controls.is_empty();
         let cost = float_env::standard(|| {
-            let (timeline, x) = self.start_of(0, *x).scenario(s);
+            let (timeline, x) = self.start_of(i, *x).scenario(s);
             let cost = roll_out(&*self.model, &timeline, x, controls, &mut states);
             if average { cost / controls.len() as f32 } else { cost }
         });
@@ -768,8 +787,9 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     }
 
     /// The terms of the last plan's cost, named by [`StepContext::term`](crate::StepContext::term): the plan is rolled
-    /// out again on the host, from the state that it was made for. They and the rest sum to [`Plan::cost`], and are
-    /// averages over the horizon where it is. With scenarios, they are those of the task itself.
+    /// out again on the host, from the state that it was made for. Without scenarios, they and the rest sum to
+    /// [`Plan::cost`], and are averages over the horizon where it is. With scenarios, they are those of the task
+    /// itself.
     ///
     /// # Errors
     ///

@@ -46,8 +46,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// As [`advance`](Self::advance), for loops that do not run at the time step of the plan: returns the control to
     /// apply for the next `seconds`, and moves the plan on by that time. By a fraction of a time step, a plan is moved
     /// by linear interpolation: each new control is the mean of the controls planned for its time step, so all limits
-    /// hold. In a loop faster than the plan, a control changes as fast as its rates allow, toward the first of the plan;
-    /// with [`jerk_limits`](crate::runtime::Task::jerk_limits), at the rate that is planned.
+    /// hold. In a loop faster than the plan, a control changes as fast as its rates allow, toward the first of the
+    /// plan; with [`jerk_limits`](crate::runtime::Task::jerk_limits), at the rate that is planned.
     ///
     /// # Errors
     ///

@@ -43,8 +43,8 @@ pub enum Fallback {
     LastPlan,
     /// The best row of the last pass, wherever it costs less than the weighted mean, even if the mean does not fail
     /// (unless rows are weighed by a demonstration). On a GPU the rows are then fetched, so the call takes longer. This
-    /// pays with few rows and noise that is wide or has few knots. Where the next state differs much from the predicted one, it makes the plan follow single rows. The row
-    /// is not smoothed.
+    /// pays with few rows and noise that is wide or has few knots. Where the next state differs much from the predicted
+    /// one, it makes the plan follow single rows. The row is not smoothed.
     BestRow,
 }
 

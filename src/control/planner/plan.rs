@@ -138,7 +138,8 @@ pub struct Plan<const N: usize, const M: usize> {
     cost: f32,
     #[cfg_attr(feature = "serde", serde(default, with = "crate::lang::recorded"))]
     scenario_costs: Vec<f32>,
-    /// Whether the plan is feasible in every scenario.
+    /// Whether the cost is finite in the task itself, and the plan is feasible in every scenario.
+    #[cfg_attr(feature = "serde", serde(default = "feasible"))]
     is_feasible_in_all: bool,
     #[cfg_attr(feature = "serde", serde(with = "crate::lang::recorded"))]
     min_cost: f32,
@@ -160,6 +161,12 @@ pub struct Plan<const N: usize, const M: usize> {
     /// The bits of its [`Symptom`]s.
     #[cfg_attr(feature = "serde", serde(with = "symptom_names"))]
     pub(crate) symptoms: u8,
+}
+
+/// What recordings of versions without scenarios count as.
+#[cfg(feature = "serde")]
+fn feasible() -> bool {
+    true
 }
 
 /// What a call did for a plan.
@@ -432,7 +439,7 @@ impl<const N: usize, const M: usize> Plan<N, M> {
         self.states.clear();
         let job = Nominal { model, timeline, x, controls: &self.controls, states: &mut self.states };
         self.cost = isa.run(job) * pass.cost_scale;
-        self.is_feasible_in_all = true;
+        self.is_feasible_in_all = self.cost.is_finite();
         self.scenario_costs.clear();
         for s in 0..pass.scenarios as usize {
             let (timeline, x) = start.scenario(s);
@@ -516,8 +523,9 @@ impl<const N: usize, const M: usize> Plan<N, M> {
     }
 
     /// Whether the plan's own rollout, and that in every scenario, has a finite cost and passes through
-    /// [`feasible`](Model::feasible) states only; and, if the plan is a mean of rows, does not cost more than the valid rows do on average (unless rows are
-    /// weighed by a demonstration). [`Fallback`] decides what replaces a plan that fails.
+    /// [`feasible`](Model::feasible) states only; and, if the plan is a mean of rows, does not cost more than the valid
+    /// rows do on average (unless rows are weighed by a demonstration). [`Fallback`] decides what replaces a plan that
+    /// fails.
     ///
     /// [`Fallback`]: crate::control::Fallback
     pub fn is_sound(&self) -> bool {
@@ -647,7 +655,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Samples<'_, N, M, D> {
         assert!(k < self.len(), "row {k} of {}", self.len());
     }
 
-    /// The rollout cost S of row `k`, without control term and before any averaging; with scenarios, the risk over them.
+    /// The rollout cost S of row `k`, without control term and before any averaging; with scenarios, the risk over
+    /// them.
     pub fn cost(&self, k: usize) -> f32 {
         self.check(k);
         float_env::standard(|| self.fetched.cost(k))

@@ -3,8 +3,8 @@
 use super::*;
 
 /// Everything that the next call of a [`Planner`] or a [`Fleet`] depends on besides its options, model and engine: the
-/// control sequences of all chains, the noise counter, the controls that were applied, and the sequences that were given
-/// as proposals; of each problem of a fleet, also its own seed, parameters and references.
+/// control sequences of all chains, the noise counter, the controls that were applied, and the sequences that were
+/// given as proposals; of each problem of a fleet, also its own seed, parameters and references.
 ///
 /// Restored into a planner with the same model and options on the same kind of device, it leads to the same plans, to
 /// the bit. The last plan and its samples are not part of it, and neither is a [pending](Planner::start) call.
@@ -113,7 +113,8 @@ impl<const M: usize> MemberSnapshot<M> {
             finite("params", params)?;
         }
         if let Some(references) = &self.own.references {
-            reader.check_columns(references.columns)?;
+            let deviations = Scenario::most_columns(&options.task().scenarios);
+            reader.check_columns(references.columns.max(deviations))?;
             References::check(&references.values, references.columns)?;
         }
         Ok(())

@@ -299,7 +299,8 @@ impl Tape {
         can_be
     }
 
-    /// Adds the entries of a look-up of `C` channels from `channel` on: their values, and their derivatives if `slopes`.
+    /// Adds the entries of a look-up of `C` channels from `channel` on: their values, and their derivatives if
+    /// `slopes`.
     fn look_up<const D: usize, const C: usize>(
         &mut self,
         inputs: &Inputs<'_>,

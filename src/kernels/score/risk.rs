@@ -27,8 +27,8 @@ pub enum Risk {
     /// takes S² comparisons for each row. (R. Rockafellar, S. Uryasev, *Optimization of conditional value-at-risk*,
     /// Journal of Risk 2, 2000.)
     ConditionalValueAtRisk(f32),
-    /// (1/θ) ln mean e^{θJ}, for a sensitivity θ above 0, in the inverse unit of the cost. For small θ it is the mean
-    /// plus θ/2 times the variance; as θ grows it approaches the worst cost. (D. Jacobson, *Optimal stochastic linear
+    /// (1/θ) ln mean e^{θJ}, for a sensitivity θ above 0, in the inverse unit of the cost. For small θ it approaches
+    /// the mean plus θ/2 times the variance, and for large θ the worst cost. (D. Jacobson, *Optimal stochastic linear
     /// systems with exponential performance criteria*, IEEE Transactions on Automatic Control 18, 1973.)
     Entropic(f32),
 }
@@ -57,8 +57,8 @@ impl Risk {
             Self::Mean => (TAIL, count),
             Self::Worst => (TAIL, 1.0),
             Self::ConditionalValueAtRisk(alpha) => (TAIL, (alpha * count).max(1.0)),
-            // The kernels combine costs before these are scaled.
-            Self::Entropic(theta) => (ENTROPIC, theta * pass.cost_scale),
+            // The kernels combine costs before these are scaled. They divide by θ.
+            Self::Entropic(theta) => (ENTROPIC, (theta * pass.cost_scale).max(1e-30)),
         };
     }
 }
@@ -89,6 +89,9 @@ fn mean_of_tail<V: Register>(pass: &Pass, total: impl Fn(usize) -> V, cost: &imp
     let (count, zero, one) = (pass.scenarios as usize, V::from(0.0), V::from(1.0));
     let tail = pass.risk_value;
     let is_whole = tail == count as f32;
+    if tail == 1.0 && !is_whole {
+        return [worst(count, total), zero];
+    }
     let mut sum = [zero; 2];
     for s in 0..count {
         let mut weight = one;
@@ -108,19 +111,42 @@ fn mean_of_tail<V: Register>(pass: &Pass, total: impl Fn(usize) -> V, cost: &imp
     [sum[0] * share, -sum[1] * share]
 }
 
-/// (1/θ) ln mean e^{θJ}, relative to the worst cost so that nothing overflows.
+/// The largest cost.
 #[inline(always)]
-fn entropic<V: Register>(pass: &Pass, total: impl Fn(usize) -> V) -> [V; 2] {
-    let (count, theta) = (pass.scenarios as usize, pass.risk_value);
+fn worst<V: Register>(count: usize, total: impl Fn(usize) -> V) -> V {
     let mut worst = total(0);
     for s in 1..count {
         worst = worst.max(total(s));
     }
-    let mut sum = [V::from(0.0); 2];
+    worst
+}
+
+/// (1/θ) ln mean e^{θJ}.
+///
+/// It is computed relative to the worst cost, so that nothing overflows. Where all θJ are within a tenth of each other
+/// that would leave few digits: there the series about the mean is used, to the fourth order.
+#[inline(always)]
+fn entropic<V: Register>(pass: &Pass, total: impl Fn(usize) -> V) -> [V; 2] {
+    let (count, theta, zero) = (pass.scenarios as usize, pass.risk_value, V::from(0.0));
+    let share = 1.0 / count as f32;
+    let (worst, mut best) = (worst(count, &total), total(0));
+    let (mut mean, mut sum, mut series) = ([zero; 2], [zero; 2], [zero; 2]);
     for s in 0..count {
+        best = best.min(total(s));
+        mean = kahan_add(mean, total(s));
         sum = kahan_add(sum, exp((total(s) - worst) * theta));
     }
-    [worst + Real::ln(sum[0] * (1.0 / count as f32)) / theta, V::from(0.0)]
+    let mean = mean[0] * share;
+    for s in 0..count {
+        let z = (total(s) - mean) * theta;
+        // e^z − 1 − z; the sum of all z is 0.
+        let rest = (z * (1.0 / 24.0) + 1.0 / 6.0).mul_add(z, V::from(0.5));
+        series = kahan_add(series, rest * z * z);
+    }
+    let rest = series[0] * share;
+    let about_mean = mean + (rest - rest * rest * 0.5) / theta;
+    let about_worst = worst + Real::ln(sum[0] * share) / theta;
+    [V::simd_select(((worst - best) * theta).lt(V::from(0.1)), about_mean, about_worst), zero]
 }
 
 /// Combines the scores of a tile in all scenarios and returns the bounds of the result.
@@ -193,9 +219,12 @@ mod tests {
                 let least = each().map(|v| v + above(v) / f64::from(alpha)).fold(f64::INFINITY, f64::min);
                 near(of(Risk::ConditionalValueAtRisk(alpha), &costs), least);
             }
-            for theta in [1e-2, 1.0, 30.0_f32] {
+            for theta in [1e-3, 1e-2, 0.1, 1.0, 30.0_f32] {
                 let sum: f64 = each().map(|c| (f64::from(theta) * (c - worst)).exp()).sum();
                 near(of(Risk::Entropic(theta), &costs), worst + (sum / count as f64).ln() / f64::from(theta));
+            }
+            for theta in [1e-6, 1e-12, 1e-38] {
+                near(of(Risk::Entropic(theta), &costs), mean);
             }
         }
     }

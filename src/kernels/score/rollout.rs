@@ -409,8 +409,8 @@ fn shape_innovations<V: Register, const M: usize>(
     V::from(0.0).store(&mut tile.scores[2 * TILE + lane..]);
 }
 
-/// As [`shape_innovations`] and [`filter_innovations`] together, for innovations that are perturbations of one time step
-/// each: every number is loaded once.
+/// As [`shape_innovations`] and [`filter_innovations`] together, for innovations that are perturbations of one time
+/// step each: every number is loaded once.
 #[inline(always)]
 fn shape_in_order<V: Register, const M: usize>(
     tile: &mut Tile<'_>,
@@ -523,8 +523,8 @@ impl<'a, V: Register, const M: usize> ControlLimits<'a, V, M> {
     }
 }
 
-/// The change that the next one counts from: `change`, unless the box forced a larger one than the jerk allows, `low` or
-/// `high`. Then the control has jumped, and must not carry on as fast.
+/// The change that the next one counts from: `change`, unless the box forced a larger one than the jerk allows, `low`
+/// or `high`. Then the control has jumped, and must not carry on as fast.
 #[inline(always)]
 pub(crate) fn change_that_counts<V: Register>(change: V, low: V, high: V) -> V {
     let zero = V::from(0.0);
@@ -535,8 +535,8 @@ pub(crate) fn change_that_counts<V: Register>(change: V, low: V, high: V) -> V {
 /// 0), can end at the limit: the δ that solves (δ + jerk/2)² = 2 · jerk · room. Within jerk/2 of the limit it is the
 /// room itself, where the two curves touch, and it is negative beyond the limit. `root` is that of 2 · jerk.
 ///
-/// One change of δ leaves the room from which δ − jerk is the largest change, so that limits of the jerk and the box can
-/// always be kept together.
+/// One change of δ leaves the room from which δ − jerk is the largest change, so that limits of the jerk and the box
+/// can always be kept together.
 #[inline(always)]
 pub(crate) fn change_to_stop<V: Register>(room: V, jerk: f32, root: f32) -> V {
     let half = 0.5 * jerk;

@@ -8,8 +8,8 @@ use crate::model::Cost;
 /// A weighted squared distance to a state, and to a control:
 /// Σ `state`ᵢ (xᵢ − `target`ᵢ)² + Σ `control`ⱼ (uⱼ − `trim`ⱼ)², and Σ `terminal`ᵢ (xᵢ − `target`ᵢ)² at the end.
 ///
-/// The default is zero everywhere, so only nonzero weights need to be given. The [terms](StepContext::term) are `state`,
-/// which includes the end, and `control`.
+/// The default is zero everywhere, so only nonzero weights need to be given. The [terms](StepContext::term) are
+/// `state`, which includes the end, and `control`.
 ///
 /// # Example
 ///

@@ -248,8 +248,8 @@ impl Workspace {
     }
 }
 
-/// Returns a pass with the seed and the number of problem `number` filled in, the problem's chain, and its inputs, those
-/// of the task before those of its scenarios.
+/// Returns a pass with the seed and the number of problem `number` filled in, the problem's chain, and its inputs,
+/// those of the task before those of its scenarios.
 fn alone<'a>(pass: &Pass, problem: &Problem<'a>, number: u32) -> (Pass, u32, &'a [f32]) {
     let (group, chain) = pass.group_and_chain(number);
     if !pass.has(FLEET) {

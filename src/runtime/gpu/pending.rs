@@ -160,7 +160,8 @@ impl<T> Call<T> {
     /// Returns [`PlanError::Busy`] while a call is in flight.
     pub(crate) fn is_free(&mut self, device: &Device) -> Result<(), PlanError> {
         match self.drain(device, Wait::Polling) {
-            // A call that was given up may take longer than the time limit. A caller that tries again is told the same as before.
+            // A call that was given up may take longer than the time limit. A caller that tries again is told the same
+            // as before.
             Poll::Ready(Err(EngineError::Timeout { .. })) => Err(PlanError::Busy),
             Poll::Ready(Err(error)) => Err(error.into()),
             Poll::Ready(Ok(())) if self.0.is_none() => Ok(()),

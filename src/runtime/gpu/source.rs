@@ -172,8 +172,8 @@ pub(crate) fn episodes(program: &Program, shape: KernelConfig) -> String {
         list(states, place),
         list(controls, |m| place(states + m)),
     );
-    // Forwards and backwards, the loops of a network unroll to tens of thousands of instructions on hardware, too. (RADV,
-    // two layers of 64 units: 57,000 instructions and 47 s, instead of 6,200 and 0.6 s.)
+    // Forwards and backwards, the loops of a network unroll to tens of thousands of instructions on hardware, too.
+    // (RADV, two layers of 64 units: 57,000 instructions and 47 s, instead of 6,200 and 0.6 s.)
     let hidden = shape.unrolls || shape.flags & SCORED != 0;
     let several = if hidden { "count + uniforms.zero" } else { "count" };
     let _ = writeln!(code, "fn several(count: u32) -> u32 {{\n    return {several};\n}}");

@@ -15,7 +15,7 @@ use super::source::KernelConfig;
 use crate::error::{BuildError, EngineError, PlanError};
 use crate::kernels::pass::{
     ADAPT, DIVERGENCE, EFFECTIVE, ELITE, FILTERED, FIXED, GIVEN, GROUP, MAX_EVALUATIONS, PERTURBED, Pass, Problem,
-    SCORED, SECOND_MOMENT, SIGNED, Sums, TILE, round_up,
+    SCORED, SECOND_MOMENT, SIGNED, Sums, TAIL, TILE, round_up,
 };
 use crate::runtime::bounds::Capacity;
 use crate::runtime::program::Program;
@@ -181,8 +181,8 @@ impl Sizes {
         self.passes + self.inputs + self.summaries + self.blocks()
     }
 
-    /// The size of the read-back: timestamps (first, for their alignment), summaries, nominals, standard-deviation scales,
-    /// second moments.
+    /// The size of the read-back: timestamps (first, for their alignment), summaries, nominals, standard-deviation
+    /// scales, second moments.
     fn back(&self) -> u64 {
         8 * u64::from(TICKS) + self.summaries + self.nominal + self.std_scale + self.second
     }
@@ -663,9 +663,10 @@ fn within_turns(device: &Device, pass: &Pass) -> Result<(), EngineError> {
         _ => 2,
     };
     let filtered = if pass.has(FILTERED) { iterations_of_filter(pass) } else { 0 };
-    // Two loops over the scenarios; to rank them, one over all for each.
+    // Up to four loops over the scenarios; to rank them, one over all for each.
     let scenarios = u64::from(pass.scenarios);
-    let risk = scenarios * (scenarios + 4);
+    let ranks = pass.risk == TAIL && pass.risk_value > 1.0 && pass.risk_value < pass.scenarios as f32;
+    let risk = scenarios * if ranks { scenarios + 4 } else { 4 };
     // One iteration for each step, one for its time block, and one in which the loop within the block finds that it is
     // over. Blocks of two or four steps have fewer.
     let whole_blocks = !of_policy(pass) && (pass.width / pass.horizon).is_multiple_of(4);
