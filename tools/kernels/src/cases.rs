@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use gibbs::control::{Algorithm, CostNormalization, Planner};
-use gibbs::lang::WgslFn;
+use gibbs::lang::{Ends, WgslFn};
 use gibbs::learning::{ActionNoise, Anneal, Estimator, InitialStates};
 use gibbs::models::{
     Bicycle, CartPole, DifferentialDrive, DoubleIntegrator, Pendulum, PlanarQuadrotor, Quadratic, Quadrotor, Unicycle,
@@ -106,6 +106,11 @@ impl Collector {
         planner("actuators", MppiOptions { task: actuated.clone(), ..base.clone() })?;
         let few = MppiOptions { samples: 128, ..base.clone() };
         planner("actuators-few-rows", MppiOptions { task: actuated.clone(), ..few.clone() })?;
+        let smooth = Task { jerk_limits: Some(Limits { low: [-9.0; 4], high: [9.0; 4] }), ..actuated.clone() };
+        planner("jerk", MppiOptions { task: smooth, ..base.clone() })?;
+        let scenarios = vec![Scenario::default(); 8];
+        let uncertain = Task { scenarios, risk: Risk::ConditionalValueAtRisk(0.5), ..task.clone() };
+        planner("scenarios", MppiOptions { task: uncertain, ..base.clone() })?;
         let colored = NoiseShape::Colored { exponent: 1.0 };
         planner("colored", MppiOptions { noise_shape: colored, task: actuated, ..base.clone() })?;
         for interpolation in [Interpolation::Hold, Interpolation::Linear] {
@@ -156,6 +161,14 @@ impl Collector {
         self.planner("drive-with-function", robot.with_cost(Written), options.clone())?;
         options.samples = 128;
         self.planner("drive-with-map-few-rows", robot.with_cost(Road), options.clone())?;
+        let table = Grid::table(0.5, 0.0, vec![1.0; 40])?.with_channel(vec![2.0; 40])?.with_ends(Ends::Periodic)?;
+        let volume = Grid::volume([8, 8, 4], 0.5, [-2.0; 3], vec![1.0; 256])?.with_channel(vec![2.0; 256])?;
+        let tabled = MppiOptions {
+            task: Task { fields: vec![table, volume], ..options.task.clone() },
+            samples: 2048,
+            ..options.clone()
+        };
+        self.planner("drive-with-table-and-volume", robot.with_cost(Windy), tabled)?;
         let estimator = Estimator::ScoreFunction { std: [0.5; 2], action_noise: ActionNoise::Fixed, antithetic: true };
         let options = PolicyGradientOptions { task: options.task, estimator, ..Default::default() };
         self.case("drive-with-map-scored", |engine| {
@@ -213,8 +226,8 @@ fn task<const M: usize>() -> Task<M> {
 #[derive(Clone, Copy)]
 struct Road;
 
+#[gibbs::model]
 impl Cost<3, 2> for Road {
-    #[inline(always)]
     fn cost<R: Real>(&self, at: &StepContext<R>, [x, y, heading]: [R; 3], u: [R; 2]) -> R {
         let goal =
             Quadratic { angles: [false, false, true], state: [0.1; 3], control: [0.01; 2], ..Quadratic::default() };
@@ -223,15 +236,28 @@ impl Cost<3, 2> for Road {
     }
 }
 
+/// A cost with a table and a volume of two channels each.
+#[derive(Clone, Copy)]
+struct Windy;
+
+#[gibbs::model]
+impl Cost<3, 2> for Windy {
+    fn cost<R: Real>(&self, at: &StepContext<R>, [x, y, heading]: [R; 3], _: [R; 2]) -> R {
+        let [width, speed] = at.look_up(0, [x]);
+        let [along, across] = at.look_up(1, [x, y, heading]);
+        (y - width).square() + (speed - along).square() + across
+    }
+}
+
 /// A policy that reads a map at a point ahead, whose derivative is the gradient of the map.
 #[derive(Clone, Copy)]
 struct Ahead;
 
+#[gibbs::model]
 impl Policy<3, 2> for Ahead {
     fn parameters(&self) -> usize {
         2
     }
-    #[inline(always)]
     fn act<R: Real>(&self, at: &StepContext<R>, theta: &Params<R>, [x, y, _]: [R; 3]) -> [R; 2] {
         let height = at.sample(0, x + theta.get(0), y + theta.get(1));
         [height, -height]
@@ -248,8 +274,8 @@ struct Written;
 const SQUARE: WgslFn<1> =
     WgslFn { name: "square_of", source: "fn square_of(x: f32) -> f32 {\n    return x * x;\n}", twin: |[x]| x * x };
 
+#[gibbs::model]
 impl Cost<3, 2> for Written {
-    #[inline(always)]
     fn cost<R: Real>(&self, _: &StepContext<R>, [x, y, _]: [R; 3], _: [R; 2]) -> R {
         let least = f32::from_bits(1);
         (SQUARE.call([x]) + SQUARE.call([y])).max(least).min(f32::MAX).max(f32::MIN)
@@ -259,8 +285,8 @@ impl Cost<3, 2> for Written {
 /// A ring of radius 1.
 struct Ring;
 
+#[gibbs::model]
 impl Energy<2> for Ring {
-    #[inline(always)]
     fn energy<R: Real>(&self, _: &StepContext<R>, [x, y]: [R; 2]) -> R {
         ((x.square() + y.square()).sqrt() - 1.0).square() * 50.0
     }
