@@ -353,3 +353,8 @@ pub mod prelude {
     };
     pub use gibbs_macros::model;
 }
+
+/// The programs of the guide are compiled and run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guide.md")]
+struct Guide;
