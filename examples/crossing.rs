@@ -87,7 +87,7 @@ impl Model<4, 2> for Boat {
         let mut cost = ((x - GOAL[0]).square() + (y - GOAL[1]).square()).sqrt() + (u.square() + w.square()) * 0.02;
         for [rock_x, rock_y, radius] in ROCKS {
             let is_on_rock = ((x - rock_x).square() + (y - rock_y).square()).lt(radius * radius);
-            cost = cost + R::select(is_on_rock, R::from(200.0), R::from(0.0));
+            cost += R::select(is_on_rock, R::from(200.0), R::from(0.0));
         }
         cost
     }

@@ -387,7 +387,7 @@ fn scenarios_that_do_not_fit_are_refused() {
     let refused = |change: &dyn Fn(&mut Task<1>), field: &str, says: &str| {
         let mut task = task();
         change(&mut task);
-        let error = Mppi::new(&cpu(), Mass, mppi(task)).err().expect("it is refused").to_string();
+        let error = Mppi::new(&cpu(), Mass, mppi(task)).expect_err("it is refused").to_string();
         assert!(error.contains(field) && error.contains(says), "{error}");
     };
     refused(&|task| task.scenarios[1].state = vec![0.0; 3], "scenarios", "3 states in scenario 1");

@@ -84,11 +84,11 @@ impl Scenario {
                 let expected = format_args!("at most as many as the task has, {params}");
                 return refuse(format_args!("{} parameters", own.len()), expected);
             }
-            if let Some(References { values, columns }) = references {
-                if values.is_empty() || *columns == 0 || !values.len().is_multiple_of(*columns) {
-                    let value = format_args!("references of {} numbers in {columns} columns", values.len());
-                    return refuse(value, format_args!("one or more whole rows of one or more columns"));
-                }
+            if let Some(References { values, columns }) = references
+                && (values.is_empty() || *columns == 0 || !values.len().is_multiple_of(*columns))
+            {
+                let value = format_args!("references of {} numbers in {columns} columns", values.len());
+                return refuse(value, format_args!("one or more whole rows of one or more columns"));
             }
         }
         Ok(())

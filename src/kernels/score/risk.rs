@@ -100,7 +100,7 @@ fn mean_of_tail<V: Register>(pass: &Pass, total: impl Fn(usize) -> V, cost: &imp
             let (mut rank, own) = (zero, total(s));
             for other in 0..count {
                 let worse = if other < s { own.simd_le(total(other)) } else { own.simd_lt(total(other)) };
-                rank = rank + V::simd_select(worse, one, zero);
+                rank += V::simd_select(worse, one, zero);
             }
             weight = (V::from(tail) - rank).max(zero).min(one);
         }
@@ -174,7 +174,7 @@ impl WithSimd for Combine<'_> {
             if pass.has(DEMONSTRATED) {
                 let mut departure = Lanes::<S>::from(0.0);
                 for s in 0..pass.scenarios as usize {
-                    departure = departure + load(s, 2 * TILE + lane);
+                    departure += load(s, 2 * TILE + lane);
                 }
                 (departure * (1.0 / pass.scenarios as f32)).store(&mut scores[2 * TILE + lane..]);
             }
