@@ -54,6 +54,7 @@ const REFERENCES: [f32; 2] = [0.1, -0.3];
 const LIMITS: [f32; 2] = [-0.8, 0.9];
 /// Numbers of a start: two states, two parameters.
 const ENTRY: usize = 4;
+const LAYOUT: Layout = Layout { states: 2, controls: 1, params: 2, reference_rows: 2, reference_columns: 1 };
 
 /// A task with a table of starts.
 struct Task {
@@ -65,7 +66,8 @@ struct Task {
 
 impl Task {
     fn new(rows: usize, problems: usize, episodes: usize, width: usize, flags: u32) -> Self {
-        let mut inputs = vec![0.0, 0.0, LIMITS[0], LIMITS[1], 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+        let mut inputs = vec![0.0; LAYOUT.references()];
+        (inputs[LAYOUT.low()], inputs[LAYOUT.high()], inputs[LAYOUT.factor()]) = (LIMITS[0], LIMITS[1], 1.0);
         inputs.extend(REFERENCES);
         let starts = inputs.len();
         let entries = if flags & SCORED != 0 { rows } else { episodes };
@@ -90,7 +92,7 @@ impl Task {
             dt: DT,
             coordinate_stride: TILE as u32,
             row_stride: 1,
-            references: 11,
+            references: LAYOUT.references() as u32,
             reference_rows: 2,
             reference_columns: 1,
             cost_scale: 1.0,
@@ -109,7 +111,7 @@ impl Task {
     }
 
     fn on<T>(&self, run: impl FnOnce(&Problem<'_>) -> T) -> T {
-        let layout = Layout { states: 2, controls: 1, params: 2, reference_rows: 2, reference_columns: 1 };
+        let layout = LAYOUT;
         run(&Problem {
             layout,
             inputs: &self.inputs,
