@@ -155,7 +155,11 @@ fn reference(
     for i in 0..options.iterations as u32 {
         let draw = |k: usize, t: usize, m: usize| {
             let d = t * 2 + m;
-            f64::from(normals(options.task.seed, number + i, k as u32, d as u32 / 4)[d % 4])
+            let (draw, sign) = match options.antithetic {
+                true => (k / 2, if k % 2 == 0 { 1.0 } else { -1.0 }),
+                false => (k, 1.0),
+            };
+            sign * f64::from(normals(options.task.seed, number + i, draw as u32, d as u32 / 4)[d % 4])
         };
         let row = |k: usize| -> Vec<[f64; 2]> {
             let at = |t: usize| {
@@ -265,6 +269,7 @@ fn craft_cases() -> Vec<(&'static str, MppiOptions<2>)> {
         ("full covariance", MppiOptions { noise: skewed, ..plain() }),
         ("limits", MppiOptions { task: Task { limits, ..plain().task }, ..plain() }),
         ("nominal first", MppiOptions { nominal_first: true, ..plain() }),
+        ("pairs", MppiOptions { antithetic: true, samples: 129, nominal_first: true, ..plain() }),
         ("half a step", MppiOptions { step_size: 0.5, ..plain() }),
         (
             "a long step into the limits",

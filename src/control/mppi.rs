@@ -13,7 +13,7 @@ use super::planner::algorithm::sealed::Sealed;
 use super::planner::algorithm::shared_options;
 use super::planner::{Algorithm, Planner, Proposal};
 use crate::error::{InvalidValue, finite, in_range};
-use crate::kernels::pass::{ADAPT, CONTROL_COST, NOMINAL_FIRST, Pass, SECOND_MOMENT};
+use crate::kernels::pass::{ADAPT, ANTITHETIC, CONTROL_COST, NOMINAL_FIRST, Pass, SECOND_MOMENT};
 pub(crate) use options::{CostNormalization, MppiOptions};
 
 /// A [`Planner`] that improves its plan by model predictive path integral control.
@@ -25,6 +25,7 @@ impl<const M: usize> Algorithm<M> for MppiOptions<M> {
     /// The five verbs of MPPI: rows from N(U, Σ), rollout costs, e^{−J/λ}, their mean, U⁺ = U + γ (m − U).
     fn passes(&self, mut first: Pass, list: &mut Vec<Pass>) {
         first.set(NOMINAL_FIRST, self.nominal_first || !self.proposals.is_empty());
+        first.set(ANTITHETIC, self.antithetic);
         (first.control_scaled, first.control_fixed) = match self.cost_normalization {
             CostNormalization::Sum => (0.0, 1.0 - self.alpha),
             CostNormalization::HorizonAverage => (0.0, (1.0 - self.alpha) * first.cost_scale),

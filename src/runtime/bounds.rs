@@ -328,6 +328,7 @@ mod tests {
                 noise_shape: self.noise_shape(),
                 covariance_adaptation: self.chance().then_some(0.1),
                 nominal_first: self.chance(),
+                antithetic: self.chance(),
                 ..Default::default()
             }
         }

@@ -62,6 +62,7 @@ impl Options for MppiOptions<2> {
             smoothing: draw.smoothing(),
             shift_fill: draw.shift_fill(),
             nominal_first: draw.chance(0.5),
+            antithetic: draw.chance(0.2),
             covariance_adaptation: if draw.chance(0.3) { Some(draw.number(0.01, 1.0)) } else { None },
             initial: if draw.chance(0.9) { [0.0; 2] } else { draw.array(-1.0, 1.0) },
         }
@@ -109,6 +110,7 @@ impl Options for DiffusionOptions<2> {
             demonstration: if draw.chance(0.3) { Some(draw.number(-5.0, 5.0)) } else { None },
             scatter: draw.chance(0.3),
             nominal_first: draw.chance(0.5),
+            antithetic: draw.chance(0.2),
             fallback: draw.one_of(&[Fallback::None, Fallback::None, Fallback::LastPlan, Fallback::BestRow]),
             smoothing: draw.smoothing(),
             shift_fill: draw.shift_fill(),

@@ -7,7 +7,7 @@ use crate::control::planner::Planner;
 use crate::control::planner::algorithm::sealed::Sealed;
 use crate::control::planner::algorithm::{Algorithm, shared_options};
 use crate::error::InvalidValue;
-use crate::kernels::pass::{DEMONSTRATED, NOMINAL_FIRST, Pass};
+use crate::kernels::pass::{ANTITHETIC, DEMONSTRATED, NOMINAL_FIRST, Pass};
 use options::DiffusionOptions;
 
 /// A [`Planner`] that improves its plan by a reverse diffusion process: model-based diffusion, from one long anneal to
@@ -21,6 +21,7 @@ impl<const M: usize> Algorithm<M> for DiffusionOptions<M> {
     /// Rows around the control sequence of each chain, rollout costs, e^{−J/λ}, their mean, the step of the sampler.
     fn passes(&self, mut first: Pass, list: &mut Vec<Pass>) {
         first.set(NOMINAL_FIRST, self.nominal_first);
+        first.set(ANTITHETIC, self.antithetic);
         if let Some(cost) = self.demonstration {
             first.set(DEMONSTRATED, true);
             first.demonstrated = cost;

@@ -48,6 +48,9 @@ pub struct DiffusionOptions<const M: usize> {
     pub scatter: bool,
     /// Whether the first row of a chain is its current x, unperturbed.
     pub nominal_first: bool,
+    /// Whether rows come in pairs of opposite perturbations (antithetic variates): rows 2j and 2j + 1 share their noise.
+    /// On the CPU that halves the normals that are drawn.
+    pub antithetic: bool,
     /// The replacement for a plan that fails when it is rolled out itself.
     pub fallback: Fallback,
     /// A filter that smooths every plan, after the last pass.
@@ -74,6 +77,7 @@ impl<const M: usize> Default for DiffusionOptions<M> {
             demonstration: None,
             scatter: false,
             nominal_first: false,
+            antithetic: false,
             fallback: Fallback::None,
             smoothing: None,
             shift_fill: ShiftFill::Hold,

@@ -59,6 +59,9 @@ pub struct MppiOptions<const M: usize> {
     pub shift_fill: ShiftFill,
     /// Whether the first row is the plan itself, unperturbed.
     pub nominal_first: bool,
+    /// Whether rows come in pairs of opposite perturbations (antithetic variates): rows 2j and 2j + 1 share their noise.
+    /// On the CPU that halves the normals that are drawn.
+    pub antithetic: bool,
     /// Covariance adaptation with `Some(f)`, f in (0, 1]: each pass within a call moves the standard deviation of the
     /// noise, separately for every control and time step (knot, with knots; innovation, with colored noise), to that of
     /// the weighted rows (by `step_size`), but never below f times that of `noise`. With [`Weighting::Elite`] this is
@@ -117,6 +120,7 @@ impl<const M: usize> Default for MppiOptions<M> {
             smoothing: None,
             shift_fill: ShiftFill::Hold,
             nominal_first: false,
+            antithetic: false,
             covariance_adaptation: None,
             initial: [0.0; M],
         }

@@ -20,7 +20,7 @@ type PairOfLanes<S> = Unroll2<Lanes<S>>;
 pub(crate) struct Draw<'a> {
     pub(crate) pass: &'a Pass,
     pub(crate) stream: u32,
-    /// The first row.
+    /// The first row; an even one.
     pub(crate) row: usize,
     /// Whether only a pair of registers of rows is drawn; else a tile.
     pub(crate) pair: bool,
@@ -35,11 +35,12 @@ impl Draw<'_> {
         isa.run(self);
     }
 
+    /// Draws for `rows` rows, the first of which has draw number `first`.
     #[inline(always)]
-    fn rows<V: Register>(&mut self, rows: usize) {
-        let Self { pass, stream, row, block, .. } = *self;
+    fn rows<V: Register>(&mut self, rows: usize, first: usize) {
+        let Self { pass, stream, block, .. } = *self;
         for lane in (0..rows).step_by(V::COUNT) {
-            let draws = PhiloxRow::<V>::new(drawn::<V>(pass, row + lane), pass.number, stream, pass.seed);
+            let draws = PhiloxRow::<V>::new(V::iota((first + lane) as u32), pass.number, stream, pass.seed);
             for (i, columns) in self.into.chunks_mut(4 * TILE).enumerate() {
                 for (column, z) in columns.chunks_exact_mut(TILE).zip(V::normals(&draws, (block + i) as u32)) {
                     z.store(&mut column[lane..]);
@@ -54,20 +55,33 @@ impl WithSimd for Draw<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, _: S) {
-        let rows = if self.pair { PairOfLanes::<S>::COUNT } else { TILE };
+        let (mut rows, mut first) = (if self.pair { PairOfLanes::<S>::COUNT } else { TILE }, self.row);
+        // Pairs of rows share a draw.
+        let shared = self.pass.has(ANTITHETIC);
+        if shared {
+            debug_assert!(first.is_multiple_of(2), "pairs are drawn together");
+            (rows, first) = (rows / 2, first / 2);
+        }
         if rows.is_multiple_of(DrawnLanes::<S>::COUNT) {
-            self.rows::<DrawnLanes<S>>(rows);
+            self.rows::<DrawnLanes<S>>(rows, first);
+        } else if rows.is_multiple_of(PairOfLanes::<S>::COUNT) {
+            self.rows::<PairOfLanes<S>>(rows, first);
         } else {
-            self.rows::<Lanes<S>>(rows);
+            self.rows::<Lanes<S>>(rows, first);
+        }
+        if shared {
+            self.into.chunks_exact_mut(TILE).for_each(|column| repeat(&mut column[..2 * rows]));
         }
     }
 }
 
-/// The draw that each row uses, from row `first` on.
+/// Repeats each number of the first half, so that they fill the whole.
 #[inline(always)]
-fn drawn<V: Register>(pass: &Pass, first: usize) -> V::Bits {
-    let row = V::iota(first as u32);
-    if pass.has(ANTITHETIC) { V::bits_shr(row, 1) } else { row }
+fn repeat(column: &mut [f32]) {
+    for i in (0..column.len() / 2).rev() {
+        let z = column[i];
+        (column[2 * i], column[2 * i + 1]) = (z, z);
+    }
 }
 
 /// Whether each row uses its draw with the sign flipped.
