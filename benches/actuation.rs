@@ -39,13 +39,14 @@ fn limit_jerks<const M: usize>(options: &mut MppiOptions<M>) {
     options.task.jerk_limits = Some(Limits { low: [-200.0; M], high: [200.0; M] });
 }
 
-fn changes<const M: usize>() -> [Change<M>; 12] {
+fn changes<const M: usize>() -> [Change<M>; 13] {
     [
         ("white", |_| ()),
         ("knots, hold, every 5", |options| knots(options, 5, Interpolation::Hold)),
         ("knots, linear, every 5", |options| knots(options, 5, Interpolation::Linear)),
         ("knots, cubic, every 5", |options| knots(options, 5, Interpolation::Cubic)),
         ("pink", |options| options.noise_shape = NoiseShape::Colored { exponent: 1.0 }),
+        ("white, in pairs", |options| options.antithetic = true),
         ("white, limited rates", limit_rates),
         ("white, limited rates and jerks", |options| {
             limit_rates(options);

@@ -231,6 +231,8 @@ struct Setting {
     knots: Option<(usize, Interpolation)>,
     weighting: Weighting,
     nominal_first: bool,
+    /// Whether rows come in pairs of opposite perturbations.
+    antithetic: bool,
     /// Whether the best row replaces the mean as the plan where its cost is less.
     checked: bool,
 }
@@ -245,6 +247,7 @@ const DEFAULTS: Setting = Setting {
     knots: None,
     weighting: Weighting::Exponential(Temperature::Fixed(1.0)),
     nominal_first: false,
+    antithetic: false,
     checked: false,
 };
 /// The setting that reaches the goals with the options of a planner alone.
@@ -255,12 +258,15 @@ const CHOSEN: Setting = Setting {
     nominal_first: true,
     ..DEFAULTS
 };
-const SETTINGS: [Setting; 6] = [
+const SETTINGS: [Setting; 9] = [
     DEFAULTS,
+    Setting { name: "white, λ = 1, in pairs", antithetic: true, ..DEFAULTS },
     Setting { name: "white, best row", knots: None, ..CHOSEN },
     Setting { name: "cubic, 3 knots, λ = 1", weighting: DEFAULTS.weighting, ..CHOSEN },
     Setting { name: "cubic, 3 knots, 5 % effective", weighting: SOFT, ..CHOSEN },
-    Setting { name: "the same, or the best row", weighting: SOFT, checked: true, ..CHOSEN },
+    Setting { name: "cubic, 5 % effective, in pairs", weighting: SOFT, antithetic: true, ..CHOSEN },
+    Setting { name: "cubic, 5 %, or the best row", weighting: SOFT, checked: true, ..CHOSEN },
+    Setting { name: "cubic, best row, in pairs", antithetic: true, ..CHOSEN },
     CHOSEN,
 ];
 
@@ -281,6 +287,7 @@ impl Setting {
             noise: Noise::Diagonal([self.sigma]),
             noise_shape: self.knots.map_or(NoiseShape::White, knots),
             nominal_first: self.nominal_first,
+            antithetic: self.antithetic,
             ..Default::default()
         }
     }
@@ -443,7 +450,7 @@ fn sweep(engine: &Engine, seeds: u64) -> Result<()> {
     println!("{:<44} {:>15} {:>18} {:>18}", "", "pendulum, open", "pendulum, closed", "cart-pole, closed");
     for (knots, sigma) in SHAPES.into_iter().flat_map(|knots| [0.175, 0.35, 0.7].map(|sigma| (knots, sigma))) {
         for (name, weighting) in weightings {
-            let setting = Setting { name, sigma, knots, weighting, nominal_first: true, checked: false };
+            let setting = Setting { name, sigma, knots, weighting, nominal_first: true, ..DEFAULTS };
             let [pendulum, cart_pole] = [Pendulum::SAMPLES, CartPole::SAMPLES];
             let opened =
                 |seed| Ok(improve(engine, Pendulum, setting.options::<2, Pendulum>(pendulum, seed), false)?[0]);

@@ -156,7 +156,7 @@ fn reference(
         let draw = |k: usize, t: usize, m: usize| {
             let d = t * 2 + m;
             let (draw, sign) = match options.antithetic {
-                true => (k / 2, if k % 2 == 0 { 1.0 } else { -1.0 }),
+                true => (k / 2, if k.is_multiple_of(2) { 1.0 } else { -1.0 }),
                 false => (k, 1.0),
             };
             sign * f64::from(normals(options.task.seed, number + i, draw as u32, d as u32 / 4)[d % 4])

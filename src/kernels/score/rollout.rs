@@ -291,9 +291,11 @@ fn shape<V: Register, const M: usize>(tile: &mut Tile<'_>, lane: usize) {
         shape_innovations::<V, M>(tile, lane, factor, flags, diagonal);
         return filter_innovations::<V, M>(tile, lane, filter);
     }
-    // The most common case is specialized: its loop has no branches.
+    // The most common cases are specialized: their loops have no branches.
     if (flags, diagonal) == (LIMITED, true) {
         shape_as::<V, M>(tile, lane, factor, LIMITED, true);
+    } else if (flags, diagonal) == (LIMITED | ANTITHETIC, true) {
+        shape_as::<V, M>(tile, lane, factor, LIMITED | ANTITHETIC, true);
     } else {
         shape_as::<V, M>(tile, lane, factor, flags, diagonal);
     }
