@@ -216,6 +216,11 @@ impl Packed {
     ) -> Result<(), InvalidValue> {
         finite("params", params)?;
         readers.iter().try_for_each(|reader| reader.check_params(params.len()))?;
+        let deviations = Scenario::most_params(&self.scenarios);
+        if params.len() < deviations {
+            let expected = format_args!("at least {deviations} long, since a scenario deviates in so many");
+            return Err(InvalidValue::new("params", format_args!("{} long", params.len()), expected));
+        }
         own.clear();
         own.extend_from_slice(params);
         self.put_params(group, params);
@@ -225,7 +230,7 @@ impl Packed {
     /// Writes the parameters of a group. Other groups may have more of them; the remainder is 0, which no model reads.
     pub(crate) fn put_params(&mut self, group: usize, params: &[f32]) {
         let least = if self.is_fleet() { self.layout.params } else { 0 };
-        let most = self.scenarios.iter().map(|scenario| scenario.params.len()).max().unwrap_or(0);
+        let most = Scenario::most_params(&self.scenarios);
         self.change_layout(Layout { params: params.len().max(least).max(most), ..self.layout });
         let layout = self.layout;
         for (section, scenario) in self.sections_mut(group) {

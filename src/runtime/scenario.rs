@@ -65,6 +65,11 @@ impl Scenario {
         self.references.as_ref().map_or(0, |references| references.columns)
     }
 
+    /// The most parameters that deviate in any scenario.
+    pub(crate) fn most_params(all: &[Self]) -> usize {
+        all.iter().map(|scenario| scenario.params.len()).max().unwrap_or(0)
+    }
+
     /// The most columns of the references that deviate in any scenario.
     pub(crate) fn most_columns(all: &[Self]) -> usize {
         all.iter().map(Self::columns).max().unwrap_or(0)

@@ -377,7 +377,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
     ///
     /// # Errors
     ///
-    /// If there is no such problem, or the parameters are fewer than the model uses, or not finite.
+    /// If there is no such problem, or the parameters are fewer than the model uses or a scenario deviates in, or not
+    /// finite.
     pub fn set_params(&mut self, problem: usize, params: &[f32]) -> Result<(), InvalidValue> {
         self.check(problem)?;
         let reader = self.planner.reader();

@@ -308,12 +308,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// If they are fewer than the model uses or a scenario deviates in, or not finite.
     pub fn set_params(&mut self, params: &[f32]) -> Result<(), InvalidValue> {
-        let (reader, task) = (self.reader(), self.options.task());
-        let deviations = task.scenarios.iter().map(|scenario| scenario.params.len()).max().unwrap_or(0);
-        if params.len() < deviations {
-            let expected = format_args!("at least {deviations} long, since a scenario deviates in so many");
-            return Err(InvalidValue::new("params", format_args!("{} long", params.len()), expected));
-        }
+        let reader = self.reader();
         self.change_inputs(|inputs, task, _| inputs.set_params(0, &mut task.params, params, &[reader]))
     }
 
