@@ -1571,3 +1571,38 @@ fn a_cart_pole_learns_to_balance() {
         }
     }
 }
+
+#[test]
+fn score_rows_of_episodes_that_end_early_are_the_same_on_all_backends() {
+    let start =
+        |random: &mut Random, _: &mut [f32]| [0.0, 0.0, PI, 0.0].map(|center| center + random.between(-0.2, 0.2));
+    let options = PolicyGradientOptions {
+        task: Task {
+            horizon: 200,
+            dt: 0.02,
+            limits: Some(Limits { low: [-10.0], high: [10.0] }),
+            seed: 5,
+            ..Default::default()
+        },
+        samples: 512,
+        estimator: scored(5.0),
+        weighting: Weighting::Exponential(Temperature::EffectiveSamples(0.3)),
+        step: Step::Adam { rate: 0.1.into() },
+        ..Default::default()
+    };
+    let learned = |engine: &Engine| {
+        let mut training =
+            PolicyGradient::new(engine, Balance(CartPole::default()), LinearFeedback, start, options.clone())
+                .expect("valid");
+        let progress: Vec<f32> = (0..4).map(|_| training.step().expect("finite")[0].mean_return).collect();
+        (progress, training.parameters(0).expect("a learner").to_vec())
+    };
+    let (returns, expected) = learned(&cpu());
+    assert!(returns.iter().all(|mean| (2.0..100.0).contains(mean)), "{returns:?}: episodes end early");
+    for engine in engines() {
+        let (found_returns, found) = learned(&engine);
+        for (a, b) in found.iter().chain(&found_returns).zip(expected.iter().chain(&returns)) {
+            assert!((a - b).abs() < 2e-2 * (1.0 + b.abs()), "{}: {found:?}, not {expected:?}", engine.name());
+        }
+    }
+}
