@@ -191,7 +191,7 @@ fn cross(
     let mut paths: Vec<_> = states.iter().map(|x| vec![*x]).collect();
     let mut times = Vec::new();
     for t in 0..STEPS {
-        // The same gusts in every plan would push boats to one side all the way.
+        // Gusts that never change would bias every plan to the same side.
         if !arguments.fixed {
             fleet.set_scenarios(scenarios(t)?)?;
         }

@@ -698,7 +698,7 @@ impl Grid {
         for channel in 0..self.channels {
             for k in layer..layer + depth {
                 let values = &self.values[(channel * self.depth + k) * samples..][..samples];
-                // Of a volume, the last layer is stored twice.
+                // A volume stores its last layer twice.
                 let copies = if k + 2 == stored { 2 } else { 1 };
                 for packed in packed[(channel * stored + k) * pairs..].chunks_exact_mut(pairs).take(copies) {
                     self.pack_layer(values, region, packed);

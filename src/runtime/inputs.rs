@@ -476,6 +476,20 @@ impl<const M: usize> Task<M> {
 mod tests {
     use super::*;
 
+    /// A control between −1 and 1, and nothing else.
+    const PLAIN: Sections<'static> = Sections {
+        low: &[-1.0],
+        high: &[1.0],
+        rates: None,
+        jerks: None,
+        dt: 0.1,
+        factor: Square::Unit,
+        precision: Square::Unit,
+        params: &[],
+        references: None,
+        scenarios: &[],
+    };
+
     #[test]
     fn every_section_stands_where_its_layout_says() {
         let references = References { values: vec![21.0, 22.0, 23.0, 24.0, 25.0, 26.0], columns: 3 };
@@ -527,18 +541,7 @@ mod tests {
     #[test]
     fn groups_share_a_layout_and_each_reads_what_it_was_given() {
         let table = References { values: vec![21.0, 22.0, 23.0], columns: 1 };
-        let sections = Sections {
-            low: &[-1.0],
-            high: &[1.0],
-            rates: None,
-            jerks: None,
-            dt: 0.1,
-            factor: Square::Unit,
-            precision: Square::Unit,
-            params: &[11.0],
-            references: Some(&table),
-            scenarios: &[],
-        };
+        let sections = Sections { params: &[11.0], references: Some(&table), ..PLAIN };
         let mut packed = Packed::of_groups(2, &sections, &[], 3);
         let noise = NoiseId { key: [0x8000_0001, 0xffff_ffff], number: 0x0001_ffff };
         packed.set_noise(1, noise);
@@ -606,18 +609,6 @@ mod tests {
                 })
                 .collect()
         };
-        let sections = Sections {
-            low: &[-1.0],
-            high: &[1.0],
-            rates: None,
-            jerks: None,
-            dt: 0.1,
-            factor: Square::Unit,
-            precision: Square::Unit,
-            params: &[],
-            references: None,
-            scenarios: &[],
-        };
         // Fields of every kind, some of which have as many packed numbers as others of another shape.
         let mut grid = |kind: usize| {
             match kind {
@@ -640,7 +631,7 @@ mod tests {
         };
         for _ in 0..300 {
             let mut own: Vec<Grid> = (0..1 + below(5)).map(|_| grid(below(11))).collect();
-            let mut packed = Packed::new(1, &sections, &own);
+            let mut packed = Packed::new(1, &PLAIN, &own);
             let (mut device, mut version) = (Vec::new(), None);
             // A copy of the fields, which no change affects.
             let mut copies: Vec<(FieldSet, Vec<f32>)> = Vec::new();
@@ -699,23 +690,11 @@ mod tests {
     #[test]
     #[cfg(feature = "gpu")]
     fn a_device_uploads_only_what_has_changed() {
-        let sections = Sections {
-            low: &[-1.0],
-            high: &[1.0],
-            rates: None,
-            jerks: None,
-            dt: 0.1,
-            factor: Square::Unit,
-            precision: Square::Unit,
-            params: &[],
-            references: None,
-            scenarios: &[],
-        };
         use crate::lang::Region;
 
         let grid = || Grid::from_fn(100, 50, 0.1, [0.0; 2], |x, y| x * y).expect("a grid");
         let mut own = vec![grid(), grid(), grid()];
-        let mut packed = Packed::new(1, &sections, &own);
+        let mut packed = Packed::new(1, &PLAIN, &own);
         let uploads = |packed: &Packed, version| {
             let mut lengths = Vec::new();
             packed.fields.changed(&packed.field_changes, version, |_, numbers| lengths.push(numbers.len()));

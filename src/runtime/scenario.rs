@@ -90,7 +90,7 @@ impl Scenario {
                 return refuse(format_args!("{} parameters", own.len()), expected);
             }
             if let Some(References { values, columns }) = references
-                && (values.is_empty() || *columns == 0 || !values.len().is_multiple_of(*columns))
+                && !References::is_table(values, *columns)
             {
                 let value = format_args!("references of {} numbers in {columns} columns", values.len());
                 return refuse(value, format_args!("one or more whole rows of one or more columns"));

@@ -340,9 +340,14 @@ impl References {
         &self.values[t.min(self.rows() - 1) * self.columns..][..self.columns]
     }
 
+    /// Whether there are one or more whole rows of one or more columns.
+    pub(crate) fn is_table(values: &[f32], columns: usize) -> bool {
+        !values.is_empty() && columns > 0 && values.len().is_multiple_of(columns)
+    }
+
     pub(crate) fn check(values: &[f32], columns: usize) -> Result<(), InvalidValue> {
         finite("references", values)?;
-        if values.is_empty() || columns == 0 || !values.len().is_multiple_of(columns) {
+        if !Self::is_table(values, columns) {
             let value = format_args!("{} numbers in {columns} columns", values.len());
             return Err(InvalidValue::new("references", value, "one or more whole rows of one or more columns"));
         }

@@ -544,7 +544,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
         controls: &[[f32; M]],
     ) -> Result<(Vec<[f32; N]>, f32), InvalidValue> {
         self.check(problem)?;
-        self.planner.simulate_of(problem, x, controls)
+        self.planner.simulate_of(problem, None, x, controls)
     }
 
     /// As [`simulate`](Self::simulate), in scenario `s` of the task: see [`Planner::simulate_scenario`].
@@ -560,7 +560,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
         controls: &[[f32; M]],
     ) -> Result<(Vec<[f32; N]>, f32), InvalidValue> {
         self.check(problem)?;
-        self.planner.simulate_scenario_of(problem, s, x, controls)
+        self.planner.simulate_of(problem, Some(s), x, controls)
     }
 
     /// The terms of the cost of a problem's last plan: see [`Planner::terms`].
@@ -606,7 +606,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
     /// If there is no such problem.
     pub fn params(&self, problem: usize) -> Result<&[f32], InvalidValue> {
         self.check(problem)?;
-        Ok(self.planner.members[problem].params.as_deref().unwrap_or(&self.planner.options.task().params))
+        Ok(self.planner.members[problem].params(self.options().task()))
     }
 
     /// The references of a problem: its own, or those of the options.
@@ -616,7 +616,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
     /// If there is no such problem.
     pub fn references(&self, problem: usize) -> Result<Option<&References>, InvalidValue> {
         self.check(problem)?;
-        Ok(self.planner.members[problem].references.as_ref().or(self.planner.options.task().references.as_ref()))
+        Ok(self.planner.members[problem].references(self.options().task()))
     }
 
     /// The engine in use.

@@ -169,6 +169,16 @@ impl<const N: usize, const M: usize> Member<N, M> {
             sampled: None,
         }
     }
+
+    /// The run-time parameters: the member's own, or those of the task.
+    fn params<'a>(&'a self, task: &'a Task<M>) -> &'a [f32] {
+        self.params.as_deref().unwrap_or(&task.params)
+    }
+
+    /// The references: the member's own, or those of the task.
+    fn references<'a>(&'a self, task: &'a Task<M>) -> Option<&'a References> {
+        self.references.as_ref().or(task.references.as_ref())
+    }
 }
 
 impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N, M, D, A> {
@@ -340,15 +350,12 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         Scenario::check_states(&scenarios, N)?;
         let deviations = Scenario::most_columns(&scenarios);
         for member in &self.members {
-            let own = member.references.as_ref().or(task.references.as_ref());
-            self.reader().check_columns(own.map_or(0, |table| table.columns).max(deviations))?;
+            let columns = member.references(task).map_or(0, |table| table.columns);
+            self.reader().check_columns(columns.max(deviations))?;
         }
         self.change_inputs(|inputs, task, members| {
             task.scenarios = scenarios;
-            let groups = members.iter().map(|member| {
-                let params = member.params.as_ref().unwrap_or(&task.params);
-                (&params[..], member.references.as_ref().or(task.references.as_ref()))
-            });
+            let groups = members.iter().map(|member| (member.params(task), member.references(task)));
             inputs.set_scenarios(&task.scenarios, groups);
             Ok(())
         })
@@ -727,17 +734,32 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// If the state or the controls are not finite.
     pub fn simulate(&self, x: &[f32; N], controls: &[[f32; M]]) -> Result<(Vec<[f32; N]>, f32), InvalidValue> {
-        self.simulate_of(0, x, controls)
+        self.simulate_of(0, None, x, controls)
     }
 
-    fn simulate_of(&self, i: usize, x: &[f32; N], controls: &[[f32; M]]) -> Result<(Vec<[f32; N]>, f32), InvalidValue> {
+    /// Rolls out a control sequence for a member, in a scenario or in the task itself.
+    fn simulate_of(
+        &self,
+        i: usize,
+        scenario: Option<usize>,
+        x: &[f32; N],
+        controls: &[[f32; M]],
+    ) -> Result<(Vec<[f32; N]>, f32), InvalidValue> {
+        let count = self.options.task().scenarios.len();
+        if let Some(s) = scenario.filter(|s| *s >= count) {
+            return Err(InvalidValue::new("scenario", s, format_args!("below the number of scenarios, {count}")));
+        }
         finite("state", x)?;
         finite("controls", controls.as_flattened())?;
         let mut states = Vec::with_capacity(controls.len() + 1);
-        let timeline = self.inputs.timeline(i, self.options.task().dt);
         let average = self.options.averages() && !controls.is_empty();
         let cost = float_env::standard(|| {
-            let cost = roll_out(&*self.model, &timeline, *x, controls, &mut states);
+            let start = self.start_of(i, *x);
+            let (timeline, x) = match scenario {
+                Some(s) => start.scenario(s),
+                None => (start.timeline, start.x),
+            };
+            let cost = roll_out(&*self.model, &timeline, x, controls, &mut states);
             if average { cost / controls.len() as f32 } else { cost }
         });
         Ok((states, cost))
@@ -755,30 +777,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         x: &[f32; N],
         controls: &[[f32; M]],
     ) -> Result<(Vec<[f32; N]>, f32), InvalidValue> {
-        self.simulate_scenario_of(0, s, x, controls)
-    }
-
-    fn simulate_scenario_of(
-        &self,
-        i: usize,
-        s: usize,
-        x: &[f32; N],
-        controls: &[[f32; M]],
-    ) -> Result<(Vec<[f32; N]>, f32), InvalidValue> {
-        let count = self.options.task().scenarios.len();
-        if s >= count {
-            return Err(InvalidValue::new("scenario", s, format_args!("below the number of scenarios, {count}")));
-        }
-        finite("state", x)?;
-        finite("controls", controls.as_flattened())?;
-        let mut states = Vec::with_capacity(controls.len() + 1);
-        let average = self.options.averages() && !controls.is_empty();
-        let cost = float_env::standard(|| {
-            let (timeline, x) = self.start_of(i, *x).scenario(s);
-            let cost = roll_out(&*self.model, &timeline, x, controls, &mut states);
-            if average { cost / controls.len() as f32 } else { cost }
-        });
-        Ok((states, cost))
+        self.simulate_of(0, Some(s), x, controls)
     }
 
     /// The terms of the last plan's cost, named by [`StepContext::term`](crate::StepContext::term): the plan is rolled

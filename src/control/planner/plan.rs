@@ -107,7 +107,7 @@ impl<'a, const N: usize, D> Start<'a, N, D> {
         Self { isa, model, timeline: inputs.timeline(group, dt), x: inputs.state(group), inputs, group }
     }
 
-    /// The same start from the state `x`.
+    /// Replaces the state that the rollout starts from.
     pub(crate) fn at(self, x: [f32; N]) -> Self {
         Self { x, ..self }
     }

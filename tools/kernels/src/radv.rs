@@ -39,7 +39,7 @@ impl Statistics {
         self.values.iter().find(|(of, _)| of == name).map(|(_, value)| *value)
     }
 
-    /// What is wrong with it, if anything is.
+    /// Returns the first bound that the kernel exceeds.
     fn complaint(&self) -> Option<String> {
         let at_most = |name: &str, most: u64| match self.get(name) {
             None => Some(format!("{name} is not reported")),

@@ -45,7 +45,7 @@ pub fn write(kernel: &Kernel, name: &str, folder: &Path) -> Result<()> {
 
     for entry in &source.entries {
         let options = spv::Options {
-            // That of Vulkan 1.2.
+            // Vulkan 1.2 supports SPIR-V up to 1.5.
             lang_version: (1, 5),
             flags: spv::WriterFlags::empty(),
             bounds_check_policies,
