@@ -6,10 +6,12 @@
 //
 // The model and the policy are generated (src/runtime/gpu/source.rs) and prepended to this file:
 //     struct State, struct Control, initial_state()
-//     model_advance(t, x, before, u), model_cost(t, x, u), model_terminal(t, x): as for shaders/score/rollout.wgsl
-//     model_done(t, x): whether the episode ends in x
+//     model_arrive(t, running, x, before): the cost of having arrived in x by `before`, if it counts, and whether the
+//         episode goes on
+//     model_advance(t, running, x, before, u): the same cost, and the next state under u, if the episode goes on
+//     model_end(t, running, x, before): the cost of the last time step, if it counts, and the terminal cost
 //     policy_act(t, x): the control
-//     policy_pull_back(t, x, v): the control; also accumulates the derivatives times v
+//     policy_vjp(t, x, v): the control; also accumulates the derivatives times v
 //     control_of(values), values_of(control)
 //     keep(at, x, u), kept_state(at), kept_control(at): store and load a state and a control
 //     read_fields(): called before the model
@@ -136,10 +138,9 @@ fn episode(
     // Action noise is drawn four normals at a time.
     var held = vec4<f32>();
     for (var t = uniforms.begin; t < uniforms.end && running; t++) {
-        if model_done(t, x) {
-            if t > 0u {
-                sum = kahan_add(sum, model_cost(t - 1u, x, before));
-            }
+        let arrival = model_arrive(t, running, x, before);
+        if !arrival.running {
+            sum = kahan_add(sum, arrival.cost);
             running = false;
             break;
         }
@@ -173,8 +174,8 @@ fn episode(
             }
         }
         let control = control_of(u);
-        let next = model_advance(t, x, before, control);
-        sum = kahan_add(sum, select(0.0, next.cost, t > 0u));
+        let next = model_advance(t, running, x, before, control);
+        sum = kahan_add(sum, next.cost);
         x = next.x;
         before = control;
     }
@@ -186,10 +187,11 @@ fn episode(
         scores[rest + 2u * padded_rows()] = select(0.0, 1.0, running);
         return;
     }
+    let end = model_end(uniforms.horizon, running, x, before);
     if running {
-        sum = kahan_add(sum, model_cost(uniforms.horizon - 1u, x, before));
+        sum = kahan_add(sum, end.cost);
     }
-    sum = kahan_add(sum, model_terminal(uniforms.horizon, x));
+    sum = kahan_add(sum, end.terminal);
     let at = cost_address(number, k);
     scores[at] = sum.x;
     scores[at + padded_rows()] = -sum.y;

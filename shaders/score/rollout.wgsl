@@ -2,10 +2,11 @@
 // the state stays in registers. Twin: src/kernels/score/rollout.rs.
 //
 // The model is generated (src/runtime/gpu/source.rs) and prepended to this file:
-//     struct State, struct Control, initial_state(), frozen(moves, before, after)
-//     model_advance(t, x, before, u): the cost of having arrived in x by `before`, its demonstration cost, whether x
-//         ends the rollout, and the next state under u
-//     model_cost(t, x, u), model_demonstration_cost(t, x), model_terminal(t, x)
+//     struct State, struct Control, initial_state()
+//     model_advance(t, running, x, before, u): one time step. The cost of having arrived in x by `before` and its
+//         demonstration cost, if they count; whether the rollout goes on; the next state under u, which is x if not
+//     model_end(t, running, x, before): the same costs of the last time step, and the terminal cost
+//     The rules are written in src/model/advance.rs.
 //     struct Proposal, proposal()
 //     struct Block, struct Draw, centered(start, nominal, factors), coordinates_from(p, d, rows, start), first_of(c),
 //         rest_of(c): the next STEPS innovations of some rows. With white noise an innovation is the control of a time
@@ -48,22 +49,22 @@ fn roll(k: u32) -> vec3<u32> {
                 }
                 // The cost of the previous step is evaluated here, together with the next step, so that common
                 // subexpressions are computed once.
-                let next = model_advance(t, x, before, u);
-                sum = kahan_add(sum, select(F(0.0), next.cost, running & B(t > 0u)));
+                let next = model_advance(t, running, x, before, u);
+                sum = kahan_add(sum, next.cost);
                 if DEMONSTRATED {
-                    second += select(F(0.0), next.demonstration_cost, running & B(t > 0u));
+                    second += next.demonstration_cost;
                 }
-                running = running & !next.done;
-                x = frozen(running, x, next.x);
+                running = next.running;
+                x = next.x;
                 changed = change_at(p, t, before, changed, u);
                 before = u;
             }
         }
     }
-    sum = kahan_add(sum, select(F(0.0), model_cost(uniforms.horizon - 1u, x, before), running));
-    sum = kahan_add(sum, model_terminal(uniforms.horizon, x));
+    let end = model_end(uniforms.horizon, running, x, before);
+    sum = kahan_add(kahan_add(sum, end.cost), end.terminal);
     if DEMONSTRATED {
-        second += select(F(0.0), model_demonstration_cost(uniforms.horizon - 1u, x), running);
+        second += end.demonstration_cost;
     }
 
     let at = score_address(k) + scenario_scores();

@@ -1,6 +1,7 @@
 //! A rollout on the host, in plain `f32`. Plans, samples, simulations and episodes share this time loop.
 
 use super::Model;
+use super::advance::Advance;
 use crate::lang::{Recorder, StepContext, TermLog, Timeline};
 
 /// Rolls a model out from `x` for `horizon` time steps or until [`Model::done`], and returns the total cost.
@@ -19,18 +20,19 @@ pub(crate) fn rollout<const N: usize, const M: usize, D: Model<N, M>>(
     log: Option<&TermLog>,
 ) -> f32 {
     let record = |step: usize| log.map(|log| Recorder { log, step });
+    let advance = Advance { model, ends: true };
     let mut cost = 0.0_f64;
-    let mut done = model.done(&StepContext::over(timeline.at(0)), x);
+    let mut running = true;
+    advance.check_done::<f32, N, M>(&StepContext::over(timeline.at(0)), &mut running, x);
     for t in 0..horizon {
-        if done {
+        if !running {
             break;
         }
         let at = StepContext::over(timeline.at(t));
         let u = control(t, &at, x);
-        x = model.step(&at, x, u);
+        x = advance.depart(&at, running, x, u);
         let recorder = record(t);
-        cost += charge(recorder, model.cost(&at.recording(recorder), x, u));
-        done = model.done(&at, x);
+        cost += charge(recorder, advance.arrive(&at.recording(recorder), &mut running, None, true, x, u));
         arrived(u, x);
     }
     let (at, recorder) = (StepContext::over(timeline.at(horizon)), record(horizon));

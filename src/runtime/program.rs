@@ -1,16 +1,16 @@
 //! A model in the forms that the backends need: a monomorphized rollout for the CPU, WGSL source for the GPU.
 
-use std::fmt::Write;
 use std::sync::Arc;
 
 use super::optimization;
 use crate::error::{BuildError, InvalidValue, ModelError};
-use crate::interp::trace::{Expr, MAP, Requirements, Trace};
+use crate::interp::trace::{Expr, MAP, Requirements, Trace, Truth};
 use crate::kernels::score::distance::Distance;
 use crate::kernels::score::episode::OfPolicy;
 use crate::kernels::score::rollout::{OfModel, Rollout};
 use crate::lang::math::Math;
-use crate::lang::{GradSink, GradientAccumulator, Inputs, ParamView, Params, StepContext, float_env};
+use crate::lang::{GradSink, GradientAccumulator, Inputs, Mask, ParamView, Params, Real, StepContext, float_env};
+use crate::model::advance::Advance;
 use crate::model::policy::{MAX_BY_DUALS, Policy};
 use crate::model::{Map, Model};
 
@@ -59,7 +59,7 @@ impl Program {
         math: Math,
     ) -> Result<Self, ModelError> {
         let trace = Trace::start(math);
-        let (source, ends) = float_env::standard(|| trace_model(&trace, &**model));
+        let (source, ends) = float_env::standard(|| trace_model(&trace, model, false));
         let (functions, requirements, operations) = trace.finish()?;
         let rollout = Box::new(OfModel::<N, M, D>::new(Arc::clone(model), ends));
         let unoptimized = optimization::is_missing_in::<D>();
@@ -89,8 +89,7 @@ impl Program {
             );
         }
         let trace = Trace::start(math);
-        let (mut source, _) = float_env::standard(|| trace_model(&trace, &**model));
-        source.push_str(&float_env::standard(|| trace_done(&trace, &**model)));
+        let (mut source, _) = float_env::standard(|| trace_model(&trace, model, true));
         let policy_source = float_env::standard(|| trace_policy(&trace, &**policy, scheme))?;
         source.push_str(&trace.networks());
         source.push_str(&policy_source);
@@ -121,68 +120,94 @@ impl Program {
     }
 }
 
-/// The model in WGSL, and whether an episode can end before its horizon: it cannot if the model's `done` is constant
-/// false. Writing to a String cannot fail, here and below.
-fn trace_model<const N: usize, const M: usize>(trace: &Trace, model: &impl Model<N, M>) -> (String, bool) {
-    let (now, before) = (StepContext::<Expr>::over(Inputs::NOW), StepContext::<Expr>::over(Inputs::BEFORE));
-    let (x, u): ([Expr; N], [Expr; M]) = (trace.inputs(0), trace.inputs(N));
-    let u_before: [Expr; M] = trace.inputs(N + M);
+/// A model that tells the tape which of its functions is traced.
+struct Named<D>(Arc<D>);
+
+impl<const N: usize, const M: usize, D: Model<N, M>> Model<N, M> for Named<D> {
+    fn step<R: Real>(&self, at: &StepContext<'_, R>, x: [R; N], u: [R; M]) -> [R; N] {
+        Trace::enter("step");
+        self.0.step(at, x, u)
+    }
+    fn cost<R: Real>(&self, at: &StepContext<'_, R>, x: [R; N], u: [R; M]) -> R {
+        Trace::enter("cost");
+        self.0.cost(at, x, u)
+    }
+    fn terminal<R: Real>(&self, at: &StepContext<'_, R>, x: [R; N]) -> R {
+        Trace::enter("terminal");
+        self.0.terminal(at, x)
+    }
+    fn demonstration_cost<R: Real>(&self, at: &StepContext<'_, R>, x: [R; N]) -> R {
+        Trace::enter("demonstration_cost");
+        self.0.demonstration_cost(at, x)
+    }
+    fn done<R: Real>(&self, at: &StepContext<'_, R>, x: [R; N]) -> R::Mask {
+        Trace::enter("done");
+        self.0.done(at, x)
+    }
+}
+
+/// The time step of a model ([`Advance`]) in WGSL, and whether a rollout can end before its horizon: it cannot if the
+/// model's `done` is constant false.
+///
+/// Under a policy the control depends on the state. The loop then calls `model_arrive` first, and leaves if the episode
+/// has ended, so that `model_advance` has nothing to freeze.
+fn trace_model<const N: usize, const M: usize, D: Model<N, M>>(
+    trace: &Trace,
+    model: &Arc<D>,
+    has_policy: bool,
+) -> (String, bool) {
+    let model = &Named(Arc::clone(model));
+    let (now, arrived) = (StepContext::<Expr>::over(Inputs::NOW), StepContext::<Expr>::over(Inputs::BEFORE));
+    let (x, u, before): ([Expr; N], [Expr; M], [Expr; M]) = (trace.inputs(0), trace.inputs(N), trace.inputs(N + M));
+    let (running, moved) = (trace.truth(N + 2 * M), trace.truth(N + 2 * M + 1));
     let input = |i: usize| match i {
         _ if i < N => format!("x.x{i}"),
         _ if i < N + M => format!("u.u{}", i - N),
-        _ => format!("before.u{}", i - N - M),
+        _ if i < N + 2 * M => format!("before.u{}", i - N - M),
+        _ if i == N + 2 * M => "running".into(),
+        _ => "B(t > 0u)".into(),
     };
+    // Prints a function that returns the next state, if there is one, then numbers, then truth values.
+    let function = |head: &str, result: &str, next: &[Expr], numbers: &[Expr], truths: &[Truth]| {
+        let (body, names) = trace.emit(&[next, numbers].concat(), truths, input);
+        let (next, rest) = names.split_at(next.len());
+        let state = if next.is_empty() { String::new() } else { format!("State({}), ", next.join(", ")) };
+        let body =
+            format!("    let t_before = max(t, 1u) - 1u;\n{body}    return {result}({state}{});\n", rest.join(", "));
+        format!("fn {head} -> {result} {{\n{body}}}\n")
+    };
+
+    let ends = !trace.is_never(model.done(&arrived, x));
+    let advance = Advance { model, ends };
     let members: String = (0..N).map(|i| format!("    x{i}: F,\n")).collect();
     let mut source = format!("struct State {{\n{members}}}\n");
-    source.push_str("struct Advanced {\n    x: State,\n    cost: F,\n    demonstration_cost: F,\n    done: B,\n}\n");
+    // The costs of the time step that led to x, and whether the rollout goes on.
+    let arrive = |advance: &Advance<'_, Named<D>>, moved: Truth| {
+        let (mut more, mut departure) = (running, Expr::from(0.0));
+        let cost = advance.arrive(&arrived, &mut more, Some(&mut departure), moved, x, before);
+        ([cost, departure], more)
+    };
+
+    if has_policy {
+        let ([cost, _], more) = arrive(&advance, moved);
+        source.push_str("struct Arrival {\n    cost: F,\n    running: B,\n}\n");
+        let head = "model_arrive(t: u32, running: B, x: State, before: Control)";
+        source.push_str(&function(head, "Arrival", &[], &[cost], &[more]));
+    }
 
     // The cost of the previous step and the next step share one tape, so that common subexpressions are computed once.
-    trace.enter("cost");
-    let cost = model.cost(&before, x, u_before);
-    trace.enter("demonstration_cost");
-    let demonstration_cost = model.demonstration_cost(&before, x);
-    trace.enter("done");
-    let done = model.done(&before, x);
-    let ends = !trace.is_never(done);
-    trace.enter("step");
-    let next = model.step(&now, x, u);
-    let mut outputs = next.to_vec();
-    outputs.extend([cost, demonstration_cost]);
-    let (body, names) = trace.emit(&outputs, &[done], input);
-    let _ = writeln!(
-        source,
-        "fn model_advance(t: u32, x: State, before: Control, u: Control) -> Advanced {{\n    \
-         let t_before = max(t, 1u) - 1u;\n{body}    return Advanced(State({}), {});\n}}",
-        names[..N].join(", "),
-        names[N..].join(", "),
-    );
+    let step = Advance { model, ends: ends && !has_policy };
+    let (costs, more) = arrive(&step, moved);
+    let next = step.depart(&now, more, x, u);
+    source.push_str("struct Advanced {\n    x: State,\n    cost: F,\n    demonstration_cost: F,\n    running: B,\n}\n");
+    let head = "model_advance(t: u32, running: B, x: State, before: Control, u: Control)";
+    source.push_str(&function(head, "Advanced", &next, &costs, &[more]));
 
-    trace.enter("cost");
-    let cost = model.cost(&now, x, u);
-    let (body, names) = trace.emit(&[cost], &[], input);
-    let _ = writeln!(source, "fn model_cost(t: u32, x: State, u: Control) -> F {{\n{body}    return {};\n}}", names[0]);
-
-    trace.enter("demonstration_cost");
-    let demonstration_cost = model.demonstration_cost(&now, x);
-    let (body, names) = trace.emit(&[demonstration_cost], &[], input);
-    let _ =
-        writeln!(source, "fn model_demonstration_cost(t: u32, x: State) -> F {{\n{body}    return {};\n}}", names[0]);
-
-    trace.enter("terminal");
-    let terminal = model.terminal(&now, x);
-    let (body, names) = trace.emit(&[terminal], &[], input);
-    let _ = writeln!(source, "fn model_terminal(t: u32, x: State) -> F {{\n{body}    return {};\n}}", names[0]);
+    let ([cost, departure], _) = arrive(&advance, Mask::splat(true));
+    source.push_str("struct End {\n    cost: F,\n    demonstration_cost: F,\n    terminal: F,\n}\n");
+    let last = [cost, departure, model.terminal(&now, x)];
+    source.push_str(&function("model_end(t: u32, running: B, x: State, before: Control)", "End", &[], &last, &[]));
     (source, ends)
-}
-
-/// The function that tests whether an episode ends in a state. It is separate from the step, since no derivative may be
-/// accumulated once the episode has ended.
-fn trace_done<const N: usize, const M: usize>(trace: &Trace, model: &impl Model<N, M>) -> String {
-    trace.enter("done");
-    let done = model.done(&StepContext::<Expr>::over(Inputs::BEFORE), trace.inputs(0));
-    let (body, names) = trace.emit(&[], &[done], |i| format!("x.x{i}"));
-    let t_before = "let t_before = max(t, 1u) - 1u;";
-    format!("fn model_done(t: u32, x: State) -> B {{\n    {t_before}\n{body}    return {};\n}}\n", names[0])
 }
 
 /// The policy in WGSL, with derivatives only for the scheme that needs them.
@@ -197,11 +222,11 @@ fn trace_policy<const N: usize, const M: usize>(
     let input = |i: usize| if i < N { format!("x.x{i}") } else { format!("v.u{}", i - N) };
     let (head, u) = match scheme {
         PolicyRows::ParameterSpace => {
-            trace.enter("act");
+            Trace::enter("act");
             ("policy_act(t: u32, x: State)", policy.act(&now, &theta, x))
         }
         PolicyRows::ScoreFunction => {
-            trace.enter("vjp");
+            Trace::enter("vjp");
             let mut g = GradientAccumulator::over(GradSink { values: &mut [], stride: 1, refused: false });
             let u = policy.vjp(&now, &theta, x, v, &mut g);
             if g.sink.refused {
@@ -217,7 +242,7 @@ fn trace_policy<const N: usize, const M: usize>(
 /// The inputs that a policy reads when it acts in plain `f32`. (It need not be expressible as a kernel.)
 pub(crate) fn reads<const N: usize, const M: usize>(policy: &impl Policy<N, M>) -> Result<Requirements, ModelError> {
     let trace = Trace::start(Math::Shared);
-    trace.enter("act");
+    Trace::enter("act");
     policy.act(&StepContext::<Expr>::over(Inputs::NOW), &Params::over(ParamView::TRACED), trace.inputs(0));
     let (requirements, parameters) = (trace.requirements()?, policy.parameters());
     if requirements.weights > parameters {
@@ -244,7 +269,7 @@ pub(crate) fn trace_map<const I: usize, const O: usize>(
     math: Math,
 ) -> Result<Traced, ModelError> {
     let trace = Trace::start(math);
-    trace.enter(MAP);
+    Trace::enter(MAP);
     let outputs = float_env::standard(|| map.map(trace.inputs::<I>(0)));
     let (body, names) = trace.emit(&outputs, &[], |i| format!("x{i}"));
     let (functions, requirements, _) = trace.finish()?;

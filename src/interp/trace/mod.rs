@@ -844,7 +844,7 @@ impl Trace {
     }
 
     /// Sets the name of the model function that is traced next, for error messages.
-    pub(crate) fn enter(&self, function: &'static str) {
+    pub(crate) fn enter(function: &'static str) {
         TAPE.with_borrow_mut(|tape| tape.function = function);
     }
 
@@ -858,6 +858,11 @@ impl Trace {
 
     pub(crate) fn inputs<const N: usize>(&self, first: usize) -> [Expr; N] {
         TAPE.with_borrow_mut(|tape| std::array::from_fn(|i| tape.push(Op::Input(first + i))))
+    }
+
+    /// The input of number `i`, a truth value.
+    pub(crate) fn truth(&self, i: usize) -> Truth {
+        TAPE.with_borrow_mut(|tape| Truth(tape.push(Op::Input(i))))
     }
 
     /// Prints the entries that `outputs` depend on and those with side effects as statements, and returns them with the

@@ -20,6 +20,7 @@ use crate::lang::{
     GradSink, GradientAccumulator, Mask, NetworkScratch, ParamView, Params, Real, Register, StepContext, Timeline,
 };
 use crate::model::Model;
+use crate::model::advance::Advance;
 use crate::model::policy::Policy;
 
 /// The rows that are computed in parallel: two registers.
@@ -298,6 +299,7 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
             x[i] =
                 if start.stride == 0 { V::from(start.values[i]) } else { V::load(&start.values[i * start.stride..]) };
         }
+        let advance = Advance { model: self.model, ends: true };
         let mut before = [zero; M];
         let mut running = setting.present;
         let mut sum = [zero; 2];
@@ -305,11 +307,11 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
             let (at, arrived) = (context(t), context(t.max(1) - 1));
             // The cost of the previous step is evaluated here, together with the next step, so that common
             // subexpressions are computed once.
-            let cost = self.model.cost(&arrived, x, before);
+            let counts = running;
+            let cost = advance.arrive(&arrived, &mut running, None, Mask::splat(t > 0), x, before);
             // The sum of a finished row stays bit-identical, however long the rows in other lanes run on.
-            let (counts, more) = (running & Mask::splat(t > 0), kahan_add(sum, cost));
+            let more = kahan_add(sum, cost);
             sum = [V::simd_select(counts, more[0], sum[0]), V::simd_select(counts, more[1], sum[1])];
-            running = running & !self.model.done(&arrived, x);
             if !V::any(running) {
                 break;
             }
@@ -342,14 +344,11 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
                     u[m] = u[m].clamp(setting.low[m], setting.high[m]);
                 }
             }
-            let next = self.model.step(&at, x, u);
-            for i in 0..N {
-                x[i] = V::simd_select(running, next[i], x[i]);
-            }
+            x = advance.depart(&at, running, x, u);
             before = u;
         }
-        let cost = self.model.cost(&context(horizon - 1), x, before);
-        sum = kahan_add(sum, V::simd_select(running, cost, zero));
+        let cost = advance.arrive(&context(horizon - 1), &mut running, None, Mask::splat(true), x, before);
+        sum = kahan_add(sum, cost);
         kahan_add(sum, self.model.terminal(&context(horizon), x))
     }
 }

@@ -19,6 +19,7 @@ use crate::lang::math::{Vector, finite, kahan_add};
 use crate::lang::stream::Stream;
 use crate::lang::{Inputs, Mask, Real, Register, StepContext};
 use crate::model::Model;
+use crate::model::advance::Advance;
 
 /// Numbers in a tile of scores: for each of its rows the cost, its Kahan compensation, and the second score (the
 /// control cost or the demonstration cost).
@@ -232,7 +233,7 @@ impl<const N: usize, const M: usize> Roll<'_, N, M> {
 
         // The groups are interleaved by a loop: unrolling all of them would make more values live than there are
         // registers.
-        let demonstrated = pass.has(DEMONSTRATED);
+        let (advance, demonstrated) = (Advance { model, ends }, pass.has(DEMONSTRATED));
         let mut all = [RolloutState::<V, N>::new(&inputs[..N]); INTERLEAVE];
         let states = &mut all[..interleave::<V>()];
         let filtered = pass.has(FILTERED);
@@ -246,21 +247,15 @@ impl<const N: usize, const M: usize> Roll<'_, N, M> {
                 let lane = lane + f * V::COUNT;
                 // The cost of the previous step is evaluated here, together with the next step, so that common
                 // subexpressions are computed once.
-                state.accumulate_cost(model, arrived, controls_of::<V, M>(before, lane), t > 0, ends, demonstrated);
-                state.step(model, at, controls_of::<V, M>(now, lane), ends);
+                state.arrive(&advance, arrived, controls_of::<V, M>(before, lane), t > 0, demonstrated);
+                state.depart(&advance, at, controls_of::<V, M>(now, lane));
             }
             before = now;
         }
         for (f, state) in states.iter_mut().enumerate() {
             let lane = lane + f * V::COUNT;
-            state.accumulate_cost(
-                model,
-                timeline.at(horizon - 1),
-                controls_of::<V, M>(before, lane),
-                true,
-                ends,
-                demonstrated,
-            );
+            let before = controls_of::<V, M>(before, lane);
+            state.arrive(&advance, timeline.at(horizon - 1), before, true, demonstrated);
             state.end::<M, D>(model, timeline.at(horizon), lane, demonstrated, tile.scores);
         }
     }
@@ -619,40 +614,25 @@ impl<V: Register, const N: usize> RolloutState<V, N> {
         Self { x, running: Mask::splat(true), cost: [zero; 2], departure: zero }
     }
 
-    /// Adds the cost of the previous step, if there was one, and ends episodes that are done, if any can end.
+    /// Adds the costs of the previous step, if there was one, and ends episodes that are done.
     #[inline(always)]
-    fn accumulate_cost<const M: usize, D: Model<N, M>>(
+    fn arrive<const M: usize, D: Model<N, M>>(
         &mut self,
-        model: &D,
-        arrived: Inputs<'_>,
+        advance: &Advance<'_, D>,
+        at: Inputs<'_>,
         before: [V; M],
         moved: bool,
-        ends: bool,
         demonstrated: bool,
     ) {
-        let (at, zero) = (StepContext::over(arrived), V::from(0.0));
-        let mut cost = V::simd_select(Mask::splat(moved), model.cost(&at, self.x, before), zero);
-        if ends {
-            cost = V::simd_select(self.running, cost, zero);
-        }
+        let (at, moved) = (StepContext::over(at), Mask::splat(moved));
+        let departure = if demonstrated { Some(&mut self.departure) } else { None };
+        let cost = advance.arrive(&at, &mut self.running, departure, moved, self.x, before);
         self.cost = kahan_add(self.cost, cost);
-        if demonstrated && moved {
-            self.departure += V::simd_select(self.running, model.demonstration_cost(&at, self.x), zero);
-        }
-        if ends {
-            self.running = self.running & !model.done(&at, self.x);
-        }
     }
 
     #[inline(always)]
-    fn step<const M: usize, D: Model<N, M>>(&mut self, model: &D, at: Inputs<'_>, now: [V; M], ends: bool) {
-        let mut next = model.step(&StepContext::over(at), self.x, now);
-        if ends {
-            for i in 0..N {
-                next[i] = V::simd_select(self.running, next[i], self.x[i]);
-            }
-        }
-        self.x = next;
+    fn depart<const M: usize, D: Model<N, M>>(&mut self, advance: &Advance<'_, D>, at: Inputs<'_>, now: [V; M]) {
+        self.x = advance.depart(&StepContext::over(at), self.running, self.x, now);
     }
 
     /// Adds the terminal cost and stores the scores.

@@ -384,10 +384,8 @@ const REFERENCE: &str = "fn reference_at(t: u32) -> u32 {
 fn state(states: usize) -> String {
     format!(
         "fn param(i: u32) -> f32 {{\n    return inputs[inputs_at + PARAMS + i];\n}}\n\
-         fn initial_state() -> State {{\n    return State({});\n}}\n\
-         fn frozen(moves: B, before: State, after: State) -> State {{\n    return State({});\n}}\n",
-        list(states, |i| format!("F(inputs[inputs_at + {i}u])")),
-        list(states, |i| format!("select(before.x{i}, after.x{i}, moves)"))
+         fn initial_state() -> State {{\n    return State({});\n}}\n",
+        list(states, |i| format!("F(inputs[inputs_at + {i}u])"))
     )
 }
 
