@@ -17,7 +17,7 @@ mod draw;
 mod end;
 mod tasks;
 
-use std::f32::consts::{PI, TAU};
+use std::f32::consts::TAU;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -185,10 +185,10 @@ fn balance(engine: &Engine, arguments: &Arguments) -> Result<Vec<Outcome>> {
     let perturbed = Estimator::ParameterSpace { sigma, antithetic: true, episodes: 8 };
     let scored = Estimator::ScoreFunction { std: [4.0], action_noise: ActionNoise::Fixed, antithetic: true };
     // Every score row has its own initial state, so with concentrated weights most would go to rows that start well.
-    let patient = Step::Adam { rate: Anneal { first: 1.0, last: 0.1, over: 1500 } };
+    let patient = Step::Adam { rate: Anneal { first: 0.5, last: 0.05, over: 300 } };
     let recipes = [
         ("perturbed parameters", perturbed, 0.2, Step::Natural { rate: 1.0.into() }, 300),
-        ("score rows", scored, 0.3, patient, 1500),
+        ("score rows", scored, 0.3, patient, 300),
     ];
     let train = |(rows, scheme, effective, step, iterations)| {
         let options = PolicyGradientOptions {
@@ -211,8 +211,8 @@ fn balance(engine: &Engine, arguments: &Arguments) -> Result<Vec<Outcome>> {
             task: Task::Balance,
             rows,
             iterations,
-            angle: |x| x[2] - PI,
-            stands: Some(|x| (x[2] - PI).abs() < 0.2 && x[0].abs() < TRACK),
+            angle: |x| x[2],
+            stands: Some(|x| x[2].abs() < 0.2 && x[0].abs() < TRACK),
             lost: None,
         };
         search.run(training, arguments)

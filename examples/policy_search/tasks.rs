@@ -11,26 +11,29 @@ pub const TRACK: f32 = 2.4;
 
 /// Balances the pole of a [`CartPole`], with the cart in the middle of its track. An episode ends when the pole is
 /// about to fall, or the cart leaves the track.
+///
+/// Its angle is measured from upright. Measured from hanging it would be near π throughout, so that feedback of it and
+/// an offset would be almost the same parameter, and a gradient would hardly tell them apart.
 pub struct Balance(pub CartPole);
 
 #[gibbs::model]
 impl Model<4, 1> for Balance {
-    fn step<R: Real>(&self, at: &StepContext<R>, x: [R; 4], u: [R; 1]) -> [R; 4] {
-        self.0.step(at, x, u)
+    fn step<R: Real>(&self, at: &StepContext<R>, [x, speed, angle, rate]: [R; 4], u: [R; 1]) -> [R; 4] {
+        let [x, speed, angle, rate] = self.0.step(at, [x, speed, angle + PI, rate], u);
+        [x, speed, angle - PI, rate]
     }
     fn cost<R: Real>(&self, _at: &StepContext<R>, [x, _, angle, _]: [R; 4], [force]: [R; 1]) -> R {
         // A step with the pole up earns one.
-        (angle.cos() + 1.0) * 10.0 + x.square() * 0.1 + force.square() * 0.001 - 1.0
+        (R::from(1.0) - angle.cos()) * 10.0 + x.square() * 0.1 + force.square() * 0.001 - 1.0
     }
     fn done<R: Real>(&self, _at: &StepContext<R>, [x, _, angle, _]: [R; 4]) -> R::Mask {
-        (angle - PI).abs().gt(0.8) | x.abs().gt(TRACK)
+        angle.abs().gt(0.8) | x.abs().gt(TRACK)
     }
 }
 
 /// Draws a state within 0.2 m, m/s, rad and rad/s of rest in the middle of the track.
 pub fn near_upright(random: &mut Random, _: &mut [f32]) -> [f32; 4] {
-    let mut near = |middle| middle + random.between(-0.2, 0.2);
-    [near(0.0), near(0.0), near(PI), near(0.0)]
+    std::array::from_fn(|_| random.between(-0.2, 0.2))
 }
 
 /// Swings a [`Pendulum`] up, with its own cost divided by 100.
