@@ -146,8 +146,9 @@
 //!   [`Samples`](control::Samples) what it costs along each row.
 //! - [`feedback`](Planner::feedback) computes gains along a plan, so that a loop of 500 Hz tracks the plans of a
 //!   planner at 50 Hz, or at 2 Hz.
-//! - [`snapshot`](Planner::snapshot) and [`restore`](Planner::restore) repeat calls to the bit, also from a file, and
-//!   [`try_clone`](Planner::try_clone) makes a second planner for what-if questions.
+//! - [`snapshot`](Planner::snapshot) and [`restore`](Planner::restore) repeat calls to the bit, also from a file, and a
+//!   [clone](Planner::try_clone) of a planner answers what-if questions. All drivers are `Clone`.
+//! - [`Box<dyn AnyPlanner<N, M>>`](control::AnyPlanner) is a planner whose model and method are selected at run time.
 //! - [`start`](Planner::start) submits a call without waiting for it and [`poll`](Planner::poll) returns its plan once
 //!   it is available; [`plan_async`](Planner::plan_async) is the same as a future. The other drivers have such calls,
 //!   too.

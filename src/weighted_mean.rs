@@ -232,6 +232,15 @@ impl Calls for WeightedMean {
     }
 }
 
+/// Makes a second averager on the same device, with buffers of its own. A [pending](WeightedMean::start) call stays with the
+/// averager that started it.
+impl Clone for WeightedMean {
+    fn clone(&self) -> Self {
+        let Self { averager, second_moment, average, .. } = self;
+        Self { averager: averager.another(), second_moment: *second_moment, average: average.clone(), pending: None }
+    }
+}
+
 impl std::fmt::Debug for WeightedMean {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("WeightedMean").field("second_moment", &self.second_moment).finish_non_exhaustive()

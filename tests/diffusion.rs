@@ -120,9 +120,16 @@ fn two_points_are_told_apart_by_a_tanh() {
                 DiffusionSamplerOptions { chains: start.len(), process: denoised(sigma), ..Default::default() };
             let mut diffusion = DiffusionSampler::of_data(&engine, &[1.0, -1.0], 1, options).expect("good options");
             let chains = diffusion.sample_from(&start).expect("finite");
-            for (x, from) in chains.iter().zip(&start) {
+            for (i, (x, from)) in chains.iter().zip(&start).enumerate() {
                 let truth = (from / (sigma * sigma)).tanh();
                 assert!((x[0] - truth).abs() < 2e-5, "{}: {} instead of {truth} at {from}", engine.name(), x[0]);
+                let density = |point: f32| (-f64::from(from - point).powi(2) / 2.0 / f64::from(sigma).powi(2)).exp();
+                let (found, truth) = (f64::from(chains.log_z(i)), ((density(1.0) + density(-1.0)) / 2.0).ln());
+                assert!(
+                    (found - truth).abs() < 2e-5 * truth.abs().max(1.0),
+                    "{}: log Z {found}, {truth}",
+                    engine.name()
+                );
             }
         }
     }
@@ -141,9 +148,12 @@ fn rewards_guide_the_chains_of_a_data_set() {
         let mut diffusion = DiffusionSampler::of_data(&engine, &[1.0, -1.0], 1, options).expect("good options");
         for (rewards, start) in [([0.0, 0.0], 0.3), ([1.0, 0.0], 0.3), ([-0.5, 0.5], -0.2)] {
             diffusion.guide(&rewards).expect("one for each");
-            let x = diffusion.sample_from(&[start]).expect("finite").values()[0];
-            let truth = (start + (rewards[0] - rewards[1])).tanh();
+            let chains = diffusion.sample_from(&[start]).expect("finite");
+            let (x, truth) = (chains.values()[0], (start + (rewards[0] - rewards[1])).tanh());
             assert!((x - truth).abs() < 2e-5, "{}: {x} instead of {truth}", engine.name());
+            let of = |point: f32, reward: f32| (-(start - point).powi(2) / 2.0 + reward / 0.5).exp();
+            let (found, truth) = (chains.log_z(0), ((of(1.0, rewards[0]) + of(-1.0, rewards[1])) / 2.0).ln());
+            assert!((found - truth).abs() < 2e-5, "{}: log Z {found} instead of {truth}", engine.name());
         }
     }
 }

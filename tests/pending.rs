@@ -227,6 +227,69 @@ fn one_call_at_a_time() {
     }
 }
 
+#[test]
+fn a_copy_of_a_driver_with_a_pending_call_is_one_whose_call_was_canceled() {
+    for engine in engines() {
+        let name = engine.name();
+        let mut mppi = controller(&engine);
+        mppi.plan(&X).unwrap();
+        mppi.start(&X).unwrap();
+        let (mut copy, mut other) = (mppi.clone(), mppi.try_clone().unwrap());
+        assert!(!copy.is_pending() && copy.poll().unwrap().is_none() && mppi.is_pending(), "{name}");
+        assert_eq!(copy.last_plan(), mppi.last_plan(), "{name}");
+        let expected = {
+            let mut twin = controller(&engine);
+            twin.plan(&X).unwrap();
+            twin.start(&X).unwrap();
+            twin.cancel();
+            bits(twin.plan(&X).unwrap())
+        };
+        assert!(bits(copy.plan(&X).unwrap()) == expected, "{name}");
+        assert!(bits(other.plan(&X).unwrap()) == expected, "{name}");
+        assert!(bits(mppi.finish().unwrap()) != expected, "{name}");
+
+        let mut fleet = carts(&engine);
+        fleet.start(&STATES).unwrap();
+        let mut copy = fleet.clone();
+        assert!(!copy.is_pending() && fleet.is_pending(), "{name}");
+        fleet.finish().unwrap();
+        copy.plan(&STATES).unwrap();
+        // Each has used the noise of one call.
+        assert_eq!(copy.last_plan(0).unwrap().map(Plan::samples), Some(600), "{name}");
+        assert!(copy.controls(0).unwrap() != fleet.controls(0).unwrap(), "{name}");
+
+        let task = Task { horizon: 8, params: vec![1.0], fields: vec![grid(0.1)], ..Default::default() };
+        let options = PolicyGradientOptions { task, samples: 70, learners: 2, ..Default::default() };
+        let starts = |random: &mut Random, _: &mut [f32]| [random.normal(), random.normal()];
+        let mut training = PolicyGradient::new(&engine, Mass, LinearFeedback, starts, options).unwrap();
+        training.step().unwrap();
+        training.start().unwrap();
+        let mut copy = training.clone();
+        assert!(!copy.is_pending() && training.is_pending(), "{name}");
+        for _ in 0..2 {
+            training.finish().unwrap();
+            copy.step().unwrap();
+            assert_eq!(copy.parameters(1).unwrap(), training.parameters(1).unwrap(), "{name}");
+            training.start().unwrap();
+        }
+
+        let sampling = DiffusionSamplerOptions { chains: 3, samples: 65, ..Default::default() };
+        let mut sampler = DiffusionSampler::of_energy(&engine, Mass, sampling).unwrap();
+        sampler.sample().unwrap();
+        sampler.start().unwrap();
+        let mut copy = sampler.clone();
+        assert!(!copy.is_pending() && sampler.is_pending(), "{name}");
+        assert_eq!(copy.sample().unwrap().values(), sampler.finish().unwrap().values(), "{name}");
+
+        let mut mean = WeightedMean::new(&engine);
+        mean.start(&[1.0, 2.0, 6.0], &[0.0, 0.0, 0.0]).unwrap();
+        let mut copy = mean.clone();
+        assert!(!copy.is_pending() && mean.is_pending(), "{name}");
+        assert_eq!(copy.compute(&[1.0, 3.0], &[0.0, 0.0]).unwrap().mean(), [2.0], "{name}");
+        assert_eq!(mean.finish().unwrap().mean(), [3.0], "{name}");
+    }
+}
+
 type Carts = Fleet<2, 1, Mass, MppiOptions<1>>;
 
 const STATES: [[f32; 2]; 3] = [X, [-0.4, 0.2], [0.1, 0.6]];

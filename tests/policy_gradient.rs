@@ -157,6 +157,36 @@ fn the_gradient_of_a_bandit_is_the_closed_form() {
 }
 
 #[test]
+fn log_z_of_a_bandit_is_the_closed_form() {
+    let (c, sigma, k, lambda) = (1.2, 0.6, f64::from(STIFFNESS), 0.8);
+    let spread = lambda + k * sigma * sigma;
+    let truth = -0.5 * (1.0 + k * sigma * sigma / lambda).ln() - 0.5 * k * c * c / spread;
+    // The variance of a weight, relative to its mean, from Z at λ/2.
+    let half = lambda / 2.0 + k * sigma * sigma;
+    let of_half = -0.5 * (1.0 + k * sigma * sigma / (lambda / 2.0)).ln() - 0.5 * k * c * c / half;
+    let error = (((of_half - 2.0 * truth).exp() - 1.0) / BANDIT_ROWS as f64).sqrt();
+    for engine in engines() {
+        for rows in [perturbed(sigma as f32), scored(sigma as f32)] {
+            for weighting in
+                [exponentiated(lambda as f32), Weighting::Elite(0.1), Weighting::Signed { standardized: true }]
+            {
+                let options = PolicyGradientOptions { weighting, ..bandit(lambda as f32, rows, c as f32) };
+                let mut training = PolicyGradient::new(&engine, Bandit, ONE, still, options).expect("good options");
+                training.set_parameters(0, &[0.0]).expect("one number");
+                let found = f64::from(training.step().expect("finite costs")[0].log_z);
+                let (truth, error) = match weighting {
+                    Weighting::Exponential(_) => (truth, error),
+                    Weighting::Elite(_) => (0.1_f64.ln(), 1e-3),
+                    _ => (0.0, 0.0),
+                };
+                let bound = 5.0 * error + 1e-5 * truth.abs();
+                assert!((found - truth).abs() <= bound, "{}: {weighting:?}: {found}, not {truth}", engine.name());
+            }
+        }
+    }
+}
+
+#[test]
 fn domain_randomization_widens_what_the_exponent_sees() {
     // With c ~ N(1.2, 0.5²) in every episode, a − c has both variances.
     let (theta, c, sigma, tau, lambda, k) = (0.3, 1.2, 0.6, 0.5, 1.0, f64::from(STIFFNESS));

@@ -1,11 +1,13 @@
-//! Recordings: snapshots, copies of planners, and options and plans as JSON (feature `serde`).
+//! Recordings: snapshots, copies of planners, planners of any method, and options and plans as JSON (feature `serde`).
 
 mod common;
 
+use std::any::Any;
 use std::fmt::Debug;
+use std::thread;
 
 use common::{cpu, engines};
-use gibbs::control::{Algorithm, Fallback, Proposal, Smoothing};
+use gibbs::control::{Algorithm, AnyPlanner, Fallback, FeedbackWeights, Proposal, Smoothing};
 use gibbs::sampling::{ReverseProcess, Schedule};
 use gibbs::{
     DiffusionOptions, DiffusionPlanner, Engine, Fleet, Interpolation, InvalidValue, Limits, Model, Mppi, MppiOptions,
@@ -79,7 +81,7 @@ fn bits(plan: &Plan<2, 2>) -> Bits {
 type MassPlanner<A> = Planner<2, 2, Mass, A>;
 
 /// Runs a loop of `calls` calls, at a pace of its own.
-fn run<A: Algorithm<2>>(planner: &mut MassPlanner<A>, calls: usize) -> Vec<Bits> {
+fn run(planner: &mut dyn AnyPlanner<2, 2>, calls: usize) -> Vec<Bits> {
     let mut x = [1.5, -0.4];
     let one = |call: usize| {
         let plan = planner.plan(&x).expect("a plan");
@@ -96,7 +98,7 @@ fn restored_planners_repeat<A: Algorithm<2>>(engine: &Engine, options: A, before
     run(&mut planner, 4);
     before(&mut planner);
     let snapshot = planner.snapshot();
-    let mut copy = planner.try_clone().expect("a copy");
+    let (mut copy, mut clone) = (planner.try_clone().expect("a copy"), planner.clone());
     let mut fresh = Planner::new(engine, Mass, options).expect("valid");
     fresh.restore(&snapshot).expect("the same options");
     assert_eq!(fresh.snapshot(), snapshot);
@@ -105,8 +107,10 @@ fn restored_planners_repeat<A: Algorithm<2>>(engine: &Engine, options: A, before
     assert_ne!(planner.snapshot(), snapshot, "the planner goes on");
     assert_eq!(copy.snapshot(), snapshot, "the copy is independent");
     assert_eq!(run(&mut copy, 4), expected, "{}: a copy", engine.name());
+    assert_eq!(run(&mut clone, 4), expected, "{}: a clone", engine.name());
     assert_eq!(run(&mut fresh, 4), expected, "{}: a new planner", engine.name());
     assert_eq!(copy.snapshot(), planner.snapshot());
+    assert_eq!(clone.snapshot(), planner.snapshot());
     planner.restore(&snapshot).expect("its own");
     assert_eq!(run(&mut planner, 4), expected, "{}: the same planner", engine.name());
     assert_eq!(fresh.snapshot(), planner.snapshot());
@@ -120,6 +124,47 @@ fn restored_planners_repeat_their_plans() {
             planner.set_last_control(&[0.25, 0.1]).expect("finite");
         });
         restored_planners_repeat(&engine, diffusion(), |_| ());
+    }
+}
+
+#[test]
+fn boxed_planners_of_any_method_plan_as_their_own_types_do() {
+    for engine in engines() {
+        let (mut mppi, mut diffusion) = (
+            Mppi::new(&engine, Mass, mppi()).expect("valid"),
+            DiffusionPlanner::new(&engine, Mass, diffusion()).expect("valid"),
+        );
+        let mut planners: [Box<dyn AnyPlanner<2, 2>>; 2] = [Box::new(mppi.clone()), Box::new(diffusion.clone())];
+        let expected = [run(&mut mppi, 3), run(&mut diffusion, 3)];
+        let copies = planners.clone();
+        let found = copies.map(|mut planner| thread::spawn(move || (run(&mut *planner, 3), planner)));
+        for ((thread, planner), expected) in found.into_iter().zip(&mut planners).zip(&expected) {
+            let (found, moved) = thread.join().expect("it plans");
+            assert_eq!(found, *expected, "{}", engine.name());
+
+            // The plan that is kept does not change with the planner; neither does a feedback along it.
+            assert!(planner.last_plan().is_none());
+            let x = [1.5, -0.4];
+            assert_eq!(bits(planner.plan(&x).expect("a plan")), expected[0]);
+            let kept = planner.last_plan().expect("there was a call").clone();
+            let weights = planner.samples().expect("there was a call").weights();
+            assert!((weights.iter().sum::<f32>() - 1.0).abs() < 1e-4);
+            let task = Task { delay: 0, ..planner.task().clone() };
+            planner.set_task(task).expect("valid");
+            let feedback = planner.feedback(FeedbackWeights::diagonal([1.0; 2], [0.1; 2])).expect("a plan");
+            let gains = feedback.gains().to_vec();
+            planner.set_params(&[-0.7]).expect("enough");
+            let next = pollster::block_on(planner.plan_async(&[0.3, 0.2])).expect("a plan");
+            assert_ne!(next.controls(), kept.controls());
+            assert_eq!(bits(&kept), expected[0]);
+            assert_eq!(feedback.gains(), gains);
+            assert_eq!(feedback.controls(), kept.controls());
+
+            let refused = planner.set_field_origin(0, &[0.0, 0.0]);
+            assert!(matches!(refused, Err(InvalidValue { field: "field", .. })), "{refused:?}");
+            let is_mppi = (&*moved as &dyn Any).is::<Mppi<2, 2, Mass>>();
+            assert_eq!(is_mppi, *expected == run(&mut Mppi::new(&engine, Mass, self::mppi()).expect("valid"), 3));
+        }
     }
 }
 
@@ -196,7 +241,7 @@ fn restored_fleets_repeat_their_plans() {
         };
         run(&mut fleet);
         let snapshot = fleet.snapshot();
-        let mut copy = fleet.try_clone().expect("a copy");
+        let (mut copy, mut clone) = (fleet.try_clone().expect("a copy"), fleet.clone());
         let mut other = new(3);
         // Its own inputs are replaced, also by those of the options.
         other.set_params(0, &[3.0]).expect("enough");
@@ -204,6 +249,7 @@ fn restored_fleets_repeat_their_plans() {
         let expected = run(&mut fleet);
         assert_eq!(run(&mut other), expected, "{}", engine.name());
         assert_eq!(run(&mut copy), expected, "{}", engine.name());
+        assert_eq!(run(&mut clone), expected, "{}", engine.name());
         assert_eq!(other.params(1).expect("a problem"), [-0.8, 0.1]);
         assert_eq!(other.params(0).expect("a problem"), [0.5]);
         assert_eq!(other.seed(0).expect("a problem"), 99);

@@ -16,6 +16,6 @@ pub use diffusion::options::DiffusionOptions;
 pub use mppi::Mppi;
 pub use mppi::options::{CostNormalization, MppiOptions};
 pub use planner::{
-    Algorithm, Effort, Fallback, Feedback, FeedbackWeights, Fleet, Plan, PlanSource, Planner, Plans, Proposal,
-    RowStatistics, Samples, ShiftFill, Smoothing, Snapshot, Symptom, TermStatistics, Terms,
+    Algorithm, AnyPlanner, BoxedFuture, Effort, Fallback, Feedback, FeedbackWeights, Fleet, Plan, PlanSource, Planner,
+    Plans, Proposal, RowStatistics, Samples, ShiftFill, Smoothing, Snapshot, Symptom, TermStatistics, Terms,
 };

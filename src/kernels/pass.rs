@@ -397,6 +397,18 @@ impl Sums {
         }
         (reference - f64::from(self.temperature) * f64::from(self.logs) / f64::from(self.valid)) as f32
     }
+
+    /// log Z = log (1/K) Σ e^{−J/λ}, over all rows; of an elite, the logarithm of its share of the rows.
+    pub(crate) fn log_z(&self, pass: &Pass) -> f32 {
+        let share = (f64::from(self.sum) / f64::from(pass.rows)).ln();
+        if pass.search == ELITE {
+            // The log-weights only mark which rows belong to the elite.
+            return share as f32;
+        }
+        // Log-weights are relative to the reference cost; the division by K makes Z a mean over all rows.
+        let reference = f64::from(self.reference) * f64::from(pass.cost_scale);
+        (f64::from(self.max) + share - reference / f64::from(self.temperature)) as f32
+    }
 }
 
 /// The log-weight of a masked row; rows with this log-weight or less have weight 0. Finite, since WGSL has no

@@ -464,9 +464,14 @@ impl Grid {
     /// If `origin` does not have as many numbers as the grid has dimensions, or one is not finite. Then nothing is
     /// changed.
     pub fn set_origin<const D: usize>(&mut self, origin: [f32; D]) -> Result<(), InvalidValue> {
-        self.check_dimensions("origin", D)?;
-        Self::check_origin(&origin)?;
-        self.origin.copy_from_slice(&origin);
+        self.set_origin_to(&origin)
+    }
+
+    /// As [`set_origin`](Self::set_origin), for an origin whose number of dimensions is run-time data.
+    pub(crate) fn set_origin_to(&mut self, origin: &[f32]) -> Result<(), InvalidValue> {
+        self.check_dimensions("origin", origin.len())?;
+        Self::check_origin(origin)?;
+        self.origin.copy_from_slice(origin);
         Ok(())
     }
 

@@ -65,9 +65,9 @@ pub struct PolicyGradient<const N: usize, const M: usize, D, P> {
     engine: Engine,
     model: Arc<D>,
     policy: Arc<P>,
-    starts: Box<dyn InitialStates<N>>,
+    starts: Arc<dyn InitialStates<N>>,
     pub(crate) options: PolicyGradientOptions<M>,
-    program: Program,
+    program: Arc<Program>,
     /// The inputs that the policy reads in `act`.
     reads: Requirements,
     workspace: Workspace,
@@ -97,6 +97,10 @@ pub struct Progress {
     pub effective_samples: f32,
     /// λ.
     pub temperature: f32,
+    /// log Z = log (1/K) Σ e^{R/λ}, over all K rows; an invalid one counts as 0. λ log Z estimates what training
+    /// maximizes, at the current λ. With an elite, the logarithm of its share of the rows; with signed weights, which are
+    /// no exponentials, 0.
+    pub log_z: f32,
     /// The norm of the step's direction: of the gradient, or of F⁻¹ times the gradient for natural steps.
     pub step: f32,
     /// Rows whose return was not finite; they have no weight.
@@ -196,8 +200,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         }
         let mut training = Self {
             engine: engine.clone(),
-            starts: Box::new(starts),
-            program,
+            starts: Arc::new(starts),
+            program: Arc::new(program),
             reads,
             workspace: engine.workspace(),
             inputs: Packed::new(N, &options.task.sections(Square::Unit, Square::Zero), &options.task.fields),
@@ -303,6 +307,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
                     iteration: pass.number as usize + 1,
                     mean_return: f32::NEG_INFINITY,
                     best_return: f32::NEG_INFINITY,
+                    log_z: f32::NEG_INFINITY,
                     invalid_rows: options.samples - done.sums[b].valid as usize,
                     timing: done.timing,
                     ..Default::default()
@@ -717,6 +722,32 @@ fn readers(program: Requirements, policy: Requirements) -> [Reader; 2] {
 /// The numbers of the table of starts, if every start has `params` parameters.
 fn table<const N: usize, const M: usize>(options: &PolicyGradientOptions<M>, params: usize) -> usize {
     options.starts().saturating_mul(N + params).saturating_mul(options.learners)
+}
+
+/// Makes a second training on the same engine, which shares model, policy, distribution of initial states and kernels, and
+/// has a copy of everything that training changes: the same calls lead to the same parameters, to the bit. It allocates its
+/// buffers in its first iteration. A [pending](PolicyGradient::start) iteration stays with the training that started it; the
+/// copy repeats it.
+impl<const N: usize, const M: usize, D, P> Clone for PolicyGradient<N, M, D, P> {
+    fn clone(&self) -> Self {
+        Self {
+            engine: self.engine.clone(),
+            model: Arc::clone(&self.model),
+            policy: Arc::clone(&self.policy),
+            starts: Arc::clone(&self.starts),
+            options: self.options.clone(),
+            program: Arc::clone(&self.program),
+            reads: self.reads.clone(),
+            workspace: self.engine.workspace(),
+            inputs: self.inputs.clone(),
+            values: self.values.clone(),
+            optimizers: self.optimizers.clone(),
+            information: self.information.clone(),
+            iteration: self.iteration,
+            progress: self.progress.clone(),
+            pending: None,
+        }
+    }
 }
 
 impl<const N: usize, const M: usize, D, P> std::fmt::Debug for PolicyGradient<N, M, D, P> {

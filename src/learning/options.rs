@@ -2,7 +2,7 @@
 
 use super::Progress;
 use crate::error::{InvalidValue, in_range};
-use crate::kernels::pass::{MAX_PROBLEMS, Pass};
+use crate::kernels::pass::{MAX_PROBLEMS, Pass, SIGNED};
 use crate::kernels::weigh::weighting::{Temperature, Weighting};
 use crate::lang::random::Random;
 use crate::runtime::Done;
@@ -234,6 +234,7 @@ impl<const M: usize> PolicyGradientOptions<M> {
             best_return: -sums.reference,
             effective_samples: (f64::from(sums.sum).powi(2) / f64::from(sums.squares)).min(f64::from(pass.rows)) as f32,
             temperature: sums.temperature,
+            log_z: if pass.has(SIGNED) { 0.0 } else { sums.log_z(pass) },
             step: direction.iter().map(|d| f64::from(*d).powi(2)).sum::<f64>().sqrt() as f32,
             invalid_rows: pass.rows as usize - sums.valid as usize,
             timing: done.timing,

@@ -358,14 +358,14 @@ impl Packed {
     }
 
     /// Moves the origin of one of the fields, `own` in the options.
-    pub(crate) fn set_field_origin<const D: usize>(
+    pub(crate) fn set_field_origin(
         &mut self,
         own: &mut [Grid],
         index: usize,
-        origin: [f32; D],
+        origin: &[f32],
     ) -> Result<(), InvalidValue> {
         let field = field_mut(own, index)?;
-        field.set_origin(origin)?;
+        field.set_origin_to(origin)?;
         self.fields.set_header(index, field);
         self.field_changes.header();
         Ok(())
@@ -649,9 +649,9 @@ mod tests {
                         1 => {
                             let origin @ [x, y, _] = [(); 3].map(|()| below(9) as f32);
                             match own[index].dimensions() {
-                                1 => packed.set_field_origin(&mut own, index, [x]),
-                                2 => packed.set_field_origin(&mut own, index, [x, y]),
-                                _ => packed.set_field_origin(&mut own, index, origin),
+                                1 => packed.set_field_origin(&mut own, index, &[x]),
+                                2 => packed.set_field_origin(&mut own, index, &[x, y]),
+                                _ => packed.set_field_origin(&mut own, index, &origin),
                             }
                             .expect("it is finite");
                         }
@@ -706,7 +706,7 @@ mod tests {
         packed.note_upload();
         let first = Some(packed.field_changes.version());
         assert_eq!(uploads(&packed, first), [0; 0]);
-        packed.set_field_origin(&mut own, 2, [1.0, 2.0]).expect("it is finite");
+        packed.set_field_origin(&mut own, 2, &[1.0, 2.0]).expect("it is finite");
         assert_eq!(uploads(&packed, first), [HEADERS]);
         // Two samples in each of three rows, and the row below, whose pairs contain the first of these.
         let region = |row| Region { column: 10, row, width: 2, height: 3 }.into();

@@ -322,6 +322,15 @@ pub(crate) enum Averager {
 }
 
 impl Averager {
+    /// Creates an averager on the same device.
+    pub(crate) fn another(&self) -> Self {
+        match self {
+            Self::Cpu { isa, .. } => Self::Cpu { isa: *isa, partials: Vec::new(), computed: None },
+            #[cfg(feature = "gpu")]
+            Self::Gpu(averager) => Self::Gpu(Box::new(averager.another())),
+        }
+    }
+
     /// Starts to average rows that are stored contiguously: mean, and second moment if `moments` is twice as long.
     pub(crate) fn submit(
         &mut self,

@@ -96,6 +96,7 @@ impl Default for DiffusionSamplerOptions {
 }
 
 /// The distribution that chains sample.
+#[derive(Clone)]
 enum Target {
     Energy,
     /// N rows of D numbers, the reward of each row, and the mean of the rows.
@@ -132,7 +133,7 @@ enum Target {
 /// ```
 pub struct DiffusionSampler {
     engine: Engine,
-    program: Program,
+    program: Arc<Program>,
     workspace: Workspace,
     target: Target,
     width: usize,
@@ -154,6 +155,8 @@ pub struct Chains<'a> {
     values: &'a [f32],
     width: usize,
     sums: &'a [Sums],
+    /// The last level.
+    last: &'a Pass,
     timing: Timing,
 }
 
@@ -256,7 +259,7 @@ impl DiffusionSampler {
         float_env::standard(|| options.check(width))?;
         let mut diffusion = Self {
             engine: engine.clone(),
-            program,
+            program: Arc::new(program),
             workspace: engine.workspace(),
             inputs: packed(&target, width, &options),
             target,
@@ -393,7 +396,8 @@ impl DiffusionSampler {
 
     /// The samples of the last call.
     fn chains(&self) -> Chains<'_> {
-        Chains { values: &self.values, width: self.width, sums: &self.sums, timing: self.timing }
+        let last = &self.passes[self.passes.len() - 1];
+        Chains { values: &self.values, width: self.width, sums: &self.sums, last, timing: self.timing }
     }
 
     /// Restarts the noise, so that the same calls give the same samples again.
@@ -655,6 +659,17 @@ impl<'a> Chains<'a> {
         float_env::standard(|| if sum > 0.0 { sum * sum / squares } else { 0.0 })
     }
 
+    /// log Z of a chain at the last level: log (1/K) Σ e^{−E/λ} over the rows drawn around x; for a data set,
+    /// log (1/N) Σ e^{−‖x − x_k‖²/(2σ²) + R_k/λ} over its rows. −∞ if the chain failed.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such chain.
+    pub fn log_z(&self, chain: usize) -> f32 {
+        let sums = &self.sums[chain];
+        float_env::standard(|| if sums.sum > 0.0 { sums.log_z(self.last) } else { f32::NEG_INFINITY })
+    }
+
     /// How long the call took.
     pub fn timing(&self) -> Timing {
         self.timing
@@ -667,6 +682,29 @@ impl<'a> IntoIterator for Chains<'a> {
 
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
+    }
+}
+
+/// Makes a second sampler on the same engine, which shares the kernels and has a copy of everything else that the next
+/// call depends on: the same calls lead to the same samples, to the bit. It allocates its buffers in its first call. A
+/// [pending](DiffusionSampler::start) call stays with the sampler that started it; the copy repeats it.
+impl Clone for DiffusionSampler {
+    fn clone(&self) -> Self {
+        Self {
+            engine: self.engine.clone(),
+            program: Arc::clone(&self.program),
+            workspace: self.engine.workspace(),
+            target: self.target.clone(),
+            width: self.width,
+            options: self.options.clone(),
+            inputs: self.inputs.clone(),
+            passes: Vec::new(),
+            number: self.number,
+            values: Vec::new(),
+            sums: Vec::new(),
+            timing: Timing::default(),
+            pending: false,
+        }
     }
 }
 

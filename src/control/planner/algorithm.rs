@@ -9,14 +9,15 @@ use crate::kernels::propose::shape::{Filter, NoiseShape};
 use crate::runtime::task::Task;
 
 pub(crate) mod sealed {
-    /// Keeps [`Algorithm`](super::Algorithm) to the methods of this crate, so that it may grow.
+    /// Keeps [`Algorithm`](super::Algorithm) and [`AnyPlanner`](super::super::AnyPlanner) to the types of this crate, so
+    /// that they may grow.
     pub trait Sealed {}
 }
 
 /// The options of a method that improves control sequences, and how they become passes of the engine. Implemented by
 /// [`MppiOptions`](crate::control::mppi::options::MppiOptions) and
 /// [`DiffusionOptions`](crate::control::diffusion::options::DiffusionOptions), and by nothing else.
-pub trait Algorithm<const M: usize>: sealed::Sealed + Clone + std::fmt::Debug {
+pub trait Algorithm<const M: usize>: sealed::Sealed + Clone + std::fmt::Debug + Send + Sync + 'static {
     /// Refuses what is out of range for this method. `regular`: whether every control is perturbed; `white`: whether
     /// noise is white.
     #[doc(hidden)]

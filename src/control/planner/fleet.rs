@@ -60,8 +60,8 @@ pub struct Fleet<const N: usize, const M: usize, D, A> {
     planner: Planner<N, M, D, A>,
 }
 
-/// The results of a call of [`Fleet::plan`], one for each problem.
-#[derive(Debug)]
+/// The results of a call of [`Fleet::plan`], one for each problem. `plans.iter().map(Result::cloned)` owns its plans.
+#[derive(Debug, Clone, Copy)]
 pub struct Plans<'a, const N: usize, const M: usize> {
     members: &'a [Member<N, M>],
 }
@@ -489,7 +489,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
         self.planner.restore_members(snapshot)
     }
 
-    /// Creates a second fleet on the same engine that continues independently: see [`Planner::try_clone`].
+    /// Clones the fleet, and allocates everything that the next call needs: see [`Planner::try_clone`].
     ///
     /// # Errors
     ///
@@ -505,7 +505,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
     ///
     /// If there is no such problem, the last call failed for it, the fleet was changed since, a call is
     /// [pending](Self::start), or the device fails.
-    pub fn samples(&mut self, problem: usize) -> Result<Samples<'_, N, M, D>, PlanError> {
+    pub fn samples(&mut self, problem: usize) -> Result<Samples<'_, N, M>, PlanError> {
         self.check(problem)?;
         self.planner.samples_of(problem)
     }
@@ -582,6 +582,16 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
     pub fn terms_of(&self, problem: usize, x: &[f32; N], controls: &[[f32; M]]) -> Result<Terms, InvalidValue> {
         self.check(problem)?;
         self.planner.simulated_terms(problem, x, controls)
+    }
+
+    /// The plan of a problem's last call that succeeded, if there is one: see [`Planner::last_plan`].
+    ///
+    /// # Errors
+    ///
+    /// If there is no such problem.
+    pub fn last_plan(&self, problem: usize) -> Result<Option<&Plan<N, M>>, InvalidValue> {
+        self.check(problem)?;
+        Ok(self.planner.last_plan_of(problem))
     }
 
     /// The current options, which all problems share.
@@ -672,6 +682,14 @@ fn check_index(problem: usize, count: usize) -> Result<(), InvalidValue> {
 
 fn result<const N: usize, const M: usize>(member: &Member<N, M>) -> Result<&Plan<N, M>, PlanError> {
     member.outcome.clone().map(|_| &member.plan)
+}
+
+/// Makes a second fleet that continues independently, as the clone of a [`Planner`] does.
+/// [`try_clone`](Fleet::try_clone) also allocates its buffers.
+impl<const N: usize, const M: usize, D, A: Clone> Clone for Fleet<N, M, D, A> {
+    fn clone(&self) -> Self {
+        Self { planner: self.planner.clone() }
+    }
 }
 
 impl<const N: usize, const M: usize, D, A: std::fmt::Debug> std::fmt::Debug for Fleet<N, M, D, A> {

@@ -3,6 +3,7 @@
 
 pub(crate) mod actuation;
 pub(crate) mod algorithm;
+pub(crate) mod any;
 mod call;
 pub(crate) mod feedback;
 pub(crate) mod fleet;
@@ -30,6 +31,7 @@ use crate::runtime::{Engine, Fetched, Fetching, Wait, Workspace, blocking};
 use actuation::Applied;
 pub use actuation::Smoothing;
 pub use algorithm::Algorithm;
+pub use any::{AnyPlanner, BoxedFuture};
 pub use feedback::{Feedback, FeedbackWeights};
 pub use fleet::{Fleet, Plans};
 pub use options::{Fallback, PlanSource, Proposal, ShiftFill};
@@ -65,7 +67,7 @@ pub use terms::{RowStatistics, TermStatistics, Terms};
 pub struct Planner<const N: usize, const M: usize, D, A> {
     engine: Engine,
     model: Arc<D>,
-    program: Program,
+    program: Arc<Program>,
     workspace: Workspace,
     options: A,
     shape: CovarianceFactors,
@@ -90,7 +92,7 @@ pub struct Planner<const N: usize, const M: usize, D, A> {
 }
 
 /// One of the plans that are improved together.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Member<const N: usize, const M: usize> {
     /// The member's own seed, parameters and references, which take precedence over those of the options.
     seed: Option<u64>,
@@ -197,14 +199,10 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
 
     /// Creates a planner that improves `members` plans together.
     fn of_members(engine: &Engine, model: D, options: A, members: usize) -> Result<Self, BuildError> {
-        Self::with_model(engine, Arc::new(model), options, members)
-    }
-
-    /// As [`of_members`](Self::of_members), for a model that may be shared.
-    fn with_model(engine: &Engine, model: Arc<D>, options: A, members: usize) -> Result<Self, BuildError> {
         const { assert!(N > 0 && M > 0, "a system to control has states and controls") };
+        let model = Arc::new(model);
         let shape = check(&options, members)?;
-        let program = Program::new::<N, M, D>(&model, engine.options().math)?;
+        let program = Arc::new(Program::new::<N, M, D>(&model, engine.options().math)?);
         let mut planner = Self {
             engine: engine.clone(),
             model,
@@ -441,6 +439,11 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// If there is no field of that index, or `origin` is not finite or does not have as many numbers as the field has
     /// dimensions. Then nothing is changed.
     pub fn set_field_origin<const K: usize>(&mut self, index: usize, origin: [f32; K]) -> Result<(), InvalidValue> {
+        self.set_field_origin_to(index, &origin)
+    }
+
+    /// As [`set_field_origin`](Self::set_field_origin), for an origin whose number of dimensions is run-time data.
+    fn set_field_origin_to(&mut self, index: usize, origin: &[f32]) -> Result<(), InvalidValue> {
         self.change_inputs(|inputs, task, _| inputs.set_field_origin(&mut task.fields, index, origin))
     }
 
@@ -573,7 +576,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// As [`new`](Self::new). Then nothing is changed, but the samples of the last call may be gone.
     pub fn move_to(&mut self, engine: &Engine) -> Result<(), BuildError> {
-        let program = Program::new::<N, M, D>(&self.model, engine.options().math)?;
+        let program = Arc::new(Program::new::<N, M, D>(&self.model, engine.options().math)?);
         self.check_reader(self.options.task(), &Reader::model(program.requirements.clone()))?;
         self.cancel();
         let previous = (
@@ -592,11 +595,11 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// If no call of [`plan`](Self::plan) has been started and has succeeded since the planner was last changed, a call
     /// is [pending](Self::start), or the device fails.
-    pub fn samples(&mut self) -> Result<Samples<'_, N, M, D>, PlanError> {
+    pub fn samples(&mut self) -> Result<Samples<'_, N, M>, PlanError> {
         self.samples_of(0)
     }
 
-    fn samples_of(&mut self, i: usize) -> Result<Samples<'_, N, M, D>, PlanError> {
+    fn samples_of(&mut self, i: usize) -> Result<Samples<'_, N, M>, PlanError> {
         let (mut fetching, state) = self.fetch(i)?;
         let fetched = blocking(fetching.finish(Wait::Blocking))?;
         Ok(self.fetched(i, state, fetched))
@@ -607,7 +610,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// # Errors
     ///
     /// As [`samples`](Self::samples).
-    pub async fn samples_async(&mut self) -> Result<Samples<'_, N, M, D>, PlanError> {
+    pub async fn samples_async(&mut self) -> Result<Samples<'_, N, M>, PlanError> {
         let (mut fetching, state) = self.fetch(0)?;
         let fetched = poll_fn(|context| fetching.finish(Wait::Woken(context.waker()))).await?;
         Ok(self.fetched(0, state, fetched))
@@ -631,10 +634,10 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         Ok((self.workspace.submit_fetch(&self.program, &problem, number)?, state))
     }
 
-    fn fetched(&self, i: usize, state: [f32; N], fetched: Fetched) -> Samples<'_, N, M, D> {
+    fn fetched(&self, i: usize, state: [f32; N], fetched: Fetched) -> Samples<'_, N, M> {
         let horizon = self.options.task().horizon;
         let samples = self.passes.last().map_or(0, |pass| pass.rows as usize);
-        Samples { start: self.start_of(i, state), samples, horizon, fetched }
+        Samples { start: Box::new(self.start_of(i, state)), samples, horizon, fetched }
     }
 
     /// Returns the inputs of a rollout of a member's plan from the state `x`.
@@ -643,9 +646,36 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         start.at(x)
     }
 
+    /// The plan of the last call that succeeded, if there is one. It is not moved on: its first control is the one for
+    /// the state that it was made for. [`controls`](Self::controls) has what the next call starts from.
+    pub fn last_plan(&self) -> Option<&Plan<N, M>> {
+        self.last_plan_of(0)
+    }
+
+    fn last_plan_of(&self, i: usize) -> Option<&Plan<N, M>> {
+        Some(&self.members[i].plan).filter(|plan| !plan.controls().is_empty())
+    }
+
     /// The current options.
     pub fn options(&self) -> &A {
         &self.options
+    }
+
+    /// The current task, which is part of the options.
+    pub fn task(&self) -> &Task<M> {
+        self.options.task()
+    }
+
+    /// Replaces the task, except for its horizon: as [`set_options`](Self::set_options), for code that does not name the
+    /// method.
+    ///
+    /// # Errors
+    ///
+    /// As [`set_options`](Self::set_options).
+    pub fn set_task(&mut self, task: Task<M>) -> Result<(), BuildError> {
+        let mut options = self.options.clone();
+        *options.task_mut() = task;
+        self.set_options(options)
     }
 
     /// The engine in use.

@@ -390,14 +390,9 @@ impl<const N: usize, const M: usize> Plan<N, M> {
         let (samples, lambda) = (pass.rows as usize, f64::from(sums.temperature));
         let reference = f64::from(sums.reference) * f64::from(pass.cost_scale);
         let (max, sum) = (f64::from(sums.max), f64::from(sums.sum));
-        // Log-weights are relative to the reference cost; the division by K makes Z a mean over all rows.
-        self.log_z = (max + (sum / samples as f64).ln() - reference / lambda) as f32;
+        self.log_z = sums.log_z(pass);
         self.min_cost = (reference - lambda * max) as f32;
         self.mean_cost = sums.mean_cost(pass);
-        if pass.search == ELITE {
-            // The log-weights only mark which rows belong to the elite.
-            self.log_z = (sum / samples as f64).ln() as f32;
-        }
         self.effective_samples = (sum * sum / f64::from(sums.squares)) as f32;
         self.temperature = sums.temperature;
         self.samples = samples;
@@ -600,15 +595,47 @@ pub(crate) fn worked<'a>(sums: &'a [Sums], chains: &'a [f32]) -> impl Iterator<I
 
 /// The rows of the last pass, with their costs and weights: see
 /// [`Planner::samples`](crate::control::planner::Planner::samples).
-#[derive(Debug)]
-pub struct Samples<'a, const N: usize, const M: usize, D> {
-    pub(crate) start: Start<'a, N, D>,
+pub struct Samples<'a, const N: usize, const M: usize> {
+    pub(crate) start: Box<dyn RollOut<N, M> + 'a>,
     pub(crate) samples: usize,
     pub(crate) horizon: usize,
     pub(crate) fetched: Fetched,
 }
 
-impl<const N: usize, const M: usize, D: Model<N, M>> Samples<'_, N, M, D> {
+/// Rolls control sequences out on the host, whatever the type of the model.
+pub(crate) trait RollOut<const N: usize, const M: usize>: Send + Sync {
+    /// The states under a control sequence; one more than there are controls.
+    fn states(&self, controls: &[[f32; M]]) -> Vec<[f32; N]>;
+
+    /// The terms of the cost of a control sequence, summed over the horizon.
+    fn terms(&self, controls: &[[f32; M]]) -> Terms;
+}
+
+impl<const N: usize, const M: usize, D: Model<N, M>> RollOut<N, M> for Start<'_, N, D> {
+    fn states(&self, controls: &[[f32; M]]) -> Vec<[f32; N]> {
+        let mut states = Vec::with_capacity(controls.len() + 1);
+        let Start { model, ref timeline, x, .. } = *self;
+        float_env::standard(|| roll_out(model, timeline, x, controls, &mut states));
+        states
+    }
+
+    fn terms(&self, controls: &[[f32; M]]) -> Terms {
+        float_env::standard(|| Start::terms(self, controls, |cost| cost))
+    }
+}
+
+impl<const N: usize, const M: usize> std::fmt::Debug for Samples<'_, N, M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { samples, horizon, fetched, .. } = self;
+        f.debug_struct("Samples")
+            .field("samples", samples)
+            .field("horizon", horizon)
+            .field("fetched", fetched)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<const N: usize, const M: usize> Samples<'_, N, M> {
     /// K, the number of rows.
     pub fn len(&self) -> usize {
         self.samples
@@ -678,18 +705,14 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Samples<'_, N, M, D> {
 
     /// The states of row `k`, (T + 1) × N, rolled out again on the host, in the task itself.
     pub fn states(&self, k: usize) -> Vec<[f32; N]> {
-        let controls = self.controls(k);
-        let mut states = Vec::with_capacity(controls.len() + 1);
-        let Start { model, ref timeline, x, .. } = self.start;
-        float_env::standard(|| roll_out(model, timeline, x, &controls, &mut states));
-        states
+        self.start.states(&self.controls(k))
     }
 
     /// The terms of the cost of row `k` ([`StepContext::term`](crate::StepContext::term)), rolled out again on the
     /// host in the task itself. Without scenarios, they and the rest sum to [`cost`](Self::cost), to rounding: like it,
     /// they are sums over the horizon, even where a plan reports averages.
     pub fn terms(&self, k: usize) -> Terms {
-        float_env::standard(|| self.start.terms(&self.controls(k), |cost| cost))
+        self.start.terms(&self.controls(k))
     }
 
     /// One term of the cost of row `k`. This rolls out the whole row, so that [`terms`](Self::terms) takes less time

@@ -188,28 +188,54 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         Ok(())
     }
 
-    /// Creates a second planner on the same engine: with the same model, which is shared, the same options, and a copy
-    /// of the plan and of everything else that the next call depends on. The two then plan independently, so that the
-    /// copy can answer what would happen otherwise.
+    /// Creates a second planner, as [`clone`](Self::clone), and allocates everything that the next call needs, as
+    /// [`new`](Self::new) does: so the first plan of the copy takes as long as the second, and a lack of memory is an
+    /// error here.
     ///
-    /// It costs what a second [`new`](Self::new) on the same engine does: the model is traced and buffers are allocated
-    /// again, and the kernels that the engine has compiled are used again. If there are more questions, keep the copy:
-    /// [`restore`](Self::restore) brings it up to date at the cost of copying the control sequences.
+    /// If there are several what-if questions, keep the copy: [`restore`](Self::restore) brings it up to date at the cost
+    /// of copying the control sequences.
     ///
     /// # Errors
     ///
     /// If the device fails or runs out of memory.
     pub fn try_clone(&self) -> Result<Self, BuildError> {
-        let options = self.options.clone();
-        let mut copy = Self::with_model(&self.engine, Arc::clone(&self.model), options, self.members.len())?;
-        if self.takes_rows {
-            copy.prepare_rows()?;
-        }
-        copy.restore_members(&self.snapshot())?;
-        for (member, from) in copy.members.iter_mut().zip(&self.members) {
-            member.plan.clone_from(&from.plan);
-            member.warned = from.warned;
-        }
+        let mut copy = self.clone();
+        copy.prepare()?;
+        copy.time_per_row = self.time_per_row;
         Ok(copy)
+    }
+}
+
+/// Makes a second planner on the same engine. It shares the model and the kernels, and has a copy of the options, of the
+/// last plan and of everything else that the next call depends on; nothing is compiled. The two then plan independently:
+/// the same calls lead to the same plans, to the bit.
+///
+/// Planners do not share buffers. The copy allocates its own in its first call, which returns an error if there is not
+/// enough memory; [`try_clone`](Planner::try_clone) allocates them at once.
+///
+/// A [pending](Planner::start) call stays with the planner that started it: the copy is that of the planner after the call
+/// was [canceled](Planner::cancel). Neither does it have the [samples](Planner::samples) of the last call.
+impl<const N: usize, const M: usize, D, A: Clone> Clone for Planner<N, M, D, A> {
+    fn clone(&self) -> Self {
+        let members = self.members.iter().map(|member| Member { sampled: None, ..member.clone() });
+        Self {
+            engine: self.engine.clone(),
+            model: Arc::clone(&self.model),
+            program: Arc::clone(&self.program),
+            workspace: self.engine.workspace(),
+            options: self.options.clone(),
+            shape: self.shape.clone(),
+            inputs: self.inputs.clone(),
+            members: members.collect(),
+            nominal: self.nominal.clone(),
+            std_scale: Vec::new(),
+            passes: Vec::new(),
+            takes_rows: self.takes_rows,
+            pending: None,
+            stage: Vec::new(),
+            results: Vec::new(),
+            sums: Vec::new(),
+            time_per_row: self.time_per_row,
+        }
     }
 }

@@ -71,6 +71,11 @@ impl Averager {
         Self { device, kernels, buffers: None, call: Call::NONE }
     }
 
+    /// Creates an averager on the same device.
+    pub(crate) fn another(&self) -> Self {
+        Self::new(Arc::clone(&self.device))
+    }
+
     /// Starts to average rows. `moments` is the length of the result.
     pub(crate) fn submit(
         &mut self,

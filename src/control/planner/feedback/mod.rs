@@ -322,10 +322,10 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     }
 
     pub(super) fn update_feedback_of(&self, i: usize, feedback: &mut Feedback<N, M>) -> Result<(), FeedbackError> {
-        let (plan, task) = (&self.members[i].plan, self.options.task());
-        if plan.controls().is_empty() {
+        let task = self.options.task();
+        let Some(plan) = self.last_plan_of(i) else {
             return Err(InvalidValue::new("plan", "not there", "made by a call of plan that succeeded").into());
-        }
+        };
         if task.delay > 0 {
             let expected = "0 for a feedback, whose corrections act at once";
             return Err(InvalidValue::new("delay", task.delay, expected).into());
