@@ -180,6 +180,26 @@
 //! results agree to rounding; [`Real`] lists the bounds. Shipped models are in [`models`], derivatives of any model in
 //! [`derivative`], test helpers in [`check`], and the averaging kernel on its own is [`WeightedMean`].
 //!
+//! # Profiling
+//!
+//! With the feature `tracing`, calls open spans of [`tracing`](https://docs.rs/tracing), all with the target `gibbs`:
+//!
+//! | span | level | fields | covers |
+//! |---|---|---|---|
+//! | `plan` | debug | problems, rows, horizon, backend, budget | a blocking call of a planner or a fleet; budget only where there is one |
+//! | `step` | debug | learners, rows, horizon, backend | a blocking iteration of a training |
+//! | `sample` | debug | chains, rows, width, backend | a blocking call of a sampler |
+//! | `average` | debug | rows, numbers | a blocking call of [`WeightedMean`] |
+//! | `prepare` | debug | passes | compiling kernels and allocating buffers, in constructors and where options change |
+//! | `compile` | debug | kernel | compiling a kernel for a GPU, with its first dispatch |
+//! | `submit` | debug | passes, problems | submitting the passes of a call; on the CPU, running them |
+//! | `pass` | trace | rows, horizon, problem | a pass of a problem on the CPU, on whichever thread runs it |
+//! | `wait` | debug | submissions | waiting for a GPU |
+//! | `evaluate` | debug | problems | rolling plans out on the host |
+//!
+//! They are nested: a `plan` contains a `submit`, a `wait` and an `evaluate`. Calls that do not block open the inner ones
+//! only.
+//!
 //! # Debug builds
 //!
 //! **An unoptimized build plans hundreds of times slower on the CPU**: 135 ms a plan where an optimized one takes 0.28
@@ -221,6 +241,7 @@
 //! | `rayon` | on | the CPU backend on all cores; without it, on the calling thread |
 //! | `glam` | off | conversions of the types of [`linalg`] from and to those of glam 0.34 |
 //! | `serde` | off | options, plans and snapshots can be stored: [`Snapshot`](control::Snapshot#storing) says how |
+//! | `tracing` | off | spans for profilers: see [Profiling](#profiling) |
 
 #![warn(missing_docs, unreachable_pub)]
 

@@ -5,7 +5,7 @@ use std::task::Poll;
 use crate::error::{EngineError, InvalidValue, PlanError};
 use crate::kernels::pass::{INVALID, MASKED, Pass, SECOND_MOMENT, Sums};
 use crate::lang::float_env;
-use crate::runtime::{Averager, Calls, Engine, Wait, blocking, completed, drained};
+use crate::runtime::{Averager, Calls, Engine, Wait, blocking, completed, drained, span};
 
 /// Averages rows under their log-weights: m = Σ_k w_k r_k with w = softmax(ℓ).
 ///
@@ -77,6 +77,7 @@ impl WeightedMean {
     /// If there are no rows, `rows` is not a whole number of rows, no row has a finite log-weight, a row with a
     /// positive weight is not finite, a call is [pending](Self::start), or the device fails.
     pub fn compute(&mut self, rows: &[f32], log_weights: &[f32]) -> Result<&Average, PlanError> {
+        span!(DEBUG, "average", rows = log_weights.len(), numbers = rows.len());
         blocking(self.drain(Wait::Blocking))?;
         let is_shifted = self.submit(rows, log_weights)?;
         self.finish()?;

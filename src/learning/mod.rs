@@ -31,7 +31,7 @@ use crate::kernels::pass::{ANTITHETIC, PERTURBED, Pass, SCORED, SECOND_MOMENT, S
 use crate::lang::float_env;
 use crate::model::Model;
 use crate::model::policy::Policy;
-use crate::runtime::{Calls, Done, Wait, blocking, completed, drained};
+use crate::runtime::{Calls, Done, Wait, blocking, completed, drained, span};
 pub use controller::{Controller, Episode};
 pub use learners::{PolicyGradient, Progress};
 pub use options::{ActionNoise, Anneal, Estimator, InitialStates, PolicyGradientOptions, Step};
@@ -51,6 +51,14 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     /// some learners have no such row, or a learner's step would lead to values that are not finite, the parameters of
     /// those learners are unchanged and their step is 0.)
     pub fn step(&mut self) -> Result<&[Progress], PlanError> {
+        span!(
+            DEBUG,
+            "step",
+            learners = self.options.learners,
+            rows = self.options.samples,
+            horizon = self.options.task.horizon,
+            backend = %self.engine().backend()
+        );
         blocking(self.drain(Wait::Blocking))?;
         self.start()?;
         self.finish()

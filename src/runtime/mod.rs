@@ -24,6 +24,7 @@ pub(crate) mod parity;
 pub(crate) mod program;
 pub(crate) mod replace;
 pub(crate) mod scenario;
+pub(crate) mod span;
 pub(crate) mod task;
 pub(crate) mod workspace;
 
@@ -38,6 +39,7 @@ pub use crate::lang::math::Math;
 pub use kernel_source::KernelSource;
 pub use options::{Adapter, AdapterKind, Backend, EngineOptions, RowMemory, Tuning};
 pub use scenario::{Scenario, Spread};
+pub(crate) use span::span;
 pub use task::{Limits, References, Task};
 pub use workspace::Timing;
 pub(crate) use workspace::{Averager, Calls, Done, Fetched, Fetching, Wait, Workspace, blocking, completed, drained};

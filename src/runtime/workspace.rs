@@ -12,7 +12,7 @@ use std::time::Duration;
 #[cfg(feature = "gpu")]
 use super::gpu;
 use super::program::Program;
-use super::{RowMemory, bounds, cpu, optimization};
+use super::{RowMemory, bounds, cpu, optimization, span};
 use crate::error::{BuildError, EngineError, PlanError};
 use crate::interp::simd::isa::Isa;
 use crate::kernels::pass::{INVALID, Pass, Problem, Sums, TILE};
@@ -154,6 +154,7 @@ impl Workspace {
         passes: &[Pass],
         problem: &Problem<'_>,
     ) -> Result<(), BuildError> {
+        span!(DEBUG, "prepare", passes = passes.len());
         bounds::places(program, passes, problem)?;
         float_env::standard(|| match self {
             Self::Cpu { rows, workspace, .. } => {
@@ -188,6 +189,7 @@ impl Workspace {
         passes: &[Pass],
         problem: &Problem<'_>,
     ) -> Result<(), PlanError> {
+        span!(DEBUG, "submit", passes = passes.len(), problems = passes.first().map(|pass| pass.problems));
         bounds::places(program, passes, problem)?;
         float_env::standard(move || match self {
             Self::Cpu { isa, rows, workspace, computed } => {

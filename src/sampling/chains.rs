@@ -16,7 +16,7 @@ use crate::model::Model;
 use crate::runtime::inputs::{Packed, Sections, Square};
 use crate::runtime::program::Program;
 use crate::runtime::task::Reader;
-use crate::runtime::{Calls, Engine, Timing, Wait, Workspace, blocking, completed, drained};
+use crate::runtime::{Calls, Engine, Timing, Wait, Workspace, blocking, completed, drained, span};
 
 /// A function of `D` variables, written once for every interpretation of [`Real`]; its Gibbs density is e^{−E(x)/λ}.
 ///
@@ -286,9 +286,7 @@ impl DiffusionSampler {
     ///
     /// If no chain has a row of finite energy, a call is [pending](Self::start), or the device fails.
     pub fn sample(&mut self) -> Result<Chains<'_>, PlanError> {
-        blocking(self.drain(Wait::Blocking))?;
-        self.start()?;
-        self.finish()
+        self.run(Self::start)
     }
 
     /// As [`sample`](Self::sample), but the caller supplies the chains at the noisiest level, B × D numbers in clean
@@ -298,8 +296,21 @@ impl DiffusionSampler {
     ///
     /// As [`sample`](Self::sample), and if the start has another size or is not finite.
     pub fn sample_from(&mut self, start: &[f32]) -> Result<Chains<'_>, PlanError> {
+        self.run(|diffusion| diffusion.start_from(start))
+    }
+
+    /// Waits for a call that `start` starts.
+    fn run(&mut self, start: impl FnOnce(&mut Self) -> Result<(), PlanError>) -> Result<Chains<'_>, PlanError> {
+        span!(
+            DEBUG,
+            "sample",
+            chains = self.options.chains,
+            rows = self.options.samples,
+            width = self.width,
+            backend = %self.engine.backend()
+        );
         blocking(self.drain(Wait::Blocking))?;
-        self.start_from(start)?;
+        start(self)?;
         self.finish()
     }
 

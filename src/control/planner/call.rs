@@ -16,7 +16,7 @@ use crate::kernels::pass::{
 use crate::lang::stream::Stream;
 use crate::lang::{float_env, normal, philox};
 use crate::model::Model;
-use crate::runtime::{Backend, Calls, Done, Timing, Wait, blocking, completed, drained};
+use crate::runtime::{Backend, Calls, Done, Timing, Wait, blocking, completed, drained, span};
 
 impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N, M, D, A> {
     /// Improves the plan for the state `x` and returns it: all passes of the method, carried out on the device in one
@@ -85,6 +85,15 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             return Err(PlanError::Busy);
         }
         let rows = self.rows_within(budget);
+        span!(
+            DEBUG,
+            "plan",
+            problems = states.len(),
+            rows,
+            horizon = self.options.task().horizon,
+            backend = %self.engine.backend(),
+            ?budget
+        );
         let start = now();
         let (mut before, mut longest) = (start, Duration::ZERO);
         let mut after_pass = || {
@@ -185,7 +194,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// # Ok::<(), gibbs::Error>(())
     /// ```
     pub fn start(&mut self, x: &[f32; N]) -> Result<(), PlanError> {
-        self.submit_one(x, None, usize::MAX, Wait::Polling)
+        self.start_one(x, None)
     }
 
     /// As [`start`](Self::start), for a call of [`plan_rows`](Self::plan_rows). It blocks to compile kernels unless
@@ -196,7 +205,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// As [`start`](Self::start), and if the rows have the wrong size or are not finite.
     pub fn start_rows(&mut self, x: &[f32; N], rows: &[f32]) -> Result<(), PlanError> {
         self.check_rows(rows)?;
-        self.submit_one(x, Some(rows), usize::MAX, Wait::Polling)
+        self.start_one(x, Some(rows))
     }
 
     /// Returns the plan of the pending call if it is available, without blocking. Returns `None` if it is not, or if no
@@ -253,8 +262,24 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     }
 
     fn run(&mut self, x: &[f32; N], rows: Option<&[f32]>, most: usize) -> Result<&Plan<N, M>, PlanError> {
-        self.submit_one(x, rows, most, Wait::Blocking)?;
-        self.finish()
+        self.run_all(std::slice::from_ref(x), rows, most)?;
+        self.only()
+    }
+
+    /// Runs a call for all members.
+    pub(super) fn run_all(&mut self, states: &[[f32; N]], given: Option<&[f32]>, most: usize) -> Result<(), PlanError> {
+        span!(
+            DEBUG,
+            "plan",
+            problems = states.len(),
+            rows = self.options.samples(),
+            horizon = self.options.task().horizon,
+            backend = %self.engine.backend()
+        );
+        if self.submit(states, given, most, Wait::Blocking)? {
+            self.complete(Wait::Blocking)?;
+        }
+        Ok(())
     }
 
     /// The result of the only member.
@@ -263,9 +288,10 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         member.outcome.clone().map(|_| &member.plan)
     }
 
-    /// Submits a call for the only member.
-    fn submit_one(&mut self, x: &[f32; N], rows: Option<&[f32]>, most: usize, wait: Wait<'_>) -> Result<(), PlanError> {
-        if self.submit(std::slice::from_ref(x), rows, most, wait)? { Ok(()) } else { self.only().map(drop) }
+    /// Starts a call for the only member.
+    fn start_one(&mut self, x: &[f32; N], rows: Option<&[f32]>) -> Result<(), PlanError> {
+        let states = std::slice::from_ref(x);
+        if self.submit(states, rows, usize::MAX, Wait::Polling)? { Ok(()) } else { self.only().map(drop) }
     }
 
     /// Submits a call for all members. `wait` tells whether to wait for an abandoned call to leave the device. Returns
@@ -373,6 +399,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// Makes the next plan of every member from the results. The model runs on the host here and may panic; the old
     /// plans are not touched, so they are kept.
     fn evaluate(&mut self, call: &PendingCall, timing: Timing) {
+        span!(DEBUG, "evaluate", problems = self.members.len());
         let (options, inputs) = (&self.options, call.inputs.as_ref().unwrap_or(&self.inputs));
         let (task, smoothing, chains) = (options.task(), options.smoothing(), options.chains());
         let width = task.horizon * M;

@@ -88,9 +88,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
     /// If the number of states is not that of the problems, a call is [pending](Self::start), or the device fails. Then
     /// all plans are kept.
     pub fn plan(&mut self, states: &[[f32; N]]) -> Result<Plans<'_, N, M>, PlanError> {
-        if self.submit(states, Wait::Blocking)? {
-            self.planner.complete(Wait::Blocking)?;
-        }
+        self.check_count(states)?;
+        self.planner.run_all(states, None, usize::MAX)?;
         Ok(self.plans())
     }
 
@@ -134,9 +133,9 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
     }
 
     /// Submits a call for the states. Returns false, without a call, if none of them is finite.
-    fn submit(&mut self, states: &[[f32; N]], wait: Wait<'_>) -> Result<bool, PlanError> {
+    fn submit(&mut self, states: &[[f32; N]]) -> Result<bool, PlanError> {
         self.check_count(states)?;
-        self.planner.submit(states, None, usize::MAX, wait)
+        self.planner.submit(states, None, usize::MAX, Wait::Polling)
     }
 
     /// The results of the last call.
@@ -189,7 +188,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
     /// # Ok::<(), gibbs::Error>(())
     /// ```
     pub fn start(&mut self, states: &[[f32; N]]) -> Result<(), PlanError> {
-        if self.submit(states, Wait::Polling)? { Ok(()) } else { result(&self.planner.members[0]).map(drop) }
+        if self.submit(states)? { Ok(()) } else { result(&self.planner.members[0]).map(drop) }
     }
 
     /// Returns the results of the pending call if they are available, without blocking. Returns `None` if they are not,
@@ -232,7 +231,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
     /// As [`plan`](Self::plan), and [`PlanError::Busy`] if a call is [pending](Self::start).
     pub async fn plan_async(&mut self, states: &[[f32; N]]) -> Result<Plans<'_, N, M>, PlanError> {
         drained(&mut self.planner).await?;
-        if self.submit(states, Wait::Polling)? {
+        if self.submit(states)? {
             completed(&mut self.planner).await?;
         }
         Ok(self.plans())

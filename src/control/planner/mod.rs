@@ -637,7 +637,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     fn fetched(&self, i: usize, state: [f32; N], fetched: Fetched) -> Samples<'_, N, M> {
         let horizon = self.options.task().horizon;
         let samples = self.passes.last().map_or(0, |pass| pass.rows as usize);
-        Samples { start: Box::new(self.start_of(i, state)), samples, horizon, fetched }
+        Samples { start: self.start_of(i, state).erased(), samples, horizon, fetched }
     }
 
     /// Returns the inputs of a rollout of a member's plan from the state `x`.

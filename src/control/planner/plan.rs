@@ -91,8 +91,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>> WithSimd for InScenario<'_,
 }
 
 /// The model, the state and everything else that a plan is rolled out with.
-#[derive(Debug)]
-pub(crate) struct Start<'a, const N: usize, D> {
+pub(crate) struct Start<'a, const N: usize, D: ?Sized> {
     pub(crate) isa: Isa,
     pub(crate) model: &'a D,
     pub(crate) timeline: Timeline<'a>,
@@ -105,6 +104,15 @@ impl<'a, const N: usize, D> Start<'a, N, D> {
     /// The start of a group of problems, from its state in `inputs`.
     pub(crate) fn of(isa: Isa, model: &'a D, inputs: &'a Packed, group: usize, dt: f32) -> Self {
         Self { isa, model, timeline: inputs.timeline(group, dt), x: inputs.state(group), inputs, group }
+    }
+
+    /// Forgets the type of the model.
+    pub(crate) fn erased<const M: usize>(self) -> Start<'a, N, dyn RollOut<N, M>>
+    where
+        D: Model<N, M>,
+    {
+        let Self { isa, model, timeline, x, inputs, group } = self;
+        Start { isa, model, timeline, x, inputs, group }
     }
 
     /// Replaces the state that the rollout starts from.
@@ -596,31 +604,32 @@ pub(crate) fn worked<'a>(sums: &'a [Sums], chains: &'a [f32]) -> impl Iterator<I
 /// The rows of the last pass, with their costs and weights: see
 /// [`Planner::samples`](crate::control::planner::Planner::samples).
 pub struct Samples<'a, const N: usize, const M: usize> {
-    pub(crate) start: Box<dyn RollOut<N, M> + 'a>,
+    pub(crate) start: Start<'a, N, dyn RollOut<N, M>>,
     pub(crate) samples: usize,
     pub(crate) horizon: usize,
     pub(crate) fetched: Fetched,
 }
 
-/// Rolls control sequences out on the host, whatever the type of the model.
+/// A model that rolls control sequences out on the host, without its type.
 pub(crate) trait RollOut<const N: usize, const M: usize>: Send + Sync {
     /// The states under a control sequence; one more than there are controls.
-    fn states(&self, controls: &[[f32; M]]) -> Vec<[f32; N]>;
+    fn states(&self, from: &Start<'_, N, dyn RollOut<N, M>>, controls: &[[f32; M]]) -> Vec<[f32; N]>;
 
     /// The terms of the cost of a control sequence, summed over the horizon.
-    fn terms(&self, controls: &[[f32; M]]) -> Terms;
+    fn terms(&self, from: &Start<'_, N, dyn RollOut<N, M>>, controls: &[[f32; M]]) -> Terms;
 }
 
-impl<const N: usize, const M: usize, D: Model<N, M>> RollOut<N, M> for Start<'_, N, D> {
-    fn states(&self, controls: &[[f32; M]]) -> Vec<[f32; N]> {
+impl<const N: usize, const M: usize, D: Model<N, M>> RollOut<N, M> for D {
+    fn states(&self, from: &Start<'_, N, dyn RollOut<N, M>>, controls: &[[f32; M]]) -> Vec<[f32; N]> {
         let mut states = Vec::with_capacity(controls.len() + 1);
-        let Start { model, ref timeline, x, .. } = *self;
-        float_env::standard(|| roll_out(model, timeline, x, controls, &mut states));
+        float_env::standard(|| roll_out(self, &from.timeline, from.x, controls, &mut states));
         states
     }
 
-    fn terms(&self, controls: &[[f32; M]]) -> Terms {
-        float_env::standard(|| Start::terms(self, controls, |cost| cost))
+    fn terms(&self, from: &Start<'_, N, dyn RollOut<N, M>>, controls: &[[f32; M]]) -> Terms {
+        let Start { isa, ref timeline, x, inputs, group, .. } = *from;
+        let start = Start { isa, model: self, timeline: *timeline, x, inputs, group };
+        float_env::standard(|| start.terms(controls, |cost| cost))
     }
 }
 
@@ -705,14 +714,14 @@ impl<const N: usize, const M: usize> Samples<'_, N, M> {
 
     /// The states of row `k`, (T + 1) × N, rolled out again on the host, in the task itself.
     pub fn states(&self, k: usize) -> Vec<[f32; N]> {
-        self.start.states(&self.controls(k))
+        self.start.model.states(&self.start, &self.controls(k))
     }
 
     /// The terms of the cost of row `k` ([`StepContext::term`](crate::StepContext::term)), rolled out again on the
     /// host in the task itself. Without scenarios, they and the rest sum to [`cost`](Self::cost), to rounding: like it,
     /// they are sums over the horizon, even where a plan reports averages.
     pub fn terms(&self, k: usize) -> Terms {
-        self.start.terms(&self.controls(k))
+        self.start.model.terms(&self.start, &self.controls(k))
     }
 
     /// One term of the cost of row `k`. This rolls out the whole row, so that [`terms`](Self::terms) takes less time

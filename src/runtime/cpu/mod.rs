@@ -5,6 +5,7 @@ pub(crate) mod tiles;
 use std::time::Instant;
 
 use super::options::RowMemory;
+use super::span::{Parent, span};
 use super::{Done, Fetched, Timing};
 use crate::error::{EngineError, PlanError};
 use crate::interp::simd::isa::Isa;
@@ -161,7 +162,8 @@ impl Workspace {
         // Each thread runs all passes of one problem before it takes the next, so that a problem's rows stay in its
         // caches. Problems are not divided among threads beforehand, because a thread that loses its core would delay
         // all others.
-        let worker = Worker { parallelism: Parallelism::Caller, isa, rollout, rows, problem };
+        let parent = &Parent::current();
+        let worker = Worker { parallelism: Parallelism::Caller, isa, rollout, rows, problem, parent };
         Parallelism::Pool.for_each_with(
             &self.estimate,
             &mut self.problem_scratch,
@@ -242,7 +244,8 @@ impl Workspace {
             let (second, before) = (&mut [][..], [&mut [][..], &mut []]);
             let (nominal, std_scale, sums) = (&mut nominal[..], &mut std_scale[..], &mut Sums::NONE.clone());
             let outcome = Outcome { number, nominal, std_scale, second, sums, before };
-            scratch.run(&Worker { parallelism: Parallelism::Pool, isa, rollout, rows, problem }, &[pass], outcome)?;
+            let (parallelism, parent) = (Parallelism::Pool, &Parent::current());
+            scratch.run(&Worker { parallelism, isa, rollout, rows, problem, parent }, &[pass], outcome)?;
         }
         Ok(Some(scratch))
     }
@@ -268,6 +271,8 @@ struct Worker<'a> {
     rollout: &'a dyn Rollout,
     rows: RowMemory,
     problem: &'a Problem<'a>,
+    #[cfg_attr(not(feature = "tracing"), expect(dead_code, reason = "only spans have a parent"))]
+    parent: &'a Parent,
 }
 
 /// Returns the number of problems, counted from the first, that are run by one thread each. All threads share the tiles
@@ -390,6 +395,7 @@ impl ProblemScratch {
         let mut timing = Timing::default();
         self.last.number = None;
         for pass in passes {
+            span!(in worker.parent, TRACE, "pass", rows = pass.rows, horizon = pass.horizon, problem = out.number);
             let plan = RowStorage::of(pass, worker.rollout, worker.rows);
             self.fit(pass, plan, worker.parallelism, worker.rollout.scratch(pass))?;
             self.last.remember(pass, plan, out.nominal, out.std_scale);

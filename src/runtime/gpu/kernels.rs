@@ -8,6 +8,7 @@ use super::workspace::iterations_of_filter;
 use crate::error::{BuildError, EngineError, ModelError};
 use crate::kernels::pass::{FILTERED, FIXED, FLEET, GROUP, Pass, SIGNED, TILE};
 use crate::runtime::program::{PolicyRows, Program, Scoring};
+use crate::runtime::span;
 
 /// The bindings of `shaders/pass.wgsl`, and the pipeline layout over them.
 pub(crate) struct Layouts {
@@ -150,6 +151,7 @@ impl Device {
     ) -> Result<[wgpu::ComputePipeline; E], BuildError> {
         self.check()?;
         let compile = || {
+            span!(DEBUG, "compile", kernel = entries[0]);
             let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
             let descriptor = wgpu::ShaderModuleDescriptor {
                 label: Some(entries[0]),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::device::{Device, lock};
 use crate::error::{EngineError, PlanError};
-use crate::runtime::Wait;
+use crate::runtime::{Wait, span};
 
 /// The state that the callbacks of a call's submissions write. They run on whichever thread polls the device.
 #[derive(Default)]
@@ -93,6 +93,7 @@ impl Pending {
     }
 
     fn wait(&mut self, device: &Device) -> Result<(), EngineError> {
+        span!(DEBUG, "wait", submissions = self.submissions.len());
         while let Some(submission) = self.submissions.front() {
             device.wait(submission)?;
             self.submissions.pop_front();
