@@ -578,7 +578,10 @@ mod shared {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use gibbs::wgpu;
+    use gibbs::control::Samples;
+    use gibbs::runtime::DeviceTrajectories;
+    use gibbs::sampling::{ReverseProcess, Schedule};
+    use gibbs::{DiffusionOptions, DiffusionPlanner, Interpolation, Limits, NoiseShape, Scenario, wgpu};
 
     use super::*;
 
@@ -670,6 +673,71 @@ mod shared {
             count
         }
 
+        /// Copies a buffer to the host.
+        fn read(&self, buffer: &wgpu::Buffer) -> Vec<f32> {
+            let back = self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: None,
+                size: buffer.size(),
+                usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            });
+            let mut encoder = self.device.create_command_encoder(&Default::default());
+            encoder.copy_buffer_to_buffer(buffer, 0, &back, 0, buffer.size());
+            encoder.map_buffer_on_submit(&back, wgpu::MapMode::Read, .., |mapped| mapped.unwrap());
+            self.queue.submit([encoder.finish()]);
+            self.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+            let bytes = back.get_mapped_range(..).unwrap();
+            bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+        }
+
+        /// The sums over all points of trajectories of w x₀, w x₁ and w, for two states and a weight: by a kernel of its
+        /// own, which reads the buffer where it is.
+        fn weighted_sums(&self, points: &wgpu::Buffer) -> Vec<f32> {
+            let source = "@group(0) @binding(0) var<storage, read> points: array<f32>;
+                @group(0) @binding(1) var<storage, read_write> sums: array<f32, 4>;
+                @compute @workgroup_size(1) fn add() {
+                    for (var i = 0u; i + 2u < arrayLength(&points); i += 3u) {
+                        let w = points[i + 2u];
+                        sums[0] += w * points[i];
+                        sums[1] += w * points[i + 1u];
+                        sums[2] += w;
+                    }
+                }";
+            let source = wgpu::ShaderSource::Wgsl(source.into());
+            let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source });
+            let add = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: None,
+                layout: None,
+                module: &module,
+                entry_point: Some("add"),
+                compilation_options: Default::default(),
+                cache: None,
+            });
+            let sums = self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: None,
+                size: 16,
+                usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC,
+                mapped_at_creation: false,
+            });
+            let group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: None,
+                layout: &add.get_bind_group_layout(0),
+                entries: &[
+                    wgpu::BindGroupEntry { binding: 0, resource: points.as_entire_binding() },
+                    wgpu::BindGroupEntry { binding: 1, resource: sums.as_entire_binding() },
+                ],
+            });
+            let mut encoder = self.device.create_command_encoder(&Default::default());
+            {
+                let mut pass = encoder.begin_compute_pass(&Default::default());
+                pass.set_pipeline(&add);
+                pass.set_bind_group(0, &group, &[]);
+                pass.dispatch_workgroups(1, 1, 1);
+            }
+            self.queue.submit([encoder.finish()]);
+            self.read(&sums)
+        }
+
         /// The numbers of calls of its error handler and of its loss handler.
         fn called(&self) -> [usize; 2] {
             [&self.errors, &self.losses].map(|count| count.load(Ordering::SeqCst))
@@ -732,6 +800,179 @@ mod shared {
             mapped_at_creation: false,
         });
         assert_eq!(stranger.called(), [1, 0]);
+    }
+
+    /// A mass before a wall, where its rollout ends.
+    struct Wall;
+
+    impl Model<2, 1> for Wall {
+        #[inline(always)]
+        fn step<R: Real>(&self, at: &StepContext<R>, x: [R; 2], u: [R; 1]) -> [R; 2] {
+            Mass.step(at, x, u)
+        }
+        #[inline(always)]
+        fn cost<R: Real>(&self, at: &StepContext<R>, x: [R; 2], u: [R; 1]) -> R {
+            Mass.cost(at, x, u)
+        }
+        #[inline(always)]
+        fn done<R: Real>(&self, _: &StepContext<R>, [p, _]: [R; 2]) -> R::Mask {
+            p.gt(0.6)
+        }
+    }
+
+    /// Compares the trajectories of the first rows of a call with the samples of that call, rolled out on the host.
+    fn compare(stranger: &Stranger, found: &DeviceTrajectories, samples: &Samples<'_, 2, 1>, plan: &Plan<2, 1>) {
+        let (points, weights) = (plan.states().len(), samples.weights());
+        assert_eq!((found.points, found.stride, found.rows <= samples.len()), (points, 12, true));
+        for buffer in [&found.trajectories, &found.plan, &found.controls] {
+            assert!(buffer.usage().contains(wgpu::BufferUsages::VERTEX | wgpu::BufferUsages::STORAGE));
+        }
+        let numbers = stranger.read(&found.trajectories);
+        let near = |a: f32, b: f32| (a - b).abs() <= 2e-5 * b.abs().max(1.0);
+        let mut stopped = 0;
+        for k in 0..found.rows {
+            let own = &numbers[3 * points * k..][..3 * points];
+            let states = samples.states(k);
+            for (t, (point, [p, v])) in own.chunks_exact(3).zip(&states).enumerate() {
+                let expected = [*p, *v];
+                assert!(near(point[0], *p) && near(point[1], *v), "row {k}, time {t}: {point:?}, not {expected:?}");
+                assert!((point[2] - weights[k]).abs() <= 1e-5 * weights[k] + 1e-12, "{}, {}", point[2], weights[k]);
+            }
+            stopped += usize::from(states[points - 1] == states[points - 2]);
+        }
+        assert!((1..found.rows).contains(&stopped), "{stopped} of {} rows end at the wall", found.rows);
+        let of_plan = stranger.read(&found.plan);
+        let expected: Vec<f32> = plan.states().iter().flat_map(|[p, v]| [*p, *v, 1.0]).collect();
+        assert_eq!(of_plan[..expected.len()], expected);
+        assert_eq!(stranger.read(&found.controls)[..plan.controls().len()], *plan.controls().as_flattened());
+    }
+
+    #[test]
+    fn trajectories_stay_on_the_device() {
+        let Some((_, adapter)) = adapter() else { return };
+        let stranger = Stranger::new(&adapter);
+        let engine = stranger.engine().unwrap();
+        let plain = options(600);
+        let task = Task {
+            limits: Some(Limits { low: [-2.0], high: [2.0] }),
+            rate_limits: Some(Limits { low: [-8.0], high: [8.0] }),
+            delay: 2,
+            ..plain.task.clone()
+        };
+        let noise_shape = NoiseShape::Knots { every: 3, interpolation: Interpolation::Cubic };
+        let uncertain = vec![Scenario::default(), Scenario { state: vec![0.1, 0.0], ..Default::default() }];
+        let limited = MppiOptions { task: task.clone(), noise_shape, nominal_first: true, ..options(600) };
+        let scenarios = MppiOptions { task: Task { scenarios: uncertain, ..task }, ..options(600) };
+        for options in [options(200), plain, limited, scenarios] {
+            let mut mppi = Mppi::new(&engine, Wall, options).unwrap();
+            mppi.prepare_device_trajectories().unwrap();
+            let mut before = None;
+            for call in 0..2 {
+                let plan = mppi.plan(&X).unwrap().clone();
+                stranger.count();
+                let found = mppi.device_trajectories(150).unwrap();
+                compare(&stranger, &found, &mppi.samples().unwrap(), &plan);
+                assert!(before.is_none_or(|before| before == found), "the buffers are used again");
+                before = Some(found);
+                assert_eq!(stranger.counted(), call + 1);
+                mppi.shift(1);
+            }
+            stranger.queue.write_buffer(&stranger.counter, 0, &[0; 4]);
+            // All rows: their weights sum to 1.
+            let plan = mppi.plan(&X).unwrap().clone();
+            let found = mppi.device_trajectories(usize::MAX).unwrap();
+            assert_eq!(found.rows, mppi.options().samples);
+            let samples = mppi.samples().unwrap();
+            compare(&stranger, &found, &samples, &plan);
+            let weights = samples.weights();
+            let mut expected = [0.0_f64; 3];
+            for (k, w) in weights.iter().enumerate() {
+                for [p, v] in samples.states(k) {
+                    [p, v, 1.0].iter().zip(&mut expected).for_each(|(x, sum)| *sum += f64::from(w * x));
+                }
+            }
+            let sums = stranger.weighted_sums(&found.trajectories);
+            // To the rounding of a plain sum of thousands of numbers.
+            assert!((sums[2] / found.points as f32 - 1.0).abs() < 1e-4, "{sums:?}");
+            for (sum, expected) in sums.iter().zip(expected) {
+                assert!((f64::from(*sum) - expected).abs() < 1e-3 * expected.abs().max(1.0), "{sums:?}, {expected:?}");
+            }
+            assert_eq!(stranger.called(), [0, 0]);
+        }
+    }
+
+    #[test]
+    fn trajectories_of_chains_given_rows_and_fleets() {
+        let Some((_, adapter)) = adapter() else { return };
+        let stranger = Stranger::new(&adapter);
+        let engine = stranger.engine().unwrap();
+        let task = options(1).task;
+        let process = ReverseProcess { schedule: Schedule::annealed(2, 0.5), ..Default::default() };
+        let options_of_chains = DiffusionOptions {
+            task: Task { horizon: 15, ..task },
+            samples: 130,
+            chains: 3,
+            process,
+            horizon_annealing: Some(0.5),
+            antithetic: true,
+            ..Default::default()
+        };
+        let mut chains = DiffusionPlanner::new(&engine, Wall, options_of_chains).unwrap();
+        let plan = chains.plan(&X).unwrap().clone();
+        let found = chains.device_trajectories(130).unwrap();
+        compare(&stranger, &found, &chains.samples().unwrap(), &plan);
+        chains.resize(12, 130).unwrap();
+        chains.plan(&X).unwrap();
+        let shorter = chains.device_trajectories(130).unwrap();
+        assert!(shorter != found && shorter.points == 13);
+
+        let mut mppi = Mppi::new(&engine, Wall, options(600)).unwrap();
+        let rows: Vec<f32> = (0..600 * 12).map(|i| 4.0 * (i as f32 * 0.37).sin()).collect();
+        let plan = mppi.plan_rows(&X, &rows).unwrap().clone();
+        let found = mppi.device_trajectories(600).unwrap();
+        compare(&stranger, &found, &mppi.samples().unwrap(), &plan);
+
+        let mut fleet = Fleet::new(&engine, Wall, options(300), 3).unwrap();
+        let states = [X, [0.2, 0.4], [-0.1, 0.9]];
+        let plans: Vec<_> = fleet.plan(&states).unwrap().iter().map(|plan| plan.unwrap().clone()).collect();
+        let found: Vec<_> = (0..3).map(|i| fleet.device_trajectories(i, 300).unwrap()).collect();
+        for (i, (found, plan)) in found.iter().zip(&plans).enumerate() {
+            compare(&stranger, found, &fleet.samples(i).unwrap(), plan);
+        }
+        assert!(fleet.device_trajectories(3, 1).is_err());
+        assert_eq!(stranger.called(), [0, 0]);
+    }
+
+    #[test]
+    fn trajectories_need_a_device_and_a_call() {
+        let invalid = |result: Result<DeviceTrajectories, PlanError>| match result {
+            Err(PlanError::Invalid(InvalidValue { field, expected, .. })) => (field, expected),
+            other => panic!("{other:?}"),
+        };
+        let mut mppi = controller(&common::cpu());
+        mppi.plan(&X).unwrap();
+        let expected = "on a GPU, as by Engine::from_wgpu; on the CPU, Planner::samples returns the same rows";
+        assert_eq!(invalid(mppi.device_trajectories(1)), ("engine", expected.into()));
+        assert!(mppi.prepare_device_trajectories().is_err());
+        let Some((_, adapter)) = adapter() else { return };
+        let stranger = Stranger::new(&adapter);
+        mppi.move_to(&stranger.engine().unwrap()).unwrap();
+        let none = ("device_trajectories", "preceded by a call of plan that succeeded".into());
+        assert_eq!(invalid(mppi.device_trajectories(1)), none);
+        mppi.start(&X).unwrap();
+        assert_eq!(mppi.device_trajectories(1), Err(PlanError::Busy));
+        mppi.finish().unwrap();
+        assert_eq!(invalid(mppi.device_trajectories(0)), ("rows", "at least 1".into()));
+        assert_eq!(mppi.device_trajectories(1).unwrap().rows, 1);
+        mppi.set_params(&[0.5]).unwrap();
+        assert_eq!(invalid(mppi.device_trajectories(1)), none);
+        mppi.plan(&X).unwrap();
+        // A loss is noticed where results are awaited, and does not reach the program's handler.
+        stranger.device.destroy();
+        drop(mppi.device_trajectories(1));
+        let lost = mppi.plan(&X).map(drop);
+        assert!(matches!(lost, Err(PlanError::Engine(EngineError::DeviceLost { .. }))), "{lost:?}");
+        assert_eq!(stranger.called()[0], 0);
     }
 
     #[test]

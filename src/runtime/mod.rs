@@ -11,6 +11,8 @@ pub(crate) mod bounds;
 pub(crate) mod checksum;
 pub(crate) mod choose;
 pub(crate) mod cpu;
+#[cfg(feature = "gpu")]
+pub(crate) mod device_trajectories;
 #[cfg(test)]
 pub(crate) mod episodes;
 #[cfg(feature = "gpu")]
@@ -36,6 +38,10 @@ pub use crate::interp::simd::isa::Instructions;
 use crate::interp::simd::isa::Isa;
 use crate::kernels::threads;
 pub use crate::lang::math::Math;
+#[cfg(feature = "gpu")]
+pub use device_trajectories::DeviceTrajectories;
+#[cfg(feature = "gpu")]
+pub(crate) use device_trajectories::PlanNumbers;
 pub use kernel_source::KernelSource;
 pub use options::{Adapter, AdapterKind, Backend, EngineOptions, RowMemory, Tuning};
 pub use scenario::{Scenario, Spread};

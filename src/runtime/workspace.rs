@@ -12,6 +12,8 @@ use std::time::Duration;
 #[cfg(feature = "gpu")]
 use super::gpu;
 use super::program::Program;
+#[cfg(feature = "gpu")]
+use super::{DeviceTrajectories, PlanNumbers};
 use super::{RowMemory, bounds, cpu, optimization, span};
 use crate::error::{BuildError, EngineError, PlanError};
 use crate::interp::simd::isa::Isa;
@@ -174,6 +176,32 @@ impl Workspace {
             Self::Cpu { .. } => Ok(()),
             #[cfg(feature = "gpu")]
             Self::Gpu(workspace) => workspace.prepare_fetch(),
+        }
+    }
+
+    /// Compiles the kernel that [`trajectories`](Self::trajectories) needs for rows of the shape last prepared.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn prepare_trajectories(&self, program: &Program) -> Result<(), BuildError> {
+        match self {
+            Self::Cpu { .. } => Ok(()),
+            Self::Gpu(workspace) => workspace.prepare_trajectories(program),
+        }
+    }
+
+    /// Rolls out rows of the last pass of problem `number` again, into a buffer of the device: see
+    /// [`gpu::Workspace::trajectories`]. The CPU has no such buffers.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn trajectories(
+        &self,
+        program: &Program,
+        number: usize,
+        rows: usize,
+        plan: &PlanNumbers<'_>,
+        before: Option<&DeviceTrajectories>,
+    ) -> Result<DeviceTrajectories, EngineError> {
+        match self {
+            Self::Cpu { .. } => Err(EngineError::Driver { message: "the CPU has no buffers to share".into() }),
+            Self::Gpu(workspace) => workspace.trajectories(program, number as u32, rows, plan, before),
         }
     }
 

@@ -6,6 +6,8 @@ use super::{Algorithm, Feedback, FeedbackWeights, Member, Plan, Planner, Samples
 use crate::error::{BuildError, FeedbackError, InvalidValue, PlanError};
 use crate::lang::grid::{Block, Grid};
 use crate::model::Model;
+#[cfg(feature = "gpu")]
+use crate::runtime::DeviceTrajectories;
 use crate::runtime::scenario::Scenario;
 use crate::runtime::task::References;
 use crate::runtime::{Calls, Engine, Wait, completed, drained};
@@ -507,6 +509,29 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
     pub fn samples(&mut self, problem: usize) -> Result<Samples<'_, N, M>, PlanError> {
         self.check(problem)?;
         self.planner.samples_of(problem)
+    }
+
+    /// Compiles what [`device_trajectories`](Self::device_trajectories) needs: see
+    /// [`Planner::prepare_device_trajectories`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Planner::prepare_device_trajectories`].
+    #[cfg(feature = "gpu")]
+    pub fn prepare_device_trajectories(&mut self) -> Result<(), BuildError> {
+        self.planner.prepare_device_trajectories()
+    }
+
+    /// Rolls out rows of a problem's last pass into a buffer on the device: see [`Planner::device_trajectories`]. Each
+    /// problem has buffers of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Planner::device_trajectories`], and if there is no such problem or the last call failed for it.
+    #[cfg(feature = "gpu")]
+    pub fn device_trajectories(&mut self, problem: usize, rows: usize) -> Result<DeviceTrajectories, PlanError> {
+        self.check(problem)?;
+        self.planner.device_trajectories_of(problem, rows)
     }
 
     /// Computes a [`Feedback`] around the last plan of a problem: see [`Planner::feedback`].

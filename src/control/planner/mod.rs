@@ -27,6 +27,8 @@ use crate::runtime::inputs::{Packed, Sections, Square};
 use crate::runtime::program::Program;
 use crate::runtime::scenario::Scenario;
 use crate::runtime::task::{Reader, References, Task};
+#[cfg(feature = "gpu")]
+use crate::runtime::{Backend, DeviceTrajectories, PlanNumbers};
 use crate::runtime::{Engine, Fetched, Fetching, Wait, Workspace, blocking};
 use actuation::Applied;
 pub use actuation::Smoothing;
@@ -81,6 +83,10 @@ pub struct Planner<const N: usize, const M: usize, D, A> {
     passes: Vec<Pass>,
     /// Whether [`prepare_rows`](Self::prepare_rows) was called, so that kernels for given rows are prepared, too.
     takes_rows: bool,
+    /// Whether [`prepare_device_trajectories`](Self::prepare_device_trajectories) was called, so that their kernel is
+    /// prepared, too.
+    #[cfg(feature = "gpu")]
+    keeps_trajectories: bool,
     pending: Option<PendingCall>,
     /// The control sequences that the rows of the current call, or of its current pass, are drawn around.
     stage: Vec<f32>,
@@ -126,6 +132,9 @@ struct Member<const N: usize, const M: usize> {
     /// The initial state of the samples on the device and the index of the chain that became the plan; `None` if the
     /// samples are out of date.
     sampled: Option<([f32; N], usize)>,
+    /// The buffers of the last trajectories that were kept on the device.
+    #[cfg(feature = "gpu")]
+    trajectories: Option<DeviceTrajectories>,
 }
 
 /// A call that has been started and not finished.
@@ -169,6 +178,8 @@ impl<const N: usize, const M: usize> Member<N, M> {
             warned: 0,
             scratch: Vec::new(),
             sampled: None,
+            #[cfg(feature = "gpu")]
+            trajectories: None,
         }
     }
 
@@ -214,6 +225,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             inputs: Packed::of_groups(N, &sections(&options, &shape), &options.task().fields, members),
             passes: Vec::new(),
             takes_rows: false,
+            #[cfg(feature = "gpu")]
+            keeps_trajectories: false,
             pending: None,
             stage: Vec::new(),
             results: Vec::new(),
@@ -240,6 +253,33 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         self.forget_samples();
         let before = std::mem::replace(&mut self.takes_rows, true);
         self.prepare().inspect_err(|_| self.takes_rows = before)
+    }
+
+    /// Compiles what [`device_trajectories`](Self::device_trajectories) needs, so that its first call takes as long as
+    /// the second. From then on [`set_options`](Self::set_options), [`resize`](Self::resize) and
+    /// [`move_to`](Self::move_to) do so, too. The plan is kept, but the samples of the last call are gone.
+    ///
+    /// # Errors
+    ///
+    /// If the engine is on the CPU, or the device fails. Then nothing is changed, but the samples of the last call may
+    /// be gone.
+    #[cfg(feature = "gpu")]
+    pub fn prepare_device_trajectories(&mut self) -> Result<(), BuildError> {
+        self.check_for_buffers()?;
+        self.cancel();
+        self.forget_samples();
+        let before = std::mem::replace(&mut self.keeps_trajectories, true);
+        self.prepare().inspect_err(|_| self.keeps_trajectories = before)
+    }
+
+    /// Refuses an engine that has no buffers to share.
+    #[cfg(feature = "gpu")]
+    fn check_for_buffers(&self) -> Result<(), InvalidValue> {
+        if self.engine.backend() == Backend::Cpu {
+            let expected = "on a GPU, as by Engine::from_wgpu; on the CPU, Planner::samples returns the same rows";
+            return Err(InvalidValue::new("engine", "on the CPU", expected));
+        }
+        Ok(())
     }
 
     /// Replaces the seed and restarts the noise.
@@ -542,6 +582,12 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         self.members.iter_mut().for_each(|member| member.sampled = None);
     }
 
+    /// Forgets the buffers of a device that is left.
+    fn forget_buffers(&mut self) {
+        #[cfg(feature = "gpu")]
+        self.members.iter_mut().for_each(|member| member.trajectories = None);
+    }
+
     /// Changes the horizon and the number of samples. The plan is truncated, or extended as [`ShiftFill`] says. A GPU
     /// compiles another kernel when the number of samples crosses 256 (1,024 with many chains), up to which a single
     /// kernel does the whole pass unless there are scenarios.
@@ -585,6 +631,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             std::mem::replace(&mut self.workspace, engine.workspace()),
         );
         self.forget_samples();
+        self.forget_buffers();
         self.prepare().inspect_err(|_| (self.engine, self.program, self.workspace) = previous)
     }
 
@@ -614,6 +661,61 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         let (mut fetching, state) = self.fetch(0)?;
         let fetched = poll_fn(|context| fetching.finish(Wait::Woken(context.waker()))).await?;
         Ok(self.fetched(0, state, fetched))
+    }
+
+    /// Rolls out the first `rows` rows of the last pass again, or all if there are fewer, and leaves their states and
+    /// weights in a buffer on the device, beside one of the plan: so a program that [shares](Engine::from_wgpu) the
+    /// device draws thousands of trajectories without a copy to the host. With several chains, these are the rows of the
+    /// one that became the plan; with scenarios, they are rolled out in the task itself. They are the trajectories of
+    /// [`Samples::states`] and [`Samples::weights`], to rounding; the weights of all rows sum to 1.
+    ///
+    /// It submits a kernel and does not wait for it: what is submitted to the queue later reads its results. The plan
+    /// was completed on the host (by limits, smoothing and fallbacks), which uploads it here. The first call compiles
+    /// the kernel, unless [`prepare_device_trajectories`](Self::prepare_device_trajectories) has.
+    ///
+    /// # Errors
+    ///
+    /// If the engine is on the CPU, `rows` is 0, no call of [`plan`](Self::plan) has been started and has succeeded
+    /// since the planner was last changed, a call is [pending](Self::start), or the device refuses the work or has no
+    /// room. Since this does not wait, only the next call of [`plan`](Self::plan) may tell that the device was lost.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use gibbs::models::Unicycle;
+    /// use gibbs::{Backend, Engine, Mppi, MppiOptions};
+    ///
+    /// // A program that draws passes its own device to `Engine::from_wgpu`.
+    /// let engine = Engine::new()?;
+    /// let mut mppi = Mppi::new(&engine, Unicycle::default(), MppiOptions::default())?;
+    /// mppi.plan(&[0.0, 0.0, 0.0])?;
+    /// if engine.backend() != Backend::Cpu {
+    ///     let drawn = mppi.device_trajectories(500)?;
+    ///     // Bind `drawn.trajectories` as a vertex buffer of `drawn.stride` bytes a vertex: x and y are its first two
+    ///     // numbers, the weight is its last. Row k has the vertices from k * drawn.points on.
+    ///     assert_eq!((drawn.stride, drawn.points), (16, mppi.options().task.horizon + 1));
+    /// }
+    /// # Ok::<(), gibbs::Error>(())
+    /// ```
+    #[cfg(feature = "gpu")]
+    pub fn device_trajectories(&mut self, rows: usize) -> Result<DeviceTrajectories, PlanError> {
+        self.device_trajectories_of(0, rows)
+    }
+
+    #[cfg(feature = "gpu")]
+    fn device_trajectories_of(&mut self, i: usize, rows: usize) -> Result<DeviceTrajectories, PlanError> {
+        self.check_for_buffers()?;
+        if rows == 0 {
+            return Err(InvalidValue::new("rows", rows, "at least 1").into());
+        }
+        let (_, chain) = self.last_call(i, "device_trajectories")?;
+        let (number, member) = (i * self.options.chains() + chain, &mut self.members[i]);
+        let points: Vec<f32> = member.plan.states().iter().flat_map(|x| x.iter().copied().chain([1.0])).collect();
+        let plan = PlanNumbers { points: &points, controls: member.plan.controls().as_flattened() };
+        let before = member.trajectories.as_ref();
+        let trajectories = self.workspace.trajectories(&self.program, number, rows, &plan, before)?;
+        member.trajectories = Some(trajectories.clone());
+        Ok(trajectories)
     }
 
     /// Returns the state of a member's last call, and the chain that became the plan. `what` names the request in an
@@ -725,6 +827,10 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             self.prepare_for(true)?;
         }
         self.prepare_for(false)?;
+        #[cfg(feature = "gpu")]
+        if self.keeps_trajectories {
+            self.workspace.prepare_trajectories(&self.program)?;
+        }
         let scenarios = self.options.task().scenarios.len();
         // Nothing below fails, so that a failure leaves the members as they were.
         self.time_per_row = None;

@@ -217,7 +217,12 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
 /// was [canceled](Planner::cancel). Neither does it have the [samples](Planner::samples) of the last call.
 impl<const N: usize, const M: usize, D, A: Clone> Clone for Planner<N, M, D, A> {
     fn clone(&self) -> Self {
-        let members = self.members.iter().map(|member| Member { sampled: None, ..member.clone() });
+        let members = self.members.iter().map(|member| Member {
+            sampled: None,
+            #[cfg(feature = "gpu")]
+            trajectories: None,
+            ..member.clone()
+        });
         Self {
             engine: self.engine.clone(),
             model: Arc::clone(&self.model),
@@ -231,6 +236,8 @@ impl<const N: usize, const M: usize, D, A: Clone> Clone for Planner<N, M, D, A> 
             std_scale: Vec::new(),
             passes: Vec::new(),
             takes_rows: self.takes_rows,
+            #[cfg(feature = "gpu")]
+            keeps_trajectories: self.keeps_trajectories,
             pending: None,
             stage: Vec::new(),
             results: Vec::new(),

@@ -67,6 +67,13 @@ pub(crate) enum BoundsChecks {
     Keep,
 }
 
+impl BoundsChecks {
+    /// For a kernel that contains a model.
+    fn of(program: &Program) -> Self {
+        if program.functions.is_empty() { Self::Omit } else { Self::Keep }
+    }
+}
+
 /// The pipelines of one source text.
 pub(crate) struct Kernels {
     /// The entry points, in the order of the pipelines.
@@ -261,7 +268,7 @@ impl Device {
 
     /// The kernels that depend on the model.
     fn score(&self, program: &Program, shape: KernelConfig) -> Result<Score, BuildError> {
-        let bounds_checks = if program.functions.is_empty() { BoundsChecks::Omit } else { BoundsChecks::Keep };
+        let bounds_checks = BoundsChecks::of(program);
         if let Scoring::Policy(scheme) = program.scoring {
             let source = source::episodes(program, shape);
             let entries = ["perturb", "episode", "gather"];
@@ -299,5 +306,16 @@ impl Device {
     pub(crate) fn draw(&self, shape: KernelConfig) -> Result<wgpu::ComputePipeline, BuildError> {
         let [draw] = self.compile(&source::draw(shape), BoundsChecks::Omit, ["draw"], Idle::NOTHING)?;
         Ok(draw)
+    }
+
+    /// The kernel that stores the states of the rows of a pass.
+    pub(crate) fn trajectories(
+        &self,
+        program: &Program,
+        shape: KernelConfig,
+    ) -> Result<wgpu::ComputePipeline, BuildError> {
+        let (source, bounds_checks) = (source::trajectories(program, shape), BoundsChecks::of(program));
+        let [trajectories] = self.compile(&source, bounds_checks, ["trajectories"], Idle::NOTHING)?;
+        Ok(trajectories)
     }
 }

@@ -35,6 +35,7 @@ const DISTANCE: &str = include_str!("../../../shaders/score/distance.wgsl");
 const EPISODE: &str = include_str!("../../../shaders/score/episode.wgsl");
 const RISK: &str = include_str!("../../../shaders/score/risk.wgsl");
 const ROLLOUT: &str = include_str!("../../../shaders/score/rollout.wgsl");
+const TRAJECTORIES: &str = include_str!("../../../shaders/score/trajectories.wgsl");
 const REDUCE: &str = include_str!("../../../shaders/average/reduce.wgsl");
 const WEIGH: &str = include_str!("../../../shaders/weigh/weigh.wgsl");
 const SEARCH: &str = include_str!("../../../shaders/generated/root_finder.wgsl");
@@ -128,12 +129,27 @@ pub(crate) fn rollout(program: &Program, shape: KernelConfig) -> String {
         return [UPDATE, SCALAR, MATH, KEYS, DISTANCE].join("\n");
     }
     let four = side_by_side(program, shape);
-    let state = state(program.states);
-    let model =
-        [REFERENCE, &look_ups(&program.requirements, four), &state, program.functions.as_str(), &program.source]
-            .join("\n");
     let rollout = filter::over_time(shape.filter.as_ref(), ROLLOUT);
-    [&*drawing(shape, four), &proposal(shape), &model, KEYS, &rollout].join("\n")
+    [&*drawing(shape, four), &proposal(shape), &model(program, four), KEYS, &rollout].join("\n")
+}
+
+/// The model of a rollout, and the inputs that it reads.
+fn model(program: &Program, four: bool) -> String {
+    let state = state(program.states);
+    [REFERENCE, &look_ups(&program.requirements, four), &state, program.functions.as_str(), &program.source].join("\n")
+}
+
+/// The kernel that stores the states of rows and their weights.
+pub(crate) fn trajectories(program: &Program, shape: KernelConfig) -> String {
+    let states = program.states;
+    let stores: String = (0..states).map(|i| format!("    partials[at + {i}u] = x.x{i};\n")).collect();
+    let point = format!(
+        "const POINT = {}u;\nfn put_point(at: u32, x: State, weight: f32) {{\n{stores}    \
+         partials[at + {states}u] = weight;\n}}\n",
+        states + 1
+    );
+    let trajectories = filter::over_time(shape.filter.as_ref(), TRAJECTORIES);
+    [&*drawing(shape, false), &proposal(shape), &model(program, false), &point, &trajectories].join("\n")
 }
 
 /// The kernel that combines the costs of rows in all scenarios.
@@ -667,6 +683,10 @@ mod tests {
                         check(shape, name, &whole(&program, shape, int64));
                     }
                     check(shape, name, &draw(shape));
+                    // Its parts are those of the kernels above.
+                    if math == Math::Shared && !int64 && !software {
+                        translate(name, &trajectories(&program, shape), false);
+                    }
                 }
             }
         }

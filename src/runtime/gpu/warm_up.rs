@@ -235,6 +235,13 @@ mod tests {
             mppi.plan_first(&[1.0], 1).expect("it runs");
         });
         compiled_by(&engine, "prepare_rows", true, || mppi.prepare_rows().expect("there is room"));
+        compiled_by(&engine, "prepare_device_trajectories", true, || {
+            mppi.prepare_device_trajectories().expect("there is room");
+        });
+        compiled_by(&engine, "device_trajectories", false, || {
+            mppi.plan(&[1.0]).expect("it runs");
+            mppi.device_trajectories(100).expect("there are some");
+        });
         let with_rows = |mppi: &mut Mppi<1, 1, Point>| {
             mppi.plan_rows(&[1.0], &[0.1; 300]).expect("it runs");
             mppi.samples().expect("there are some");

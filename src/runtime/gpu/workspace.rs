@@ -19,7 +19,7 @@ use crate::kernels::pass::{
 };
 use crate::runtime::bounds::Capacity;
 use crate::runtime::program::Program;
-use crate::runtime::{AdapterKind, Done, Fetched, Timing, Wait, bounds};
+use crate::runtime::{AdapterKind, DeviceTrajectories, Done, Fetched, PlanNumbers, Timing, Wait, bounds};
 
 /// The size of a problem's summary (`shaders/pass.wgsl`), in bytes: sums, then the keys of the best and the worst
 /// cost and of the smallest second score, then the parameters found by `find_temperature`.
@@ -299,6 +299,12 @@ impl Buffers {
         let Self { sizes, given, fields, scores, log_weights, partials, state, .. } = self;
         Parts { sizes: *sizes, given, fields, rows, scores }.bind(device, log_weights, partials, state)
     }
+
+    /// A bind group with a buffer of trajectories in place of the partial means.
+    fn bind_trajectories(&self, device: &Device, trajectories: &wgpu::Buffer) -> wgpu::BindGroup {
+        let Self { sizes, given, fields, rows, scores, log_weights, state, .. } = self;
+        Parts { sizes: *sizes, given, fields, rows, scores }.bind(device, log_weights, trajectories, state)
+    }
 }
 
 /// Some of the buffers that are bound.
@@ -398,6 +404,12 @@ impl Workspace {
     pub(crate) fn prepare_fetch(&self) -> Result<(), BuildError> {
         let Some((shape, ..)) = &self.kernel else { return Ok(()) };
         self.device.draw(*shape).map(drop)
+    }
+
+    /// Compiles the kernel of [`trajectories`](Self::trajectories) for rows of the shape last prepared.
+    pub(crate) fn prepare_trajectories(&self, program: &Program) -> Result<(), BuildError> {
+        let Some((shape, ..)) = &self.kernel else { return Ok(()) };
+        self.device.trajectories(program, *shape).map(drop)
     }
 
     /// Waits for submissions of an earlier call that was abandoned.
@@ -616,6 +628,67 @@ impl Workspace {
         let mut pending = Pending::new(device);
         pending.submit_last(device, encoder, &back);
         Ok(Fetching { device: Arc::clone(device), pending, back, sizes })
+    }
+
+    /// Rolls out the first `rows` rows of the last pass of problem `number` again, into a buffer, and uploads a plan. It
+    /// does not wait for the device, unless it has to compile a kernel. `before` holds buffers that are used again if
+    /// they have the right size.
+    pub(crate) fn trajectories(
+        &self,
+        program: &Program,
+        number: u32,
+        rows: usize,
+        plan: &PlanNumbers<'_>,
+        before: Option<&DeviceTrajectories>,
+    ) -> Result<DeviceTrajectories, EngineError> {
+        self.device.check()?;
+        self.device.guard(|| self.start_trajectories(program, number, rows, plan, before))
+    }
+
+    fn start_trajectories(
+        &self,
+        program: &Program,
+        number: u32,
+        rows: usize,
+        plan: &PlanNumbers<'_>,
+        before: Option<&DeviceTrajectories>,
+    ) -> Result<DeviceTrajectories, EngineError> {
+        let device = &self.device;
+        let (Some(buffers), Some((shape, ..)), Some((pass, at))) = (&self.buffers, &self.kernel, &self.last) else {
+            return Err(EngineError::Driver { message: "no pass has been run".into() });
+        };
+        let (rows, points) = (rows.min(pass.rows as usize), pass.horizon as usize + 1);
+        let stride = 4 * (program.states as u64 + 1);
+        // The kernel computes addresses in 32 bits.
+        let size = (rows as u64).saturating_mul(points as u64 * stride);
+        let limit = 4 * u64::from(u32::MAX);
+        if size > limit {
+            return Err(EngineError::OverLimit { what: "trajectories", requested: size, limit });
+        }
+        let fit = |what, size: u64, buffer: Option<&wgpu::Buffer>| match buffer {
+            Some(buffer) if buffer.size() == bytes(size / 4) => Ok(buffer.clone()),
+            _ => device.buffer(what, size, Usage::STORAGE | Usage::VERTEX | Usage::COPY_SRC | Usage::COPY_DST),
+        };
+        let trajectories = fit("trajectories", size, before.map(|before| &before.trajectories))?;
+        let [plan_bytes, control_bytes] = [plan.points, plan.controls].map(bytemuck::cast_slice::<f32, u8>);
+        let plan = fit("a plan", plan_bytes.len() as u64, before.map(|before| &before.plan))?;
+        let controls = fit("a plan's controls", control_bytes.len() as u64, before.map(|before| &before.controls))?;
+        let kernel = device.trajectories(program, *shape).map_err(BuildError::into_engine)?;
+        device.queue.write_buffer(&plan, 0, plan_bytes);
+        device.queue.write_buffer(&controls, 0, control_bytes);
+        // The next call replaces all passes.
+        let told = Pass { begin: number, end: rows as u32, ..*pass };
+        device.queue.write_buffer(&buffers.given, u64::from(*at), bytemuck::bytes_of(&told));
+        let mut encoder = device.device.create_command_encoder(&Default::default());
+        {
+            let mut compute = encoder.begin_compute_pass(&Default::default());
+            let (x, y) = dispatch_grid((rows as u32).div_ceil(64));
+            compute.set_pipeline(&kernel);
+            compute.set_bind_group(0, &buffers.bind_trajectories(device, &trajectories), &[*at]);
+            compute.dispatch_workgroups(x, y, 1);
+        }
+        device.queue.submit([encoder.finish()]);
+        Ok(DeviceTrajectories { trajectories, plan, controls, rows, points, stride })
     }
 }
 

@@ -143,6 +143,10 @@ impl Collector {
             let options = MppiOptions { samples: 2048, ..few.clone() };
             Ok(Mppi::new(engine, Quadrotor::default(), options)?.prepare_rows()?)
         })?;
+        self.case("quadrotor-trajectories", |engine| {
+            let options = MppiOptions { samples: 2048, ..few.clone() };
+            Ok(Mppi::new(engine, Quadrotor::default(), options)?.prepare_device_trajectories()?)
+        })?;
         for (name, samples) in [("fleet", 2048), ("fleet-few-rows", 256)] {
             let options = MppiOptions { samples, ..few.clone() };
             self.case(name, |engine| Ok(Fleet::new(engine, Quadrotor::default(), options, 100)?))?;
@@ -159,6 +163,15 @@ impl Collector {
         let mut options = MppiOptions { task, samples: 2048, ..Default::default() };
         self.planner("drive-with-map", robot.with_cost(Road), options.clone())?;
         self.planner("drive-with-function", robot.with_cost(Written), options.clone())?;
+        for knots in [false, true] {
+            let interpolation = Interpolation::Cubic;
+            let noise_shape = if knots { NoiseShape::Knots { every: 5, interpolation } } else { NoiseShape::White };
+            let options = MppiOptions { noise_shape, ..options.clone() };
+            let name = if knots { "drive-with-map-knots-trajectories" } else { "drive-with-map-trajectories" };
+            self.case(name, |engine| {
+                Ok(Mppi::new(engine, robot.with_cost(Road), options)?.prepare_device_trajectories()?)
+            })?;
+        }
         options.samples = 128;
         self.planner("drive-with-map-few-rows", robot.with_cost(Road), options.clone())?;
         let table = Grid::table(0.5, 0.0, vec![1.0; 40])?.with_channel(vec![2.0; 40])?.with_ends(Ends::Periodic)?;
