@@ -7,8 +7,10 @@ use std::time::Duration;
 use gibbs::{Backend, Engine, EngineOptions};
 
 fn engine(backend: Backend) -> Option<Engine> {
-    // A software adapter shares the processor with the tests beside this one, which compile kernels.
-    let timeout = Duration::from_secs(120);
+    // A software adapter shares the processor with the tests beside this one, which compile kernels. Other software
+    // adapters than lavapipe are slower.
+    let seconds = std::env::var("GIBBS_TEST_TIMEOUT").ok().and_then(|seconds| seconds.parse().ok());
+    let timeout = Duration::from_secs(seconds.unwrap_or(120));
     Engine::with_options(EngineOptions { backend, timeout, ..Default::default() }).ok()
 }
 

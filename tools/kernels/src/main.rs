@@ -1,6 +1,7 @@
 //! Writes every kernel of gibbs to files, in the languages of all graphics interfaces: `cargo run --release -p
 //! gibbs-kernels -- dump OUT`. Compilers can then check them, without a GPU: see docs/compilers.md.
 
+mod assembly;
 mod cases;
 mod radv;
 mod translate;
@@ -38,18 +39,33 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Prints what one turn of each loop executes, from the driver's assembly: issue slots, and instructions by unit.
+    Loops {
+        /// The folder that `dump` wrote to.
+        folder: PathBuf,
+        /// Only the kernels whose names contain this.
+        #[arg(long, default_value = "")]
+        only: String,
+        /// Write the assembly of each kernel to this folder.
+        #[arg(long)]
+        assembly: Option<PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Dump { folder } => dump(&folder),
-        Command::Statistics { folder, only, check } => radv::statistics(&folder, &only).and_then(|(device, all)| {
-            if check {
-                return radv::check(&all);
-            }
-            radv::print(&device, &all);
-            Ok(())
-        }),
+        Command::Statistics { folder, only, check } => {
+            radv::statistics(&folder, &only, false).and_then(|(device, all)| {
+                if check {
+                    return radv::check(&all);
+                }
+                radv::print(&device, &all);
+                Ok(())
+            })
+        }
+        Command::Loops { folder, only, assembly } => radv::statistics(&folder, &only, true)
+            .and_then(|(device, all)| radv::print_loops(&device, &all, assembly.as_deref())),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -12,6 +12,8 @@ use anyhow::{Context, Result, bail, ensure};
 use ash::khr::pipeline_executable_properties as executable;
 use ash::vk;
 
+use super::assembly::{self, Mix};
+
 /// The largest values that [`check`] accepts. They leave room for other versions of Mesa.
 const MAX_VGPRS: u64 = 192;
 const MAX_CODE_BYTES: u64 = 64 * 1024;
@@ -31,6 +33,8 @@ pub struct Statistics {
     values: Vec<(String, u64)>,
     /// The time that the driver took, in seconds.
     seconds: f64,
+    /// The program in assembly language, if it was asked for and the driver has it.
+    assembly: Option<String>,
 }
 
 impl Statistics {
@@ -62,7 +66,8 @@ impl Statistics {
 }
 
 /// Compiles every `NAME.TARGET.ENTRY.spv` of a folder whose name contains `only`, except those for software adapters.
-pub fn statistics(folder: &Path, only: &str) -> Result<(String, Vec<Statistics>)> {
+/// With `assembly`, the programs are kept.
+pub fn statistics(folder: &Path, only: &str, assembly: bool) -> Result<(String, Vec<Statistics>)> {
     let mut files: Vec<String> = std::fs::read_dir(folder)
         .with_context(|| format!("{} cannot be read", folder.display()))?
         .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
@@ -75,7 +80,7 @@ pub fn statistics(folder: &Path, only: &str) -> Result<(String, Vec<Statistics>)
     for file in files {
         let bytes = std::fs::read(folder.join(&file))?;
         let name = file.trim_end_matches(".spv").to_owned();
-        let statistics = device.compile(&name, &bytes).with_context(|| name.clone())?;
+        let statistics = device.compile(&name, &bytes, assembly).with_context(|| name.clone())?;
         all.push(statistics);
     }
     Ok((device.name.clone(), all))
@@ -103,6 +108,34 @@ pub fn print(device: &str, all: &[Statistics]) {
         let values: Vec<String> = columns.iter().map(value).collect();
         println!("| {} | {} | {:.0} |", statistics.name, values.join(" | "), 1e3 * statistics.seconds);
     }
+}
+
+/// Prints what a turn of each loop executes, and writes the programs to a folder.
+pub fn print_loops(device: &str, all: &[Statistics], folder: Option<&Path>) -> Result<()> {
+    println!("{device}");
+    println!(
+        "| kernel | loop | slots | VALU | products | transc. | loads, stores | LDS | scalar |\n|---|{}",
+        "---|".repeat(8)
+    );
+    for of in all {
+        let program = of.assembly.as_deref().with_context(|| format!("{}: the driver prints no assembly", of.name))?;
+        if let Some(folder) = folder {
+            let file = folder.join(format!("{}.asm", of.name));
+            std::fs::create_dir_all(folder)
+                .and_then(|()| std::fs::write(&file, program))
+                .with_context(|| format!("{} cannot be written", file.display()))?;
+        }
+        for (number, of_loop) in assembly::loops(program).iter().enumerate() {
+            let Mix { vector, products, transcendental, memory, shared, scalar } = of_loop.turn;
+            let (indent, slots) = ("- ".repeat(of_loop.depth), of_loop.turn.slots());
+            println!(
+                "| {} | {indent}{number} | {slots} | {vector} | {products} | {transcendental} | {memory} | {shared} | \
+                 {scalar} |",
+                of.name
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Fails if a kernel is beyond the bounds.
@@ -207,7 +240,7 @@ impl Device {
     }
 
     /// Compiles an entry point, whose name is the last part of `name`.
-    fn compile(&self, name: &str, bytes: &[u8]) -> Result<Statistics> {
+    fn compile(&self, name: &str, bytes: &[u8], assembly: bool) -> Result<Statistics> {
         let words = ash::util::read_spv(&mut std::io::Cursor::new(bytes))?;
         let entry = CString::new(name.rsplit('.').next().unwrap_or(name))?;
         // SAFETY: naga wrote the module and validated it. For the structures and handles see `open`.
@@ -217,10 +250,11 @@ impl Device {
             .stage(vk::ShaderStageFlags::COMPUTE)
             .module(module)
             .name(&entry);
-        let info = vk::ComputePipelineCreateInfo::default()
-            .stage(stage)
-            .layout(self.layout)
-            .flags(vk::PipelineCreateFlags::CAPTURE_STATISTICS_KHR);
+        let mut flags = vk::PipelineCreateFlags::CAPTURE_STATISTICS_KHR;
+        if assembly {
+            flags |= vk::PipelineCreateFlags::CAPTURE_INTERNAL_REPRESENTATIONS_KHR;
+        }
+        let info = vk::ComputePipelineCreateInfo::default().stage(stage).layout(self.layout).flags(flags);
         let clock = Instant::now();
         // SAFETY: see `open`.
         let pipelines = unsafe { self.device.create_compute_pipelines(vk::PipelineCache::null(), &[info], None) };
@@ -231,6 +265,7 @@ impl Device {
         let executable = vk::PipelineExecutableInfoKHR::default().pipeline(pipeline);
         // SAFETY: see `open`; the pipeline was created with statistics, and a compute pipeline has one executable.
         let statistics = unsafe { self.executable.get_pipeline_executable_statistics(&executable) };
+        let assembly = if assembly { self.assembly(&executable) } else { Ok(None) };
         // SAFETY: the pipeline is not used any longer.
         unsafe { self.device.destroy_pipeline(pipeline, None) };
         let value = |of: &vk::PipelineExecutableStatisticKHR<'_>| {
@@ -246,7 +281,27 @@ impl Device {
             (text(&of.name), value)
         };
         let values = statistics?.iter().map(value).collect();
-        Ok(Statistics { name: name.to_owned(), values, seconds })
+        Ok(Statistics { name: name.to_owned(), values, seconds, assembly: assembly? })
+    }
+
+    /// The assembly of a pipeline, which must have been created with its internal representations.
+    fn assembly(&self, executable: &vk::PipelineExecutableInfoKHR<'_>) -> Result<Option<String>> {
+        let get = self.executable.fp().get_pipeline_executable_internal_representations_khr;
+        let device = self.device.handle();
+        let mut count = 0;
+        // SAFETY: see `open`. Without an array, the call returns its length.
+        unsafe { get(device, executable, &mut count, std::ptr::null_mut()).result()? };
+        let mut all = vec![vk::PipelineExecutableInternalRepresentationKHR::default(); count as usize];
+        // SAFETY: the array has that length. Without a place for a text, the call returns the text's size.
+        unsafe { get(device, executable, &mut count, all.as_mut_ptr()).result()? };
+        let mut texts: Vec<Vec<u8>> = all.iter().map(|of| vec![0; of.data_size]).collect();
+        for (of, text) in all.iter_mut().zip(&mut texts) {
+            of.p_data = text.as_mut_ptr().cast();
+        }
+        // SAFETY: each text has the size that the call has returned.
+        unsafe { get(device, executable, &mut count, all.as_mut_ptr()).result()? };
+        let named = all.iter().zip(&texts).find(|(of, _)| text(&of.name) == "Assembly");
+        Ok(named.map(|(_, bytes)| String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned()))
     }
 }
 
