@@ -8,6 +8,7 @@ pub(crate) mod filter;
 pub(crate) mod generated;
 pub(crate) mod kernels;
 pub(crate) mod pending;
+mod rows;
 pub(crate) mod source;
 pub(crate) mod warm_up;
 pub(crate) mod workspace;

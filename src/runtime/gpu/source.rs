@@ -4,6 +4,7 @@
 use std::fmt::Write;
 
 use super::filter;
+use super::rows::Rows;
 use super::warm_up::Idle;
 use crate::interp::trace::Requirements;
 use crate::kernels::pass::{
@@ -14,22 +15,10 @@ use crate::kernels::propose::shape::Filter;
 use crate::runtime::program::{Program, Scoring, Traced};
 
 const UPDATE: &str = include_str!("../../../shaders/pass.wgsl");
-const SCALAR: &str = include_str!("../../../shaders/scalar.wgsl");
-const VEC4: &str = include_str!("../../../shaders/vec4.wgsl");
-const MATH: &str = include_str!("../../../shaders/generated/math.wgsl");
-const MUL_HIGH: &str = include_str!("../../../shaders/propose/mul_high.wgsl");
-const MUL_WIDE: &str = include_str!("../../../shaders/propose/mul_wide.wgsl");
-const MUL_WIDE_INT64: &str = include_str!("../../../shaders/propose/mul_wide_int64.wgsl");
 const FLEET_INPUTS: &str = include_str!("../../../shaders/fleet.wgsl");
-const PHILOX: &str = include_str!("../../../shaders/generated/philox.wgsl");
-const NORMAL: &str = include_str!("../../../shaders/generated/normal.wgsl");
 const INTERPOLATION: &str = include_str!("../../../shaders/generated/interpolation.wgsl");
 const FIELD: &str = include_str!("../../../shaders/score/field.wgsl");
-const FIELD_ONE: &str = include_str!("../../../shaders/score/field_scalar.wgsl");
-const FIELD_FOUR: &str = include_str!("../../../shaders/score/field_vec4.wgsl");
 const CHANNELS: &str = include_str!("../../../shaders/score/field_channels.wgsl");
-const CHANNELS_ONE: &str = include_str!("../../../shaders/score/field_channels_scalar.wgsl");
-const CHANNELS_FOUR: &str = include_str!("../../../shaders/score/field_channels_vec4.wgsl");
 const KEYS: &str = include_str!("../../../shaders/score/cost_bounds.wgsl");
 const DISTANCE: &str = include_str!("../../../shaders/score/distance.wgsl");
 const EPISODE: &str = include_str!("../../../shaders/score/episode.wgsl");
@@ -49,15 +38,6 @@ const MOMENTS: &str = include_str!("../../../shaders/average/moments.wgsl");
 const STEP: &str = include_str!("../../../shaders/step.wgsl");
 const WHOLE: &str = include_str!("../../../shaders/single_workgroup.wgsl");
 const MAP: &str = include_str!("../../../shaders/map.wgsl");
-
-/// The widening product of Philox: a device with 64-bit integers computes it in one instruction instead of ten.
-fn mul_wide(int64: bool, four: bool) -> String {
-    match int64 {
-        // `L` is defined here, because a device without 64-bit integers rejects the type.
-        true => format!("{MUL_HIGH}\nalias L = {};\n{MUL_WIDE_INT64}", if four { "vec4<u64>" } else { "u64" }),
-        false => [MUL_HIGH, MUL_WIDE].join("\n"),
-    }
-}
 
 /// The flags of a pass that select code, with the names of their constants in WGSL.
 const SPECIALIZED: [(&str, u32); 14] = [
@@ -102,11 +82,6 @@ pub(crate) struct KernelConfig {
     pub(crate) filter: Option<Filter>,
 }
 
-/// The definitions for one or four rows per invocation, in terms of which kernels and models are written.
-fn width(four: bool) -> &'static str {
-    if four { VEC4 } else { SCALAR }
-}
-
 impl KernelConfig {
     /// The sizes of the first dispatch of a kernel that draws controls.
     pub(crate) fn idle(&self) -> Idle {
@@ -125,18 +100,25 @@ impl KernelConfig {
 
 /// The kernel that draws and scores rows of a model, or that scores the rows of a data set.
 pub(crate) fn rollout(program: &Program, shape: KernelConfig) -> String {
+    let rows = side_by_side(program, shape);
+    // Rows that the caller supplies are no pairs.
+    let paired = shape.flags & (ANTITHETIC | GIVEN) == ANTITHETIC && program.functions.is_empty();
+    rollout_of(program, shape, if paired { rows.in_pairs() } else { rows })
+}
+
+/// The kernel of [`rollout`] for given rows per invocation.
+fn rollout_of(program: &Program, shape: KernelConfig, rows: Rows) -> String {
     if program.scoring == Scoring::Distance {
-        return [UPDATE, SCALAR, MATH, KEYS, DISTANCE].join("\n");
+        return [UPDATE, &Rows::One.definitions(), KEYS, DISTANCE].join("\n");
     }
-    let four = side_by_side(program, shape);
     let rollout = filter::over_time(shape.filter.as_ref(), ROLLOUT);
-    [&*drawing(shape, four), &proposal(shape), &model(program, four), KEYS, &rollout].join("\n")
+    [&*drawing(shape, rows), &proposal(shape, rows), &model(program, rows), KEYS, &rollout].join("\n")
 }
 
 /// The model of a rollout, and the inputs that it reads.
-fn model(program: &Program, four: bool) -> String {
+fn model(program: &Program, rows: Rows) -> String {
     let state = state(program.states);
-    [REFERENCE, &look_ups(&program.requirements, four), &state, program.functions.as_str(), &program.source].join("\n")
+    [REFERENCE, &look_ups(&program.requirements, rows), &state, program.functions.as_str(), &program.source].join("\n")
 }
 
 /// The kernel that stores the states of rows and their weights.
@@ -149,12 +131,13 @@ pub(crate) fn trajectories(program: &Program, shape: KernelConfig) -> String {
         states + 1
     );
     let trajectories = filter::over_time(shape.filter.as_ref(), TRAJECTORIES);
-    [&*drawing(shape, false), &proposal(shape), &model(program, false), &point, &trajectories].join("\n")
+    let rows = Rows::One;
+    [&*drawing(shape, rows), &proposal(shape, rows), &model(program, rows), &point, &trajectories].join("\n")
 }
 
 /// The kernel that combines the costs of rows in all scenarios.
 pub(crate) fn risk() -> String {
-    [UPDATE, SCALAR, MATH, KEYS, RISK].join("\n")
+    [UPDATE, &Rows::One.definitions(), KEYS, RISK].join("\n")
 }
 
 /// The kernels that draw and score rows of a policy.
@@ -199,9 +182,9 @@ pub(crate) fn episodes(program: &Program, shape: KernelConfig) -> String {
     } else {
         "fn policy_vjp(t: u32, x: State, v: Control) -> Control {\n    return v;\n}\n"
     });
-    let model =
-        [REFERENCE, &look_ups(&program.requirements, false), program.functions.as_str(), &program.source].join("\n");
-    [&drawing(shape, false), &code, &model, KEYS, EPISODE].join("\n")
+    let model = [REFERENCE, &look_ups(&program.requirements, Rows::One), program.functions.as_str(), &program.source]
+        .join("\n");
+    [&drawing(shape, Rows::One), &code, &model, KEYS, EPISODE].join("\n")
 }
 
 /// The size of an unfinished episode's saved state: its state and last control, its cost with its Kahan compensation,
@@ -212,15 +195,16 @@ pub(crate) fn saved(layout: Layout) -> usize {
 
 /// The weighted mean of a group of rows that are drawn again, with their weights computed in the same kernel.
 pub(crate) fn mean_of_draws(shape: KernelConfig) -> String {
-    let (sums, four) = (weighed(shape, true), true);
+    let (sums, rows) = (weighed(shape, Rows::Four), Rows::Four);
     let lanes = lanes(8, shape.software);
     let weigh = [REDUCE, WEIGH, WEIGHED, GROUP].join("\n");
-    [&drawing(shape, four), &proposal(shape), &sums, &lanes, &weigh, MEAN_OF_DRAWS].join("\n")
+    [&drawing(shape, rows), &proposal(shape, rows), &sums, &lanes, &weigh, MEAN_OF_DRAWS].join("\n")
 }
 
 /// The kernel that runs a whole pass of few rows.
 pub(crate) fn whole(program: &Program, shape: KernelConfig, solves_temperature: bool) -> String {
-    let four = shape.software;
+    // Its mean draws any rows side by side, so none are pairs.
+    let rows = Rows::one_or_four(shape.software);
     // The search is left out where it is never called, but WGSL requires the name to be defined.
     let find =
         if solves_temperature { [SEARCH, TEMPERATURE].join("\n") } else { "fn find_temperature(lane: u32) {}".into() };
@@ -228,13 +212,13 @@ pub(crate) fn whole(program: &Program, shape: KernelConfig, solves_temperature: 
     let lanes = lanes(16, shape.software);
     let reduce = [&lanes, REDUCE, WEIGH, WEIGHED, GROUP, MEAN_OF_DRAWS].join("\n");
     let filtered = filter::step(shape.filter.as_ref());
-    [&rollout(program, shape), &weighed(shape, four), &reduce, &filtered, STEP, &temperature, WHOLE].join("\n")
+    [&rollout_of(program, shape, rows), &weighed(shape, rows), &reduce, &filtered, STEP, &temperature, WHOLE].join("\n")
 }
 
-/// Whether an invocation computes four rows: on a software adapter only, and not with hand-written functions, which are
+/// The rows that an invocation computes: four on a software adapter, but one with hand-written functions, which are
 /// scalar.
-fn side_by_side(program: &Program, shape: KernelConfig) -> bool {
-    shape.software && program.functions.is_empty()
+fn side_by_side(program: &Program, shape: KernelConfig) -> Rows {
+    Rows::one_or_four(shape.software && program.functions.is_empty())
 }
 
 /// The kernel that stores the rows.
@@ -243,20 +227,20 @@ pub(crate) fn draw(shape: KernelConfig) -> String {
         (0..shape.layout.controls).map(|m| format!("    rows[address(k, t * CONTROLS + {m}u)] = u.u{m};\n")).collect();
     let stored = format!("fn stored(k: u32, t: u32, u: Control) {{\n{stores}}}\n");
     let draw = filter::over_time(shape.filter.as_ref(), DRAW);
-    [&*drawing(shape, false), &proposal(shape), &stored, &draw].join("\n")
+    [&*drawing(shape, Rows::One), &proposal(shape, Rows::One), &stored, &draw].join("\n")
 }
 
 /// The look-up functions for the fields that a model reads.
-fn look_ups(requirements: &Requirements, four: bool) -> String {
+fn look_ups(requirements: &Requirements, rows: Rows) -> String {
     if requirements.fields == 0 {
         return "fn read_fields() {\n}\n".into();
     }
     let count = format!("const FIELDS = {}u;", requirements.fields);
-    let plain = [&*count, INTERPOLATION, FIELD, if four { FIELD_FOUR } else { FIELD_ONE }].join("\n");
-    match (requirements.looks_up_channels(), four) {
-        (false, _) => [&*plain, NO_CHANNELS].join("\n"),
-        (true, false) => [&*plain, CHANNELS, CHANNELS_ONE].join("\n"),
-        (true, true) => [&*plain, CHANNELS, CHANNELS_FOUR].join("\n"),
+    let plain = [&*count, INTERPOLATION, FIELD, &rows.look_ups()].join("\n");
+    if requirements.looks_up_channels() {
+        [&*plain, CHANNELS, &rows.channel_look_ups()].join("\n")
+    } else {
+        [&*plain, NO_CHANNELS].join("\n")
     }
 }
 
@@ -288,26 +272,26 @@ fn noise_chain() -> u32 {
 }";
 
 /// The sources that draw normals.
-fn drawing(shape: KernelConfig, four: bool) -> String {
+fn drawing(shape: KernelConfig, rows: Rows) -> String {
     let inputs = problem_inputs(shape.flags & FLEET != 0);
-    [UPDATE, width(four), MATH, &mul_wide(shape.int64, four), inputs, PHILOX, NORMAL].join("\n")
+    [UPDATE, &rows.definitions(), inputs, &rows.noise(shape.int64)].join("\n")
 }
 
 /// The kernel that weighs rows.
 pub(crate) fn weigh() -> String {
-    [UPDATE, SCALAR, MATH, WEIGH].join("\n")
+    [UPDATE, &Rows::One.definitions(), WEIGH].join("\n")
 }
 
 /// The kernel that computes what weighing needs from all rows: see `find_temperature`.
 pub(crate) fn temperature(software: bool) -> String {
     // At least 64 lanes on a software adapter, since it limits the loop iterations per lane.
     let lanes = lanes(if software { 8 } else { 16 }, false);
-    [UPDATE, SCALAR, MATH, &lanes, REDUCE, WEIGH, SEARCH, TEMPERATURE].join("\n")
+    [UPDATE, &Rows::One.definitions(), &lanes, REDUCE, WEIGH, SEARCH, TEMPERATURE].join("\n")
 }
 
 /// The weighted mean of a group of rows that are in memory.
 pub(crate) fn mean_of_rows(software: bool) -> String {
-    [UPDATE, VEC4, MATH, &lanes(16, software), REDUCE, WEIGHED_BEFORE, GROUP, MEAN_OF_ROWS].join("\n")
+    [UPDATE, &Rows::Four.definitions(), &lanes(16, software), REDUCE, WEIGHED_BEFORE, GROUP, MEAN_OF_ROWS].join("\n")
 }
 
 /// The kernel that merges the partial results of all groups.
@@ -315,7 +299,7 @@ pub(crate) fn merge(software: bool) -> String {
     let finish = "fn finish(d: u32, mean: f32, second: f32, there: bool) {\n    if there {\n        \
                   put_moments(d, mean, second);\n    }\n}\nfn finish_all(lane: u32, there: bool) {}\n\
                   fn close() {}\n";
-    let head = [UPDATE, SCALAR, MATH, &lanes(16, software)].join("\n");
+    let head = [UPDATE, &Rows::One.definitions(), &lanes(16, software)].join("\n");
     [&head, REDUCE, WEIGHED_BEFORE, GROUP, MOMENTS, finish, MERGE].join("\n")
 }
 
@@ -326,8 +310,8 @@ pub(crate) fn merge_and_step(layout: Layout, filter: Option<Filter>, fleet: bool
                   put_moments(d, mean, second);\n    }\n    step_coordinate(d, mean, second, there);\n}\n\
                   fn finish_all(lane: u32, there: bool) {\n    step_controls(lane, there);\n}\n\
                   fn close() {\n    close_summary();\n}\n";
-    let noise = [&mul_wide(false, false), problem_inputs(fleet), PHILOX, NORMAL].join("\n");
-    let head = [UPDATE, SCALAR, MATH, &noise, &places(layout), &lanes(16, software)].join("\n");
+    let noise = [problem_inputs(fleet), &Rows::One.noise(false)].join("\n");
+    let head = [UPDATE, &Rows::One.definitions(), &noise, &places(layout), &lanes(16, software)].join("\n");
     let filtered = format!("const FILTERED = {};\n{}", filter.is_some(), filter::step(filter.as_ref()));
     [&head, REDUCE, WEIGHED_BEFORE, GROUP, MOMENTS, finish, &filtered, STEP, MERGE].join("\n")
 }
@@ -351,13 +335,14 @@ pub(crate) fn map(Traced { functions, body, names, requirements }: &Traced, inpu
         (0..names.len()).map(|o| format!("    rows[k * {}u + {o}u] = {};\n", names.len(), names[o])).collect();
     let mapped =
         format!("{functions}\nfn mapped(k: u32) {{\n    read_fields();\n    let t = 0u;\n{read}{body}{write}}}\n");
-    [UPDATE, SCALAR, MATH, &look_ups(requirements, false), &mapped, MAP].join("\n")
+    [UPDATE, &Rows::One.definitions(), &look_ups(requirements, Rows::One), &mapped, MAP].join("\n")
 }
 
 /// A kernel `map` that calls whatever `mapped` does, one row or four an invocation.
 #[cfg(test)]
 pub(crate) fn probe(mapped: &str, four: bool) -> String {
-    [UPDATE, width(four), MATH, &mul_wide(false, four), SHARED_INPUTS, PHILOX, NORMAL, mapped, MAP].join("\n")
+    let rows = Rows::one_or_four(four);
+    [UPDATE, &rows.definitions(), SHARED_INPUTS, &rows.noise(false), mapped, MAP].join("\n")
 }
 
 /// The offsets of the sections of the inputs, as constants.
@@ -387,7 +372,7 @@ fn lanes(root: u32, software: bool) -> String {
 }
 
 /// `n` items with commas between them.
-fn list(n: usize, item: impl Fn(usize) -> String) -> String {
+pub(super) fn list(n: usize, item: impl Fn(usize) -> String) -> String {
     (0..n).map(item).collect::<Vec<_>>().join(", ")
 }
 
@@ -416,7 +401,7 @@ fn control(controls: usize) -> String {
 }
 
 /// The functions that draw, clamp and weigh the controls of a row, likewise unrolled over the controls.
-fn proposal(shape: KernelConfig) -> String {
+fn proposal(shape: KernelConfig, rows: Rows) -> String {
     let (layout, controls) = (shape.layout, shape.layout.controls);
     let mut code = places(layout);
     code.push_str(&flags(shape.flags));
@@ -483,7 +468,7 @@ fn proposal(shape: KernelConfig) -> String {
     for block in 0..held / 4 {
         let _ = writeln!(body, "    let z{block} = normals(draws.row, start * CONTROLS / 4u + {block}u);");
     }
-    let normal = |i: usize| format!("z{}.{}", i / 4, ["x", "y", "z", "w"][i % 4]);
+    let normal = |i: usize| format!("spread_over(z{}.{})", i / 4, ["x", "y", "z", "w"][i % 4]);
     let noise = |i: usize| {
         let (step, m) = (i / controls, i % controls);
         let first = if shape.diagonal { m } else { 0 };
@@ -496,11 +481,10 @@ fn proposal(shape: KernelConfig) -> String {
         if shape.flags & ANTITHETIC != 0 { format!("draws.sign * ({scaled})") } else { scaled }
     };
     // `Draws`: for some rows, the draws that they use, the sign of these, and whether the row is the nominal itself.
+    add(rows.draws().into());
     add("struct Draws {\n    k: U,\n    row: PhiloxRow,\n    sign: F,\n    still: B,\n}\n\
          fn draws_of(k: U) -> Draws {\n    \
-         let row = row_of(select(k, k >> U(1u), ANTITHETIC), noise_chain());\n    \
-         let mirrored = B(ANTITHETIC) & ((k & U(1u)) == U(1u));\n    \
-         return Draws(k, row, select(F(1.0), F(-1.0), mirrored), (k == U(0u)) & B(NOMINAL_FIRST));\n}\n"
+         return Draws(k, row_of_draws(k), signs_of(k), (k == U(0u)) & B(NOMINAL_FIRST));\n}\n"
         .into());
     add(format!(
         "fn drawn(p: SampleWidth, d: Draw, draws: Draws, start: u32) -> Block {{\n{body}    return Block({});\n}}\n",
@@ -538,16 +522,12 @@ fn proposal(shape: KernelConfig) -> String {
 }
 
 /// The functions that accumulate weighted controls, and that sum the rows of an invocation to one number each.
-fn weighed(shape: KernelConfig, four: bool) -> String {
+fn weighed(shape: KernelConfig, rows: Rows) -> String {
     let controls = shape.layout.controls;
-    let each = |of: &str, what: fn(&str) -> String| match four {
-        true => format!("{of}({})", ["k.x", "k.y", "k.z", "k.w"].map(what).join(", ")),
-        false => what("k"),
-    };
     let mut code = format!(
         "fn chosen_rows(k: U) -> U {{\n    return {};\n}}\nfn weights_of(k: U) -> F {{\n    return {};\n}}\n",
-        each("U", |k| format!("chosen[{k}]")),
-        each("F", |k| format!("weight({k})"))
+        rows.each("U", |of| format!("chosen[k{of}]")),
+        rows.each("F", |of| format!("weight(k{of})"))
     );
     let held = shape.steps() * controls;
     code.push_str(&format!(
