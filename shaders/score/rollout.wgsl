@@ -1,5 +1,5 @@
-// Draw and score: one invocation runs one rollout (or WIDE of them, see vec4.wgsl). The time loop is inside it,
-// the state stays in registers. Twin: src/kernels/score/rollout.rs.
+// Draw and score: one invocation runs one rollout (or WIDE of them, see vec2.wgsl and vec4.wgsl). The time loop is
+// inside it, the state stays in registers. Twin: src/kernels/score/rollout.rs.
 //
 // The model is generated (src/runtime/gpu/source.rs) and prepended to this file:
 //     struct State, struct Control, initial_state()

@@ -48,9 +48,9 @@ pub struct DiffusionOptions<const M: usize> {
     pub scatter: bool,
     /// Whether the first row of a chain is its current x, unperturbed.
     pub nominal_first: bool,
-    /// Whether rows come in pairs of opposite perturbations (antithetic variates): rows 2j and 2j + 1 share their noise,
-    /// which on the CPU is drawn once for both. As many independent rows usually give slightly better plans; where all
-    /// rows weigh nearly the same, pairs cancel each other.
+    /// Whether rows come in pairs of opposite perturbations (antithetic variates): rows 2j and 2j + 1 share their
+    /// noise, which is drawn once for both. As many independent rows usually give slightly better plans; where all rows
+    /// weigh nearly the same, pairs cancel each other.
     pub antithetic: bool,
     /// The replacement for a plan that fails when it is rolled out itself.
     pub fallback: Fallback,

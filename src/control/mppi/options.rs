@@ -59,9 +59,9 @@ pub struct MppiOptions<const M: usize> {
     pub shift_fill: ShiftFill,
     /// Whether the first row is the plan itself, unperturbed.
     pub nominal_first: bool,
-    /// Whether rows come in pairs of opposite perturbations (antithetic variates): rows 2j and 2j + 1 share their noise,
-    /// which on the CPU is drawn once for both. As many independent rows usually give slightly better plans; where all
-    /// rows weigh nearly the same, pairs cancel each other.
+    /// Whether rows come in pairs of opposite perturbations (antithetic variates): rows 2j and 2j + 1 share their
+    /// noise, which is drawn once for both. As many independent rows usually give slightly better plans; where all rows
+    /// weigh nearly the same, pairs cancel each other.
     pub antithetic: bool,
     /// Covariance adaptation with `Some(f)`, f in (0, 1]: each pass within a call moves the standard deviation of the
     /// noise, separately for every control and time step (knot, with knots; innovation, with colored noise), to that of

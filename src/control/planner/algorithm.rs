@@ -9,8 +9,8 @@ use crate::kernels::propose::shape::{Filter, NoiseShape};
 use crate::runtime::task::Task;
 
 pub(crate) mod sealed {
-    /// Keeps [`Algorithm`](super::Algorithm) and [`AnyPlanner`](super::super::AnyPlanner) to the types of this crate, so
-    /// that they may grow.
+    /// Keeps [`Algorithm`](super::Algorithm) and [`AnyPlanner`](super::super::AnyPlanner) to the types of this crate,
+    /// so that they may grow.
     pub trait Sealed {}
 }
 

@@ -104,6 +104,7 @@ impl Collector {
         let rates = Some(Limits { low: [-2.0; 4], high: [2.0; 4] });
         let actuated = Task { rate_limits: rates, delay: 2, ..task.clone() };
         planner("actuators", MppiOptions { task: actuated.clone(), ..base.clone() })?;
+        planner("antithetic", MppiOptions { antithetic: true, ..base.clone() })?;
         let few = MppiOptions { samples: 128, ..base.clone() };
         planner("actuators-few-rows", MppiOptions { task: actuated.clone(), ..few.clone() })?;
         let smooth = Task { jerk_limits: Some(Limits { low: [-9.0; 4], high: [9.0; 4] }), ..actuated.clone() };
@@ -162,6 +163,8 @@ impl Collector {
         let robot = DifferentialDrive { radius: 1.0, track: 1.0, ..DifferentialDrive::default() };
         let mut options = MppiOptions { task, samples: 2048, ..Default::default() };
         self.planner("drive-with-map", robot.with_cost(Road), options.clone())?;
+        let pairs = MppiOptions { antithetic: true, ..options.clone() };
+        self.planner("drive-with-map-antithetic", robot.with_cost(Road), pairs)?;
         self.planner("drive-with-function", robot.with_cost(Written), options.clone())?;
         for knots in [false, true] {
             let interpolation = Interpolation::Cubic;
@@ -181,7 +184,9 @@ impl Collector {
             samples: 2048,
             ..options.clone()
         };
-        self.planner("drive-with-table-and-volume", robot.with_cost(Windy), tabled)?;
+        self.planner("drive-with-table-and-volume", robot.with_cost(Windy), tabled.clone())?;
+        let pairs = MppiOptions { antithetic: true, ..tabled };
+        self.planner("drive-with-table-and-volume-antithetic", robot.with_cost(Windy), pairs)?;
         let estimator = Estimator::ScoreFunction { std: [0.5; 2], action_noise: ActionNoise::Fixed, antithetic: true };
         let options = PolicyGradientOptions { task: options.task, estimator, ..Default::default() };
         self.case("drive-with-map-scored", |engine| {
