@@ -1,7 +1,5 @@
 //! Helpers for tests: whether model code computes the same on every backend, and whether it is fast.
 
-use std::time::Instant;
-
 use pulp::{Simd, WithSimd};
 
 use crate::error::{BuildError, InvalidValue};
@@ -9,6 +7,7 @@ use crate::interp::op_count;
 pub use crate::interp::op_count::OpCount;
 use crate::interp::op_count::OpCounter;
 use crate::interp::simd::lanes::Lanes;
+use crate::lang::clock::Instant;
 use crate::lang::math::{Vector, kahan_add};
 use crate::lang::philox_row::PhiloxRow;
 use crate::lang::{Inputs, Real, Register, StepContext, WgslFn, float_env};

@@ -238,6 +238,14 @@ pub enum EngineError {
         /// The requested size (in bytes).
         bytes: u64,
     },
+    /// A function that waits for a GPU was called in a browser, where a page must not block. Call its `async` variant,
+    /// such as [`Engine::new_async`](crate::runtime::Engine::new_async),
+    /// [`Planner::new_async`](crate::control::planner::Planner::new_async) or
+    /// [`plan_async`](crate::control::planner::Planner::plan_async).
+    #[error(
+        "a page in a browser must not block until its GPU is ready: call the `async` variant, such as `new_async` or `plan_async`"
+    )]
+    WouldBlock,
     /// A request exceeds a limit of the adapter, and was refused before it was made.
     #[error("{what}: {requested} requested, but this adapter's limit is {limit}")]
     OverLimit {

@@ -53,7 +53,8 @@ pub struct Average {
 
 impl WeightedMean {
     /// Creates an averager on the device of an engine. On a GPU its kernels are compiled here, so that the first call
-    /// takes as long as the second. If that fails, the first call tries again, and returns the error.
+    /// takes as long as the second. If that fails, the first call tries again, and returns the error. In a browser they
+    /// are compiled in the background, and the first [`compute_async`](Self::compute_async) waits for that.
     pub fn new(engine: &Engine) -> Self {
         let average = Average { moments: Vec::new(), width: 0, rows: 0, sums: Sums::NONE };
         Self { averager: engine.averager(), second_moment: false, average, pending: None }

@@ -5,6 +5,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
 #[cfg(feature = "rayon")]
+use crate::lang::clock::Instant;
+#[cfg(feature = "rayon")]
 use crate::lang::float_env;
 
 /// The approximate latency of waking other threads; shorter work is not distributed.
@@ -23,7 +25,7 @@ impl DurationEstimate {
     /// Runs a job and records its duration. Preemption can make a short job appear long, which should not cause other
     /// threads to be woken; hence the cap on any increase.
     fn time(&self, job: impl FnOnce()) {
-        let clock = std::time::Instant::now();
+        let clock = Instant::now();
         job();
         let most = match self.0.load(Ordering::Relaxed) {
             0 => u64::MAX,

@@ -50,6 +50,7 @@
 //! (see [`Model`](crate::model::Model)). `min` and `max` of a NaN are unspecified.
 
 pub(crate) mod cache_line;
+pub(crate) mod clock;
 pub(crate) mod escape;
 pub(crate) mod float_env;
 pub(crate) mod grid;

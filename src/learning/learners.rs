@@ -131,7 +131,29 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         starts: impl InitialStates<N>,
         options: PolicyGradientOptions<M>,
     ) -> Result<Self, BuildError> {
-        float_env::standard(|| Self::build(engine, model, policy, starts, options))
+        let mut training = float_env::standard(|| Self::build(engine, model, policy, starts, options))?;
+        training.workspace.may_block()?;
+        training.compile()?;
+        Ok(training)
+    }
+
+    /// As [`new`](Self::new), without blocking the thread in a browser: there the kernels are compiled while the future
+    /// is pending.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub async fn new_async(
+        engine: &Engine,
+        model: D,
+        policy: P,
+        starts: impl InitialStates<N>,
+        options: PolicyGradientOptions<M>,
+    ) -> Result<Self, BuildError> {
+        let mut training = float_env::standard(|| Self::build(engine, model, policy, starts, options))?;
+        training.compile()?;
+        training.workspace.settled().await?;
+        Ok(training)
     }
 
     fn build(
@@ -217,10 +239,16 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         };
         training.information = annealed::<N, M, P>(&training.policy, &training.options, 0, &mut training.values);
         training.draw_starts();
-        let pass = training.options.pass(training.blank());
-        let Self { program, workspace, inputs, values, .. } = &mut training;
-        workspace.prepare(program, &[pass], &inputs.problem(values))?;
         Ok(training)
+    }
+
+    /// Compiles kernels and allocates memory on the device.
+    fn compile(&mut self) -> Result<(), BuildError> {
+        float_env::standard(|| {
+            let pass = self.options.pass(self.blank());
+            let Self { program, workspace, inputs, values, .. } = self;
+            workspace.prepare(program, &[pass], &inputs.problem(values))
+        })
     }
 
     /// Trains for `iterations` more iterations, or until `watch` breaks. `watch` is called after every iteration with

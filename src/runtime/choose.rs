@@ -1,7 +1,7 @@
 //! Selects the device of an engine and records the reason.
 
 #[cfg(feature = "gpu")]
-use super::{AdapterKind, gpu};
+use super::{AdapterKind, browser::BROWSER, gpu};
 use super::{Backend, Device, EngineOptions};
 use crate::error::EngineError;
 
@@ -32,6 +32,7 @@ pub(super) async fn device(options: &EngineOptions) -> Result<(Device, String), 
     let Some((adapter, handle)) = chosen else {
         if auto {
             let reason = match names() {
+                none if none.is_empty() && BROWSER => "this browser offers no WebGPU adapter".into(),
                 none if none.is_empty() => "there is no GPU driver".into(),
                 names => format!("there is no hardware GPU among {}", names.join(", ")),
             };

@@ -8,6 +8,8 @@
 //! `cpu` nor `gpu`. Start reading at `workspace.rs`, then at `cpu/mod.rs`, which is shorter than `gpu/workspace.rs`.
 
 pub(crate) mod bounds;
+#[cfg(feature = "gpu")]
+pub(crate) mod browser;
 pub(crate) mod checksum;
 pub(crate) mod choose;
 pub(crate) mod cpu;
@@ -89,7 +91,8 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// None at present: the CPU is always available.
+    /// None at present, because the CPU is always available; but in a browser with the `gpu` feature,
+    /// [`EngineError::WouldBlock`]: see [`new_async`](Self::new_async).
     pub fn new() -> Result<Self, EngineError> {
         Self::with_options(EngineOptions::default())
     }
@@ -98,10 +101,11 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// If there is no such device, or it cannot be opened.
+    /// If there is no such device, or it cannot be opened. In a browser, [`EngineError::WouldBlock`] unless the options
+    /// ask for the CPU: see [`new_async`](Self::new_async).
     pub fn with_options(options: EngineOptions) -> Result<Self, EngineError> {
         #[cfg(feature = "gpu")]
-        return pollster::block_on(Self::new_async(options));
+        return browser::block_on(Self::new_async(options))?;
         #[cfg(not(feature = "gpu"))]
         return Ok(Self::on(choose::device(&options)?, options));
     }
@@ -112,9 +116,11 @@ impl Engine {
     /// # Errors
     ///
     /// As for [`with_options`](Self::with_options).
-    #[cfg(feature = "gpu")]
     pub async fn new_async(options: EngineOptions) -> Result<Self, EngineError> {
-        Ok(Self::on(choose::device(&options).await?, options))
+        #[cfg(feature = "gpu")]
+        return Ok(Self::on(choose::device(&options).await?, options));
+        #[cfg(not(feature = "gpu"))]
+        return Self::with_options(options);
     }
 
     /// An engine on a device that the program has opened itself, for example to draw with. The two share its queue,
@@ -178,10 +184,18 @@ impl Engine {
     }
 
     /// The adapters of this machine, not including the CPU backend. Empty without the `gpu` feature, or without a
-    /// driver.
+    /// driver. In a browser it is empty, too: see [`adapters_async`](Self::adapters_async).
     pub fn adapters() -> Vec<Adapter> {
         #[cfg(feature = "gpu")]
-        return pollster::block_on(gpu::adapters()).into_iter().map(|(adapter, _)| adapter).collect();
+        return browser::block_on(Self::adapters_async()).unwrap_or_default();
+        #[cfg(not(feature = "gpu"))]
+        return Vec::new();
+    }
+
+    /// As [`adapters`](Self::adapters), without blocking the thread. A browser has one adapter at most.
+    pub async fn adapters_async() -> Vec<Adapter> {
+        #[cfg(feature = "gpu")]
+        return gpu::adapters().await.into_iter().map(|(adapter, _)| adapter).collect();
         #[cfg(not(feature = "gpu"))]
         return Vec::new();
     }

@@ -73,7 +73,7 @@ pub struct Adapter {
     pub name: String,
     /// The kind of hardware.
     pub kind: AdapterKind,
-    /// The graphics interface: Vulkan, Metal or DX12.
+    /// The graphics interface: Vulkan, Metal, DX12 or WebGPU.
     pub interface: String,
     /// The driver and its version.
     pub driver: String,

@@ -10,6 +10,8 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 #[cfg(feature = "gpu")]
+use super::browser::may_block;
+#[cfg(feature = "gpu")]
 use super::gpu;
 use super::program::Program;
 #[cfg(feature = "gpu")]
@@ -203,6 +205,30 @@ impl Workspace {
             Self::Cpu { .. } => Err(EngineError::Driver { message: "the CPU has no buffers to share".into() }),
             Self::Gpu(workspace) => workspace.trajectories(program, number as u32, rows, plan, before),
         }
+    }
+
+    /// Returns an error where a caller may not block until the device is done: in a browser, for its GPU.
+    pub(crate) fn may_block(&self) -> Result<(), EngineError> {
+        match self {
+            Self::Cpu { .. } => Ok(()),
+            #[cfg(feature = "gpu")]
+            Self::Gpu(_) => may_block(),
+        }
+    }
+
+    /// Returns `Ready` once everything that was prepared is known to be valid. Natively, [`prepare`](Self::prepare)
+    /// itself returns the errors.
+    fn settle(&mut self, wait: Wait<'_>) -> Poll<Result<(), BuildError>> {
+        match self {
+            Self::Cpu { .. } => Poll::Ready(Ok(())),
+            #[cfg(feature = "gpu")]
+            Self::Gpu(workspace) => workspace.settle(wait),
+        }
+    }
+
+    /// Waits, as a task, until everything that was prepared is known to be valid, and compiled.
+    pub(crate) async fn settled(&mut self) -> Result<(), BuildError> {
+        poll_fn(|context| self.settle(Wait::Woken(context.waker()))).await
     }
 
     /// Starts to run the passes, in order. It does not wait for the device, unless it has to compile kernels that were

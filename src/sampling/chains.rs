@@ -172,6 +172,28 @@ impl DiffusionSampler {
         energy: E,
         options: DiffusionSamplerOptions,
     ) -> Result<Self, BuildError> {
+        Self::on_energy(engine, energy, options)?.prepared()
+    }
+
+    /// As [`of_energy`](Self::of_energy), without blocking the thread in a browser: there the kernels are compiled while
+    /// the future is pending.
+    ///
+    /// # Errors
+    ///
+    /// As [`of_energy`](Self::of_energy).
+    pub async fn of_energy_async<const D: usize, E: Energy<D>>(
+        engine: &Engine,
+        energy: E,
+        options: DiffusionSamplerOptions,
+    ) -> Result<Self, BuildError> {
+        Self::on_energy(engine, energy, options)?.prepared_async().await
+    }
+
+    fn on_energy<const D: usize, E: Energy<D>>(
+        engine: &Engine,
+        energy: E,
+        options: DiffusionSamplerOptions,
+    ) -> Result<Self, BuildError> {
         const { assert!(D > 0, "an energy has variables") };
         options.weighting.check_for_mean()?;
         let program = Program::new::<1, D, _>(&Arc::new(OfEnergy(energy)), engine.options().math)?;
@@ -192,6 +214,30 @@ impl DiffusionSampler {
     ///
     /// If the rows are empty, ragged or not finite, an option is out of range, or the device fails.
     pub fn of_data(
+        engine: &Engine,
+        rows: &[f32],
+        width: usize,
+        options: DiffusionSamplerOptions,
+    ) -> Result<Self, BuildError> {
+        Self::on_data(engine, rows, width, options)?.prepared()
+    }
+
+    /// As [`of_data`](Self::of_data), without blocking the thread in a browser: see
+    /// [`of_energy_async`](Self::of_energy_async).
+    ///
+    /// # Errors
+    ///
+    /// As [`of_data`](Self::of_data).
+    pub async fn of_data_async(
+        engine: &Engine,
+        rows: &[f32],
+        width: usize,
+        options: DiffusionSamplerOptions,
+    ) -> Result<Self, BuildError> {
+        Self::on_data(engine, rows, width, options)?.prepared_async().await
+    }
+
+    fn on_data(
         engine: &Engine,
         rows: &[f32],
         width: usize,
@@ -273,10 +319,26 @@ impl DiffusionSampler {
             pending: false,
         };
         float_env::standard(|| diffusion.fill_passes());
-        let start = diffusion.noise();
-        let Self { program, workspace, target, inputs, passes, .. } = &mut diffusion;
-        workspace.prepare(program, passes, &problem(target, inputs, &start))?;
         Ok(diffusion)
+    }
+
+    fn prepared(mut self) -> Result<Self, BuildError> {
+        self.workspace.may_block()?;
+        self.compile()?;
+        Ok(self)
+    }
+
+    async fn prepared_async(mut self) -> Result<Self, BuildError> {
+        self.compile()?;
+        self.workspace.settled().await?;
+        Ok(self)
+    }
+
+    /// Compiles kernels and allocates memory on the device.
+    fn compile(&mut self) -> Result<(), BuildError> {
+        let start = self.noise();
+        let Self { program, workspace, target, inputs, passes, .. } = self;
+        workspace.prepare(program, passes, &problem(target, inputs, &start))
     }
 
     /// Runs every chain from noise to the last level, with all levels on the device in one go, and returns B new

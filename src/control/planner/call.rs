@@ -1,7 +1,7 @@
 //! Calls of a [`Planner`]: submitting passes to a device and turning their results into plans.
 
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::actuation::limit;
 use super::algorithm::Algorithm;
@@ -13,6 +13,7 @@ use crate::kernels::pass::{
     CLAMPED, DELAYED, DEMONSTRATED, FILTERED, GIVEN, JERK_LIMITED, LIMITED, NoiseId, Pass, Problem, RATE_LIMITED,
     STD_SCALE, Sums, TILE,
 };
+use crate::lang::clock::Instant;
 use crate::lang::stream::Stream;
 use crate::lang::{float_env, normal, philox};
 use crate::model::Model;
@@ -81,6 +82,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         budget: Duration,
         mut now: impl FnMut() -> Duration,
     ) -> Result<(), PlanError> {
+        self.workspace.may_block()?;
         if self.is_pending() {
             return Err(PlanError::Busy);
         }
@@ -303,6 +305,9 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         most: usize,
         wait: Wait<'_>,
     ) -> Result<bool, PlanError> {
+        if let Wait::Blocking = wait {
+            self.workspace.may_block()?;
+        }
         if self.is_pending() {
             return Err(PlanError::Busy);
         }

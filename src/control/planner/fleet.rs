@@ -1,9 +1,10 @@
 //! [`Fleet`]: many plans for one model, improved in one launch.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{Algorithm, Feedback, FeedbackWeights, Member, Plan, Planner, Samples, Snapshot, Terms};
 use crate::error::{BuildError, FeedbackError, InvalidValue, PlanError};
+use crate::lang::clock::Instant;
 use crate::lang::grid::{Block, Grid};
 use crate::model::Model;
 #[cfg(feature = "gpu")]
@@ -78,6 +79,15 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
     /// not between 1 and 65,535, the model cannot become a kernel, or the device fails.
     pub fn new(engine: &Engine, model: D, options: A, problems: usize) -> Result<Self, BuildError> {
         Ok(Self { planner: Planner::of_members(engine, model, options, problems)? })
+    }
+
+    /// As [`new`](Self::new), without blocking the thread in a browser: see [`Planner::new_async`].
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub async fn new_async(engine: &Engine, model: D, options: A, problems: usize) -> Result<Self, BuildError> {
+        Ok(Self { planner: Planner::of_members_async(engine, model, options, problems).await? })
     }
 
     /// Improves the plan of every problem for its state, all in one launch, and returns a result for each problem.
@@ -455,6 +465,15 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
         self.planner.set_options(options)
     }
 
+    /// As [`set_options`](Self::set_options), without blocking the thread in a browser: see [`Planner::set_options_async`].
+    ///
+    /// # Errors
+    ///
+    /// As [`set_options`](Self::set_options).
+    pub async fn set_options_async(&mut self, options: A) -> Result<(), BuildError> {
+        self.planner.set_options_async(options).await
+    }
+
     /// Changes the horizon and the number of samples of all problems: see [`Planner::resize`].
     ///
     /// # Errors
@@ -465,6 +484,15 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
         self.planner.resize(horizon, samples)
     }
 
+    /// As [`resize`](Self::resize), without blocking the thread in a browser: see [`Planner::resize_async`].
+    ///
+    /// # Errors
+    ///
+    /// As [`resize`](Self::resize).
+    pub async fn resize_async(&mut self, horizon: usize, samples: usize) -> Result<(), BuildError> {
+        self.planner.resize_async(horizon, samples).await
+    }
+
     /// Moves the fleet, with its plans, to another engine: see [`Planner::move_to`].
     ///
     /// # Errors
@@ -472,6 +500,15 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
     /// As [`new`](Self::new). Then nothing is changed, but the samples of the last call may be gone.
     pub fn move_to(&mut self, engine: &Engine) -> Result<(), BuildError> {
         self.planner.move_to(engine)
+    }
+
+    /// As [`move_to`](Self::move_to), without blocking the thread in a browser: see [`Planner::move_to_async`].
+    ///
+    /// # Errors
+    ///
+    /// As [`move_to`](Self::move_to).
+    pub async fn move_to_async(&mut self, engine: &Engine) -> Result<(), BuildError> {
+        self.planner.move_to_async(engine).await
     }
 
     /// Copies everything that the next call depends on besides options, model and engine: see [`Planner::snapshot`].
@@ -520,6 +557,17 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
     #[cfg(feature = "gpu")]
     pub fn prepare_device_trajectories(&mut self) -> Result<(), BuildError> {
         self.planner.prepare_device_trajectories()
+    }
+
+    /// As [`prepare_device_trajectories`](Self::prepare_device_trajectories), without blocking the thread in a browser:
+    /// see [`Planner::prepare_device_trajectories_async`].
+    ///
+    /// # Errors
+    ///
+    /// As [`prepare_device_trajectories`](Self::prepare_device_trajectories).
+    #[cfg(feature = "gpu")]
+    pub async fn prepare_device_trajectories_async(&mut self) -> Result<(), BuildError> {
+        self.planner.prepare_device_trajectories_async().await
     }
 
     /// Rolls out rows of a problem's last pass into a buffer on the device: see [`Planner::device_trajectories`]. Each

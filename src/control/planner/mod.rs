@@ -15,11 +15,11 @@ pub(crate) mod terms;
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::time::Instant;
 
 use crate::error::{BuildError, InvalidValue, PlanError, finite};
 use crate::kernels::pass::{Pass, Problem, Sums, TILE, round_up};
 use crate::kernels::propose::noise::CovarianceFactors;
+use crate::lang::clock::Instant;
 use crate::lang::float_env;
 use crate::lang::grid::{Block, Grid};
 use crate::model::Model;
@@ -29,7 +29,7 @@ use crate::runtime::scenario::Scenario;
 use crate::runtime::task::{Reader, References, Task};
 #[cfg(feature = "gpu")]
 use crate::runtime::{Backend, DeviceTrajectories, PlanNumbers};
-use crate::runtime::{Engine, Fetched, Fetching, Wait, Workspace, blocking};
+use crate::runtime::{Engine, Fetched, Fetching, Wait, Workspace, blocking, drained};
 use actuation::Applied;
 pub use actuation::Smoothing;
 pub use algorithm::Algorithm;
@@ -137,6 +137,15 @@ struct Member<const N: usize, const M: usize> {
     trajectories: Option<DeviceTrajectories>,
 }
 
+/// What replaced options were.
+struct Previous<A> {
+    options: A,
+    shape: CovarianceFactors,
+    nominal: Vec<f32>,
+    /// The chain of every member that is its plan.
+    bests: Vec<usize>,
+}
+
 /// A call that has been started and not finished.
 struct PendingCall {
     started: Instant,
@@ -208,13 +217,36 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         Self::of_members(engine, model, options, 1)
     }
 
+    /// As [`new`](Self::new), without blocking the thread in a browser: there the kernels are compiled while the future
+    /// is pending. Elsewhere it is `new` itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub async fn new_async(engine: &Engine, model: D, options: A) -> Result<Self, BuildError> {
+        Self::of_members_async(engine, model, options, 1).await
+    }
+
     /// Creates a planner that improves `members` plans together.
     fn of_members(engine: &Engine, model: D, options: A, members: usize) -> Result<Self, BuildError> {
+        let mut planner = Self::unprepared(engine, model, options, members)?;
+        planner.prepare()?;
+        Ok(planner)
+    }
+
+    async fn of_members_async(engine: &Engine, model: D, options: A, members: usize) -> Result<Self, BuildError> {
+        let mut planner = Self::unprepared(engine, model, options, members)?;
+        planner.prepare_async().await?;
+        Ok(planner)
+    }
+
+    /// A planner whose kernels are not compiled.
+    fn unprepared(engine: &Engine, model: D, options: A, members: usize) -> Result<Self, BuildError> {
         const { assert!(N > 0 && M > 0, "a system to control has states and controls") };
         let model = Arc::new(model);
         let shape = check(&options, members)?;
         let program = Arc::new(Program::new::<N, M, D>(&model, engine.options().math)?);
-        let mut planner = Self {
+        let planner = Self {
             engine: engine.clone(),
             model,
             program,
@@ -236,7 +268,6 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             options,
         };
         planner.check_reader(planner.options.task(), &planner.reader())?;
-        planner.prepare()?;
         Ok(planner)
     }
 
@@ -255,6 +286,19 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         self.prepare().inspect_err(|_| self.takes_rows = before)
     }
 
+    /// As [`prepare_rows`](Self::prepare_rows), without blocking the thread in a browser: see
+    /// [`new_async`](Self::new_async).
+    ///
+    /// # Errors
+    ///
+    /// As [`prepare_rows`](Self::prepare_rows).
+    pub async fn prepare_rows_async(&mut self) -> Result<(), BuildError> {
+        self.cancel();
+        self.forget_samples();
+        let before = std::mem::replace(&mut self.takes_rows, true);
+        self.prepare_async().await.inspect_err(|_| self.takes_rows = before)
+    }
+
     /// Compiles what [`device_trajectories`](Self::device_trajectories) needs, so that its first call takes as long as
     /// the second. From then on [`set_options`](Self::set_options), [`resize`](Self::resize) and
     /// [`move_to`](Self::move_to) do so, too. The plan is kept, but the samples of the last call are gone.
@@ -265,11 +309,29 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// be gone.
     #[cfg(feature = "gpu")]
     pub fn prepare_device_trajectories(&mut self) -> Result<(), BuildError> {
+        let before = self.keep_trajectories()?;
+        self.prepare().inspect_err(|_| self.keeps_trajectories = before)
+    }
+
+    /// As [`prepare_device_trajectories`](Self::prepare_device_trajectories), without blocking the thread in a browser:
+    /// see [`new_async`](Self::new_async).
+    ///
+    /// # Errors
+    ///
+    /// As [`prepare_device_trajectories`](Self::prepare_device_trajectories).
+    #[cfg(feature = "gpu")]
+    pub async fn prepare_device_trajectories_async(&mut self) -> Result<(), BuildError> {
+        let before = self.keep_trajectories()?;
+        self.prepare_async().await.inspect_err(|_| self.keeps_trajectories = before)
+    }
+
+    /// Makes [`prepare`](Self::prepare) compile the kernel of trajectories, and returns whether it did before.
+    #[cfg(feature = "gpu")]
+    fn keep_trajectories(&mut self) -> Result<bool, InvalidValue> {
         self.check_for_buffers()?;
         self.cancel();
         self.forget_samples();
-        let before = std::mem::replace(&mut self.keeps_trajectories, true);
-        self.prepare().inspect_err(|_| self.keeps_trajectories = before)
+        Ok(std::mem::replace(&mut self.keeps_trajectories, true))
     }
 
     /// Refuses an engine that has no buffers to share.
@@ -511,7 +573,24 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// # Errors
     ///
     /// As [`new`](Self::new). Then nothing is changed, but the samples of the last call may be gone.
-    pub fn set_options(&mut self, mut options: A) -> Result<(), BuildError> {
+    pub fn set_options(&mut self, options: A) -> Result<(), BuildError> {
+        let previous = self.replace_options(options)?;
+        self.prepare().inspect_err(|_| self.restore_options(previous))
+    }
+
+    /// As [`set_options`](Self::set_options), without blocking the thread in a browser: see
+    /// [`new_async`](Self::new_async). If the future is dropped while it is pending, the new options stay.
+    ///
+    /// # Errors
+    ///
+    /// As [`set_options`](Self::set_options).
+    pub async fn set_options_async(&mut self, options: A) -> Result<(), BuildError> {
+        let previous = self.replace_options(options)?;
+        self.prepare_async().await.inspect_err(|_| self.restore_options(previous))
+    }
+
+    /// Checks and replaces the options, and returns what they replace.
+    fn replace_options(&mut self, mut options: A) -> Result<Previous<A>, BuildError> {
         // Sizes that are not used must be valid, too; all else depends on those that are kept.
         algorithm::check_sizes(&options, self.members.len())?;
         options.task_mut().horizon = self.options.task().horizon;
@@ -524,21 +603,23 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         };
         self.cancel();
         let delay_before = self.options.task().delay;
-        let previous = (
-            std::mem::replace(&mut self.options, options),
-            std::mem::replace(&mut self.shape, shape),
-            std::mem::replace(&mut self.nominal, nominal),
-        );
+        let previous = Previous {
+            options: std::mem::replace(&mut self.options, options),
+            shape: std::mem::replace(&mut self.shape, shape),
+            nominal: std::mem::replace(&mut self.nominal, nominal),
+            bests: self.members.iter().map(|member| member.best).collect(),
+        };
         self.change_delay(delay_before);
-        let bests: Vec<_> = self.members.iter().map(|member| member.best).collect();
         let last = self.options.chains() - 1;
         self.members.iter_mut().for_each(|member| member.best = member.best.min(last));
         self.take_options();
-        self.prepare().inspect_err(|_| {
-            (self.options, self.shape, self.nominal) = previous;
-            self.members.iter_mut().zip(bests).for_each(|(member, best)| member.best = best);
-            self.take_options();
-        })
+        Ok(previous)
+    }
+
+    fn restore_options(&mut self, previous: Previous<A>) {
+        (self.options, self.shape, self.nominal) = (previous.options, previous.shape, previous.nominal);
+        self.members.iter_mut().zip(previous.bests).for_each(|(member, best)| member.best = best);
+        self.take_options();
     }
 
     /// Moves all plans so that they begin with as many controls as are on their way now. If these have become more,
@@ -597,6 +678,27 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// If a size is out of range, or the device runs out of memory. Then nothing is changed, but the samples of the
     /// last call may be gone.
     pub fn resize(&mut self, horizon: usize, samples: usize) -> Result<(), BuildError> {
+        let previous = self.replace_sizes(horizon, samples)?;
+        self.prepare().inspect_err(|_| (self.options, self.shape, self.nominal) = previous)
+    }
+
+    /// As [`resize`](Self::resize), without blocking the thread in a browser: see [`new_async`](Self::new_async). If
+    /// the future is dropped while it is pending, the new sizes stay.
+    ///
+    /// # Errors
+    ///
+    /// As [`resize`](Self::resize).
+    pub async fn resize_async(&mut self, horizon: usize, samples: usize) -> Result<(), BuildError> {
+        let previous = self.replace_sizes(horizon, samples)?;
+        self.prepare_async().await.inspect_err(|_| (self.options, self.shape, self.nominal) = previous)
+    }
+
+    /// Checks and replaces the sizes, and returns what they replace.
+    fn replace_sizes(
+        &mut self,
+        horizon: usize,
+        samples: usize,
+    ) -> Result<(A, CovarianceFactors, Vec<f32>), BuildError> {
         let mut options = self.options.clone();
         options.task_mut().horizon = horizon;
         options.set_samples(samples);
@@ -613,7 +715,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             std::mem::replace(&mut self.nominal, nominal),
         );
         self.forget_samples();
-        self.prepare().inspect_err(|_| (self.options, self.shape, self.nominal) = previous)
+        Ok(previous)
     }
 
     /// Moves the planner, with its plan, to another engine (or to a new one on the same device, after it was lost).
@@ -622,6 +724,23 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// As [`new`](Self::new). Then nothing is changed, but the samples of the last call may be gone.
     pub fn move_to(&mut self, engine: &Engine) -> Result<(), BuildError> {
+        let previous = self.replace_engine(engine)?;
+        self.prepare().inspect_err(|_| (self.engine, self.program, self.workspace) = previous)
+    }
+
+    /// As [`move_to`](Self::move_to), without blocking the thread in a browser: see [`new_async`](Self::new_async). If
+    /// the future is dropped while it is pending, the planner stays on the new engine.
+    ///
+    /// # Errors
+    ///
+    /// As [`move_to`](Self::move_to).
+    pub async fn move_to_async(&mut self, engine: &Engine) -> Result<(), BuildError> {
+        let previous = self.replace_engine(engine)?;
+        self.prepare_async().await.inspect_err(|_| (self.engine, self.program, self.workspace) = previous)
+    }
+
+    /// Replaces the engine, and returns what it replaces.
+    fn replace_engine(&mut self, engine: &Engine) -> Result<(Engine, Arc<Program>, Workspace), BuildError> {
         let program = Arc::new(Program::new::<N, M, D>(&self.model, engine.options().math)?);
         self.check_reader(self.options.task(), &Reader::model(program.requirements.clone()))?;
         self.cancel();
@@ -632,7 +751,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         );
         self.forget_samples();
         self.forget_buffers();
-        self.prepare().inspect_err(|_| (self.engine, self.program, self.workspace) = previous)
+        Ok(previous)
     }
 
     /// Fetches the rows of the last pass with their costs and weights from the device, for plots and analysis. With
@@ -815,6 +934,22 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
 
     /// Compiles and allocates everything that the next call may need.
     fn prepare(&mut self) -> Result<(), BuildError> {
+        self.workspace.may_block()?;
+        self.compile()?;
+        self.reserve();
+        Ok(())
+    }
+
+    async fn prepare_async(&mut self) -> Result<(), BuildError> {
+        drained(self).await?;
+        self.compile()?;
+        self.workspace.settled().await?;
+        self.reserve();
+        Ok(())
+    }
+
+    /// Compiles kernels and allocates memory on the device.
+    fn compile(&mut self) -> Result<(), BuildError> {
         let (horizon, samples) = (self.options.task().horizon, self.options.samples());
         // Addresses are 32 bits wide on the device.
         let padded = round_up(samples, TILE).saturating_mul(horizon * M);
@@ -831,8 +966,12 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         if self.keeps_trajectories {
             self.workspace.prepare_trajectories(&self.program)?;
         }
-        let scenarios = self.options.task().scenarios.len();
-        // Nothing below fails, so that a failure leaves the members as they were.
+        Ok(())
+    }
+
+    /// Allocates memory on the host. It cannot fail, so that a failure before it leaves the members as they were.
+    fn reserve(&mut self) {
+        let (horizon, scenarios) = (self.options.task().horizon, self.options.task().scenarios.len());
         self.time_per_row = None;
         for member in &mut self.members {
             member.plan.reserve(horizon, scenarios);
@@ -852,7 +991,6 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
                 member.scratch.reserve(horizon + smoothing.history());
             }
         }
-        Ok(())
     }
 
     /// Prepares for a call with given rows, or for one without.

@@ -1,6 +1,6 @@
 //! The results of a planner's call: the plan, its statistics, and the rows behind it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pulp::{Simd, WithSimd};
 
@@ -10,6 +10,7 @@ use crate::error::{InvalidValue, PlanError};
 use crate::interp::simd::isa::Isa;
 use crate::kernels::pass::{CONTROL_COST, DEMONSTRATED, ELITE, INVALID, MASKED, Pass, Sums, TILE};
 use crate::kernels::score::risk::combine;
+use crate::lang::clock::Instant;
 use crate::lang::{StepContext, Timeline, float_env};
 use crate::model::Model;
 use crate::model::rollout::rollout;

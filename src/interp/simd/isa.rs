@@ -10,7 +10,8 @@ use crate::lang::float_env;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Instructions {
-    /// The widest set available: AVX-512, AVX2 with FMA, NEON, or scalar code.
+    /// The widest set available: AVX-512, AVX2 with FMA, NEON, or scalar code. In WebAssembly: simd128, if the program
+    /// was compiled with that target feature.
     #[default]
     Best,
     /// AVX2 with FMA at most (on x86), for comparison.
@@ -25,7 +26,14 @@ pub(crate) struct Isa(Arch);
 
 impl Isa {
     pub(crate) fn new(at_most: Instructions) -> Self {
+        #[cfg(not(target_arch = "wasm32"))]
         let best = Arch::new();
+        // A module with one instruction that a browser does not have is refused as a whole, so nothing is left to
+        // choose at run time.
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        let best = pulp::wasm::Simd128::try_new().map_or(Arch::Scalar, Arch::Simd128);
+        #[cfg(all(target_arch = "wasm32", not(target_feature = "simd128")))]
+        let best = Arch::Scalar;
         Self(match at_most {
             Instructions::Best => best,
             Instructions::Scalar => Arch::Scalar,
@@ -43,7 +51,7 @@ impl Isa {
     #[inline(always)]
     pub(crate) fn run<W: WithSimd>(self, job: W) -> W::Output {
         debug_assert!(float_env::is_standard(), "results must not depend on who computes them");
-        self.0.dispatch(job)
+        self.dispatch(job)
     }
 
     /// Runs a job that computes with a model.
@@ -59,9 +67,28 @@ impl Isa {
             Arch::V3(simd) => unsafe { with_avx2(job, simd, model, inputs) },
             #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
             _ => with(job, pulp::Scalar, model, inputs),
-            // The vector instructions of other targets (NEON) are part of the baseline.
+            // The vector instructions of other targets (NEON, simd128) are part of the baseline.
             #[cfg(not(any(target_arch = "x86", target_arch = "x86_64")))]
-            any => any.dispatch(Whichever { job, model, inputs }),
+            _ => self.dispatch(Whichever { job, model, inputs }),
+        }
+    }
+
+    /// Runs a job compiled for these instructions.
+    #[cfg(not(target_arch = "wasm32"))]
+    #[inline(always)]
+    fn dispatch<W: WithSimd>(self, job: W) -> W::Output {
+        self.0.dispatch(job)
+    }
+
+    /// Runs a job compiled for these instructions. (`Arch::dispatch` would compile it for instructions that the target
+    /// does not have, too.)
+    #[cfg(target_arch = "wasm32")]
+    #[inline(always)]
+    fn dispatch<W: WithSimd>(self, job: W) -> W::Output {
+        match self.0 {
+            #[cfg(target_feature = "simd128")]
+            Arch::Simd128(simd) => simd.vectorize(job),
+            _ => pulp::Scalar.vectorize(job),
         }
     }
 }
@@ -127,6 +154,8 @@ impl fmt::Display for Isa {
             Arch::V3(_) => "AVX2",
             #[cfg(target_arch = "aarch64")]
             Arch::Neon(_) => "NEON",
+            #[cfg(target_arch = "wasm32")]
+            Arch::Simd128(_) => "simd128",
             _ => "no vector instructions",
         })
     }

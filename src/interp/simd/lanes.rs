@@ -354,9 +354,13 @@ impl<S: Simd> Vector for Lanes<S> {
     }
     #[inline(always)]
     fn relu(self) -> Self {
-        let zero = Self::from(0.0);
         // The x86 maximum returns its second operand if either one is NaN.
-        by_instructions!(Self::token(), |_v4| self.simd_max(zero), |_v3| self.simd_max(zero), relu(self))
+        by_instructions!(
+            Self::token(),
+            |_v4| self.simd_max(Self::from(0.0)),
+            |_v3| self.simd_max(Self::from(0.0)),
+            relu(self)
+        )
     }
     #[inline(always)]
     fn from_i32(bits: S::u32s) -> Self {

@@ -11,7 +11,9 @@ use pulp::Simd;
 
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 use super::instructions::arch::__m512i;
-use super::instructions::{by_instructions, cast};
+use super::instructions::by_instructions;
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+use super::instructions::cast;
 
 /// Computes the (low, high) halves of a·b in each lane.
 #[inline(always)]

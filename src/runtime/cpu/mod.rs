@@ -2,8 +2,6 @@
 
 pub(crate) mod tiles;
 
-use std::time::Instant;
-
 use super::options::RowMemory;
 use super::span::{Parent, span};
 use super::{Done, Fetched, Timing};
@@ -16,6 +14,7 @@ use crate::kernels::pass::{
 use crate::kernels::score::rollout::{Rollout, Tile};
 use crate::kernels::threads::{DurationEstimate, Parallelism};
 use crate::lang::cache_line::CacheLine;
+use crate::lang::clock::Instant;
 
 /// Buffers that the passes of one driver write to; allocated once and reused.
 #[derive(Default)]

@@ -5,6 +5,7 @@ use std::task::Poll;
 
 use wgpu::BufferUsages as Usage;
 
+use super::checks::Checks;
 use super::device::Device;
 use super::kernels::PASS_SIZE;
 use super::pending::{Call, Pending};
@@ -30,6 +31,7 @@ pub(crate) struct Averager {
     kernels: Option<Kernels>,
     buffers: Option<Buffers>,
     call: Call<()>,
+    checks: Checks,
 }
 
 struct Kernels {
@@ -68,7 +70,9 @@ impl Averager {
     pub(crate) fn new(device: Arc<Device>) -> Self {
         // On an error the first call compiles again, and returns the error if it persists.
         let kernels = Kernels::new(&device).inspect_err(|error| log::warn!("the weighted mean: {error}")).ok();
-        Self { device, kernels, buffers: None, call: Call::NONE }
+        let mut checks = Checks::default();
+        checks.append(&device.checks);
+        Self { device, kernels, buffers: None, call: Call::NONE, checks }
     }
 
     /// Creates an averager on the same device.
@@ -96,6 +100,7 @@ impl Averager {
         }
         self.call.is_free(&device)?;
         let started = device.guard(|| self.start(pass, rows, log_weights, moments as u64));
+        self.checks.append(&device.checks);
         // After an error the read-back buffer may be in use, so the next call allocates new ones.
         started.inspect_err(|_| {
             self.call.abandon(&device);
@@ -136,6 +141,12 @@ impl Averager {
 
     /// Returns the sums of the submitted call, and writes its moments, once it has completed.
     pub(crate) fn finish(&mut self, wait: Wait<'_>, moments: &mut [f32]) -> Poll<Result<Sums, EngineError>> {
+        let Poll::Ready(checked) = self.checks.poll(wait) else { return Poll::Pending };
+        if let Err(error) = checked {
+            (self.kernels, self.buffers) = (None, None);
+            self.call.abandon(&self.device);
+            return Poll::Ready(Err(self.device.check().err().unwrap_or(error.into_engine())));
+        }
         let Poll::Ready(over) = self.call.finish(&self.device, wait) else { return Poll::Pending };
         Poll::Ready(over.and_then(|()| self.collect(moments)))
     }

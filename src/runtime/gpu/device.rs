@@ -2,26 +2,29 @@
 
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::future::Future;
+use std::future::poll_fn;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::task::Poll;
+use std::time::Duration;
 
+use super::checks::{Checks, Closed, Scopes, unexpected};
 use super::kernels::{BINDINGS, BoundsChecks, Kernels, Layouts, PASS_SIZE};
 use super::pending::{Pending, Watcher};
 use super::warm_up::{Idle, WarmUps};
 use super::workspace::bind;
 use crate::error::{BuildError, EngineError};
+use crate::lang::clock::Instant;
+use crate::runtime::browser::{BROWSER, may_block};
 use crate::runtime::checksum::checksum;
 use crate::runtime::replace::replace;
 use crate::runtime::{Adapter, AdapterKind, EngineOptions, KernelSource, Tuning, Wait};
 
 /// The adapters of this machine, in the driver's order. Empty if there is no driver.
 pub(crate) async fn adapters() -> Vec<(Adapter, wgpu::Adapter)> {
-    let backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+    let native = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+    let backends = if BROWSER { wgpu::Backends::BROWSER_WEBGPU } else { native };
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
         backends,
         // Debug builds, like release builds, set no labels on driver objects. When an object is labeled, Vulkan's
@@ -46,7 +49,13 @@ fn adapter(index: usize, info: wgpu::AdapterInfo) -> Adapter {
         wgpu::DeviceType::Other => AdapterKind::Unknown,
     };
     let driver = format!("{} {}", info.driver, info.driver_info).trim().to_owned();
-    Adapter { index, name: info.name, kind, interface: format!("{:?}", info.backend), driver }
+    let interface = match info.backend {
+        wgpu::Backend::BrowserWebGpu => "WebGPU".into(),
+        native => format!("{native:?}"),
+    };
+    // Browsers keep the name from pages that could recognize their users by it.
+    let name = if info.name.is_empty() { "an unnamed adapter".into() } else { info.name };
+    Adapter { index, name, kind, interface, driver }
 }
 
 /// Upper bounds on the invocations per workgroup and on the workgroup memory (in bytes) of every kernel.
@@ -78,7 +87,10 @@ pub(crate) struct Device {
     pub(crate) limits: wgpu::Limits,
     /// Whether kernels may use 64-bit integers.
     pub(crate) int64: bool,
-    kernels: Mutex<HashMap<String, Arc<Kernels>>>,
+    kernels: Arc<Mutex<HashMap<String, Arc<Kernels>>>>,
+    /// Work whose errors a browser has not reported yet. Whoever asked for it takes them before returning; a page has
+    /// one thread, so they are never those of others.
+    pub(crate) checks: Checks,
     /// The driver's pipeline cache, and the file that persists it between runs.
     pub(crate) cache: Option<(wgpu::PipelineCache, PathBuf)>,
     pub(crate) warm_ups: WarmUps,
@@ -97,30 +109,6 @@ impl std::fmt::Debug for Device {
 /// Locks a mutex. Poisoning is ignored, since no critical section here can leave its data inconsistent.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The output of a future if it is ready. Natively, popped error scopes are ready at once. In a browser they are not;
-/// errors are then found from missing results.
-pub(crate) fn now<T>(future: impl Future<Output = Option<T>>) -> Option<T> {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(output) => output,
-        Poll::Pending => None,
-    }
-}
-
-/// Error scopes for all kinds of errors.
-struct Scopes([wgpu::ErrorScopeGuard; 3]);
-
-impl Scopes {
-    fn new(device: &wgpu::Device) -> Self {
-        let filters = [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Internal];
-        Self(filters.map(|filter| device.push_error_scope(filter)))
-    }
-
-    /// Pops all scopes in reverse order and returns an error that one of them caught.
-    fn close(self) -> Option<wgpu::Error> {
-        self.0.into_iter().rev().filter_map(|scope| now(scope.pop())).last()
-    }
 }
 
 /// The size of the checksum at the start of a cache file, in bytes.
@@ -145,7 +133,7 @@ fn open_cache(device: &wgpu::Device, folder: &Path) -> Option<(wgpu::PipelineCac
         // folder is the user's own (see `EngineOptions::pipeline_cache`). wgpu checks that it was written for this
         // device and this driver.
         let cache = unsafe { device.create_pipeline_cache(&descriptor) };
-        scopes.close().map_or(Ok(cache), Err)
+        scopes.close(&Checks::default(), unexpected).error().map_or(Ok(cache), Err)
     };
     // wgpu itself falls back to an empty cache where a driver is newer, but not where the file is another device's.
     let cache = match open(data) {
@@ -161,6 +149,24 @@ fn open_cache(device: &wgpu::Device, folder: &Path) -> Option<(wgpu::PipelineCac
             log::warn!("the pipeline cache cannot be created: {error}");
             None
         }
+    }
+}
+
+/// Puts the kernels of a source into a device's cache.
+#[derive(Clone)]
+pub(crate) struct Keep {
+    cache: Arc<Mutex<HashMap<String, Arc<Kernels>>>>,
+    source: String,
+}
+
+impl Keep {
+    pub(crate) fn keep(self, kernels: Arc<Kernels>) {
+        let mut known = lock(&self.cache);
+        // Bounds the cache for programs that keep changing the constants of their models. Kernels in use stay alive.
+        if known.len() >= MAX_KERNELS {
+            known.clear();
+        }
+        known.insert(self.source, kernels);
     }
 }
 
@@ -198,6 +204,8 @@ impl Device {
             log::error!("the driver reported: {error}");
             lock(&heard).error.get_or_insert(EngineError::Driver { message: error.to_string() });
         }));
+        let settled = poll_fn(|context| opened.checks.poll(Wait::Woken(context.waker()))).await;
+        settled.map_err(|error| EngineError::NoDevice { message: error.to_string() })?;
         Ok(opened)
     }
 
@@ -229,7 +237,8 @@ impl Device {
         }
         let adapter = adapter(0, device.adapter_info());
         let adopted = Self::new(adapter, device, queue, options, false)?;
-        if adopted.is_gone() {
+        // In a browser, the first call finds out.
+        if !BROWSER && adopted.is_gone() {
             return Err(adopted.failure("it was lost before the engine was built"));
         }
         Ok(adopted)
@@ -244,7 +253,8 @@ impl Device {
     ) -> Result<Self, EngineError> {
         let scopes = Scopes::new(&device);
         let layouts = Layouts::new(&device);
-        if let Some(error) = scopes.close() {
+        let checks = Checks::default();
+        if let Some(error) = scopes.close(&checks, unexpected).error() {
             return Err(EngineError::NoDevice { message: error.to_string() });
         }
         let features = device.features();
@@ -259,7 +269,8 @@ impl Device {
             tuning: options.tuning,
             limits: device.limits(),
             int64: features.contains(wgpu::Features::SHADER_INT64),
-            kernels: Mutex::default(),
+            kernels: Arc::default(),
+            checks,
             cache,
             warm_ups: WarmUps::default(),
             watcher: Watcher::default(),
@@ -317,8 +328,11 @@ impl Device {
     }
 
     /// Whether the device is lost. This does not depend on a callback, which may belong to another program: a lost
-    /// device refuses to map buffers.
+    /// device refuses to map buffers. In a browser it is asked after such a refusal only.
     fn is_gone(&self) -> bool {
+        if BROWSER {
+            return true;
+        }
         let scopes = Scopes::new(&self.device);
         let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("probe"),
@@ -332,21 +346,25 @@ impl Device {
         buffer.map_async(wgpu::MapMode::Read, .., move |mapped| heard.store(mapped.is_err(), Ordering::SeqCst));
         let refused = refused.load(Ordering::SeqCst);
         buffer.destroy();
-        scopes.close();
+        scopes.ignore();
         refused
     }
 
     /// Runs operations on the device and returns their errors. On a device of another program, error scopes keep them
-    /// from its handler.
+    /// from its handler. In a browser, errors of operations that succeed so far become `checks`.
     pub(crate) fn guard<T, E: From<EngineError>>(&self, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
         // The crate's own handler stores errors for `check`.
-        if self.own {
+        if self.own && !BROWSER {
             return work();
         }
         let scopes = Scopes::new(&self.device);
         let done = work();
-        match scopes.close() {
-            Some(error) if done.is_ok() => Err(self.failure(error).into()),
+        match scopes.close(&self.checks, unexpected) {
+            Closed::Now(Some(error)) if done.is_ok() => Err(self.failure(error).into()),
+            Closed::Later if done.is_err() => {
+                self.checks.clear();
+                done
+            }
             _ => done,
         }
     }
@@ -378,6 +396,7 @@ impl Device {
 
     /// Waits for a submission, for at most `limit`.
     pub(crate) fn wait_at_most(&self, submission: &wgpu::SubmissionIndex, limit: Duration) -> Result<(), EngineError> {
+        may_block()?;
         let wait = wgpu::PollType::Wait { submission_index: Some(submission.clone()), timeout: Some(limit) };
         match self.device.poll(wait) {
             Ok(_) => self.check(),
@@ -411,30 +430,30 @@ impl Device {
         let scopes = Scopes::new(&self.device);
         let descriptor = wgpu::BufferDescriptor { label: Some(what), size, usage, mapped_at_creation };
         let buffer = self.device.create_buffer(&descriptor);
-        match scopes.close() {
+        let out_of_memory = EngineError::OutOfMemory { what, bytes: size };
+        let late = out_of_memory.clone();
+        let closed = scopes.close(&self.checks, move |error| match error {
+            Some(wgpu::Error::OutOfMemory { .. }) => Err(late.into()),
+            other => unexpected(other),
+        });
+        match closed.error() {
             None => Ok(buffer),
-            Some(wgpu::Error::OutOfMemory { .. }) => Err(EngineError::OutOfMemory { what, bytes: size }),
+            Some(wgpu::Error::OutOfMemory { .. }) => Err(out_of_memory),
             Some(error) => Err(self.failure(error)),
         }
     }
 
-    /// The kernels of a source, compiled at first use. `compile` also runs their first dispatch.
+    /// The kernels of a source, compiled at first use. `compile` also runs their first dispatch. It is given a function
+    /// that keeps kernels, to be called once they are known to be valid.
     pub(crate) fn kernels(
         &self,
         source: &str,
-        compile: impl FnOnce() -> Result<Kernels, BuildError>,
+        compile: impl FnOnce(Keep) -> Result<Arc<Kernels>, BuildError>,
     ) -> Result<Arc<Kernels>, BuildError> {
         if let Some(kernels) = lock(&self.kernels).get(source) {
             return Ok(Arc::clone(kernels));
         }
-        let kernels = Arc::new(compile()?);
-        let mut known = lock(&self.kernels);
-        // Bounds the cache for programs that keep changing the constants of their models. Kernels in use stay alive.
-        if known.len() >= MAX_KERNELS {
-            known.clear();
-        }
-        known.insert(source.to_owned(), Arc::clone(&kernels));
-        drop(known);
+        let kernels = compile(Keep { cache: Arc::clone(&self.kernels), source: source.to_owned() })?;
         self.keep_cache();
         Ok(kernels)
     }
@@ -465,13 +484,15 @@ impl Device {
 
     /// Copies the contents of a mapped buffer and unmaps it.
     pub(crate) fn read(&self, buffer: &wgpu::Buffer, to: impl FnOnce(&[u8])) -> Result<(), EngineError> {
-        self.guard(|| {
+        let read = || {
             let view = buffer.get_mapped_range(..).map_err(|error| self.failure(error))?;
             to(&view);
             drop(view);
             buffer.unmap();
             Ok(())
-        })
+        };
+        // In a browser, whatever could fail has been checked when the results arrive.
+        if BROWSER { read() } else { self.guard(read) }
     }
 
     /// Submits work, waits for it and copies the buffer that it fills.
@@ -492,6 +513,7 @@ impl Device {
 
     /// The median time of an empty kernel, a small copy, a submission and a read-back.
     pub(crate) fn round_trip(&self) -> Result<Duration, EngineError> {
+        may_block()?;
         self.guard(|| self.time_round_trips())
     }
 

@@ -9,6 +9,7 @@ use super::warm_up::Idle;
 use super::workspace::{bind, dispatch_grid};
 use crate::error::BuildError;
 use crate::kernels::pass::Pass;
+use crate::runtime::browser::may_block;
 use crate::runtime::program::Traced;
 
 impl Device {
@@ -37,6 +38,7 @@ impl Device {
         fields: &[f32],
         outputs: &mut [f32],
     ) -> Result<(), BuildError> {
+        may_block()?;
         self.check()?;
         let rows = (inputs.len() / width) as u32;
         let [map] = self.compile(source, BoundsChecks::Keep, ["map"], Idle::NOTHING)?;

@@ -1,6 +1,9 @@
 //! Bind group layout and pipelines. One layout serves every kernel, so that a bind group is set once per submission.
 
-use super::device::{Device, now};
+use std::sync::Arc;
+
+use super::checks::{Closed, Scopes};
+use super::device::{Device, Keep};
 use super::source;
 use super::source::KernelConfig;
 use super::warm_up::Idle;
@@ -157,9 +160,9 @@ impl Device {
         idle: Idle,
     ) -> Result<[wgpu::ComputePipeline; E], BuildError> {
         self.check()?;
-        let compile = || {
+        let compile = |keep: Keep| {
             span!(DEBUG, "compile", kernel = entries[0]);
-            let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+            let scopes = Scopes::validation(&self.device);
             let descriptor = wgpu::ShaderModuleDescriptor {
                 label: Some(entries[0]),
                 source: wgpu::ShaderSource::Wgsl(source.into()),
@@ -191,19 +194,31 @@ impl Device {
                     cache: self.cache.as_ref().map(|(cache, _)| cache),
                 })
             };
-            let pipelines: Vec<_> = entries.iter().map(pipeline).collect();
-            match now(scope.pop()) {
-                Some(error) => {
+            let pipelines = entries.iter().map(pipeline).collect();
+            let kernels = Arc::new(Kernels { entries: entries.to_vec(), pipelines, bounds_checks });
+            let shader = |error: wgpu::Error| ModelError::Shader { message: error.to_string() };
+            let late = {
+                let (keep, kernels) = (keep.clone(), Arc::clone(&kernels));
+                move |error: Option<wgpu::Error>| {
+                    error.map_or(Ok(()), |error| Err(shader(error)))?;
+                    keep.keep(kernels);
+                    Ok(())
+                }
+            };
+            match scopes.close(&self.checks, late) {
+                Closed::Now(Some(error)) => {
                     self.check()?;
-                    Err(ModelError::Shader { message: error.to_string() }.into())
+                    return Err(shader(error).into());
                 }
-                None => {
-                    self.warm_up(&pipelines, idle)?;
-                    Ok(Kernels { entries: entries.to_vec(), pipelines, bounds_checks })
+                Closed::Now(None) => {
+                    self.warm_up(&kernels.pipelines, idle)?;
+                    keep.keep(Arc::clone(&kernels));
                 }
+                Closed::Later => self.warm_up(&kernels.pipelines, idle)?,
             }
+            Ok(kernels)
         };
-        let kernels = self.kernels(source, || self.guard(compile))?;
+        let kernels = self.kernels(source, |keep| self.guard(|| compile(keep)))?;
         let all: Result<[_; E], _> = kernels.pipelines.clone().try_into();
         all.map_err(|_| EngineError::Driver { message: "a pipeline is missing".into() }.into())
     }

@@ -1,6 +1,7 @@
-//! The GPU backend: WGSL kernels on Vulkan, Metal or DX12 through wgpu. It runs a list of passes in one submission.
+//! The GPU backend: WGSL kernels on Vulkan, Metal, DX12 or WebGPU through wgpu. It runs a list of passes in one submission.
 
 pub(crate) mod averager;
+pub(crate) mod checks;
 pub(crate) mod device;
 pub(crate) mod evaluate;
 pub(crate) mod filter;
@@ -10,6 +11,7 @@ pub(crate) mod kernels;
 pub(crate) mod pending;
 mod rows;
 pub(crate) mod source;
+pub(crate) mod upload;
 pub(crate) mod warm_up;
 pub(crate) mod workspace;
 

@@ -4,10 +4,12 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Poll, Waker};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::device::{Device, lock};
 use crate::error::{EngineError, PlanError};
+use crate::lang::clock::Instant;
+use crate::runtime::browser::{BROWSER, may_block};
 use crate::runtime::{Wait, span};
 
 /// The state that the callbacks of a call's submissions write. They run on whichever thread polls the device.
@@ -204,6 +206,9 @@ impl<T> Call<T> {
 
     /// Waits for an abandoned call to leave the device.
     pub(crate) fn drain(&mut self, device: &Device, wait: Wait<'_>) -> Poll<Result<(), EngineError>> {
+        if let (Wait::Blocking, Err(refused)) = (wait, may_block()) {
+            return Poll::Ready(Err(refused));
+        }
         let Some(call) = self.0.as_mut().filter(|call| !call.wanted) else { return Poll::Ready(Ok(())) };
         let drained = call.pending.finish(device, wait);
         match &drained {
@@ -215,7 +220,7 @@ impl<T> Call<T> {
                     Ok::<_, EngineError>(())
                 };
                 // The next call runs into the same error and returns it.
-                device.guard(unmap).ok();
+                if BROWSER { unmap() } else { device.guard(unmap) }.ok();
             }
             // The mapping has failed, so there is nothing to unmap.
             Poll::Ready(Err(_)) => {}
@@ -260,7 +265,7 @@ impl Watcher {
         limit: Duration,
         reports: &Arc<Reports>,
     ) {
-        if cfg!(target_family = "wasm") || std::mem::replace(&mut lock(&reports.0).watched, true) {
+        if BROWSER || std::mem::replace(&mut lock(&reports.0).watched, true) {
             return;
         }
         let job = Job { submission: submission.clone(), limit, reports: Arc::clone(reports) };

@@ -2,17 +2,20 @@
 //! s), so that dispatch is part of compilation: it has no rows to work on, and does not count against any call's time
 //! limit.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytemuck::Zeroable;
 use wgpu::BufferUsages as Usage;
 
+use super::checks::work_done;
 use super::device::Device;
 use super::kernels::PASS_SIZE;
 use super::workspace::{aligned, bind};
 use crate::error::EngineError;
 use crate::kernels::pass::{Layout, NoiseId, Pass};
+use crate::runtime::browser::BROWSER;
 
 /// The duration of a first dispatch after which the device counts as hung.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -51,7 +54,7 @@ impl Idle {
 #[derive(Debug, Default)]
 pub(crate) struct WarmUps {
     begun: AtomicU64,
-    ended: AtomicU64,
+    ended: Arc<AtomicU64>,
 }
 
 impl WarmUps {
@@ -63,23 +66,24 @@ impl WarmUps {
     }
 
     /// Counts a first dispatch as running until the guard is dropped, also during unwinding.
-    fn begin(&self) -> UnderWay<'_> {
+    fn begin(&self) -> UnderWay {
         self.begun.fetch_add(1, Ordering::SeqCst);
-        UnderWay(self)
+        UnderWay(Arc::clone(&self.ended))
     }
 }
 
 /// A guard for a first dispatch that is running.
-struct UnderWay<'a>(&'a WarmUps);
+struct UnderWay(Arc<AtomicU64>);
 
-impl Drop for UnderWay<'_> {
+impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.ended.fetch_add(1, Ordering::SeqCst);
+        self.0.fetch_add(1, Ordering::SeqCst);
     }
 }
 
 impl Device {
-    /// Dispatches each pipeline once, with no work and on temporary buffers.
+    /// Dispatches each pipeline once, with no work and on temporary buffers. In a browser, its end is one of the
+    /// device's checks.
     pub(crate) fn warm_up(&self, pipelines: &[wgpu::ComputePipeline], idle: Idle) -> Result<(), EngineError> {
         let inputs_at = aligned(PASS_SIZE.get());
         let inputs = 4 * REACH.max(idle.inputs as u64);
@@ -113,8 +117,17 @@ impl Device {
                 compute.dispatch_workgroups(1, 1, 1);
             }
         }
-        let _under_way = self.warm_ups.begin();
+        let under_way = self.warm_ups.begin();
         let submission = self.queue.submit([encoder.finish()]);
+        if BROWSER {
+            let done = work_done(&self.queue);
+            self.checks.push(async move {
+                done.await;
+                drop(under_way);
+                Ok(())
+            });
+            return Ok(());
+        }
         self.wait_at_most(&submission, LONGEST)
     }
 }

@@ -3,21 +3,25 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use wgpu::BufferUsages as Usage;
 
+use super::checks::Checks;
 use super::device::Device;
 use super::kernels::{BINDINGS, Kernel, MAX_LOOP_ITERATIONS, PASS_SIZE, Score, searches};
 use super::pending::{Call, Pending};
 use super::source;
 use super::source::KernelConfig;
+use super::upload::Upload;
 use crate::error::{BuildError, EngineError, PlanError};
 use crate::kernels::pass::{
     ADAPT, DIVERGENCE, EFFECTIVE, ELITE, FILTERED, FIXED, GIVEN, GROUP, MAX_EVALUATIONS, PERTURBED, Pass, Problem,
     SCORED, SECOND_MOMENT, SIGNED, Sums, TAIL, TILE, round_up,
 };
+use crate::lang::clock::Instant;
 use crate::runtime::bounds::Capacity;
+use crate::runtime::browser::BROWSER;
 use crate::runtime::program::Program;
 use crate::runtime::{AdapterKind, DeviceTrajectories, Done, Fetched, PlanNumbers, Timing, Wait, bounds};
 
@@ -62,8 +66,8 @@ pub(crate) struct Sizes {
 
 struct Buffers {
     sizes: Sizes,
-    /// Staging buffer to the device for passes, summary, inputs and nominal; mapped between calls.
-    upload: wgpu::Buffer,
+    /// Passes, summary, inputs and nominal on their way to the device.
+    upload: Upload,
     /// Read-only data of a call: passes, followed by the inputs.
     given: wgpu::Buffer,
     fields: wgpu::Buffer,
@@ -86,6 +90,8 @@ pub(crate) struct Workspace {
     kernel: Option<(KernelConfig, [bool; 2], Kernel)>,
     buffers: Option<Buffers>,
     call: Call<Run>,
+    /// The work since the last results whose errors a browser has not reported yet.
+    checks: Checks,
     /// The mean duration of a chunk in the last call with each kernel; cleared when buffers change.
     paces: Vec<(KernelConfig, [bool; 2], Duration)>,
     nominal: Vec<f32>,
@@ -259,7 +265,7 @@ impl Buffers {
         let log_weights = storage("log-weights", sizes.log_weights)?;
         let partials = storage("partial means", sizes.partials)?;
         let state = storage("the plan", sizes.summaries + sizes.blocks())?;
-        let upload = device.buffer("the upload", sizes.upload(), Usage::MAP_WRITE | Usage::COPY_SRC)?;
+        let upload = Upload::new(device, sizes.upload())?;
         let back = sizes.back();
         let back = device.buffer("the read-back", back, Usage::MAP_READ | Usage::COPY_DST)?;
         let ticks = match device.tick.filter(|_| device.timestamps) {
@@ -352,6 +358,7 @@ impl Workspace {
             kernel: None,
             buffers: None,
             call: Call::NONE,
+            checks: Checks::default(),
             paces: Vec::new(),
             nominal: Vec::new(),
             std_scale: Vec::new(),
@@ -373,7 +380,21 @@ impl Workspace {
     ) -> Result<(), BuildError> {
         self.device.check()?;
         let device = Arc::clone(&self.device);
-        device.guard(|| self.fit(program, passes, problem))
+        let prepared = device.guard(|| self.fit(program, passes, problem));
+        self.checks.append(&device.checks);
+        prepared
+    }
+
+    /// Returns `Ready` once everything that was prepared and submitted is known to be valid, or to be invalid. Natively
+    /// this is known when a function returns.
+    pub(crate) fn settle(&mut self, wait: Wait<'_>) -> Poll<Result<(), BuildError>> {
+        let Poll::Ready(checked) = self.checks.poll(wait) else { return Poll::Pending };
+        Poll::Ready(checked.map_err(|error| {
+            // The next call makes everything again.
+            (self.kernel, self.buffers) = (None, None);
+            self.call.abandon(&self.device);
+            self.device.check().err().map_or(error, BuildError::from)
+        }))
     }
 
     fn fit(&mut self, program: &Program, passes: &[Pass], problem: &Problem<'_>) -> Result<(), BuildError> {
@@ -401,9 +422,11 @@ impl Workspace {
     }
 
     /// Compiles the kernels that [`submit_fetch`](Self::submit_fetch) needs for rows of the shape last prepared.
-    pub(crate) fn prepare_fetch(&self) -> Result<(), BuildError> {
+    pub(crate) fn prepare_fetch(&mut self) -> Result<(), BuildError> {
         let Some((shape, ..)) = &self.kernel else { return Ok(()) };
-        self.device.draw(*shape).map(drop)
+        let prepared = self.device.draw(*shape).map(drop);
+        self.checks.append(&self.device.checks);
+        prepared
     }
 
     /// Compiles the kernel of [`trajectories`](Self::trajectories) for rows of the shape last prepared.
@@ -414,7 +437,9 @@ impl Workspace {
 
     /// Waits for submissions of an earlier call that was abandoned.
     fn drained(&mut self) -> Result<(), EngineError> {
-        match self.drain(Wait::Blocking) {
+        // In a browser, callers wait for that before they change anything.
+        let wait = if BROWSER { Wait::Polling } else { Wait::Blocking };
+        match self.call.drain(&self.device, wait) {
             Poll::Ready(drained) => drained,
             Poll::Pending => Err(EngineError::Timeout { after: self.device.timeout }),
         }
@@ -447,6 +472,7 @@ impl Workspace {
             self.call.abandon(&device);
             self.buffers = None;
         })?;
+        self.checks.append(&device.checks);
         Ok(())
     }
 
@@ -473,8 +499,8 @@ impl Workspace {
         let mut encoder = device.device.create_command_encoder(&Default::default());
         let sizes = buffers.sizes;
         let (given, state) = (sizes.passes + sizes.inputs, sizes.summaries + sizes.blocks());
-        encoder.copy_buffer_to_buffer(&buffers.upload, 0, &buffers.given, 0, given);
-        encoder.copy_buffer_to_buffer(&buffers.upload, given, &buffers.state, 0, state);
+        buffers.upload.copy(device, &mut encoder, 0..given, &buffers.given);
+        buffers.upload.copy(device, &mut encoder, given..given + state, &buffers.state);
         let timed = first_timed(buffers, &self.chunks);
         let pace = self.paces.iter().position(|(of, with, _)| (of, with) == (shape, kind));
         let each = pieces_of_submission(device, pace.map(|i| self.paces[i].2));
@@ -509,7 +535,7 @@ impl Workspace {
         }
         // The upload buffer is mapped for the next call. Callbacks run in this order, so it is mapped once the
         // read-back buffer is.
-        encoder.map_buffer_on_submit(&buffers.upload, wgpu::MapMode::Write, .., |_| ());
+        buffers.upload.map_on_submit(&encoder);
         pending.submit_last(device, encoder, &buffers.back);
         let problems = passes.last().map_or(0, |pass| pass.problems as usize);
         let numbers = [problem.nominal.len(), if adapts { problem.std_scale.len() } else { 0 }];
@@ -520,6 +546,11 @@ impl Workspace {
 
     /// Returns the results of the submitted call once it has completed.
     pub(crate) fn finish(&mut self, wait: Wait<'_>) -> Poll<Result<Done<'_>, EngineError>> {
+        match self.settle(wait) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into_engine())),
+            Poll::Pending => return Poll::Pending,
+        }
         let Poll::Ready(run) = self.call.finish(&self.device, wait) else { return Poll::Pending };
         Poll::Ready(run.and_then(|run| self.collect(&run, matches!(wait, Wait::Blocking))))
     }
@@ -584,7 +615,9 @@ impl Workspace {
     /// Starts to fetch the rows of the last pass of problem `number`.
     pub(crate) fn submit_fetch(&self, number: u32) -> Result<Fetching, EngineError> {
         self.device.check()?;
-        self.device.guard(|| self.start_fetch(number))
+        let mut fetching = self.device.guard(|| self.start_fetch(number))?;
+        fetching.checks.append(&self.device.checks);
+        Ok(fetching)
     }
 
     fn start_fetch(&self, number: u32) -> Result<Fetching, EngineError> {
@@ -627,7 +660,7 @@ impl Workspace {
         }
         let mut pending = Pending::new(device);
         pending.submit_last(device, encoder, &back);
-        Ok(Fetching { device: Arc::clone(device), pending, back, sizes })
+        Ok(Fetching { device: Arc::clone(device), pending, checks: Checks::default(), back, sizes })
     }
 
     /// Rolls out the first `rows` rows of the last pass of problem `number` again, into a buffer, and uploads a plan. It
@@ -696,6 +729,7 @@ impl Workspace {
 pub(crate) struct Fetching {
     device: Arc<Device>,
     pending: Pending,
+    checks: Checks,
     back: wgpu::Buffer,
     /// Bytes of rows, scores and log-weights.
     sizes: [u64; 3],
@@ -704,6 +738,13 @@ pub(crate) struct Fetching {
 impl Fetching {
     /// Returns the rows once they have been copied.
     pub(crate) fn finish(&mut self, wait: Wait<'_>) -> Poll<Result<Fetched, EngineError>> {
+        match self.checks.poll(wait) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => {
+                return Poll::Ready(Err(self.device.check().err().unwrap_or(error.into_engine())));
+            }
+            Poll::Pending => return Poll::Pending,
+        }
         let Poll::Ready(over) = self.pending.finish(&self.device, wait) else { return Poll::Pending };
         Poll::Ready(over.and_then(|()| self.collect()))
     }
@@ -795,24 +836,26 @@ fn shape(device: &Device, passes: &[Pass], problem: &Problem<'_>) -> KernelConfi
 }
 
 /// Writes passes, an empty summary, inputs and nominal to the upload buffer.
-fn fill_upload(device: &Device, buffers: &Buffers, passes: &[Pass], problem: &Problem<'_>) -> Result<(), EngineError> {
-    let mut view = buffers.upload.get_mapped_range_mut(..).map_err(|error| device.failure(error))?;
-    let mut put = |at: u64, data: &[u8]| view.slice(at as usize..at as usize + data.len()).copy_from_slice(data);
-    for (i, pass) in passes.iter().enumerate() {
-        put(i as u64 * stride(device), bytemuck::bytes_of(pass));
-    }
+fn fill_upload(
+    device: &Device,
+    buffers: &mut Buffers,
+    passes: &[Pass],
+    problem: &Problem<'_>,
+) -> Result<(), EngineError> {
     let sizes = buffers.sizes;
-    put(sizes.passes, bytemuck::cast_slice(problem.inputs));
-    let summaries = sizes.passes + sizes.inputs;
-    for at in (summaries..summaries + sizes.summaries).step_by(SUMMARY as usize) {
-        put(at, bytemuck::cast_slice(&NO_ROWS));
-    }
-    let nominal = summaries + sizes.summaries;
-    put(nominal, bytemuck::cast_slice(problem.nominal));
-    put(nominal + 2 * sizes.nominal, bytemuck::cast_slice(problem.std_scale));
-    drop(view);
-    buffers.upload.unmap();
-    Ok(())
+    buffers.upload.fill(device, |put| {
+        for (i, pass) in passes.iter().enumerate() {
+            put(i as u64 * stride(device), bytemuck::bytes_of(pass));
+        }
+        put(sizes.passes, bytemuck::cast_slice(problem.inputs));
+        let summaries = sizes.passes + sizes.inputs;
+        for at in (summaries..summaries + sizes.summaries).step_by(SUMMARY as usize) {
+            put(at, bytemuck::cast_slice(&NO_ROWS));
+        }
+        let nominal = summaries + sizes.summaries;
+        put(nominal, bytemuck::cast_slice(problem.nominal));
+        put(nominal + 2 * sizes.nominal, bytemuck::cast_slice(problem.std_scale));
+    })
 }
 
 /// The maximum number of chunks in a submission.
