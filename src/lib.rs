@@ -2,7 +2,7 @@
 //!
 //! `gibbs` draws thousands of rows (control sequences, parameters of a policy, points of a density), scores each by a
 //! model of your system, weighs them by e^{−J/λ} and averages them. You write the system once, in plain Rust. It runs
-//! fused into one WGSL kernel on Vulkan, Metal and DX12, or on the SIMD lanes of the CPU, with the same numbers up to
+//! fused into one WGSL kernel on Vulkan, Metal, DX12 and WebGPU, or on the SIMD lanes of the CPU, with the same numbers up to
 //! rounding.
 //!
 //! | driver | what it finds |
@@ -240,6 +240,7 @@
 //! | `gpu` | on | the GPU backend (wgpu); without it the crate is the CPU backend alone |
 //! | `rayon` | on | the CPU backend on all cores; without it, on the calling thread |
 //! | `glam` | off | conversions of the types of [`linalg`] from and to those of glam 0.34 |
+//! | `web` | off | WebGPU, on wasm32-unknown-unknown; includes `gpu`. In a page, build engines and drivers by `new_async` |
 //! | `serde` | off | options, plans and snapshots can be stored: [`Snapshot`](control::Snapshot#storing) says how |
 //! | `tracing` | off | spans for profilers: see [Profiling](#profiling) |
 
@@ -259,6 +260,9 @@ mod weighted_mean;
 
 #[cfg(feature = "gpu")]
 pub use wgpu;
+
+#[cfg(all(feature = "gpu", not(feature = "web"), target_family = "wasm"))]
+compile_error!("WebAssembly has no GPU but that of a browser: enable the feature `web` instead of `gpu`");
 
 pub use control::{DiffusionOptions, DiffusionPlanner, Fleet, Mppi, MppiOptions, Plan, Planner, Plans};
 pub use error::{BuildError, EngineError, Error, InvalidValue, ModelError, PlanError};

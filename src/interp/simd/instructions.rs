@@ -1,15 +1,15 @@
 //! Dispatch on the vector instruction set, resolved at compile time.
 
-#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+#[cfg(any(target_arch = "x86", target_arch = "x86_64", all(target_arch = "wasm32", target_feature = "simd128")))]
 use std::any::TypeId;
 #[cfg(target_arch = "x86")]
 pub(crate) use std::arch::x86 as arch;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use std::arch::x86_64 as arch;
 
-#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+#[cfg(any(target_arch = "x86", target_arch = "x86_64", all(target_arch = "wasm32", target_feature = "simd128")))]
 use bytemuck::{AnyBitPattern, NoUninit};
-#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+#[cfg(any(target_arch = "x86", target_arch = "x86_64", all(target_arch = "wasm32", target_feature = "simd128")))]
 use pulp::Simd;
 
 /// Runs the first block with AVX-512, the second with AVX2 and the third elsewhere, selected by the type of the token
@@ -31,7 +31,7 @@ macro_rules! by_instructions {
 pub(crate) use by_instructions;
 
 /// Returns the token as a `T` if that is its type.
-#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+#[cfg(any(target_arch = "x86", target_arch = "x86_64", all(target_arch = "wasm32", target_feature = "simd128")))]
 #[inline(always)]
 pub(crate) fn token_as<S: Simd, T: Simd>(simd: S) -> Option<T> {
     if TypeId::of::<S>() == TypeId::of::<T>() {
@@ -43,7 +43,7 @@ pub(crate) fn token_as<S: Simd, T: Simd>(simd: S) -> Option<T> {
 }
 
 /// Reinterprets a register as another register type of the same size.
-#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+#[cfg(any(target_arch = "x86", target_arch = "x86_64", all(target_arch = "wasm32", target_feature = "simd128")))]
 #[inline(always)]
 pub(crate) fn cast<A: NoUninit, B: AnyBitPattern>(a: A) -> B {
     // The sizes are compile-time constants, but this is no `const` assertion: branches for other instruction sets are

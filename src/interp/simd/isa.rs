@@ -87,8 +87,8 @@ impl Isa {
     fn dispatch<W: WithSimd>(self, job: W) -> W::Output {
         match self.0 {
             #[cfg(target_feature = "simd128")]
-            Arch::Simd128(simd) => simd.vectorize(job),
-            _ => pulp::Scalar.vectorize(job),
+            Arch::Simd128(simd) => Simd::vectorize(simd, job),
+            _ => Simd::vectorize(pulp::Scalar, job),
         }
     }
 }

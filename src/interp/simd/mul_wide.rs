@@ -12,7 +12,7 @@ use pulp::Simd;
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 use super::instructions::arch::__m512i;
 use super::instructions::by_instructions;
-#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+#[cfg(any(target_arch = "x86", target_arch = "x86_64", all(target_arch = "wasm32", target_feature = "simd128")))]
 use super::instructions::cast;
 
 /// Computes the (low, high) halves of a·b in each lane.
@@ -37,8 +37,20 @@ pub(crate) fn mul_wide<S: Simd>(simd: S, a: S::u32s, b: u32) -> (S::u32s, S::u32
             let high = simd._mm256_blend_epi32::<0b1010_1010>(simd._mm256_srli_epi64::<32>(even), odd);
             (cast(low), cast(high))
         },
-        simd.widening_mul_u32s(a, b)
+        elsewhere(simd, a, b)
     )
+}
+
+/// Computes the products without AVX2.
+#[inline(always)]
+fn elsewhere<S: Simd>(simd: S, a: S::u32s, b: S::u32s) -> (S::u32s, S::u32s) {
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    if super::instructions::token_as::<_, pulp::wasm::Simd128>(simd).is_some() {
+        use std::arch::wasm32::{i32x4_shuffle, u64x2_extmul_high_u32x4, u64x2_extmul_low_u32x4};
+        let [first, last] = [u64x2_extmul_low_u32x4(cast(a), cast(b)), u64x2_extmul_high_u32x4(cast(a), cast(b))];
+        return (cast(i32x4_shuffle::<0, 2, 4, 6>(first, last)), cast(i32x4_shuffle::<1, 3, 5, 7>(first, last)));
+    }
+    simd.widening_mul_u32s(a, b)
 }
 
 /// Separates the low from the high halves of the products of even and odd lanes.
