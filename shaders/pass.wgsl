@@ -76,7 +76,7 @@ struct Pass {
     scenarios: u32,
     risk: u32,
     risk_value: f32,
-    padding: u32,
+    weights: u32,
 }
 
 // The sums behind a weighted mean, relative to the largest log-weight. Twin: Sums in src/kernels/pass.rs.

@@ -500,12 +500,12 @@ impl<R: Real, const D: usize> Real for Dual<R, D> {
         R::fits(network, inputs, outputs, size * (1 + D))
     }
     #[inline(always)]
-    fn note(network: &Network, size: usize) {
-        R::note(network, size * (1 + D));
+    fn note(source: &ParamView<'_>, network: &Network, size: usize) {
+        R::note(source, network, size * (1 + D));
     }
     #[inline(always)]
     fn network<const I: usize, const O: usize>(source: &ParamView<'_>, network: &Network, x: [Self; I]) -> [Self; O] {
-        Self::note(network, 1);
+        Self::note(source, network, 1);
         network::forward(source, network, x)
     }
     #[inline(always)]
@@ -516,7 +516,7 @@ impl<R: Real, const D: usize> Real for Dual<R, D> {
         x: [Self; I],
         v: [Self; O],
     ) -> [Self; O] {
-        Self::note(network, 1);
+        Self::note(source, network, 1);
         network::back(source, sink, network, x, v)
     }
 }

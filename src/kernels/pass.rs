@@ -6,9 +6,9 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::propose::shape::Filter;
-use crate::lang::Timeline;
 use crate::lang::grid::{FieldChanges, FieldSet};
 use crate::lang::look_up::LookUps;
+use crate::lang::{ParamView, Timeline};
 
 /// The number of rows in a tile. A tile is stored coordinate by coordinate, with its rows contiguous: [`TILE`] lanes of
 /// a SIMD loop, or one workgroup with coalesced loads and stores.
@@ -168,8 +168,8 @@ pub struct Pass {
     /// How the costs in all scenarios become one.
     pub(crate) risk: u32,
     pub(crate) risk_value: f32,
-    /// WGSL rounds the size of the struct up to a multiple of 8 bytes.
-    pub(crate) padding: u32,
+    /// The offset of the weights of networks in a device's buffer of inputs. The workspace that uploads a pass sets it.
+    pub(crate) weights: u32,
 }
 
 impl Pass {
@@ -279,9 +279,16 @@ impl Layout {
     pub(crate) fn references(&self) -> usize {
         self.params_at() + self.params
     }
-    /// The parameters, references and fields that a model reads over the horizon. Their bounds are checked here, once.
+    /// The parameters, references, fields and weights that a model reads over the horizon. Their bounds are checked
+    /// here, once.
     #[inline(always)]
-    pub(crate) fn timeline<'a>(&self, inputs: &'a [f32], fields: LookUps<'a>, dt: f32) -> Timeline<'a> {
+    pub(crate) fn timeline<'a>(
+        &self,
+        inputs: &'a [f32],
+        fields: LookUps<'a>,
+        weights: &'a [f32],
+        dt: f32,
+    ) -> Timeline<'a> {
         Timeline {
             params: &inputs[self.params_at()..][..self.params],
             param_stride: 0,
@@ -290,6 +297,7 @@ impl Layout {
             last_row: self.reference_rows.max(1) - 1,
             dt,
             fields,
+            weights: ParamView::of_task(weights),
         }
     }
     /// The offset of the driver's own table, after everything else: see [`Pass::starts`].
@@ -330,6 +338,14 @@ impl NoiseId {
     }
 }
 
+/// The weights of a model's networks, and a number that changes whenever they do.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Weights<'a> {
+    pub(crate) values: &'a [f32],
+    #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only the GPU backend reads it"))]
+    pub(crate) version: u64,
+}
+
 /// The data that a list of passes operates on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Problem<'a> {
@@ -342,6 +358,8 @@ pub(crate) struct Problem<'a> {
     /// With [`STD_SCALE`], the factor on the noise of every coordinate that is averaged, B × [`Pass::coordinates`].
     pub(crate) std_scale: &'a [f32],
     pub(crate) fields: &'a FieldSet,
+    /// The weights of the model's networks, which all problems share.
+    pub(crate) weights: Weights<'a>,
     /// What has changed in the fields, so that a device uploads only that.
     #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only the GPU backend reads it"))]
     pub(crate) field_changes: &'a FieldChanges,

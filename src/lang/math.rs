@@ -574,20 +574,12 @@ impl<V: Register> Real for V {
         V::map(function.twin, arguments)
     }
     #[inline(always)]
-    fn weighted_sums<const U: usize>(source: &ParamView<'_>, first: usize, x: &[Self], sums: [Self; U]) -> [Self; U] {
-        // Where every lane has its own weights, their bounds are checked before the loop: inside it, the checks would
-        // take longer than the products and force the sums to be spilled.
-        let (stride, count) = (source.stride, U * x.len());
-        if count == 0 {
-            return sums;
+    fn layer(source: &ParamView<'_>, first: usize, x: &[Self], sums: &mut [Self]) {
+        if source.stride == 0 {
+            network::shared_layer(&source.values[first..], x, sums);
+        } else {
+            network::own_layer(source, first, x, sums);
         }
-        if stride == 0 {
-            let values = &source.values[first..][..count];
-            return weighted_sums(x, sums, |at| c(values[at]));
-        }
-        let values = &source.values[first * stride..][..(count - 1) * stride + V::COUNT];
-        // SAFETY: `at` is below `count`.
-        weighted_sums(x, sums, |at| V::load(unsafe { values.get_unchecked(at * stride..at * stride + V::COUNT) }))
     }
     #[inline(always)]
     fn weight(source: &ParamView<'_>, i: usize) -> Self {
@@ -636,17 +628,6 @@ impl<V: Register> Real for V {
 #[inline(always)]
 fn place_in<V: Register>(table: Table, inputs: &Inputs<'_>, j: usize) -> usize {
     if V::COUNT == 1 { table.checked_index(inputs.time, j) } else { table.index(inputs.time, j) }
-}
-
-/// Adds to each of `U` sums its weights times x. Calls `weight` with indices below `U` times the length of x.
-#[inline(always)]
-fn weighted_sums<V: Register, const U: usize>(x: &[V], mut sums: [V; U], weight: impl Fn(usize) -> V) -> [V; U] {
-    for i in 0..x.len() {
-        for u in 0..U {
-            sums[u] = weight(u * x.len() + i).fma(x[i], sums[u]);
-        }
-    }
-    sums
 }
 
 /// Loads number `i`: of each lane's own numbers, `stride` apart, or, if `stride` is 0, the one that all lanes share.

@@ -80,7 +80,7 @@ pub use model_params::ModelParams;
 pub(crate) use model_params::ParamNames;
 pub use network::{Activation, Network};
 pub(crate) use network_scratch::NetworkScratch;
-pub(crate) use params::{GradSink, ParamView};
+pub(crate) use params::{GradSink, ParamView, WeightsOf};
 pub use params::{GradientAccumulator, Params, Table};
 pub use random::Random;
 pub(crate) use register::Register;
@@ -552,22 +552,11 @@ pub trait Real:
     /// Evaluates a hand-written function.
     #[doc(hidden)]
     fn call<const A: usize>(function: &WgslFn<A>, arguments: [Self; A]) -> Self;
-    /// Adds to sum u, for each of `U` sums, the inner product of x with the x.len() weights from `first` + u · x.len()
-    /// on.
+    /// The sums of a network layer's units, whose parameters begin at `first`: b + Σ w x, each in the order of x.
     #[doc(hidden)]
     #[inline(always)]
-    fn weighted_sums<const U: usize>(
-        source: &ParamView<'_>,
-        first: usize,
-        x: &[Self],
-        mut sums: [Self; U],
-    ) -> [Self; U] {
-        for (i, value) in x.iter().enumerate() {
-            for u in 0..U {
-                sums[u] = Self::weight(source, first + u * x.len() + i).mul_add(*value, sums[u]);
-            }
-        }
-        sums
+    fn layer(source: &ParamView<'_>, first: usize, x: &[Self], sums: &mut [Self]) {
+        network::layer(source, first, x, sums);
     }
     /// Parameter `i` of a policy.
     #[doc(hidden)]
@@ -599,12 +588,11 @@ pub trait Real:
         network.check_sizes(inputs, outputs);
         true
     }
-    /// While a policy is traced, records that a network is computed whose numbers each take the space of `size` of
-    /// these.
+    /// While code is traced, records that a network is computed whose numbers each take the space of `size` of these.
     #[doc(hidden)]
     #[inline(always)]
-    fn note(network: &Network, size: usize) {
-        let _ = (network, size);
+    fn note(source: &ParamView<'_>, network: &Network, size: usize) {
+        let _ = (source, network, size);
     }
     /// The outputs of a network.
     #[doc(hidden)]

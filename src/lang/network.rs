@@ -1,11 +1,13 @@
-//! [`Network`], the dense layers of a policy: an intrinsic for any layer sizes.
+//! [`Network`], the dense layers of a policy or of a model: an intrinsic for any layer sizes.
 //!
 //! This module evaluates them on numbers, lanes and dual numbers; `src/interp/trace/network.rs` prints the same
 //! computation as loops over the weight buffer. Both sum in the same order.
 
+use super::cache_line::CacheLine;
 use super::params::MAX_INDEX;
 use super::random::Random;
-use super::{GradSink, ParamView, Real};
+use super::register::Register;
+use super::{GradSink, NetworkScratch, ParamView, Real};
 use crate::error::InvalidValue;
 
 /// The activation function of a [`Network`]'s hidden units, applied to their sum s.
@@ -17,23 +19,69 @@ pub enum Activation {
     Tanh,
     /// max(s, 0).
     Relu,
+    /// The Gaussian error linear unit in its form with tanh, s/2 · (1 + tanh(√(2/π) (s + 0.044715 s³))) (Hendrycks and
+    /// Gimpel 2016, arXiv:1606.08415). In PyTorch this is `GELU(approximate='tanh')`; its default, s Φ(s), differs by
+    /// up to 5·10⁻⁴.
+    Gelu,
+    /// sin(s), s in radians, as in SIREN (Sitzmann et al. 2020, arXiv:2006.09661), whose factor ω₀ belongs to the
+    /// weights.
+    Sin,
+}
+
+/// √(2/π), and 0.044715 times it.
+pub(crate) const GELU: [f32; 2] = [0.797_884_56, 0.035_677_408];
+
+/// From this size on, tanh in [`Activation::Gelu`] is ±1 to within a rounding. Its argument is limited to it, so that
+/// the square neither overflows nor, times 0, becomes NaN.
+pub(crate) const GELU_END: f32 = 10.0;
+
+/// [`Activation::Gelu`] and its derivative.
+#[inline(always)]
+fn gelu<R: Real>(s: R) -> (R, R) {
+    let [linear, cubic] = GELU;
+    let x = s.clamp(-GELU_END, GELU_END);
+    let z = x * x;
+    let tanh = (x * z.mul_add(cubic, linear)).tanh();
+    // Where tanh is not quite −1, the product with a large number would not be small.
+    let half = s.max(-GELU_END) * 0.5;
+    let value = half.mul_add(tanh, half);
+    let slope = half * ((-tanh + 1.0) * (tanh + 1.0)) * z.mul_add(3.0 * cubic, linear);
+    (value, tanh.mul_add(0.5, slope + 0.5))
 }
 
 impl Activation {
+    /// Replaces sums by the units' outputs.
     #[inline(always)]
-    fn apply<R: Real>(self, sum: R) -> R {
-        match self {
-            Self::Tanh => sum.tanh(),
-            Self::Relu => sum.max(0.0),
+    fn apply<R: Real>(self, units: &mut [R]) {
+        for unit in units {
+            *unit = match self {
+                Self::Tanh => unit.tanh(),
+                Self::Relu => unit.max(0.0),
+                Self::Gelu => gelu(*unit).0,
+                Self::Sin => unit.sin(),
+            };
+        }
+    }
+
+    /// Whether the derivative is a function of the unit's output. Otherwise it has to be stored.
+    pub(crate) fn has_rate_of_output(self) -> bool {
+        matches!(self, Self::Tanh | Self::Relu)
+    }
+
+    /// Stores the derivatives by the sums, where they are no functions of the outputs.
+    #[inline(always)]
+    fn store_rates<R: Real>(self, sums: &[R], rates: &mut [R]) {
+        for (sum, rate) in sums.iter().zip(rates) {
+            *rate = if self == Self::Sin { sum.cos() } else { gelu(*sum).1 };
         }
     }
 
     /// The derivative, as a function of the unit's output.
     #[inline(always)]
-    fn rate<R: Real>(self, unit: R) -> R {
+    fn rate_of_output<R: Real>(self, unit: R) -> R {
         match self {
-            Self::Tanh => (-unit + 1.0) * (unit + 1.0),
             Self::Relu => R::select(unit.gt(0.0), 1.0, 0.0),
+            _ => (-unit + 1.0) * (unit + 1.0),
         }
     }
 }
@@ -54,7 +102,8 @@ pub(crate) struct Bounds {
 }
 
 /// The shape of a dense (fully connected) network: layer sizes, activation, bounds of its outputs. Its weights are
-/// parameters of a policy.
+/// parameters of a policy ([`Params::network`](crate::Params::network)), or the weights of a task, for a model that is
+/// learned ([`StepContext::network`](crate::StepContext::network)).
 ///
 /// The parameters of each layer, in order, are its weights (outputs × inputs, row by row) and then its biases (one per
 /// output). Every hidden unit is `activation(b + Σ w x)`; the outputs are their sums, unchanged, squashed or clipped.
@@ -154,12 +203,17 @@ impl Network {
         self.first
     }
 
+    /// One more than the index of its last parameter: where the parameters of another network can begin.
+    pub fn end(&self) -> usize {
+        self.first + self.parameters()
+    }
+
     /// The number of its parameters.
     pub fn parameters(&self) -> usize {
         self.sizes.windows(2).map(|layer| (layer[0] + 1) * layer[1]).sum()
     }
 
-    /// Random initial parameters: weights with standard deviation 1/√inputs (√(2/inputs) for ReLU); in the last layer
+    /// Random initial parameters: weights with standard deviation 1/√inputs (√(2/inputs) for ReLU and GELU); in the last layer
     /// 0.1/√inputs, so that the outputs start near 0; biases 0.
     pub fn initial(&self, random: &mut Random) -> Vec<f32> {
         let mut parameters = Vec::with_capacity(self.parameters());
@@ -167,8 +221,8 @@ impl Network {
         for (layer, sizes) in self.sizes.windows(2).enumerate() {
             let gain = match self.activation {
                 _ if layer == last => 0.1,
-                Activation::Tanh => 1.0,
-                Activation::Relu => std::f32::consts::SQRT_2,
+                Activation::Tanh | Activation::Sin => 1.0,
+                Activation::Relu | Activation::Gelu => std::f32::consts::SQRT_2,
             };
             let scale = gain / (sizes[0] as f32).sqrt();
             parameters.extend((0..sizes[0] * sizes[1]).map(|_| random.normal() * scale));
@@ -179,8 +233,16 @@ impl Network {
 
     /// The number of its inputs plus the units of all layers.
     #[inline(always)]
-    pub(crate) fn units(&self) -> usize {
+    fn units(&self) -> usize {
         self.sizes.iter().sum()
+    }
+
+    /// The numbers that an evaluation with derivatives stores: inputs, units, and rates of hidden units that are no
+    /// functions of their outputs.
+    #[inline(always)]
+    pub(crate) fn numbers(&self) -> usize {
+        let hidden = self.units() - self.sizes[0] - self.outputs();
+        self.units() + if self.activation.has_rate_of_output() { 0 } else { hidden }
     }
 
     pub(crate) fn outputs(&self) -> usize {
@@ -223,66 +285,158 @@ pub(crate) fn middle(low: f32, high: f32) -> (f32, f32) {
 /// The number of units whose sums are interleaved, to hide the latency of each chain of additions.
 const ABREAST: usize = 4;
 
-/// The sums of `U` units from `o` on, in a layer whose parameters start at `first`: b + Σ w x, each in the order of x.
+/// The sums of a layer's units, whose parameters begin at `first`: b + Σ w x, each in the order of x.
 #[inline(always)]
-fn sums<R: Real, const U: usize>(
-    source: &ParamView<'_>,
-    first: usize,
-    [inputs, outputs]: [usize; 2],
-    o: usize,
-    x: &[R],
-) -> [R; U] {
-    let mut biases = [R::from(0.0); U];
-    for u in 0..U {
-        biases[u] = R::weight(source, first + inputs * outputs + o + u);
+pub(crate) fn layer<R: Real>(source: &ParamView<'_>, first: usize, x: &[R], sums: &mut [R]) {
+    let biases = first + x.len() * sums.len();
+    for (o, sum) in sums.iter_mut().enumerate() {
+        *sum = R::weight(source, biases + o);
+        for (i, value) in x.iter().enumerate() {
+            *sum = R::weight(source, first + o * x.len() + i).mul_add(*value, *sum);
+        }
     }
-    R::weighted_sums(source, first + o * inputs, x, biases)
+}
+
+/// As [`layer`], with weights that all lanes share, which begin at the first one given: a product of a matrix with the
+/// matrix of all lanes. Every weight that is loaded is multiplied by a whole [`Register`], every register of x by the
+/// weights of several units, whose sums stay in registers.
+#[inline(always)]
+pub(crate) fn shared_layer<V: Register>(weights: &[f32], x: &[V], sums: &mut [V]) {
+    let (weights, biases) = weights[..(x.len() + 1) * sums.len()].split_at(x.len() * sums.len());
+    let mut o = 0;
+    if const { V::EIGHT_UNITS } {
+        o = shared_tiles::<V, 8>(weights, biases, x, sums, o);
+    }
+    o = shared_tiles::<V, ABREAST>(weights, biases, x, sums, o);
+    shared_tiles::<V, 1>(weights, biases, x, sums, o);
+}
+
+/// Computes units from `o` on, `U` at a time, and returns the first of those that remain.
+#[inline(always)]
+fn shared_tiles<V: Register, const U: usize>(
+    weights: &[f32],
+    biases: &[f32],
+    x: &[V],
+    sums: &mut [V],
+    mut o: usize,
+) -> usize {
+    while o + U <= sums.len() {
+        let mut found = [V::from(0.0); U];
+        for u in 0..U {
+            found[u] = V::from(biases[o + u]);
+        }
+        // Bounds are checked before the loop: inside it, the checks would take longer than the products.
+        let weights = &weights[o * x.len()..][..U * x.len()];
+        for i in 0..x.len() {
+            for u in 0..U {
+                // SAFETY: `u` is below `U`, and `i` below x.len().
+                let weight = unsafe { *weights.get_unchecked(u * x.len() + i) };
+                found[u] = V::from(weight).fma(x[i], found[u]);
+            }
+        }
+        sums[o..o + U].copy_from_slice(&found);
+        o += U;
+    }
+    o
+}
+
+/// As [`layer`], where every lane has its own weights.
+#[inline(always)]
+pub(crate) fn own_layer<V: Register>(source: &ParamView<'_>, first: usize, x: &[V], sums: &mut [V]) {
+    let whole = sums.len() - sums.len() % ABREAST;
+    let biases = first + x.len() * sums.len();
+    for o in (0..whole).step_by(ABREAST) {
+        let found = own_sums::<V, ABREAST>(source, first + o * x.len(), biases + o, x);
+        sums[o..o + ABREAST].copy_from_slice(&found);
+    }
+    for o in whole..sums.len() {
+        [sums[o]] = own_sums::<V, 1>(source, first + o * x.len(), biases + o, x);
+    }
+}
+
+/// The sums of `U` units, whose weights begin at `first` and whose biases begin at `biases`.
+#[inline(always)]
+fn own_sums<V: Register, const U: usize>(source: &ParamView<'_>, first: usize, biases: usize, x: &[V]) -> [V; U] {
+    let mut sums = [V::from(0.0); U];
+    for u in 0..U {
+        sums[u] = V::weight(source, biases + u);
+    }
+    // Bounds are checked before the loop: inside it, the checks would take longer than the products and force the sums
+    // to be spilled.
+    let (stride, count) = (source.stride, U * x.len());
+    let values = &source.values[first * stride..][..(count - 1) * stride + V::COUNT];
+    for i in 0..x.len() {
+        for u in 0..U {
+            let at = (u * x.len() + i) * stride;
+            // SAFETY: `at` is at most (count − 1) · stride.
+            let weight = V::load(unsafe { values.get_unchecked(at..at + V::COUNT) });
+            sums[u] = weight.fma(x[i], sums[u]);
+        }
+    }
+    sums
+}
+
+/// Memory for the units of a network that has no scratch.
+struct Memory<R> {
+    /// Enough for most networks in plain numbers.
+    lines: [CacheLine; 64],
+    numbers: Vec<R>,
+}
+
+impl<R: Real> Memory<R> {
+    const NEW: Self = Self { lines: [CacheLine::ZERO; 64], numbers: Vec::new() };
+
+    #[inline(always)]
+    fn numbers(&mut self, count: usize) -> &mut [R] {
+        if count * size_of::<R>() <= size_of_val(&self.lines) {
+            // SAFETY: the lines are borrowed for as long as the result, and have no other slice.
+            return unsafe { NetworkScratch::new(&mut self.lines).numbers(count) };
+        }
+        self.numbers.resize(count, R::from(0.0));
+        &mut self.numbers
+    }
 }
 
 /// Computes the units of all layers, inputs first; the last ones are the sums of the outputs. They are stored in the
-/// scratch of `source` or, without it, in `memory`.
+/// scratch of `source` or, without it, in `memory`. With `DERIVED` the rates of hidden units follow them, if these are
+/// no functions of the outputs.
 ///
 /// # Safety
 ///
 /// The units of another network in the same scratch must no longer be in use.
 #[inline(always)]
-unsafe fn units<'a, R: Real>(
+unsafe fn units<'a, R: Real, const DERIVED: bool>(
     source: &ParamView<'a>,
-    memory: &'a mut Vec<R>,
+    memory: &'a mut Memory<R>,
     network: &Network,
     x: &[R],
-) -> &'a mut [R] {
-    let units = match source.network_scratch {
+) -> (&'a mut [R], &'a mut [R]) {
+    let count = network.units();
+    let all = if DERIVED { network.numbers() } else { count };
+    let numbers = match source.network_scratch {
         // SAFETY: by the caller's guarantee.
-        Some(network_scratch) => unsafe { network_scratch.numbers(network.units()) },
-        None => {
-            memory.resize(network.units(), R::from(0.0));
-            memory
-        }
+        Some(network_scratch) => unsafe { network_scratch.numbers(all) },
+        None => memory.numbers(all),
     };
+    let (units, rates) = numbers.split_at_mut(count);
     units[..x.len()].copy_from_slice(x);
     let (mut first, mut from) = (network.first, 0);
     let last = network.sizes.len() - 2;
     for layer in 0..=last {
         let [inputs, outputs] = [network.sizes[layer], network.sizes[layer + 1]];
         let (below, above) = units[from..from + inputs + outputs].split_at_mut(inputs);
-        let whole = outputs - outputs % ABREAST;
-        for o in (0..whole).step_by(ABREAST) {
-            let found = sums::<R, ABREAST>(source, first, [inputs, outputs], o, below);
-            above[o..o + ABREAST].copy_from_slice(&found);
-        }
-        for o in whole..outputs {
-            [above[o]] = sums::<R, 1>(source, first, [inputs, outputs], o, below);
-        }
+        R::layer(source, first, below, above);
         if layer < last {
-            for unit in above {
-                *unit = network.activation.apply(*unit);
+            if DERIVED && !network.activation.has_rate_of_output() {
+                // Hidden units are stored after the inputs, their rates from 0 on.
+                network.activation.store_rates(above, &mut rates[from + inputs - x.len()..][..outputs]);
             }
+            network.activation.apply(above);
         }
         first += (inputs + 1) * outputs;
         from += inputs;
     }
-    units
+    (units, rates)
 }
 
 /// The outputs of a network.
@@ -292,9 +446,9 @@ pub(crate) fn forward<R: Real, const I: usize, const O: usize>(
     network: &Network,
     x: [R; I],
 ) -> [R; O] {
-    let mut memory = Vec::new();
+    let mut memory = Memory::NEW;
     // SAFETY: networks do not nest, and no operation on numbers evaluates one.
-    let units = unsafe { units(source, &mut memory, network, &x) };
+    let (units, _) = unsafe { units::<R, false>(source, &mut memory, network, &x) };
     let sums = &units[units.len() - O..];
     let mut outputs = [R::from(0.0); O];
     for o in 0..O {
@@ -312,9 +466,9 @@ pub(crate) fn back<R: Real, const I: usize, const O: usize>(
     x: [R; I],
     v: [R; O],
 ) -> [R; O] {
-    let mut memory = Vec::new();
+    let mut memory = Memory::NEW;
     // SAFETY: networks do not nest, and no operation on numbers evaluates one.
-    let units = unsafe { units(source, &mut memory, network, &x) };
+    let (units, rates) = unsafe { units::<R, true>(source, &mut memory, network, &x) };
     let last = network.sizes.len() - 2;
     let mut to = units.len() - O;
     let mut outputs = [R::from(0.0); O];
@@ -341,7 +495,11 @@ pub(crate) fn back<R: Real, const I: usize, const O: usize>(
                 for (o, slope) in above.iter().enumerate() {
                     sum = R::weight(source, first + o * inputs + i).mul_add(*slope, sum);
                 }
-                *unit = sum * network.activation.rate(*unit);
+                let rate = match network.activation {
+                    Activation::Tanh | Activation::Relu => network.activation.rate_of_output(*unit),
+                    Activation::Gelu | Activation::Sin => rates[from - I + i],
+                };
+                *unit = sum * rate;
             }
         }
         to = from;

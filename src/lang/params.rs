@@ -13,18 +13,45 @@ pub struct ParamView<'a> {
     pub(crate) stride: usize,
     /// The index of the parameter that is the first variable of a dual number.
     pub(crate) window: Option<usize>,
-    /// Scratch for networks; without it they allocate.
+    /// Scratch for networks; without it large ones allocate.
     pub(crate) network_scratch: Option<NetworkScratch<'a>>,
+    /// Whose weights they are.
+    pub(crate) of: WeightsOf,
+    /// Whether code is traced, and a driver will supply the values.
+    pub(crate) is_traced: bool,
 }
 
-impl ParamView<'_> {
-    /// The view for tracing a policy: no value is available. Its stride is a sentinel for the tracer.
-    pub(crate) const TRACED: ParamView<'static> =
-        ParamView { values: &[], stride: usize::MAX, window: None, network_scratch: None };
+/// The weights that code reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum WeightsOf {
+    /// The parameters of a policy.
+    Policy,
+    /// The weights of the task, for the networks of its model: see
+    /// [`StepContext::network`](crate::lang::StepContext::network).
+    Task,
+}
 
-    /// Whether these are the traced parameters, and not some that model code created by hand.
-    pub(crate) fn is_traced(&self) -> bool {
-        self.stride == Self::TRACED.stride
+impl<'a> ParamView<'a> {
+    /// Values that all lanes share.
+    #[inline(always)]
+    pub(crate) const fn shared(values: &'a [f32]) -> Self {
+        Self { values, stride: 0, window: None, network_scratch: None, of: WeightsOf::Policy, is_traced: false }
+    }
+
+    /// The view for tracing: no value is available.
+    pub(crate) const fn traced(of: WeightsOf) -> Self {
+        Self { of, is_traced: true, ..Self::shared(&[]) }
+    }
+
+    /// The weights of a task, which all lanes share.
+    #[inline(always)]
+    pub(crate) const fn of_task(values: &'a [f32]) -> Self {
+        Self { of: WeightsOf::Task, ..Self::shared(values) }
+    }
+
+    /// Whose weights a driver will supply, while code is traced and no value is available.
+    pub(crate) fn traced_of(&self) -> Option<WeightsOf> {
+        self.is_traced.then_some(self.of)
     }
 }
 
@@ -111,7 +138,7 @@ pub struct Params<'a, R> {
 impl<'a, R: Real> Params<'a, R> {
     /// Parameters for calling a policy in plain `f32`. (Inside a model they become constants of its kernel.)
     pub fn new(parameters: &'a [f32]) -> Self {
-        Self::over(ParamView { values: parameters, stride: 0, window: None, network_scratch: None })
+        Self::over(ParamView::shared(parameters))
     }
 
     #[inline(always)]

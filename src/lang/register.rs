@@ -7,6 +7,8 @@ use super::math::Vector;
 pub trait Register: Vector<Uniform = u32> {
     /// The number of lanes.
     const COUNT: usize;
+    /// Whether there are registers enough for the sums of eight units of a network, instead of four.
+    const EIGHT_UNITS: bool = false;
 
     /// Loads the first [`Self::COUNT`] numbers of a slice.
     fn load(from: &[f32]) -> Self;

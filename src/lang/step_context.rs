@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use super::grid::FieldSet;
 use super::look_up::LookUps;
 use super::term_log::Recorder;
-use super::{ModelParams, ParamNames, Real};
+use super::{ModelParams, Network, NetworkScratch, ParamNames, ParamView, Real, WeightsOf};
 
 /// The inputs that a model can read at one time step. Users access them through [`StepContext`].
 #[doc(hidden)]
@@ -19,6 +19,8 @@ pub struct Inputs<'a> {
     pub(crate) time: f32,
     pub(crate) dt: f32,
     pub(crate) fields: LookUps<'a>,
+    /// The weights of networks, which all lanes share.
+    pub(crate) weights: ParamView<'a>,
     pub(crate) by_hand: ByHand,
     /// The place to record terms of the cost in. Only rollouts on the host have one.
     pub(crate) terms: Option<Recorder<'a>>,
@@ -50,6 +52,7 @@ impl Inputs<'_> {
         time: -1.0,
         dt: 0.0,
         fields: LookUps::NONE,
+        weights: ParamView::traced(WeightsOf::Task),
         by_hand: ByHand::NOTHING,
         terms: None,
     };
@@ -57,7 +60,8 @@ impl Inputs<'_> {
     pub(crate) const BEFORE: Inputs<'static> = Inputs { time: -2.0, ..Self::NOW };
 }
 
-/// The parameters, references and fields that a model reads over a horizon: creates the [`Inputs`] of every time step.
+/// The parameters, references, fields and weights that a model reads over a horizon: creates the [`Inputs`] of every
+/// time step.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Timeline<'a> {
     pub(crate) params: &'a [f32],
@@ -69,16 +73,24 @@ pub(crate) struct Timeline<'a> {
     pub(crate) last_row: usize,
     pub(crate) dt: f32,
     pub(crate) fields: LookUps<'a>,
+    pub(crate) weights: ParamView<'a>,
 }
 
 impl<'a> Timeline<'a> {
+    /// Returns this timeline with scratch for networks.
+    #[inline(always)]
+    pub(crate) fn with_scratch(mut self, network_scratch: NetworkScratch<'a>) -> Self {
+        self.weights.network_scratch = Some(network_scratch);
+        self
+    }
+
     /// The inputs of time step `t`; the terminal cost sees those of the horizon's length.
     #[inline(always)]
     pub(crate) fn at(&self, t: usize) -> Inputs<'a> {
-        let Self { params, param_stride, references, columns, last_row, dt, fields } = *self;
+        let Self { params, param_stride, references, columns, last_row, dt, fields, weights } = *self;
         let reference = if columns == 0 { &[] } else { &references[t.min(last_row) * columns..][..columns] };
         let (time, by_hand) = (t as f32, ByHand::NOTHING);
-        Inputs { params, param_stride, reference, time, dt, fields, by_hand, terms: None }
+        Inputs { params, param_stride, reference, time, dt, fields, weights, by_hand, terms: None }
     }
 }
 
@@ -104,9 +116,10 @@ pub struct StepContext<'a, R> {
 }
 
 impl<'a, R: Real> StepContext<'a, R> {
-    /// Time step `index`, `dt` seconds long, with no parameters, references or fields.
+    /// Time step `index`, `dt` seconds long, with no parameters, references, fields or weights.
     pub fn new(index: usize, dt: f32) -> Self {
-        Self::over(Inputs { time: index as f32, dt, by_hand: ByHand::ALL, ..Inputs::NOW })
+        let weights = ParamView::of_task(&[]);
+        Self::over(Inputs { time: index as f32, dt, weights, by_hand: ByHand::ALL, ..Inputs::NOW })
     }
 
     #[inline(always)]
@@ -141,6 +154,13 @@ impl<'a, R: Real> StepContext<'a, R> {
     pub fn with_fields(mut self, fields: &'a FieldSet) -> Self {
         self.inputs.fields = fields.look_ups();
         self.inputs.by_hand.fields = true;
+        self
+    }
+
+    /// Returns this context with the weights of networks, for calls in plain `f32`. A model cannot bring weights of its
+    /// own, and a driver refuses one that tries ([`ModelError::ByHand`](crate::error::ModelError::ByHand)).
+    pub fn with_weights(mut self, weights: &'a [f32]) -> Self {
+        self.inputs.weights = ParamView::of_task(weights);
         self
     }
 
@@ -256,6 +276,65 @@ impl<'a, R: Real> StepContext<'a, R> {
     pub fn channel<const D: usize>(&self, field: usize, channel: usize, point: [R; D]) -> R {
         let [value] = R::look_up(&self.inputs, field, channel, point);
         value
+    }
+
+    /// The outputs of a dense network, whose weights are those given to the driver
+    /// ([`Task::weights`](crate::runtime::Task::weights), `set_weights`), from number [`Network::first`] on: for a model
+    /// that is learned, or the part of one. Weights may be replaced before every call, and nothing is recompiled.
+    ///
+    /// A model may evaluate several networks; the next one begins at [`Network::end`] of the one before. A network is
+    /// one operation of a model's trace, whatever its size; on a GPU it is a loop over the weights.
+    ///
+    /// # Panics
+    ///
+    /// In plain `f32`, on a context built by hand with too few weights, or if the network has different numbers of
+    /// inputs or outputs. A driver checks this when it is built.
+    ///
+    /// # Example
+    ///
+    /// A mass whose acceleration is learned, as a function of its speed and of the force on it:
+    ///
+    /// ```
+    /// use gibbs::policies::{Activation, Network};
+    /// use gibbs::{Engine, Model, Mppi, MppiOptions, Real, StepContext, Task};
+    ///
+    /// struct Mass {
+    ///     acceleration: Network,
+    /// }
+    ///
+    /// #[gibbs::model]
+    /// impl Model<2, 1> for Mass {
+    ///     fn step<R: Real>(&self, at: &StepContext<R>, [p, v]: [R; 2], [u]: [R; 1]) -> [R; 2] {
+    ///         let [a] = at.network(&self.acceleration, [v, u]);
+    ///         [p + v * at.dt(), v + a * at.dt()]
+    ///     }
+    ///     fn cost<R: Real>(&self, _: &StepContext<R>, [p, v]: [R; 2], [u]: [R; 1]) -> R {
+    ///         (p - 1.0).square() + v.square() * 0.1 + u.square() * 0.01
+    ///     }
+    /// }
+    ///
+    /// // Three units: y = Σ c tanh(a v + b u + d) + e.
+    /// let model = Mass { acceleration: Network::new(0, &[2, 3, 1], Activation::Tanh)? };
+    /// let weights = vec![-0.3, 0.4, 0.2, 0.9, -0.5, 0.1, 0.0, 0.1, -0.1, 0.8, 0.7, -0.4, 0.0];
+    /// let task = Task { dt: 0.1, weights, ..Default::default() };
+    /// let mut mppi = Mppi::new(&Engine::new()?, model, MppiOptions { task, ..Default::default() })?;
+    /// mppi.plan(&[0.0, 0.0])?;
+    ///
+    /// // After another round of training:
+    /// mppi.set_weights(&[-0.2, 0.5, 0.2, 0.9, -0.5, 0.1, 0.0, 0.1, -0.1, 0.8, 0.7, -0.4, 0.0])?;
+    /// assert!(mppi.plan(&[0.0, 0.0])?.cost().is_finite());
+    ///
+    /// let error = mppi.set_weights(&[0.0; 12]).unwrap_err();
+    /// println!("{error}"); // `weights` is 12 long, but must be 13 long: …
+    /// # assert!(error.to_string().starts_with("`weights` is 12 long, but must be 13 long"), "{error}");
+    /// # Ok::<(), gibbs::Error>(())
+    /// ```
+    #[inline(always)]
+    pub fn network<const I: usize, const O: usize>(&self, network: &Network, x: [R; I]) -> [R; O] {
+        if !R::fits(network, I, O, 1) {
+            return [R::from(0.0); O];
+        }
+        R::network(&self.inputs.weights, network, x)
     }
 
     /// Names a term of the cost: returns `value` unchanged.

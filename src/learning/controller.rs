@@ -7,7 +7,7 @@ use pulp::{Simd, WithSimd};
 use crate::error::{InvalidValue, finite};
 use crate::interp::trace::Requirements;
 use crate::lang::grid::{FieldSet, Grid};
-use crate::lang::{Params, StepContext, Timeline, float_env};
+use crate::lang::{ParamView, Params, StepContext, Timeline, float_env};
 use crate::model::Model;
 use crate::model::policy::Policy;
 use crate::model::rollout::rollout;
@@ -209,6 +209,18 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
         Ok(Self { fields: FieldSet::new(fields), ..self })
     }
 
+    /// Replaces the weights of networks that the policy evaluates besides its own: see [`StepContext::network`].
+    ///
+    /// # Errors
+    ///
+    /// If one is not finite, or there are fewer than the policy reads.
+    pub fn with_weights(mut self, weights: &[f32]) -> Result<Self, InvalidValue> {
+        finite("weights", weights)?;
+        self.reader.check_weights(weights.len())?;
+        self.task.weights = weights.to_vec();
+        Ok(self)
+    }
+
     /// Returns the control for state `x` at the next time step, within the limits.
     pub fn act(&mut self, x: [f32; N]) -> [f32; M] {
         let at = StepContext::over(self.timeline(&self.task.params).at(self.time));
@@ -238,7 +250,8 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
         let (references, columns) = self.task.references.as_ref().map_or((&[][..], 0), |r| (&r.values[..], r.columns));
         let last_row = self.task.references.as_ref().map_or(1, References::rows) - 1;
         let (dt, fields) = (self.task.dt, self.fields.look_ups());
-        Timeline { params, param_stride: 0, references, columns, last_row, dt, fields }
+        let weights = ParamView::of_task(&self.task.weights);
+        Timeline { params, param_stride: 0, references, columns, last_row, dt, fields, weights }
     }
 
     #[inline(always)]

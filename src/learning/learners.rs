@@ -481,10 +481,10 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     /// If there is no such learner.
     pub fn controller(&self, learner: usize) -> Result<Controller<N, M, P>, InvalidValue> {
         let theta = self.parameters(learner)?.to_vec();
-        let Task { horizon, dt, limits, ref params, ref references, seed, .. } = self.options.task;
-        let (params, references) = (params.clone(), references.clone());
+        let Task { horizon, dt, limits, ref params, ref references, ref weights, seed, .. } = self.options.task;
+        let (params, references, weights) = (params.clone(), references.clone(), weights.clone());
         // Without the grids, which may be large: a controller looks its fields up in the packed set.
-        let task = Task { horizon, dt, limits, params, references, seed, ..Default::default() };
+        let task = Task { horizon, dt, limits, params, references, weights, seed, ..Default::default() };
         Ok(Controller::of(Arc::clone(&self.policy), theta, task, self.inputs.fields().clone(), self.reads.clone()))
     }
 
@@ -527,6 +527,18 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     pub fn set_field(&mut self, index: usize, grid: Grid) -> Result<(), InvalidValue> {
         let readers = readers(self.program.requirements.clone(), self.reads.clone());
         self.inputs.set_field(&mut self.options.task.fields, index, grid, &readers)?;
+        self.cancel();
+        Ok(())
+    }
+
+    /// Replaces the weights of the model's networks. Recompiles nothing.
+    ///
+    /// # Errors
+    ///
+    /// If they are not as many as the networks have, or not finite.
+    pub fn set_weights(&mut self, weights: &[f32]) -> Result<(), InvalidValue> {
+        let readers = readers(self.program.requirements.clone(), self.reads.clone());
+        self.inputs.set_weights(&mut self.options.task.weights, weights, &readers)?;
         self.cancel();
         Ok(())
     }
@@ -744,7 +756,7 @@ fn check_starts<const N: usize>(
 
 /// Who reads the task of a training. Score rows run `vjp`, and a controller runs `act`.
 fn readers(program: Requirements, policy: Requirements) -> [Reader; 2] {
-    [Reader { name: "the model or the policy", requirements: program }, Reader::policy(policy)]
+    [Reader::new("the model or the policy", program), Reader::policy(policy)]
 }
 
 /// The numbers of the table of starts, if every start has `params` parameters.

@@ -51,6 +51,7 @@ fn charge(recorder: Option<Recorder<'_>>, cost: f32) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lang::ParamView;
     use crate::lang::look_up::LookUps;
     use crate::model::systems::{CartPole, Quadratic, Quadrotor};
 
@@ -64,6 +65,7 @@ mod tests {
             last_row: 0,
             dt: 0.02,
             fields: LookUps::NONE,
+            weights: ParamView::of_task(&[]),
         };
         let log = TermLog::new(20);
         let cost = rollout(model, &timeline, 20, x, |_, _, _| u, |_, _| (), Some(&log));

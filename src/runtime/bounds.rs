@@ -13,6 +13,7 @@ use crate::kernels::pass::{GIVEN, GROUP, round_up};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Capacity {
     pub(crate) inputs: u64,
+    pub(crate) weights: u64,
     pub(crate) fields: u64,
     pub(crate) rows: u64,
     pub(crate) scores: u64,
@@ -73,6 +74,9 @@ pub(crate) fn places(program: &Program, passes: &[Pass], problem: &Problem<'_>) 
     holds("parameters", layout.params as u64, requirements.params as u64)?;
     holds("columns of the references", layout.reference_columns as u64, requirements.columns as u64)?;
     holds("fields", problem.fields.len() as u64, requirements.fields as u64)?;
+    for network in &*requirements.networks {
+        holds("weights", problem.weights.values.len() as u64, network.end() as u64)?;
+    }
     for look_up in &*requirements.look_ups {
         let [dimensions, channels] = problem.fields.look_ups().shape(look_up.field).unwrap_or_default();
         same("dimensions of a field", dimensions as u64, look_up.dimensions as u64)?;
@@ -145,6 +149,7 @@ pub(crate) fn within(
     let flags = chunks.first().map_or(0, |chunk| crate::runtime::gpu::specialized(chunk.flags));
     holds("the buffer of inputs", capacity.inputs, problem.inputs.len() as u64)?;
     holds("the buffer of fields", capacity.fields, problem.fields.packed_len() as u64)?;
+    holds("the buffer of weights", capacity.weights, problem.weights.values.len() as u64)?;
     for chunk in chunks {
         let [rows, width, problems, episodes] =
             [chunk.rows, chunk.width, chunk.problems, chunk.episodes].map(u64::from);
@@ -188,8 +193,8 @@ pub(crate) fn within(
         same("flags of passes", crate::runtime::gpu::specialized(chunk.flags).into(), flags.into())?;
     }
     // Kernels compute addresses in 32 bits.
-    let Capacity { rows, scores, log_weights, partials, nominal, inputs, fields, .. } = *capacity;
-    [rows, scores, log_weights, partials, nominal, inputs, fields]
+    let Capacity { rows, scores, log_weights, partials, nominal, inputs, weights, fields, .. } = *capacity;
+    [rows, scores, log_weights, partials, nominal, inputs + weights, fields]
         .into_iter()
         .try_for_each(|numbers| holds("addresses of 32 bits", 1 << 32, numbers))
 }

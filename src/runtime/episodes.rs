@@ -118,6 +118,7 @@ impl Task {
             nominal: &self.nominal,
             std_scale: if self.pass.has(STD_SCALE) { &self.std_scale } else { &[] },
             fields: &FieldSet::new(&[]),
+            weights: Weights::default(),
             field_changes: &FieldChanges::default(),
             filter: None,
             rows: None,
@@ -547,6 +548,10 @@ mod parity {
         let relu = Mlp::<2, 1>::new(&[9, 7], Activation::Relu).and_then(|p| p.clipped([-0.3], [0.4])).expect("valid");
         let task = Task::new(70, 2, 1, Policy::<2, 1>::parameters(&relu) + 1, SCORED);
         compare("two layers of ReLU", &task, relu, PolicyRows::ScoreFunction, 1);
+        for activation in [Activation::Gelu, Activation::Sin] {
+            let network = Mlp::<2, 1>::new(&[9, 7], activation).expect("valid");
+            compare(&format!("two layers of {activation:?}"), &task, network, PolicyRows::ScoreFunction, 1);
+        }
     }
 
     /// Mesa's software adapters silently end the loops of an invocation after 65,535 iterations; this many steps of a

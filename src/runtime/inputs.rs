@@ -5,7 +5,7 @@ use super::scenario::Scenario;
 use super::task::{Limits, Reader, References, Task, change_within, jerk_within};
 use crate::error::{InvalidValue, finite};
 use crate::kernels::pass::{
-    CLAMPED, DELAYED, FLEET, JERK_LIMITED, LIMITED, Layout, NoiseId, Pass, Problem, RATE_LIMITED, TILE,
+    CLAMPED, DELAYED, FLEET, JERK_LIMITED, LIMITED, Layout, NoiseId, Pass, Problem, RATE_LIMITED, TILE, Weights,
 };
 use crate::lang::grid::{Block, FieldChanges, FieldSet, Grid};
 use crate::lang::{Timeline, philox};
@@ -31,6 +31,8 @@ pub(crate) struct Sections<'a> {
     pub(crate) params: &'a [f32],
     pub(crate) references: Option<&'a References>,
     pub(crate) scenarios: &'a [Scenario],
+    /// The weights of networks, which all groups and scenarios share. They are stored beside the sections.
+    pub(crate) weights: &'a [f32],
 }
 
 /// An M × M matrix.
@@ -66,6 +68,9 @@ pub(crate) struct Packed {
     /// The sections of all groups, one after the other.
     values: Vec<f32>,
     fields: FieldSet,
+    weights: Vec<f32>,
+    /// Counts how often the weights have been replaced, so that a device uploads them only then.
+    weights_version: u64,
     /// What has changed in the fields since a device last uploaded them.
     field_changes: FieldChanges,
 }
@@ -80,8 +85,17 @@ impl Packed {
     pub(crate) fn of_groups(states: usize, sections: &Sections<'_>, fields: &[Grid], groups: usize) -> Self {
         let layout = Layout { states, controls: 0, params: 0, reference_rows: 0, reference_columns: 0 };
         let (values, field_changes) = (Vec::new(), FieldChanges::default());
-        let scenarios = Vec::new();
-        let mut packed = Self { layout, groups, scenarios, values, fields: FieldSet::default(), field_changes };
+        let (scenarios, weights, weights_version) = (Vec::new(), Vec::new(), 0);
+        let mut packed = Self {
+            layout,
+            groups,
+            scenarios,
+            values,
+            fields: FieldSet::default(),
+            weights,
+            weights_version,
+            field_changes,
+        };
         packed.write(sections);
         packed.set_fields(fields);
         packed
@@ -90,7 +104,9 @@ impl Packed {
     /// Replaces all sections, those of every group by the same. The state becomes 0, and there is no table until
     /// [`set_table`](Self::set_table) writes one.
     pub(crate) fn write(&mut self, sections: &Sections<'_>) {
-        let Sections { low, high, rates, jerks, dt, factor, precision, params, references, scenarios } = *sections;
+        let Sections { low, high, rates, jerks, dt, factor, precision, params, references, scenarios, weights } =
+            *sections;
+        self.put_weights(weights);
         let (states, controls) = (self.layout.states, low.len());
         let (rows, columns) = references.map_or((0, 0), |r| (r.rows(), r.columns));
         self.layout =
@@ -240,6 +256,27 @@ impl Packed {
             unused.fill(0.0);
             add(own, scenario.map(|scenario| &scenario.params[..]));
         }
+    }
+
+    /// Replaces the weights of networks, `own` in the options.
+    pub(crate) fn set_weights(
+        &mut self,
+        own: &mut Vec<f32>,
+        weights: &[f32],
+        readers: &[Reader],
+    ) -> Result<(), InvalidValue> {
+        readers.iter().try_for_each(|reader| reader.check_weights(weights.len()))?;
+        finite("weights", weights)?;
+        own.clear();
+        own.extend_from_slice(weights);
+        self.put_weights(weights);
+        Ok(())
+    }
+
+    fn put_weights(&mut self, weights: &[f32]) {
+        self.weights.clear();
+        self.weights.extend_from_slice(weights);
+        self.weights_version += 1;
     }
 
     /// Replaces the reference table of a group, `own` in the options.
@@ -408,18 +445,21 @@ impl Packed {
     /// without rows from the caller.
     pub(crate) fn problem<'a>(&'a self, nominal: &'a [f32]) -> Problem<'a> {
         let Self { layout, ref values, ref fields, ref field_changes, .. } = *self;
-        Problem { layout, inputs: values, nominal, std_scale: &[], fields, field_changes, filter: None, rows: None }
+        let weights = Weights { values: &self.weights, version: self.weights_version };
+        let (inputs, std_scale) = (values, &[]);
+        Problem { layout, inputs, nominal, std_scale, fields, weights, field_changes, filter: None, rows: None }
     }
 
-    /// The timeline of a group: parameters, references and fields that a model reads over the horizon.
+    /// The timeline of a group: parameters, references, fields and weights that a model reads over the horizon.
     pub(crate) fn timeline(&self, group: usize, dt: f32) -> Timeline<'_> {
-        self.layout.timeline(self.group(group), self.fields.look_ups(), dt)
+        self.layout.timeline(self.group(group), self.fields.look_ups(), &self.weights, dt)
     }
 
     /// The timeline of a group in one of its scenarios.
     pub(crate) fn timeline_in(&self, scenario: usize, group: usize, dt: f32) -> Timeline<'_> {
         let section = group * self.sections() + 1 + scenario;
-        self.layout.timeline(&self.values[section * self.stride()..], self.fields.look_ups(), dt)
+        let inputs = &self.values[section * self.stride()..];
+        self.layout.timeline(inputs, self.fields.look_ups(), &self.weights, dt)
     }
 
     pub(crate) fn scenarios(&self) -> &[Scenario] {
@@ -457,8 +497,8 @@ impl<const M: usize> Task<M> {
         let [rates, jerks] = [&self.rate_limits, &self.jerk_limits]
             .map(|limits| limits.as_ref().map(|Limits { low, high }| [&low[..], &high[..]]));
         let (params, references) = (&self.params[..], self.references.as_ref());
-        let (dt, scenarios) = (self.dt, &self.scenarios[..]);
-        Sections { low, high, rates, jerks, dt, factor, precision, params, references, scenarios }
+        let (dt, scenarios, weights) = (self.dt, &self.scenarios[..], &self.weights[..]);
+        Sections { low, high, rates, jerks, dt, factor, precision, params, references, scenarios, weights }
     }
 
     /// Returns a pass over the horizon, without rows: see [`Packed::pass`].
@@ -488,6 +528,7 @@ mod tests {
         params: &[],
         references: None,
         scenarios: &[],
+        weights: &[],
     };
 
     #[test]
@@ -504,6 +545,7 @@ mod tests {
             params: &[11.0, 12.0],
             references: Some(&references),
             scenarios: &[],
+            weights: &[],
         };
         let mut packed = Packed::new(3, &sections, &[]);
         packed.set_state(0, &[7.0, 8.0, 9.0]);

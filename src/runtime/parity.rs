@@ -66,6 +66,7 @@ fn run_on(
         nominal: &nominal,
         std_scale: if passes[0].has(STD_SCALE) { &std_scale } else { &[] },
         fields: &FieldSet::new(&[]),
+        weights: Weights::default(),
         field_changes: &FieldChanges::default(),
         filter,
         rows: None,

@@ -9,7 +9,9 @@ use crate::kernels::score::distance::Distance;
 use crate::kernels::score::episode::OfPolicy;
 use crate::kernels::score::rollout::{OfModel, Rollout};
 use crate::lang::math::Math;
-use crate::lang::{GradSink, GradientAccumulator, Inputs, Mask, ParamView, Params, Real, StepContext, float_env};
+use crate::lang::{
+    GradSink, GradientAccumulator, Inputs, Mask, ParamView, Params, Real, StepContext, WeightsOf, float_env,
+};
 use crate::model::advance::Advance;
 use crate::model::policy::{MAX_BY_DUALS, Policy};
 use crate::model::{Map, Model};
@@ -59,9 +61,10 @@ impl Program {
         math: Math,
     ) -> Result<Self, ModelError> {
         let trace = Trace::start(math);
-        let (source, ends) = float_env::standard(|| trace_model(&trace, model, false));
+        let (mut source, ends) = float_env::standard(|| trace_model(&trace, model, false));
+        source.push_str(&trace.networks());
         let (functions, requirements, operations) = trace.finish()?;
-        let rollout = Box::new(OfModel::<N, M, D>::new(Arc::clone(model), ends));
+        let rollout = Box::new(OfModel::<N, M, D>::new(Arc::clone(model), ends, requirements.units));
         let unoptimized = optimization::is_missing_in::<D>();
         Ok(Self {
             scoring: Scoring::Model,
@@ -217,7 +220,7 @@ fn trace_policy<const N: usize, const M: usize>(
     scheme: PolicyRows,
 ) -> Result<String, ModelError> {
     let now = StepContext::<Expr>::over(Inputs::NOW);
-    let theta = Params::over(ParamView::TRACED);
+    let theta = Params::over(ParamView::traced(WeightsOf::Policy));
     let (x, v): ([Expr; N], [Expr; M]) = (trace.inputs(0), trace.inputs(N));
     let input = |i: usize| if i < N { format!("x.x{i}") } else { format!("v.u{}", i - N) };
     let (head, u) = match scheme {
@@ -243,7 +246,8 @@ fn trace_policy<const N: usize, const M: usize>(
 pub(crate) fn reads<const N: usize, const M: usize>(policy: &impl Policy<N, M>) -> Result<Requirements, ModelError> {
     let trace = Trace::start(Math::Shared);
     Trace::enter("act");
-    policy.act(&StepContext::<Expr>::over(Inputs::NOW), &Params::over(ParamView::TRACED), trace.inputs(0));
+    let theta = Params::over(ParamView::traced(WeightsOf::Policy));
+    policy.act(&StepContext::<Expr>::over(Inputs::NOW), &theta, trace.inputs(0));
     let (requirements, parameters) = (trace.requirements()?, policy.parameters());
     if requirements.weights > parameters {
         return Err(ModelError::NoSuchParameter { index: requirements.weights - 1, parameters });

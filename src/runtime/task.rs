@@ -4,6 +4,7 @@ use super::scenario::Scenario;
 use crate::error::{InvalidValue, columns_read_by, finite, in_range, read_by};
 use crate::interp::trace::{LookUp, Requirements};
 use crate::kernels::score::risk::Risk;
+use crate::lang::Network;
 use crate::lang::grid::Grid;
 
 /// A control problem without its model and without the method that solves it: part of the options of every driver that
@@ -70,12 +71,16 @@ pub struct Task<const M: usize> {
     pub risk: Risk,
     /// Sampled fields, at least as many as are read: see [`StepContext::sample`](crate::lang::StepContext::sample).
     pub fields: Vec<Grid>,
+    /// The weights of the model's networks, exactly as many as they have: see
+    /// [`StepContext::network`](crate::lang::StepContext::network). All problems of a fleet and all scenarios share
+    /// them.
+    pub weights: Vec<f32>,
     /// The seed of all noise.
     pub seed: u64,
 }
 
 impl<const M: usize> Default for Task<M> {
-    /// 50 time steps of 0.02 s without limits, delay, parameters, references, scenarios or fields, and seed 0.
+    /// 50 time steps of 0.02 s without limits, delay, parameters, references, scenarios, fields or weights, and seed 0.
     fn default() -> Self {
         Self {
             horizon: 50,
@@ -89,6 +94,7 @@ impl<const M: usize> Default for Task<M> {
             scenarios: Vec::new(),
             risk: Risk::Mean,
             fields: Vec::new(),
+            weights: Vec::new(),
             seed: 0,
         }
     }
@@ -115,6 +121,7 @@ impl<const M: usize> Task<M> {
             return Err(InvalidValue::new("delay", self.delay, expected));
         }
         finite("params", &self.params)?;
+        finite("weights", &self.weights)?;
         if let Some(references) = &self.references {
             References::check(&references.values, references.columns)?;
         }
@@ -158,6 +165,7 @@ impl<const M: usize> Task<M> {
     /// Refuses a task that has less than `reader` reads.
     pub(crate) fn check_reader(&self, reader: &Reader) -> Result<(), InvalidValue> {
         reader.check_params(self.params.len())?;
+        reader.check_weights(self.weights.len())?;
         let deviations = Scenario::most_columns(&self.scenarios);
         reader.check_columns(self.references.as_ref().map_or(0, |r| r.columns).max(deviations))?;
         reader.check_fields(&self.fields)
@@ -169,15 +177,21 @@ impl<const M: usize> Task<M> {
 pub(crate) struct Reader {
     pub(crate) name: &'static str,
     pub(crate) requirements: Requirements,
+    /// Whether there may be weights of networks that only others evaluate.
+    shares_weights: bool,
 }
 
 impl Reader {
+    pub(crate) fn new(name: &'static str, requirements: Requirements) -> Self {
+        Self { name, requirements, shares_weights: false }
+    }
+
     pub(crate) fn model(requirements: Requirements) -> Self {
-        Self { name: "the model", requirements }
+        Self::new("the model", requirements)
     }
 
     pub(crate) fn policy(requirements: Requirements) -> Self {
-        Self { name: "the policy", requirements }
+        Self { shares_weights: true, ..Self::new("the policy", requirements) }
     }
 
     pub(crate) fn check_params(&self, given: usize) -> Result<(), InvalidValue> {
@@ -185,6 +199,30 @@ impl Reader {
         // The last one may be read by its index, beyond those that have names.
         let names = self.requirements.param_names.filter(|names| names.count == used);
         read_by(self.name, "params", given, used, |last| names.map(|names| (names.of)(last)))
+    }
+
+    /// Refuses weights that are not exactly those of the networks.
+    pub(crate) fn check_weights(&self, given: usize) -> Result<(), InvalidValue> {
+        let (reader, networks) = (self.name, &self.requirements.networks);
+        let expected = networks.iter().map(Network::end).max().unwrap_or(0);
+        if given == expected || self.shares_weights && given > expected {
+            return Ok(());
+        }
+        let mut reason = format!("{reader} evaluates no network");
+        if expected > 0 {
+            let each = |network: &Network| {
+                let layers = network.sizes().windows(2).map(|layer| format!("{} × {} + {0}", layer[1], layer[0]));
+                let layers = layers.collect::<Vec<_>>().join(", ");
+                format!(
+                    "numbers {} to {} for layers {:?} ({layers})",
+                    network.first(),
+                    network.end() - 1,
+                    network.sizes()
+                )
+            };
+            reason = format!("{reader} reads {}", networks.iter().map(each).collect::<Vec<_>>().join(" and "));
+        }
+        Err(InvalidValue::new("weights", format_args!("{given} long"), format_args!("{expected} long: {reason}")))
     }
 
     pub(crate) fn check_columns(&self, given: usize) -> Result<(), InvalidValue> {

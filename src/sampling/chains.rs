@@ -74,6 +74,8 @@ pub struct DiffusionSamplerOptions {
     pub params: Vec<f32>,
     /// Sampled fields of an energy: see [`StepContext::sample`].
     pub fields: Vec<Grid>,
+    /// The weights of an energy's networks, exactly as many as they have: see [`StepContext::network`].
+    pub weights: Vec<f32>,
 }
 
 impl Default for DiffusionSamplerOptions {
@@ -91,6 +93,7 @@ impl Default for DiffusionSamplerOptions {
             seed: 0,
             params: Vec::new(),
             fields: Vec::new(),
+            weights: Vec::new(),
         }
     }
 }
@@ -200,6 +203,7 @@ impl DiffusionSampler {
         let reader = energy_reader(program.requirements.clone());
         reader.check_params(options.params.len())?;
         reader.check_fields(&options.fields)?;
+        reader.check_weights(options.weights.len())?;
         if program.requirements.columns > 0 {
             let value = format_args!("one that reads reference column {}", program.requirements.columns - 1);
             return Err(InvalidValue::new("energy", value, "one that reads no references: sampling has none").into());
@@ -502,6 +506,18 @@ impl DiffusionSampler {
         self.inputs.set_field(&mut self.options.fields, index, grid, &[reader])
     }
 
+    /// Replaces the weights of an energy's networks. Recompiles nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the chains sample a data set, which has no networks, or there are not as many as the energy's networks have,
+    /// or one is not finite. Then nothing is changed.
+    pub fn set_weights(&mut self, weights: &[f32]) -> Result<(), InvalidValue> {
+        self.target.refuse_for_data("weights")?;
+        let reader = energy_reader(self.program.requirements.clone());
+        self.inputs.set_weights(&mut self.options.weights, weights, &[reader])
+    }
+
     /// Starts the noise from the beginning of another seed.
     pub fn reseed(&mut self, seed: u64) {
         self.cancel();
@@ -602,7 +618,7 @@ impl Calls for DiffusionSampler {
 }
 
 fn energy_reader(requirements: Requirements) -> Reader {
-    Reader { name: "the energy", requirements }
+    Reader::new("the energy", requirements)
 }
 
 /// Packs everything but the chains for the kernels. The rows of a data set are not controls: each coordinate is stored
@@ -610,12 +626,15 @@ fn energy_reader(requirements: Requirements) -> Reader {
 fn packed(target: &Target, width: usize, options: &DiffusionSamplerOptions) -> Packed {
     let controls = if matches!(target, Target::Data { .. }) { 1 } else { width };
     let [low, high] = options.limits.unwrap_or([f32::MIN, f32::MAX]).map(|limit| vec![limit; controls]);
-    let params = if matches!(target, Target::Data { .. }) { &[][..] } else { &options.params };
+    let [params, weights] = match target {
+        Target::Data { .. } => [&[][..]; 2],
+        Target::Energy => [&options.params[..], &options.weights],
+    };
     let (low, high) = (&low[..], &high[..]);
     let (factor, precision) = (Square::Unit, Square::Unit);
     let (rates, jerks, dt) = (None, None, 1.0);
     let sections =
-        Sections { low, high, rates, jerks, dt, factor, precision, params, references: None, scenarios: &[] };
+        Sections { low, high, rates, jerks, dt, factor, precision, params, references: None, scenarios: &[], weights };
     let mut packed = Packed::new(1, &sections, &options.fields);
     if let Target::Data { rewards, .. } = target {
         packed.set_table(|push| write_rewards(rewards, push));
@@ -687,6 +706,7 @@ impl DiffusionSamplerOptions {
             return Err(InvalidValue::new("limits", format_args!("[{low}, {high}]"), expected));
         }
         finite("params", &self.params)?;
+        finite("weights", &self.weights)?;
         self.process.check()
     }
 }

@@ -47,6 +47,8 @@ impl Options for MppiOptions<2> {
                 scenarios: draw.scenarios(),
                 risk: draw.risk(),
                 fields: draw.fields(),
+                // These models evaluate no network: see tests/networks.rs.
+                weights: Vec::new(),
                 seed: draw.seed(),
             },
             samples: draw.size(600),
@@ -97,6 +99,8 @@ impl Options for DiffusionOptions<2> {
                 scenarios: draw.scenarios(),
                 risk: draw.risk(),
                 fields: draw.fields(),
+                // These models evaluate no network: see tests/networks.rs.
+                weights: Vec::new(),
                 seed: draw.seed(),
             },
             samples: draw.size(400),

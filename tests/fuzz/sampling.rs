@@ -28,6 +28,8 @@ fn options(draw: &mut Draw, energy: bool) -> DiffusionSamplerOptions {
         seed: draw.seed(),
         params: draw.params(),
         fields: draw.fields(),
+        // These models evaluate no network: see tests/networks.rs.
+        weights: Vec::new(),
     }
 }
 

@@ -58,6 +58,8 @@ fn options(draw: &mut Draw) -> PolicyGradientOptions<2> {
             scenarios: if draw.chance(0.02) { draw.scenarios() } else { Vec::new() },
             risk: draw.risk(),
             fields: draw.fields(),
+            // These models evaluate no network: see tests/networks.rs.
+            weights: Vec::new(),
         },
         samples: draw.size(150),
         learners: if draw.chance(0.6) { 1 } else { draw.size(3) },

@@ -160,8 +160,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// - [`set_params`](Self::set_params), [`set_references`](Self::set_references),
     ///   [`set_scenarios`](Self::set_scenarios), [`set_field`](Self::set_field),
-    ///   [`update_field`](Self::update_field), [`set_field_origin`](Self::set_field_origin) and
-    ///   [`reseed`](Self::reseed) affect the next call;
+    ///   [`update_field`](Self::update_field), [`set_field_origin`](Self::set_field_origin),
+    ///   [`set_weights`](Self::set_weights) and [`reseed`](Self::reseed) affect the next call;
     /// - [`shift`](Self::shift), [`advance`](Self::advance) and [`advance_by`](Self::advance_by) move the previous plan
     ///   now, and the result of the pending call when it is available, after `poll` or `finish` has returned it unmoved;
     ///   [`set_last_control`](Self::set_last_control) holds for that result, too;

@@ -164,8 +164,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
     ///
     /// - [`set_params`](Self::set_params), [`set_references`](Self::set_references),
     ///   [`set_scenarios`](Self::set_scenarios), [`set_field`](Self::set_field),
-    ///   [`update_field`](Self::update_field), [`set_field_origin`](Self::set_field_origin) and
-    ///   [`reseed`](Self::reseed) affect the next call;
+    ///   [`update_field`](Self::update_field), [`set_field_origin`](Self::set_field_origin),
+    ///   [`set_weights`](Self::set_weights) and [`reseed`](Self::reseed) affect the next call;
     /// - [`shift`](Self::shift) shifts the previous plan of its problem now, and the result of that problem when it is
     ///   available, after `poll` or `finish` has returned it unshifted; the other problems are not affected;
     /// - [`set_controls`](Self::set_controls) and [`reset`](Self::reset), even of a single problem,
@@ -453,6 +453,15 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
     /// As [`Planner::set_field_origin`].
     pub fn set_field_origin<const K: usize>(&mut self, index: usize, origin: [f32; K]) -> Result<(), InvalidValue> {
         self.planner.set_field_origin(index, origin)
+    }
+
+    /// Replaces the weights of the model's networks, for all problems. Recompiles nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Planner::set_weights`].
+    pub fn set_weights(&mut self, weights: &[f32]) -> Result<(), InvalidValue> {
+        self.planner.set_weights(weights)
     }
 
     /// Replaces all options but the horizon and the number of samples, for all problems: see [`Planner::set_options`].

@@ -549,6 +549,17 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         self.change_inputs(|inputs, task, _| inputs.set_field_origin(&mut task.fields, index, origin))
     }
 
+    /// Replaces the weights of the model's networks: see [`StepContext::network`](crate::StepContext::network).
+    /// Recompiles nothing. A GPU uploads them in the next call, and only then.
+    ///
+    /// # Errors
+    ///
+    /// If they are not as many as the networks have, or not finite. Then nothing is changed.
+    pub fn set_weights(&mut self, weights: &[f32]) -> Result<(), InvalidValue> {
+        let reader = self.reader();
+        self.change_inputs(|inputs, task, _| inputs.set_weights(&mut task.weights, weights, &[reader]))
+    }
+
     /// Changes the inputs of the next call. Those of a pending call are kept for its results.
     fn change_inputs(
         &mut self,

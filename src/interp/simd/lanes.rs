@@ -89,6 +89,7 @@ impl<S: Simd> Copy for LaneMask<S> {}
 
 impl<S: Simd> Register for Lanes<S> {
     const COUNT: usize = S::F32_LANES;
+    const EIGHT_UNITS: bool = Self::THIRTY_TWO;
 
     #[inline(always)]
     fn load(from: &[f32]) -> Self {

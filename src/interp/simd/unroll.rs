@@ -205,6 +205,7 @@ impl<V: Vector> Vector for Unroll2<V> {
 
 impl<V: Register> Register for Unroll2<V> {
     const COUNT: usize = 2 * V::COUNT;
+    const EIGHT_UNITS: bool = V::EIGHT_UNITS;
 
     #[inline(always)]
     fn load(from: &[f32]) -> Self {

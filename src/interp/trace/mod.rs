@@ -17,7 +17,7 @@ use super::literal::Literal;
 use crate::error::ModelError;
 use crate::lang::math::Math;
 use crate::lang::params::MAX_INDEX;
-use crate::lang::{GradSink, Inputs, Mask, Network, ParamNames, ParamView, Real, Table, WgslFn, sealed};
+use crate::lang::{GradSink, Inputs, Mask, Network, ParamNames, ParamView, Real, Table, WeightsOf, WgslFn, sealed};
 
 /// Maximum number of operations in a trace. Compile time grows faster than linearly: on a software Vulkan driver 5,000
 /// statements took about a second, 20,000 fourteen.
@@ -33,9 +33,11 @@ pub(crate) struct Requirements {
     pub(crate) fields: usize,
     /// Parameters of a policy.
     pub(crate) weights: usize,
-    /// The largest number of scalars that the inputs and units of one of its networks take.
+    /// The networks whose weights are those of the task. Shared by clones.
+    pub(crate) networks: Arc<[Network]>,
+    /// The largest number of scalars that the inputs and units of a network take.
     pub(crate) units: usize,
-    /// An upper bound on the loop iterations of its networks in a time step.
+    /// An upper bound on the loop iterations of networks in a time step.
     pub(crate) loop_iterations: u64,
     /// The distinct look-ups of fields. Shared by clones, which are made when a driver's inputs are replaced.
     pub(crate) look_ups: Arc<[LookUp]>,
@@ -70,7 +72,7 @@ enum Outside {
     Param,
     Column,
     Field,
-    Weight,
+    Weight(WeightsOf),
 }
 
 impl Outside {
@@ -79,7 +81,8 @@ impl Outside {
             Self::Param => "run-time parameter",
             Self::Column => "reference column",
             Self::Field => "field",
-            Self::Weight => "policy parameter",
+            Self::Weight(WeightsOf::Policy) => "policy parameter",
+            Self::Weight(WeightsOf::Task) => "weight",
         }
     }
 }
@@ -163,7 +166,7 @@ enum Op {
     /// A component of a SinCos, a Gradient or Slopes.
     Part(u32, u8),
     Call(&'static str, Vec<u32>),
-    Weight(usize),
+    Weight(WeightsOf, usize),
     WeightAt(Moment, Table, usize),
     /// The outputs of a network, given by its number, at some inputs.
     Network(usize, Vec<u32>),
@@ -185,7 +188,7 @@ struct Tape {
     seen: HashMap<Op, u32>,
     sources: Vec<(&'static str, &'static str)>,
     look_ups: Vec<LookUp>,
-    networks: Vec<Network>,
+    networks: Vec<(WeightsOf, Network)>,
     /// Entries with side effects, of the function that is being traced.
     effects: Vec<u32>,
     requirements: Requirements,
@@ -237,7 +240,9 @@ impl Tape {
             Outside::Param => &mut self.requirements.params,
             Outside::Column => &mut self.requirements.columns,
             Outside::Field => &mut self.requirements.fields,
-            Outside::Weight => &mut self.requirements.weights,
+            Outside::Weight(WeightsOf::Policy) => &mut self.requirements.weights,
+            // The network that it belongs to is noted.
+            Outside::Weight(WeightsOf::Task) => return true,
         };
         *used = (*used).max(index + 1);
         true
@@ -271,13 +276,13 @@ impl Tape {
 
     /// Whether column `j` of a table can be read at every time step.
     fn reads_table(&mut self, table: &Table, j: usize) -> bool {
-        self.has_rows(table) && self.reads(Outside::Weight, table.last(j).unwrap_or(usize::MAX))
+        self.has_rows(table) && self.reads(PARAMETER, table.last(j).unwrap_or(usize::MAX))
     }
 
     /// The index of the parameter in column `j` of a table at a constant time.
     fn place_in(&mut self, table: &Table, time: f32, j: usize) -> Option<usize> {
         let place = if self.has_rows(table) { table.at(time, j).or(Some(usize::MAX)) } else { None };
-        place.filter(|i| *i < MAX_INDEX || self.reads(Outside::Weight, *i))
+        place.filter(|i| *i < MAX_INDEX || self.reads(PARAMETER, *i))
     }
 
     /// Records a look-up, and returns whether it can be done. A plain function has no driver: its fields come from
@@ -326,18 +331,20 @@ impl Tape {
         (std::array::from_fn(|c| self.push(Op::Channel(D, cell, channel.saturating_add(c)))), by_point)
     }
 
-    /// Rejects a network whose `given` weights were created by model code.
-    fn network_by_hand(&mut self, network: &Network, given: usize) -> Expr {
-        let end = network.first() + network.parameters();
+    /// Rejects a network whose weights were created by model code.
+    fn network_by_hand(&mut self, network: &Network, source: &ParamView<'_>) -> Expr {
+        let (end, given) = (network.end(), source.values.len());
         if end > given {
-            return self.not_given(Outside::Weight, end - 1, given);
+            return self.not_given(Outside::Weight(source.of), end - 1, given);
         }
         self.by_hand("the weights of a network")
     }
 
     /// What has been read so far.
     fn requirements(&self) -> Requirements {
-        Requirements { look_ups: self.look_ups.clone().into(), ..self.requirements.clone() }
+        let of_task = self.networks.iter().filter(|(of, _)| *of == WeightsOf::Task);
+        let networks = of_task.map(|(_, network)| network.clone()).collect();
+        Requirements { look_ups: self.look_ups.clone().into(), networks, ..self.requirements.clone() }
     }
 
     /// The tape index of a handle; a handle from another trace is an error and yields entry 0.
@@ -379,18 +386,20 @@ impl Tape {
 
     /// Records that a network is computed whose numbers each take the space of `size` of these.
     fn note(&mut self, network: &Network, size: usize) {
-        self.requirements.units = self.requirements.units.max(network.units() * size);
+        self.requirements.units = self.requirements.units.max(network.numbers() * size);
     }
 
     /// Returns the number of a network, adding it if it is new.
-    fn network(&mut self, network: &Network) -> usize {
-        // `Network::new` keeps this below `MAX_INDEX`.
-        self.requirements.weights = self.requirements.weights.max(network.first() + network.parameters());
+    fn network(&mut self, of: WeightsOf, network: &Network) -> usize {
+        if of == WeightsOf::Policy {
+            // `Network::new` keeps this below `MAX_INDEX`.
+            self.requirements.weights = self.requirements.weights.max(network.end());
+        }
         self.note(network, 1);
-        match self.networks.iter().position(|known| known == network) {
+        match self.networks.iter().position(|(known_of, known)| (*known_of, known) == (of, network)) {
             Some(number) => number,
             None => {
-                self.networks.push(network.clone());
+                self.networks.push((of, network.clone()));
                 self.networks.len() - 1
             }
         }
@@ -722,9 +731,9 @@ impl Real for Expr {
         if let Some(value) = source.values.get(i) {
             return Self::from(*value);
         }
-        TAPE.with_borrow_mut(|tape| match source.is_traced() {
-            true => tape.read(Outside::Weight, i, Op::Weight(i)),
-            false => tape.not_given(Outside::Weight, i, source.values.len()),
+        TAPE.with_borrow_mut(|tape| match source.traced_of() {
+            Some(of) => tape.read(Outside::Weight(of), i, Op::Weight(of, i)),
+            None => tape.not_given(PARAMETER, i, source.values.len()),
         })
     }
     fn weight_at(source: &ParamView<'_>, inputs: &Inputs<'_>, table: Table, j: usize) -> Self {
@@ -734,19 +743,19 @@ impl Real for Expr {
             return place.map_or_else(|nothing| nothing, |i| Self::weight(source, i));
         }
         TAPE.with_borrow_mut(|tape| {
-            if source.is_traced() {
+            if source.traced_of().is_some() {
                 let entry = Op::WeightAt(Moment::of(inputs), table, j);
                 return if tape.reads_table(&table, j) { tape.push(entry) } else { tape.nothing() };
             }
             match table.last(j) {
                 Some(last) if last < source.values.len() => tape.by_hand("a table of weights"),
-                last => tape.not_given(Outside::Weight, last.unwrap_or(usize::MAX), source.values.len()),
+                last => tape.not_given(PARAMETER, last.unwrap_or(usize::MAX), source.values.len()),
             }
         })
     }
     fn accumulate(_: &mut GradSink<'_>, i: usize, value: Self) {
         TAPE.with_borrow_mut(|tape| {
-            if tape.reads(Outside::Weight, i) {
+            if tape.reads(PARAMETER, i) {
                 let value = tape.index(value);
                 tape.act(Op::Accumulate(i, value));
             }
@@ -782,16 +791,22 @@ impl Real for Expr {
             true
         })
     }
-    fn note(network: &Network, size: usize) {
-        TAPE.with_borrow_mut(|tape| tape.note(network, size));
+    fn note(source: &ParamView<'_>, network: &Network, size: usize) {
+        TAPE.with_borrow_mut(|tape| {
+            tape.note(network, size);
+            if source.traced_of() == Some(WeightsOf::Task) {
+                tape.network(WeightsOf::Task, network);
+            }
+        });
     }
     fn network<const I: usize, const O: usize>(source: &ParamView<'_>, network: &Network, x: [Self; I]) -> [Self; O] {
         let outputs = TAPE.with_borrow_mut(|tape| {
-            if !source.is_traced() {
-                return tape.network_by_hand(network, source.values.len());
-            }
-            let number = tape.network(network);
-            tape.requirements.loop_iterations += network.loop_iterations()[0];
+            let Some(of) = source.traced_of() else { return tape.network_by_hand(network, source) };
+            let number = tape.network(of, network);
+            tape.requirements.loop_iterations += match of {
+                WeightsOf::Policy => network.loop_iterations()[0],
+                WeightsOf::Task => network.unrolled_iterations(),
+            };
             let x = x.map(|x| tape.index(x)).to_vec();
             tape.push(Op::Network(number, x))
         });
@@ -805,10 +820,8 @@ impl Real for Expr {
         v: [Self; O],
     ) -> [Self; O] {
         let outputs = TAPE.with_borrow_mut(|tape| {
-            if !source.is_traced() {
-                return tape.network_by_hand(network, source.values.len());
-            }
-            let number = tape.network(network);
+            let Some(of) = source.traced_of() else { return tape.network_by_hand(network, source) };
+            let number = tape.network(of, network);
             tape.requirements.loop_iterations += network.loop_iterations()[1];
             let (x, v) = (x.map(|x| tape.index(x)).to_vec(), v.map(|v| tape.index(v)).to_vec());
             tape.act(Op::NetworkBack(number, x, v))
@@ -816,6 +829,9 @@ impl Real for Expr {
         outputs_of(outputs)
     }
 }
+
+/// A parameter of a policy.
+const PARAMETER: Outside = Outside::Weight(WeightsOf::Policy);
 
 /// The function name under which a plain function is traced: see [`Trace::enter`].
 pub(crate) const MAP: &str = "map";
@@ -895,7 +911,10 @@ impl Trace {
 
     /// Prints the traced networks as WGSL functions.
     pub(crate) fn networks(&self) -> String {
-        TAPE.with_borrow(|tape| tape.networks.iter().enumerate().map(|(i, net)| net.wgsl(i, self.math)).collect())
+        TAPE.with_borrow(|tape| {
+            let numbered = tape.networks.iter().enumerate();
+            numbered.map(|(number, (of, network))| network.wgsl(*of, number, self.math)).collect()
+        })
     }
 
     /// Ends a trace that need not become a kernel, and returns the inputs that plain numbers would read.
@@ -965,7 +984,7 @@ impl Printer<'_> {
                 | Op::Reference(..)
                 | Op::Time(_)
                 | Op::Dt
-                | Op::Weight(_)
+                | Op::Weight(..)
                 | Op::WeightAt(..) => {}
             }
         }
@@ -1051,7 +1070,8 @@ impl Printer<'_> {
             Op::Call(name, arguments) => {
                 format!("{name}({})", arguments.iter().map(n).collect::<Vec<_>>().join(", "))
             }
-            Op::Weight(i) => format!("weight({i}u)"),
+            Op::Weight(WeightsOf::Policy, i) => format!("weight({i}u)"),
+            Op::Weight(WeightsOf::Task, i) => format!("F(task_weight({i}u))"),
             Op::WeightAt(moment, table, j) => format!("weight({})", place(*moment, table, *j)),
             Op::Network(number, x) => format!("network_{number}({})", self.array(x)),
             Op::NetworkBack(number, x, v) => format!("network_back_{number}({}, {})", self.array(x), self.array(v)),
@@ -1065,7 +1085,7 @@ impl Printer<'_> {
 
     fn array(&self, of: &[u32]) -> String {
         let of: Vec<_> = of.iter().map(|at| self.name(*at)).collect();
-        format!("array<f32, {}>({})", of.len(), of.join(", "))
+        format!("array<F, {}>({})", of.len(), of.join(", "))
     }
 }
 

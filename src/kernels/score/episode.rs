@@ -200,8 +200,7 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
         for (column, local) in self.tile.rows.chunks_exact(TILE).zip(local.chunks_exact_mut(V::COUNT)) {
             local.copy_from_slice(&column[lane..][..V::COUNT]);
         }
-        let source =
-            ParamView { values: local, stride: V::COUNT, window: None, network_scratch: Some(network_scratch) };
+        let source = ParamView { stride: V::COUNT, network_scratch: Some(network_scratch), ..ParamView::shared(local) };
         let mut sum = [zero; 2];
         for values in starts[..episodes * entry].chunks_exact(entry) {
             let [total, lost] = self.episode(&setting, InitialState { values, stride: 0 }, source, None);
@@ -251,7 +250,7 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
             cached,
         };
         let setting = self.setting::<V>(lane);
-        let source = ParamView { values: parameters, stride: 0, window: None, network_scratch: Some(network_scratch) };
+        let source = ParamView { network_scratch: Some(network_scratch), ..ParamView::shared(parameters) };
         let sink = GradSink { values: local, stride: V::COUNT, refused: false };
         let [total, lost] = self.episode(&setting, start, source, Some((&mut noise, sink)));
         for (column, local) in self.tile.rows.chunks_exact_mut(TILE).zip(local.chunks_exact(V::COUNT)) {
@@ -285,10 +284,13 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
     ) -> [V; 2] {
         let (pass, problem) = (setting.tile.pass, setting.tile.problem);
         let horizon = pass.horizon as usize;
+        let weights =
+            ParamView { network_scratch: source.network_scratch, ..ParamView::of_task(problem.weights.values) };
         let timeline = Timeline {
             params: &start.values[N * start.stride.max(1)..],
             param_stride: start.stride,
-            ..problem.layout.timeline(problem.inputs, problem.fields.look_ups(), pass.dt)
+            weights,
+            ..problem.layout.timeline(problem.inputs, problem.fields.look_ups(), &[], pass.dt)
         };
         let context = |t: usize| StepContext::over(timeline.at(t));
         let theta = Params::over(source);

@@ -6,7 +6,7 @@ use pulp::{Simd, WithSimd};
 
 use super::risk::Combine;
 use crate::interp::simd::isa::{Isa, WithModel};
-use crate::interp::simd::lanes::Lanes;
+use crate::interp::simd::lanes::{Lanes, WIDEST};
 use crate::interp::simd::unroll::{Unroll2, Unrolled};
 use crate::kernels::pass::{
     ANTITHETIC, CONTROL_COST, DELAYED, DEMONSTRATED, FILTERED, GIVEN, JERK_LIMITED, LIMITED, Layout, NOMINAL_FIRST,
@@ -17,7 +17,7 @@ use crate::kernels::propose::shape::{Filter, MAX_TAPS};
 use crate::lang::cache_line::CacheLine;
 use crate::lang::math::{Vector, finite, kahan_add};
 use crate::lang::stream::Stream;
-use crate::lang::{Inputs, Mask, Real, Register, StepContext};
+use crate::lang::{Inputs, Mask, NetworkScratch, Real, Register, StepContext};
 use crate::model::Model;
 use crate::model::advance::Advance;
 
@@ -111,11 +111,18 @@ pub(crate) struct OfModel<const N: usize, const M: usize, D> {
     model: Arc<D>,
     /// Whether an episode can end before its horizon.
     ends: bool,
+    /// The scratch size of the model's largest network, inputs and units, in numbers per row.
+    units: usize,
 }
 
 impl<const N: usize, const M: usize, D> OfModel<N, M, D> {
-    pub(crate) fn new(model: Arc<D>, ends: bool) -> Self {
-        Self { model, ends }
+    pub(crate) fn new(model: Arc<D>, ends: bool, units: usize) -> Self {
+        Self { model, ends, units }
+    }
+
+    /// The lines of scratch for networks, enough for the widest registers.
+    fn network_scratch(&self) -> usize {
+        CacheLine::holding(self.units * 2 * WIDEST)
     }
 }
 
@@ -126,11 +133,14 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Rollout for OfModel<N, M, D
             return self.scenarios(isa, tile);
         }
         let inputs = tile.problem.inputs;
-        isa.run_with(Roll::<N, M> { ends: self.ends, tile }, &*self.model, inputs)
+        let (controls, networks) = tile.scratch.split_at_mut(filtered_controls(tile.pass));
+        let tile = Tile { scratch: controls, ..tile };
+        isa.run_with(Roll::<N, M> { ends: self.ends, tile, networks }, &*self.model, inputs)
     }
 
     fn scratch(&self, pass: &Pass) -> usize {
-        filtered_controls(pass) + CacheLine::holding(pass.scenarios as usize * SCORES)
+        let scenarios = CacheLine::holding(pass.scenarios as usize * SCORES);
+        filtered_controls(pass) + scenarios + self.network_scratch()
     }
 
     fn draws(&self) -> bool {
@@ -146,13 +156,15 @@ impl<const N: usize, const M: usize, D: Model<N, M>> OfModel<N, M, D> {
     /// Rolls the controls of a tile out in every scenario.
     fn scenarios(&self, isa: Isa, tile: Tile<'_>) -> CostBounds {
         let Tile { pass, problem, number, first, rows, scores, scratch } = tile;
-        let (controls, scenarios) = scratch.split_at_mut(filtered_controls(pass));
+        let (controls, rest) = scratch.split_at_mut(filtered_controls(pass));
+        let (networks, scenarios) = rest.split_at_mut(self.network_scratch());
         let scenarios = &mut CacheLine::numbers_mut(scenarios)[..pass.scenarios as usize * SCORES];
         let sections = problem.inputs.chunks_exact(pass.inputs_stride as usize).skip(1);
         for (inputs, scores) in sections.zip(scenarios.chunks_exact_mut(SCORES)) {
             let problem = &Problem { inputs, ..*problem };
             let tile = Tile { pass, problem, number, first, rows: &mut *rows, scores, scratch: &mut *controls };
-            isa.run_with(Roll::<N, M> { ends: self.ends, tile }, &*self.model, inputs);
+            let roll = Roll::<N, M> { ends: self.ends, tile, networks: &mut *networks };
+            isa.run_with(roll, &*self.model, inputs);
         }
         isa.run(Combine { pass, scenarios, scores, rows: pass.rows as usize - first })
     }
@@ -197,6 +209,8 @@ type ShapedLanes<S> = Unroll2<Unroll2<Lanes<S>>>;
 struct Roll<'a, const N: usize, const M: usize> {
     ends: bool,
     tile: Tile<'a>,
+    /// Scratch for the units of networks.
+    networks: &'a mut [CacheLine],
 }
 
 impl<const N: usize, const M: usize, D: Model<N, M>> WithModel<D> for Roll<'_, N, M> {
@@ -225,11 +239,12 @@ impl<const N: usize, const M: usize> Roll<'_, N, M> {
     /// Runs one interleaved set of rollouts, from row `lane` on.
     #[inline(always)]
     fn rollouts_from<V: Register, D: Model<N, M>>(&mut self, model: &D, inputs: &[f32], lane: usize) {
-        let Self { ends, ref mut tile } = *self;
+        let Self { ends, ref mut tile, ref mut networks } = *self;
         let (pass, layout) = (tile.pass, tile.problem.layout);
         let horizon = pass.horizon as usize;
         // Loop-invariant slices are taken before the loop, so that their bounds are checked once.
-        let timeline = layout.timeline(inputs, tile.problem.fields.look_ups(), pass.dt);
+        let timeline = layout.timeline(inputs, tile.problem.fields.look_ups(), tile.problem.weights.values, pass.dt);
+        let timeline = timeline.with_scratch(NetworkScratch::new(networks));
 
         // The groups are interleaved by a loop: unrolling all of them would make more values live than there are
         // registers.

@@ -75,7 +75,7 @@ fn vjp_is_the_derivative_of_act() {
     check_vjp("open loop, beyond its end", OpenLoop { horizon: 4 }, 9, v);
     check_vjp("feedback", LinearFeedback, 3, v);
     check_vjp("time-varying feedback", TimeVaryingFeedback { horizon: 3 }, 1, v);
-    for activation in [Activation::Tanh, Activation::Relu] {
+    for activation in [Activation::Tanh, Activation::Relu, Activation::Gelu, Activation::Sin] {
         let plain = Mlp::<3, 2, _>::observing(Features, &[5], activation).expect("valid");
         check_vjp("one hidden layer", plain, 0, v);
         let deep = Mlp::<2, 2>::new(&[4, 3], activation).expect("valid");

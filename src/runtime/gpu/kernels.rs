@@ -174,7 +174,7 @@ impl Device {
                 // shaders/*.wgsl, and `choose` there for the list of rows, which has no more entries than a group has
                 // rows. A traced model or policy uses data as indices only to look up fields, where the indices are
                 // clamped, and has no loops but those over the layers of a network, within the parameters that the
-                // policy was checked to have.
+                // policy, or the weights that the task was checked to have.
                 BoundsChecks::Omit => unsafe {
                     let unchecked = wgpu::ShaderRuntimeChecks::unchecked();
                     self.device.create_shader_module_trusted(descriptor, unchecked)
@@ -230,7 +230,9 @@ impl Device {
         // Rows are rolled out in whole tiles, one after the other.
         let tiles = |u: &Pass| u64::from(u.rows).div_ceil(TILE as u64);
         let filter = |u: &Pass| if u.has(FILTERED) { tiles(u) * iterations_of_filter(u) } else { 0 };
-        let loop_iterations = |u: &Pass| tiles(u) * TILE as u64 * u64::from(u.horizon + u.coordinates) / 32 + filter(u);
+        let networks = |u: &Pass| tiles(u) * program.requirements.loop_iterations * u64::from(u.horizon);
+        let loop_iterations =
+            |u: &Pass| tiles(u) * TILE as u64 * u64::from(u.horizon + u.coordinates) / 32 + filter(u) + networks(u);
         let small = |u: &Pass| {
             let most = if u.problems >= many { GROUP as u32 } else { 256 };
             u.scenarios == 0 && u.rows <= most && loop_iterations(u) < MAX_LOOP_ITERATIONS

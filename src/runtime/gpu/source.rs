@@ -117,8 +117,15 @@ fn rollout_of(program: &Program, shape: KernelConfig, rows: Rows) -> String {
 
 /// The model of a rollout, and the inputs that it reads.
 fn model(program: &Program, rows: Rows) -> String {
-    let state = state(program.states);
-    [REFERENCE, &look_ups(&program.requirements, rows), &state, program.functions.as_str(), &program.source].join("\n")
+    let (state, requirements) = (state(program.states), &program.requirements);
+    // Unrolled, the loops of a network would be tens of thousands of instructions: see `episodes`.
+    let networks = if requirements.networks.is_empty() {
+        String::new()
+    } else {
+        [TASK_WEIGHT, "fn several(count: u32) -> u32 {\n    return count + uniforms.zero;\n}\n"].join("\n")
+    };
+    let functions = program.functions.as_str();
+    [REFERENCE, &look_ups(requirements, rows), &state, &networks, functions, &program.source].join("\n")
 }
 
 /// The kernel that stores the states of rows and their weights.
@@ -173,7 +180,7 @@ pub(crate) fn episodes(program: &Program, shape: KernelConfig) -> String {
     );
     // Forwards and backwards, the loops of a network unroll to tens of thousands of instructions on hardware, too.
     // (RADV, two layers of 64 units: 57,000 instructions and 47 s, instead of 6,200 and 0.6 s.)
-    let hidden = shape.unrolls || shape.flags & SCORED != 0;
+    let hidden = shape.unrolls || shape.flags & SCORED != 0 || !program.requirements.networks.is_empty();
     let several = if hidden { "count + uniforms.zero" } else { "count" };
     let _ = writeln!(code, "fn several(count: u32) -> u32 {{\n    return {several};\n}}");
     // Only one of the two is called, but WGSL requires both to be defined.
@@ -182,8 +189,9 @@ pub(crate) fn episodes(program: &Program, shape: KernelConfig) -> String {
     } else {
         "fn policy_vjp(t: u32, x: State, v: Control) -> Control {\n    return v;\n}\n"
     });
-    let model = [REFERENCE, &look_ups(&program.requirements, Rows::One), program.functions.as_str(), &program.source]
-        .join("\n");
+    let weights = if program.requirements.networks.is_empty() { "" } else { TASK_WEIGHT };
+    let look_ups = look_ups(&program.requirements, Rows::One);
+    let model = [REFERENCE, &look_ups, program.functions.as_str(), weights, &program.source].join("\n");
     [&drawing(shape, Rows::One), &code, &model, KEYS, EPISODE].join("\n")
 }
 
@@ -379,6 +387,11 @@ pub(super) fn list(n: usize, item: impl Fn(usize) -> String) -> String {
 /// The offset of a time step's row in the reference table.
 const REFERENCE: &str = "fn reference_at(t: u32) -> u32 {
     return inputs_at + uniforms.references + min(t, max(uniforms.reference_rows, 1u) - 1u) * uniforms.reference_columns;
+}";
+
+/// A weight of the task's, which are stored after the inputs of all problems.
+const TASK_WEIGHT: &str = "fn task_weight(i: u32) -> f32 {
+    return inputs[uniforms.weights + i];
 }";
 
 /// The operations of `shaders/score/rollout.wgsl` on a state, unrolled so that all of it stays in registers.
@@ -716,7 +729,7 @@ mod tests {
         validate_policy("open loop", CartPole::default(), OpenLoop { horizon: 7 });
         validate_policy("linear feedback", Quadrotor::default(), LinearFeedback);
         validate_policy("time-varying feedback", DoubleIntegrator::default(), TimeVaryingFeedback { horizon: 7 });
-        for activation in [Activation::Tanh, Activation::Relu] {
+        for activation in [Activation::Tanh, Activation::Relu, Activation::Gelu, Activation::Sin] {
             let mlp = |hidden: &[usize]| Mlp::<6, 2>::new(hidden, activation).expect("valid");
             validate_policy("affine map", PlanarQuadrotor::default(), mlp(&[]));
             validate_policy("one hidden layer", PlanarQuadrotor::default(), mlp(&[64]));
@@ -890,7 +903,7 @@ mod tests {
             ("scenarios", offset_of!(Pass, scenarios)),
             ("risk", offset_of!(Pass, risk)),
             ("risk_value", offset_of!(Pass, risk_value)),
-            ("padding", offset_of!(Pass, padding)),
+            ("weights", offset_of!(Pass, weights)),
         ]);
         assert_eq!(members(&module, "Pass"), (pass, size_of::<Pass>()));
         let sums = named(&[

@@ -50,6 +50,8 @@ pub(crate) fn dispatch_grid(workgroups: u32) -> (u32, u32) {
 pub(crate) struct Sizes {
     passes: u64,
     inputs: u64,
+    /// The weights of networks, after the inputs.
+    weights: u64,
     fields: u64,
     rows: u64,
     scores: u64,
@@ -68,7 +70,7 @@ struct Buffers {
     sizes: Sizes,
     /// Passes, summary, inputs and nominal on their way to the device.
     upload: Upload,
-    /// Read-only data of a call: passes, followed by the inputs.
+    /// Read-only data of a call: passes, followed by the inputs, and by the weights of networks, which calls keep.
     given: wgpu::Buffer,
     fields: wgpu::Buffer,
     rows: wgpu::Buffer,
@@ -83,6 +85,8 @@ struct Buffers {
     group: wgpu::BindGroup,
     /// The version of the uploaded fields.
     fields_version: Option<u64>,
+    /// The version of the uploaded weights.
+    weights_version: Option<u64>,
 }
 
 pub(crate) struct Workspace {
@@ -139,6 +143,7 @@ impl Sizes {
         Self {
             passes: aligned(passes.len() as u64 * stride),
             inputs: bytes(problem.inputs.len() as u64),
+            weights: 4 * problem.weights.values.len() as u64,
             fields: bytes(problem.fields.packed_len() as u64),
             rows: bytes(most(&rows)),
             scores: bytes(problems * most(&scores)),
@@ -161,6 +166,7 @@ impl Sizes {
         Self {
             rows: self.rows.max(made.rows),
             inputs: self.inputs.max(made.inputs),
+            weights: self.weights.max(made.weights),
             fields: self.fields.max(made.fields),
             partials: self.partials.max(made.partials),
             std_scale: self.std_scale.max(made.std_scale),
@@ -168,13 +174,18 @@ impl Sizes {
         }
     }
 
+    /// The index of the first weight of a network in the buffer of inputs.
+    fn weights_at(&self) -> u32 {
+        (self.inputs / 4) as u32
+    }
+
     /// The capacity of each buffer, in numbers.
     pub(crate) fn capacity(&self) -> Capacity {
-        let Self { inputs, fields, rows, scores, log_weights, partials, summaries, .. } = *self;
-        let [inputs, fields, rows, scores] = [inputs, fields, rows, scores].map(|bytes| bytes / 4);
+        let Self { inputs, weights, fields, rows, scores, log_weights, partials, summaries, .. } = *self;
+        let [inputs, weights, fields, rows, scores] = [inputs, weights, fields, rows, scores].map(|bytes| bytes / 4);
         let [log_weights, partials] = [log_weights, partials].map(|bytes| bytes / 4);
         let (nominal, summaries) = (self.blocks() / 4, summaries / SUMMARY);
-        Capacity { inputs, fields, rows, scores, log_weights, partials, nominal, summaries }
+        Capacity { inputs, weights, fields, rows, scores, log_weights, partials, nominal, summaries }
     }
 
     /// The size of the buffer of nominals and standard-deviation scales.
@@ -206,6 +217,30 @@ fn in_chunks(device: &Device, program: &Program, passes: &[Pass], all: &mut Vec<
             (chunk.begin, chunk.end) = (chunk.end, pass.horizon.min(chunk.end + steps));
             all.push(chunk);
         }
+    }
+    Ok(())
+}
+
+/// Rejects networks of a model whose units need more memory than an invocation is sure to have, or whose loops a
+/// software adapter would end early.
+fn networks_fit(device: &Device, program: &Program, passes: &[Pass]) -> Result<(), EngineError> {
+    /// WGSL guarantees 8,192 bytes for the variables of a function.
+    const NUMBERS: u64 = 8192 / 4;
+    let requirements = &program.requirements;
+    if requirements.networks.is_empty() {
+        return Ok(());
+    }
+    let what = "inputs and units of a model's network, or of its derivatives, on a GPU";
+    let requested = requirements.units as u64;
+    if requested > NUMBERS {
+        return Err(EngineError::OverLimit { what, requested, limit: NUMBERS });
+    }
+    // Episodes run in chunks of as many time steps as the limit allows.
+    let horizon = passes.iter().filter(|pass| !of_policy(pass)).map(|pass| u64::from(pass.horizon)).max();
+    let requested = horizon.unwrap_or(0) * (3 + requirements.loop_iterations);
+    if device.limits_turns() && requested > MAX_LOOP_ITERATIONS {
+        let what = "loop iterations of a model's networks over the horizon, on a software adapter";
+        return Err(EngineError::OverLimit { what, requested, limit: MAX_LOOP_ITERATIONS });
     }
     Ok(())
 }
@@ -258,7 +293,7 @@ impl Buffers {
     fn new(device: &Device, sizes: Sizes) -> Result<Self, EngineError> {
         let storage = |what, bytes| device.buffer(what, bytes, Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC);
         let usage = Usage::UNIFORM | Usage::STORAGE | Usage::COPY_DST;
-        let given = device.buffer("inputs", sizes.passes + sizes.inputs, usage)?;
+        let given = device.buffer("inputs", sizes.passes + sizes.inputs + sizes.weights, usage)?;
         let fields = storage("fields", sizes.fields)?;
         let rows = storage("rows", sizes.rows)?;
         let scores = storage("scores", sizes.scores)?;
@@ -282,7 +317,7 @@ impl Buffers {
         };
         let all = Parts { sizes, given: &given, fields: &fields, rows: &rows, scores: &scores };
         let group = all.bind(device, &log_weights, &partials, &state);
-        let fields_version = None;
+        let (fields_version, weights_version) = (None, None);
         Ok(Self {
             sizes,
             upload,
@@ -297,6 +332,7 @@ impl Buffers {
             ticks,
             group,
             fields_version,
+            weights_version,
         })
     }
 
@@ -332,7 +368,7 @@ impl Parts<'_> {
     ) -> wgpu::BindGroup {
         let Self { sizes, given, fields, rows, scores } = self;
         let part = |buffer, offset, bytes| wgpu::BufferBinding { buffer, offset, size: wgpu::BufferSize::new(bytes) };
-        let inputs = part(given, sizes.passes, sizes.inputs);
+        let inputs = part(given, sizes.passes, sizes.inputs + sizes.weights);
         let summary = part(state, 0, sizes.summaries);
         let nominal = part(state, sizes.summaries, sizes.blocks());
         let [fields, rows, scores] = [fields, rows, scores].map(|buffer| buffer.as_entire_buffer_binding());
@@ -399,6 +435,7 @@ impl Workspace {
 
     fn fit(&mut self, program: &Program, passes: &[Pass], problem: &Problem<'_>) -> Result<(), BuildError> {
         in_chunks(&self.device, program, passes, &mut self.chunks)?;
+        networks_fit(&self.device, program, passes)?;
         let shape = shape(&self.device, passes, problem);
         let kind = [self.device.does_whole(program, passes), searches(passes)];
         if self.kernel.as_ref().is_none_or(|(made, of, _)| (*made, *of) != (shape, kind)) {
@@ -488,6 +525,12 @@ impl Workspace {
             device.queue.write_buffer(&buffers.fields, 4 * at as u64, bytemuck::cast_slice(numbers));
         });
         buffers.fields_version = Some(problem.field_changes.version());
+        let weights = problem.weights;
+        if buffers.weights_version != Some(weights.version) {
+            let at = buffers.sizes.passes + buffers.sizes.inputs;
+            device.queue.write_buffer(&buffers.given, at, bytemuck::cast_slice(weights.values));
+            buffers.weights_version = Some(weights.version);
+        }
         if let (Some(given), Some(pass)) = (problem.rows, passes.first()) {
             self.tiled.resize(round_up(pass.rows as usize, TILE) * pass.width as usize, 0.0);
             pass.tile(given, &mut self.tiled);
@@ -710,7 +753,7 @@ impl Workspace {
         device.queue.write_buffer(&plan, 0, plan_bytes);
         device.queue.write_buffer(&controls, 0, control_bytes);
         // The next call replaces all passes.
-        let told = Pass { begin: number, end: rows as u32, ..*pass };
+        let told = Pass { begin: number, end: rows as u32, weights: buffers.sizes.weights_at(), ..*pass };
         device.queue.write_buffer(&buffers.given, u64::from(*at), bytemuck::bytes_of(&told));
         let mut encoder = device.device.create_command_encoder(&Default::default());
         {
@@ -843,9 +886,10 @@ fn fill_upload(
     problem: &Problem<'_>,
 ) -> Result<(), EngineError> {
     let sizes = buffers.sizes;
+    let weights = sizes.weights_at();
     buffers.upload.fill(device, |put| {
         for (i, pass) in passes.iter().enumerate() {
-            put(i as u64 * stride(device), bytemuck::bytes_of(pass));
+            put(i as u64 * stride(device), bytemuck::bytes_of(&Pass { weights, ..*pass }));
         }
         put(sizes.passes, bytemuck::cast_slice(problem.inputs));
         let summaries = sizes.passes + sizes.inputs;
