@@ -4,12 +4,14 @@
 mod common;
 
 use common::{cpu, engines};
+use gibbs::control::FeedbackWeights;
 use gibbs::derivative::{cost_gradient, jacobian};
-use gibbs::policies::{Activation, Network};
+use gibbs::learning::{Anneal, Estimator, PolicyGradientOptions};
+use gibbs::policies::{Activation, LinearFeedback, Network};
 use gibbs::runtime::Instructions;
 use gibbs::{
     Backend, DiffusionOptions, DiffusionPlanner, Engine, EngineOptions, Fleet, Limits, Model, Mppi, MppiOptions, Noise,
-    Random, Real, Scenario, StepContext, Task, Temperature,
+    PolicyGradient, Random, Real, Scenario, StepContext, Task, Temperature,
 };
 
 const DT: f32 = 0.1;
@@ -290,9 +292,57 @@ fn fleets_scenarios_and_diffusion_evaluate_networks() {
     let options = DiffusionOptions { task: task(weights.clone()), samples: 64, ..Default::default() };
     let mut diffusion = DiffusionPlanner::new(&cpu(), model.clone(), options).unwrap();
     let cost = diffusion.plan(&states[0]).unwrap().cost();
+    // The rollouts on the host have the weights, too.
+    assert_eq!(diffusion.terms().unwrap().cost(), cost);
+    diffusion.feedback(FeedbackWeights::diagonal([1.0; 2], [1.0])).unwrap();
     diffusion.set_weights(&model.weights(2)).unwrap();
     diffusion.reset();
     assert_ne!(diffusion.plan(&states[0]).unwrap().cost(), cost);
+}
+
+/// The episodes of a policy, by perturbed parameters, in a model that is learned.
+#[test]
+fn a_policy_search_in_a_learned_model_finds_the_same_on_every_backend() {
+    let model = Learned::new(ACTIVATIONS[1], &[40], &[6]);
+    let weights = model.weights(1);
+    let returns = engines().into_iter().map(|engine| {
+        let options = PolicyGradientOptions {
+            task: task(vec![0.0; weights.len()]),
+            samples: 100,
+            estimator: Estimator::ParameterSpace { sigma: Anneal::from(0.3), antithetic: false, episodes: 2 },
+            ..Default::default()
+        };
+        let start = |random: &mut Random, _: &mut [f32]| [random.normal(), 0.0];
+        let mut search =
+            PolicyGradient::<2, 1, _, _>::new(&engine, model.clone(), LinearFeedback, start, options).unwrap();
+        search.set_weights(&weights).unwrap();
+        let found = search.step().unwrap()[0].mean_return;
+        let episode = search.episode(0, [0.5, 0.0]).unwrap();
+        let exact = episode.controls.iter().zip(&episode.states[1..]).fold(0.0, |sum, ([u], x)| {
+            sum + exact_cost(&model, ACTIVATIONS[1], &weights, x.map(f64::from), f64::from(*u))
+        });
+        assert!((f64::from(episode.cost) - exact).abs() < 3e-5 * exact, "{}: {exact}", engine.name());
+        (engine.name().to_owned(), found)
+    });
+    let returns: Vec<_> = returns.collect();
+    for (name, found) in &returns {
+        assert!((found - returns[0].1).abs() < 1e-4 * found.abs(), "{name}: {found}, {:?}", returns[0]);
+    }
+}
+
+#[cfg(feature = "serde")]
+#[test]
+fn weights_are_part_of_a_recording() {
+    let model = Learned::new(ACTIVATIONS[0], &[4], &[5]);
+    let given = options(model.weights(7), 32);
+    let stored = serde_json::to_string(&given).unwrap();
+    let read: MppiOptions<1> = serde_json::from_str(&stored).unwrap();
+    assert_eq!(read, given);
+    let plans = [given, read].map(|options| {
+        let mut mppi = Mppi::new(&cpu(), model.clone(), options).unwrap();
+        mppi.plan(&[0.3, 0.2]).unwrap().controls().to_vec()
+    });
+    assert_eq!(plans[0], plans[1]);
 }
 
 #[test]

@@ -343,7 +343,9 @@ impl Tape {
     /// What has been read so far.
     fn requirements(&self) -> Requirements {
         let of_task = self.networks.iter().filter(|(of, _)| *of == WeightsOf::Task);
-        let networks = of_task.map(|(_, network)| network.clone()).collect();
+        let mut networks: Vec<_> = of_task.map(|(_, network)| network.clone()).collect();
+        networks.sort_by_key(Network::first);
+        let networks = networks.into();
         Requirements { look_ups: self.look_ups.clone().into(), networks, ..self.requirements.clone() }
     }
 
