@@ -142,7 +142,10 @@ fn run(arguments: &Arguments) -> Result<()> {
     }
     let weights = weights::load(&file, &model.network)?;
     let [one, many] = prediction_errors(&model, &weights, arguments.seed);
-    say!("errors of accelerations: {:.1} % of their size; of the angle after {HORIZON} steps: {many:.3} rad", 100.0 * one)?;
+    say!(
+        "errors of accelerations: {:.1} % of their size; of the angle after {HORIZON} steps: {many:.3} rad",
+        100.0 * one
+    )?;
 
     let engine = Engine::with_options(EngineOptions { backend: arguments.backend, ..Default::default() })?;
     let run = drive(&engine, model, weights, arguments)?;

@@ -50,7 +50,10 @@ fn read(bytes: &[u8], network: &Network) -> Result<Vec<f32>> {
         };
         if tensor.dtype() != Dtype::F32 || tensor.shape() != shape {
             let (of, found) = (tensor.dtype(), tensor.shape());
-            bail!("`{name}` is {found:?} of {of:?}, but must be {shape:?} of F32: the layers are {:?}", network.sizes());
+            bail!(
+                "`{name}` is {found:?} of {of:?}, but must be {shape:?} of F32: the layers are {:?}",
+                network.sizes()
+            );
         }
         weights.extend(tensor.data().as_chunks().0.iter().map(|number| f32::from_le_bytes(*number)));
     }

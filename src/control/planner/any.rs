@@ -125,6 +125,7 @@ for_planners! {
     fn set_scenarios(scenarios: Vec<Scenario>) -> Result<(), InvalidValue>;
     fn set_field(index: usize, grid: Grid) -> Result<(), InvalidValue>;
     fn update_field(index: usize, region: Block, values: &[f32]) -> Result<(), InvalidValue>;
+    fn set_weights(weights: &[f32]) -> Result<(), InvalidValue>;
     fn set_task(task: Task<M>) -> Result<(), BuildError>;
     fn resize(horizon: usize, samples: usize) -> Result<(), BuildError>;
     fn move_to(engine: &Engine) -> Result<(), BuildError>;

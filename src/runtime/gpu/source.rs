@@ -810,7 +810,8 @@ mod tests {
 
         const TWICE: WgslFn<1> =
             WgslFn { name: "twice", source: "fn twice(x: f32) -> f32 { return x + x; }", twin: |[x]| x + x };
-        struct Everything;
+        /// With a network whose inner loops are unrolled, and leave some units.
+        struct Everything(Network);
         impl Model<2, 1> for Everything {
             fn step<R: Real>(&self, at: &StepContext<R>, [a, b]: [R; 2], [u]: [R; 1]) -> [R; 2] {
                 let (s, c) = a.sin_cos();
@@ -826,6 +827,8 @@ mod tests {
                 let ([_], [[by_a]]) = R::look_up_slopes(&at.inputs, 2, 1, [b]);
                 let ([_], [[by_x, by_y]]) = R::look_up_slopes(&at.inputs, 3, 1, [a, b]);
                 let ([_], [[_, _, by_z]]) = R::look_up_slopes(&at.inputs, 4, 0, [a, b, u]);
+                let [learned] = at.network(&self.0, [a, b, u]);
+                sum += learned;
                 [R::select(mask, sum, a / b - u * 2.0), gx + gy + by_a + by_x + by_y + by_z]
             }
             fn cost<R: Real>(&self, _: &StepContext<R>, [a, b]: [R; 2], _: [R; 1]) -> R {
@@ -841,7 +844,12 @@ mod tests {
                 a.gt(100.0)
             }
         }
-        validate_model("everything", Everything);
+        for activation in [Activation::Tanh, Activation::Gelu] {
+            let network = Network::new(0, &[3, 40, 37, 1], activation).and_then(|n| n.squashed(&[-1.0], &[2.0]));
+            validate_model("everything", Everything(network.expect("valid")));
+        }
+        let network = Network::new(0, &[3, 1], Activation::Sin).and_then(|n| n.clipped(&[-1.0], &[2.0]));
+        validate_model("everything", Everything(network.expect("valid")));
     }
 
     /// Returns the names and offsets of the members of a struct in WGSL, and its size.
