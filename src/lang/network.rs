@@ -53,13 +53,19 @@ impl Activation {
     /// Replaces sums by the units' outputs.
     #[inline(always)]
     fn apply<R: Real>(self, units: &mut [R]) {
-        for unit in units {
-            *unit = match self {
-                Self::Tanh => unit.tanh(),
-                Self::Relu => unit.max(0.0),
-                Self::Gelu => gelu(*unit).0,
-                Self::Sin => unit.sin(),
+        // Each has a loop of its own, so that none branches. (A closure may not be inlined.)
+        macro_rules! each {
+            ($unit:ident => $value:expr) => {
+                for $unit in units {
+                    *$unit = $value;
+                }
             };
+        }
+        match self {
+            Self::Tanh => each!(unit => unit.tanh()),
+            Self::Relu => each!(unit => unit.max(0.0)),
+            Self::Gelu => each!(unit => gelu(*unit).0),
+            Self::Sin => each!(unit => unit.sin()),
         }
     }
 
@@ -495,10 +501,8 @@ pub(crate) fn back<R: Real, const I: usize, const O: usize>(
                 for (o, slope) in above.iter().enumerate() {
                     sum = R::weight(source, first + o * inputs + i).mul_add(*slope, sum);
                 }
-                let rate = match network.activation {
-                    Activation::Tanh | Activation::Relu => network.activation.rate_of_output(*unit),
-                    Activation::Gelu | Activation::Sin => rates[from - I + i],
-                };
+                let rate =
+                    if rates.is_empty() { network.activation.rate_of_output(*unit) } else { rates[from - I + i] };
                 *unit = sum * rate;
             }
         }
