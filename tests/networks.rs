@@ -131,7 +131,9 @@ fn rollouts_are_those_of_the_equations_on_every_backend() {
             let sizes = if engine.backend() == Backend::Software { &[300][..] } else { &[100, 300] };
             for samples in sizes {
                 let name = format!("{kinds:?}, {samples} rows, {}", engine.name());
-                let mut mppi = Mppi::new(&engine, model.clone(), options(weights.clone(), *samples)).unwrap();
+                // Opposite rows share an invocation.
+                let options = MppiOptions { antithetic: kinds == ACTIVATIONS[1], ..options(weights.clone(), *samples) };
+                let mut mppi = Mppi::new(&engine, model.clone(), options).unwrap();
                 let x = [0.2, -0.4];
                 mppi.plan(&x).unwrap();
                 let found = mppi.samples().unwrap();
