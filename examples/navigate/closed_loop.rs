@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use gibbs::control::Smoothing;
-use gibbs::{Engine, EngineOptions, Mppi, MppiOptions, StepContext, Temperature, Weighting, WithCost};
+use gibbs::{Engine, EngineOptions, Mppi, MppiOptions, StepContext, Temperature, Weighting};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 
@@ -13,11 +13,9 @@ use crate::draw::{Picture, Sampled};
 use crate::fields::Fields;
 use crate::maneuver::{self, wrapped};
 use crate::record::{self, Row};
-use crate::robot::{self, NavigateCost, Robot};
+use crate::robot::{self, DT, NavigateCost, Planner, Robot};
 use crate::{Task, animation};
 
-/// The length of a time step (in seconds).
-pub const DT: f32 = 0.1;
 /// The number of substeps of the simulated world per time step.
 const PIECES: usize = 10;
 /// Margin that the planner adds to the radius at full speed, for motion between two time steps (in meters).
@@ -139,9 +137,6 @@ pub fn drive<D: Robot>(task: &Task, robot: D) -> Result<String> {
         turned.unwrap_or_default()
     ))
 }
-
-/// MPPI for a robot.
-pub type Planner<D> = Mppi<3, 2, WithCost<D, NavigateCost>>;
 
 /// Plans, applies the first control and observes, until the robot arrives or gives up.
 fn closed_loop<D: Robot>(

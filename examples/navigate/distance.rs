@@ -295,7 +295,32 @@ struct Limit {
     longest: f64,
 }
 
+/// A gap that leaves less than this on either side is used only if there is no other way (in meters).
+const SPARE: f64 = 0.02;
+/// Width of the comfort margin beyond the radius (in meters), and the extra weight at contact: see [`Comfort`].
+const COMFORT: (f64, f64) = (0.3, 3.0);
+
 impl<'a> CostToGo<'a> {
+    /// Computes the cost to go for a robot of some radius at `from`, from every cell if `whole`, else as
+    /// [`between`](Self::between); `None` if there is no way. It prefers a way with some clearance to spare.
+    pub fn comfortable(
+        map: &'a Map,
+        clearance: &Clearance,
+        radius: f64,
+        goal: [f64; 2],
+        from: [f64; 2],
+        whole: bool,
+        bar: &ProgressBar,
+    ) -> Option<Self> {
+        [SPARE, 0.0].into_iter().find_map(|spare| {
+            let comfort = Comfort { radius: radius + spare, margin: COMFORT.0, weight: COMFORT.1 };
+            match whole {
+                true => Self::new(map, clearance, comfort, goal, bar).filter(|way| way.from(from).is_some()),
+                false => Self::between(map, clearance, comfort, goal, from, bar),
+            }
+        })
+    }
+
     /// Computes the cost to go from every cell; `None` if the robot does not fit at the goal.
     pub fn new(
         map: &'a Map,

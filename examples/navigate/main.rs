@@ -41,7 +41,7 @@ use gibbs::{Backend, Interpolation, NoiseShape};
 use indicatif::ProgressBar;
 
 use crate::closed_loop::drive;
-use crate::distance::{Clearance, Comfort, CostToGo, clearance_up_to};
+use crate::distance::{Clearance, CostToGo, clearance_up_to};
 use crate::end::{complain, say};
 use crate::maneuver::Goal;
 use crate::map::{Cell, Frame, Map};
@@ -141,11 +141,6 @@ fn frames(text: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// A gap that leaves less than this on either side is used only if there is no other way (in meters).
-const SPARE: f64 = 0.02;
-/// Width of the comfort margin beyond the radius (in meters), and the extra weight at contact: see [`Comfort`].
-const COMFORT: (f64, f64) = (0.3, 3.0);
-
 fn main() -> ExitCode {
     end::start_logging();
     let args = match Args::try_parse() {
@@ -236,16 +231,10 @@ fn run_with(args: &Args, most_cells: usize) -> Result<String> {
     let (from, goal) = (frame.to_local(position), frame.to_local(goal));
     bar.set_message("distances to obstacles");
     let clearance = Clearance::new(&map);
-    // Prefers a way with some clearance to spare; falls back to any way.
-    let mut ways = [SPARE, 0.0].into_iter().filter_map(|spare| {
-        let comfort = Comfort { radius: args.radius + spare, margin: COMFORT.0, weight: COMFORT.1 };
-        match map.cells.len() > most_cells {
-            // Fields cover only a window of it.
-            true => CostToGo::between(&map, &clearance, comfort, goal, from, &bar),
-            false => CostToGo::new(&map, &clearance, comfort, goal, &bar).filter(|way| way.from(from).is_some()),
-        }
-    });
-    let cost_to_go = ways.next().with_context(no_way)?;
+    // Fields cover only a window of a larger map.
+    let whole = map.cells.len() <= most_cells;
+    let cost_to_go = CostToGo::comfortable(&map, &clearance, args.radius, goal, from, whole, &bar);
+    let cost_to_go = cost_to_go.with_context(no_way)?;
     bar.finish_and_clear();
     let start = [from[0], from[1], yaw.unwrap_or(0.0) % std::f64::consts::TAU].map(|v| v as f32);
     let task = Task { args, map: &map, frame, clearance, cost_to_go, start, goal, goal_yaw, most_cells };

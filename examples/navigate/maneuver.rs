@@ -6,8 +6,7 @@
 
 use gibbs::{Grid, InvalidValue, Limits, StepContext};
 
-use crate::closed_loop::{DT, Planner};
-use crate::robot::{self, Robot};
+use crate::robot::{self, DT, Planner, Robot};
 
 /// The speed of a maneuver (as a fraction of full speed), and the distance ahead on the way that it steers to (in
 /// meters).

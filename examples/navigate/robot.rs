@@ -2,10 +2,12 @@
 
 use clap::ValueEnum;
 use gibbs::models::{DifferentialDrive, Unicycle};
-use gibbs::{Cost, Limits, Model, Noise, Real, StepContext};
+use gibbs::{Cost, Limits, Model, Mppi, Noise, Real, StepContext, WithCost};
 
 use crate::maneuver::Goal;
 
+/// The length of a time step (in seconds).
+pub const DT: f32 = 0.1;
 /// Maximum forward speed (in m/s).
 pub const SPEED: f32 = 1.0;
 /// Maximum backward speed of a unicycle (in m/s). Wheels need both directions equally, to turn on the spot.
@@ -92,6 +94,9 @@ impl Robot for DifferentialDrive {
         Limits { low: [-rate; 2], high: [rate; 2] }
     }
 }
+
+/// MPPI for a robot.
+pub type Planner<D> = Mppi<3, 2, WithCost<D, NavigateCost>>;
 
 /// The index of the obstacle-distance field.
 pub const DISTANCE: usize = 0;
