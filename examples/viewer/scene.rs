@@ -15,7 +15,7 @@ const GOAL: [f32; 4] = [0.05, 0.55, 0.35, 1.0];
 const PLAN: [f32; 4] = [0.07, 0.09, 0.30, 1.0];
 /// Trajectories of little weight, and of much.
 const FAINT: [f32; 4] = [0.40, 0.54, 0.87, 0.22];
-const STRONG: [f32; 4] = [0.10, 0.22, 0.74, 0.95];
+const STRONG: [f32; 4] = [0.10, 0.22, 0.74, 0.80];
 
 /// Where the map is in a picture.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -115,7 +115,8 @@ pub struct Scene {
     shapes: wgpu::Buffer,
     /// The numbers of shapes below and above the trajectories.
     shape_counts: [u32; 2],
-    map: wgpu::RenderPipeline,
+    floor: wgpu::RenderPipeline,
+    obstacles: wgpu::RenderPipeline,
     trajectories: wgpu::RenderPipeline,
     shape: wgpu::RenderPipeline,
     /// The trajectories that are drawn.
@@ -229,7 +230,8 @@ impl Scene {
         let shape_layout = [instances(size_of::<Shape>() as u64, &shape_attributes)];
         let triangles = wgpu::PrimitiveTopology::TriangleList;
         Self {
-            map: pipeline("whole", "map", Some(&texture_layout), triangles, &[]),
+            floor: pipeline("whole", "floor_plan", Some(&texture_layout), triangles, &[]),
+            obstacles: pipeline("whole", "obstacles", Some(&texture_layout), triangles, &[]),
             trajectories: pipeline("trajectory", "faded", Some(&uniform_layout), strip, &points),
             shape: pipeline("shape", "smooth_shape", None, strip, &shape_layout),
             shapes: shape_buffer(device, 1 << 10),
@@ -285,7 +287,7 @@ impl Scene {
                 fades: 0.5,
                 padding: [0; 2],
             };
-            let heavy = Style { half_width: 0.7 * pixel, least: 1.0, most: f32::MAX, fades: 0.2, ..rows };
+            let heavy = Style { half_width: 0.6 * pixel, least: 1.0, most: f32::MAX, fades: 0.2, ..rows };
             let plan = Style { faint: PLAN, strong: PLAN, rows: 1, half_width: 1.3 * pixel, fades: 0.0, ..heavy };
             for (buffer, style) in self.styles.iter().zip([rows, heavy, plan]) {
                 queue.write_buffer(buffer, 0, bytemuck::bytes_of(&style));
@@ -330,7 +332,7 @@ impl Scene {
     /// Draws into a pass. What is drawn reads the trajectories where the planner has left them.
     pub fn draw(&self, pass: &mut wgpu::RenderPass<'_>) {
         pass.set_bind_group(0, &self.view_group, &[]);
-        pass.set_pipeline(&self.map);
+        pass.set_pipeline(&self.floor);
         pass.set_bind_group(1, &self.texture_group, &[]);
         pass.draw(0..3, 0..1);
 
@@ -349,6 +351,9 @@ impl Scene {
                 pass.draw(0..4, 0..lines as u32);
             }
         }
+        pass.set_pipeline(&self.obstacles);
+        pass.set_bind_group(1, &self.texture_group, &[]);
+        pass.draw(0..3, 0..1);
         pass.set_pipeline(&self.shape);
         pass.set_vertex_buffer(0, self.shapes.slice(..));
         pass.draw(0..4, below..below + above);

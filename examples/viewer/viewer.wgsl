@@ -39,25 +39,30 @@ fn whole(@builtin(vertex_index) i: u32) -> @builtin(position) vec4<f32> {
     return vec4<f32>(f32(i & 1u) * 4.0 - 1.0, f32(i >> 1u) * 4.0 - 1.0, 0.0, 1.0);
 }
 
-fn color_of_cell(cell: vec2<i32>, ground: vec3<f32>) -> vec3<f32> {
+// The color of the cells of at least some kind at a point, in cells, and the share of the pixel that they cover. Four
+// samples make edges smooth.
+fn cells_at(point: vec2<f32>, least: u32) -> vec4<f32> {
+    const COLORS = array<vec3<f32>, 4>(
+        vec3<f32>(),
+        vec3<f32>(0.80, 0.81, 0.83),
+        vec3<f32>(0.18, 0.20, 0.24),
+        vec3<f32>(0.47, 0.34, 0.43),
+    );
     let size = vec2<i32>(textureDimensions(cells));
-    if any(cell < vec2<i32>()) || any(cell >= size) {
-        return vec3<f32>(0.80, 0.81, 0.83);
-    }
-    switch textureLoad(cells, cell, 0).x {
-        case 0u: {
-            return ground;
-        }
-        case 1u: {
-            return vec3<f32>(0.80, 0.81, 0.83);
-        }
-        case 2u: {
-            return vec3<f32>(0.18, 0.20, 0.24);
-        }
-        default: {
-            return vec3<f32>(0.45, 0.33, 0.42);
+    let quarter = 0.25 / (view.scale * view.resolution);
+    var color = vec3<f32>();
+    var count = 0.0;
+    for (var i = 0u; i < 4u; i++) {
+        let off = vec2<f32>(f32(i & 1u) * 2.0 - 1.0, f32(i >> 1u) * 2.0 - 1.0) * quarter;
+        let cell = vec2<i32>(floor(point + off));
+        let is_outside = any(cell < vec2<i32>()) || any(cell >= size);
+        let kind = select(textureLoad(cells, clamp(cell, vec2<i32>(), size - 1), 0).x, 1u, is_outside);
+        if kind >= least {
+            color += COLORS[kind];
+            count += 1.0;
         }
     }
+    return vec4<f32>(color / max(count, 1.0), 0.25 * count);
 }
 
 // The fields at a point, in cells, interpolated.
@@ -72,10 +77,14 @@ fn fields_at(point: vec2<f32>) -> vec2<f32> {
     return mix(below, above, f.y);
 }
 
+// The point at a pixel, in cells.
+fn point_at(position: vec4<f32>) -> vec2<f32> {
+    return vec2<f32>(position.x - view.offset.x, view.offset.y - position.y) / (view.scale * view.resolution);
+}
+
 @fragment
-fn map(@builtin(position) position: vec4<f32>) -> @location(0) vec4<f32> {
-    let meters = vec2<f32>(position.x - view.offset.x, view.offset.y - position.y) / view.scale;
-    let point = meters / view.resolution;
+fn floor_plan(@builtin(position) position: vec4<f32>) -> @location(0) vec4<f32> {
+    let point = point_at(position);
     let here = fields_at(point);
     // Where the robot can be, the floor is the greener the nearer the goal, with a line at each meter of way.
     let reachable = smoothstep(view.radius - 0.03, view.radius + 0.01, here.x);
@@ -85,14 +94,14 @@ fn map(@builtin(position) position: vec4<f32>) -> @location(0) vec4<f32> {
     let line = abs(fract(here.y + 0.5) - 0.5) / slope;
     ground = mix(ground, vec3<f32>(0.55, 0.72, 0.64), 0.55 * clamp(1.1 - line, 0.0, 1.0));
     ground = mix(vec3<f32>(0.995, 0.995, 0.99), ground, reachable);
-    // Four samples of the cells make their edges smooth.
-    let quarter = 0.25 / (view.scale * view.resolution);
-    var color = vec3<f32>();
-    for (var i = 0; i < 4; i++) {
-        let off = vec2<f32>(f32(i & 1) * 2.0 - 1.0, f32(i >> 1u) * 2.0 - 1.0) * quarter;
-        color += color_of_cell(vec2<i32>(floor(point + off)), ground);
-    }
-    return vec4<f32>(0.25 * color, 1.0);
+    let unknown = cells_at(point, 1u);
+    return vec4<f32>(mix(ground, unknown.rgb, unknown.a), 1.0);
+}
+
+// Drawn over the trajectories.
+@fragment
+fn obstacles(@builtin(position) position: vec4<f32>) -> @location(0) vec4<f32> {
+    return cells_at(point_at(position), 2u);
 }
 
 // ---- Lines.
