@@ -97,7 +97,7 @@ impl Panel {
         section(ui, "Now");
         let statistics = &world.statistics;
         for (name, value) in [
-            ("plan", format!("{:.1} ms", statistics.plan_time.as_secs_f64() * 1e3)),
+            ("plan (latency)", format!("{:.1} ms", statistics.plan_time.as_secs_f64() * 1e3)),
             ("effective rollouts", format!("{:.0} of {}", statistics.effective_samples, statistics.rows)),
             ("speed", format!("{:.2} m/s", world.speed)),
             ("to the goal", format!("{:.1} m", world.left())),
@@ -118,11 +118,9 @@ impl Panel {
         // In points.
         let view = View::fit(size, rect.min.into(), rect.max.into(), MARGIN);
         let pointer = response.interact_pointer_pos().map(|at| view.to_map(at.into()));
-        if response.clicked() {
-            if let Some(at) = pointer {
-                world.set_goal(at)?;
-                self.goals += 1;
-            }
+        if let Some(at) = pointer.filter(|_| response.clicked()) {
+            world.set_goal(at)?;
+            self.goals += 1;
         }
         let erases = response.dragged_by(egui::PointerButton::Secondary);
         match pointer.filter(|_| erases || response.dragged_by(egui::PointerButton::Primary)) {

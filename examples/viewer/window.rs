@@ -21,7 +21,10 @@ const LONGEST: f32 = 0.1;
 
 /// Shows a world in a window until it is closed.
 pub fn run(backend: Backend, size: [u32; 2], world: impl Fn(&Engine) -> Result<World>) -> Result<()> {
-    let events = EventLoop::new().context("there is no window system; --headless draws to files")?;
+    let events = EventLoop::new().map_err(|error| {
+        log::info!("{error}");
+        anyhow!("there is no window system (neither DISPLAY nor WAYLAND_DISPLAY is set); --headless draws to files")
+    })?;
     events.set_control_flow(ControlFlow::Poll);
     let mut application = Application { backend, size, world, open: None, result: Ok(()) };
     events.run_app(&mut application)?;
