@@ -1,10 +1,13 @@
 //! The closed loop behind the page: plan, apply the first control, observe.
 
+use std::io::Cursor;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use gibbs::models::Unicycle;
 use gibbs::{Engine, Grid, Model, Mppi, MppiOptions, Noise, StepContext, Task, Temperature, WithCost};
+use image::DynamicImage;
+use image::codecs::png::PngDecoder;
 use indicatif::ProgressBar;
 
 use crate::closed_loop::{DT, Planner};
@@ -81,7 +84,8 @@ impl Drive {
     /// If a setting is out of range, or the device fails.
     pub async fn new(engine: &Engine, settings: Settings) -> Result<Self> {
         let meta = Meta::parse(include_str!("../../examples/navigate/maps/office.yaml"))?;
-        let image = image::load_from_memory(include_bytes!("../../examples/navigate/maps/office.png"))?;
+        let png = include_bytes!("../../examples/navigate/maps/office.png");
+        let image = DynamicImage::from_decoder(PngDecoder::new(Cursor::new(png))?)?;
         let (map, _) = Map::from_image(&meta, &image).map.into_local();
         let goal = Goal { at: GOAL, yaw: None, tolerance: TOLERANCE };
         let grids = fields(&map, goal, START, settings.horizon)?;

@@ -2,7 +2,7 @@
 
 use gibbs::check;
 use gibbs::lang::WgslFn;
-use gibbs::models::Pendulum;
+use gibbs::models::CartPole;
 use gibbs::{
     Backend, BuildError, Engine, EngineError, EngineOptions, Model, ModelError, Mppi, MppiOptions, PlanError, Real,
     StepContext, Temperature,
@@ -178,13 +178,13 @@ pub async fn test_errors(backend: String) -> Result<String, JsValue> {
         other => format!("other: {other}"),
     };
     lines.push(Engine::with_options(with(Backend::Auto)).map_or_else(kind, |engine| engine.name()));
-    lines.push(match Mppi::new(&engine, Pendulum::default(), MppiOptions::default()) {
+    lines.push(match Mppi::new(&engine, CartPole::default(), MppiOptions::default()) {
         Err(BuildError::Engine(error)) => kind(error),
         other => format!("other: {:?}", other.map(drop)),
     });
     // The device is well, and blocking calls change nothing.
-    let mut mppi = Mppi::new_async(&engine, Pendulum::default(), MppiOptions::default()).await.map_err(sentence)?;
-    lines.push(match mppi.plan(&[1.0, 0.0]) {
+    let mut mppi = Mppi::new_async(&engine, CartPole::default(), MppiOptions::default()).await.map_err(sentence)?;
+    lines.push(match mppi.plan(&HANGING) {
         Err(PlanError::Engine(error)) => kind(error),
         other => format!("other: {:?}", other.map(drop)),
     });
@@ -192,10 +192,10 @@ pub async fn test_errors(backend: String) -> Result<String, JsValue> {
         Err(BuildError::Engine(error)) => kind(error),
         other => format!("other: {other:?}"),
     });
-    let plan = mppi.plan_async(&[1.0, 0.0]).await.map_err(sentence)?;
+    let plan = mppi.plan_async(&HANGING).await.map_err(sentence)?;
     lines.push(format!("cost: {}", plan.cost()));
     engine.destroy();
-    lines.push(match mppi.plan_async(&[1.0, 0.0]).await {
+    lines.push(match mppi.plan_async(&HANGING).await {
         Err(PlanError::Engine(error @ EngineError::DeviceLost { .. })) => format!("lost: {error}"),
         other => format!("other: {:?}", other.map(drop)),
     });

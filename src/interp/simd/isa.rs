@@ -16,7 +16,8 @@ pub enum Instructions {
     Best,
     /// AVX2 with FMA at most (on x86), for comparison.
     Avx2,
-    /// None: one number at a time and no fused multiply-add, for comparison.
+    /// None: one number at a time and no fused multiply-add, for comparison. (In WebAssembly, as [`Best`](Self::Best):
+    /// a module holds the code for one set.)
     Scalar,
 }
 
@@ -29,13 +30,16 @@ impl Isa {
         #[cfg(not(target_arch = "wasm32"))]
         let best = Arch::new();
         // A module with one instruction that a browser does not have is refused as a whole, so nothing is left to
-        // choose at run time.
+        // choose at run time. Code for a second set would only make it larger.
         #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
         let best = pulp::wasm::Simd128::try_new().map_or(Arch::Scalar, Arch::Simd128);
         #[cfg(all(target_arch = "wasm32", not(target_feature = "simd128")))]
         let best = Arch::Scalar;
         Self(match at_most {
             Instructions::Best => best,
+            #[cfg(target_arch = "wasm32")]
+            Instructions::Scalar => best,
+            #[cfg(not(target_arch = "wasm32"))]
             Instructions::Scalar => Arch::Scalar,
             #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
             Instructions::Avx2 => match best {
@@ -88,7 +92,9 @@ impl Isa {
         match self.0 {
             #[cfg(target_feature = "simd128")]
             Arch::Simd128(simd) => Simd::vectorize(simd, job),
-            _ => Simd::vectorize(pulp::Scalar, job),
+            #[cfg(not(target_feature = "simd128"))]
+            Arch::Scalar => Simd::vectorize(pulp::Scalar, job),
+            _ => unreachable!("a module holds the code for one set"),
         }
     }
 }
