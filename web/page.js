@@ -215,7 +215,7 @@ async function loop() {
     }
   } catch (error) {
     if (drive === mine) {
-      fail(isLost(error) ? `${error}. Reload the page to start again.` : `The planner stopped: ${error}.`);
+      fail(`The planner stopped: ${error}. Reload the page to start again.`);
     }
   }
 }
@@ -235,7 +235,7 @@ async function open() {
   }
   [trail, times, arrived, wishes] = [[], [], false, []];
   const name = drive.engine();
-  byId('device').textContent = drive.reason() === 'it was asked for' ? name : `${name}: ${drive.reason()}.`;
+  byId('device').textContent = backend === 'auto' ? `${name}: ${drive.reason()}.` : name;
   paintMap();
   mixInks();
   loop();
@@ -307,7 +307,7 @@ byId('panel').addEventListener('submit', event => event.preventDefault());
 showSettings();
 const asked = query.get('backend');
 if (asked && ![...byId('backend').options].some(option => option.value === asked)) {
-  byId('backend').add(new Option(asked, asked));
+  byId('backend').add(new Option(asked === 'software' ? 'a software adapter' : asked, asked));
 }
 if (asked) byId('backend').value = asked;
 if (typeof WebAssembly !== 'object' || !WebAssembly.validate(SIMD)) {
