@@ -7,7 +7,7 @@ use gibbs::learning::{ActionNoise, Anneal, Estimator, InitialStates};
 use gibbs::models::{
     Bicycle, CartPole, DifferentialDrive, DoubleIntegrator, Pendulum, PlanarQuadrotor, Quadratic, Quadrotor, Unicycle,
 };
-use gibbs::policies::{Activation, LinearFeedback, Mlp, OpenLoop, TimeVaryingFeedback};
+use gibbs::policies::{Activation, LinearFeedback, Mlp, Network, OpenLoop, TimeVaryingFeedback};
 use gibbs::prelude::*;
 use gibbs::runtime::{KernelSource, Math, Tuning};
 use gibbs::sampling::{Energy, ReverseProcess, Schedule};
@@ -194,6 +194,19 @@ impl Collector {
         })
     }
 
+    /// Models that evaluate networks.
+    fn learned(&mut self) -> Result<()> {
+        for (activation, antithetic) in
+            [(Activation::Tanh, false), (Activation::Relu, true), (Activation::Gelu, false), (Activation::Sin, true)]
+        {
+            let model = Learned::new(activation)?;
+            let task = Task { weights: vec![0.1; model.value.end()], ..task() };
+            let options = MppiOptions { task, samples: 2048, antithetic, ..Default::default() };
+            self.planner(format!("learned-{activation:?}").to_lowercase(), model, options)?;
+        }
+        Ok(())
+    }
+
     /// Both estimators of a policy's gradient.
     fn policy<const N: usize, const M: usize, D: Model<N, M> + Clone, P: Policy<N, M> + Clone>(
         &mut self,
@@ -267,6 +280,37 @@ impl Cost<3, 2> for Windy {
     }
 }
 
+/// Dynamics and a cost by a network each.
+#[derive(Clone)]
+struct Learned {
+    acceleration: Network,
+    value: Network,
+}
+
+impl Learned {
+    fn new(activation: Activation) -> Result<Self> {
+        let acceleration = Network::new(0, &[3, 32, 32, 2], activation)?;
+        let value = Network::new(acceleration.end(), &[4, 1], activation)?;
+        Ok(Self { acceleration, value })
+    }
+}
+
+#[gibbs::model]
+impl Model<4, 1> for Learned {
+    fn step<R: Real>(&self, at: &StepContext<R>, [x, angle, speed, rate]: [R; 4], [force]: [R; 1]) -> [R; 4] {
+        let [acceleration, turn] = at.network(&self.acceleration, [angle, rate, force]);
+        let (speed, rate) = (speed + acceleration * at.dt(), rate + turn * at.dt());
+        [x + speed * at.dt(), angle + rate * at.dt(), speed, rate]
+    }
+    fn cost<R: Real>(&self, _: &StepContext<R>, [x, angle, _, _]: [R; 4], _: [R; 1]) -> R {
+        x.square() + angle.square()
+    }
+    fn terminal<R: Real>(&self, at: &StepContext<R>, x: [R; 4]) -> R {
+        let [value] = at.network(&self.value, x);
+        value
+    }
+}
+
 /// A policy that reads a map at a point ahead, whose derivative is the gradient of the map.
 #[derive(Clone, Copy)]
 struct Ahead;
@@ -324,6 +368,7 @@ pub fn kernels(target: Target) -> Result<Vec<Kernel>> {
     all.model("quadrotor", Quadrotor::default())?;
     all.options()?;
     all.inputs()?;
+    all.learned()?;
     all.policies()?;
     let options = DiffusionSamplerOptions { chains: 100, samples: 1024, ..Default::default() };
     all.case("ring", |engine| Ok(DiffusionSampler::of_energy(engine, Ring, options.clone())?))?;
