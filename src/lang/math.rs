@@ -575,35 +575,19 @@ impl<V: Register> Real for V {
     }
     #[inline(always)]
     fn layer(source: &ParamView<'_>, first: usize, x: &[Self], sums: &mut [Self]) {
-        let ParamView { stride, second, .. } = *source;
-        if (stride, second) == (0, 0) {
-            return network::shared_layer(&source.values[first..], x, sums);
-        }
-        // Bounds are checked before the loops: inside them, the checks would take longer than the products and force the
-        // sums to be spilled. `own_layer` asks for parameters below `count`.
-        let count = (x.len() + 1) * sums.len();
-        if stride == 0 {
-            let values = &source.values[first..][..count + second];
-            // SAFETY: `i` is below `count`, and there are `second` more.
-            let parts = |i: usize| unsafe { [*values.get_unchecked(i), *values.get_unchecked(i + second)] };
-            return network::own_layer(x, sums, |i| V::of_parts(parts(i)));
-        }
-        let values = &source.values[first * stride..][..(count - 1) * stride + second + V::PART];
-        if second == 0 {
-            // SAFETY: `i` is below `count`, and the values end with those of parameter count − 1.
-            network::own_layer(x, sums, |i| unsafe { V::load_repeated(values, i * stride) });
+        if source.stride == 0 {
+            network::shared_layer(&source.values[first..], x, sums);
         } else {
-            // SAFETY: as above, with `second` more.
-            network::own_layer(x, sums, |i| unsafe { V::load_parts(values, [i * stride, i * stride + second]) });
+            network::own_layer(source, first, x, sums);
         }
     }
     #[inline(always)]
     fn weight(source: &ParamView<'_>, i: usize) -> Self {
-        parameter(source, i)
+        read(source.values, source.stride, i)
     }
     #[inline(always)]
     fn weight_at(source: &ParamView<'_>, inputs: &Inputs<'_>, table: Table, j: usize) -> Self {
-        parameter(source, place_in::<V>(table, inputs, j))
+        read(source.values, source.stride, place_in::<V>(table, inputs, j))
     }
     #[inline(always)]
     fn accumulate(sink: &mut GradSink<'_>, i: usize, value: Self) {
@@ -650,19 +634,6 @@ fn place_in<V: Register>(table: Table, inputs: &Inputs<'_>, j: usize) -> usize {
 #[inline(always)]
 fn read<V: Register>(values: &[f32], stride: usize, i: usize) -> V {
     if stride == 0 { c(values[i]) } else { V::load(&values[i * stride..]) }
-}
-
-/// Loads parameter `i` of a policy.
-#[inline(always)]
-fn parameter<V: Register>(source: &ParamView<'_>, i: usize) -> V {
-    let ParamView { values, stride, second, .. } = *source;
-    if stride == 0 {
-        return V::of_parts([values[i], values[i + second]]);
-    }
-    let at = [i * stride, i * stride + second];
-    assert!(at[1] + V::PART <= values.len(), "parameter {i} of {}", values.len() / stride);
-    // SAFETY: both parts are within the values.
-    unsafe { V::load_parts(values, at) }
 }
 
 /// Which transcendental functions a model's kernel calls.

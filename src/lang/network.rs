@@ -346,30 +346,37 @@ fn shared_tiles<V: Register, const U: usize>(
     o
 }
 
-/// As [`layer`], with weights that differ from lane to lane, or from register to register. `parameter` loads the layer's
-/// parameters, of which it has (x.len() + 1) · sums.len(); it is called with indices below that number.
+/// As [`layer`], where every lane has its own weights.
 #[inline(always)]
-pub(crate) fn own_layer<V: Register>(x: &[V], sums: &mut [V], parameter: impl Fn(usize) -> V) {
+pub(crate) fn own_layer<V: Register>(source: &ParamView<'_>, first: usize, x: &[V], sums: &mut [V]) {
     let whole = sums.len() - sums.len() % ABREAST;
+    let biases = first + x.len() * sums.len();
     for o in (0..whole).step_by(ABREAST) {
-        let found = own_sums::<V, ABREAST>(o, x, sums.len(), &parameter);
+        let found = own_sums::<V, ABREAST>(source, first + o * x.len(), biases + o, x);
         sums[o..o + ABREAST].copy_from_slice(&found);
     }
     for o in whole..sums.len() {
-        [sums[o]] = own_sums::<V, 1>(o, x, sums.len(), &parameter);
+        [sums[o]] = own_sums::<V, 1>(source, first + o * x.len(), biases + o, x);
     }
 }
 
-/// The sums of `U` units from `o` on, in a layer of `outputs` units.
+/// The sums of `U` units, whose weights begin at `first` and whose biases begin at `biases`.
 #[inline(always)]
-fn own_sums<V: Register, const U: usize>(o: usize, x: &[V], outputs: usize, parameter: &impl Fn(usize) -> V) -> [V; U] {
+fn own_sums<V: Register, const U: usize>(source: &ParamView<'_>, first: usize, biases: usize, x: &[V]) -> [V; U] {
     let mut sums = [V::from(0.0); U];
     for u in 0..U {
-        sums[u] = parameter(x.len() * outputs + o + u);
+        sums[u] = V::weight(source, biases + u);
     }
+    // Bounds are checked before the loop: inside it, the checks would take longer than the products and force the sums
+    // to be spilled.
+    let (stride, count) = (source.stride, U * x.len());
+    let values = &source.values[first * stride..][..(count - 1) * stride + V::COUNT];
     for i in 0..x.len() {
         for u in 0..U {
-            sums[u] = parameter((o + u) * x.len() + i).fma(x[i], sums[u]);
+            let at = (u * x.len() + i) * stride;
+            // SAFETY: `at` is at most (count − 1) · stride.
+            let weight = V::load(unsafe { values.get_unchecked(at..at + V::COUNT) });
+            sums[u] = weight.fma(x[i], sums[u]);
         }
     }
     sums

@@ -11,9 +11,6 @@ pub struct ParamView<'a> {
     pub(crate) values: &'a [f32],
     /// The distance between consecutive parameters of a lane; 0 if they are contiguous and shared by all lanes.
     pub(crate) stride: usize,
-    /// Where a number consists of two registers: the distance from the parameters of the first register to those of the
-    /// second; 0 if both have the same.
-    pub(crate) second: usize,
     /// The index of the parameter that is the first variable of a dual number.
     pub(crate) window: Option<usize>,
     /// Scratch for networks; without it large ones allocate.
@@ -38,8 +35,7 @@ impl<'a> ParamView<'a> {
     /// Values that all lanes share.
     #[inline(always)]
     pub(crate) const fn shared(values: &'a [f32]) -> Self {
-        let (of, is_traced) = (WeightsOf::Policy, false);
-        Self { values, stride: 0, second: 0, window: None, network_scratch: None, of, is_traced }
+        Self { values, stride: 0, window: None, network_scratch: None, of: WeightsOf::Policy, is_traced: false }
     }
 
     /// The view for tracing: no value is available.

@@ -7,40 +7,12 @@ use super::math::Vector;
 pub trait Register: Vector<Uniform = u32> {
     /// The number of lanes.
     const COUNT: usize;
-    /// The number of lanes of each of its registers.
-    const PART: usize = Self::COUNT;
     /// Whether there are registers enough for the sums of eight units of a network, instead of four.
     const EIGHT_UNITS: bool = false;
 
     /// Loads the first [`Self::COUNT`] numbers of a slice.
     fn load(from: &[f32]) -> Self;
     fn store(self, to: &mut [f32]);
-    /// Loads the first register, of [`Self::PART`] numbers, from one place in a slice and the second, if there are two,
-    /// from another.
-    ///
-    /// # Safety
-    ///
-    /// All of these numbers must be within `values`.
-    #[inline(always)]
-    unsafe fn load_parts(values: &[f32], [first, _]: [usize; 2]) -> Self {
-        // SAFETY: by the caller's guarantee.
-        Self::load(unsafe { values.get_unchecked(first..first + Self::PART) })
-    }
-    /// Loads [`Self::PART`] numbers, once, into every register.
-    ///
-    /// # Safety
-    ///
-    /// All of these numbers must be within `values`.
-    #[inline(always)]
-    unsafe fn load_repeated(values: &[f32], at: usize) -> Self {
-        // SAFETY: by the caller's guarantee.
-        unsafe { Self::load_parts(values, [at; 2]) }
-    }
-    /// Fills the first register with one number and the second, if there are two, with another.
-    #[inline(always)]
-    fn of_parts([first, _]: [f32; 2]) -> Self {
-        Self::from(first)
-    }
     /// first, first + 1, …
     fn iota(first: u32) -> Self::Bits;
     /// Loads, in each lane, both samples of pairs i and i + 1, where i is the lane of `first`.

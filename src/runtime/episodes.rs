@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::program::{PolicyRows, Program};
-use super::{Backend, Engine, EngineOptions, Instructions};
+use super::{Backend, Engine, EngineOptions};
 use crate::error::{BuildError, ModelError};
 use crate::kernels::pass::*;
 use crate::lang::cache_line::CacheLine;
@@ -136,12 +136,7 @@ impl Task {
 
     /// Rows and costs of a problem on the CPU, untiled: one row after the other.
     fn rows(&self, program: &Program, problem: usize) -> (Vec<Vec<f32>>, Vec<f64>) {
-        let (rows, costs) = self.scored_rows(&cpu(), program, problem);
-        (rows, costs.into_iter().map(|[sum, compensation]| f64::from(sum) + f64::from(compensation)).collect())
-    }
-
-    /// As [`rows`](Self::rows), with each cost as the sum and its compensation.
-    fn scored_rows(&self, engine: &Engine, program: &Program, problem: usize) -> (Vec<Vec<f32>>, Vec<[f32; 2]>) {
+        let engine = cpu();
         let width = self.width();
         let (mut rows, mut costs) = (Vec::new(), Vec::new());
         self.on(|of| {
@@ -164,7 +159,7 @@ impl Task {
                 );
                 for lane in 0..TILE.min(self.pass.rows as usize - first) {
                     rows.push((0..width).map(|d| tile[d * TILE + lane]).collect());
-                    costs.push([scores[lane], scores[TILE + lane]]);
+                    costs.push(f64::from(scores[lane]) + f64::from(scores[TILE + lane]));
                 }
             }
         });
@@ -210,7 +205,7 @@ fn linear(row: &[f32]) -> impl Fn(usize, [f64; 2]) -> f64 {
 #[test]
 fn a_linear_policy_on_a_linear_system_is_a_plain_rollout() {
     let program = program(LinearFeedback, PolicyRows::ParameterSpace);
-    for (flags, episodes) in [(0, 1), (0, 5), (LIMITED, 3), (0, 4)] {
+    for (flags, episodes) in [(0, 1), (0, 5), (LIMITED, 3)] {
         let task = Task::new(100, 3, episodes, 3, PERTURBED | flags);
         for problem in 0..3 {
             let (rows, costs) = task.rows(&program, problem);
@@ -220,33 +215,6 @@ fn a_linear_policy_on_a_linear_system_is_a_plain_rollout() {
                 let mean = (0..episodes).map(of).sum::<f64>() / episodes as f64;
                 close(cost, mean, 1e-5, &format!("{episodes} episodes, problem {problem}"));
             }
-        }
-    }
-}
-
-#[test]
-fn the_cost_of_a_row_is_the_mean_of_its_episodes_however_they_are_spread_over_registers() {
-    let policy = Mlp::<5, 1, _>::observing(Features, &[9, 6], Activation::Tanh).expect("valid");
-    let parameters = Policy::<2, 1>::parameters(&policy);
-    let program = program(policy, PolicyRows::ParameterSpace);
-    let avx2 = EngineOptions { backend: Backend::Cpu, instructions: Instructions::Avx2, ..Default::default() };
-    let avx2 = Engine::with_options(avx2).expect("there is a CPU");
-    // Pairs, one that is left over, registers that are filled, and mixtures of these.
-    for episodes in [2, 3, 8, 12, 21] {
-        let task = Task::new(75, 1, episodes, parameters, PERTURBED);
-        let found = task.scored_rows(&cpu(), &program, 0).1;
-        let bits = |costs: &[[f32; 2]]| costs.iter().map(|cost| cost.map(f32::to_bits)).collect::<Vec<_>>();
-        let narrow = task.scored_rows(&avx2, &program, 0).1;
-        assert_eq!(bits(&narrow), bits(&found), "{episodes} episodes with AVX2 and with AVX-512");
-        let mut sums = vec![0.0; 75];
-        for e in 0..episodes {
-            let mut alone = Task::new(75, 1, episodes, parameters, PERTURBED);
-            (alone.pass.episodes, alone.pass.starts) = (1, task.pass.starts + (e * ENTRY) as u32);
-            sums.iter_mut().zip(alone.rows(&program, 0).1).for_each(|(sum, cost)| *sum += cost);
-        }
-        for (sum, [total, compensation]) in sums.into_iter().zip(found) {
-            let found = f64::from(total) + f64::from(compensation);
-            close(found, sum / episodes as f64, 3e-7, &format!("{episodes} episodes"));
         }
     }
 }

@@ -51,18 +51,11 @@ arithmetic! {
     Div div DivAssign div_assign;
 }
 
-impl<T: Copy> Unroll2<T> {
-    /// The same value twice.
-    #[inline(always)]
-    pub(crate) fn of_both(value: T) -> Self {
-        Self(value, value)
-    }
-}
-
 impl<V: Vector> From<f32> for Unroll2<V> {
     #[inline(always)]
     fn from(value: f32) -> Self {
-        Self::of_both(V::from(value))
+        let both = V::from(value);
+        Self(both, both)
     }
 }
 impl<V: Vector> Neg for Unroll2<V> {
@@ -212,26 +205,11 @@ impl<V: Vector> Vector for Unroll2<V> {
 
 impl<V: Register> Register for Unroll2<V> {
     const COUNT: usize = 2 * V::COUNT;
-    const PART: usize = V::COUNT;
     const EIGHT_UNITS: bool = V::EIGHT_UNITS;
 
     #[inline(always)]
     fn load(from: &[f32]) -> Self {
         Self(V::load(from), V::load(&from[V::COUNT..]))
-    }
-    #[inline(always)]
-    unsafe fn load_parts(values: &[f32], [first, second]: [usize; 2]) -> Self {
-        // SAFETY: by the caller's guarantee.
-        unsafe { Self(V::load_repeated(values, first), V::load_repeated(values, second)) }
-    }
-    #[inline(always)]
-    unsafe fn load_repeated(values: &[f32], at: usize) -> Self {
-        // SAFETY: by the caller's guarantee.
-        Self::of_both(unsafe { V::load_repeated(values, at) })
-    }
-    #[inline(always)]
-    fn of_parts([first, second]: [f32; 2]) -> Self {
-        Self(V::from(first), V::from(second))
     }
     #[inline(always)]
     fn store(self, to: &mut [f32]) {

@@ -114,7 +114,7 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
             if SCORES {
                 self.scored::<Unrolled<S>>(lane, scratch);
             } else {
-                self.perturbed::<Lanes<S>>(lane, scratch);
+                self.perturbed::<Unrolled<S>>(lane, scratch);
             }
         }
         cost_bounds::<S>(self.tile.scores, rows)
@@ -152,7 +152,6 @@ impl<'a> EpisodeScratch<'a> {
 }
 
 /// Values that the episodes of one register group share.
-#[derive(Clone, Copy)]
 struct EpisodeConfig<'a, V: Register, const M: usize> {
     tile: &'a Tile<'a>,
     /// The lanes that hold rows: the last tile may be partial.
@@ -161,7 +160,7 @@ struct EpisodeConfig<'a, V: Register, const M: usize> {
     high: [f32; M],
 }
 
-/// The initial states of episodes, one per lane, then their parameters.
+/// The initial state of an episode, then its parameters; each value is per lane or (stride 0) the same for all lanes.
 #[derive(Clone, Copy)]
 struct InitialState<'a> {
     values: &'a [f32],
@@ -185,12 +184,7 @@ struct ActionNoise<'a, V: Register, const M: usize> {
 const CACHED: usize = 64;
 
 impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Policy<N, M>> Job<'_, N, M, SCORES, D, P> {
-    /// Runs the rows from `lane` on, those of two registers: the cost of a row is the mean cost of its episodes.
-    ///
-    /// Episodes of one row share its parameters, so that each is loaded once for several of them. As many episodes as fill
-    /// registers run in the lanes of a register, one row after the other; a register then reads its parameters as numbers
-    /// that all lanes share. Of the others, two episodes of the rows of one register run side by side, on a register each.
-    /// If their number is odd, the last episode of the rows of both registers runs side by side.
+    /// Runs the rows from `lane` on: the cost of a row is the mean cost of its episodes.
     #[inline(always)]
     fn perturbed<V: Register>(
         &mut self,
@@ -198,94 +192,24 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
         EpisodeScratch { local, network_scratch, .. }: EpisodeScratch<'_>,
     ) {
         let (pass, problem) = (self.tile.pass, self.tile.problem);
-        let (entry, width) = (N + problem.layout.params, pass.width as usize);
+        let zero = V::from(0.0);
+        let entry = N + problem.layout.params;
         let episodes = pass.episodes as usize;
         let starts = &problem.inputs[pass.starts as usize + self.tile.number as usize * episodes * entry..];
-        let setting = self.setting::<Unroll2<V>>(lane);
-        let rows = (pass.rows as usize - self.tile.first - lane).min(2 * V::COUNT);
-
-        // Registers of episodes, `full` of each row; then pairs of the remaining episodes.
-        let (full, rest) = (episodes / V::COUNT, episodes % V::COUNT);
-        let (in_lanes, pairs) = ((full * rows).div_ceil(2), rest / 2);
-        let side_by_side = 2 * pairs + rest % 2;
-        // The parameters of the rows of the two registers are apart, unless they are always read together.
-        let (stride, apart) = if pairs > 0 { (V::COUNT, width * V::COUNT) } else { (2 * V::COUNT, V::COUNT) };
-        let mut sums = [[0.0; 2]; 2 * WIDEST];
-        let mut columns = vec![0.0; entry * 2 * V::COUNT];
-        for run in 0..in_lanes + side_by_side {
-            // For each register: the first of its rows, the first of its episodes, and the setting of its lanes.
-            let (mut row, mut episode, mut present) = ([0; 2], [0; 2], [setting.present.0; 2]);
-            let source = if run < in_lanes {
-                if run == 0 {
-                    // Column by column, because the rows of a column share lines of the cache.
-                    for (d, column) in self.tile.rows.chunks_exact(TILE).enumerate() {
-                        for (i, number) in column[lane..][..rows].iter().enumerate() {
-                            local[i * width + d] = *number;
-                        }
-                    }
-                }
-                for i in 0..2 {
-                    let of = (2 * run + i).min(full * rows - 1);
-                    (row[i], episode[i], present[i]) = (of / full, of % full * V::COUNT, Mask::splat(true));
-                }
-                let values = &local[row[0] * width..];
-                ParamView { second: (row[1] - row[0]) * width, ..ParamView::shared(values) }
-            } else {
-                let run = run - in_lanes;
-                if run == 0 {
-                    for (d, column) in self.tile.rows.chunks_exact(TILE).enumerate() {
-                        for i in 0..2 {
-                            let from = &column[lane + i * V::COUNT..][..V::COUNT];
-                            local[d * stride + i * apart..][..V::COUNT].copy_from_slice(from);
-                        }
-                    }
-                }
-                let (register, of) = match run.checked_div(pairs) {
-                    Some(register @ 0..2) => ([register; 2], [2 * (run % pairs), 2 * (run % pairs) + 1]),
-                    _ => ([0, 1], [rest - 1; 2]),
-                };
-                for i in 0..2 {
-                    (row[i], episode[i]) = (register[i] * V::COUNT, full * V::COUNT + of[i]);
-                    if register[i] == 1 {
-                        present[i] = setting.present.1;
-                    }
-                }
-                let (values, second) = (&local[register[0] * apart..], (register[1] - register[0]) * apart);
-                ParamView { stride, second, ..ParamView::shared(values) }
-            };
-            let source = ParamView { network_scratch: Some(network_scratch), ..source };
-            let setting = EpisodeConfig { present: Unroll2(present[0], present[1]), ..setting };
-            if !Unroll2::<V>::any(setting.present) {
-                continue;
-            }
-            // The episodes of a register are consecutive ones, or the same in all lanes.
-            let next = if run < in_lanes { entry } else { 0 };
-            for i in 0..2 {
-                for l in 0..V::COUNT {
-                    let start = &starts[episode[i] * entry + l * next..][..entry];
-                    for (columns, value) in columns.chunks_exact_mut(2 * V::COUNT).zip(start) {
-                        columns[i * V::COUNT + l] = *value;
-                    }
-                }
-            }
-            let start = InitialState { values: &columns, stride: 2 * V::COUNT };
-            let [total, lost] = self.episode(&setting, start, source, None);
-            let (mut totals, mut losts) = ([0.0; 2 * WIDEST], [0.0; 2 * WIDEST]);
-            total.store(&mut totals);
-            lost.store(&mut losts);
-            // The second register repeats the first if the number of registers is odd.
-            let registers = if run < in_lanes { (full * rows - 2 * run).min(2) } else { 2 };
-            for at in 0..registers * V::COUNT {
-                let (i, l) = (at / V::COUNT, at % V::COUNT);
-                let sum = &mut sums[row[i] + if run < in_lanes { 0 } else { l }];
-                *sum = kahan_add(kahan_add(*sum, totals[at]), -losts[at]);
-            }
+        let setting = self.setting::<V>(lane);
+        for (column, local) in self.tile.rows.chunks_exact(TILE).zip(local.chunks_exact_mut(V::COUNT)) {
+            local.copy_from_slice(&column[lane..][..V::COUNT]);
+        }
+        let source = ParamView { stride: V::COUNT, network_scratch: Some(network_scratch), ..ParamView::shared(local) };
+        let mut sum = [zero; 2];
+        for values in starts[..episodes * entry].chunks_exact(entry) {
+            let [total, lost] = self.episode(&setting, InitialState { values, stride: 0 }, source, None);
+            sum = kahan_add(kahan_add(sum, total), -lost);
         }
         let scale = 1.0 / episodes as f32;
-        for (i, [total, lost]) in sums[..rows].iter().enumerate() {
-            self.tile.scores[lane + i] = total * scale;
-            self.tile.scores[TILE + lane + i] = -lost * scale;
-        }
+        let [total, lost] = sum;
+        (total * scale).store(&mut self.tile.scores[lane..]);
+        (-lost * scale).store(&mut self.tile.scores[TILE + lane..]);
     }
 
     /// Runs the rows from `lane` on: each is the scores of one episode.
@@ -363,7 +287,7 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
         let weights =
             ParamView { network_scratch: source.network_scratch, ..ParamView::of_task(problem.weights.values) };
         let timeline = Timeline {
-            params: &start.values[N * start.stride..],
+            params: &start.values[N * start.stride.max(1)..],
             param_stride: start.stride,
             weights,
             ..problem.layout.timeline(problem.inputs, problem.fields.look_ups(), &[], pass.dt)
@@ -374,7 +298,8 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
         let zero = V::from(0.0);
         let mut x = [zero; N];
         for i in 0..N {
-            x[i] = V::load(&start.values[i * start.stride..]);
+            x[i] =
+                if start.stride == 0 { V::from(start.values[i]) } else { V::load(&start.values[i * start.stride..]) };
         }
         let advance = Advance { model: self.model, ends: true };
         let mut before = [zero; M];
