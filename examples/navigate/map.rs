@@ -101,8 +101,7 @@ impl Map {
         Ok(Self::from_image(&meta, &image))
     }
 
-    /// Makes a map of an image.
-    pub fn from_image(meta: &Meta, image: &DynamicImage) -> Loaded {
+    fn from_image(meta: &Meta, image: &DynamicImage) -> Loaded {
         // The cell state for each sum of three channels.
         let classes: Vec<Cell> = (0..=3 * 255).map(|sum| classify(meta, f64::from(sum) / 3.0)).collect();
         let (width, height) = (image.width() as usize, image.height() as usize);

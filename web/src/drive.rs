@@ -1,13 +1,10 @@
 //! The closed loop behind the page: plan, apply the first control, observe.
 
-use std::io::Cursor;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use gibbs::models::Unicycle;
 use gibbs::{Engine, Grid, Model, Mppi, MppiOptions, Noise, StepContext, Task, Temperature, WithCost};
-use image::DynamicImage;
-use image::codecs::png::PngDecoder;
 use indicatif::ProgressBar;
 
 use crate::closed_loop::{DT, Planner};
@@ -16,7 +13,6 @@ use crate::fields::{Fields, MOST_CELLS};
 use crate::maneuver::{self, Goal};
 use crate::map::{Cell, Map};
 use crate::robot::{COST_TO_GO, DISTANCE, NavigateCost, Robot};
-use crate::yaml::Meta;
 
 /// The robot's radius (in meters).
 pub const RADIUS: f32 = 0.2;
@@ -68,6 +64,8 @@ pub struct Drive {
     plan_time: Duration,
     effective_samples: f32,
     fan: Vec<Sampled>,
+    /// The controls of the last plan, before a maneuver may have replaced it.
+    sampled: Vec<[f32; 2]>,
 }
 
 /// A sampled rollout: its weight relative to the largest, and its positions.
@@ -83,10 +81,7 @@ impl Drive {
     ///
     /// If a setting is out of range, or the device fails.
     pub async fn new(engine: &Engine, settings: Settings) -> Result<Self> {
-        let meta = Meta::parse(include_str!("../../examples/navigate/maps/office.yaml"))?;
-        let png = include_bytes!("../../examples/navigate/maps/office.png");
-        let image = DynamicImage::from_decoder(PngDecoder::new(Cursor::new(png))?)?;
-        let (map, _) = Map::from_image(&meta, &image).map.into_local();
+        let map = office();
         let goal = Goal { at: GOAL, yaw: None, tolerance: TOLERANCE };
         let grids = fields(&map, goal, START, settings.horizon)?;
         let cost = NavigateCost {
@@ -112,6 +107,7 @@ impl Drive {
             plan_time: Duration::ZERO,
             effective_samples: 0.0,
             fan: Vec::new(),
+            sampled: Vec::new(),
         })
     }
 
@@ -123,6 +119,7 @@ impl Drive {
     pub async fn step(&mut self, most: usize) -> Result<bool> {
         let plan = self.planner.plan_async(&self.state).await?;
         (self.plan_time, self.effective_samples) = (plan.timing().total, plan.effective_samples());
+        self.sampled = plan.controls().to_vec();
         self.fan = if most > 0 { self.fetch(most).await? } else { Vec::new() };
         if let Some(maneuver) = maneuver::better(&self.planner, &self.grids[COST_TO_GO], self.goal, self.state)? {
             self.planner.set_controls(&maneuver)?;
@@ -244,6 +241,11 @@ impl Drive {
         &self.fan
     }
 
+    /// The controls of the last plan, before a maneuver may have replaced it.
+    pub fn controls(&self) -> &[[f32; 2]] {
+        &self.sampled
+    }
+
     pub fn engine(&self) -> &Engine {
         self.planner.engine()
     }
@@ -285,6 +287,18 @@ impl Drive {
     pub fn cells(&self) -> Vec<u8> {
         self.map.cells.iter().map(|cell| *cell as u8).collect()
     }
+}
+
+/// The map of the example `navigate`, in its own frame: see build.rs.
+fn office() -> Map {
+    let packed = include_bytes!(concat!(env!("OUT_DIR"), "/cells"));
+    let cell = |bits: u8| match bits {
+        0 => Cell::Free,
+        1 => Cell::Unknown,
+        _ => Cell::Occupied,
+    };
+    let cells = packed.iter().flat_map(|byte| [0, 2, 4, 6].map(|at| cell(byte >> at & 3))).collect();
+    include!(concat!(env!("OUT_DIR"), "/map.rs"))
 }
 
 /// The options of the planner.

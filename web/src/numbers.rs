@@ -7,7 +7,7 @@ use gibbs::{Engine, Mppi, MppiOptions, Noise, Task, Temperature};
 use crate::{Drive, Settings};
 
 /// Plans two cart-poles (λ given, and λ solved for) and a drive, and returns a line for each: a name, then the controls
-/// of the plan, or the final pose.
+/// of the plan.
 ///
 /// # Errors
 ///
@@ -29,7 +29,7 @@ pub async fn plans(engine: &Engine) -> Result<String> {
     }
     let mut drive = Drive::new(engine, Settings::default()).await?;
     drive.step(0).await?;
-    line("drive", &drive.planned()?.as_flattened()[..40]);
+    line("drive", drive.controls().as_flattened());
     Ok(lines)
 }
 
