@@ -160,6 +160,14 @@ for_planners! {
         /// See [`Planner::set_field_origin`].
         fn set_field_origin(&mut self, index: usize, origin: &[f32]) -> Result<(), InvalidValue>;
 
+        /// See [`Planner::prepare_device_trajectories`].
+        #[cfg(feature = "gpu")]
+        fn prepare_device_trajectories(&mut self) -> Result<(), BuildError>;
+
+        /// See [`Planner::device_trajectories`].
+        #[cfg(feature = "gpu")]
+        fn device_trajectories(&mut self, rows: usize) -> Result<DeviceTrajectories, PlanError>;
+
         /// See [`Planner::try_clone`].
         fn try_clone(&self) -> Result<Box<dyn AnyPlanner<N, M>>, BuildError>;
 
@@ -178,6 +186,16 @@ for_planners! {
 
         fn set_field_origin(&mut self, index: usize, origin: &[f32]) -> Result<(), InvalidValue> {
             self.set_field_origin_to(index, origin)
+        }
+
+        #[cfg(feature = "gpu")]
+        fn prepare_device_trajectories(&mut self) -> Result<(), BuildError> {
+            Planner::prepare_device_trajectories(self)
+        }
+
+        #[cfg(feature = "gpu")]
+        fn device_trajectories(&mut self, rows: usize) -> Result<DeviceTrajectories, PlanError> {
+            Planner::device_trajectories(self, rows)
         }
 
         fn try_clone(&self) -> Result<Box<dyn AnyPlanner<N, M>>, BuildError> {
