@@ -384,3 +384,8 @@ pub mod prelude {
 #[cfg(doctest)]
 #[doc = include_str!("../docs/guide.md")]
 struct Guide;
+
+/// That for a browser is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/web.md")]
+struct Web;
