@@ -209,7 +209,7 @@ pub fn vectorized<const N: usize, const M: usize>(
 ///
 /// # Panics
 ///
-/// If the context has fewer parameters, references or fields than the model reads.
+/// If the context has fewer parameters, references, fields or weights than the model reads.
 ///
 /// # Example
 ///

@@ -2,8 +2,8 @@
 //!
 //! `gibbs` draws thousands of rows (control sequences, parameters of a policy, points of a density), scores each by a
 //! model of your system, weighs them by e^{−J/λ} and averages them. You write the system once, in plain Rust. It runs
-//! fused into one WGSL kernel on Vulkan, Metal, DX12 and WebGPU, or on the SIMD lanes of the CPU, with the same numbers up to
-//! rounding.
+//! fused into one WGSL kernel on Vulkan, Metal, DX12 and WebGPU, or on the SIMD lanes of the CPU, with the same numbers
+//! up to rounding.
 //!
 //! | driver | what it finds |
 //! |---|---|
@@ -197,8 +197,8 @@
 //! | `wait` | debug | submissions | waiting for a GPU |
 //! | `evaluate` | debug | problems | rolling plans out on the host |
 //!
-//! They are nested: a `plan` contains a `submit`, a `wait` and an `evaluate`. Calls that do not block open the inner ones
-//! only.
+//! They are nested: a `plan` contains a `submit`, a `wait` and an `evaluate`. Calls that do not block open the inner
+//! ones only.
 //!
 //! # Debug builds
 //!
@@ -261,8 +261,11 @@ mod weighted_mean;
 #[cfg(feature = "gpu")]
 pub use wgpu;
 
-#[cfg(all(feature = "gpu", not(feature = "web"), target_family = "wasm"))]
-compile_error!("WebAssembly has no GPU but that of a browser: enable the feature `web` instead of `gpu`");
+#[cfg(all(target_family = "wasm", feature = "gpu", not(all(feature = "web", target_os = "unknown"))))]
+compile_error!(
+    "WebAssembly has no GPU but that of a browser, for wasm32-unknown-unknown: enable the feature `web` instead of `gpu`, \
+     or only the CPU backend by `default-features = false`"
+);
 
 pub use control::{DiffusionOptions, DiffusionPlanner, Fleet, Mppi, MppiOptions, Plan, Planner, Plans};
 pub use error::{BuildError, EngineError, Error, InvalidValue, ModelError, PlanError};
@@ -385,7 +388,7 @@ pub mod prelude {
 #[doc = include_str!("../docs/guide.md")]
 struct Guide;
 
-/// That for a browser is compiled.
+/// The program for a browser is compiled with the tests.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/web.md")]
 struct Web;

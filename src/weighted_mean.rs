@@ -234,8 +234,8 @@ impl Calls for WeightedMean {
     }
 }
 
-/// Makes a second averager on the same device, with buffers of its own. A [pending](WeightedMean::start) call stays with the
-/// averager that started it.
+/// Makes a second averager on the same device, with buffers of its own. A [pending](WeightedMean::start) call stays
+/// with the averager that started it.
 impl Clone for WeightedMean {
     fn clone(&self) -> Self {
         let Self { averager, second_moment, average, .. } = self;

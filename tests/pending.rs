@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::engines;
+use gibbs::control::{Proposal, Smoothing};
 use gibbs::lang::Region;
 use gibbs::policies::LinearFeedback;
 use gibbs::sampling::Energy;
@@ -183,6 +184,27 @@ fn a_call_that_is_given_up_leaves_the_plan_as_it_was() {
             assert_eq!(mppi.plan(&X).unwrap().controls(), &expected[0][..], "{name}");
             assert_eq!(mppi.plan(&X).unwrap().controls(), &expected[1][..], "{name}");
         }
+    }
+}
+
+/// A change of options that is dropped while it waits for a canceled call leaves a planner with the new options.
+#[test]
+fn a_dropped_change_of_options_leaves_a_planner_that_fits_them() {
+    for engine in engines() {
+        let mut mppi = controller(&engine);
+        mppi.start(&X).unwrap();
+        let smoothing = Some(Smoothing { window: 5, order: 2 });
+        let proposals = vec![Proposal::Last, Proposal::Given];
+        let changed = MppiOptions { smoothing, proposals, ..mppi.options().clone() };
+        // On a GPU, the first poll is still waiting for the call that was canceled.
+        let _ = pin!(mppi.set_options_async(changed.clone())).poll(&mut Context::from_waker(Waker::noop()));
+        assert_eq!(*mppi.options(), changed);
+        mppi.propose(1, &[[0.1]; 12]).expect("a Proposal::Given");
+        mppi.plan(&X).unwrap();
+        mppi.advance();
+        let samples = mppi.options().samples;
+        let _ = pin!(mppi.resize_async(20, samples)).poll(&mut Context::from_waker(Waker::noop()));
+        assert_eq!(mppi.plan(&X).unwrap().controls().len(), 20);
     }
 }
 
@@ -690,8 +712,8 @@ mod shared {
             bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
         }
 
-        /// The sums over all points of trajectories of w x₀, w x₁ and w, for two states and a weight: by a kernel of its
-        /// own, which reads the buffer where it is.
+        /// The sums over all points of trajectories of w x₀, w x₁ and w, for two states and a weight: by a kernel of
+        /// its own, which reads the buffer where it is.
         fn weighted_sums(&self, points: &wgpu::Buffer) -> Vec<f32> {
             let source = "@group(0) @binding(0) var<storage, read> points: array<f32>;
                 @group(0) @binding(1) var<storage, read_write> sums: array<f32, 4>;

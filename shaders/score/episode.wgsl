@@ -13,7 +13,7 @@
 //     policy_act(t, x): the control
 //     policy_vjp(t, x, v): the control; also accumulates the derivatives times v
 //     control_of(values), values_of(control)
-//     keep(at, x, u), kept_state(at), kept_control(at): store and load a state and a control
+//     keep(at, x, u), saved_state(at), saved_control(at): store and load a state and a control
 //     read_fields(): called before the model
 //     several(count): count, hidden from drivers that unroll loops
 //     const STATES, ENTRY, KEPT: numbers in a start's state, in a whole start, and in a saved episode

@@ -150,8 +150,8 @@ pub struct Pass {
     /// The lower bound of an adapted standard-deviation scale.
     pub(crate) floor: f32,
     /// The time steps of an episode that a dispatch executes, if a device does not execute all of them at once. (For
-    /// the kernels that store rows or trajectories, `begin` is their problem, and for trajectories `end` is their
-    /// number.)
+    /// the kernels that store rows or trajectories, `begin` is the index of the problem; for trajectories, `end` is the
+    /// number of rows.)
     pub(crate) begin: u32,
     pub(crate) end: u32,
     /// With [`FLEET`], C, the number of consecutive problems that share inputs and seed. Problem p is chain p mod C.

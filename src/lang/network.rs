@@ -219,7 +219,8 @@ impl Network {
         self.sizes.windows(2).map(|layer| (layer[0] + 1) * layer[1]).sum()
     }
 
-    /// Random initial parameters: weights with standard deviation 1/√inputs (√(2/inputs) for ReLU and GELU); in the last layer
+    /// Random initial parameters: weights with standard deviation 1/√inputs (√(2/inputs) for ReLU and GELU); in the
+    /// last layer
     /// 0.1/√inputs, so that the outputs start near 0; biases 0.
     pub fn initial(&self, random: &mut Random) -> Vec<f32> {
         let mut parameters = Vec::with_capacity(self.parameters());
@@ -239,7 +240,7 @@ impl Network {
 
     /// The number of its inputs plus the units of all layers.
     #[inline(always)]
-    fn units(&self) -> usize {
+    pub(crate) fn units(&self) -> usize {
         self.sizes.iter().sum()
     }
 

@@ -17,9 +17,9 @@ pub(crate) struct NetworkScratch<'a> {
     borrowed: PhantomData<&'a CacheLine>,
 }
 
-// SAFETY: only parameter readers (`Params`) that the crate creates over lanes have scratch. User code handles those in
+// SAFETY: only `Params` and `StepContext`s that the crate creates over lanes have scratch. User code handles those in
 // generic functions only, where it cannot send them to another thread: they hold a `PhantomData<R>`, and `R: Real` does
-// not imply `Send`. Readers created by the user have no scratch and may be sent.
+// not imply `Send`. Those created by the user have no scratch and may be sent.
 unsafe impl Send for NetworkScratch<'_> {}
 // SAFETY: as for `Send`.
 unsafe impl Sync for NetworkScratch<'_> {}

@@ -279,8 +279,8 @@ impl<'a, R: Real> StepContext<'a, R> {
     }
 
     /// The outputs of a dense network, whose weights are those given to the driver
-    /// ([`Task::weights`](crate::runtime::Task::weights), `set_weights`), from number [`Network::first`] on: for a model
-    /// that is learned, or the part of one. Weights may be replaced before every call, and nothing is recompiled.
+    /// ([`Task::weights`](crate::runtime::Task::weights), `set_weights`), from number [`Network::first`] on: for a
+    /// model that is learned, or the part of one. Weights may be replaced before every call, and nothing is recompiled.
     ///
     /// A model may evaluate several networks; the next one begins at [`Network::end`] of the one before. A network is
     /// one operation of a model's trace, whatever its size; on a GPU it is a loop over the weights.

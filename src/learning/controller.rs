@@ -138,7 +138,7 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
     /// # Errors
     ///
     /// If there are not as many numbers as the policy has parameters, one is not finite, the task is out of range, or
-    /// the policy reads a parameter, reference column or field that is missing.
+    /// the policy reads a parameter, reference column, field or weight that is missing.
     pub fn with_task(policy: P, theta: &[f32], task: Task<M>) -> Result<Self, InvalidValue> {
         check_theta(theta, policy.parameters())?;
         task.check(usize::MAX)?;

@@ -98,8 +98,8 @@ pub struct Progress {
     /// λ.
     pub temperature: f32,
     /// log Z = log (1/K) Σ e^{R/λ}, over all K rows; an invalid one counts as 0. λ log Z estimates what training
-    /// maximizes, at the current λ. With an elite, the logarithm of its share of the rows; with signed weights, which are
-    /// no exponentials, 0.
+    /// maximizes, at the current λ. With an elite, the logarithm of its share of the rows; with signed weights, which
+    /// are no exponentials, 0.
     pub log_z: f32,
     /// The norm of the step's direction: of the gradient, or of F⁻¹ times the gradient for natural steps.
     pub step: f32,
@@ -764,10 +764,10 @@ fn table<const N: usize, const M: usize>(options: &PolicyGradientOptions<M>, par
     options.starts().saturating_mul(N + params).saturating_mul(options.learners)
 }
 
-/// Makes a second training on the same engine, which shares model, policy, distribution of initial states and kernels, and
-/// has a copy of everything that training changes: the same calls lead to the same parameters, to the bit. It allocates its
-/// buffers in its first iteration. A [pending](PolicyGradient::start) iteration stays with the training that started it; the
-/// copy repeats it.
+/// Makes a second training on the same engine, which shares model, policy, distribution of initial states and kernels,
+/// and has a copy of everything that training changes: the same calls lead to the same parameters, to the bit. It
+/// allocates its buffers in its first iteration. A [pending](PolicyGradient::start) iteration stays with the training
+/// that started it; the copy repeats it.
 impl<const N: usize, const M: usize, D, P> Clone for PolicyGradient<N, M, D, P> {
     fn clone(&self) -> Self {
         Self {

@@ -2,8 +2,8 @@
 //! [`Dynamics`] (a continuous right-hand side, for the integrators in this module) and [`Policy`].
 //!
 //! The models that ship are in [`systems`], the policies in [`policies`], and derivatives of any model in
-//! [`derivative`]. `advance.rs` is the time step of every rollout, and `rollout.rs` the time loop on the host; the kernels
-//! have theirs in `src/kernels/score`.
+//! [`derivative`]. `advance.rs` is the time step of every rollout, and `rollout.rs` the time loop on the host; the
+//! kernels have theirs in `src/kernels/score`.
 //!
 //! This module imports the language, its interpretations and errors. Start reading at [`Model`], then at a short system
 //! such as `systems/double_integrator.rs`.

@@ -3,8 +3,8 @@
 /// The rows of the last pass, rolled out on the device into buffers of it, and the plan: see
 /// [`Planner::device_trajectories`](crate::control::Planner::device_trajectories).
 ///
-/// A *point* is a state followed by the weight of its row, N + 1 numbers (`f32`), without padding. A trajectory is T + 1
-/// points, one after the other; the first is the state that the call was given.
+/// A *point* is a state followed by the weight of its row, N + 1 numbers (`f32`), without padding. A trajectory is T +
+/// 1 points, one after the other; the first is the state that the call was given.
 ///
 /// All buffers have the usages `STORAGE`, `VERTEX`, `COPY_SRC` and `COPY_DST`. A vertex shader reads them as attributes
 /// (with [`stride`](Self::stride) as the `array_stride`), or by index: number `i` of point `t` of row `k` is at

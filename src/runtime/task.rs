@@ -177,7 +177,7 @@ impl<const M: usize> Task<M> {
 pub(crate) struct Reader {
     pub(crate) name: &'static str,
     pub(crate) requirements: Requirements,
-    /// Whether there may be weights of networks that only others evaluate.
+    /// Whether more weights than its networks have are accepted, because the model reads the others.
     shares_weights: bool,
 }
 

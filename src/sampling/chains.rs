@@ -178,8 +178,8 @@ impl DiffusionSampler {
         Self::on_energy(engine, energy, options)?.prepared()
     }
 
-    /// As [`of_energy`](Self::of_energy), without blocking the thread in a browser: there the kernels are compiled while
-    /// the future is pending.
+    /// As [`of_energy`](Self::of_energy), without blocking the thread in a browser: there the kernels are compiled
+    /// while the future is pending.
     ///
     /// # Errors
     ///

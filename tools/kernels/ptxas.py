@@ -18,7 +18,7 @@ from pathlib import Path
 
 ARCHITECTURE = "sm_89"
 
-# The first that an instruction begins with is what it counts as.
+# An operation belongs to the first unit with a prefix that it begins with.
 UNITS = {
     "FP32": ("FFMA", "FADD", "FMUL", "FMNMX", "FSEL", "FSET", "FCHK"),
     "MUFU": ("MUFU",),

@@ -12,8 +12,8 @@ use crate::error::FeedbackError;
 /// A future that an [`AnyPlanner`] returns.
 pub type BoxedFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Declares a trait and implements it for every [`Planner`]. A method of the two lists calls the planner's own method of
-/// that name.
+/// Declares a trait and implements it for every [`Planner`]. A method of the two lists calls the planner's own method
+/// of that name.
 macro_rules! for_planners {
     (
         $(#[$about:meta])*
@@ -54,12 +54,12 @@ macro_rules! for_planners {
 
 for_planners! {
     /// A [`Planner`] of any model with N states and M controls, and of any [`Algorithm`]: what a program stores that
-    /// selects them at run time, as `Box<dyn AnyPlanner<N, M>>`. Such a box can be sent to another thread, and cloned as
-    /// the planner can.
+    /// selects them at run time, as `Box<dyn AnyPlanner<N, M>>`. Such a box can be sent to another thread, and cloned
+    /// as the planner can.
     ///
     /// Every [`Planner`] implements this trait, and nothing else does. Its methods are those of the planner, to whose
-    /// documentation they refer. Missing are those that name the model or the options; where a program needs them, it can
-    /// [downcast](std::any): `(&mut *planner as &mut dyn Any).downcast_mut::<Mppi<4, 2, Puck>>()`.
+    /// documentation they refer. It has no methods that name the model or the options. Where a program needs them, it
+    /// can [downcast](std::any): `(&mut *planner as &mut dyn Any).downcast_mut::<Mppi<4, 2, Puck>>()`.
     ///
     /// # Example
     ///
@@ -157,6 +157,18 @@ for_planners! {
         /// See [`Planner::samples_async`].
         fn samples_async(&mut self) -> BoxedFuture<'_, Result<Samples<'_, N, M>, PlanError>>;
 
+        /// See [`Planner::set_task_async`].
+        fn set_task_async(&mut self, task: Task<M>) -> BoxedFuture<'_, Result<(), BuildError>>;
+
+        /// See [`Planner::resize_async`].
+        fn resize_async(&mut self, horizon: usize, samples: usize) -> BoxedFuture<'_, Result<(), BuildError>>;
+
+        /// See [`Planner::move_to_async`].
+        fn move_to_async<'a>(&'a mut self, engine: &'a Engine) -> BoxedFuture<'a, Result<(), BuildError>>;
+
+        /// See [`Planner::prepare_rows_async`].
+        fn prepare_rows_async(&mut self) -> BoxedFuture<'_, Result<(), BuildError>>;
+
         /// See [`Planner::set_field_origin`].
         fn set_field_origin(&mut self, index: usize, origin: &[f32]) -> Result<(), InvalidValue>;
 
@@ -182,6 +194,22 @@ for_planners! {
 
         fn samples_async(&mut self) -> BoxedFuture<'_, Result<Samples<'_, N, M>, PlanError>> {
             Box::pin(Planner::samples_async(self))
+        }
+
+        fn set_task_async(&mut self, task: Task<M>) -> BoxedFuture<'_, Result<(), BuildError>> {
+            Box::pin(Planner::set_task_async(self, task))
+        }
+
+        fn resize_async(&mut self, horizon: usize, samples: usize) -> BoxedFuture<'_, Result<(), BuildError>> {
+            Box::pin(Planner::resize_async(self, horizon, samples))
+        }
+
+        fn move_to_async<'a>(&'a mut self, engine: &'a Engine) -> BoxedFuture<'a, Result<(), BuildError>> {
+            Box::pin(Planner::move_to_async(self, engine))
+        }
+
+        fn prepare_rows_async(&mut self) -> BoxedFuture<'_, Result<(), BuildError>> {
+            Box::pin(Planner::prepare_rows_async(self))
         }
 
         fn set_field_origin(&mut self, index: usize, origin: &[f32]) -> Result<(), InvalidValue> {

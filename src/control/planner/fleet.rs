@@ -474,7 +474,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
         self.planner.set_options(options)
     }
 
-    /// As [`set_options`](Self::set_options), without blocking the thread in a browser: see [`Planner::set_options_async`].
+    /// As [`set_options`](Self::set_options), without blocking the thread in a browser: see
+    /// [`Planner::set_options_async`].
     ///
     /// # Errors
     ///

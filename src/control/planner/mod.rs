@@ -146,6 +146,22 @@ struct Previous<A> {
     bests: Vec<usize>,
 }
 
+/// A planner whose kernels are being compiled. Its members are fitted to the options that it has at the end, also if
+/// the task is dropped before that.
+struct Preparing<'a, const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> {
+    planner: &'a mut Planner<N, M, D, A>,
+    /// Whether the caller restores the previous options, which the members still fit.
+    failed: bool,
+}
+
+impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Drop for Preparing<'_, N, M, D, A> {
+    fn drop(&mut self) {
+        if !self.failed {
+            self.planner.reserve();
+        }
+    }
+}
+
 /// A call that has been started and not finished.
 struct PendingCall {
     started: Instant,
@@ -280,6 +296,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// If the device fails or runs out of memory. Then nothing is changed, but the samples of the last call are gone.
     pub fn prepare_rows(&mut self) -> Result<(), BuildError> {
+        self.workspace.may_block()?;
         self.cancel();
         self.forget_samples();
         let before = std::mem::replace(&mut self.takes_rows, true);
@@ -309,6 +326,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// be gone.
     #[cfg(feature = "gpu")]
     pub fn prepare_device_trajectories(&mut self) -> Result<(), BuildError> {
+        self.workspace.may_block()?;
         let before = self.keep_trajectories()?;
         self.prepare().inspect_err(|_| self.keeps_trajectories = before)
     }
@@ -585,6 +603,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// As [`new`](Self::new). Then nothing is changed, but the samples of the last call may be gone.
     pub fn set_options(&mut self, options: A) -> Result<(), BuildError> {
+        self.workspace.may_block()?;
         let previous = self.replace_options(options)?;
         self.prepare().inspect_err(|_| self.restore_options(previous))
     }
@@ -689,6 +708,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// If a size is out of range, or the device runs out of memory. Then nothing is changed, but the samples of the
     /// last call may be gone.
     pub fn resize(&mut self, horizon: usize, samples: usize) -> Result<(), BuildError> {
+        self.workspace.may_block()?;
         let previous = self.replace_sizes(horizon, samples)?;
         self.prepare().inspect_err(|_| (self.options, self.shape, self.nominal) = previous)
     }
@@ -795,9 +815,9 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
 
     /// Rolls out the first `rows` rows of the last pass again, or all if there are fewer, and leaves their states and
     /// weights in a buffer on the device, beside one of the plan: so a program that [shares](Engine::from_wgpu) the
-    /// device draws thousands of trajectories without a copy to the host. With several chains, these are the rows of the
-    /// one that became the plan; with scenarios, they are rolled out in the task itself. They are the trajectories of
-    /// [`Samples::states`] and [`Samples::weights`], to rounding; the weights of all rows sum to 1.
+    /// device draws thousands of trajectories without a copy to the host. With several chains, these are the rows of
+    /// the one that became the plan; with scenarios, they are rolled out in the task itself. They are the trajectories
+    /// of [`Samples::states`] and [`Samples::weights`], to rounding; the weights of all rows sum to 1.
     ///
     /// It submits a kernel and does not wait for it: what is submitted to the queue later reads its results. The plan
     /// was completed on the host (by limits, smoothing and fallbacks), which uploads it here. The first call compiles
@@ -898,16 +918,31 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         self.options.task()
     }
 
-    /// Replaces the task, except for its horizon: as [`set_options`](Self::set_options), for code that does not name the
-    /// method.
+    /// Replaces the task, except for its horizon: as [`set_options`](Self::set_options), for code that does not name
+    /// the method.
     ///
     /// # Errors
     ///
     /// As [`set_options`](Self::set_options).
     pub fn set_task(&mut self, task: Task<M>) -> Result<(), BuildError> {
+        self.set_options(self.with_task(task))
+    }
+
+    /// As [`set_task`](Self::set_task), without blocking the thread in a browser: see
+    /// [`set_options_async`](Self::set_options_async).
+    ///
+    /// # Errors
+    ///
+    /// As [`set_options`](Self::set_options).
+    pub async fn set_task_async(&mut self, task: Task<M>) -> Result<(), BuildError> {
+        self.set_options_async(self.with_task(task)).await
+    }
+
+    /// The options with another task.
+    fn with_task(&self, task: Task<M>) -> A {
         let mut options = self.options.clone();
         *options.task_mut() = task;
-        self.set_options(options)
+        options
     }
 
     /// The engine in use.
@@ -952,11 +987,17 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     }
 
     async fn prepare_async(&mut self) -> Result<(), BuildError> {
+        let mut preparing = Preparing { planner: self, failed: false };
+        let prepared = preparing.planner.compiled().await;
+        preparing.failed = prepared.is_err();
+        prepared
+    }
+
+    /// Waits, as a task, for abandoned calls to end and for kernels to be compiled.
+    async fn compiled(&mut self) -> Result<(), BuildError> {
         drained(self).await?;
         self.compile()?;
-        self.workspace.settled().await?;
-        self.reserve();
-        Ok(())
+        self.workspace.settled().await
     }
 
     /// Compiles kernels and allocates memory on the device.

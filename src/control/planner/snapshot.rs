@@ -192,8 +192,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// [`new`](Self::new) does: so the first plan of the copy takes as long as the second, and a lack of memory is an
     /// error here.
     ///
-    /// If there are several what-if questions, keep the copy: [`restore`](Self::restore) brings it up to date at the cost
-    /// of copying the control sequences.
+    /// If there are several what-if questions, keep the copy: [`restore`](Self::restore) brings it up to date at the
+    /// cost of copying the control sequences.
     ///
     /// # Errors
     ///
@@ -206,15 +206,15 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     }
 }
 
-/// Makes a second planner on the same engine. It shares the model and the kernels, and has a copy of the options, of the
-/// last plan and of everything else that the next call depends on; nothing is compiled. The two then plan independently:
-/// the same calls lead to the same plans, to the bit.
+/// Makes a second planner on the same engine. It shares the model and the kernels, and has a copy of the options, of
+/// the last plan and of everything else that the next call depends on; nothing is compiled. The two then plan
+/// independently: the same calls lead to the same plans, to the bit.
 ///
 /// Planners do not share buffers. The copy allocates its own in its first call, which returns an error if there is not
 /// enough memory; [`try_clone`](Planner::try_clone) allocates them at once.
 ///
-/// A [pending](Planner::start) call stays with the planner that started it: the copy is that of the planner after the call
-/// was [canceled](Planner::cancel). Neither does it have the [samples](Planner::samples) of the last call.
+/// A [pending](Planner::start) call stays with the planner that started it: the copy is that of the planner after the
+/// call was [canceled](Planner::cancel). Neither does it have the [samples](Planner::samples) of the last call.
 impl<const N: usize, const M: usize, D, A: Clone> Clone for Planner<N, M, D, A> {
     fn clone(&self) -> Self {
         let members = self.members.iter().map(|member| Member {

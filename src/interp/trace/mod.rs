@@ -386,9 +386,9 @@ impl Tape {
         entry
     }
 
-    /// Records that a network is computed whose numbers each take the space of `size` of these.
-    fn note(&mut self, network: &Network, size: usize) {
-        self.requirements.units = self.requirements.units.max(network.numbers() * size);
+    /// Records that a network is computed that stores so many numbers.
+    fn note(&mut self, numbers: usize) {
+        self.requirements.units = self.requirements.units.max(numbers);
     }
 
     /// Returns the number of a network, adding it if it is new.
@@ -397,7 +397,8 @@ impl Tape {
             // `Network::new` keeps this below `MAX_INDEX`.
             self.requirements.weights = self.requirements.weights.max(network.end());
         }
-        self.note(network, 1);
+        // Kernels do not differentiate the networks of a task.
+        self.note(if of == WeightsOf::Task { network.units() } else { network.numbers() });
         match self.networks.iter().position(|(known_of, known)| (*known_of, known) == (of, network)) {
             Some(number) => number,
             None => {
@@ -795,7 +796,7 @@ impl Real for Expr {
     }
     fn note(source: &ParamView<'_>, network: &Network, size: usize) {
         TAPE.with_borrow_mut(|tape| {
-            tape.note(network, size);
+            tape.note(network.numbers() * size);
             if source.traced_of() == Some(WeightsOf::Task) {
                 tape.network(WeightsOf::Task, network);
             }

@@ -11,7 +11,7 @@ use crate::runtime::Wait;
 
 type Check = Pin<Box<dyn Future<Output = Result<(), BuildError>> + Send>>;
 
-/// Work whose errors have not been reported yet; never any natively.
+/// Work whose errors a browser has not reported yet; always empty natively.
 #[derive(Default)]
 pub(crate) struct Checks(Mutex<Vec<Check>>);
 

@@ -174,7 +174,7 @@ impl Device {
                 // shaders/*.wgsl, and `choose` there for the list of rows, which has no more entries than a group has
                 // rows. A traced model or policy uses data as indices only to look up fields, where the indices are
                 // clamped, and has no loops but those over the layers of a network, within the parameters that the
-                // policy, or the weights that the task was checked to have.
+                // policy was checked to have, or the weights that the task was.
                 BoundsChecks::Omit => unsafe {
                     let unchecked = wgpu::ShaderRuntimeChecks::unchecked();
                     self.device.create_shader_module_trusted(descriptor, unchecked)

@@ -1,4 +1,5 @@
-//! The GPU backend: WGSL kernels on Vulkan, Metal, DX12 or WebGPU through wgpu. It runs a list of passes in one submission.
+//! The GPU backend: WGSL kernels on Vulkan, Metal, DX12 or WebGPU through wgpu. It runs a list of passes in one
+//! submission.
 
 pub(crate) mod averager;
 pub(crate) mod checks;

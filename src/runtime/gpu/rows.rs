@@ -30,7 +30,12 @@ impl Rows {
         if four { Self::Four } else { Self::One }
     }
 
-    /// The same number of rows, as pairs.
+    /// How many they are.
+    pub(super) fn count(self) -> usize {
+        self.components().len()
+    }
+
+    /// Pairs of opposite rows instead: one row becomes a pair, four become two pairs.
     pub(super) fn in_pairs(self) -> Self {
         match self {
             Self::One | Self::Pair => Self::Pair,
@@ -166,8 +171,8 @@ impl Rows {
     }
 }
 
-/// Functions that draw normals for pairs of rows, from those for rows: the aliases for vectors of rows become vectors of
-/// pairs, and the polynomials that they call are defined once more.
+/// Functions that draw normals for pairs of rows, from those for rows: the aliases for vectors of rows become vectors
+/// of pairs, and the polynomials that they call are defined once more.
 fn of_pairs(functions: &str, open: &str, close: &str) -> String {
     let defined: Vec<&str> = MATH
         .lines()

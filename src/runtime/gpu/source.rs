@@ -102,8 +102,9 @@ impl KernelConfig {
 pub(crate) fn rollout(program: &Program, shape: KernelConfig) -> String {
     let rows = side_by_side(program, shape);
     // Rows that the caller supplies are no pairs.
-    let paired = shape.flags & (ANTITHETIC | GIVEN) == ANTITHETIC && program.functions.is_empty();
-    rollout_of(program, shape, if paired { rows.in_pairs() } else { rows })
+    let paired = shape.flags & (ANTITHETIC | GIVEN) == ANTITHETIC;
+    let pairs = rows.in_pairs();
+    rollout_of(program, shape, if paired && suits(program, pairs) { pairs } else { rows })
 }
 
 /// The kernel of [`rollout`] for given rows per invocation.
@@ -212,7 +213,7 @@ pub(crate) fn mean_of_draws(shape: KernelConfig) -> String {
 /// The kernel that runs a whole pass of few rows.
 pub(crate) fn whole(program: &Program, shape: KernelConfig, solves_temperature: bool) -> String {
     // Its mean draws any rows side by side, so none are pairs.
-    let rows = Rows::one_or_four(shape.software);
+    let rows = side_by_side(program, shape);
     // The search is left out where it is never called, but WGSL requires the name to be defined.
     let find =
         if solves_temperature { [SEARCH, TEMPERATURE].join("\n") } else { "fn find_temperature(lane: u32) {}".into() };
@@ -223,11 +224,22 @@ pub(crate) fn whole(program: &Program, shape: KernelConfig, solves_temperature: 
     [&rollout_of(program, shape, rows), &weighed(shape, rows), &reduce, &filtered, STEP, &temperature, WHOLE].join("\n")
 }
 
-/// The rows that an invocation computes: four on a software adapter, but one with hand-written functions, which are
-/// scalar.
+/// The rows that an invocation computes: four on a software adapter, else one.
 fn side_by_side(program: &Program, shape: KernelConfig) -> Rows {
-    Rows::one_or_four(shape.software && program.functions.is_empty())
+    Rows::one_or_four(shape.software && suits(program, Rows::Four))
 }
+
+/// Whether an invocation can compute several rows of a program: hand-written functions are scalar, and the units of its
+/// networks must fit the memory of an invocation.
+fn suits(program: &Program, rows: Rows) -> bool {
+    let requirements = &program.requirements;
+    let fits = requirements.networks.is_empty() || requirements.units * rows.count() <= NETWORK_NUMBERS;
+    program.functions.is_empty() && fits
+}
+
+/// The largest number of units of a network in an invocation: WGSL guarantees 8,192 bytes for the variables of a
+/// function.
+pub(crate) const NETWORK_NUMBERS: usize = 8192 / 4;
 
 /// The kernel that stores the rows.
 pub(crate) fn draw(shape: KernelConfig) -> String {

@@ -8,8 +8,8 @@ use super::device::Device;
 use crate::error::EngineError;
 use crate::runtime::browser::BROWSER;
 
-/// What a call uploads. Natively it is written to a buffer that is mapped between calls. A browser tells a page later
-/// that a buffer is mapped, and has a queue that copies what it is given instead.
+/// What a call uploads. Natively it is written to a buffer that is mapped between calls. In a browser, mapping is
+/// asynchronous, so the bytes are kept on the host and copied by the queue.
 pub(crate) enum Upload {
     Mapped(wgpu::Buffer),
     Written(Vec<u8>),

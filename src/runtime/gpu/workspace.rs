@@ -224,16 +224,15 @@ fn in_chunks(device: &Device, program: &Program, passes: &[Pass], all: &mut Vec<
 /// Rejects networks of a model whose units need more memory than an invocation is sure to have, or whose loops a
 /// software adapter would end early.
 fn networks_fit(device: &Device, program: &Program, passes: &[Pass]) -> Result<(), EngineError> {
-    /// WGSL guarantees 8,192 bytes for the variables of a function.
-    const NUMBERS: u64 = 8192 / 4;
     let requirements = &program.requirements;
     if requirements.networks.is_empty() {
         return Ok(());
     }
     let what = "inputs and units of a model's network, or of its derivatives, on a GPU";
     let requested = requirements.units as u64;
-    if requested > NUMBERS {
-        return Err(EngineError::OverLimit { what, requested, limit: NUMBERS });
+    let limit = source::NETWORK_NUMBERS as u64;
+    if requested > limit {
+        return Err(EngineError::OverLimit { what, requested, limit });
     }
     // Episodes run in chunks of as many time steps as the limit allows.
     let horizon = passes.iter().filter(|pass| !of_policy(pass)).map(|pass| u64::from(pass.horizon)).max();
@@ -706,9 +705,9 @@ impl Workspace {
         Ok(Fetching { device: Arc::clone(device), pending, checks: Checks::default(), back, sizes })
     }
 
-    /// Rolls out the first `rows` rows of the last pass of problem `number` again, into a buffer, and uploads a plan. It
-    /// does not wait for the device, unless it has to compile a kernel. `before` holds buffers that are used again if
-    /// they have the right size.
+    /// Rolls out the first `rows` rows of the last pass of problem `number` again, into a buffer, and uploads a plan.
+    /// It does not wait for the device, unless it has to compile a kernel. `before` holds buffers that are used again
+    /// if they have the right size.
     pub(crate) fn trajectories(
         &self,
         program: &Program,
