@@ -36,7 +36,7 @@ pub(crate) const GELU: [f32; 2] = [0.797_884_56, 0.035_677_408];
 pub(crate) const GELU_END: f32 = 10.0;
 
 /// [`Activation::Gelu`] and its derivative.
-#[inline(always)]
+#[cfg_attr(optimized, inline(always))]
 fn gelu<R: Real>(s: R) -> (R, R) {
     let [linear, cubic] = GELU;
     let x = s.clamp(-GELU_END, GELU_END);
@@ -51,7 +51,7 @@ fn gelu<R: Real>(s: R) -> (R, R) {
 
 impl Activation {
     /// Replaces sums by the units' outputs.
-    #[inline(always)]
+    #[cfg_attr(optimized, inline(always))]
     fn apply<R: Real>(self, units: &mut [R]) {
         // Each has a loop of its own, so that none branches. (A closure may not be inlined.)
         macro_rules! each {
@@ -75,7 +75,7 @@ impl Activation {
     }
 
     /// Stores the derivatives by the sums, where they are no functions of the outputs.
-    #[inline(always)]
+    #[cfg_attr(optimized, inline(always))]
     fn store_rates<R: Real>(self, sums: &[R], rates: &mut [R]) {
         for (sum, rate) in sums.iter().zip(rates) {
             *rate = if self == Self::Sin { sum.cos() } else { gelu(*sum).1 };
@@ -266,7 +266,7 @@ impl Network {
     }
 
     /// Output `o` and its derivative by the unit's sum.
-    #[inline(always)]
+    #[cfg_attr(optimized, inline(always))]
     fn output<R: Real>(&self, o: usize, sum: R) -> (R, R) {
         let Some(Bounds { bound, low, high }) = &self.bounds else { return (sum, R::from(1.0)) };
         let (low, high) = (low[o], high[o]);
@@ -293,7 +293,7 @@ pub(crate) fn middle(low: f32, high: f32) -> (f32, f32) {
 const ABREAST: usize = 4;
 
 /// The sums of a layer's units, whose parameters begin at `first`: b + Σ w x, each in the order of x.
-#[inline(always)]
+#[cfg_attr(optimized, inline(always))]
 pub(crate) fn layer<R: Real>(source: &ParamView<'_>, first: usize, x: &[R], sums: &mut [R]) {
     let biases = first + x.len() * sums.len();
     for (o, sum) in sums.iter_mut().enumerate() {
@@ -319,7 +319,7 @@ pub(crate) fn shared_layer<V: Register>(weights: &[f32], x: &[V], sums: &mut [V]
 }
 
 /// Computes units from `o` on, `U` at a time, and returns the first of those that remain.
-#[inline(always)]
+#[cfg_attr(optimized, inline(always))]
 fn shared_tiles<V: Register, const U: usize>(
     weights: &[f32],
     biases: &[f32],
@@ -362,7 +362,7 @@ pub(crate) fn own_layer<V: Register>(source: &ParamView<'_>, first: usize, x: &[
 }
 
 /// The sums of `U` units, whose weights begin at `first` and whose biases begin at `biases`.
-#[inline(always)]
+#[cfg_attr(optimized, inline(always))]
 fn own_sums<V: Register, const U: usize>(source: &ParamView<'_>, first: usize, biases: usize, x: &[V]) -> [V; U] {
     let mut sums = [V::from(0.0); U];
     for u in 0..U {
@@ -411,7 +411,7 @@ impl<R: Real> Memory<R> {
 /// # Safety
 ///
 /// The units of another network in the same scratch must no longer be in use.
-#[inline(always)]
+#[cfg_attr(optimized, inline(always))]
 unsafe fn units<'a, R: Real, const DERIVED: bool>(
     source: &ParamView<'a>,
     memory: &'a mut Memory<R>,
@@ -447,7 +447,7 @@ unsafe fn units<'a, R: Real, const DERIVED: bool>(
 }
 
 /// The outputs of a network.
-#[inline(always)]
+#[cfg_attr(optimized, inline(always))]
 pub(crate) fn forward<R: Real, const I: usize, const O: usize>(
     source: &ParamView<'_>,
     network: &Network,
@@ -465,7 +465,7 @@ pub(crate) fn forward<R: Real, const I: usize, const O: usize>(
 }
 
 /// Returns the outputs of a network, and adds (∂y/∂θ)ᵀ v to the sink.
-#[inline(always)]
+#[cfg_attr(optimized, inline(always))]
 pub(crate) fn back<R: Real, const I: usize, const O: usize>(
     source: &ParamView<'_>,
     sink: &mut GradSink<'_>,

@@ -19,7 +19,7 @@ impl<D> Advance<'_, D> {
     /// Arrives in `x` by control `before`: returns the cost of the time step that led there, whose context is `at`, and
     /// clears `running` if the rollout ends in `x`. The cost is 0 if the rollout had ended before, or if it has not
     /// `moved` yet, at its first time step. If there is a demonstration, its cost is added to `departure`.
-    #[inline(always)]
+    #[cfg_attr(optimized, inline(always))]
     pub(crate) fn arrive<R: Real, const N: usize, const M: usize>(
         &self,
         at: &StepContext<'_, R>,
@@ -66,7 +66,7 @@ impl<D> Advance<'_, D> {
     }
 
     /// The next state under control `u`; `x` if the rollout has ended.
-    #[inline(always)]
+    #[cfg_attr(optimized, inline(always))]
     pub(crate) fn depart<R: Real, const N: usize, const M: usize>(
         &self,
         at: &StepContext<'_, R>,

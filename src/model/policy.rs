@@ -77,7 +77,7 @@ pub trait Policy<const N: usize, const M: usize>: Send + Sync + 'static {
 
 /// The default of [`Policy::vjp`]: differentiates by several parameters at a time, as the variables of dual
 /// numbers.
-#[inline(always)]
+#[cfg_attr(optimized, inline(always))]
 fn by_duals<const N: usize, const M: usize, R: Real, P: Policy<N, M> + ?Sized>(
     policy: &P,
     at: &StepContext<R>,

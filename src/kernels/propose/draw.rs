@@ -6,7 +6,7 @@ use pulp::{Simd, WithSimd};
 
 use crate::interp::simd::isa::Isa;
 use crate::interp::simd::lanes::Lanes;
-use crate::interp::simd::unroll::{Unroll2, Unrolled};
+use crate::interp::simd::unroll::Unrolled;
 use crate::kernels::pass::{ANTITHETIC, Pass, TILE};
 use crate::lang::Register;
 use crate::lang::philox_row::PhiloxRow;
@@ -14,7 +14,7 @@ use crate::lang::philox_row::PhiloxRow;
 /// The rows of a tile that are drawn in parallel: four registers, which on AVX-512 are a whole tile.
 type DrawnLanes<S> = Unrolled<Unrolled<Lanes<S>>>;
 
-type PairOfLanes<S> = Unroll2<Lanes<S>>;
+type PairOfLanes<S> = Unrolled<Lanes<S>>;
 
 /// Draws whole blocks of four normals for consecutive rows.
 pub(crate) struct Draw<'a> {
@@ -36,7 +36,7 @@ impl Draw<'_> {
     }
 
     /// Draws for `rows` rows, the first of which has draw number `first`.
-    #[inline(always)]
+    #[cfg_attr(optimized, inline(always))]
     fn rows<V: Register>(&mut self, rows: usize, first: usize) {
         let Self { pass, stream, block, .. } = *self;
         for lane in (0..rows).step_by(V::COUNT) {
@@ -55,7 +55,7 @@ impl WithSimd for Draw<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, _: S) {
-        let (mut rows, mut first) = (if self.pair { PairOfLanes::<S>::COUNT } else { TILE }, self.row);
+        let (mut rows, mut first) = (if self.pair { 2 * Lanes::<S>::COUNT } else { TILE }, self.row);
         // Pairs of rows share a draw.
         let shared = self.pass.has(ANTITHETIC);
         if shared {

@@ -185,7 +185,7 @@ const CACHED: usize = 64;
 
 impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Policy<N, M>> Job<'_, N, M, SCORES, D, P> {
     /// Runs the rows from `lane` on: the cost of a row is the mean cost of its episodes.
-    #[inline(always)]
+    #[cfg_attr(optimized, inline(always))]
     fn perturbed<V: Register>(
         &mut self,
         lane: usize,
@@ -213,7 +213,7 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
     }
 
     /// Runs the rows from `lane` on: each is the scores of one episode.
-    #[inline(always)]
+    #[cfg_attr(optimized, inline(always))]
     fn scored<V: Register>(
         &mut self,
         lane: usize,
@@ -260,7 +260,7 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
         (-lost).store(&mut self.tile.scores[TILE + lane..]);
     }
 
-    #[inline(always)]
+    #[cfg_attr(optimized, inline(always))]
     fn setting<V: Register>(&self, lane: usize) -> EpisodeConfig<'_, V, M> {
         let (layout, inputs) = (self.tile.problem.layout, self.tile.problem.inputs);
         let mut present = [0.0; TILE];
@@ -274,7 +274,7 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
 
     /// Runs one episode per lane; returns its cost and the Kahan compensation. With action noise, adds its scores to
     /// the sink.
-    #[inline(always)]
+    #[cfg_attr(optimized, inline(always))]
     fn episode<V: Register>(
         &self,
         setting: &EpisodeConfig<'_, V, M>,
@@ -357,7 +357,7 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
 
 impl<V: Register, const M: usize> ActionNoise<'_, V, M> {
     /// The normals of time step `t`.
-    #[inline(always)]
+    #[cfg_attr(optimized, inline(always))]
     fn draw(&mut self, t: usize) -> [V; M] {
         let mut z = [V::from(0.0); M];
         for m in 0..M {

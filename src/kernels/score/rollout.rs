@@ -283,7 +283,7 @@ fn interleave<V: Register>() -> usize {
 }
 
 /// Shapes the rows of some registers, from row `lane` of the tile on.
-#[inline(always)]
+#[cfg_attr(optimized, inline(always))]
 fn shape<V: Register, const M: usize>(tile: &mut Tile<'_>, lane: usize) {
     let (pass, layout, inputs) = (tile.pass, tile.problem.layout, tile.problem.inputs);
     let mut factor = [[0.0; M]; M];
@@ -312,7 +312,7 @@ fn shape<V: Register, const M: usize>(tile: &mut Tile<'_>, lane: usize) {
 }
 
 /// Shapes rows as these flags specify, with this covariance factor, which may be `diagonal`.
-#[inline(always)]
+#[cfg_attr(optimized, inline(always))]
 fn shape_as<V: Register, const M: usize>(
     tile: &mut Tile<'_>,
     lane: usize,
@@ -397,7 +397,7 @@ fn perturbation<V: Register, const M: usize>(
 }
 
 /// Shapes the innovations of filtered rows, which are drawn around 0 and are not clamped.
-#[inline(always)]
+#[cfg_attr(optimized, inline(always))]
 fn shape_innovations<V: Register, const M: usize>(
     tile: &mut Tile<'_>,
     lane: usize,
@@ -423,7 +423,7 @@ fn shape_innovations<V: Register, const M: usize>(
 
 /// As [`shape_innovations`] and [`filter_innovations`] together, for innovations that are perturbations of one time
 /// step each: every number is loaded once.
-#[inline(always)]
+#[cfg_attr(optimized, inline(always))]
 fn shape_in_order<V: Register, const M: usize>(
     tile: &mut Tile<'_>,
     lane: usize,
@@ -558,7 +558,7 @@ pub(crate) fn change_to_stop<V: Register>(room: V, jerk: f32, root: f32) -> V {
 
 /// Makes controls of innovations: U + B θ, clamped to the limits and to what the control before them allows; those that
 /// a delay fixes are taken from U. Stores them in the tile's scratch, since the mean is taken over the innovations.
-#[inline(always)]
+#[cfg_attr(optimized, inline(always))]
 fn filter_innovations<V: Register, const M: usize>(tile: &mut Tile<'_>, lane: usize, filter: &Filter) {
     let (pass, layout, inputs, nominal) = (tile.pass, tile.problem.layout, tile.problem.inputs, tile.problem.nominal);
     let mut limits = ControlLimits::<V, M>::new(pass, layout, inputs);
