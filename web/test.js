@@ -1,5 +1,5 @@
-// What web/test asks the page's module, without the page.
-import init, { testErrors, testPlans, testSpeed } from './gibbs_web.js';
+// What web/test asks its module, without the page.
+import init, { testErrors, testPlans, testSpeed } from './gibbs_web_test.js';
 
 const query = new URLSearchParams(location.search);
 const tell = (what, text) => fetch(`/tell/${what}`, { method: 'POST', body: text });

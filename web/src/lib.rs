@@ -17,15 +17,25 @@ mod maneuver;
 mod map;
 pub mod numbers;
 #[cfg(target_family = "wasm")]
-mod page;
+pub mod page;
 #[allow(dead_code, reason = "as above")]
 #[path = "../../examples/navigate/pixels.rs"]
 mod pixels;
 #[allow(dead_code, reason = "as above")]
 #[path = "../../examples/navigate/robot.rs"]
 mod robot;
+#[cfg(target_family = "wasm")]
+mod serial;
 #[allow(dead_code, reason = "as above")]
 #[path = "../../examples/navigate/yaml.rs"]
 mod yaml;
+
+// The shared modules import these names from `indicatif` and `rayon`.
+#[cfg(target_family = "wasm")]
+use serial::{ProgressBar, prelude};
+#[cfg(target_family = "wasm")]
+extern crate self as indicatif;
+#[cfg(target_family = "wasm")]
+extern crate self as rayon;
 
 pub use drive::{Drive, Settings};
