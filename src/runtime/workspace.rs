@@ -183,7 +183,7 @@ impl Workspace {
 
     /// Compiles the kernel that [`trajectories`](Self::trajectories) needs for rows of the shape last prepared.
     #[cfg(feature = "gpu")]
-    pub(crate) fn prepare_trajectories(&self, program: &Program) -> Result<(), BuildError> {
+    pub(crate) fn prepare_trajectories(&mut self, program: &Program) -> Result<(), BuildError> {
         match self {
             Self::Cpu { .. } => Ok(()),
             Self::Gpu(workspace) => workspace.prepare_trajectories(program),
@@ -194,7 +194,7 @@ impl Workspace {
     /// [`gpu::Workspace::trajectories`]. The CPU has no such buffers.
     #[cfg(feature = "gpu")]
     pub(crate) fn trajectories(
-        &self,
+        &mut self,
         program: &Program,
         number: usize,
         rows: usize,

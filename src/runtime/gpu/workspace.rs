@@ -466,9 +466,11 @@ impl Workspace {
     }
 
     /// Compiles the kernel of [`trajectories`](Self::trajectories) for rows of the shape last prepared.
-    pub(crate) fn prepare_trajectories(&self, program: &Program) -> Result<(), BuildError> {
+    pub(crate) fn prepare_trajectories(&mut self, program: &Program) -> Result<(), BuildError> {
         let Some((shape, ..)) = &self.kernel else { return Ok(()) };
-        self.device.trajectories(program, *shape).map(drop)
+        let prepared = self.device.trajectories(program, *shape).map(drop);
+        self.checks.append(&self.device.checks);
+        prepared
     }
 
     /// Waits for submissions of an earlier call that was abandoned.
@@ -707,9 +709,9 @@ impl Workspace {
 
     /// Rolls out the first `rows` rows of the last pass of problem `number` again, into a buffer, and uploads a plan.
     /// It does not wait for the device, unless it has to compile a kernel. `before` holds buffers that are used again
-    /// if they have the right size.
+    /// if they have the right size. In a browser, the next call returns the errors of the device.
     pub(crate) fn trajectories(
-        &self,
+        &mut self,
         program: &Program,
         number: u32,
         rows: usize,
@@ -717,7 +719,9 @@ impl Workspace {
         before: Option<&DeviceTrajectories>,
     ) -> Result<DeviceTrajectories, EngineError> {
         self.device.check()?;
-        self.device.guard(|| self.start_trajectories(program, number, rows, plan, before))
+        let started = self.device.guard(|| self.start_trajectories(program, number, rows, plan, before));
+        self.checks.append(&self.device.checks);
+        started
     }
 
     fn start_trajectories(
