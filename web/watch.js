@@ -10,7 +10,8 @@ const isOver = () => !document.getElementById('error').hidden;
 /** Moves a slider, clicks, and drags, as a user would; returns what it changed. */
 async function useHand() {
   // While a plan is being made the drive itself cannot be asked.
-  const walls = () => new Promise(done => page.wish(() => done(page.drive().cells().filter(cell => cell === 2).length)));
+  const count = () => page.drive().cells().filter(cell => cell === 2).length;
+  const walls = () => new Promise(done => page.wish(() => done(count())));
   const strides = [page.state().frame.stride];
   const horizon = document.getElementById('horizon');
   horizon.value = 20;
