@@ -1,4 +1,4 @@
-//! The functions of `indicatif` and `rayon` that the shared modules call, for a page: it has no terminal and one thread.
+//! What the shared modules call of `indicatif` and `rayon`, for a page: it has no terminal and one thread.
 
 /// A progress bar that is not shown.
 pub struct ProgressBar;
