@@ -22,6 +22,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use gibbs::learning::{Anneal, Estimator, InitialStates, Step};
 use gibbs::policies::{Activation, Mlp};
+use gibbs::runtime::Instructions;
 use gibbs::{Backend, Engine, EngineOptions, PolicyGradient, PolicyGradientOptions, Random, Task, Weighting};
 
 use end::say;
@@ -35,6 +36,9 @@ struct Arguments {
     /// auto, gpu, software or cpu.
     #[arg(long, default_value = "cpu")]
     backend: Backend,
+    /// On the CPU, AVX2 even where there is AVX-512.
+    #[arg(long)]
+    avx2: bool,
     /// Perturbed parameter vectors, K.
     #[arg(long, default_value_t = 256)]
     rows: usize,
@@ -44,9 +48,9 @@ struct Arguments {
     /// Time steps of each, T.
     #[arg(long, default_value_t = 1000)]
     steps: usize,
-    /// Hidden units of the perceptron.
-    #[arg(long, default_value_t = 64)]
-    hidden: usize,
+    /// Hidden units of the perceptron, by layer: 64,64 for two layers.
+    #[arg(long, value_delimiter = ',', default_value = "64")]
+    hidden: Vec<usize>,
     /// Iterations that are timed, after a fifth as many that are not.
     #[arg(long, default_value_t = 50)]
     iterations: usize,
@@ -72,7 +76,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let engine = Engine::with_options(EngineOptions { backend: arguments.backend, ..Default::default() })?;
+    let instructions = if arguments.avx2 { Instructions::Avx2 } else { Instructions::Best };
+    let options = EngineOptions { backend: arguments.backend, instructions, ..Default::default() };
+    let engine = Engine::with_options(options)?;
     if let Some(folder) = &arguments.dump {
         dump(&engine, arguments, folder)?;
     }
@@ -92,6 +98,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     let Arguments { rows, episodes, steps, hidden, .. } = arguments;
     let rate = (rows * episodes * steps) as f64 / median.as_secs_f64();
     let (threads, median) = (std::thread::available_parallelism()?, 1e3 * median.as_secs_f64());
+    let hidden = hidden.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
     end::complain(format_args!("mean return of the last rows: {mean_return:.2}"));
     say!("gibbs-{},{threads},{rows},{episodes},{steps},{hidden},{median:.4},{rate:.0}", engine.backend())?;
     Ok(())
@@ -118,7 +125,7 @@ fn training(
         step: Step::Adam { rate: Anneal::from(RATE) },
         ..Default::default()
     };
-    let policy = Mlp::observing(OfEvoJax, &[arguments.hidden], Activation::Tanh)?.clipped([-1.0], [1.0])?;
+    let policy = Mlp::observing(OfEvoJax, &arguments.hidden, Activation::Tanh)?.clipped([-1.0], [1.0])?;
     Ok(PolicyGradient::new(engine, EvoJax, policy, starts, options)?)
 }
 

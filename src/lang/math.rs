@@ -583,11 +583,11 @@ impl<V: Register> Real for V {
     }
     #[inline(always)]
     fn weight(source: &ParamView<'_>, i: usize) -> Self {
-        read(source.values, source.stride, i)
+        parameter(source, i)
     }
     #[inline(always)]
     fn weight_at(source: &ParamView<'_>, inputs: &Inputs<'_>, table: Table, j: usize) -> Self {
-        read(source.values, source.stride, place_in::<V>(table, inputs, j))
+        parameter(source, place_in::<V>(table, inputs, j))
     }
     #[inline(always)]
     fn accumulate(sink: &mut GradSink<'_>, i: usize, value: Self) {
@@ -634,6 +634,16 @@ fn place_in<V: Register>(table: Table, inputs: &Inputs<'_>, j: usize) -> usize {
 #[inline(always)]
 fn read<V: Register>(values: &[f32], stride: usize, i: usize) -> V {
     if stride == 0 { c(values[i]) } else { V::load(&values[i * stride..]) }
+}
+
+/// Loads parameter `i` of a policy, or of a model's networks.
+#[inline(always)]
+fn parameter<V: Register>(source: &ParamView<'_>, i: usize) -> V {
+    if source.repeated {
+        V::load_repeated(&source.values[i * source.stride..])
+    } else {
+        read(source.values, source.stride, i)
+    }
 }
 
 /// Which transcendental functions a model's kernel calls.

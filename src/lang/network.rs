@@ -347,7 +347,7 @@ fn shared_tiles<V: Register, const U: usize>(
     o
 }
 
-/// As [`layer`], where every lane has its own weights.
+/// As [`layer`], where every lane has its own weights, or every lane of a register that is repeated.
 #[inline(always)]
 pub(crate) fn own_layer<V: Register>(source: &ParamView<'_>, first: usize, x: &[V], sums: &mut [V]) {
     let whole = sums.len() - sums.len() % ABREAST;
@@ -371,12 +371,14 @@ fn own_sums<V: Register, const U: usize>(source: &ParamView<'_>, first: usize, b
     // Bounds are checked before the loop: inside it, the checks would take longer than the products and force the sums
     // to be spilled.
     let (stride, count) = (source.stride, U * x.len());
-    let values = &source.values[first * stride..][..(count - 1) * stride + V::COUNT];
+    let lanes = if source.repeated { V::COUNT / 2 } else { V::COUNT };
+    let values = &source.values[first * stride..][..(count - 1) * stride + lanes];
     for i in 0..x.len() {
         for u in 0..U {
             let at = (u * x.len() + i) * stride;
             // SAFETY: `at` is at most (count − 1) · stride.
-            let weight = V::load(unsafe { values.get_unchecked(at..at + V::COUNT) });
+            let weight = unsafe { values.get_unchecked(at..at + lanes) };
+            let weight = if source.repeated { V::load_repeated(weight) } else { V::load(weight) };
             sums[u] = weight.fma(x[i], sums[u]);
         }
     }

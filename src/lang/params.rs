@@ -11,6 +11,8 @@ pub struct ParamView<'a> {
     pub(crate) values: &'a [f32],
     /// The distance between consecutive parameters of a lane; 0 if they are contiguous and shared by all lanes.
     pub(crate) stride: usize,
+    /// Whether the two registers of a number have the same parameters, which are then stored once.
+    pub(crate) repeated: bool,
     /// The index of the parameter that is the first variable of a dual number.
     pub(crate) window: Option<usize>,
     /// Scratch for networks; without it large ones allocate.
@@ -35,7 +37,8 @@ impl<'a> ParamView<'a> {
     /// Values that all lanes share.
     #[inline(always)]
     pub(crate) const fn shared(values: &'a [f32]) -> Self {
-        Self { values, stride: 0, window: None, network_scratch: None, of: WeightsOf::Policy, is_traced: false }
+        let (of, is_traced) = (WeightsOf::Policy, false);
+        Self { values, stride: 0, repeated: false, window: None, network_scratch: None, of, is_traced }
     }
 
     /// The view for tracing: no value is available.

@@ -12,6 +12,11 @@ pub trait Register: Vector<Uniform = u32> {
 
     /// Loads the first [`Self::COUNT`] numbers of a slice.
     fn load(from: &[f32]) -> Self;
+    /// Where a number consists of two registers, loads one and repeats it; otherwise as [`load`](Self::load).
+    #[inline(always)]
+    fn load_repeated(from: &[f32]) -> Self {
+        Self::load(from)
+    }
     fn store(self, to: &mut [f32]);
     /// first, first + 1, …
     fn iota(first: u32) -> Self::Bits;

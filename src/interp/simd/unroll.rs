@@ -51,11 +51,18 @@ arithmetic! {
     Div div DivAssign div_assign;
 }
 
+impl<T: Copy> Unroll2<T> {
+    /// The same value twice.
+    #[inline(always)]
+    pub(crate) fn twice(value: T) -> Self {
+        Self(value, value)
+    }
+}
+
 impl<V: Vector> From<f32> for Unroll2<V> {
     #[inline(always)]
     fn from(value: f32) -> Self {
-        let both = V::from(value);
-        Self(both, both)
+        Self::twice(V::from(value))
     }
 }
 impl<V: Vector> Neg for Unroll2<V> {
@@ -210,6 +217,10 @@ impl<V: Register> Register for Unroll2<V> {
     #[inline(always)]
     fn load(from: &[f32]) -> Self {
         Self(V::load(from), V::load(&from[V::COUNT..]))
+    }
+    #[inline(always)]
+    fn load_repeated(from: &[f32]) -> Self {
+        Self::twice(V::load(from))
     }
     #[inline(always)]
     fn store(self, to: &mut [f32]) {

@@ -114,7 +114,7 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
             if SCORES {
                 self.scored::<Unrolled<S>>(lane, scratch);
             } else {
-                self.perturbed::<Unrolled<S>>(lane, scratch);
+                self.perturbed::<Lanes<S>>(lane, scratch);
             }
         }
         cost_bounds::<S>(self.tile.scores, rows)
@@ -152,6 +152,7 @@ impl<'a> EpisodeScratch<'a> {
 }
 
 /// Values that the episodes of one register group share.
+#[derive(Clone, Copy)]
 struct EpisodeConfig<'a, V: Register, const M: usize> {
     tile: &'a Tile<'a>,
     /// The lanes that hold rows: the last tile may be partial.
@@ -180,11 +181,19 @@ struct ActionNoise<'a, V: Register, const M: usize> {
     cached: &'a mut [f32],
 }
 
+/// The size of the L1 cache in bytes, at least.
+const L1_CACHE: usize = 32 << 10;
+
 /// Coordinates whose draws are computed at once: a whole number of Philox blocks.
 const CACHED: usize = 64;
 
 impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Policy<N, M>> Job<'_, N, M, SCORES, D, P> {
-    /// Runs the rows from `lane` on: the cost of a row is the mean cost of its episodes.
+    /// Runs the rows from `lane` on, those of two registers: the cost of a row is the mean cost of its episodes.
+    ///
+    /// A policy reads all of its parameters at every step. If those of two registers of rows exceed the L1 cache,
+    /// loading them takes longer than multiplying by them. Two episodes of one register of rows then run side by side,
+    /// and each parameter that is loaded is used for both. The costs of a row are added in the same order in either
+    /// case.
     #[cfg_attr(optimized, inline(always))]
     fn perturbed<V: Register>(
         &mut self,
@@ -192,17 +201,42 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
         EpisodeScratch { local, network_scratch, .. }: EpisodeScratch<'_>,
     ) {
         let (pass, problem) = (self.tile.pass, self.tile.problem);
-        let zero = V::from(0.0);
         let entry = N + problem.layout.params;
         let episodes = pass.episodes as usize;
         let starts = &problem.inputs[pass.starts as usize + self.tile.number as usize * episodes * entry..];
-        let setting = self.setting::<V>(lane);
-        for (column, local) in self.tile.rows.chunks_exact(TILE).zip(local.chunks_exact_mut(V::COUNT)) {
-            local.copy_from_slice(&column[lane..][..V::COUNT]);
+        let in_pairs = if size_of_val(local) > L1_CACHE { episodes - episodes % 2 } else { 0 };
+        let (pairs, others) = starts[..episodes * entry].split_at(in_pairs * entry);
+        let setting = self.setting::<Unroll2<V>>(lane);
+
+        let mut sums = [[V::from(0.0); 2]; 2];
+        if in_pairs > 0 {
+            let mut columns = vec![0.0; entry * 2 * V::COUNT];
+            let registers = [setting.present.0, setting.present.1].into_iter().zip(&mut sums);
+            for (register, (present, sum)) in registers.enumerate() {
+                let setting = EpisodeConfig { present: Unroll2::twice(present), ..setting };
+                self.copy_rows(lane + register * V::COUNT, V::COUNT, local);
+                let shared = ParamView { network_scratch: Some(network_scratch), ..ParamView::shared(local) };
+                let source = ParamView { stride: V::COUNT, repeated: true, ..shared };
+                for pair in pairs.chunks_exact(2 * entry) {
+                    let (first, second) = pair.split_at(entry);
+                    for (i, column) in columns.chunks_exact_mut(2 * V::COUNT).enumerate() {
+                        column[..V::COUNT].fill(first[i]);
+                        column[V::COUNT..].fill(second[i]);
+                    }
+                    let start = InitialState { values: &columns, stride: 2 * V::COUNT };
+                    let [total, lost] = self.episode(&setting, start, source, None);
+                    *sum = kahan_add(kahan_add(*sum, total.0), -lost.0);
+                    *sum = kahan_add(kahan_add(*sum, total.1), -lost.1);
+                }
+            }
         }
-        let source = ParamView { stride: V::COUNT, network_scratch: Some(network_scratch), ..ParamView::shared(local) };
-        let mut sum = [zero; 2];
-        for values in starts[..episodes * entry].chunks_exact(entry) {
+        let [first, second] = sums;
+        let mut sum = [Unroll2(first[0], second[0]), Unroll2(first[1], second[1])];
+
+        let count = Unroll2::<V>::COUNT;
+        self.copy_rows(lane, count, local);
+        let source = ParamView { stride: count, network_scratch: Some(network_scratch), ..ParamView::shared(local) };
+        for values in others.chunks_exact(entry) {
             let [total, lost] = self.episode(&setting, InitialState { values, stride: 0 }, source, None);
             sum = kahan_add(kahan_add(sum, total), -lost);
         }
@@ -210,6 +244,14 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
         let [total, lost] = sum;
         (total * scale).store(&mut self.tile.scores[lane..]);
         (-lost * scale).store(&mut self.tile.scores[TILE + lane..]);
+    }
+
+    /// Copies the parameters of `count` rows.
+    #[inline(always)]
+    fn copy_rows(&self, lane: usize, count: usize, local: &mut [f32]) {
+        for (column, local) in self.tile.rows.chunks_exact(TILE).zip(local.chunks_exact_mut(count)) {
+            local.copy_from_slice(&column[lane..][..count]);
+        }
     }
 
     /// Runs the rows from `lane` on: each is the scores of one episode.
