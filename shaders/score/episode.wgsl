@@ -18,6 +18,7 @@
 //     several(count): count, hidden from drivers that unroll loops
 //     const STATES, ENTRY, KEPT: numbers in a start's state, in a whole start, and in a saved episode
 // The generated code calls weight, accumulate and param, which are defined here.
+// Arrays are of F, as those of networks: of two names for the same array, naga writes two functions to HLSL.
 
 // Bit of the last counter word that separates the action noise from the noise of rows and steps.
 const ACTIONS = 0x2000000u;
@@ -144,12 +145,12 @@ fn episode(
             running = false;
             break;
         }
-        var u: array<f32, CONTROLS>;
+        var u: array<F, CONTROLS>;
         if SCORED {
             // The action is a = m(x) + σ z; its score is Jᵀ z / σ with respect to the parameters, and z² − 1 with
             // respect to ln σ.
             let deviations = uniforms.width - CONTROLS;
-            var v: array<f32, CONTROLS>;
+            var v: array<F, CONTROLS>;
             for (var m = 0u; m < CONTROLS; m++) {
                 let d = t * CONTROLS + m;
                 if d % 4u == 0u {

@@ -160,8 +160,8 @@ pub(crate) fn episodes(program: &Program, shape: KernelConfig) -> String {
     let _ = write!(
         code,
         "fn initial_state() -> State {{\n    return State({});\n}}\n\
-         fn control_of(u: array<f32, {controls}>) -> Control {{\n    return Control({});\n}}\n\
-         fn values_of(u: Control) -> array<f32, {controls}> {{\n    return array<f32, {controls}>({});\n}}\n",
+         fn control_of(u: array<F, {controls}>) -> Control {{\n    return Control({});\n}}\n\
+         fn values_of(u: Control) -> array<F, {controls}> {{\n    return array<F, {controls}>({});\n}}\n",
         list(states, |i| format!("inputs[start_at + {i}u]")),
         list(controls, |m| format!("u[{m}]")),
         list(controls, |m| format!("u.u{m}")),
