@@ -1,8 +1,8 @@
 //! Sets `cfg(optimized)` in optimized builds.
 //!
 //! In unoptimized builds every inlined call keeps its own slots in the frame of the calling function; with several
-//! registers of rollouts interleaved, or with all parts of a time step inlined, the frame would exceed a thread's stack.
-//! Hence `#[cfg_attr(optimized, inline(always))]` on large functions of the kernels.
+//! registers of rollouts interleaved, or with all parts of a time step inlined, the frame would exceed a thread's
+//! stack. Hence `#[cfg_attr(optimized, inline(always))]` on large functions of the kernels.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

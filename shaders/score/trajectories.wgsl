@@ -1,8 +1,8 @@
-// Rolls out the first rows of the last pass of one problem once more, and stores their states and weights for a
-// program that shares the device: drawn again around the nominal from before the step, or as given. In place of the
-// partial means, whose binding the buffer of the trajectories takes.
+// Rolls out the first rows of the last pass of one problem once more, and stores their states and weights for a program
+// that shares the device. Rows are drawn again around the nominal from before the step, or read as given. The buffer of
+// the trajectories is bound in place of the partial means.
 //
-// Of the files that rollout.wgsl names, this kernel is prepended those that it uses, and
+// The functions that rollout.wgsl lists are prepended to this file, too, and
 //     put_point(at, x, weight): stores a state and the weight of its row from address `at` on, POINT numbers in all
 
 @compute @workgroup_size(64)

@@ -52,7 +52,7 @@ arithmetic! {
 }
 
 impl<T: Copy> Unroll2<T> {
-    /// The same value twice.
+    /// Repeats a value in both registers.
     #[inline(always)]
     pub(crate) fn twice(value: T) -> Self {
         Self(value, value)

@@ -520,7 +520,9 @@ impl Workspace {
         };
         let device = &self.device;
         let at = self.chunks.len().saturating_sub(1) as u64 * stride(&self.device);
-        self.last = passes.last().map(|pass| (*pass, at as u32));
+        let weights_at = buffers.sizes.weights_at();
+        self.chunks.iter_mut().for_each(|chunk| chunk.weights = weights_at);
+        self.last = self.chunks.last().map(|chunk| (*chunk, at as u32));
 
         problem.fields.changed(problem.field_changes, buffers.fields_version, |at, numbers| {
             device.queue.write_buffer(&buffers.fields, 4 * at as u64, bytemuck::cast_slice(numbers));
@@ -681,14 +683,8 @@ impl Workspace {
         if !of_policy(pass) {
             let draw = device.draw(*shape).map_err(BuildError::into_engine)?;
             let group = buffers.bind_with(device, &rows);
-            // The next call replaces all passes.
             let told = Pass { begin: number, ..*pass };
-            device.queue.write_buffer(&buffers.given, u64::from(*at), bytemuck::bytes_of(&told));
-            let mut compute = encoder.begin_compute_pass(&Default::default());
-            let (x, y) = dispatch_grid(pass.rows.div_ceil(64));
-            compute.set_pipeline(&draw);
-            compute.set_bind_group(0, &group, &[*at]);
-            compute.dispatch_workgroups(x, y, 1);
+            dispatch_for_rows(device, &mut encoder, buffers, &draw, &group, (&told, *at), pass.rows);
         }
         let parts = [
             (&rows, 4 * problem * u64::from(pass.rows_stride), size),
@@ -755,20 +751,32 @@ impl Workspace {
         let kernel = device.trajectories(program, *shape).map_err(BuildError::into_engine)?;
         device.queue.write_buffer(&plan, 0, plan_bytes);
         device.queue.write_buffer(&controls, 0, control_bytes);
-        // The next call replaces all passes.
-        let told = Pass { begin: number, end: rows as u32, weights: buffers.sizes.weights_at(), ..*pass };
-        device.queue.write_buffer(&buffers.given, u64::from(*at), bytemuck::bytes_of(&told));
+        let told = Pass { begin: number, end: rows as u32, ..*pass };
+        let group = buffers.bind_trajectories(device, &trajectories);
         let mut encoder = device.device.create_command_encoder(&Default::default());
-        {
-            let mut compute = encoder.begin_compute_pass(&Default::default());
-            let (x, y) = dispatch_grid((rows as u32).div_ceil(64));
-            compute.set_pipeline(&kernel);
-            compute.set_bind_group(0, &buffers.bind_trajectories(device, &trajectories), &[*at]);
-            compute.dispatch_workgroups(x, y, 1);
-        }
+        dispatch_for_rows(device, &mut encoder, buffers, &kernel, &group, (&told, *at), rows as u32);
         device.queue.submit([encoder.finish()]);
         Ok(DeviceTrajectories { trajectories, plan, controls, rows, points, stride })
     }
+}
+
+/// Records a kernel that has 64 rows a workgroup, and replaces the pass at offset `at` by the one that it reads. The
+/// next call replaces all passes.
+fn dispatch_for_rows(
+    device: &Device,
+    encoder: &mut wgpu::CommandEncoder,
+    buffers: &Buffers,
+    kernel: &wgpu::ComputePipeline,
+    group: &wgpu::BindGroup,
+    (pass, at): (&Pass, u32),
+    rows: u32,
+) {
+    device.queue.write_buffer(&buffers.given, u64::from(at), bytemuck::bytes_of(pass));
+    let mut compute = encoder.begin_compute_pass(&Default::default());
+    let (x, y) = dispatch_grid(rows.div_ceil(64));
+    compute.set_pipeline(kernel);
+    compute.set_bind_group(0, group, &[at]);
+    compute.dispatch_workgroups(x, y, 1);
 }
 
 /// Rows being copied from the device.
@@ -889,10 +897,9 @@ fn fill_upload(
     problem: &Problem<'_>,
 ) -> Result<(), EngineError> {
     let sizes = buffers.sizes;
-    let weights = sizes.weights_at();
     buffers.upload.fill(device, |put| {
         for (i, pass) in passes.iter().enumerate() {
-            put(i as u64 * stride(device), bytemuck::bytes_of(&Pass { weights, ..*pass }));
+            put(i as u64 * stride(device), bytemuck::bytes_of(pass));
         }
         put(sizes.passes, bytemuck::cast_slice(problem.inputs));
         let summaries = sizes.passes + sizes.inputs;
