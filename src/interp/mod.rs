@@ -4,8 +4,9 @@
 //! `wgsl.rs` is an interpretation of `Vector` instead. It prints the crate's own functions (polynomials, Philox,
 //! normals, the root finder) as WGSL functions, and is compiled in tests only.
 //!
-//! This module imports [`lang`](crate::lang) and the errors. Start reading at `f32.rs`, the shortest; `trace/mod.rs`
+//! This module imports [`lang`](crate::lang) and the errors. Start reading at `f32.rs`, the shortest; `trace/`
 //! shows how a model becomes WGSL, `simd/lanes.rs` how it becomes vector instructions.
+
 pub(crate) mod dual;
 pub(crate) mod f32;
 pub(crate) mod literal;
