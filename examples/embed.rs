@@ -4,7 +4,7 @@
 
 use std::io::Write;
 
-use gibbs::{Engine, Limits, Model, Mppi, MppiOptions, Real, StepContext, Task, Temperature, Weighting};
+use gibbs::{Engine, Limits, Model, Mppi, MppiOptions, Noise, Real, StepContext, Task};
 
 /// Position x, y (m), heading (rad) and speed (m/s), with drag; driven by thrust (m/s²) and rudder (rad/m).
 struct Boat;
@@ -25,7 +25,7 @@ fn main() -> anyhow::Result<()> {
     let engine = Engine::new()?;
     let options = MppiOptions {
         task: Task { dt: 0.1, limits: Some(Limits { low: [-1.0, -0.5], high: [1.0, 0.5] }), ..Default::default() },
-        weighting: Weighting::Exponential(Temperature::EffectiveSamples(0.05)),
+        noise: Noise::Diagonal([0.4, 0.2]), // a fifth of each range
         ..Default::default()
     };
     let mut mppi = Mppi::new(&engine, Boat, options)?;

@@ -136,8 +136,8 @@
 //! - A [`Fleet`] solves many problems of one model in one launch: robots with their own states, plans, seeds and, where
 //!   set, parameters and references.
 //! - A [`NoiseShape`] correlates the perturbations in time: knots with a spline between them, or colored noise.
-//! - [`Task`] describes actuators: [`limits`](Task::limits), limits of [rates](Task::rate_limits), and an input
-//!   [delay](Task::delay). [`advance`](Planner::advance) returns the control to apply, within all of them, and moves
+//! - [`Task`] describes actuators: [`limits`](Task::limits), limits of [rates](Task::rate_limits) and
+//!   [jerk](Task::jerk_limits), and an input [delay](Task::delay). [`advance`](Planner::advance) returns the control to apply, within all of them, and moves
 //!   the plan on.
 //! - [`plan_within`](Planner::plan_within) runs fewer passes or rows rather than exceed a time budget.
 //! - A [`Proposal`](control::Proposal) is another control sequence to draw rows around: a stop, a route, a maneuver. A
@@ -202,8 +202,7 @@
 //!
 //! # Debug builds
 //!
-//! **An unoptimized build plans hundreds of times slower on the CPU**: 135 ms a plan where an optimized one takes 0.28
-//! ms. Build with `--release`, or write into the `Cargo.toml` of *your* workspace
+//! **An unoptimized build plans hundreds of times slower on the CPU.** Build with `--release`, or write into the `Cargo.toml` of *your* workspace
 //!
 //! ```toml
 //! [profile.dev]

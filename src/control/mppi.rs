@@ -22,7 +22,7 @@ pub type Mppi<const N: usize, const M: usize, D> = Planner<N, M, D, MppiOptions<
 impl<const M: usize> Sealed for MppiOptions<M> {}
 
 impl<const M: usize> Algorithm<M> for MppiOptions<M> {
-    /// The five verbs of MPPI: rows from N(U, Σ), rollout costs, e^{−J/λ}, their mean, U⁺ = U + γ (m − U).
+    /// The five verbs of MPPI: rows from N(U, Σ), rollout costs, e^{−J/λ}, their mean, U⁺ = U + η (m − U).
     fn passes(&self, mut first: Pass, list: &mut Vec<Pass>) {
         first.set(NOMINAL_FIRST, self.nominal_first || !self.proposals.is_empty());
         first.set(ANTITHETIC, self.antithetic);

@@ -154,15 +154,16 @@ impl<const N: usize, F: Fn(&mut Random, &mut [f32]) -> [f32; N] + Send + Sync + 
 pub struct PolicyGradientOptions<const M: usize> {
     /// The task: horizon, time step, limits of the actions, inputs of model and policy, seed.
     pub task: Task<M>,
-    /// K, the rows of an iteration and learner; at least 1.
+    /// K, the rows of an iteration and learner; at least 1. Default: 256.
     pub samples: usize,
-    /// B, the learners that are trained in parallel, each with its own noise; between 1 and 65,535.
+    /// B, the learners that are trained in parallel, each with its own noise; between 1 and 65,535. Default: 1.
     pub learners: usize,
-    /// How the rows are made.
+    /// How the rows are made. Default: `ParameterSpace` with σ = 0.1, antithetic, of 4 episodes.
     pub estimator: Estimator<M>,
-    /// How returns become weights. [`Weighting::Exponential`] follows the gradient of log E e^{R/λ}.
+    /// How returns become weights. [`Weighting::Exponential`] follows the gradient of log E e^{R/λ}. Default:
+    /// `EffectiveSamples(0.2)`.
     pub weighting: Weighting,
-    /// The step along the gradient.
+    /// The step along the gradient. Default: `Natural` with a rate of 1.
     pub step: Step,
 }
 

@@ -31,44 +31,46 @@ pub enum CostNormalization {
 pub struct MppiOptions<const M: usize> {
     /// The task: horizon, time step, limits, inputs of the model, seed.
     pub task: Task<M>,
-    /// K, the rollouts per pass around the last plan and around each proposal; at least 1.
+    /// K, the rollouts per pass around the last plan and around each proposal; at least 1. Default: 1,024.
     pub samples: usize,
-    /// Passes per call; at least 1.
+    /// Passes per call; at least 1. Default: 1.
     pub iterations: usize,
     /// How costs become weights: exponentially with a temperature λ, by an elite, or by the best row alone. Signed
-    /// weights are refused.
+    /// weights are refused. Default: λ such that 5 % of the rows count, `EffectiveSamples(0.05)`.
     pub weighting: Weighting,
-    /// Σ, the covariance of the perturbations.
+    /// Σ, the covariance of the perturbations. Default: a standard deviation of 1 for each control, a placeholder.
     pub noise: Noise<M>,
-    /// The dependence of perturbations at different time steps: white, splines between knots, or colored.
+    /// The dependence of perturbations at different time steps: white, splines between knots, or colored. Default:
+    /// white.
     pub noise_shape: NoiseShape,
     /// α in [0, 1]: the base distribution of the importance sampling is N(αU, Σ). 1 switches the control cost off.
+    /// Default: 1.
     pub alpha: f32,
-    /// How the cost in the exponent is composed.
+    /// How the cost in the exponent is composed. Default: `Sum`.
     pub cost_normalization: CostNormalization,
-    /// γ in U⁺ = U + γ (m − U); above 0, 1 for MPPI as published.
+    /// η in U⁺ = U + η (m − U); above 0, 1 for MPPI as published. Default: 1.
     pub step_size: f32,
     /// Control sequences that rows are drawn around besides the last plan, `samples` around each. If there are any, the
-    /// first row around each, and around the last plan, is the sequence itself.
+    /// first row around each, and around the last plan, is the sequence itself. Default: none.
     pub proposals: Vec<Proposal<M>>,
-    /// The replacement for a plan that fails when it is rolled out itself.
+    /// The replacement for a plan that fails when it is rolled out itself. Default: none.
     pub fallback: Fallback,
-    /// A filter that smooths every plan, after the last pass.
+    /// A filter that smooths every plan, after the last pass. Default: none.
     pub smoothing: Option<Smoothing>,
-    /// The controls that are appended when the plan is shifted.
+    /// The controls that are appended when the plan is shifted. Default: `Hold`.
     pub shift_fill: ShiftFill,
-    /// Whether the first row is the plan itself, unperturbed.
+    /// Whether the first row is the plan itself, unperturbed. Default: false.
     pub nominal_first: bool,
     /// Whether rows come in pairs of opposite perturbations (antithetic variates): rows 2j and 2j + 1 share their
     /// noise, which is drawn once for both. As many independent rows usually give slightly better plans; where all rows
-    /// weigh nearly the same, pairs cancel each other.
+    /// weigh nearly the same, pairs cancel each other. Default: false.
     pub antithetic: bool,
     /// Covariance adaptation with `Some(f)`, f in (0, 1]: each pass within a call moves the standard deviation of the
     /// noise, separately for every control and time step (knot, with knots; innovation, with colored noise), to that of
     /// the weighted rows (by `step_size`), but never below f times that of `noise`. With [`Weighting::Elite`] this is
-    /// the cross-entropy method; with a temperature it adapts a diagonal covariance.
+    /// the cross-entropy method; with a temperature it adapts a diagonal covariance. Default: none.
     pub covariance_adaptation: Option<f32>,
-    /// The control that a new or reset plan consists of; within the limits.
+    /// The control that a new or reset plan consists of; within the limits. Default: zeros.
     #[cfg_attr(feature = "serde", serde(with = "crate::lang::recorded"))]
     pub initial: [f32; M],
 }

@@ -82,8 +82,8 @@ impl<const N: usize, const M: usize> FeedbackWeights<N, M> {
 /// The limits of the task are applied to the corrected control, and gains do not depend on them: a control that the
 /// plan holds at a limit is still corrected away from it. (The control-limited DDP of Tassa et al. sets such gains to
 /// 0. That suits an optimizer; but plans by sampling are often at a limit, and were tracked less closely in this way.)
-/// Neither [`rate_limits`](crate::Task::rate_limits) nor an input [`delay`](crate::Task::delay) is considered: a
-/// correction takes effect at once.
+/// Limits of [rates](crate::Task::rate_limits) and [jerk](crate::Task::jerk_limits) are not considered, and a task with
+/// an input [delay](crate::Task::delay) is refused: a correction takes effect at once.
 ///
 /// # Rollouts that end
 ///
