@@ -14,7 +14,7 @@ use crate::lang::{Inputs, Real, Register, StepContext, WgslFn, float_env};
 pub use crate::model::Map;
 use crate::model::Model;
 use crate::runtime::task::check_fields;
-use crate::runtime::{Engine, program};
+use crate::runtime::{Engine, Waiter, program, run_to_end};
 
 /// Evaluates a function at many points on the device of an engine: on SIMD lanes, or traced to WGSL and run as a
 /// kernel.
@@ -43,6 +43,29 @@ pub fn evaluate<const I: usize, const O: usize>(
     map: &impl Map<I, O>,
     inputs: &[[f32; I]],
 ) -> Result<Vec<[f32; O]>, BuildError> {
+    run_to_end(evaluate_for(engine, map, inputs, Waiter::Thread))
+}
+
+/// As [`evaluate`], without blocking the thread.
+///
+/// # Errors
+///
+/// As [`evaluate`].
+pub async fn evaluate_async<const I: usize, const O: usize>(
+    engine: &Engine,
+    map: &impl Map<I, O>,
+    inputs: &[[f32; I]],
+) -> Result<Vec<[f32; O]>, BuildError> {
+    evaluate_for(engine, map, inputs, Waiter::Task).await
+}
+
+#[cfg_attr(not(feature = "gpu"), expect(unused_variables, reason = "the CPU backend never makes a caller wait"))]
+async fn evaluate_for<const I: usize, const O: usize>(
+    engine: &Engine,
+    map: &impl Map<I, O>,
+    inputs: &[[f32; I]],
+    waiter: Waiter,
+) -> Result<Vec<[f32; O]>, BuildError> {
     const { assert!(I > 0 && O > 0, "a function has arguments and results") };
     let mut outputs = vec![[0.0; O]; inputs.len()];
     let (traced, fields) = (program::trace_map(map, engine.options().math)?, map.fields());
@@ -50,7 +73,7 @@ pub fn evaluate<const I: usize, const O: usize>(
     #[cfg(feature = "gpu")]
     if let Some(device) = engine.gpu() {
         let results = outputs.as_flattened_mut();
-        device.evaluate(&traced, I, inputs.as_flattened(), &fields.packed(), results)?;
+        device.evaluate(&traced, I, inputs.as_flattened(), &fields.packed(), results, waiter).await?;
         return Ok(outputs);
     }
     float_env::standard(|| engine.isa().run(OnLanes { map, inputs, outputs: &mut outputs }));
@@ -98,6 +121,28 @@ impl<const I: usize, const O: usize, F: Map<I, O>> WithSimd for OnLanes<'_, I, O
 ///
 /// If the function does not compile, the device fails, or a value is not finite on one side only.
 pub fn wgsl_fn<const A: usize>(engine: &Engine, function: &WgslFn<A>, points: &[[f32; A]]) -> Result<f32, BuildError> {
+    run_to_end(wgsl_fn_for(engine, function, points, Waiter::Thread))
+}
+
+/// As [`wgsl_fn`], without blocking the thread.
+///
+/// # Errors
+///
+/// As [`wgsl_fn`].
+pub async fn wgsl_fn_async<const A: usize>(
+    engine: &Engine,
+    function: &WgslFn<A>,
+    points: &[[f32; A]],
+) -> Result<f32, BuildError> {
+    wgsl_fn_for(engine, function, points, Waiter::Task).await
+}
+
+async fn wgsl_fn_for<const A: usize>(
+    engine: &Engine,
+    function: &WgslFn<A>,
+    points: &[[f32; A]],
+    waiter: Waiter,
+) -> Result<f32, BuildError> {
     struct Call<'a, const A: usize>(&'a WgslFn<A>);
     impl<const A: usize> Map<A, 1> for Call<'_, A> {
         fn map<R: Real>(&self, x: [R; A]) -> [R; 1] {
@@ -105,7 +150,7 @@ pub fn wgsl_fn<const A: usize>(engine: &Engine, function: &WgslFn<A>, points: &[
         }
     }
     let mut worst = 0.0_f32;
-    for (point, [theirs]) in points.iter().zip(evaluate(engine, &Call(function), points)?) {
+    for (point, [theirs]) in points.iter().zip(evaluate_for(engine, &Call(function), points, waiter).await?) {
         let ours = (function.twin)(*point);
         if ours.is_finite() != theirs.is_finite() {
             let value = format_args!("{theirs} in WGSL but {ours} in Rust at {point:?}");

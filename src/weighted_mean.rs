@@ -5,7 +5,7 @@ use std::task::Poll;
 use crate::error::{EngineError, InvalidValue, PlanError};
 use crate::kernels::pass::{INVALID, MASKED, Pass, SECOND_MOMENT, Sums};
 use crate::lang::float_env;
-use crate::runtime::{Averager, Calls, Engine, Wait, blocking, completed, drained, span};
+use crate::runtime::{Averager, Calls, Engine, Wait, Waiter, blocking, completed, drained, finished, span};
 
 /// Averages rows under their log-weights: m = Σ_k w_k r_k with w = softmax(ℓ).
 ///
@@ -170,9 +170,7 @@ impl WeightedMean {
     ///
     /// As [`compute`](Self::compute), and if no call is pending.
     pub fn finish(&mut self) -> Result<&Average, PlanError> {
-        if !self.complete(Wait::Blocking)? {
-            return Err(InvalidValue::new("finish", "called while no call is pending", "preceded by start").into());
-        }
+        finished(self)?;
         Ok(&self.average)
     }
 
@@ -196,9 +194,9 @@ impl WeightedMean {
     ///
     /// As [`compute`](Self::compute).
     pub async fn compute_async(&mut self, rows: &[f32], log_weights: &[f32]) -> Result<&Average, PlanError> {
-        drained(self).await?;
+        drained(self, Waiter::Task).await?;
         self.start(rows, log_weights)?;
-        completed(self).await?;
+        completed(self, Waiter::Task).await?;
         Ok(&self.average)
     }
 }
@@ -209,6 +207,10 @@ fn marked(log_weights: &[f32]) -> u32 {
 }
 
 impl Calls for WeightedMean {
+    fn may_block(&self) -> Result<(), EngineError> {
+        self.averager.may_block()
+    }
+
     fn drain(&mut self, wait: Wait<'_>) -> Poll<Result<(), EngineError>> {
         self.averager.drain(wait)
     }

@@ -3,20 +3,23 @@
 
 mod common;
 
+use std::ops::ControlFlow;
 use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::engines;
-use gibbs::control::{Proposal, Smoothing};
-use gibbs::lang::Region;
+use gibbs::check::{self, Map};
+use gibbs::control::{AnyPlanner, Proposal, Smoothing};
+use gibbs::lang::{Region, WgslFn};
 use gibbs::policies::LinearFeedback;
 use gibbs::sampling::Energy;
 use gibbs::{
-    Backend, DiffusionSampler, DiffusionSamplerOptions, Engine, EngineError, EngineOptions, Fleet, Grid, InvalidValue,
-    Model, Mppi, MppiOptions, Plan, PlanError, PolicyGradient, PolicyGradientOptions, Random, Real, StepContext, Task,
-    Temperature, WeightedMean, Weighting,
+    Backend, BuildError, DiffusionSampler, DiffusionSamplerOptions, Engine, EngineError, EngineOptions, Fleet, Grid,
+    InvalidValue, Model, Mppi, MppiOptions, Plan, PlanError, PolicyGradient, PolicyGradientOptions, Random, Real,
+    StepContext, Task, Temperature, WeightedMean, Weighting,
 };
 
 /// A mass that should come to a run-time parameter, with an additional cost from a field.
@@ -94,7 +97,7 @@ fn a_plan_is_the_same_however_it_is_waited_for() {
             assert!(polls.poll().unwrap().is_none());
             let expected = if call % 3 == 2 {
                 polls.start_rows(&x, &rows).unwrap();
-                awaits.plan_rows(&x, &rows).unwrap();
+                pollster::block_on(awaits.plan_rows_async(&x, &rows)).unwrap();
                 waits.plan_rows(&x, &rows).unwrap().clone()
             } else {
                 polls.start(&x).unwrap();
@@ -151,7 +154,7 @@ fn a_call_that_is_given_up_leaves_the_plan_as_it_was() {
         mppi.plan(&X).unwrap();
         twin.plan(&X).unwrap();
         type Change = fn(&mut Controller);
-        let changes: [(&str, Change); 6] = [
+        let changes: [(&str, Change); 7] = [
             ("cancel", |mppi| mppi.cancel()),
             ("set_controls", |mppi| {
                 let controls = mppi.controls().to_vec();
@@ -166,6 +169,12 @@ fn a_call_that_is_given_up_leaves_the_plan_as_it_was() {
                 let first = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
                 assert!(!matches!(first, Poll::Ready(Err(_))));
             }),
+            ("a dropped future of a time budget", |mppi| {
+                mppi.cancel();
+                let mut future = pin!(mppi.plan_within_by_async(&X, Duration::from_secs(1), clock()));
+                let first = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                assert!(!matches!(first, Poll::Ready(Err(_))));
+            }),
         ];
         for (what, change) in changes {
             let name = format!("{what} on {}", engine.name());
@@ -176,7 +185,7 @@ fn a_call_that_is_given_up_leaves_the_plan_as_it_was() {
             mppi.start(&X).unwrap();
             change(&mut mppi);
             assert!(!mppi.is_pending() && mppi.poll().unwrap().is_none(), "{name}");
-            let computed = what == "a dropped future" && engine.backend() == Backend::Cpu;
+            let computed = what.starts_with("a dropped future") && engine.backend() == Backend::Cpu;
             assert_eq!(mppi.controls() == &expected[0][..], !computed, "{name}");
             // The next call waits until the device has completed the previous one.
             mppi.plan(&X).unwrap();
@@ -184,6 +193,124 @@ fn a_call_that_is_given_up_leaves_the_plan_as_it_was() {
             assert_eq!(mppi.plan(&X).unwrap().controls(), &expected[0][..], "{name}");
             assert_eq!(mppi.plan(&X).unwrap().controls(), &expected[1][..], "{name}");
         }
+    }
+}
+
+/// A clock that reads one millisecond more each time that it is read.
+fn clock() -> impl FnMut() -> Duration + Send {
+    let mut time = Duration::ZERO;
+    move || {
+        time += Duration::from_millis(1);
+        time
+    }
+}
+
+#[test]
+fn a_call_pass_by_pass_can_be_dropped_between_any_two() {
+    for engine in engines().into_iter().filter(|engine| engine.backend() != Backend::Cpu) {
+        let mut mppi = Mppi::new(&engine, Mass, MppiOptions { iterations: 4, ..options(600) }).unwrap();
+        let expected = mppi.plan(&X).unwrap().controls().to_vec();
+        for passes in 1..4 {
+            mppi.reset();
+            let before = mppi.controls().to_vec();
+            let reads = AtomicUsize::new(0);
+            let now = || {
+                // The first reading is that of the start.
+                reads.fetch_add(1, Ordering::SeqCst);
+                Duration::ZERO
+            };
+            {
+                let mut future = pin!(mppi.plan_within_by_async(&X, Duration::from_secs(1), now));
+                while reads.load(Ordering::SeqCst) <= passes {
+                    let polled = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                    assert!(polled.is_pending(), "{passes} passes on {}", engine.name());
+                    thread::yield_now();
+                }
+            }
+            assert!(!mppi.is_pending() && mppi.poll().unwrap().is_none());
+            assert_eq!(mppi.controls(), before);
+            mppi.plan(&X).unwrap();
+            mppi.reset();
+            assert_eq!(mppi.plan(&X).unwrap().controls(), expected, "{passes} passes on {}", engine.name());
+        }
+    }
+}
+
+/// x ↦ 2 x + 1.
+struct Line;
+
+impl Map<1, 1> for Line {
+    fn map<R: Real>(&self, [x]: [R; 1]) -> [R; 1] {
+        [x * 2.0 + 1.0]
+    }
+}
+
+const DOUBLED: WgslFn<1> =
+    WgslFn { name: "doubled", source: "fn doubled(x: f32) -> f32 { return 2.0 * x; }", twin: |[x]| 2.0 * x };
+
+#[test]
+fn async_variants_compute_what_blocking_calls_do() {
+    for engine in engines() {
+        let name = engine.name();
+        let [mut waits, mut awaits] = [(); 2].map(|()| controller(&engine));
+        for passes in [0, 1, 2] {
+            let expected = bits(waits.plan_first(&X, passes).unwrap());
+            let found = pollster::block_on(awaits.plan_first_async(&X, passes)).unwrap();
+            assert_eq!(found.passes(), passes.max(1), "{name}");
+            assert!(bits(found) == expected, "{passes} passes on {name}");
+        }
+        let mut boxed: Box<dyn AnyPlanner<2, 1>> = Box::new(pollster::block_on(awaits.try_clone_async()).unwrap());
+        let mut other = pollster::block_on(boxed.try_clone_async()).unwrap();
+        // The second pass exceeds the first two; the first call measures a pass, so later ones draw fewer rows.
+        for (budget, expected_passes) in [(100, 2), (1, 1), (0, 1), (100, 2)] {
+            let budget = Duration::from_millis(budget);
+            let plan = waits.plan_within_by(&X, budget, clock()).unwrap();
+            let expected = (plan.passes(), plan.samples(), bits(plan));
+            assert_eq!(expected.0, expected_passes, "{budget:?} on {name}");
+            let found = pollster::block_on(awaits.plan_within_by_async(&X, budget, clock())).unwrap();
+            assert!((found.passes(), found.samples(), bits(found)) == expected, "{budget:?} on {name}");
+            let mut clock = clock();
+            let found = pollster::block_on(boxed.plan_within_by_async(&X, budget, &mut clock)).unwrap();
+            assert!((found.passes(), found.samples(), bits(found)) == expected, "{budget:?}, boxed, on {name}");
+        }
+        let long = Duration::from_secs(1000);
+        let expected = bits(waits.plan_within(&X, long).unwrap());
+        assert!(bits(pollster::block_on(awaits.plan_within_async(&X, long)).unwrap()) == expected, "{name}");
+        let invalid = [f32::NAN, 0.0];
+        let refused = pollster::block_on(awaits.plan_within_async(&invalid, long)).map(drop);
+        assert!(matches!(refused, Err(PlanError::Invalid(InvalidValue { field: "state", .. }))), "{refused:?}");
+        let refused = pollster::block_on(awaits.plan_rows_async(&X, &[0.0])).map(drop);
+        assert!(matches!(refused, Err(PlanError::Invalid(InvalidValue { field: "rows", .. }))), "{refused:?}");
+        awaits.start(&X).unwrap();
+        let refused = pollster::block_on(awaits.plan_within_async(&X, long)).map(drop);
+        assert_eq!(refused, Err(PlanError::Busy), "{name}");
+        other.plan(&X).unwrap();
+
+        let [mut waits, mut awaits] = [(); 2].map(|()| carts(&engine));
+        for budget in [100, 1] {
+            let budget = Duration::from_millis(budget);
+            let plans = waits.plan_within_by(&STATES, budget, clock()).unwrap();
+            let expected: Vec<_> = plans.iter().map(|plan| bits(plan.unwrap())).collect();
+            let found = pollster::block_on(awaits.plan_within_by_async(&STATES, budget, clock())).unwrap();
+            assert!(found.iter().map(|plan| bits(plan.unwrap())).eq(expected), "{name}");
+            let weights = waits.samples(1).unwrap().weights();
+            assert!(pollster::block_on(awaits.samples_async(1)).unwrap().weights() == weights, "{name}");
+        }
+        let mut copy = pollster::block_on(awaits.try_clone_async()).unwrap();
+        let expected: Vec<_> = waits.plan(&STATES).unwrap().iter().map(|plan| bits(plan.unwrap())).collect();
+        let found = pollster::block_on(copy.plan_within_async(&STATES, long)).unwrap();
+        assert!(found.iter().map(|plan| bits(plan.unwrap())).eq(expected), "{name}");
+        let refused = pollster::block_on(awaits.plan_within_async(&STATES[..2], long)).map(drop);
+        assert!(matches!(refused, Err(PlanError::Invalid(InvalidValue { field: "states", .. }))), "{refused:?}");
+        assert!(pollster::block_on(awaits.samples_async(3)).is_err());
+
+        let inputs = [[-1.5], [0.25], [3.0]];
+        let expected = check::evaluate(&engine, &Line, &inputs).unwrap();
+        assert_eq!(expected, [[-2.0], [1.5], [7.0]]);
+        assert_eq!(pollster::block_on(check::evaluate_async(&engine, &Line, &inputs)).unwrap(), expected);
+        assert_eq!(pollster::block_on(check::wgsl_fn_async(&engine, &DOUBLED, &inputs)).unwrap(), 0.0);
+        let round_trip = pollster::block_on(engine.round_trip_async()).unwrap();
+        assert_eq!(round_trip.is_zero(), engine.backend() == Backend::Cpu, "{round_trip:?} on {name}");
     }
 }
 
@@ -514,6 +641,10 @@ fn a_task_can_be_moved_to_another_thread_and_many_can_wait_at_once() {
         }
         let is_send = |_: &(dyn Send + '_)| ();
         is_send(&controller(&engine).plan_async(&X));
+        is_send(&controller(&engine).plan_within_async(&X, Duration::ZERO));
+        is_send(&controller(&engine).try_clone_async());
+        is_send(&engine.round_trip_async());
+        is_send(&check::evaluate_async(&engine, &Line, &[]));
     }
 }
 
@@ -546,6 +677,24 @@ fn every_driver_can_be_polled_and_awaited() {
                 assert!(a == expected && b == expected, "iteration {iteration} of learner {learner} on {name}");
             }
         }
+        let mut seen = 0;
+        waits.train(3, |_| ControlFlow::Continue(())).unwrap();
+        let trained = awaits.train_async(3, |progress| {
+            seen += progress.len();
+            if seen == 4 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        pollster::block_on(trained).unwrap();
+        assert_eq!((awaits.iteration(), seen), (5, 4), "{name}");
+        // A training that is dropped keeps its iterations, and the next call repeats the one that was canceled.
+        let _ =
+            pin!(awaits.train_async(1, |_| ControlFlow::Continue(()))).poll(&mut Context::from_waker(Waker::noop()));
+        assert!(!awaits.is_pending());
+        if awaits.iteration() == 5 {
+            awaits.step().unwrap();
+        }
+        for learner in 0..2 {
+            assert!(awaits.parameters(learner).unwrap() == waits.parameters(learner).unwrap(), "{name}");
+        }
         let before = polls.parameters(0).unwrap().to_vec();
         polls.start().unwrap();
         polls.set_parameters(1, &vec![0.5; before.len()]).unwrap();
@@ -571,6 +720,16 @@ fn every_driver_can_be_polled_and_awaited() {
             let chains = pollster::block_on(awaits.sample_async()).unwrap();
             assert!(chains.values() == expected, "call {call} on {name}");
         }
+        let noisy = [2.0, -1.0, 0.5, 0.0, -2.5, 1.0];
+        // A call that is dropped uses up no noise, unless it has completed.
+        let _ = pin!(awaits.sample_from_async(&noisy)).poll(&mut Context::from_waker(Waker::noop()));
+        if engine.backend() == Backend::Cpu {
+            waits.sample_from(&noisy).unwrap();
+        }
+        let expected = waits.sample_from(&noisy).unwrap().values().to_vec();
+        assert!(pollster::block_on(awaits.sample_from_async(&noisy)).unwrap().values() == expected, "{name}");
+        let refused = pollster::block_on(awaits.sample_from_async(&noisy[1..])).map(drop);
+        assert!(matches!(refused, Err(PlanError::Invalid(InvalidValue { field: "start", .. }))), "{refused:?}");
 
         let rows: Vec<f32> = (0..2000 * 3).map(|i| (i as f32 * 0.7).sin()).collect();
         let some: Vec<f32> = (0..2000).map(|i| (i as f32).cos() * 3.0).collect();
@@ -598,7 +757,6 @@ fn every_driver_can_be_polled_and_awaited() {
 #[cfg(feature = "gpu")]
 mod shared {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use gibbs::control::Samples;
     use gibbs::runtime::DeviceTrajectories;
@@ -1026,6 +1184,8 @@ mod shared {
             lost(pollster::block_on(mppi.plan_async(&X)).map(drop));
             assert_eq!(mppi.controls(), before);
             assert!(matches!(engine.round_trip(), Err(EngineError::DeviceLost { .. })));
+            let evaluated = pollster::block_on(check::evaluate_async(&engine, &Line, &[[1.0]]));
+            assert!(matches!(evaluated, Err(BuildError::Engine(EngineError::DeviceLost { .. }))), "{evaluated:?}");
             assert!(matches!(stranger.engine(), Err(EngineError::DeviceLost { .. })));
             mppi.move_to(&common::cpu()).unwrap();
             mppi.plan(&X).unwrap();

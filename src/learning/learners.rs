@@ -11,7 +11,7 @@ use super::checkpoint::Checkpoint;
 use super::controller::{Controller, Episode, Run, check_theta};
 use super::optimizer::Optimizer;
 use super::options::{ActionNoise, Estimator, InitialStates, PolicyGradientOptions, Step};
-use crate::error::{BuildError, CheckpointError, EngineError, InvalidValue, IoFailure, PlanError, finite};
+use crate::error::{BuildError, CheckpointError, InvalidValue, IoFailure, PlanError, finite};
 use crate::interp::trace::Requirements;
 #[cfg(all(test, feature = "gpu"))]
 use crate::kernels::pass::Problem;
@@ -70,7 +70,7 @@ pub struct PolicyGradient<const N: usize, const M: usize, D, P> {
     program: Arc<Program>,
     /// The inputs that the policy reads in `act`.
     reads: Requirements,
-    workspace: Workspace,
+    pub(crate) workspace: Workspace,
     inputs: Packed,
     /// [θ, logarithms of standard deviations] of every learner (the latter with score rows only), B × W.
     values: Vec<f32>,
@@ -131,10 +131,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         starts: impl InitialStates<N>,
         options: PolicyGradientOptions<M>,
     ) -> Result<Self, BuildError> {
-        let mut training = float_env::standard(|| Self::build(engine, model, policy, starts, options))?;
-        training.workspace.may_block()?;
-        training.compile()?;
-        Ok(training)
+        float_env::standard(|| Self::build(engine, model, policy, starts, options))?.prepared()
     }
 
     /// As [`new`](Self::new), without blocking the thread in a browser: there the kernels are compiled while the future
@@ -150,10 +147,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         starts: impl InitialStates<N>,
         options: PolicyGradientOptions<M>,
     ) -> Result<Self, BuildError> {
-        let mut training = float_env::standard(|| Self::build(engine, model, policy, starts, options))?;
-        training.compile()?;
-        training.workspace.settled().await?;
-        Ok(training)
+        float_env::standard(|| Self::build(engine, model, policy, starts, options))?.prepared_async().await
     }
 
     fn build(
@@ -242,6 +236,18 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         Ok(training)
     }
 
+    fn prepared(mut self) -> Result<Self, BuildError> {
+        self.workspace.may_block()?;
+        self.compile()?;
+        Ok(self)
+    }
+
+    async fn prepared_async(mut self) -> Result<Self, BuildError> {
+        self.compile()?;
+        self.workspace.settled().await?;
+        Ok(self)
+    }
+
     /// Compiles kernels and allocates memory on the device.
     fn compile(&mut self) -> Result<(), BuildError> {
         float_env::standard(|| {
@@ -270,16 +276,33 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
         Ok(())
     }
 
+    /// As [`train`](Self::train), without blocking the thread while a GPU works: see [`step_async`](Self::step_async).
+    /// The CPU backend computes all iterations when the future is first polled, so there a program that has other work
+    /// in between awaits single steps.
+    ///
+    /// Dropping the future keeps the iterations that were completed.
+    ///
+    /// # Errors
+    ///
+    /// As [`train`](Self::train).
+    pub async fn train_async(
+        &mut self,
+        iterations: usize,
+        mut watch: impl FnMut(&[Progress]) -> ControlFlow<()>,
+    ) -> Result<(), PlanError> {
+        for _ in 0..iterations {
+            if watch(self.step_async().await?).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Starts an iteration's pass.
     pub(crate) fn submit(&mut self, pass: Pass) -> Result<(), PlanError> {
         self.workspace.submit(&self.program, &[pass], &self.inputs.problem(&self.values))?;
         self.pending = Some(pass);
         Ok(())
-    }
-
-    /// Waits for an abandoned iteration to leave the device.
-    pub(crate) fn drain_workspace(&mut self, wait: Wait<'_>) -> Poll<Result<(), EngineError>> {
-        self.workspace.drain(wait)
     }
 
     /// The progress of every learner in the last iteration.

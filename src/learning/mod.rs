@@ -26,12 +26,12 @@ pub(crate) mod options;
 use std::task::Poll;
 
 pub use crate::error::{CheckpointError, IoFailure};
-use crate::error::{EngineError, InvalidValue, PlanError};
+use crate::error::{EngineError, PlanError};
 use crate::kernels::pass::{ANTITHETIC, PERTURBED, Pass, SCORED, SECOND_MOMENT, SIGNED};
 use crate::lang::float_env;
 use crate::model::Model;
 use crate::model::policy::Policy;
-use crate::runtime::{Calls, Done, Wait, blocking, completed, drained, span};
+use crate::runtime::{Calls, Done, Wait, Waiter, blocking, completed, drained, finished, span};
 pub use controller::{Controller, Episode};
 pub use learners::{PolicyGradient, Progress};
 pub use options::{ActionNoise, Anneal, Estimator, InitialStates, PolicyGradientOptions, Step};
@@ -103,9 +103,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     ///
     /// As [`step`](Self::step), and if no iteration is pending.
     pub fn finish(&mut self) -> Result<&[Progress], PlanError> {
-        if !self.complete(Wait::Blocking)? {
-            return Err(InvalidValue::new("finish", "called while no iteration is pending", "preceded by start").into());
-        }
+        finished(self)?;
         Ok(self.progress())
     }
 
@@ -116,16 +114,20 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     ///
     /// As [`step`](Self::step).
     pub async fn step_async(&mut self) -> Result<&[Progress], PlanError> {
-        drained(self).await?;
+        drained(self, Waiter::Task).await?;
         self.start()?;
-        completed(self).await?;
+        completed(self, Waiter::Task).await?;
         Ok(self.progress())
     }
 }
 
 impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> Calls for PolicyGradient<N, M, D, P> {
+    fn may_block(&self) -> Result<(), EngineError> {
+        self.workspace.may_block()
+    }
+
     fn drain(&mut self, wait: Wait<'_>) -> Poll<Result<(), EngineError>> {
-        self.drain_workspace(wait)
+        self.workspace.drain(wait)
     }
 
     fn complete(&mut self, wait: Wait<'_>) -> Result<bool, PlanError> {

@@ -50,7 +50,10 @@ pub use scenario::{Scenario, Spread};
 pub(crate) use span::span;
 pub use task::{Limits, References, Task};
 pub use workspace::Timing;
-pub(crate) use workspace::{Averager, Calls, Done, Fetched, Fetching, Wait, Workspace, blocking, completed, drained};
+pub(crate) use workspace::{
+    Averager, Calls, CancelOnDrop, Done, Fetched, Fetching, Wait, Waiter, Workspace, blocking, completed, drained,
+    finished, run_to_end,
+};
 
 #[derive(Debug)]
 enum Device {
@@ -252,7 +255,24 @@ impl Engine {
         match &self.inner.device {
             Device::Cpu => Ok(Duration::ZERO),
             #[cfg(feature = "gpu")]
-            Device::Gpu(device) => device.round_trip(),
+            Device::Gpu(device) => {
+                browser::may_block()?;
+                run_to_end(device.round_trip(Waiter::Thread))
+            }
+        }
+    }
+
+    /// As [`round_trip`](Self::round_trip), without blocking the thread. It includes the time in which the executor
+    /// resumes the task.
+    ///
+    /// # Errors
+    ///
+    /// If the device fails.
+    pub async fn round_trip_async(&self) -> Result<Duration, EngineError> {
+        match &self.inner.device {
+            Device::Cpu => Ok(Duration::ZERO),
+            #[cfg(feature = "gpu")]
+            Device::Gpu(device) => device.round_trip(Waiter::Task).await,
         }
     }
 

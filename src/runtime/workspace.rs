@@ -5,8 +5,9 @@
     expect(unused_variables, dead_code, reason = "the CPU backend never makes a caller wait")
 )]
 
-use std::future::poll_fn;
-use std::task::{Poll, Waker};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 #[cfg(feature = "gpu")]
@@ -17,7 +18,7 @@ use super::program::Program;
 #[cfg(feature = "gpu")]
 use super::{DeviceTrajectories, PlanNumbers};
 use super::{RowMemory, bounds, cpu, optimization, span};
-use crate::error::{BuildError, EngineError, PlanError};
+use crate::error::{BuildError, EngineError, InvalidValue, PlanError};
 use crate::interp::simd::isa::Isa;
 use crate::kernels::pass::{INVALID, Pass, Problem, Sums, TILE};
 use crate::kernels::score::rollout::SCORES;
@@ -116,6 +117,32 @@ pub(crate) enum Wait<'a> {
     Polling,
     /// Return at once, and wake a task when it should poll again.
     Woken(&'a Waker),
+}
+
+/// Who waits in a function that both blocking and `async` callers run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waiter {
+    /// A thread, which blocks. The function is run by [`run_to_end`].
+    Thread,
+    /// A task, which is suspended.
+    Task,
+}
+
+impl Waiter {
+    pub(crate) fn wait<'a>(self, context: &Context<'a>) -> Wait<'a> {
+        match self {
+            Self::Thread => Wait::Blocking,
+            Self::Task => Wait::Woken(context.waker()),
+        }
+    }
+}
+
+/// Runs a function whose waiter is [`Waiter::Thread`], so that it is ready when it is first polled.
+pub(crate) fn run_to_end<T, E: From<EngineError>>(function: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    match pin!(function).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(EngineError::WouldBlock.into()),
+    }
 }
 
 /// Unwraps the result of a function called with [`Wait::Blocking`].
@@ -426,6 +453,15 @@ impl Averager {
         }
     }
 
+    /// See [`Workspace::may_block`].
+    pub(crate) fn may_block(&self) -> Result<(), EngineError> {
+        match self {
+            Self::Cpu { .. } => Ok(()),
+            #[cfg(feature = "gpu")]
+            Self::Gpu(_) => may_block(),
+        }
+    }
+
     /// Waits for an abandoned call to leave the device.
     pub(crate) fn drain(&mut self, wait: Wait<'_>) -> Poll<Result<(), EngineError>> {
         match self {
@@ -438,6 +474,9 @@ impl Averager {
 
 /// A driver that has at most one pending call.
 pub(crate) trait Calls {
+    /// See [`Workspace::may_block`].
+    fn may_block(&self) -> Result<(), EngineError>;
+
     /// See [`Workspace::drain`].
     fn drain(&mut self, wait: Wait<'_>) -> Poll<Result<(), EngineError>>;
 
@@ -449,21 +488,34 @@ pub(crate) trait Calls {
     fn cancel(&mut self);
 }
 
-/// Waits, as a task, for an abandoned call to leave the device.
-pub(crate) async fn drained(driver: &mut impl Calls) -> Result<(), EngineError> {
-    poll_fn(|context| driver.drain(Wait::Woken(context.waker()))).await
+/// Cancels the pending call of a driver, if there is one, when it is dropped.
+pub(crate) struct CancelOnDrop<'a, D: Calls>(pub(crate) &'a mut D);
+
+impl<D: Calls> Drop for CancelOnDrop<'_, D> {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
 }
 
-/// Waits, as a task, for the pending call of a driver. Dropping the future cancels the call.
-pub(crate) async fn completed<D: Calls>(driver: &mut D) -> Result<(), PlanError> {
-    struct CancelOnDrop<'a, D: Calls>(&'a mut D);
-    impl<D: Calls> Drop for CancelOnDrop<'_, D> {
-        fn drop(&mut self) {
-            self.0.cancel();
-        }
+/// Blocks until the pending call of a driver has completed, and applies its results.
+pub(crate) fn finished(driver: &mut impl Calls) -> Result<(), PlanError> {
+    // An error below would end the call.
+    driver.may_block()?;
+    if driver.complete(Wait::Blocking)? {
+        return Ok(());
     }
+    Err(InvalidValue::new("finish", "called while no call is pending", "preceded by start").into())
+}
+
+/// Waits for an abandoned call to leave the device.
+pub(crate) async fn drained(driver: &mut impl Calls, waiter: Waiter) -> Result<(), EngineError> {
+    poll_fn(|context| driver.drain(waiter.wait(context))).await
+}
+
+/// Waits for the pending call of a driver. Dropping the future cancels the call.
+pub(crate) async fn completed<D: Calls>(driver: &mut D, waiter: Waiter) -> Result<(), PlanError> {
     let pending = CancelOnDrop(driver);
-    poll_fn(|context| match pending.0.complete(Wait::Woken(context.waker())) {
+    poll_fn(|context| match pending.0.complete(waiter.wait(context)) {
         Ok(true) => Poll::Ready(Ok(())),
         Ok(false) => Poll::Pending,
         Err(error) => Poll::Ready(Err(error)),

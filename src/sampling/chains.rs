@@ -16,7 +16,7 @@ use crate::model::Model;
 use crate::runtime::inputs::{Packed, Sections, Square};
 use crate::runtime::program::Program;
 use crate::runtime::task::Reader;
-use crate::runtime::{Calls, Engine, Timing, Wait, Workspace, blocking, completed, drained, span};
+use crate::runtime::{Calls, Engine, Timing, Wait, Waiter, Workspace, blocking, completed, drained, finished, span};
 
 /// A function of `D` variables, written once for every interpretation of [`Real`]; its Gibbs density is e^{−E(x)/λ}.
 ///
@@ -428,9 +428,7 @@ impl DiffusionSampler {
     ///
     /// As [`sample`](Self::sample), and if no call is pending.
     pub fn finish(&mut self) -> Result<Chains<'_>, PlanError> {
-        if !self.complete(Wait::Blocking)? {
-            return Err(InvalidValue::new("finish", "called while no call is pending", "preceded by start").into());
-        }
+        finished(self)?;
         Ok(self.chains())
     }
 
@@ -454,9 +452,26 @@ impl DiffusionSampler {
     ///
     /// As [`sample`](Self::sample).
     pub async fn sample_async(&mut self) -> Result<Chains<'_>, PlanError> {
-        drained(self).await?;
-        self.start()?;
-        completed(self).await?;
+        self.run_async(Self::start).await
+    }
+
+    /// As [`sample_from`](Self::sample_from), without blocking the thread: see [`sample_async`](Self::sample_async).
+    ///
+    /// # Errors
+    ///
+    /// As [`sample_from`](Self::sample_from).
+    pub async fn sample_from_async(&mut self, start: &[f32]) -> Result<Chains<'_>, PlanError> {
+        self.run_async(|diffusion| diffusion.start_from(start)).await
+    }
+
+    /// Waits, as a task, for a call that `start` starts.
+    async fn run_async(
+        &mut self,
+        start: impl FnOnce(&mut Self) -> Result<(), PlanError>,
+    ) -> Result<Chains<'_>, PlanError> {
+        drained(self, Waiter::Task).await?;
+        start(self)?;
+        completed(self, Waiter::Task).await?;
         Ok(self.chains())
     }
 
@@ -588,6 +603,10 @@ impl DiffusionSampler {
 }
 
 impl Calls for DiffusionSampler {
+    fn may_block(&self) -> Result<(), EngineError> {
+        self.workspace.may_block()
+    }
+
     fn drain(&mut self, wait: Wait<'_>) -> Poll<Result<(), EngineError>> {
         self.workspace.drain(wait)
     }

@@ -1,12 +1,16 @@
 //! What web/test calls, in a module of its own.
 #![cfg(target_family = "wasm")]
 
+use std::pin::pin;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
 use gibbs::check;
 use gibbs::lang::WgslFn;
 use gibbs::models::CartPole;
 use gibbs::{
-    Backend, BuildError, Engine, EngineError, EngineOptions, Model, ModelError, Mppi, MppiOptions, PlanError, Real,
-    StepContext, Temperature,
+    Backend, BuildError, Engine, EngineError, EngineOptions, Model, ModelError, Mppi, MppiOptions, Plan, PlanError,
+    Real, StepContext, Temperature,
 };
 use gibbs_web::numbers::{self, HANGING};
 use gibbs_web::page::{open, sentence};
@@ -83,6 +87,40 @@ pub async fn test_errors(backend: String) -> Result<String, JsValue> {
         Err(BuildError::Engine(error)) => kind(error),
         other => format!("other: {other:?}"),
     });
+    mppi.start(&HANGING).map_err(sentence)?;
+    lines.push(match mppi.finish() {
+        Err(PlanError::Engine(error)) => format!("{}, pending: {}", kind(error), mppi.is_pending()),
+        other => format!("other: {:?}", other.map(drop)),
+    });
+    mppi.cancel();
+    lines.push(match check::wgsl_fn_async(&engine, &BROKEN, &[[1.0]]).await {
+        Err(BuildError::Model(error @ ModelError::Shader { .. })) => format!("function: {error}"),
+        other => format!("other: {other:?}"),
+    });
+    let doubled =
+        WgslFn { name: "doubled", source: "fn doubled(x: f32) -> f32 { return 2.0 * x; }", twin: |[x]| 2.0 * x };
+    let differs = check::wgsl_fn_async(&engine, &doubled, &[[1.0], [-3.5]]).await.map_err(sentence)?;
+    lines.push(format!("function differs by {differs}"));
+    // A call that is dropped, then one within a budget that no pass exceeds, and one within a budget that all do.
+    let passes = |plan: &Plan<4, 1>| (plan.passes(), plan.cost().to_bits());
+    let mut twin = mppi.try_clone_async().await.map_err(sentence)?;
+    let _ = pin!(mppi.plan_within_async(&HANGING, Duration::MAX)).poll(&mut Context::from_waker(Waker::noop()));
+    [&mut mppi, &mut twin].map(Mppi::reset);
+    let options = MppiOptions { iterations: 3, ..mppi.options().clone() };
+    mppi.set_options_async(options.clone()).await.map_err(sentence)?;
+    twin.set_options_async(options).await.map_err(sentence)?;
+    let [mut all, mut one] = [(0, 0); 2];
+    for (budget, found) in [(Duration::from_secs(1000), &mut all), (Duration::ZERO, &mut one)] {
+        *found = passes(mppi.plan_within_async(&HANGING, budget).await.map_err(sentence)?);
+    }
+    let expected = [
+        passes(twin.plan_async(&HANGING).await.map_err(sentence)?),
+        passes(twin.plan_first_async(&HANGING, 1).await.map_err(sentence)?),
+    ];
+    let alike = if [all, one] == expected { "as without" } else { "not as without" };
+    lines.push(format!("budgets: {alike}, {all:?} and {one:?}"));
+    let trip = engine.round_trip_async().await.map_err(sentence)?;
+    lines.push(format!("round trip: {trip:?}"));
     let plan = mppi.plan_async(&HANGING).await.map_err(sentence)?;
     lines.push(format!("cost: {}", plan.cost()));
     engine.destroy();

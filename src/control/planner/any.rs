@@ -12,14 +12,15 @@ use crate::error::FeedbackError;
 /// A future that an [`AnyPlanner`] returns.
 pub type BoxedFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Declares a trait and implements it for every [`Planner`]. A method of the two lists calls the planner's own method
-/// of that name.
+/// Declares a trait and implements it for every [`Planner`]. A method of the three lists calls the planner's own method
+/// of that name, which is `async` in the last list.
 macro_rules! for_planners {
     (
         $(#[$about:meta])*
         trait $Any:ident;
         &mut self: $(fn $change:ident($($new:ident: $New:ty),*) $(-> $Changed:ty)?;)*
         &self: $(fn $read:ident($($at:ident: $At:ty),*) $(-> $Found:ty)?;)*
+        async &mut self: $(fn $wait:ident($($given:ident: $Given:ty),*) -> $Awaited:ty;)*
         declared: { $($declared:tt)* }
         implemented: { $($implemented:tt)* }
     ) => {
@@ -33,6 +34,10 @@ macro_rules! for_planners {
                 #[doc = concat!("See [`Planner::", stringify!($read), "`].")]
                 fn $read(&self $(, $at: $At)*) $(-> $Found)?;
             )*
+            $(
+                #[doc = concat!("See [`Planner::", stringify!($wait), "`].")]
+                fn $wait<'a>(&'a mut self $(, $given: $Given)*) -> BoxedFuture<'a, $Awaited>;
+            )*
             $($declared)*
         }
 
@@ -45,6 +50,11 @@ macro_rules! for_planners {
             $(
                 fn $read(&self $(, $at: $At)*) $(-> $Found)? {
                     Planner::$read(self $(, $at)*)
+                }
+            )*
+            $(
+                fn $wait<'a>(&'a mut self $(, $given: $Given)*) -> BoxedFuture<'a, $Awaited> {
+                    Box::pin(Planner::$wait(self $(, $given)*))
                 }
             )*
             $($implemented)*
@@ -150,31 +160,33 @@ for_planners! {
     fn terms() -> Result<Terms, PlanError>;
     fn terms_of(x: &[f32; N], controls: &[[f32; M]]) -> Result<Terms, InvalidValue>;
 
+    async &mut self:
+    fn plan_async(x: &'a [f32; N]) -> Result<&'a Plan<N, M>, PlanError>;
+    fn plan_first_async(x: &'a [f32; N], passes: usize) -> Result<&'a Plan<N, M>, PlanError>;
+    fn plan_within_async(x: &'a [f32; N], budget: Duration) -> Result<&'a Plan<N, M>, PlanError>;
+    fn plan_within_by_async(
+        x: &'a [f32; N],
+        budget: Duration,
+        now: &'a mut (dyn FnMut() -> Duration + Send)
+    ) -> Result<&'a Plan<N, M>, PlanError>;
+    fn plan_rows_async(x: &'a [f32; N], rows: &'a [f32]) -> Result<&'a Plan<N, M>, PlanError>;
+    fn samples_async() -> Result<Samples<'a, N, M>, PlanError>;
+    fn set_task_async(task: Task<M>) -> Result<(), BuildError>;
+    fn resize_async(horizon: usize, samples: usize) -> Result<(), BuildError>;
+    fn move_to_async(engine: &'a Engine) -> Result<(), BuildError>;
+    fn prepare_rows_async() -> Result<(), BuildError>;
+
     declared: {
-        /// See [`Planner::plan_async`].
-        fn plan_async<'a>(&'a mut self, x: &'a [f32; N]) -> BoxedFuture<'a, Result<&'a Plan<N, M>, PlanError>>;
-
-        /// See [`Planner::samples_async`].
-        fn samples_async(&mut self) -> BoxedFuture<'_, Result<Samples<'_, N, M>, PlanError>>;
-
-        /// See [`Planner::set_task_async`].
-        fn set_task_async(&mut self, task: Task<M>) -> BoxedFuture<'_, Result<(), BuildError>>;
-
-        /// See [`Planner::resize_async`].
-        fn resize_async(&mut self, horizon: usize, samples: usize) -> BoxedFuture<'_, Result<(), BuildError>>;
-
-        /// See [`Planner::move_to_async`].
-        fn move_to_async<'a>(&'a mut self, engine: &'a Engine) -> BoxedFuture<'a, Result<(), BuildError>>;
-
-        /// See [`Planner::prepare_rows_async`].
-        fn prepare_rows_async(&mut self) -> BoxedFuture<'_, Result<(), BuildError>>;
-
         /// See [`Planner::set_field_origin`].
         fn set_field_origin(&mut self, index: usize, origin: &[f32]) -> Result<(), InvalidValue>;
 
         /// See [`Planner::prepare_device_trajectories`].
         #[cfg(feature = "gpu")]
         fn prepare_device_trajectories(&mut self) -> Result<(), BuildError>;
+
+        /// See [`Planner::prepare_device_trajectories_async`].
+        #[cfg(feature = "gpu")]
+        fn prepare_device_trajectories_async(&mut self) -> BoxedFuture<'_, Result<(), BuildError>>;
 
         /// See [`Planner::device_trajectories`].
         #[cfg(feature = "gpu")]
@@ -183,35 +195,14 @@ for_planners! {
         /// See [`Planner::try_clone`].
         fn try_clone(&self) -> Result<Box<dyn AnyPlanner<N, M>>, BuildError>;
 
+        /// See [`Planner::try_clone_async`].
+        fn try_clone_async(&self) -> BoxedFuture<'_, Result<Box<dyn AnyPlanner<N, M>>, BuildError>>;
+
         /// Clones the planner into a box of its own.
         #[doc(hidden)]
         fn boxed_clone(&self) -> Box<dyn AnyPlanner<N, M>>;
     }
     implemented: {
-        fn plan_async<'a>(&'a mut self, x: &'a [f32; N]) -> BoxedFuture<'a, Result<&'a Plan<N, M>, PlanError>> {
-            Box::pin(Planner::plan_async(self, x))
-        }
-
-        fn samples_async(&mut self) -> BoxedFuture<'_, Result<Samples<'_, N, M>, PlanError>> {
-            Box::pin(Planner::samples_async(self))
-        }
-
-        fn set_task_async(&mut self, task: Task<M>) -> BoxedFuture<'_, Result<(), BuildError>> {
-            Box::pin(Planner::set_task_async(self, task))
-        }
-
-        fn resize_async(&mut self, horizon: usize, samples: usize) -> BoxedFuture<'_, Result<(), BuildError>> {
-            Box::pin(Planner::resize_async(self, horizon, samples))
-        }
-
-        fn move_to_async<'a>(&'a mut self, engine: &'a Engine) -> BoxedFuture<'a, Result<(), BuildError>> {
-            Box::pin(Planner::move_to_async(self, engine))
-        }
-
-        fn prepare_rows_async(&mut self) -> BoxedFuture<'_, Result<(), BuildError>> {
-            Box::pin(Planner::prepare_rows_async(self))
-        }
-
         fn set_field_origin(&mut self, index: usize, origin: &[f32]) -> Result<(), InvalidValue> {
             self.set_field_origin_to(index, origin)
         }
@@ -222,12 +213,21 @@ for_planners! {
         }
 
         #[cfg(feature = "gpu")]
+        fn prepare_device_trajectories_async(&mut self) -> BoxedFuture<'_, Result<(), BuildError>> {
+            Box::pin(Planner::prepare_device_trajectories_async(self))
+        }
+
+        #[cfg(feature = "gpu")]
         fn device_trajectories(&mut self, rows: usize) -> Result<DeviceTrajectories, PlanError> {
             Planner::device_trajectories(self, rows)
         }
 
         fn try_clone(&self) -> Result<Box<dyn AnyPlanner<N, M>>, BuildError> {
             Ok(Box::new(Planner::try_clone(self)?))
+        }
+
+        fn try_clone_async(&self) -> BoxedFuture<'_, Result<Box<dyn AnyPlanner<N, M>>, BuildError>> {
+            Box::pin(async { Ok(Box::new(Planner::try_clone_async(self).await?) as Box<dyn AnyPlanner<N, M>>) })
         }
 
         fn boxed_clone(&self) -> Box<dyn AnyPlanner<N, M>> {

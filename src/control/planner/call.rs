@@ -1,5 +1,6 @@
 //! Calls of a [`Planner`]: submitting passes to a device and turning their results into plans.
 
+use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -17,7 +18,9 @@ use crate::lang::clock::Instant;
 use crate::lang::stream::Stream;
 use crate::lang::{float_env, normal, philox};
 use crate::model::Model;
-use crate::runtime::{Backend, Calls, Done, Timing, Wait, blocking, completed, drained, span};
+use crate::runtime::{
+    Backend, Calls, CancelOnDrop, Done, Timing, Wait, Waiter, blocking, completed, drained, finished, run_to_end, span,
+};
 
 impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N, M, D, A> {
     /// Improves the plan for the state `x` and returns it: all passes of the method, carried out on the device in one
@@ -75,17 +78,42 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         self.only()
     }
 
+    /// As [`plan_within`](Self::plan_within), without blocking the thread: see [`plan_async`](Self::plan_async). On a
+    /// GPU the task is suspended during each pass, so other tasks of a busy executor take part of the budget. Browsers
+    /// round their clock, to between 5 µs and 1 ms.
+    ///
+    /// # Errors
+    ///
+    /// As [`plan_within`](Self::plan_within).
+    pub async fn plan_within_async(&mut self, x: &[f32; N], budget: Duration) -> Result<&Plan<N, M>, PlanError> {
+        let start = Instant::now();
+        self.plan_within_by_async(x, budget, || start.elapsed()).await
+    }
+
+    /// As [`plan_within_by`](Self::plan_within_by), without blocking the thread: see
+    /// [`plan_within_async`](Self::plan_within_async).
+    ///
+    /// # Errors
+    ///
+    /// As [`plan_within`](Self::plan_within).
+    pub async fn plan_within_by_async(
+        &mut self,
+        x: &[f32; N],
+        budget: Duration,
+        now: impl FnMut() -> Duration,
+    ) -> Result<&Plan<N, M>, PlanError> {
+        self.run_within_async(std::slice::from_ref(x), budget, now).await?;
+        self.only()
+    }
+
     /// Runs a call for all members pass by pass, within a time budget.
     pub(super) fn run_within(
         &mut self,
         states: &[[f32; N]],
         budget: Duration,
-        mut now: impl FnMut() -> Duration,
+        now: impl FnMut() -> Duration,
     ) -> Result<(), PlanError> {
         self.workspace.may_block()?;
-        if self.is_pending() {
-            return Err(PlanError::Busy);
-        }
         let rows = self.rows_within(budget);
         span!(
             DEBUG,
@@ -96,6 +124,30 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             backend = %self.engine.backend(),
             ?budget
         );
+        run_to_end(self.run_timed(states, rows, budget, now, Waiter::Thread))
+    }
+
+    pub(super) async fn run_within_async(
+        &mut self,
+        states: &[[f32; N]],
+        budget: Duration,
+        now: impl FnMut() -> Duration,
+    ) -> Result<(), PlanError> {
+        self.run_timed(states, self.rows_within(budget), budget, now, Waiter::Task).await
+    }
+
+    /// Runs a call for all members pass by pass, with `rows` rows each, and measures how long a row takes.
+    async fn run_timed(
+        &mut self,
+        states: &[[f32; N]],
+        rows: usize,
+        budget: Duration,
+        mut now: impl FnMut() -> Duration,
+        waiter: Waiter,
+    ) -> Result<(), PlanError> {
+        if self.is_pending() {
+            return Err(PlanError::Busy);
+        }
         let start = now();
         let (mut before, mut longest) = (start, Duration::ZERO);
         let mut after_pass = || {
@@ -104,7 +156,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
             (before, longest) = (time, pass.max(longest));
             time.saturating_sub(start) + pass <= budget
         };
-        float_env::standard(|| self.run_stepwise(states, rows, &mut after_pass))?;
+        drained(self, waiter).await?;
+        self.run_stepwise(states, rows, &mut after_pass, waiter).await?;
         // Measures the last pass of the list, after which `after_pass` is not called.
         let _ = after_pass();
         if self.members.iter().any(|member| member.outcome.is_ok()) {
@@ -140,6 +193,16 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     pub fn plan_rows(&mut self, x: &[f32; N], rows: &[f32]) -> Result<&Plan<N, M>, PlanError> {
         self.check_rows(rows)?;
         self.run(x, Some(rows), usize::MAX)
+    }
+
+    /// As [`plan_rows`](Self::plan_rows), without blocking the thread: see [`plan_async`](Self::plan_async).
+    ///
+    /// # Errors
+    ///
+    /// As [`plan_rows`](Self::plan_rows).
+    pub async fn plan_rows_async(&mut self, x: &[f32; N], rows: &[f32]) -> Result<&Plan<N, M>, PlanError> {
+        self.check_rows(rows)?;
+        self.run_async(x, Some(rows), usize::MAX).await
     }
 
     fn check_rows(&self, rows: &[f32]) -> Result<(), InvalidValue> {
@@ -225,11 +288,10 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// # Errors
     ///
-    /// As [`plan`](Self::plan), and if no call is pending.
+    /// As [`plan`](Self::plan), and if no call is pending. In a browser, [`EngineError::WouldBlock`] on a GPU; then the
+    /// call stays pending, and [`poll`](Self::poll) returns its plan.
     pub fn finish(&mut self) -> Result<&Plan<N, M>, PlanError> {
-        if !self.complete(Wait::Blocking)? {
-            return Err(InvalidValue::new("finish", "called while no call is pending", "preceded by start").into());
-        }
+        finished(self)?;
         self.only()
     }
 
@@ -257,10 +319,35 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// As [`plan`](Self::plan).
     pub async fn plan_async(&mut self, x: &[f32; N]) -> Result<&Plan<N, M>, PlanError> {
-        drained(self).await?;
-        self.start(x)?;
-        completed(self).await?;
+        self.run_async(x, None, usize::MAX).await
+    }
+
+    /// As [`plan_first`](Self::plan_first), without blocking the thread: see [`plan_async`](Self::plan_async).
+    ///
+    /// # Errors
+    ///
+    /// As [`plan`](Self::plan).
+    pub async fn plan_first_async(&mut self, x: &[f32; N], passes: usize) -> Result<&Plan<N, M>, PlanError> {
+        self.run_async(x, None, passes.max(1)).await
+    }
+
+    async fn run_async(&mut self, x: &[f32; N], rows: Option<&[f32]>, most: usize) -> Result<&Plan<N, M>, PlanError> {
+        self.run_all_async(std::slice::from_ref(x), rows, most).await?;
         self.only()
+    }
+
+    /// Runs a call for all members, as a task.
+    pub(super) async fn run_all_async(
+        &mut self,
+        states: &[[f32; N]],
+        given: Option<&[f32]>,
+        most: usize,
+    ) -> Result<(), PlanError> {
+        drained(self, Waiter::Task).await?;
+        if self.submit(states, given, most, Wait::Polling)? {
+            completed(self, Waiter::Task).await?;
+        }
+        Ok(())
     }
 
     fn run(&mut self, x: &[f32; N], rows: Option<&[f32]>, most: usize) -> Result<&Plan<N, M>, PlanError> {
@@ -520,45 +607,71 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     }
 
     /// Runs a call for all members pass by pass, with `rows` rows each: after each pass but the last, `goes_on` tells
-    /// whether to run the next.
-    fn run_stepwise(
+    /// whether to run the next. Dropping the future cancels the call.
+    async fn run_stepwise(
         &mut self,
         states: &[[f32; N]],
         rows: usize,
-        goes_on: &mut dyn FnMut() -> bool,
+        goes_on: &mut impl FnMut() -> bool,
+        waiter: Waiter,
     ) -> Result<(), PlanError> {
         let started = Instant::now();
-        if !self.set_up(states, false) {
+        if !float_env::standard(|| self.set_up(states, false)) {
             return Ok(());
         }
-        blocking(self.workspace.drain(Wait::Blocking))?;
-        let mut call = PendingCall::new(started, self.asked());
-        self.passes.iter_mut().for_each(|pass| pass.rows = rows as u32);
-        let mut run = 0;
-        let timing = loop {
-            let problem = problem(&self.inputs, &self.shape, &self.std_scale, &self.stage);
-            // A failed pass consumes its noise too; the next one draws other rows.
-            for member in self.members.iter_mut().filter(|member| member.outcome.is_ok()) {
-                member.number = member.number.wrapping_add(1);
+        let call = CancelOnDrop(self);
+        let planner = &mut *call.0;
+        planner.pending = Some(PendingCall::new(started, planner.asked()));
+        planner.passes.iter_mut().for_each(|pass| pass.rows = rows as u32);
+        for run in 1.. {
+            planner.submit_pass(run - 1)?;
+            let is_last = run == planner.passes.len();
+            let mut over = || is_last || !goes_on();
+            if poll_fn(|context| planner.end_pass(waiter.wait(context), run, &mut over)).await? {
+                break;
             }
-            self.workspace.submit(&self.program, &self.passes[run..=run], &problem)?;
-            self.inputs.note_upload();
-            self.forget_proposals();
-            let done = blocking(self.workspace.finish(Wait::Blocking))?;
-            run += 1;
-            if run == self.passes.len() || !goes_on() {
-                break keep(&done, &mut self.results, &mut self.sums);
-            }
+        }
+        completed(planner, waiter).await
+    }
+
+    /// Submits one pass of a call that runs pass by pass.
+    fn submit_pass(&mut self, index: usize) -> Result<(), PlanError> {
+        let problem = problem(&self.inputs, &self.shape, &self.std_scale, &self.stage);
+        // A failed pass consumes its noise too; the next one draws other rows.
+        for member in self.members.iter_mut().filter(|member| member.outcome.is_ok()) {
+            member.number = member.number.wrapping_add(1);
+        }
+        self.workspace.submit(&self.program, &self.passes[index..=index], &problem)?;
+        self.inputs.note_upload();
+        self.forget_proposals();
+        Ok(())
+    }
+
+    /// Takes the results of the pass that was submitted, of which there are `run` now, once available. If the call is
+    /// `over`, they become the next plans; otherwise the next pass starts from them. Returns whether it is.
+    fn end_pass(
+        &mut self,
+        wait: Wait<'_>,
+        run: usize,
+        over: &mut impl FnMut() -> bool,
+    ) -> Poll<Result<bool, PlanError>> {
+        let Poll::Ready(done) = self.workspace.finish(wait) else { return Poll::Pending };
+        let done = done?;
+        if !over() {
             self.stage.copy_from_slice(done.nominal);
             if !done.std_scale.is_empty() {
                 self.std_scale.copy_from_slice(done.std_scale);
             }
-        };
+            return Poll::Ready(Ok(false));
+        }
+        let timing = keep(&done, &mut self.results, &mut self.sums);
         self.passes.truncate(run);
-        self.evaluate(&call, timing);
-        call.is_evaluated = true;
-        self.pending = Some(call);
-        self.end(Wait::Blocking).map(drop)
+        if let Some(mut call) = self.pending.take() {
+            float_env::standard(|| self.evaluate(&call, timing));
+            call.is_evaluated = true;
+            self.pending = Some(call);
+        }
+        Poll::Ready(Ok(true))
     }
 
     /// Records what the next call starts from: the controls that were applied, those that are on their way, and the
@@ -734,6 +847,10 @@ fn keep(done: &Done<'_>, results: &mut Vec<f32>, sums: &mut Vec<Sums>) -> Timing
 }
 
 impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Calls for Planner<N, M, D, A> {
+    fn may_block(&self) -> Result<(), EngineError> {
+        self.workspace.may_block()
+    }
+
     fn drain(&mut self, wait: Wait<'_>) -> Poll<Result<(), EngineError>> {
         self.workspace.drain(wait)
     }

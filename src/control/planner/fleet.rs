@@ -11,7 +11,7 @@ use crate::model::Model;
 use crate::runtime::DeviceTrajectories;
 use crate::runtime::scenario::Scenario;
 use crate::runtime::task::References;
-use crate::runtime::{Calls, Engine, Wait, completed, drained};
+use crate::runtime::{Calls, Engine, Wait, finished};
 
 /// Solves B planning problems of one model together, in one launch: the robots of a fleet, or the same robot in B
 /// states.
@@ -135,6 +135,36 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
         Ok(self.plans())
     }
 
+    /// As [`plan_within`](Self::plan_within), without blocking the thread: see [`Planner::plan_within_async`].
+    ///
+    /// # Errors
+    ///
+    /// As [`plan_within`](Self::plan_within).
+    pub async fn plan_within_async(
+        &mut self,
+        states: &[[f32; N]],
+        budget: Duration,
+    ) -> Result<Plans<'_, N, M>, PlanError> {
+        let start = Instant::now();
+        self.plan_within_by_async(states, budget, || start.elapsed()).await
+    }
+
+    /// As [`plan_within_by`](Self::plan_within_by), without blocking the thread: see [`Planner::plan_within_async`].
+    ///
+    /// # Errors
+    ///
+    /// As [`plan_within`](Self::plan_within).
+    pub async fn plan_within_by_async(
+        &mut self,
+        states: &[[f32; N]],
+        budget: Duration,
+        now: impl FnMut() -> Duration,
+    ) -> Result<Plans<'_, N, M>, PlanError> {
+        self.check_count(states)?;
+        self.planner.run_within_async(states, budget, now).await?;
+        Ok(self.plans())
+    }
+
     /// Refuses states that are not one for each problem.
     fn check_count(&self, states: &[[f32; N]]) -> Result<(), InvalidValue> {
         if states.len() == self.len() {
@@ -142,12 +172,6 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
         }
         let expected = format_args!("one for each of the {} problems", self.len());
         Err(InvalidValue::new("states", format_args!("{} states", states.len()), expected))
-    }
-
-    /// Submits a call for the states. Returns false, without a call, if none of them is finite.
-    fn submit(&mut self, states: &[[f32; N]]) -> Result<bool, PlanError> {
-        self.check_count(states)?;
-        self.planner.submit(states, None, usize::MAX, Wait::Polling)
     }
 
     /// The results of the last call.
@@ -200,7 +224,9 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
     /// # Ok::<(), gibbs::Error>(())
     /// ```
     pub fn start(&mut self, states: &[[f32; N]]) -> Result<(), PlanError> {
-        if self.submit(states)? { Ok(()) } else { result(&self.planner.members[0]).map(drop) }
+        self.check_count(states)?;
+        let is_started = self.planner.submit(states, None, usize::MAX, Wait::Polling)?;
+        if is_started { Ok(()) } else { result(&self.planner.members[0]).map(drop) }
     }
 
     /// Returns the results of the pending call if they are available, without blocking. Returns `None` if they are not,
@@ -220,9 +246,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
     ///
     /// As [`poll`](Self::poll), and if no call is pending.
     pub fn finish(&mut self) -> Result<Plans<'_, N, M>, PlanError> {
-        if !self.planner.complete(Wait::Blocking)? {
-            return Err(InvalidValue::new("finish", "called while no call is pending", "preceded by start").into());
-        }
+        finished(&mut self.planner)?;
         Ok(self.plans())
     }
 
@@ -242,10 +266,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
     ///
     /// As [`plan`](Self::plan), and [`PlanError::Busy`] if a call is [pending](Self::start).
     pub async fn plan_async(&mut self, states: &[[f32; N]]) -> Result<Plans<'_, N, M>, PlanError> {
-        drained(&mut self.planner).await?;
-        if self.submit(states)? {
-            completed(&mut self.planner).await?;
-        }
+        self.check_count(states)?;
+        self.planner.run_all_async(states, None, usize::MAX).await?;
         Ok(self.plans())
     }
 
@@ -546,6 +568,15 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
         Ok(Self { planner: self.planner.try_clone()? })
     }
 
+    /// As [`try_clone`](Self::try_clone), without blocking the thread in a browser: see [`Planner::try_clone_async`].
+    ///
+    /// # Errors
+    ///
+    /// As [`try_clone`](Self::try_clone).
+    pub async fn try_clone_async(&self) -> Result<Self, BuildError> {
+        Ok(Self { planner: self.planner.try_clone_async().await? })
+    }
+
     /// Fetches the rows of a problem's last pass with their costs and weights from the device: see
     /// [`Planner::samples`].
     ///
@@ -556,6 +587,16 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Fleet<N, M
     pub fn samples(&mut self, problem: usize) -> Result<Samples<'_, N, M>, PlanError> {
         self.check(problem)?;
         self.planner.samples_of(problem)
+    }
+
+    /// As [`samples`](Self::samples), without blocking the thread: see [`Planner::samples_async`].
+    ///
+    /// # Errors
+    ///
+    /// As [`samples`](Self::samples).
+    pub async fn samples_async(&mut self, problem: usize) -> Result<Samples<'_, N, M>, PlanError> {
+        self.check(problem)?;
+        self.planner.samples_of_async(problem).await
     }
 
     /// Compiles what [`device_trajectories`](Self::device_trajectories) needs: see

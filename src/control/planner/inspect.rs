@@ -38,9 +38,13 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// As [`samples`](Self::samples).
     pub async fn samples_async(&mut self) -> Result<Samples<'_, N, M>, PlanError> {
-        let (mut fetching, state) = self.fetch(0)?;
+        self.samples_of_async(0).await
+    }
+
+    pub(super) async fn samples_of_async(&mut self, i: usize) -> Result<Samples<'_, N, M>, PlanError> {
+        let (mut fetching, state) = self.fetch(i)?;
         let fetched = poll_fn(|context| fetching.finish(Wait::Woken(context.waker()))).await?;
-        Ok(self.fetched(0, state, fetched))
+        Ok(self.fetched(i, state, fetched))
     }
 
     /// Rolls out the first `rows` rows of the last pass again, or all if there are fewer, and leaves their states and

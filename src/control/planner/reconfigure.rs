@@ -13,7 +13,7 @@ use crate::lang::float_env;
 use crate::model::Model;
 use crate::runtime::program::Program;
 use crate::runtime::task::{Reader, Task};
-use crate::runtime::{Engine, Workspace, drained};
+use crate::runtime::{Engine, Waiter, Workspace, drained};
 
 /// What replaced options were.
 struct Previous<A> {
@@ -333,7 +333,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
 
     /// Waits, as a task, for abandoned calls to end and for kernels to be compiled.
     async fn compiled(&mut self) -> Result<(), BuildError> {
-        drained(self).await?;
+        drained(self, Waiter::Task).await?;
         self.compile()?;
         self.workspace.settled().await
     }

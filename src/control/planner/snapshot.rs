@@ -204,6 +204,19 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         copy.time_per_row = self.time_per_row;
         Ok(copy)
     }
+
+    /// As [`try_clone`](Self::try_clone), without blocking the thread in a browser: see
+    /// [`new_async`](Self::new_async).
+    ///
+    /// # Errors
+    ///
+    /// As [`try_clone`](Self::try_clone).
+    pub async fn try_clone_async(&self) -> Result<Self, BuildError> {
+        let mut copy = self.clone();
+        copy.prepare_async().await?;
+        copy.time_per_row = self.time_per_row;
+        Ok(copy)
+    }
 }
 
 /// Makes a second planner on the same engine. It shares the model and the kernels, and has a copy of the options, of

@@ -6,7 +6,6 @@ use std::future::poll_fn;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
 use std::time::Duration;
 
 use super::checks::{Checks, Closed, Scopes, unexpected};
@@ -19,7 +18,7 @@ use crate::lang::clock::Instant;
 use crate::runtime::browser::{BROWSER, may_block};
 use crate::runtime::checksum::checksum;
 use crate::runtime::replace::replace;
-use crate::runtime::{Adapter, AdapterKind, EngineOptions, KernelSource, Tuning, Wait};
+use crate::runtime::{Adapter, AdapterKind, EngineOptions, KernelSource, Tuning, Wait, Waiter};
 
 /// The adapters of this machine, in the driver's order. Empty if there is no driver.
 pub(crate) async fn adapters() -> Vec<(Adapter, wgpu::Adapter)> {
@@ -495,39 +494,31 @@ impl Device {
         if BROWSER { read() } else { self.guard(read) }
     }
 
-    /// Submits work, waits for it and copies the buffer that it fills.
-    pub(crate) fn read_after(
+    /// Submits work, waits for it and for the checks of what it needs, and copies the buffer that it fills.
+    pub(crate) async fn read_after(
         &self,
         encoder: wgpu::CommandEncoder,
         back: &wgpu::Buffer,
+        waiter: Waiter,
         to: impl FnOnce(&[u8]),
-    ) -> Result<(), EngineError> {
+    ) -> Result<(), BuildError> {
         let mut pending = Pending::new(self);
-        pending.submit_last(self, encoder, back);
-        match pending.finish(self, Wait::Blocking) {
-            Poll::Ready(over) => over?,
-            Poll::Pending => return Err(EngineError::Timeout { after: self.timeout }),
-        }
-        self.read(back, to)
+        self.guard(|| {
+            pending.submit_last(self, encoder, back);
+            Ok::<_, EngineError>(())
+        })?;
+        // Taken before other tasks run, which take theirs from the device.
+        let mut checks = Checks::default();
+        checks.append(&self.checks);
+        let checked = poll_fn(|context| checks.poll(waiter.wait(context))).await;
+        checked.map_err(|error| self.check().err().map_or(error, BuildError::from))?;
+        poll_fn(|context| pending.finish(self, waiter.wait(context))).await?;
+        Ok(self.read(back, to)?)
     }
 
     /// The median time of an empty kernel, a small copy, a submission and a read-back.
-    pub(crate) fn round_trip(&self) -> Result<Duration, EngineError> {
-        may_block()?;
-        self.guard(|| self.time_round_trips())
-    }
-
-    fn time_round_trips(&self) -> Result<Duration, EngineError> {
-        let nothing = "@compute @workgroup_size(1) fn nothing() {}";
-        let compiled = self.compile(nothing, BoundsChecks::Omit, ["nothing"], Idle::NOTHING);
-        let [nothing] = compiled.map_err(BuildError::into_engine)?;
-        let source = self.buffer("a round trip", 64, wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::STORAGE)?;
-        let back = self.buffer("a round trip", 64, wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ)?;
-        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::STORAGE;
-        let unused = |_| self.buffer("a round trip", PASS_SIZE.get(), usage);
-        let unused = (0..BINDINGS as usize).map(unused).collect::<Result<Vec<_>, _>>()?;
-        let storages = std::array::from_fn(|i| unused[i + 1].as_entire_buffer_binding());
-        let group = bind(self, &unused[0], storages);
+    pub(crate) async fn round_trip(&self, waiter: Waiter) -> Result<Duration, EngineError> {
+        let (nothing, group, [source, back]) = self.guard(|| self.prepare_round_trip())?;
         let mut times = Vec::new();
         for _ in 0..51 {
             let clock = Instant::now();
@@ -539,10 +530,24 @@ impl Device {
                 compute.dispatch_workgroups(1, 1, 1);
             }
             encoder.copy_buffer_to_buffer(&source, 0, &back, 0, 64);
-            self.read_after(encoder, &back, |_| ())?;
+            self.read_after(encoder, &back, waiter, |_| ()).await.map_err(BuildError::into_engine)?;
             times.push(clock.elapsed());
         }
         times.sort();
         Ok(times[times.len() / 2])
+    }
+
+    /// An empty kernel with its bindings, a buffer to copy, and one to copy it to.
+    fn prepare_round_trip(&self) -> Result<(wgpu::ComputePipeline, wgpu::BindGroup, [wgpu::Buffer; 2]), EngineError> {
+        let nothing = "@compute @workgroup_size(1) fn nothing() {}";
+        let compiled = self.compile(nothing, BoundsChecks::Omit, ["nothing"], Idle::NOTHING);
+        let [nothing] = compiled.map_err(BuildError::into_engine)?;
+        let source = self.buffer("a round trip", 64, wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::STORAGE)?;
+        let back = self.buffer("a round trip", 64, wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ)?;
+        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::STORAGE;
+        let unused = |_| self.buffer("a round trip", PASS_SIZE.get(), usage);
+        let unused = (0..BINDINGS as usize).map(unused).collect::<Result<Vec<_>, _>>()?;
+        let storages = std::array::from_fn(|i| unused[i + 1].as_entire_buffer_binding());
+        Ok((nothing, bind(self, &unused[0], storages), [source, back]))
     }
 }

@@ -19,7 +19,7 @@ use crate::lang::math::{Value, Vector};
 use crate::lang::philox_row::{PhiloxRow, philox_round};
 use crate::lang::random::Random;
 use crate::lang::{look_up, math, normal};
-use crate::runtime::{Backend, Engine, EngineOptions};
+use crate::runtime::{Backend, Engine, EngineOptions, Waiter, run_to_end};
 
 /// A function that is written over [`Vector`] and printed.
 struct Function {
@@ -362,7 +362,8 @@ fn shaders_compute_what_registers_do() {
         let arguments: Vec<f32> =
             (0..ROWS).flat_map(|_| arguments(function, &mut random)).map(f32::from_bits).collect();
         let mut theirs = vec![0.0; ROWS * outputs];
-        device.map(&source::probe(&mapped, four), inputs, &arguments, &[], &mut theirs).expect("it runs");
+        let probe = source::probe(&mapped, four);
+        run_to_end(device.map(&probe, inputs, &arguments, &[], &mut theirs, Waiter::Thread)).expect("it runs");
         for (row, theirs) in arguments.chunks(inputs).zip(theirs.chunks(outputs)) {
             let values: Vec<_> = row
                 .iter()
