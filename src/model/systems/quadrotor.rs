@@ -13,7 +13,7 @@ use crate::model::{Cost, Model};
 /// |---|---|---|
 /// | position p, z up | 0–2 | m |
 /// | velocity v, in the world | 3–5 | m/s |
-/// | attitude q, unit quaternion (w, x, y, z), body to world | 6–9 | |
+/// | attitude q, unit quaternion (w, x, y, z), body to world; `Quat::from_array` takes (x, y, z, w) | 6–9 | |
 /// | body rates ω | 10–12 | rad/s |
 ///
 /// Controls: the commanded body rates ω_c (rad/s, about body x, y, z), which ω follows with a first-order lag τ, and
