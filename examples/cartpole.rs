@@ -5,7 +5,7 @@
 
 use std::f32::consts::{PI, TAU};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,15 +13,17 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use gibbs::models::CartPole;
 use gibbs::{
-    Backend, Engine, EngineOptions, Limits, Model, Mppi, MppiOptions, Noise, Real, StepContext, Task, Temperature,
-    Weighting,
+    Engine, EngineOptions, Limits, Model, Mppi, MppiOptions, Noise, Real, StepContext, Task, Temperature, Weighting,
 };
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use arguments::Common;
 use canvas::{Area, FONT, INK, axes, picture};
 use end::say;
 
+#[path = "common/arguments.rs"]
+mod arguments;
 #[path = "common/canvas.rs"]
 mod canvas;
 #[path = "common/end.rs"]
@@ -30,9 +32,8 @@ mod end;
 #[derive(Parser)]
 #[command(about = "Swing the pole of a cart-pole up from hanging, balance it, and draw how it went.")]
 struct Arguments {
-    /// auto, gpu, software or cpu
-    #[arg(long, default_value = "auto")]
-    backend: Backend,
+    #[command(flatten)]
+    common: Common,
     /// Rollouts per plan [default: 2048, or 512 with --quick]
     #[arg(long)]
     samples: Option<usize>,
@@ -42,12 +43,6 @@ struct Arguments {
     /// Time steps to drive [default: 400, or 250 with --quick]
     #[arg(long)]
     steps: Option<usize>,
-    /// Seed of the noise
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Folder for the picture, made if it is not there
-    #[arg(long, default_value = ".")]
-    out: PathBuf,
     /// Fewer rollouts and a shorter run
     #[arg(long)]
     quick: bool,
@@ -84,15 +79,13 @@ impl Moment {
 }
 
 fn main() -> ExitCode {
-    end::start_logging();
-    end::status(run(&Arguments::parse()))
+    end::run(|arguments| run(&arguments))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let engine = Engine::with_options(EngineOptions { backend: arguments.backend, ..Default::default() })?;
+    let engine = arguments.common.engine(EngineOptions::default())?;
     let run = drive(&engine, arguments)?;
-    std::fs::create_dir_all(&arguments.out).with_context(|| format!("cannot make {}", arguments.out.display()))?;
-    let picture = arguments.out.join("cartpole.png");
+    let picture = arguments.common.picture("cartpole.png")?;
     draw(&run, &picture)?;
     say!("drew {}", picture.display())?;
     say!("{}, plan median {:.2} ms ({})", judge(&run)?, 1e3 * median(&run).as_secs_f64(), engine.name())?;
@@ -107,7 +100,7 @@ fn drive(engine: &Engine, arguments: &Arguments) -> Result<Vec<Moment>> {
             horizon: arguments.horizon,
             dt: DT,
             limits: Some(Limits { low: [-FORCE], high: [FORCE] }),
-            seed: arguments.seed,
+            seed: arguments.common.seed,
             ..Default::default()
         },
         samples: arguments.samples.unwrap_or(samples),

@@ -8,12 +8,14 @@
 //! `cargo run --release --example crossing` draws `crossing.png` and prints a table; `--help` lists what can be
 //! changed. It fails unless boats that plan for the worst hit fewer rocks than those that plan for what they expect.
 
+#[path = "common/arguments.rs"]
+mod arguments;
 #[path = "common/canvas.rs"]
 mod canvas;
 #[path = "common/end.rs"]
 mod end;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -22,15 +24,15 @@ use clap::Parser;
 use gibbs::prelude::*;
 use plotters::prelude::*;
 
+use arguments::Common;
 use canvas::{Area, FONT, INK, axes, picture};
 use end::say;
 
 #[derive(Parser)]
 #[command(about = "Cross a river of uncertain current between rocks, by plans for several risks.")]
 struct Arguments {
-    /// auto, gpu, software or cpu
-    #[arg(long, default_value = "auto")]
-    backend: Backend,
+    #[command(flatten)]
+    common: Common,
     /// Boats of each kind [default: 48, or 8 with --quick]
     #[arg(long)]
     boats: Option<usize>,
@@ -40,12 +42,6 @@ struct Arguments {
     /// Rollouts of a plan, in each scenario
     #[arg(long, default_value_t = 512)]
     samples: usize,
-    /// Seed of the noise, of the scenarios and of the worlds
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Folder for the picture, made if it is not there
-    #[arg(long, default_value = ".")]
-    out: PathBuf,
     /// Plan for the same scenarios in every time step
     #[arg(long)]
     fixed: bool,
@@ -123,15 +119,14 @@ struct Crossings {
 }
 
 fn main() -> ExitCode {
-    end::start_logging();
-    end::status(run(&Arguments::parse()))
+    end::run(|arguments| run(&arguments))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let engine = Engine::with_options(EngineOptions { backend: arguments.backend, ..Default::default() })?;
+    let engine = arguments.common.engine(EngineOptions::default())?;
     let boats = arguments.boats.unwrap_or(if arguments.quick { 8 } else { 48 });
     let spread = Spread { params: vec![CURRENT_STD], references: vec![GUST_STD; 2], ..Default::default() };
-    let worlds = spread.draw(boats, STEPS, arguments.seed.wrapping_add(1))?;
+    let worlds = spread.draw(boats, STEPS, arguments.common.seed.wrapping_add(1))?;
     say!("{boats} boats of each kind, plans of {} rollouts on {}", arguments.samples, engine.name())?;
     say!(
         "{:<20} {:>12} {:>9} {:>14} {:>19}",
@@ -150,8 +145,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         say!("{:<20} {hits:>6} of {boats:>2} {arrivals:>9} {mean_time:>14.2} {took:>19.2}", kind.name)?;
         all.push(crossings);
     }
-    std::fs::create_dir_all(&arguments.out).with_context(|| format!("cannot make {}", arguments.out.display()))?;
-    let picture = arguments.out.join("crossing.png");
+    let picture = arguments.common.picture("crossing.png")?;
     draw(&picture, &all)?;
     say!("drew {}", picture.display())?;
     let [expected, .., worst] = &all[..] else { return Ok(()) };
@@ -173,7 +167,7 @@ fn cross(
     worlds: &[Scenario],
 ) -> Result<Crossings> {
     let count = if risk.is_some() { arguments.scenarios.into() } else { 0 };
-    let scenarios = |t: usize| spread.draw(count, HORIZON, arguments.seed ^ (t as u64) << 32);
+    let scenarios = |t: usize| spread.draw(count, HORIZON, arguments.common.seed ^ (t as u64) << 32);
     let task = Task {
         horizon: HORIZON,
         dt: DT,
@@ -182,7 +176,7 @@ fn cross(
         references: Some(References { values: vec![0.0; 2], columns: 2 }),
         scenarios: scenarios(0)?,
         risk: risk.unwrap_or_default(),
-        seed: arguments.seed,
+        seed: arguments.common.seed,
         ..Default::default()
     };
     let options = MppiOptions { samples: arguments.samples, iterations: 2, ..MppiOptions::new(task) };

@@ -10,7 +10,8 @@ mod end;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
 use gibbs::models::CartPole;
 use gibbs::noise::normal::normals;
 use gibbs::runtime::RowMemory;
@@ -21,16 +22,15 @@ use gibbs::{
 
 use end::say;
 
+#[derive(Parser)]
+#[command(about = "List the devices that this crate can run on here, and test and time every kernel on them.")]
+struct Arguments {}
+
 fn main() -> ExitCode {
-    end::start_logging();
-    match run() {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => end::status(Err(error)),
-    }
+    end::run(|Arguments {}| run())
 }
 
-fn run() -> Result<bool> {
+fn run() -> Result<()> {
     let adapters = Engine::adapters();
     say!("{} besides the CPU backend", count(adapters.len(), "adapter"))?;
     for adapter in &adapters {
@@ -55,11 +55,8 @@ fn run() -> Result<bool> {
         }
     }
     say!()?;
-    match failures.is_empty() {
-        true => say!("every self-test passed on {}", count(1 + adapters.len(), "device"))?,
-        false => say!("self-test failed: {}", failures.join("; "))?,
-    }
-    Ok(failures.is_empty())
+    ensure!(failures.is_empty(), "self-test failed: {}", failures.join("; "));
+    say!("every self-test passed on {}", count(1 + adapters.len(), "device"))
 }
 
 fn count(n: usize, what: &str) -> String {

@@ -11,6 +11,7 @@ mod end;
 use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
+use clap::Parser;
 use gibbs::learning::{Estimator, Step};
 use gibbs::models::CartPole;
 use gibbs::policies::OpenLoop;
@@ -21,6 +22,10 @@ use gibbs::{
 };
 
 use end::say;
+
+#[derive(Parser)]
+#[command(about = "Make one update by each of the three drivers on the same rows, with the same result.")]
+struct Arguments {}
 
 const HORIZON: usize = 40;
 const SAMPLES: usize = 4096;
@@ -35,8 +40,7 @@ const START: [f32; 4] = [0.3, 0.0, std::f32::consts::PI + 0.2, 0.5];
 const ROUNDING: f32 = 1e-5;
 
 fn main() -> ExitCode {
-    end::start_logging();
-    end::status(run())
+    end::run(|Arguments {}| run())
 }
 
 fn run() -> Result<()> {

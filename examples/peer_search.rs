@@ -71,8 +71,7 @@ const CHECKED: usize = 16;
 const APART: f32 = 0.3;
 
 fn main() -> ExitCode {
-    end::start_logging();
-    end::status(run(&Arguments::parse()))
+    end::run(|arguments| run(&arguments))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {

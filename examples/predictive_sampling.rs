@@ -96,8 +96,7 @@ fn interpolate<const M: usize>(knots: &[[f32; M]], t: usize) -> [f32; M] {
 }
 
 fn main() -> ExitCode {
-    end::start_logging();
-    end::status(run(&Arguments::parse()))
+    end::run(|arguments| run(&arguments))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {

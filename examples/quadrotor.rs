@@ -8,13 +8,15 @@
 //! `cargo run --release --example quadrotor` draws `quadrotor.png` and prints a line; `--help` lists what can be
 //! changed. It fails unless all gates are passed with the estimate, and the hover stays near its point.
 
+#[path = "common/arguments.rs"]
+mod arguments;
 #[path = "common/canvas.rs"]
 mod canvas;
 #[path = "common/end.rs"]
 mod end;
 
 use std::f32::consts::{FRAC_PI_2, PI, TAU};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -22,36 +24,30 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use gibbs::models::Quadrotor;
 use gibbs::{
-    Backend, Engine, EngineOptions, Interpolation, Limits, Model, Mppi, MppiOptions, Noise, NoiseShape, Random, Real,
+    Engine, EngineOptions, Interpolation, Limits, Model, Mppi, MppiOptions, Noise, NoiseShape, Random, Real,
     References, StepContext, Task, Temperature, Weighting,
 };
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use arguments::Common;
 use canvas::{Area, FONT, INK, axes, picture};
 use end::say;
 
 #[derive(Parser)]
 #[command(about = "Fly a quadrotor through gates in wind, then hover, with an estimate of the wind and without.")]
 struct Arguments {
-    /// auto, gpu, software or cpu
-    #[arg(long, default_value = "auto")]
-    backend: Backend,
+    #[command(flatten)]
+    common: Common,
     /// Rollouts per pass; a plan has two passes [default: 1024, or 512 with --quick]
     #[arg(long)]
     samples: Option<usize>,
     /// Time steps of 25 ms that a plan looks ahead
     #[arg(long, default_value_t = 40)]
     horizon: usize,
-    /// Seed of the noise and of the gusts
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
     /// Speed of the steady wind, 0 to 8 (in m/s)
     #[arg(long, default_value_t = 4.0, value_parser = wind_speed)]
     wind: f32,
-    /// Folder for the picture, made if it is not there
-    #[arg(long, default_value = ".")]
-    out: PathBuf,
     /// Fewer rollouts
     #[arg(long)]
     quick: bool,
@@ -321,18 +317,16 @@ impl Flight {
 }
 
 fn main() -> ExitCode {
-    end::start_logging();
-    end::status(run(&Arguments::parse()))
+    end::run(|arguments| run(&arguments))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let engine = Engine::with_options(EngineOptions { backend: arguments.backend, ..Default::default() })?;
+    let engine = arguments.common.engine(EngineOptions::default())?;
     let course = Course::new();
     let mut mppi = planner(&engine, arguments, &course)?;
     let without = fly(&mut mppi, &course, arguments, false)?;
     let with = fly(&mut mppi, &course, arguments, true)?;
-    std::fs::create_dir_all(&arguments.out).with_context(|| format!("cannot make {}", arguments.out.display()))?;
-    let picture = arguments.out.join("quadrotor.png");
+    let picture = arguments.common.picture("quadrotor.png")?;
     draw(&picture, &with, &without)?;
     say!("drew {}", picture.display())?;
 
@@ -369,7 +363,7 @@ fn planner(engine: &Engine, arguments: &Arguments, course: &Course) -> Result<Mp
             limits: Some(Limits { low: [-RATE, -RATE, -RATE, 0.0], high: [RATE, RATE, RATE, THRUST * hover] }),
             params: vec![0.0; 3],
             references: Some(References { values: course.references(0, arguments.horizon), columns: 6 }),
-            seed: arguments.seed,
+            seed: arguments.common.seed,
             ..Default::default()
         },
         samples: arguments.samples.unwrap_or(if arguments.quick { 512 } else { 1024 }),
@@ -387,7 +381,7 @@ fn fly(mppi: &mut Mppi<13, 4, Drone>, course: &Course, arguments: &Arguments, es
     mppi.reset();
     let mut x = Quadrotor::LEVEL;
     x[..3].copy_from_slice(&START);
-    let mut random = Random::new(arguments.seed);
+    let mut random = Random::new(arguments.common.seed);
     let (s, c) = WIND_DIRECTION.sin_cos();
     let steady = [arguments.wind * c, arguments.wind * s, 0.0];
     let (mut gust, mut estimate, mut progress) = ([0.0; 3], [0.0; 3], 0);

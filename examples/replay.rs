@@ -151,8 +151,7 @@ struct Frame {
 }
 
 fn main() -> ExitCode {
-    end::start_logging();
-    end::status(run(&Arguments::parse()))
+    end::run(|arguments| run(&arguments))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {

@@ -7,12 +7,14 @@
 //! `cargo run --release --example tracking` draws `tracking.png` and prints a line; `--help` lists what can be changed.
 //! It fails unless the feedback lowers both the deviation from the plans and the cost of the flight.
 
+#[path = "common/arguments.rs"]
+mod arguments;
 #[path = "common/canvas.rs"]
 mod canvas;
 #[path = "common/end.rs"]
 mod end;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -21,32 +23,25 @@ use clap::Parser;
 use gibbs::control::{Feedback, FeedbackWeights, ShiftFill};
 use gibbs::models::PlanarQuadrotor;
 use gibbs::{
-    Backend, Engine, EngineOptions, Limits, Model, Mppi, MppiOptions, Noise, Random, StepContext, Task, Temperature,
-    Weighting,
+    Engine, EngineOptions, Limits, Model, Mppi, MppiOptions, Noise, Random, StepContext, Task, Temperature, Weighting,
 };
 use plotters::prelude::*;
 
+use arguments::Common;
 use canvas::{Area, FONT, INK, axes, picture};
 use end::say;
 
 #[derive(Parser)]
 #[command(about = "Track the plans of a slow planner by a fast loop, with feedback along the plan and without.")]
 struct Arguments {
-    /// auto, gpu, software or cpu
-    #[arg(long, default_value = "auto")]
-    backend: Backend,
+    #[command(flatten)]
+    common: Common,
     /// Time steps of 20 ms from plan to plan, 5 to 50
     #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u16).range(5..=50))]
     interval: u16,
     /// Rollouts per pass; a plan has ten passes [default: 1024, or 256 with --quick]
     #[arg(long)]
     samples: Option<usize>,
-    /// Seed of the noise and of the wind
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Folder for the picture, made if it is not there
-    #[arg(long, default_value = ".")]
-    out: PathBuf,
     /// Fewer rollouts, and a shorter flight
     #[arg(long)]
     quick: bool,
@@ -82,23 +77,21 @@ impl Flight {
 }
 
 fn main() -> ExitCode {
-    end::start_logging();
-    end::status(run(&Arguments::parse()))
+    end::run(|arguments| run(&arguments))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let engine = Engine::with_options(EngineOptions { backend: arguments.backend, ..Default::default() })?;
+    let engine = arguments.common.engine(EngineOptions::default())?;
     let mut mppi = planner(&engine, arguments)?;
     let steps = if arguments.quick { 150 } else { 300 };
-    let mut fly = |interval: usize, tracks: bool| fly(&mut mppi, arguments.seed, steps, interval, tracks);
+    let mut fly = |interval: usize, tracks: bool| fly(&mut mppi, arguments.common.seed, steps, interval, tracks);
     let interval = arguments.interval.into();
     let (with, without) = (fly(interval, true)?, fly(interval, false)?);
     let mut costs = Vec::new();
     for interval in INTERVALS {
         costs.push([interval as f32 * DT, fly(interval, true)?.cost, fly(interval, false)?.cost]);
     }
-    std::fs::create_dir_all(&arguments.out).with_context(|| format!("cannot make {}", arguments.out.display()))?;
-    let picture = arguments.out.join("tracking.png");
+    let picture = arguments.common.picture("tracking.png")?;
     draw(&picture, &with, &without, &costs)?;
     say!("drew {}", picture.display())?;
     let [deviation, other_deviation] = [with.rms(), without.rms()].map(|rms| 100.0 * rms);
@@ -125,7 +118,7 @@ fn planner(engine: &Engine, arguments: &Arguments) -> Result<Mppi<6, 2, PlanarQu
             horizon: HORIZON,
             dt: DT,
             limits: Some(Limits { low: [0.0; 2], high: [2.0 * hover; 2] }),
-            seed: arguments.seed,
+            seed: arguments.common.seed,
             ..Default::default()
         },
         samples: arguments.samples.unwrap_or(if arguments.quick { 256 } else { 1024 }),

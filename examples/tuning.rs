@@ -194,13 +194,12 @@ fn moment(engine: &Engine, setting: Setting, calls: usize) -> Result<Moment> {
 }
 
 fn main() -> ExitCode {
-    end::start_logging();
-    // Most settings here are bad ones, and each would be warned of.
-    log::set_max_level(log::LevelFilter::Error);
-    end::status(run(&Arguments::parse()))
+    end::run(|arguments| run(&arguments))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
+    // Most settings here are bad ones, and each would be warned of.
+    log::set_max_level(log::LevelFilter::Error);
     let engine = Engine::with_options(EngineOptions { backend: arguments.backend, ..Default::default() })?;
     std::fs::create_dir_all(&arguments.out).with_context(|| format!("cannot make {}", arguments.out.display()))?;
     let file = |name: &str| arguments.out.join(name);

@@ -1,5 +1,5 @@
-//! Output and exit status of the examples: every line is printed by [`say!`], and the status is 0, or 1 with a line
-//! that gives the reason.
+//! Arguments, output and exit status of the examples: [`run`] is the body of their `main`, every line is printed by
+//! [`say!`], and the status is 0, or 1 with a line that gives the reason.
 //!
 //! `println!` panics if its output is not read (`navigate | true`) or the disk is full. Here that is an error like any
 //! other.
@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use clap::Parser;
 
 /// `println!` that returns an error instead of panicking.
 macro_rules! say {
@@ -35,19 +36,32 @@ fn line_to(out: &mut impl Write, text: fmt::Arguments<'_>) -> Result<()> {
     writeln!(out, "{text}").and_then(|()| out.flush()).context("cannot write to standard output")
 }
 
+/// Starts logging, parses the arguments and runs an example with them. Returns its exit status.
+pub fn run<A: Parser>(example: impl FnOnce(A) -> Result<()>) -> ExitCode {
+    start_logging();
+    match A::try_parse() {
+        Ok(arguments) => status(example(arguments)),
+        Err(error) if error.use_stderr() => {
+            complain(format_args!("{}", error.to_string().lines().next().unwrap_or("error: no valid arguments")));
+            ExitCode::FAILURE
+        }
+        Err(help) => status(say!("{}", help.to_string().trim_end())),
+    }
+}
+
 /// Starts logging to standard error. Without `RUST_LOG`, errors and the warnings of this library are shown: a debug
 /// build, a GPU that does not open. Warnings of other crates are hidden, since they do not concern users.
-pub fn start_logging() {
+fn start_logging() {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(DEFAULT_LOG)).init();
 }
 
 const DEFAULT_LOG: &str = "error,gibbs=warn";
 
-pub fn status(result: Result<()>) -> ExitCode {
+fn status(result: Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(format_args!("{error:#}"));
+            complain(format_args!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }

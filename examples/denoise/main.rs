@@ -9,6 +9,8 @@
 //! `cargo run --release --example denoise` prints the mean reward of the samples beside those of the data and of the
 //! weighted data, and draws them to `denoise.png`. It fails unless they agree, or if more than 1 % are copies of rows.
 
+#[path = "../common/arguments.rs"]
+mod arguments;
 #[path = "../common/canvas.rs"]
 mod canvas;
 mod data;
@@ -16,24 +18,23 @@ mod draw;
 #[path = "../common/end.rs"]
 mod end;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Parser;
 use gibbs::sampling::{ReverseProcess, SampleWidth, Sampler, Schedule};
-use gibbs::{Backend, DiffusionSampler, DiffusionSamplerOptions, Engine, EngineOptions, Temperature, Weighting};
+use gibbs::{DiffusionSampler, DiffusionSamplerOptions, Engine, EngineOptions, Temperature, Weighting};
 
+use arguments::Common;
 use data::DataSet;
 use end::say;
 
 #[derive(Parser)]
 #[command(about = "Draw new samples from data sets by the ideal denoiser, unguided and guided.")]
 struct Arguments {
-    /// auto, gpu, software or cpu
-    #[arg(long, default_value = "auto")]
-    backend: Backend,
+    #[command(flatten)]
+    common: Common,
     /// Rows of each data set
     #[arg(long, default_value_t = 4000)]
     rows: usize,
@@ -43,12 +44,6 @@ struct Arguments {
     /// Noise levels
     #[arg(long, default_value_t = 40)]
     levels: usize,
-    /// Seed of the data and of the noise
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Folder for the picture, made if it is not there
-    #[arg(long, default_value = ".")]
-    out: PathBuf,
     /// 1,000 rows and 500 chains, whatever --rows and --chains say
     #[arg(long)]
     quick: bool,
@@ -64,25 +59,23 @@ struct Drawn {
 }
 
 fn main() -> ExitCode {
-    end::start_logging();
-    end::status(run(&Arguments::parse()))
+    end::run(|arguments| run(&arguments))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
     // All levels of all chains are one submission, which takes long on a software adapter.
     let timeout = Duration::from_secs(600);
-    let engine = Engine::with_options(EngineOptions { backend: arguments.backend, timeout, ..Default::default() })?;
+    let engine = arguments.common.engine(EngineOptions { timeout, ..Default::default() })?;
     let (rows, chains) = if arguments.quick { (1000, 500) } else { (arguments.rows, arguments.chains) };
     ensure!(chains >= 500, "--chains must be at least 500: fewer do not tell guided samples from others");
     say!("{rows} rows, {chains} chains, {} levels, on {}", arguments.levels, engine.name())?;
     say!("mean reward of the data and of the samples, and what it should be when guided by e^(R/λ)\n")?;
     say!("{:>8} {:>9} {:>9} {:>11} {:>9} {:>9}", "", "data", "unguided", "should be", "guided", "copies")?;
     let mut all = Vec::new();
-    for data in [data::spiral(rows, arguments.seed), data::spots(rows, arguments.seed)] {
+    for data in [data::spiral(rows, arguments.common.seed), data::spots(rows, arguments.common.seed)] {
         all.push(denoise(&engine, arguments, chains, data)?);
     }
-    std::fs::create_dir_all(&arguments.out).with_context(|| format!("cannot make {}", arguments.out.display()))?;
-    let picture = arguments.out.join("denoise.png");
+    let picture = arguments.common.picture("denoise.png")?;
     draw::samples(&picture, &all)?;
     say!("\ndrew {}", picture.display())?;
     all.into_iter().find_map(|drawn| drawn.failure).map_or(Ok(()), Err)
@@ -100,7 +93,7 @@ fn denoise(engine: &Engine, arguments: &Arguments, chains: usize, data: DataSet)
         },
         // λ, which divides the rewards.
         weighting: Weighting::Exponential(Temperature::Fixed(1.0)),
-        seed: arguments.seed,
+        seed: arguments.common.seed,
         ..Default::default()
     };
     let mut diffusion = DiffusionSampler::of_data(engine, &data.rows, data.width, options)?;

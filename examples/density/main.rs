@@ -5,6 +5,8 @@
 //! and draws samples over densities to `density.png`; `--help` lists what can be changed. `energies.rs` has a place for
 //! an energy of your own. It fails unless the distance falls from K to K, to less than a fifth.
 
+#[path = "../common/arguments.rs"]
+mod arguments;
 #[path = "../common/canvas.rs"]
 mod canvas;
 mod draw;
@@ -12,17 +14,17 @@ mod draw;
 mod end;
 mod energies;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::{Parser, ValueEnum};
 use gibbs::sampling::{Energy, ReverseProcess, SampleWidth, Sampler, Schedule};
-use gibbs::{Backend, DiffusionSampler, DiffusionSamplerOptions, Engine, EngineOptions, StepContext};
+use gibbs::{DiffusionSampler, DiffusionSamplerOptions, Engine, EngineOptions, StepContext};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use arguments::Common;
 use end::say;
 use energies::{Mixture, MuellerBrown, Own, Ring};
 
@@ -34,21 +36,14 @@ struct Arguments {
     /// What to sample [default: everything]
     #[arg(long, value_enum)]
     energy: Vec<Name>,
-    /// auto, gpu, software or cpu
-    #[arg(long, default_value = "auto")]
-    backend: Backend,
+    #[command(flatten)]
+    common: Common,
     /// Chains, each of which ends as one sample
     #[arg(long, default_value_t = 10_000)]
     chains: usize,
     /// Noise levels
     #[arg(long, default_value_t = 50)]
     levels: usize,
-    /// Seed of the noise
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Folder for the picture, made if it is not there
-    #[arg(long, default_value = ".")]
-    out: PathBuf,
     /// Fewer rows
     #[arg(long)]
     quick: bool,
@@ -85,16 +80,14 @@ struct Sampled {
 }
 
 fn main() -> ExitCode {
-    end::start_logging();
-    end::status(run(&Arguments::parse()))
+    end::run(|arguments| run(&arguments))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
     ensure!(arguments.chains >= 100, "--chains must be at least 100");
     // All levels of all chains are one submission, which takes long on a software adapter.
     let timeout = Duration::from_secs(600);
-    let engine = Engine::with_options(EngineOptions { backend: arguments.backend, timeout, ..Default::default() })?;
-    std::fs::create_dir_all(&arguments.out).with_context(|| format!("cannot make {}", arguments.out.display()))?;
+    let engine = arguments.common.engine(EngineOptions { timeout, ..Default::default() })?;
     let counts: &[usize] = if arguments.quick { &[4, 16, 64] } else { &[4, 16, 64, 256, 1024] };
     say!("{} chains, {} levels, on {}", arguments.chains, arguments.levels, engine.name())?;
     say!("sliced Wasserstein distance to exact samples, by the rows K of a level:\n")?;
@@ -111,7 +104,7 @@ fn run(arguments: &Arguments) -> Result<()> {
             Name::Own => sample.of("your own", || Own)?,
         });
     }
-    let picture = arguments.out.join("density.png");
+    let picture = arguments.common.picture("density.png")?;
     draw::densities(&picture, &all)?;
     say!("\ndrew {}", picture.display())?;
     match all.into_iter().find_map(|sampled| sampled.failure) {
@@ -130,7 +123,7 @@ impl Sample<'_> {
     /// Samples an energy with every number of rows, and prints a line of distances.
     fn of<E: Energy<2>>(&self, title: &str, energy: impl Fn() -> E) -> Result<Sampled> {
         let density = density(&energy());
-        let mut random = StdRng::seed_from_u64(self.arguments.seed ^ 0xe4ac);
+        let mut random = StdRng::seed_from_u64(self.arguments.common.seed ^ 0xe4ac);
         let exact = exact(&density, self.arguments.chains, &mut random);
         // The distance between two sets of exact samples: the floor that chance leaves.
         let chance = distance(&exact, &self::exact(&density, self.arguments.chains, &mut random));
@@ -146,7 +139,7 @@ impl Sample<'_> {
                     sampler: Sampler::Ddpm,
                     width: SampleWidth::Posterior,
                 },
-                seed: self.arguments.seed,
+                seed: self.arguments.common.seed,
                 ..Default::default()
             };
             let mut diffusion = DiffusionSampler::of_energy(self.engine, energy(), options)?;

@@ -16,12 +16,15 @@ use clap::Parser;
 use gibbs::models::{CartPole, SwingUp};
 use gibbs::policies::{Activation, Network};
 use gibbs::{
-    Backend, Cost, Engine, EngineOptions, InvalidValue, Limits, Model, Mppi, MppiOptions, Noise, Random, Real,
-    StepContext, Task, Temperature,
+    Cost, Engine, EngineOptions, InvalidValue, Limits, Model, Mppi, MppiOptions, Noise, Random, Real, StepContext,
+    Task, Temperature,
 };
 
+use arguments::Common;
 use end::say;
 
+#[path = "../common/arguments.rs"]
+mod arguments;
 #[path = "../common/canvas.rs"]
 mod canvas;
 mod draw;
@@ -33,21 +36,14 @@ mod weights;
 #[derive(Parser)]
 #[command(about = "Swing the pole of a cart-pole up with learned dynamics, and draw how it went.")]
 struct Arguments {
-    /// auto, gpu, software or cpu
-    #[arg(long, default_value = "auto")]
-    backend: Backend,
+    #[command(flatten)]
+    common: Common,
     /// Train the network first, and write its weights to the file
     #[arg(long)]
     train: bool,
     /// The file of the weights [default: that of the example]
     #[arg(long)]
     weights: Option<PathBuf>,
-    /// Seed of the noise, and of the training
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Folder for the picture, made if it is not there
-    #[arg(long, default_value = ".")]
-    out: PathBuf,
     /// Fewer rollouts and a shorter run; a shorter training
     #[arg(long)]
     quick: bool,
@@ -126,8 +122,7 @@ struct Moment {
 }
 
 fn main() -> ExitCode {
-    end::start_logging();
-    end::status(run(&Arguments::parse()))
+    end::run(|arguments| run(&arguments))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
@@ -136,21 +131,20 @@ fn run(arguments: &Arguments) -> Result<()> {
     let file = arguments.weights.clone().unwrap_or_else(|| own.into());
     if arguments.train {
         let clock = Instant::now();
-        let (weights, error) = train::train(&model.network, arguments.seed, arguments.quick);
+        let (weights, error) = train::train(&model.network, arguments.common.seed, arguments.quick);
         weights::save(&file, &model.network, &weights)?;
         say!("trained for {:.1} s to an error of {error:.4}, wrote {}", clock.elapsed().as_secs_f64(), file.display())?;
     }
     let weights = weights::load(&file, &model.network)?;
-    let [one, many] = prediction_errors(&model, &weights, arguments.seed);
+    let [one, many] = prediction_errors(&model, &weights, arguments.common.seed);
     say!(
         "errors of accelerations: {:.1} % of their size; of the angle after {HORIZON} steps: {many:.3} rad",
         100.0 * one
     )?;
 
-    let engine = Engine::with_options(EngineOptions { backend: arguments.backend, ..Default::default() })?;
+    let engine = arguments.common.engine(EngineOptions::default())?;
     let run = drive(&engine, model, weights, arguments)?;
-    std::fs::create_dir_all(&arguments.out).with_context(|| format!("cannot make {}", arguments.out.display()))?;
-    let picture = arguments.out.join("learned.png");
+    let picture = arguments.common.picture("learned.png")?;
     draw::draw(&run, &picture)?;
     say!("drew {}", picture.display())?;
     say!("{} ({})", judge(&run)?, engine.name())
@@ -193,7 +187,7 @@ fn drive(engine: &Engine, model: Learned, weights: Vec<f32>, arguments: &Argumen
             dt: DT,
             limits: Some(Limits { low: [-FORCE], high: [FORCE] }),
             weights,
-            seed: arguments.seed,
+            seed: arguments.common.seed,
             ..Default::default()
         },
         samples,

@@ -142,22 +142,7 @@ fn frames(text: &str) -> Result<PathBuf> {
 }
 
 fn main() -> ExitCode {
-    end::start_logging();
-    let args = match Args::try_parse() {
-        Ok(args) => args,
-        Err(error) if error.use_stderr() => {
-            complain(format_args!("{}", error.to_string().lines().next().unwrap_or("error: no valid arguments")));
-            return ExitCode::FAILURE;
-        }
-        Err(help) => return end::status(say!("{}", help.to_string().trim_end())),
-    };
-    match run(&args).and_then(|line| say!("{line}")) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            complain(format_args!("error: {error:#}"));
-            ExitCode::FAILURE
-        }
-    }
+    end::run(|args| run(&args).and_then(|line| say!("{line}")))
 }
 
 /// The settings of a run, whichever model drives. Poses and points are in the map's frame.

@@ -92,8 +92,7 @@ enum Kind {
 const CLEARANCE: f64 = 0.5;
 
 fn main() -> ExitCode {
-    end::start_logging();
-    end::status(run(&Arguments::parse()))
+    end::run(|arguments| run(&arguments))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {

@@ -51,7 +51,7 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 use gibbs::{Backend, Engine};
 
-use crate::end::{complain, say};
+use crate::end::say;
 use crate::headless::Script;
 use crate::map::Map;
 use crate::stage::Stage;
@@ -105,22 +105,7 @@ const GOAL: [f64; 2] = [8.6, 7.2];
 const SCRIPT: Script = Script { obstacle: [[6.0, 4.62], [6.0, 4.40]], goal: [10.8, 6.6] };
 
 fn main() -> ExitCode {
-    end::start_logging();
-    let args = match Args::try_parse() {
-        Ok(args) => args,
-        Err(error) if error.use_stderr() => {
-            complain(format_args!("{}", error.to_string().lines().next().unwrap_or("error: no valid arguments")));
-            return ExitCode::FAILURE;
-        }
-        Err(help) => return end::status(say!("{}", help.to_string().trim_end())),
-    };
-    match run(args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            complain(format_args!("error: {error:#}"));
-            ExitCode::FAILURE
-        }
-    }
+    end::run(run)
 }
 
 fn run(mut args: Args) -> Result<()> {
