@@ -67,7 +67,7 @@ struct Arguments {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Folder for the table and the picture, made if it is not there
-    #[arg(long, default_value = ".")]
+    #[arg(long, default_value = "target/control_loop")]
     out: PathBuf,
     /// A shorter drive
     #[arg(long)]

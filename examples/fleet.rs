@@ -55,7 +55,7 @@ struct Arguments {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Folder for the picture, made if it is not there
-    #[arg(long, default_value = ".")]
+    #[arg(long, default_value = "target/pictures")]
     out: PathBuf,
     /// Drives for this long at most (in seconds)
     #[arg(long, default_value_t = 120.0, value_parser = seconds)]

@@ -36,7 +36,7 @@ struct Arguments {
     #[arg(long, default_value = "auto")]
     backend: Backend,
     /// Folder for the pictures, made if it is not there
-    #[arg(long, default_value = ".")]
+    #[arg(long, default_value = "target/pictures")]
     out: PathBuf,
     /// Fewer drives
     #[arg(long)]

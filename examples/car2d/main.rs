@@ -57,7 +57,7 @@ struct Arguments {
     #[arg(long)]
     save_demo: Option<PathBuf>,
     /// Folder for the picture, made if it is not there
-    #[arg(long, default_value = ".")]
+    #[arg(long, default_value = "target/pictures")]
     out: PathBuf,
     /// Fewer seeds
     #[arg(long)]

@@ -16,7 +16,7 @@ pub struct Common {
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// Folder for the picture, made if it is not there
-    #[arg(long, default_value = ".")]
+    #[arg(long, default_value = "target/pictures")]
     out: PathBuf,
 }
 
