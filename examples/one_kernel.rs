@@ -98,7 +98,7 @@ fn policy_gradient(engine: &Engine) -> Result<Vec<f32>> {
     let always = |_: &mut Random, _: &mut [f32]| START;
     let mut training = PolicyGradient::new(engine, CartPole::default(), policy, always, options)?;
     training.step()?;
-    Ok(training.parameters(0)?.to_vec())
+    Ok(training.theta(0)?.to_vec())
 }
 
 /// Diffusion: one level of σ, from which Euler's step goes to σ' = 0.

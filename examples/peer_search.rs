@@ -140,12 +140,12 @@ fn dump(engine: &Engine, arguments: &Arguments, folder: &Path) -> Result<()> {
         }
     };
     let mut training = training(engine, starts, arguments, 64, 1e-12)?;
-    let initial = training.parameters(0)?.to_vec();
+    let initial = training.theta(0)?.to_vec();
     let mut random = Random::stream(arguments.seed, 1);
     let (mut policies, mut places, mut returns) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..CHECKED {
         let theta: Vec<f32> = initial.iter().map(|weight| weight + APART * random.normal()).collect();
-        training.set_parameters(0, &theta)?;
+        training.set_theta(0, &theta)?;
         drawn.lock().expect("no one panics while holding it").clear();
         returns.push(training.step()?[0].mean_return);
         policies.extend(theta);

@@ -447,7 +447,7 @@ pub enum CheckpointError {
     },
     /// The checkpoint holds a number that training cannot have written, although its checksum is correct: another
     /// program wrote or changed it. Resume from another checkpoint, or set the learners' parameters by
-    /// [`set_parameters`](crate::learning::PolicyGradient::set_parameters).
+    /// [`set_theta`](crate::learning::PolicyGradient::set_theta).
     #[error("the checkpoint holds {value} as {what} {index} of learner {learner}, but must hold {expected}")]
     Number {
         /// The kind of number.

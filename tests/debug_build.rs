@@ -104,9 +104,9 @@ fn networks_run_and_are_trained_on_a_small_stack() {
             };
             let start = |_: &mut Random, _: &mut [f32]| [0.0, 0.0];
             let mut training = PolicyGradient::new(&engine, model(), policy, start, options).unwrap();
-            let before = training.parameters(0).unwrap().to_vec();
+            let before = training.theta(0).unwrap().to_vec();
             training.step().unwrap();
-            assert!(training.parameters(0).unwrap().iter().zip(before).any(|(after, before)| *after != before));
+            assert!(training.theta(0).unwrap().iter().zip(before).any(|(after, before)| *after != before));
         }
     };
     std::thread::Builder::new().stack_size(1 << 20).spawn(run).unwrap().join().unwrap();

@@ -214,10 +214,10 @@ fn an_iteration_of_training_is_made_whole_or_not_at_all() {
         let mut bytes = Vec::new();
         twin.step().unwrap();
         twin.save(&mut bytes).unwrap();
-        let before = training.parameters(0).unwrap().to_vec();
+        let before = training.theta(0).unwrap().to_vec();
         unknown.store(true, Relaxed);
         panics(|| training.resume(&bytes[..]));
-        assert_eq!((training.parameters(0).unwrap(), training.iteration()), (&before[..], 3), "{}", engine.name());
+        assert_eq!((training.theta(0).unwrap(), training.iteration()), (&before[..], 3), "{}", engine.name());
     }
 }
 

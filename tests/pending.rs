@@ -418,7 +418,7 @@ fn a_copy_of_a_driver_with_a_pending_call_is_one_whose_call_was_canceled() {
         for _ in 0..2 {
             training.finish().unwrap();
             copy.step().unwrap();
-            assert_eq!(copy.parameters(1).unwrap(), training.parameters(1).unwrap(), "{name}");
+            assert_eq!(copy.theta(1).unwrap(), training.theta(1).unwrap(), "{name}");
             training.start().unwrap();
         }
 
@@ -673,7 +673,7 @@ fn every_driver_can_be_polled_and_awaited() {
                 thread::yield_now();
             }
             for learner in 0..2 {
-                let [expected, a, b] = [&waits, &polls, &awaits].map(|training| training.parameters(learner).unwrap());
+                let [expected, a, b] = [&waits, &polls, &awaits].map(|training| training.theta(learner).unwrap());
                 assert!(a == expected && b == expected, "iteration {iteration} of learner {learner} on {name}");
             }
         }
@@ -693,12 +693,12 @@ fn every_driver_can_be_polled_and_awaited() {
             awaits.step().unwrap();
         }
         for learner in 0..2 {
-            assert!(awaits.parameters(learner).unwrap() == waits.parameters(learner).unwrap(), "{name}");
+            assert!(awaits.theta(learner).unwrap() == waits.theta(learner).unwrap(), "{name}");
         }
-        let before = polls.parameters(0).unwrap().to_vec();
+        let before = polls.theta(0).unwrap().to_vec();
         polls.start().unwrap();
-        polls.set_parameters(1, &vec![0.5; before.len()]).unwrap();
-        assert!(polls.poll().unwrap().is_none() && polls.parameters(0).unwrap() == before, "{name}");
+        polls.set_theta(1, &vec![0.5; before.len()]).unwrap();
+        assert!(polls.poll().unwrap().is_none() && polls.theta(0).unwrap() == before, "{name}");
         assert!(polls.finish().is_err(), "{name}");
 
         let sampling = DiffusionSamplerOptions { chains: 3, samples: 65, ..Default::default() };

@@ -47,9 +47,9 @@ fn moved<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>>(
 ) -> Vec<f64> {
     let exponentiated = matches!(options.weighting, Weighting::Exponential(_));
     let mut training = PolicyGradient::new(engine, model, policy, starts, options).expect("good options");
-    training.set_parameters(0, theta).expect("as many as there are");
+    training.set_theta(0, theta).expect("as many as there are");
     let values = |training: &PolicyGradient<N, M, D, P>| {
-        let mut values: Vec<f64> = training.parameters(0).expect("a learner").iter().map(|v| f64::from(*v)).collect();
+        let mut values: Vec<f64> = training.theta(0).expect("a learner").iter().map(|v| f64::from(*v)).collect();
         let deviations = training.action_noise(0).expect("a learner");
         values.extend(deviations.iter().flatten().map(|std| f64::from(*std).ln()));
         values
@@ -172,7 +172,7 @@ fn log_z_of_a_bandit_is_the_closed_form() {
             {
                 let options = PolicyGradientOptions { weighting, ..bandit(lambda as f32, rows, c as f32) };
                 let mut training = PolicyGradient::new(&engine, Bandit, ONE, still, options).expect("good options");
-                training.set_parameters(0, &[0.0]).expect("one number");
+                training.set_theta(0, &[0.0]).expect("one number");
                 let found = f64::from(training.step().expect("finite costs")[0].log_z);
                 let (truth, error) = match weighting {
                     Weighting::Exponential(_) => (truth, error),
@@ -479,7 +479,7 @@ fn the_natural_open_loop_step_is_mppis_plan() {
                 assert!((plan.min_cost() + progress.best_return).abs() < 1e-4);
                 let by_order = matches!(weighting, Weighting::Elite(_) | Weighting::Best);
                 assert!((plan.mean_cost() + progress.mean_return).abs() < 1e-3 || by_order);
-                let theta = training.parameters(0).expect("a learner");
+                let theta = training.theta(0).expect("a learner");
                 for (d, (u, theta)) in plan.controls().as_flattened().iter().zip(theta).enumerate() {
                     let off = (u - theta).abs();
                     assert!(
@@ -489,7 +489,7 @@ fn the_natural_open_loop_step_is_mppis_plan() {
                     );
                 }
             }
-            assert!(training.parameters(0).expect("a learner").iter().any(|v| v.abs() > 0.1), "it moved");
+            assert!(training.theta(0).expect("a learner").iter().any(|v| v.abs() > 0.1), "it moved");
         }
     }
 }
@@ -597,8 +597,7 @@ fn the_temperature_of_a_divergence_bound_is_that_of_reps() {
             let found: Vec<f64> =
                 training.step().expect("finite").iter().map(|progress| f64::from(progress.temperature)).collect();
             // η* = s/√(2ε), and so the mean of the actions goes to −s/η* = −√(2ε).
-            let went: Vec<f64> =
-                (0..LEARNERS).map(|b| f64::from(training.parameters(b).expect("a learner")[0])).collect();
+            let went: Vec<f64> = (0..LEARNERS).map(|b| f64::from(training.theta(b).expect("a learner")[0])).collect();
             for (found, truth) in [(found, f64::from(STEEPNESS) / (2.0 * nats).sqrt()), (went, -(2.0 * nats).sqrt())] {
                 let mean = found.iter().sum::<f64>() / LEARNERS as f64;
                 let variance = found.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (LEARNERS - 1) as f64;
@@ -920,7 +919,7 @@ fn episodes_that_are_not_finite_do_not_count() {
         let progress = training.step().expect("most are finite")[0];
         assert!((60..140).contains(&progress.invalid_rows), "{progress:?}, {}", engine.name());
         assert!(progress.mean_return.is_finite() && progress.step.is_finite());
-        assert!(training.parameters(0).expect("a learner").iter().all(|v| v.is_finite()));
+        assert!(training.theta(0).expect("a learner").iter().all(|v| v.is_finite()));
     }
 }
 
@@ -953,7 +952,7 @@ fn a_policy_of_ones_own_is_trained_by_dual_numbers_or_by_perturbation() {
         let (mut by_duals, mut by_hand) = (own(1, options()).expect("few parameters"), pendulum(&engine, options()));
         steps(&mut by_duals, 3);
         steps(&mut by_hand, 3);
-        let both = by_duals.parameters(0).into_iter().flatten().zip(by_hand.parameters(0).into_iter().flatten());
+        let both = by_duals.theta(0).into_iter().flatten().zip(by_hand.theta(0).into_iter().flatten());
         for (a, b) in both {
             assert!((a - b).abs() < 1e-4 * (1.0 + b.abs()), "{a} but {b}, {}", engine.name());
         }
@@ -993,7 +992,7 @@ fn a_network_is_differentiated_by_dual_numbers_all_the_same() {
             PolicyGradient::new(&engine, Pendulum::default(), duals, somewhere, options()).expect("valid");
         steps(&mut by_hand, 3);
         steps(&mut by_duals, 3);
-        let both = by_duals.parameters(0).into_iter().flatten().zip(by_hand.parameters(0).into_iter().flatten());
+        let both = by_duals.theta(0).into_iter().flatten().zip(by_hand.theta(0).into_iter().flatten());
         for (a, b) in both {
             assert!((a - b).abs() < 1e-4 * (1.0 + b.abs()), "{a} but {b}, {}", engine.name());
         }
@@ -1399,7 +1398,7 @@ fn a_controller_from_numbers_is_that_of_the_training() {
     let mut training = pendulum(&cpu(), options.clone());
     steps(&mut training, 3);
     let mut trained = training.controller(0).expect("a learner");
-    let mut own = Controller::new(LinearFeedback, training.parameters(0).expect("a learner"), options.task.dt)
+    let mut own = Controller::new(LinearFeedback, training.theta(0).expect("a learner"), options.task.dt)
         .and_then(|controller| controller.with_limits(Limits { low: [-0.5], high: [0.5] }))
         .expect("good numbers");
     for x in [[0.1, 0.2], [3.0, -1.0], [-2.0, 5.0]] {
@@ -1419,13 +1418,13 @@ fn a_controller_from_numbers_is_that_of_the_training() {
 fn arguments_out_of_range_are_named() {
     let mut training = pendulum(&cpu(), swing(perturbed(0.5), plain(), 2));
     let before = saved(&training);
-    assert_eq!(training.parameters(2).expect_err("two learners").field, "learner");
+    assert_eq!(training.theta(2).expect_err("two learners").field, "learner");
     assert_eq!(training.action_noise(2).expect_err("two learners").field, "learner");
     assert_eq!(training.controller(9).expect_err("two learners").field, "learner");
     assert_eq!(training.evaluate(2, 1, 0).expect_err("two learners").field, "learner");
-    assert_eq!(training.set_parameters(2, &[0.0; 3]).expect_err("two learners").field, "learner");
-    assert_eq!(training.set_parameters(0, &[0.0; 4]).expect_err("three parameters").field, "theta");
-    assert_eq!(training.set_parameters(0, &[0.0, f32::NAN, 0.0]).expect_err("not finite").field, "theta");
+    assert_eq!(training.set_theta(2, &[0.0; 3]).expect_err("two learners").field, "learner");
+    assert_eq!(training.set_theta(0, &[0.0; 4]).expect_err("three parameters").field, "theta");
+    assert_eq!(training.set_theta(0, &[0.0, f32::NAN, 0.0]).expect_err("not finite").field, "theta");
     assert_eq!(training.episode(0, [f32::NAN, 0.0]).expect_err("not finite").field, "start");
     assert_eq!(saved(&training), before);
 }
@@ -1439,9 +1438,9 @@ fn a_learner_learns_the_same_alone_and_among_others() {
                 (pendulum(&engine, swing(rows, step, 1)), pendulum(&engine, swing(rows, step, 3)));
             steps(&mut alone, 3);
             steps(&mut among, 3);
-            assert_eq!(alone.parameters(0), among.parameters(0), "{}", engine.name());
-            assert_ne!(among.parameters(0), among.parameters(1), "{}", engine.name());
-            assert_ne!(among.parameters(1), among.parameters(2), "{}", engine.name());
+            assert_eq!(alone.theta(0), among.theta(0), "{}", engine.name());
+            assert_ne!(among.theta(0), among.theta(1), "{}", engine.name());
+            assert_ne!(among.theta(1), among.theta(2), "{}", engine.name());
         }
     }
 }
@@ -1462,8 +1461,7 @@ fn engines_agree_on_what_is_learned() {
             };
             let (a, b) = (train(&reference), train(engine));
             for learner in 0..2 {
-                let pairs =
-                    a.parameters(learner).into_iter().flatten().zip(b.parameters(learner).into_iter().flatten());
+                let pairs = a.theta(learner).into_iter().flatten().zip(b.theta(learner).into_iter().flatten());
                 for (a, b) in pairs {
                     assert!(
                         (a - b).abs() < 2e-4 * (1.0 + a.abs()),
@@ -1524,7 +1522,7 @@ fn a_controller_acts_as_the_trained_policy_does() {
     assert_eq!(episodes, training.evaluate(1, 5, 8).expect("a learner"), "the same seed, the same episodes");
     assert_ne!(episodes, training.evaluate(1, 5, 9).expect("a learner"));
     let mut controller = training.controller(1).expect("a learner");
-    assert_eq!(controller.parameters(), training.parameters(1).expect("a learner"));
+    assert_eq!(controller.parameters(), training.theta(1).expect("a learner"));
     for episode in &episodes {
         assert_eq!((episode.states.len(), episode.controls.len()), (31, 30));
         assert_eq!(&training.episode(1, episode.states[0]).expect("finite"), episode);
@@ -1625,7 +1623,7 @@ fn score_rows_of_episodes_that_end_early_are_the_same_on_all_backends() {
             PolicyGradient::new(engine, Balance(CartPole::default()), LinearFeedback, start, options.clone())
                 .expect("valid");
         let progress: Vec<f32> = (0..4).map(|_| training.step().expect("finite")[0].mean_return).collect();
-        (progress, training.parameters(0).expect("a learner").to_vec())
+        (progress, training.theta(0).expect("a learner").to_vec())
     };
     let (returns, expected) = learned(&cpu());
     assert!(returns.iter().all(|mean| (2.0..100.0).contains(mean)), "{returns:?}: episodes end early");

@@ -199,7 +199,7 @@ fn training() -> Vec<u32> {
             let progress = training.step().expect("it steps");
             bits(&mut out, &[progress[0].mean_return, progress[0].step]);
         }
-        bits(&mut out, training.parameters(0).expect("there is one"));
+        bits(&mut out, training.theta(0).expect("there is one"));
         bits(&mut out, training.action_noise(0).expect("there is one").iter().flatten());
         for episode in training.evaluate(0, 9, 1).expect("there is one") {
             bits(&mut out, episode.states.as_flattened());

@@ -95,7 +95,7 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
     }
 
     /// A policy with parameters `theta`, and everything that it reads besides: what
-    /// [`PolicyGradient::parameters`](crate::learning::PolicyGradient::parameters) gave, saved and loaded by whatever
+    /// [`PolicyGradient::theta`](crate::learning::PolicyGradient::theta) gave, saved and loaded by whatever
     /// means, becomes the same controller again, bit for bit, with the task of the training. A controller has no use
     /// for the horizon and the seed.
     ///
@@ -123,7 +123,7 @@ impl<const N: usize, const M: usize, P: Policy<N, M>> Controller<N, M, P> {
     ///     }
     /// }
     ///
-    /// let saved = [2.0]; // from `PolicyGradient::parameters`
+    /// let saved = [2.0]; // from `PolicyGradient::theta`
     /// let slope = Grid::from_fn(4, 1, 1.0, [0.0, 0.0], |x, _| x)?;
     /// let task = Task { dt: 0.1, fields: vec![slope], ..Default::default() };
     /// let mut controller = Controller::with_task(Descent, &saved, task)?;

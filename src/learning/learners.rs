@@ -503,7 +503,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     ///
     /// If there is no such learner.
     pub fn controller(&self, learner: usize) -> Result<Controller<N, M, P>, InvalidValue> {
-        let theta = self.parameters(learner)?.to_vec();
+        let theta = self.theta(learner)?.to_vec();
         let Task { horizon, dt, limits, ref params, ref references, ref weights, seed, .. } = self.options.task;
         let (params, references, weights) = (params.clone(), references.clone(), weights.clone());
         // Without the grids, which may be large: a controller looks its fields up in the packed set.
@@ -571,7 +571,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     /// # Errors
     ///
     /// If there is no such learner.
-    pub fn parameters(&self, learner: usize) -> Result<&[f32], InvalidValue> {
+    pub fn theta(&self, learner: usize) -> Result<&[f32], InvalidValue> {
         let (count, parameters) = (self.options.learners, self.policy.parameters());
         if learner >= count {
             return Err(InvalidValue::new("learner", learner, format_args!("below the number of learners, {count}")));
@@ -584,8 +584,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     /// # Errors
     ///
     /// If there is no such learner, or there are not as many numbers as it has parameters, or one is not finite.
-    pub fn set_parameters(&mut self, learner: usize, theta: &[f32]) -> Result<(), InvalidValue> {
-        let own = self.parameters(learner)?.len();
+    pub fn set_theta(&mut self, learner: usize, theta: &[f32]) -> Result<(), InvalidValue> {
+        let own = self.theta(learner)?.len();
         check_theta(theta, own)?;
         self.cancel();
         let at = learner * self.width();
@@ -599,7 +599,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
     ///
     /// If there is no such learner.
     pub fn action_noise(&self, learner: usize) -> Result<Option<[f32; M]>, InvalidValue> {
-        let parameters = self.parameters(learner)?.len();
+        let parameters = self.theta(learner)?.len();
         let shift_fill = &self.values[learner * self.width()..][parameters..self.width()];
         Ok(shift_fill.first_chunk::<M>().map(|log_std| float_env::standard(|| log_std.map(f32::exp))))
     }

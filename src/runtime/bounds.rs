@@ -666,7 +666,7 @@ mod tests {
                 match choice {
                     0 => {
                         let count = 2 + dice.below(3);
-                        let set = training.set_parameters(learner, &dice.numbers(count));
+                        let set = training.set_theta(learner, &dice.numbers(count));
                         assert_eq!(set.is_ok(), learner < options.learners && count == 3, "{what}: {set:?}");
                     }
                     1 => training.resume(&saved[..]).expect("its own"),

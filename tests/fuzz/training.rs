@@ -73,7 +73,7 @@ fn options(draw: &mut Draw) -> PolicyGradientOptions<2> {
 fn seen(training: &Training) -> (String, usize, Vec<u32>) {
     let learners = training.options().learners;
     let numbers = (0..learners).flat_map(|b| {
-        let theta = training.parameters(b).expect("there is such a learner").to_vec();
+        let theta = training.theta(b).expect("there is such a learner").to_vec();
         let std = training.action_noise(b).expect("there is such a learner").into_iter().flatten();
         theta.into_iter().chain(std).collect::<Vec<f32>>()
     });
@@ -120,7 +120,7 @@ fn case(draw: &mut Draw, engines: &[Engine; 2]) -> bool {
             3 => {
                 let count = 8 + usize::from(draw.chance(0.05));
                 let theta = draw.numbers(count, -1.0, 1.0);
-                both(&mut twins, |training| training.set_parameters(learner, &theta).map(|()| Vec::new()))
+                both(&mut twins, |training| training.set_theta(learner, &theta).map(|()| Vec::new()))
             }
             4 => {
                 let x = draw.array(-2.0, 2.0);
