@@ -26,7 +26,7 @@ fn find_inputs() {
 // Locates the problem, and with scenarios the scenario, of a rollout. The third dimension of its dispatch has all
 // problems, for one scenario after the other.
 fn find_rollout(z: u32) {
-    problem = z % uniforms.problems;
+    start_problem(z % uniforms.problems);
     section = min(1u + z / uniforms.problems, uniforms.scenarios);
     find_inputs();
 }

@@ -117,8 +117,19 @@ struct Summary {
 @group(0) @binding(7) var<storage, read_write> nominal: array<f32>;
 @group(0) @binding(8) var<storage, read_write> summary: array<Summary>;
 
-// The problem index of this invocation. Every kernel sets it first.
+// The problem index of this invocation.
 var<private> problem: u32;
+// The duration of a time step, and 0, which compilers cannot evaluate. They are loaded once: a loop would reload them in
+// each of its turns, and wait.
+var<private> pass_dt: f32;
+var<private> pass_zero: u32;
+
+// Every kernel calls this first, with its problem index.
+fn start_problem(number: u32) {
+    problem = number;
+    pass_dt = uniforms.dt;
+    pass_zero = uniforms.zero;
+}
 
 const NOMINAL = 0u;
 const NOMINAL_BEFORE = 1u;

@@ -7,7 +7,7 @@
 
 @compute @workgroup_size(LANES)
 fn whole(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    problem = workgroup.z;
+    start_problem(workgroup.z);
     find_inputs();
     var keys = EMPTY_KEYS;
     for (var k = lane * WIDE; k < padded_rows(); k += LANES * WIDE) {

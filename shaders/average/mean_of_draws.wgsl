@@ -123,7 +123,7 @@ fn group_mean(
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    problem = workgroup.z;
+    start_problem(workgroup.z);
     find_inputs();
     mean_of_group(workgroup.x, workgroup.y, workgroups.y, lane);
 }

@@ -6,7 +6,7 @@ const PARTS = LANES / COORDINATES;
 
 @compute @workgroup_size(LANES)
 fn group_mean(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    problem = workgroup.z;
+    start_problem(workgroup.z);
     let group = workgroup.x;
     let first = group * GROUP;
     let count = group_count(group);

@@ -15,7 +15,7 @@ fn merge(
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    problem = workgroup.z;
+    start_problem(workgroup.z);
     let groups = group_total();
     let len = partial_len();
     let base = partial_at(0u);

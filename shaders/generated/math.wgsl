@@ -5,47 +5,51 @@ struct Two {
     y: F,
 }
 
-fn gibbs_sin_cos_from(quadrant: U, r: F) -> Two {
+fn gibbs_unsigned_sin_cos(quadrant: U, r: F) -> Two {
     let v0 = r * r;
     let v1 = fma(fma(F(-0.00019515296f), v0, F(0.008332161f)), v0, F(-0.16666655f));
     let v2 = fma(v1 * v0, r, r);
     let v3 = fma(fma(F(2.4433157e-5f), v0, F(-0.0013887316f)), v0, F(0.041666646f));
     let v4 = fma(v3 * v0, v0, fma(v0, F(-0.5f), F(1.0f)));
-    let v5 = quadrant << U(1u);
-    let v6 = bitcast<I>(v5) < I(0);
-    let v7 = bitcast<U>(select(v2, v4, v6)) ^ (quadrant & U(0x80000000u));
-    let v8 = bitcast<U>(select(v4, v2, v6)) ^ ((quadrant ^ v5) & U(0x80000000u));
-    return Two(bitcast<F>(v7), bitcast<F>(v8));
+    let v5 = (quadrant & U(0x40000000u)) == U(0u);
+    return Two(select(v4, v2, v5), select(v2, v4, v5));
 }
 
 fn gibbs_sin_cos(x: F) -> Two {
-    let v0 = round(x * 0.63661975f);
-    let v1 = I(v0);
-    let v2 = fma(F(v1 * I(2029)), F(-2.3841858e-7f), fma(v0, F(-1.5703125f), x));
-    return gibbs_sin_cos_from(bitcast<U>(v1) << U(30u), fma(v0, F(-7.54979e-8f), v2));
+    let v0 = bitcast<U>(fma(x, F(0.63661975f), F(12582912.0f)));
+    let v1 = U(pass_zero);
+    let v2 = v0 ^ v1;
+    let v3 = bitcast<F>(v2) - 12582912.0f;
+    let v4 = fma(bitcast<F>(bitcast<U>(v3) ^ v1), F(-0.0004837513f), fma(v3, F(-1.5703125f), x));
+    let v5 = v2 << U(30u);
+    let v6 = gibbs_unsigned_sin_cos(v5, fma(v3, F(-7.54979e-8f), v4));
+    let v7 = bitcast<F>(bitcast<U>(v6.x) ^ (v5 & U(0x80000000u)));
+    let v8 = bitcast<U>(v6.y) ^ ((v5 + U(0x40000000u)) & U(0x80000000u));
+    return Two(v7, bitcast<F>(v8));
 }
 
 fn gibbs_exp(x: F) -> F {
     let v0 = max(F(-87.3f), min(F(89.0f), x));
-    let v1 = round(v0 * 1.442695f);
-    let v2 = I(v1);
-    let v3 = fma(v1, F(0.00021219444f), fma(F(v2 * I(355)), F(-0.001953125f), v0));
-    let v4 = fma(fma(F(0.00019875691f), v3, F(0.0013981999f)), v3, F(0.008333452f));
-    let v5 = fma(fma(v4, v3, F(0.041665796f)), v3, F(0.16666666f));
-    let v6 = fma(fma(v5, v3, F(0.5f)), v3 * v3, v3) + 1.0f;
-    let v7 = bitcast<F>((bitcast<U>(v2) << U(23u)) + U(0x3f000000u));
-    return (v6 + v6) * v7;
+    let v1 = bitcast<U>(fma(v0, F(1.442695f), F(12582912.0f)));
+    let v2 = U(pass_zero);
+    let v3 = v1 ^ v2;
+    let v4 = bitcast<F>(v3) - 12582912.0f;
+    let v5 = fma(bitcast<F>(bitcast<U>(v4) ^ v2), F(-0.6933594f), v0);
+    let v6 = fma(v4, F(0.00021219444f), v5);
+    let v7 = fma(fma(F(0.00019875691f), v6, F(0.0013981999f)), v6, F(0.008333452f));
+    let v8 = fma(fma(v7, v6, F(0.041665796f)), v6, F(0.16666666f));
+    let v9 = fma(fma(v8, v6, F(0.5f)), v6 * v6, v6) + 1.0f;
+    return (v9 + v9) * bitcast<F>((v3 << U(23u)) + U(0x3f000000u));
 }
 
 fn gibbs_exp2(x: F) -> F {
     let v0 = max(F(-126.0f), min(F(128.0f), x));
-    let v1 = round(v0);
-    let v2 = v0 - v1;
+    let v1 = bitcast<U>(v0 + 12582912.0f) ^ U(pass_zero);
+    let v2 = v0 - (bitcast<F>(v1) - 12582912.0f);
     let v3 = fma(fma(F(0.00015353362f), v2, F(0.0013398874f)), v2, F(0.009618437f));
     let v4 = fma(fma(v3, v2, F(0.055503324f)), v2, F(0.24022648f));
     let v5 = fma(fma(v4, v2, F(0.6931472f)), v2, F(1.0f));
-    let v6 = bitcast<F>((bitcast<U>(I(v1)) << U(23u)) + U(0x3f000000u));
-    return (v5 + v5) * v6;
+    return (v5 + v5) * bitcast<F>((v1 << U(23u)) + U(0x3f000000u));
 }
 
 fn gibbs_ln_tail(f: F) -> F {
@@ -133,6 +137,6 @@ fn gibbs_tanh(x: F) -> F {
 
 fn kahan_add(sum: Two, value: F) -> Two {
     let v0 = value - sum.y;
-    let v1 = bitcast<F>(bitcast<U>(sum.x + v0) ^ U(uniforms.zero));
+    let v1 = bitcast<F>(bitcast<U>(sum.x + v0) ^ U(pass_zero));
     return Two(v1, (v1 - sum.x) - v0);
 }

@@ -8,11 +8,18 @@ struct Normals {
 }
 
 fn box_muller(a: U, b: U) -> Two {
-    let v0 = gibbs_ln_positive(2.0f - bitcast<F>((a >> U(9u)) ^ U(0x3f800000u)));
-    let v1 = sqrt(max(v0 * -2.0f, F(0.0f)));
-    let v2 = bitcast<F>(((b << U(2u)) >> U(9u)) ^ U(0x3f800000u));
-    let v3 = gibbs_sin_cos_from(b, (v2 - 1.5f) * 1.5707964f);
-    return Two(v1 * v3.y, v1 * v3.x);
+    let v0 = gibbs_split(2.0f - bitcast<F>((a >> U(9u)) | U(0x3f800000u)));
+    let v1 = v0.y * v0.y;
+    let v2 = fma(fma(F(-0.14075367f), v0.y, F(0.2302922f)), v0.y, F(-0.23353998f));
+    let v3 = fma(fma(v2, v0.y, F(0.24840282f)), v0.y, F(-0.28498647f));
+    let v4 = fma(fma(v3, v0.y, F(0.33336115f)), v0.y, F(-0.4000143f));
+    let v5 = fma(fma(v4, v0.y, F(0.49999988f)), v0.y, F(-0.6666666f));
+    let v6 = fma(v0.y, F(-2.0f), v1 + fma(v5 * v0.y, v1, v0.x * 5.0591097e-11f));
+    let v7 = bitcast<F>(((b >> U(7u)) & U(0x7fffffu)) | U(0x3f800000u));
+    let v8 = gibbs_unsigned_sin_cos(b, (v7 - 1.5f) * 1.5707964f);
+    let v9 = bitcast<U>(sqrt(abs(fma(v0.x, F(-1.6530976e-7f), v6))));
+    let v10 = bitcast<F>(((b + U(0x40000000u)) & U(0x80000000u)) | v9);
+    return Two(v10 * v8.y, bitcast<F>((b & U(0x80000000u)) | v9) * v8.x);
 }
 
 fn normals(row: PhiloxRow, block: u32) -> Normals {

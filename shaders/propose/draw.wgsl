@@ -4,7 +4,7 @@
 @compute @workgroup_size(64)
 fn draw(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
     // `uniforms.begin` selects the problem; this kernel is dispatched for one problem only.
-    problem = uniforms.begin;
+    start_problem(uniforms.begin);
     find_inputs();
     let k = id.y * workgroups.x * 64u + id.x;
     if k < uniforms.rows {

@@ -7,7 +7,7 @@ fn rollout(
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    problem = workgroup.z;
+    start_problem(workgroup.z);
     let k = (workgroup.y * workgroups.x + workgroup.x) * TILE + lane;
     var cost = 0.0;
     var second = 0.0;

@@ -78,7 +78,7 @@ fn perturb(
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    problem = workgroup.z;
+    start_problem(workgroup.z);
     for (var tile = workgroup.x; tile * TILE < uniforms.rows; tile += workgroups.x) {
         let k = tile * TILE + lane;
         for (var block = workgroup.y; 4u * block < uniforms.width; block += workgroups.y) {
@@ -105,7 +105,7 @@ fn episode(
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    problem = workgroup.z;
+    start_problem(workgroup.z);
     let tiles = padded_rows() / TILE;
     let index = workgroup.y * workgroups.x + workgroup.x;
     let number = index / tiles;
@@ -205,7 +205,7 @@ fn gather(
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    problem = workgroup.z;
+    start_problem(workgroup.z);
     let k = (workgroup.y * workgroups.x + workgroup.x) * TILE + lane;
     var cost = 0.0;
     if k < uniforms.rows {

@@ -8,12 +8,13 @@ struct Field {
     across: vec3<f32>,
     // Along each axis the coordinate of the outermost sample, as a number and as an index, and that of the border.
     last: vec2<f32>,
-    last_index: vec2<i32>,
+    last_index: vec2<u32>,
     border: vec2<f32>,
     outside: f32,
-    // The index of its first pair of samples, and the pairs per row.
-    first: i32,
-    stride: i32,
+    // The index of its first pair of samples, the pairs per row, and the largest index of a pair from the first.
+    first: u32,
+    stride: u32,
+    most: u32,
 }
 
 // Pairs of numbers per header.
@@ -33,10 +34,13 @@ fn read_fields() {
         let low = fields[h + 5u].x;
         // The offset is stored as two numeric halves: its raw bits could form a subnormal, which a GPU may flush to
         // zero.
-        let first = ((i32(outside_high.y) << 16u) + i32(low)) / 2;
-        let last = vec2<i32>(size) - 1;
+        let first = u32((i32(outside_high.y) << 16u) + i32(low)) / 2u;
+        let last = vec2<u32>(size) - 1u;
+        // Masked, so that a driver can tell that a product of 24 bits suffices for its multiples.
+        let stride = (last.x + 2u) & 0xffffffu;
         field_headers[i] = Field(
-            vec3<f32>(ab, cd.x), vec3<f32>(cd.y, ef), size - 1.0, last, size - 0.5, outside_high.x, first, last.x + 2,
+            vec3<f32>(ab, cd.x), vec3<f32>(cd.y, ef), size - 1.0, last, size - 0.5, outside_high.x, first, stride,
+            last.y * stride + last.x,
         );
         read_channels(i);
     }
@@ -44,7 +48,7 @@ fn read_fields() {
 
 struct Cell {
     inside: bool,
-    at: vec2<i32>,
+    at: vec2<u32>,
     part: vec2<f32>,
     // Whether the point lies between samples along each axis, and not in the half cell of the border.
     between: vec2<bool>,
@@ -57,16 +61,25 @@ fn field_cell(field: Field, x: f32, y: f32) -> Cell {
     );
     let inside = g.x >= -0.5 && g.x <= field.border.x && g.y >= -0.5 && g.y <= field.border.y;
     let c = clamp(g, vec2<f32>(0.0), field.last);
-    // Clamped again as integers, since the conversion of a NaN is driver-defined.
-    let at = clamp(vec2<i32>(c), vec2<i32>(0), field.last_index);
-    return Cell(inside, at, c - vec2<f32>(at), g == c);
+    let whole = floor(c);
+    return Cell(inside, vec2<u32>(integer_of(whole.x), integer_of(whole.y)), c - whole, g == c);
+}
+
+// A whole number below 2²³ as an integer: the mantissa of the sum with 2²³. Of a NaN, any integer below 2²³.
+fn integer_of(whole: f32) -> u32 {
+    return bitcast<u32>(whole + 8388608.0) & 0x7fffffu;
+}
+
+// The index of the first pair of a cell. It is clamped for NaNs, which a driver need not clamp as numbers.
+fn field_pair(field: Field, at: vec2<u32>) -> u32 {
+    return field.first + min(at.y * field.stride + at.x, field.most);
 }
 
 // The four samples around a point: (0,0), (0,1), (1,0), (1,1). In memory each sample is followed by the one above it,
 // and the last sample of a row is stored twice.
-fn field_corners(field: Field, at: vec2<i32>) -> vec4<f32> {
-    let first = field.first + at.y * field.stride + at.x;
-    return vec4<f32>(fields[first], fields[first + 1]);
+fn field_corners(field: Field, at: vec2<u32>) -> vec4<f32> {
+    let first = field_pair(field, at);
+    return vec4<f32>(fields[first], fields[first + 1u]);
 }
 
 fn field_sample_at(number: u32, x: f32, y: f32) -> f32 {

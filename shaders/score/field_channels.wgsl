@@ -8,16 +8,16 @@ struct Channels {
     // inverse.
     ends: vec4<f32>,
     // The pairs of samples from one layer, and from one plane, to the next.
-    layer: i32,
-    plane: i32,
+    layer: u32,
+    plane: u32,
 }
 
 var<private> field_channels: array<Channels, FIELDS>;
 
 fn read_channels(i: u32) {
     let h = i * HEADER;
-    let layers = i32(fields[h + 5u].y);
-    let layer = field_headers[i].stride * (field_headers[i].last_index.y + 1);
+    let layers = u32(fields[h + 5u].y);
+    let layer = field_headers[i].stride * (field_headers[i].last_index.y + 1u);
     field_channels[i] = Channels(
         vec3<f32>(fields[h + 6u], fields[h + 7u].x), vec4<f32>(fields[h + 8u], fields[h + 9u]), layer, layer * layers,
     );
@@ -27,7 +27,7 @@ fn read_channels(i: u32) {
 struct TableCell {
     field: u32,
     // The index of the pair before the point, in the first plane.
-    first: i32,
+    first: u32,
     part: f32,
     inside: bool,
     between: bool,
@@ -39,16 +39,17 @@ fn table_cell_at(number: u32, x: f32) -> TableCell {
     let unwrapped = fma(field.along.x, x, field.along.z);
     let g = fma(floor(unwrapped * ends.w), -ends.z, unwrapped);
     let c = clamp(g, 0.0, field.last.x);
-    let at = clamp(i32(c), 0, field.last_index.x);
+    let whole = floor(c);
+    let first = field.first + min(integer_of(whole), field.last_index.x);
     let beyond = abs(g - c);
-    return TableCell(number, field.first + at, c - f32(at), beyond <= ends.x, beyond <= ends.y);
+    return TableCell(number, first, c - whole, beyond <= ends.x, beyond <= ends.y);
 }
 
 // The samples before and after the point. A plane of a table holds two channels.
 fn table_samples(cell: TableCell, channel: u32) -> vec2<f32> {
-    let first = cell.first + i32(channel / 2u) * field_channels[cell.field].plane;
+    let first = cell.first + channel / 2u * field_channels[cell.field].plane;
     let before = fields[first];
-    let after = fields[first + 1];
+    let after = fields[first + 1u];
     return select(vec2<f32>(before.x, after.x), vec2<f32>(before.y, after.y), channel % 2u == 1u);
 }
 
@@ -81,7 +82,7 @@ fn field_turned(field: Field, g: vec2<f32>) -> vec2<f32> {
 // The position of a point in the plane.
 struct PlaneCell {
     field: u32,
-    first: i32,
+    first: u32,
     part: vec2<f32>,
     inside: bool,
     between: vec2<bool>,
@@ -90,13 +91,13 @@ struct PlaneCell {
 fn plane_cell_at(number: u32, x: f32, y: f32) -> PlaneCell {
     let field = field_headers[number];
     let cell = field_cell(field, x, y);
-    let first = field.first + cell.at.y * field.stride + cell.at.x;
+    let first = field_pair(field, cell.at);
     return PlaneCell(number, first, cell.part, cell.inside, cell.between);
 }
 
 fn plane_samples(cell: PlaneCell, channel: u32) -> vec4<f32> {
-    let first = cell.first + i32(channel) * field_channels[cell.field].plane;
-    return vec4<f32>(fields[first], fields[first + 1]);
+    let first = cell.first + channel * field_channels[cell.field].plane;
+    return vec4<f32>(fields[first], fields[first + 1u]);
 }
 
 fn plane_value_at(cell: PlaneCell, channel: u32) -> f32 {
@@ -113,7 +114,7 @@ fn plane_slopes_at(cell: PlaneCell, channel: u32) -> vec2<f32> {
 // The position of a point in a volume.
 struct VolumeCell {
     field: u32,
-    first: i32,
+    first: u32,
     part: vec3<f32>,
     inside: bool,
     between: vec3<bool>,
@@ -125,28 +126,29 @@ fn volume_cell_at(number: u32, x: f32, y: f32, z: f32) -> VolumeCell {
     let up = field_channels[number].up;
     let g = fma(up.x, z, up.y);
     let c = clamp(g, 0.0, up.z);
-    let at = clamp(i32(c), 0, i32(up.z));
-    let first = field.first + at * field_channels[number].layer + cell.at.y * field.stride + cell.at.x;
+    let whole = floor(c);
+    let layer = min(integer_of(whole), u32(up.z));
+    let first = field_pair(field, cell.at) + layer * field_channels[number].layer;
     let inside = cell.inside && g >= -0.5 && g <= up.z + 0.5;
-    return VolumeCell(number, first, vec3<f32>(cell.part, c - f32(at)), inside, vec3<bool>(cell.between, g == c));
+    return VolumeCell(number, first, vec3<f32>(cell.part, c - whole), inside, vec3<bool>(cell.between, g == c));
 }
 
 // The samples around the point in the layer below it (0), or in that above it (1). The last layer is stored twice.
-fn volume_samples(cell: VolumeCell, channel: u32, above: i32) -> vec4<f32> {
+fn volume_samples(cell: VolumeCell, channel: u32, above: u32) -> vec4<f32> {
     let channels = field_channels[cell.field];
-    let first = cell.first + i32(channel) * channels.plane + above * channels.layer;
-    return vec4<f32>(fields[first], fields[first + 1]);
+    let first = cell.first + channel * channels.plane + above * channels.layer;
+    return vec4<f32>(fields[first], fields[first + 1u]);
 }
 
 fn volume_value_at(cell: VolumeCell, channel: u32) -> f32 {
-    let below = field_in_layer(cell.part.xy, volume_samples(cell, channel, 0));
-    let above = field_in_layer(cell.part.xy, volume_samples(cell, channel, 1));
+    let below = field_in_layer(cell.part.xy, volume_samples(cell, channel, 0u));
+    let above = field_in_layer(cell.part.xy, volume_samples(cell, channel, 1u));
     return select(field_headers[cell.field].outside, field_linear(cell.part.z, below, above), cell.inside);
 }
 
 fn volume_slopes_at(cell: VolumeCell, channel: u32) -> vec3<f32> {
-    let v = volume_samples(cell, channel, 0);
-    let w = volume_samples(cell, channel, 1);
+    let v = volume_samples(cell, channel, 0u);
+    let w = volume_samples(cell, channel, 1u);
     let part = cell.part.xy;
     let below = field_slopes_in_layer(part, v);
     let above = field_slopes_in_layer(part, w);

@@ -113,7 +113,7 @@ fn combine(
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    problem = workgroup.z;
+    start_problem(workgroup.z);
     let tile = workgroup.y * workgroups.x + workgroup.x;
     var keys = EMPTY_KEYS;
     // A workgroup beyond the last tile has no work; the condition is uniform over the workgroup.

@@ -8,7 +8,7 @@
 @compute @workgroup_size(64)
 fn trajectories(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
     // `uniforms.begin` selects the problem, and `uniforms.end` is the number of rows that are stored.
-    problem = uniforms.begin;
+    start_problem(uniforms.begin);
     find_inputs();
     let k = id.y * workgroups.x * 64u + id.x;
     if k < min(uniforms.rows, uniforms.end) {

@@ -7,7 +7,7 @@ const NO_THRESHOLD = 3.4e38f;
 
 @compute @workgroup_size(LANES)
 fn temperature(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    problem = workgroup.z;
+    start_problem(workgroup.z);
     find_temperature(lane);
 }
 

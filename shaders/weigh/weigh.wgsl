@@ -45,7 +45,7 @@ fn weigh(
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    problem = workgroup.z;
+    start_problem(workgroup.z);
     let k = (workgroup.y * workgroups.x + workgroup.x) * 256u + lane;
     if k < uniforms.rows {
         log_weights[log_weight_address(k)] = weighed_row(k);

@@ -77,6 +77,10 @@ impl Vector for f32 {
         a & b
     }
     #[inline(always)]
+    fn bits_or(a: u32, b: u32) -> u32 {
+        a | b
+    }
+    #[inline(always)]
     fn bits_xor(a: u32, b: u32) -> u32 {
         a ^ b
     }

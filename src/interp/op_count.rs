@@ -139,6 +139,10 @@ impl Vector for OpCounter {
     fn bits_and(a: u32, b: u32) -> u32 {
         a & b
     }
+    fn bits_or(a: u32, b: u32) -> u32 {
+        count(|done| done.integer += 1.0);
+        a | b
+    }
     fn bits_xor(a: u32, b: u32) -> u32 {
         count(|done| done.integer += 1.0);
         a ^ b

@@ -10,7 +10,7 @@ use std::fmt::{self, Write};
 use std::ops::{Add, AddAssign, BitAnd, BitOr, BitXor, Div, DivAssign, Mul, MulAssign, Neg, Not, Sub, SubAssign};
 
 use super::literal::Literal;
-use crate::lang::math::{UniformWord, Value, Vector, Whole};
+use crate::lang::math::{UniformWord, Value, Vector};
 use crate::lang::{Mask, sealed};
 
 /// A value up to this length is written where it is used, if it is used once.
@@ -351,6 +351,9 @@ impl Vector for Number {
     fn bits_and(a: Word, b: Word) -> Word {
         Word(op("{} & {}", &[a.0, b.0]))
     }
+    fn bits_or(a: Word, b: Word) -> Word {
+        Word(op("{} | {}", &[a.0, b.0]))
+    }
     fn bits_xor(a: Word, b: Word) -> Word {
         Word(op("{} ^ {}", &[a.0, b.0]))
     }
@@ -395,10 +398,11 @@ impl Vector for Number {
         self.simd_max(Self::from(0.0))
     }
     fn from_i32(bits: Word) -> Self {
-        Self(op("F({})", &[integer(bits)]))
+        Self(op("F({})", &[op("bitcast<I>({})", &[bits.0])]))
     }
-    fn select_by_sign(bits: Word, yes: Self, no: Self) -> Self {
-        Self::simd_select(Truth(op("{} < I(0)", &[integer(bits)])), yes, no)
+    fn swap_by_bit_30(bits: Word, [a, b]: [Self; 2]) -> (Self, Self) {
+        let clear = Self::bits_eq(Self::bits_and(bits, Self::splat_bits(1 << 30)), Self::splat_bits(0));
+        (Self::simd_select(clear, a, b), Self::simd_select(clear, b, a))
     }
     fn index(self) -> Word {
         Word(op("U({})", &[self.0]))
@@ -422,19 +426,9 @@ impl Vector for Number {
     fn magnitude(self) -> Self {
         Self(op("abs({})", &[self.0]))
     }
-    fn nearest(self, factor: f32) -> Whole<Self> {
-        let product = if factor == 1.0 { self } else { self * factor };
-        let number = op("round({})", &[product.0]);
-        Whole { number: Self(number), bits: Word(op("bitcast<U>({})", &[op("I({})", &[number])])) }
-    }
-    fn minus_multiple(self, n: Whole<Self>, numerator: i32, shift: u32) -> Self {
-        let multiple = Self(op(format!("F({{}} * I({numerator}))"), &[integer(n.bits)]));
-        multiple.fma(Self::from(-1.0 / (1_u64 << shift) as f32), self)
-    }
-    fn opaque_add(self, other: Self) -> Self {
-        // `zero` is 0, which a compiler cannot evaluate. Without it, Mesa's simplifies (a + b) − a to b.
-        let sum = Word(op("{} ^ {}", &[(self + other).bits().0, Self::splat_uniform(variable("uniforms.zero")).0]));
-        Self::from_bits(sum)
+    fn opaque(self) -> Self {
+        // `pass_zero` is 0, which a compiler cannot evaluate. Without it, Mesa's simplifies (a + b) − a to b.
+        Self::from_bits(Self::bits_xor(self.bits(), Self::splat_uniform(variable("pass_zero"))))
     }
     fn call<const R: usize>(name: &'static str, arguments: &[Value<Self>]) -> Option<[Self; R]> {
         results_of(name, arguments).map(|results| results.map(Number))
@@ -484,10 +478,4 @@ impl UniformWord for Shared {
     fn times_high(self, other: u32) -> Self {
         Self(op("mul_high({}, {})", &[self.0, Self::from(other).0]))
     }
-}
-
-/// The signed integer of a word.
-fn integer(word: Word) -> u32 {
-    let cast = operand_of(word.0, "bitcast<U>({})").filter(|of| operand_of(*of, "I({})").is_some());
-    cast.unwrap_or_else(|| op("bitcast<I>({})", &[word.0]))
 }

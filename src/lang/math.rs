@@ -53,6 +53,7 @@ pub trait Vector:
     fn splat_bits(bits: u32) -> Self::Bits;
     fn splat_uniform(word: Self::Uniform) -> Self::Bits;
     fn bits_and(a: Self::Bits, b: Self::Bits) -> Self::Bits;
+    fn bits_or(a: Self::Bits, b: Self::Bits) -> Self::Bits;
     fn bits_xor(a: Self::Bits, b: Self::Bits) -> Self::Bits;
     fn bits_add(a: Self::Bits, b: Self::Bits) -> Self::Bits;
     fn bits_sub(a: Self::Bits, b: Self::Bits) -> Self::Bits;
@@ -93,6 +94,12 @@ pub trait Vector:
     fn select_by_sign(bits: Self::Bits, yes: Self, no: Self) -> Self {
         select_by_sign(bits, yes, no)
     }
+    /// (a, b), and (b, a) where bit 30 is set.
+    #[inline(always)]
+    fn swap_by_bit_30(bits: Self::Bits, [a, b]: [Self; 2]) -> (Self, Self) {
+        let set = Self::bits_shl(bits, 1);
+        (Self::select_by_sign(set, b, a), Self::select_by_sign(set, a, b))
+    }
     /// Converts a number in [0, 2²³) to an integer, rounding down.
     #[inline(always)]
     fn index(self) -> Self::Bits {
@@ -120,22 +127,14 @@ pub trait Vector:
     /// The whole number nearest to self · `factor`, whose magnitude must be below 2²².
     #[inline(always)]
     fn nearest(self, factor: f32) -> Whole<Self> {
-        let shifted = if factor == 1.0 { self + ROUND } else { self.fma(c(factor), c(ROUND)) };
+        let shifted = if factor == 1.0 { self + ROUND } else { self.fma(c(factor), c(ROUND)) }.opaque();
         Whole { number: shifted - ROUND, bits: shifted.bits() }
     }
-    /// self − n · `numerator`/2^`shift`: one step of a reduction that subtracts n times a constant in several parts.
-    ///
-    /// In WGSL n is multiplied as an integer. Otherwise a driver may combine two parts by adding their factors, whose
-    /// sum, rounded to one `f32`, loses the precision that the parts provide.
-    #[inline(always)]
-    fn minus_multiple(self, n: Whole<Self>, numerator: i32, shift: u32) -> Self {
-        n.number.fma(c(-(numerator as f32 / (1_u64 << shift) as f32)), self)
-    }
 
-    /// self + `other`, rounded to `f32`. Compilers may not simplify expressions across this sum.
+    /// self, rounded to `f32`. Compilers may not simplify expressions across it.
     #[inline(always)]
-    fn opaque_add(self, other: Self) -> Self {
-        self + other
+    fn opaque(self) -> Self {
+        self
     }
 
     /// While WGSL is printed, records a call of function `name` instead of its body. Returns `None` on numbers and
@@ -211,6 +210,12 @@ pub(crate) fn abs<V: Vector>(x: V) -> V {
     x.magnitude()
 }
 
+/// x, which is not negative, with the top bit of `sign` as its sign.
+#[inline(always)]
+pub(crate) fn with_sign<V: Vector>(x: V, sign: V::Bits) -> V {
+    V::from_bits(V::bits_or(V::bits_and(sign, V::splat_bits(SIGN)), x.bits()))
+}
+
 /// x with its sign flipped where `sign` has its top bit set.
 #[inline(always)]
 fn flip_sign<V: Vector>(x: V, sign: V::Bits) -> V {
@@ -248,26 +253,38 @@ pub(crate) fn floor<V: Vector>(x: V) -> V {
 pub(crate) fn sin_cos<V: Vector>(x: V) -> (V, V) {
     let n = x.nearest(FRAC_2_PI);
     let r = n.number.fma(c(-1.570_312_5), x);
-    let r = r.minus_multiple(n, 2029, 22); // 4.837513e-4
+    let r = apart(n).fma(c(-2029.0 / 4_194_304.0), r); // 4.837513e-4
     let r = n.number.fma(c(-7.549_79e-8), r);
-    sin_cos_from(V::bits_shl(n.bits, 30), r)
+    let quadrant = V::bits_shl(n.bits, 30);
+    let ((sin, cos), [sin_sign, cos_sign]) = (unsigned_sin_cos(quadrant, r), sin_cos_signs::<V>(quadrant));
+    (flip_sign(sin, sin_sign), flip_sign(cos, cos_sign))
 }
 
-/// (sin, cos) of r + q·π/2, for r in [−π/4, π/4] and the top two bits q of `quadrant`.
+/// n, for the second of the parts in which a reduction subtracts a multiple. If all parts had the same factor, a driver
+/// could add the constants, and their sum, rounded to one `f32`, loses the precision that the parts provide.
 #[inline(always)]
-pub(crate) fn sin_cos_from<V: Vector>(quadrant: V::Bits, r: V) -> (V, V) {
-    if let Some([sin, cos]) = V::call("gibbs_sin_cos_from", &[Word(quadrant), Number(r)]) {
+fn apart<V: Vector>(n: Whole<V>) -> V {
+    n.number.opaque()
+}
+
+/// The top bits of the words are the signs of the sine and of the cosine in the quadrant that the top two bits of
+/// `quadrant` select. The cosine is negative in the second and the third one.
+#[inline(always)]
+pub(crate) fn sin_cos_signs<V: Vector>(quadrant: V::Bits) -> [V::Bits; 2] {
+    [quadrant, V::bits_add(quadrant, V::splat_bits(1 << 30))]
+}
+
+/// (sin, cos) of r + q·π/2 without their signs in quadrant q, for r in [−π/4, π/4] and the top two bits q of `quadrant`.
+#[inline(always)]
+pub(crate) fn unsigned_sin_cos<V: Vector>(quadrant: V::Bits, r: V) -> (V, V) {
+    if let Some([sin, cos]) = V::call("gibbs_unsigned_sin_cos", &[Word(quadrant), Number(r)]) {
         return (sin, cos);
     }
     let z = r * r;
     let s = (horner(z, [-1.951_529_6e-4, 8.332_161e-3, -1.666_665_5e-1]) * z).fma(r, r);
     let k = (horner(z, [2.443_315_7e-5, -1.388_731_6e-3, 4.166_664_6e-2]) * z).fma(z, z.fma(c(-0.5), c(1.0)));
-    // In an odd quadrant sine and cosine are swapped. The upper bit is the sign of the sine; the cosine is negative
-    // where exactly one of the two bits is set.
-    let odd = V::bits_shl(quadrant, 1);
-    let sin = flip_sign(V::select_by_sign(odd, k, s), quadrant);
-    let cos = flip_sign(V::select_by_sign(odd, s, k), V::bits_xor(quadrant, odd));
-    (sin, cos)
+    // In an odd quadrant sine and cosine are swapped.
+    V::swap_by_bit_30(quadrant, [s, k])
 }
 
 /// 2ⁿ·eʳ. A result below 2.4·10⁻³⁸ may be 0 and is never subnormal, since some processors compute with subnormal
@@ -276,7 +293,7 @@ pub(crate) fn sin_cos_from<V: Vector>(quadrant: V::Bits, r: V) -> (V, V) {
 pub(crate) fn exp<V: Vector>(x: V) -> V {
     let x = c::<V>(-87.3).simd_max(c::<V>(89.0).simd_min(x));
     let n = x.nearest(LOG2_E);
-    let r = x.minus_multiple(n, 355, 9); // 0.6933594
+    let r = apart(n).fma(c(-355.0 / 512.0), x); // 0.6933594
     let r = n.number.fma(c(2.121_944_4e-4), r);
     let p = horner(r, [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5]);
     let y = p.fma(r * r, r) + 1.0;
@@ -301,27 +318,31 @@ pub(crate) fn exp2<V: Vector>(x: V) -> V {
 /// The bits of √½, the lower bound of the reduced mantissa.
 const SQRT_HALF: u32 = 0x3f35_04f3;
 
+/// The coefficients of [`ln_tail`].
+const LN_TAIL: [f32; 9] = [
+    7.037_683_6e-2,
+    -1.151_461e-1,
+    1.167_699_9e-1,
+    -1.242_014_1e-1,
+    1.424_932_3e-1,
+    -1.666_805_8e-1,
+    2.000_071_5e-1,
+    -2.499_999_4e-1,
+    3.333_333_1e-1,
+];
+
 /// (ln(1 + f) − f + f²/2)/f³, for 1 + f in [√½, √2).
 #[inline(always)]
 pub(crate) fn ln_tail<V: Vector>(f: V) -> V {
     if let Some([tail]) = V::call("gibbs_ln_tail", &[Number(f)]) {
         return tail;
     }
-    horner(
-        f,
-        [
-            7.037_683_6e-2,
-            -1.151_461e-1,
-            1.167_699_9e-1,
-            -1.242_014_1e-1,
-            1.424_932_3e-1,
-            -1.666_805_8e-1,
-            2.000_071_5e-1,
-            -2.499_999_4e-1,
-            3.333_333_1e-1,
-        ],
-    )
+    horner(f, LN_TAIL)
 }
+
+/// ln 2 in two parts.
+const LN_2_HIGH: f32 = 0.693_359_4;
+const LN_2_LOW: f32 = -2.121_944_4e-4;
 
 /// 2⁻²³: multiplies the exponent that [`split`] returns, exactly.
 const UNIT: f32 = 1.0 / 8_388_608.0;
@@ -345,8 +366,17 @@ pub(crate) fn ln_positive<V: Vector>(x: V) -> V {
     }
     let (e, f) = split(x);
     let z = f * f;
-    let tail = (ln_tail(f) * f).fma(z, e * (-2.121_944_4e-4 * UNIT));
-    e.fma(c(0.693_359_4 * UNIT), f + z.fma(c(-0.5), tail))
+    let tail = (ln_tail(f) * f).fma(z, e * (LN_2_LOW * UNIT));
+    e.fma(c(LN_2_HIGH * UNIT), f + z.fma(c(-0.5), tail))
+}
+
+/// −2 ln x of a positive normal number, to the bit: as [`ln_positive`], with every coefficient times −2.
+#[inline(always)]
+pub(crate) fn minus_two_ln<V: Vector>(x: V) -> V {
+    let (e, f) = split(x);
+    let z = f * f;
+    let tail = (horner(f, LN_TAIL.map(|coefficient| -2.0 * coefficient)) * f).fma(z, e * (-2.0 * LN_2_LOW * UNIT));
+    e.fma(c(-2.0 * LN_2_HIGH * UNIT), f.fma(c(-2.0), z + tail))
 }
 
 /// log₂ of a positive normal number, by the same steps as its natural logarithm. The exponent is added last, so that a
@@ -440,7 +470,7 @@ pub(crate) fn tanh<V: Vector>(x: V) -> V {
 #[inline(always)]
 pub(crate) fn kahan_add<V: Vector>([sum, lost]: [V; 2], value: V) -> [V; 2] {
     let y = value - lost;
-    let total = sum.opaque_add(y);
+    let total = (sum + y).opaque();
     [total, (total - sum) - y]
 }
 

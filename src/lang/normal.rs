@@ -4,13 +4,13 @@
 
 use std::f32::consts::FRAC_PI_2;
 
-use super::math::{Value, Vector, ln_positive, sin_cos_from};
+use super::math::{Value, Vector, abs, minus_two_ln, sin_cos_signs, unsigned_sin_cos, with_sign};
 use super::philox;
 
-/// Maps the top 23 bits of a word to [1, 2): they become the mantissa, so no conversion is needed.
+/// Maps a word of 23 bits to [1, 2): it becomes the mantissa, so no conversion is needed.
 #[inline(always)]
-fn in_1_2<V: Vector>(word: V::Bits) -> V {
-    V::from_bits(V::bits_xor(V::bits_shr(word, 9), V::splat_bits(0x3f80_0000)))
+fn in_1_2<V: Vector>(mantissa: V::Bits) -> V {
+    V::from_bits(V::bits_or(mantissa, V::splat_bits(0x3f80_0000)))
 }
 
 /// Two normals from two words: (r cos φ, r sin φ) with r = √(−2 ln u), u in (0, 1], so |z| ≤ 5.65.
@@ -22,12 +22,15 @@ pub(crate) fn box_muller<V: Vector>(a: V::Bits, b: V::Bits) -> [V; 2] {
     if let Some(pair) = V::call("box_muller", &[Value::Word(a), Value::Word(b)]) {
         return pair;
     }
-    let u = -in_1_2::<V>(a) + 2.0;
-    // The computed logarithm of a number just below 1 may be positive.
-    let r = (ln_positive(u) * -2.0).simd_max(V::from(0.0)).simd_sqrt();
-    let in_quadrant = (in_1_2::<V>(V::bits_shl(b, 2)) - 1.5) * FRAC_PI_2;
-    let (s, c) = sin_cos_from(b, in_quadrant);
-    [r * c, r * s]
+    let u = -in_1_2::<V>(V::bits_shr(a, 9)) + 2.0;
+    // −2 ln u is not negative, but a driver may round that of 1 to −0, or to less.
+    let r = abs(minus_two_ln(u)).simd_sqrt();
+    // The 23 bits are masked, not shifted to the top of the word: b is a product with a constant, and the shift of it
+    // would become another product.
+    let mantissa = V::bits_and(V::bits_shr(b, 7), V::splat_bits(0x7f_ffff));
+    let (s, c) = unsigned_sin_cos(b, (in_1_2::<V>(mantissa) - 1.5) * FRAC_PI_2);
+    let [s_sign, c_sign] = sin_cos_signs::<V>(b);
+    [with_sign(r, c_sign) * c, with_sign(r, s_sign) * s]
 }
 
 /// Four normals from the four words of one Philox call: one block of draws.

@@ -302,6 +302,10 @@ impl<S: Simd> Vector for Lanes<S> {
         Self::token().and_u32s(a, b)
     }
     #[inline(always)]
+    fn bits_or(a: S::u32s, b: S::u32s) -> S::u32s {
+        Self::token().or_u32s(a, b)
+    }
+    #[inline(always)]
     fn bits_xor(a: S::u32s, b: S::u32s) -> S::u32s {
         Self::token().xor_u32s(a, b)
     }

@@ -124,6 +124,7 @@ impl<V: Vector> Vector for Unroll2<V> {
     both! {
         fn from_bits(bits: Self::Bits) -> Self;
         fn bits_and(a: Self::Bits, b: Self::Bits) -> Self::Bits;
+        fn bits_or(a: Self::Bits, b: Self::Bits) -> Self::Bits;
         fn bits_xor(a: Self::Bits, b: Self::Bits) -> Self::Bits;
         fn bits_add(a: Self::Bits, b: Self::Bits) -> Self::Bits;
         fn bits_mul(a: Self::Bits, b: Self::Bits) -> Self::Bits;

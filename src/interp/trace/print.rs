@@ -76,7 +76,7 @@ impl Printer<'_> {
             Op::Param(i) => format!("F(param({i}u))"),
             Op::Reference(moment, j) => format!("F(inputs[reference_at({}) + {j}u])", moment.name()),
             Op::Time(moment) => format!("F(f32({}))", moment.name()),
-            Op::Dt => "F(uniforms.dt)".into(),
+            Op::Dt => "F(pass_dt)".into(),
             Op::Unary(kind, a) => kind.wgsl(&n(a), self.math),
             Op::Binary(kind, a, b) => kind.wgsl(&n(a), &n(b), self.math),
             Op::Fused(a, b, c) => format!("fma({}, {}, {})", n(a), n(b), n(c)),

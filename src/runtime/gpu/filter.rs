@@ -53,6 +53,21 @@ pub(crate) fn over_time(filter: Option<&Filter>, kernel: &str) -> String {
     if filter.is_some() { kernel.into() } else { kernel.replace(LOOP, "{\n let phase = 0u;") }
 }
 
+/// The head of the loop of `shaders/score/rollout.wgsl` over the innovations that are drawn together, and its end.
+const INNOVATIONS: &str = "        for (var i = start; i < end; i++) {\n";
+const INNOVATIONS_END: &str = "\n        }\n";
+
+/// Unrolls that loop by hand where it has all of its `steps` turns, which a driver does not, since it may have fewer.
+/// Turns of the loop move the coordinates that are left. Unrolled, the driver can also order the work of several time
+/// steps as one, and so wait for their field look-ups at the same time.
+pub(crate) fn unrolled(kernel: &str, steps: usize) -> String {
+    let parts = kernel.split_once(INNOVATIONS).and_then(|(head, rest)| Some((head, rest.split_once(INNOVATIONS_END)?)));
+    let Some((head, (body, tail))) = parts else { unreachable!("the kernel has this loop") };
+    let turns: String =
+        (0..steps).map(|step| format!("{{\n            let i = start + {step}u;\n{body}\n        }}\n")).collect();
+    format!("{head}if end == start + STEPS {{\n{turns}}} else {{\n{INNOVATIONS}{body}{INNOVATIONS_END}}}\n{tail}")
+}
+
 /// The functions that turn the innovations of a row into controls, in order of time. `before` is the control of the
 /// time step before, and `changed` its change from the one before that, which only limits of the jerk depend on.
 pub(crate) fn rows(filter: Option<&Filter>, flags: u32, controls: usize) -> String {

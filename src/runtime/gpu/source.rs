@@ -112,9 +112,17 @@ fn rollout_of(program: &Program, shape: KernelConfig, rows: Rows) -> String {
     if program.scoring == Scoring::Distance {
         return [UPDATE, &Rows::One.definitions(), KEYS, DISTANCE].join("\n");
     }
-    let rollout = filter::over_time(shape.filter.as_ref(), ROLLOUT);
+    let mut rollout = filter::over_time(shape.filter.as_ref(), ROLLOUT);
+    // A software adapter compiles as slowly as the code is long, and executes moves as quickly as it loops.
+    let short = program.functions.is_empty() && program.requirements.networks.is_empty() && program.operations <= MOST;
+    if !shape.software && shape.filter.is_none() && shape.steps() > 1 && short {
+        rollout = filter::unrolled(&rollout, shape.steps());
+    }
     [&*drawing(shape, rows), &proposal(shape, rows), &model(program, rows), KEYS, &rollout].join("\n")
 }
+
+/// The number of operations of a model from which the time steps of a rollout stay a loop.
+const MOST: usize = 400;
 
 /// The model of a rollout, and the inputs that it reads.
 fn model(program: &Program, rows: Rows) -> String {
@@ -123,7 +131,7 @@ fn model(program: &Program, rows: Rows) -> String {
     let networks = if requirements.networks.is_empty() {
         String::new()
     } else {
-        [TASK_WEIGHT, "fn several(count: u32) -> u32 {\n    return count + uniforms.zero;\n}\n"].join("\n")
+        [TASK_WEIGHT, "fn several(count: u32) -> u32 {\n    return count + pass_zero;\n}\n"].join("\n")
     };
     let functions = program.functions.as_str();
     [REFERENCE, &look_ups(requirements, rows), &state, &networks, functions, &program.source].join("\n")
@@ -182,7 +190,7 @@ pub(crate) fn episodes(program: &Program, shape: KernelConfig) -> String {
     // Forwards and backwards, the loops of a network unroll to tens of thousands of instructions on hardware, too.
     // (RADV, two layers of 64 units: 57,000 instructions and 47 s, instead of 6,200 and 0.6 s.)
     let hidden = shape.unrolls || shape.flags & SCORED != 0 || !program.requirements.networks.is_empty();
-    let several = if hidden { "count + uniforms.zero" } else { "count" };
+    let several = if hidden { "count + pass_zero" } else { "count" };
     let _ = writeln!(code, "fn several(count: u32) -> u32 {{\n    return {several};\n}}");
     // Only one of the two is called, but WGSL requires both to be defined.
     code.push_str(if shape.flags & SCORED != 0 {
@@ -276,7 +284,7 @@ fn problem_inputs(fleet: bool) -> &'static str {
 const SHARED_INPUTS: &str = "const inputs_at = 0u;
 fn find_inputs() {}
 fn find_rollout(z: u32) {
-    problem = z;
+    start_problem(z);
 }
 fn scenario_scores() -> u32 {
     return 0u;

@@ -1,11 +1,51 @@
-//! Counts of the instructions in the loops of a kernel, from the assembly that Mesa's driver for AMD prints.
+//! The loops of a kernel, from the assembly that Mesa's driver for AMD prints: what they execute, and what waits for what.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
+use super::chain::{self, Chains};
+
 /// Slots of an instruction that runs at a quarter of the full rate on RDNA: products of 32-bit integers and
 /// transcendental functions.
 const QUARTER_RATE: u64 = 4;
+
+/// What executes an instruction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    Vector,
+    Products,
+    Transcendental,
+    Memory,
+    Shared,
+    Constants,
+    Scalar,
+}
+
+impl Unit {
+    /// The unit of an operation; `None` for waits.
+    pub fn of(operation: &str) -> Option<Self> {
+        let is = |prefixes: &[&str]| prefixes.iter().any(|prefix| operation.starts_with(prefix));
+        Some(if is(&["v_mul_lo_u32", "v_mul_hi_u32", "v_mul_hi_i32", "v_mad_u64", "v_mad_i64"]) {
+            Self::Products
+        } else if is(&["v_sqrt_", "v_rsq_", "v_rcp_", "v_exp_", "v_log_", "v_sin_", "v_cos_"]) {
+            Self::Transcendental
+        } else if is(&["v_"]) {
+            Self::Vector
+        } else if is(&["buffer_", "global_", "scratch_", "flat_", "image_"]) {
+            Self::Memory
+        } else if is(&["ds_"]) {
+            Self::Shared
+        } else if is(&["s_load", "s_buffer_load"]) {
+            Self::Constants
+        } else if is(&["s_"])
+            && !is(&["s_waitcnt", "s_delay_alu", "s_nop", "s_clause", "s_inst_prefetch", "s_set_inst"])
+        {
+            Self::Scalar
+        } else {
+            return None;
+        })
+    }
+}
 
 /// Instructions by the unit that executes them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -20,7 +60,9 @@ pub struct Mix {
     pub memory: u64,
     /// Loads and stores of the workgroup's memory.
     pub shared: u64,
-    /// Scalar instructions, without waits.
+    /// Loads of scalars.
+    pub constants: u64,
+    /// Other scalar instructions, without waits.
     pub scalar: u64,
 }
 
@@ -30,20 +72,16 @@ impl Mix {
         self.vector + QUARTER_RATE * (self.products + self.transcendental)
     }
 
-    fn count(&mut self, operation: &str) {
-        let is = |prefixes: &[&str]| prefixes.iter().any(|prefix| operation.starts_with(prefix));
-        if is(&["v_mul_lo_u32", "v_mul_hi_", "v_mad_u64", "v_mad_i64"]) {
-            self.products += 1;
-        } else if is(&["v_sqrt_", "v_rsq_", "v_rcp_", "v_exp_", "v_log_", "v_sin_", "v_cos_"]) {
-            self.transcendental += 1;
-        } else if is(&["v_"]) {
-            self.vector += 1;
-        } else if is(&["buffer_", "global_", "scratch_", "flat_", "image_"]) {
-            self.memory += 1;
-        } else if is(&["ds_"]) {
-            self.shared += 1;
-        } else if is(&["s_"]) && !is(&["s_waitcnt", "s_delay_alu", "s_nop", "s_clause", "s_inst_prefetch"]) {
-            self.scalar += 1;
+    /// The number of instructions of a unit.
+    pub fn of(&mut self, unit: Unit) -> &mut u64 {
+        match unit {
+            Unit::Vector => &mut self.vector,
+            Unit::Products => &mut self.products,
+            Unit::Transcendental => &mut self.transcendental,
+            Unit::Memory => &mut self.memory,
+            Unit::Shared => &mut self.shared,
+            Unit::Constants => &mut self.constants,
+            Unit::Scalar => &mut self.scalar,
         }
     }
 }
@@ -57,6 +95,8 @@ pub struct Loop {
     blocks: Range<usize>,
     /// What one turn executes if it takes every branch, without the loops inside.
     pub turn: Mix,
+    /// The dependent instructions of these.
+    pub chains: Chains,
 }
 
 /// Finds the loops of a program, in the order in which they begin.
@@ -79,32 +119,30 @@ pub fn loops(assembly: &str) -> Vec<Loop> {
     };
     let mut found = Vec::new();
     for span in &spans {
+        let own = span.clone().filter(|block| !spans.iter().any(|inner| inside(inner, span) && inner.contains(block)));
+        let lines: Vec<&str> = own.flat_map(|block| blocks[block].iter().copied()).collect();
         let mut turn = Mix::default();
-        for block in span.clone() {
-            if spans.iter().any(|inner| inside(inner, span) && inner.contains(&block)) {
-                continue;
-            }
-            for operation in &blocks[block] {
-                turn.count(operation);
-            }
+        for unit in lines.iter().filter_map(|line| Unit::of(line)) {
+            *turn.of(unit) += 1;
         }
         let depth = spans.iter().filter(|outer| inside(span, outer)).count();
-        found.push(Loop { depth, blocks: span.clone(), turn });
+        found.push(Loop { depth, blocks: span.clone(), turn, chains: chain::of(&lines) });
     }
     found
 }
 
-/// Splits a program into the operations of its blocks, and lists its jumps from block to block.
+/// Splits a program into the lines of its blocks, and lists its jumps from block to block.
 fn blocks(assembly: &str) -> (Vec<Vec<&str>>, Vec<(usize, usize)>) {
     let (mut blocks, mut names, mut jumps) = (Vec::<Vec<&str>>::new(), HashMap::new(), Vec::new());
     for line in assembly.lines() {
+        let line = line.split(';').next().unwrap_or_default().trim();
         let mut words = line.split_whitespace();
         let Some(first) = words.next() else { continue };
         if let Some(name) = first.strip_suffix(':').filter(|name| name.starts_with("BB")) {
             names.insert(name, blocks.len());
             blocks.push(Vec::new());
         } else if let Some(block) = blocks.last_mut() {
-            block.push(first);
+            block.push(line);
             if first.starts_with("s_branch") || first.starts_with("s_cbranch") {
                 jumps.extend(words.next().map(|to| (blocks.len() - 1, to)));
             }
@@ -139,10 +177,8 @@ mod tests {
         ";
         let outer = Mix { products: 1, memory: 1, scalar: 2, ..Mix::default() };
         let inner = Mix { vector: 1, transcendental: 1, scalar: 1, ..Mix::default() };
-        assert_eq!(
-            loops(program),
-            [Loop { depth: 0, blocks: 1..4, turn: outer }, Loop { depth: 1, blocks: 2..3, turn: inner }]
-        );
+        let found: Vec<_> = loops(program).into_iter().map(|of| (of.depth, of.blocks, of.turn)).collect();
+        assert_eq!(found, [(0, 1..4, outer), (1, 2..3, inner)]);
         assert_eq!((outer.slots(), inner.slots()), (4, 5));
     }
 }

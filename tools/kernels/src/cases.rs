@@ -50,15 +50,21 @@ fn engine(target: Target) -> Result<Engine> {
 }
 
 /// The kernels of a target, without repetitions.
-struct Collector {
+struct Collector<'a> {
     target: Target,
+    /// What the names of the cases contain that are built.
+    only: &'a str,
     kernels: Vec<Kernel>,
 }
 
-impl Collector {
+impl Collector<'_> {
     /// Builds a driver, and keeps the kernels that it compiles.
     fn case<T>(&mut self, name: impl Into<String>, build: impl FnOnce(&Engine) -> Result<T>) -> Result<()> {
-        let (case, engine) = (name.into(), engine(self.target)?);
+        let case = name.into();
+        if !case.contains(self.only) {
+            return Ok(());
+        }
+        let engine = engine(self.target)?;
         build(&engine).map_err(|error| error.context(format!("{case} for {}", self.target.name)))?;
         for source in engine.kernels() {
             if self.kernels.iter().all(|kernel| kernel.source.wgsl != source.wgsl) {
@@ -354,11 +360,13 @@ impl Energy<2> for Ring {
     }
 }
 
-/// The kernels of a target.
-pub fn kernels(target: Target) -> Result<Vec<Kernel>> {
-    let mut all = Collector { target, kernels: Vec::new() };
+/// The kernels of a target, of the cases whose names contain `only`.
+pub fn kernels(target: Target, only: &str) -> Result<Vec<Kernel>> {
+    let mut all = Collector { target, only, kernels: Vec::new() };
     all.case("weighted-mean", |engine| Ok(WeightedMean::new(engine)))?;
     all.model("cart-pole", CartPole::default())?;
+    let pairs = MppiOptions { task: task::<1>(), samples: 2048, antithetic: true, ..Default::default() };
+    all.planner("cart-pole-antithetic", CartPole::default(), pairs)?;
     all.model("pendulum", Pendulum::default())?;
     all.model("double-integrator", DoubleIntegrator::default())?;
     all.model("unicycle", Unicycle::default())?;

@@ -3,6 +3,7 @@
 
 mod assembly;
 mod cases;
+mod chain;
 mod radv;
 mod translate;
 
@@ -25,6 +26,9 @@ enum Command {
     Dump {
         /// The folder to write to. It is created if it does not exist.
         folder: PathBuf,
+        /// Only the cases whose names contain this, such as a model's.
+        #[arg(long, default_value = "")]
+        only: String,
     },
     /// Prints what a Vulkan driver compiles the dumped SPIR-V to: registers, spills, occupancy, code size.
     ///
@@ -39,7 +43,8 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
-    /// Prints what one turn of each loop executes, from the driver's assembly: issue slots, and instructions by unit.
+    /// Prints what one turn of each loop executes, from the driver's assembly: issue slots, instructions by unit, and
+    /// how many of them depend on one another.
     Loops {
         /// The folder that `dump` wrote to.
         folder: PathBuf,
@@ -54,7 +59,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
-        Command::Dump { folder } => dump(&folder),
+        Command::Dump { folder, only } => dump(&folder, &only),
         Command::Statistics { folder, only, check } => {
             radv::statistics(&folder, &only, false).and_then(|(device, all)| {
                 if check {
@@ -77,10 +82,10 @@ fn main() -> ExitCode {
 }
 
 /// Writes the kernels of all targets to a folder, one thread for each target.
-fn dump(folder: &Path) -> Result<()> {
+fn dump(folder: &Path, only: &str) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("{} cannot be created", folder.display()))?;
     let one = |target| -> Result<usize> {
-        let kernels = cases::kernels(target)?;
+        let kernels = cases::kernels(target, only)?;
         let mut names: Vec<String> = Vec::new();
         for kernel in &kernels {
             let stem = match &kernel.source.entries[..] {

@@ -13,6 +13,7 @@ use ash::khr::pipeline_executable_properties as executable;
 use ash::vk;
 
 use super::assembly::{self, Mix};
+use super::chain::Chains;
 
 /// The largest values that [`check`] accepts. They leave room for other versions of Mesa.
 const MAX_VGPRS: u64 = 192;
@@ -114,8 +115,9 @@ pub fn print(device: &str, all: &[Statistics]) {
 pub fn print_loops(device: &str, all: &[Statistics], folder: Option<&Path>) -> Result<()> {
     println!("{device}");
     println!(
-        "| kernel | loop | slots | VALU | products | transc. | loads, stores | LDS | scalar |\n|---|{}",
-        "---|".repeat(8)
+        "| kernel | loop | slots | VALU | products | transc. | loads, stores | LDS | scalar loads | scalar | cycles, one \
+         wave | carried, cycles | carried instructions |\n|---|{}",
+        "---|".repeat(12)
     );
     for of in all {
         let program = of.assembly.as_deref().with_context(|| format!("{}: the driver prints no assembly", of.name))?;
@@ -126,12 +128,14 @@ pub fn print_loops(device: &str, all: &[Statistics], folder: Option<&Path>) -> R
                 .with_context(|| format!("{} cannot be written", file.display()))?;
         }
         for (number, of_loop) in assembly::loops(program).iter().enumerate() {
-            let Mix { vector, products, transcendental, memory, shared, scalar } = of_loop.turn;
+            let Mix { vector, products, transcendental, memory, shared, constants, scalar } = of_loop.turn;
             let (indent, slots) = ("- ".repeat(of_loop.depth), of_loop.turn.slots());
+            let Chains { alone, carried, path } = &of_loop.chains;
             println!(
                 "| {} | {indent}{number} | {slots} | {vector} | {products} | {transcendental} | {memory} | {shared} | \
-                 {scalar} |",
-                of.name
+                 {constants} | {scalar} | {alone} | {carried} | {} |",
+                of.name,
+                path.describe()
             );
         }
     }
