@@ -119,15 +119,26 @@ struct Summary {
 
 // The problem index of this invocation.
 var<private> problem: u32;
-// The duration of a time step, and 0, which compilers cannot evaluate. They are loaded once: a loop would reload them in
-// each of its turns, and wait.
+// Members of the pass that are loaded once: a loop would reload them in each of its turns, and wait. The last row of the
+// table of references is 0 if it has none.
 var<private> pass_dt: f32;
+var<private> pass_horizon: u32;
+var<private> pass_width: u32;
+var<private> pass_references: u32;
+var<private> pass_last_reference: u32;
+var<private> pass_reference_columns: u32;
+// 0, which compilers cannot evaluate.
 var<private> pass_zero: u32;
 
 // Every kernel calls this first, with its problem index.
 fn start_problem(number: u32) {
     problem = number;
     pass_dt = uniforms.dt;
+    pass_horizon = uniforms.horizon;
+    pass_width = uniforms.width;
+    pass_references = uniforms.references;
+    pass_last_reference = max(uniforms.reference_rows, 1u) - 1u;
+    pass_reference_columns = uniforms.reference_columns;
     pass_zero = uniforms.zero;
 }
 
@@ -138,7 +149,7 @@ const FACTORS_BEFORE = 1u;
 
 // The start of this problem's part of a block of nominals.
 fn nominal_at(which: u32) -> u32 {
-    return (which * uniforms.problems + problem) * uniforms.width;
+    return (which * uniforms.problems + problem) * pass_width;
 }
 
 // The start of this problem's part of a block of standard-deviation scales.

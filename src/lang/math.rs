@@ -260,18 +260,18 @@ pub(crate) fn sin_cos<V: Vector>(x: V) -> (V, V) {
     (flip_sign(sin, sin_sign), flip_sign(cos, cos_sign))
 }
 
-/// n, for the second of the parts in which a reduction subtracts a multiple. If all parts had the same factor, a driver
-/// could add the constants, and their sum, rounded to one `f32`, loses the precision that the parts provide.
-#[inline(always)]
-fn apart<V: Vector>(n: Whole<V>) -> V {
-    n.number.opaque()
-}
-
 /// The top bits of the words are the signs of the sine and of the cosine in the quadrant that the top two bits of
 /// `quadrant` select. The cosine is negative in the second and the third one.
 #[inline(always)]
 pub(crate) fn sin_cos_signs<V: Vector>(quadrant: V::Bits) -> [V::Bits; 2] {
     [quadrant, V::bits_add(quadrant, V::splat_bits(1 << 30))]
+}
+
+/// n, for the second of the parts in which a reduction subtracts a multiple. If all parts had the same factor, a driver
+/// could add the constants, and their sum, rounded to one `f32`, loses the precision that the parts provide.
+#[inline(always)]
+fn apart<V: Vector>(n: Whole<V>) -> V {
+    n.number.opaque()
 }
 
 /// (sin, cos) of r + q·π/2 without their signs in quadrant q, for r in [−π/4, π/4] and the top two bits q of `quadrant`.

@@ -11,7 +11,7 @@ use crate::kernels::propose::shape::Filter;
 
 /// With white noise an innovation is the control of its time step.
 const WHITE: &str = "fn innovations() -> u32 {
-    return uniforms.horizon;
+    return pass_horizon;
 }
 struct Filter {
     control: Control,
@@ -119,7 +119,7 @@ pub(crate) fn rows(filter: Option<&Filter>, flags: u32, controls: usize) -> Stri
     if flags & JERK_LIMITED != 0 {
         code.push_str(CHANGES);
     }
-    let steps = format!("min({every}u, uniforms.horizon - (i - {lead}u) * {every}u)");
+    let steps = format!("min({every}u, pass_horizon - (i - {lead}u) * {every}u)");
     let _ = write!(
         code,
         "{}struct Filter {{\n{members}}}\n\
@@ -168,7 +168,7 @@ pub(crate) fn step(filter: Option<&Filter>) -> String {
 /// The number of innovations of a row, as an expression.
 fn count(filter: &Filter) -> String {
     let Filter { every, lead, .. } = filter;
-    format!("fn innovations() -> u32 {{\n    return {lead}u + (uniforms.horizon + {}u) / {every}u;\n}}\n", every - 1)
+    format!("fn innovations() -> u32 {{\n    return {lead}u + (pass_horizon + {}u) / {every}u;\n}}\n", every - 1)
 }
 
 /// The factors on a tap and on an innovation, where they differ for the first innovations: `keep0`, `gain0`, …

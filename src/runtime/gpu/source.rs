@@ -104,25 +104,32 @@ pub(crate) fn rollout(program: &Program, shape: KernelConfig) -> String {
     // Rows that the caller supplies are no pairs.
     let paired = shape.flags & (ANTITHETIC | GIVEN) == ANTITHETIC;
     let pairs = rows.in_pairs();
-    rollout_of(program, shape, if paired && suits(program, pairs) { pairs } else { rows })
+    // Two blocks are drawn side by side, since one is a long chain of dependent operations. Of a single control that
+    // would be eight time steps, and up to seven draws too many at the end.
+    let blocks = if is_unrolled(program, shape) && matches!(shape.layout.controls, 2 | 4) { 2 } else { 1 };
+    rollout_of(program, shape, if paired && suits(program, pairs) { pairs } else { rows }, blocks * shape.steps())
 }
 
-/// The kernel of [`rollout`] for given rows per invocation.
-fn rollout_of(program: &Program, shape: KernelConfig, rows: Rows) -> String {
+/// Whether the time steps whose controls are drawn together are unrolled: not on a software adapter, which compiles as
+/// slowly as the code is long.
+fn is_unrolled(program: &Program, shape: KernelConfig) -> bool {
+    /// The largest number of operations of a model whose time steps are repeated.
+    const MOST: usize = 400;
+    let short = program.functions.is_empty() && program.requirements.networks.is_empty() && program.operations <= MOST;
+    short && !shape.software && shape.filter.is_none()
+}
+
+/// The kernel of [`rollout`] for given rows per invocation, that draws the controls of `steps` time steps together.
+fn rollout_of(program: &Program, shape: KernelConfig, rows: Rows, steps: usize) -> String {
     if program.scoring == Scoring::Distance {
         return [UPDATE, &Rows::One.definitions(), KEYS, DISTANCE].join("\n");
     }
     let mut rollout = filter::over_time(shape.filter.as_ref(), ROLLOUT);
-    // A software adapter compiles as slowly as the code is long, and executes moves as quickly as it loops.
-    let short = program.functions.is_empty() && program.requirements.networks.is_empty() && program.operations <= MOST;
-    if !shape.software && shape.filter.is_none() && shape.steps() > 1 && short {
-        rollout = filter::unrolled(&rollout, shape.steps());
+    if steps > 1 && is_unrolled(program, shape) {
+        rollout = filter::unrolled(&rollout, steps);
     }
-    [&*drawing(shape, rows), &proposal(shape, rows), &model(program, rows), KEYS, &rollout].join("\n")
+    [&*drawing(shape, rows), &proposal(shape, rows, steps), &model(program, rows), KEYS, &rollout].join("\n")
 }
-
-/// The number of operations of a model from which the time steps of a rollout stay a loop.
-const MOST: usize = 400;
 
 /// The model of a rollout, and the inputs that it reads.
 fn model(program: &Program, rows: Rows) -> String {
@@ -148,7 +155,8 @@ pub(crate) fn trajectories(program: &Program, shape: KernelConfig) -> String {
     );
     let trajectories = filter::over_time(shape.filter.as_ref(), TRAJECTORIES);
     let rows = Rows::One;
-    [&*drawing(shape, rows), &proposal(shape, rows), &model(program, rows), &point, &trajectories].join("\n")
+    [&*drawing(shape, rows), &proposal(shape, rows, shape.steps()), &model(program, rows), &point, &trajectories]
+        .join("\n")
 }
 
 /// The kernel that combines the costs of rows in all scenarios.
@@ -215,7 +223,7 @@ pub(crate) fn mean_of_draws(shape: KernelConfig) -> String {
     let (sums, rows) = (weighed(shape, Rows::Four), Rows::Four);
     let lanes = lanes(8, shape.software);
     let weigh = [REDUCE, WEIGH, WEIGHED, GROUP].join("\n");
-    [&drawing(shape, rows), &proposal(shape, rows), &sums, &lanes, &weigh, MEAN_OF_DRAWS].join("\n")
+    [&drawing(shape, rows), &proposal(shape, rows, shape.steps()), &sums, &lanes, &weigh, MEAN_OF_DRAWS].join("\n")
 }
 
 /// The kernel that runs a whole pass of few rows.
@@ -229,7 +237,8 @@ pub(crate) fn whole(program: &Program, shape: KernelConfig, solves_temperature: 
     let lanes = lanes(16, shape.software);
     let reduce = [&lanes, REDUCE, WEIGH, WEIGHED, GROUP, MEAN_OF_DRAWS].join("\n");
     let filtered = filter::step(shape.filter.as_ref());
-    [&rollout_of(program, shape, rows), &weighed(shape, rows), &reduce, &filtered, STEP, &temperature, WHOLE].join("\n")
+    let rollout = rollout_of(program, shape, rows, shape.steps());
+    [&rollout, &weighed(shape, rows), &reduce, &filtered, STEP, &temperature, WHOLE].join("\n")
 }
 
 /// The rows that an invocation computes: four on a software adapter, else one.
@@ -255,7 +264,7 @@ pub(crate) fn draw(shape: KernelConfig) -> String {
         (0..shape.layout.controls).map(|m| format!("    rows[address(k, t * CONTROLS + {m}u)] = u.u{m};\n")).collect();
     let stored = format!("fn stored(k: u32, t: u32, u: Control) {{\n{stores}}}\n");
     let draw = filter::over_time(shape.filter.as_ref(), DRAW);
-    [&*drawing(shape, Rows::One), &proposal(shape, Rows::One), &stored, &draw].join("\n")
+    [&*drawing(shape, Rows::One), &proposal(shape, Rows::One, shape.steps()), &stored, &draw].join("\n")
 }
 
 /// The look-up functions for the fields that a model reads.
@@ -406,7 +415,7 @@ pub(super) fn list(n: usize, item: impl Fn(usize) -> String) -> String {
 
 /// The offset of a time step's row in the reference table.
 const REFERENCE: &str = "fn reference_at(t: u32) -> u32 {
-    return inputs_at + uniforms.references + min(t, max(uniforms.reference_rows, 1u) - 1u) * uniforms.reference_columns;
+    return inputs_at + pass_references + min(t, pass_last_reference) * pass_reference_columns;
 }";
 
 /// A weight of the task's, which are stored after the inputs of all problems.
@@ -434,11 +443,11 @@ fn control(controls: usize) -> String {
 }
 
 /// The functions that draw, clamp and weigh the controls of a row, likewise unrolled over the controls.
-fn proposal(shape: KernelConfig, rows: Rows) -> String {
+fn proposal(shape: KernelConfig, rows: Rows, steps: usize) -> String {
     let (layout, controls) = (shape.layout, shape.layout.controls);
     let mut code = places(layout);
     code.push_str(&flags(shape.flags));
-    let _ = writeln!(code, "const STEPS = {}u;", shape.steps());
+    let _ = writeln!(code, "const STEPS = {steps}u;");
     let mut add = |text: String| code.push_str(&text);
 
     add(control(controls));
@@ -484,7 +493,7 @@ fn proposal(shape: KernelConfig, rows: Rows) -> String {
     // blocks, since these give four normals at a time. They are drawn as standard normals, shaped by the factor of the
     // covariance, around the nominal. (Drawing under an `if` inside the time loop would suffice on a GPU, but a
     // software adapter always computes both branches.)
-    let held = shape.steps() * controls;
+    let held = steps * controls;
     add(format!("struct Block {{\n{}}}\n", (0..held).map(|i| format!("    v{i}: F,\n")).collect::<String>()));
     let time = |i: usize| format!("min(start + {}u, innovations() - 1u)", i / controls);
     // The center that they are drawn around, and the factor on the noise of each.
