@@ -5,14 +5,11 @@ struct Two {
     y: F,
 }
 
-fn gibbs_unsigned_sin_cos(quadrant: U, r: F) -> Two {
+fn gibbs_sin_cos_within(r: F) -> Two {
     let v0 = r * r;
     let v1 = fma(fma(F(-0.00019515296f), v0, F(0.008332161f)), v0, F(-0.16666655f));
-    let v2 = fma(v1 * v0, r, r);
-    let v3 = fma(fma(F(2.4433157e-5f), v0, F(-0.0013887316f)), v0, F(0.041666646f));
-    let v4 = fma(v3 * v0, v0, fma(v0, F(-0.5f), F(1.0f)));
-    let v5 = (quadrant & U(0x40000000u)) == U(0u);
-    return Two(select(v4, v2, v5), select(v2, v4, v5));
+    let v2 = fma(fma(F(2.4433157e-5f), v0, F(-0.0013887316f)), v0, F(0.041666646f));
+    return Two(fma(v1 * v0, r, r), fma(v2 * v0, v0, fma(v0, F(-0.5f), F(1.0f))));
 }
 
 fn gibbs_sin_cos(x: F) -> Two {
@@ -22,10 +19,12 @@ fn gibbs_sin_cos(x: F) -> Two {
     let v3 = bitcast<F>(v2) - 12582912.0f;
     let v4 = fma(bitcast<F>(bitcast<U>(v3) ^ v1), F(-0.0004837513f), fma(v3, F(-1.5703125f), x));
     let v5 = v2 << U(30u);
-    let v6 = gibbs_unsigned_sin_cos(v5, fma(v3, F(-7.54979e-8f), v4));
-    let v7 = bitcast<F>(bitcast<U>(v6.x) ^ (v5 & U(0x80000000u)));
-    let v8 = bitcast<U>(v6.y) ^ ((v5 + U(0x40000000u)) & U(0x80000000u));
-    return Two(v7, bitcast<F>(v8));
+    let v6 = gibbs_sin_cos_within(fma(v3, F(-7.54979e-8f), v4));
+    let v7 = (v5 & U(0x40000000u)) != U(0u);
+    let v8 = select(v6.x, v6.y, v7);
+    let v9 = select(v6.y, v6.x, v7);
+    let v10 = bitcast<I>(v5) < I(0);
+    return Two(select(v8, -v8, v10), select(v9, -v9, v7 != v10));
 }
 
 fn gibbs_exp(x: F) -> F {

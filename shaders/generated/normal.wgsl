@@ -16,10 +16,12 @@ fn box_muller(a: U, b: U) -> Two {
     let v5 = fma(fma(v4, v0.y, F(0.49999988f)), v0.y, F(-0.6666666f));
     let v6 = fma(v0.y, F(-2.0f), v1 + fma(v5 * v0.y, v1, v0.x * 5.0591097e-11f));
     let v7 = bitcast<F>(((b >> U(7u)) & U(0x7fffffu)) | U(0x3f800000u));
-    let v8 = gibbs_unsigned_sin_cos(b, (v7 - 1.5f) * 1.5707964f);
-    let v9 = bitcast<U>(sqrt(abs(fma(v0.x, F(-1.6530976e-7f), v6))));
-    let v10 = bitcast<F>(((b + U(0x40000000u)) & U(0x80000000u)) | v9);
-    return Two(v10 * v8.y, bitcast<F>((b & U(0x80000000u)) | v9) * v8.x);
+    let v8 = gibbs_sin_cos_within((v7 - 1.5f) * 1.5707964f);
+    let v9 = (b & U(0x40000000u)) != U(0u);
+    let v10 = bitcast<U>(sqrt(abs(fma(v0.x, F(-1.6530976e-7f), v6))));
+    let v11 = bitcast<F>(((b + U(0x40000000u)) & U(0x80000000u)) | v10);
+    let v12 = bitcast<F>((b & U(0x80000000u)) | v10) * select(v8.x, v8.y, v9);
+    return Two(v11 * select(v8.y, v8.x, v9), v12);
 }
 
 fn normals(row: PhiloxRow, block: u32) -> Normals {

@@ -401,8 +401,15 @@ impl Vector for Number {
         Self(op("F({})", &[op("bitcast<I>({})", &[bits.0])]))
     }
     fn swap_by_bit_30(bits: Word, [a, b]: [Self; 2]) -> (Self, Self) {
-        let clear = Self::bits_eq(Self::bits_and(bits, Self::splat_bits(1 << 30)), Self::splat_bits(0));
-        (Self::simd_select(clear, a, b), Self::simd_select(clear, b, a))
+        let set = bit_30(bits);
+        (Self::simd_select(set, b, a), Self::simd_select(set, a, b))
+    }
+    fn sin_cos_in(quadrant: Word, within: [Self; 2]) -> (Self, Self) {
+        // A negation is a part of the instruction that selects, on RDNA, so that a sign takes one and not two.
+        let (sin, cos) = Self::swap_by_bit_30(quadrant, within);
+        let below = Truth(op("bitcast<I>({}) < I(0)", &[quadrant.0]));
+        let left = Truth(op("{} != {}", &[bit_30(quadrant).0, below.0]));
+        (Self::simd_select(below, -sin, sin), Self::simd_select(left, -cos, cos))
     }
     fn index(self) -> Word {
         Word(op("U({})", &[self.0]))
@@ -436,6 +443,11 @@ impl Vector for Number {
     fn call_words<const R: usize>(name: &'static str, arguments: &[Value<Self>]) -> Option<[Word; R]> {
         results_of(name, arguments).map(|results| results.map(Word))
     }
+}
+
+/// Whether bit 30 is set.
+fn bit_30(word: Word) -> Truth {
+    Truth(op("{} != {}", &[Number::bits_and(word, Number::splat_bits(1 << 30)).0, Number::splat_bits(0).0]))
 }
 
 /// The results of a call, unless it is the body of the function itself that is being printed.

@@ -100,6 +100,14 @@ pub trait Vector:
         let set = Self::bits_shl(bits, 1);
         (Self::select_by_sign(set, b, a), Self::select_by_sign(set, a, b))
     }
+    /// (sin, cos) of r + q·π/2 for the top two bits q of `quadrant`, from those of r: swapped where q is odd. The sine is
+    /// negative in the third and the fourth quadrant, the cosine in the second and the third one.
+    #[inline(always)]
+    fn sin_cos_in(quadrant: Self::Bits, within: [Self; 2]) -> (Self, Self) {
+        let ((sin, cos), [sin_sign, cos_sign]) =
+            (Self::swap_by_bit_30(quadrant, within), sin_cos_signs::<Self>(quadrant));
+        (flip_sign(sin, sin_sign), flip_sign(cos, cos_sign))
+    }
     /// Converts a number in [0, 2²³) to an integer, rounding down.
     #[inline(always)]
     fn index(self) -> Self::Bits {
@@ -255,13 +263,10 @@ pub(crate) fn sin_cos<V: Vector>(x: V) -> (V, V) {
     let r = n.number.fma(c(-1.570_312_5), x);
     let r = apart(n).fma(c(-2029.0 / 4_194_304.0), r); // 4.837513e-4
     let r = n.number.fma(c(-7.549_79e-8), r);
-    let quadrant = V::bits_shl(n.bits, 30);
-    let ((sin, cos), [sin_sign, cos_sign]) = (unsigned_sin_cos(quadrant, r), sin_cos_signs::<V>(quadrant));
-    (flip_sign(sin, sin_sign), flip_sign(cos, cos_sign))
+    V::sin_cos_in(V::bits_shl(n.bits, 30), sin_cos_within(r))
 }
 
-/// The top bits of the words are the signs of the sine and of the cosine in the quadrant that the top two bits of
-/// `quadrant` select. The cosine is negative in the second and the third one.
+/// Words whose top bits are the signs of the sine and of the cosine, for [`Vector::sin_cos_in`].
 #[inline(always)]
 pub(crate) fn sin_cos_signs<V: Vector>(quadrant: V::Bits) -> [V::Bits; 2] {
     [quadrant, V::bits_add(quadrant, V::splat_bits(1 << 30))]
@@ -274,17 +279,16 @@ fn apart<V: Vector>(n: Whole<V>) -> V {
     n.number.opaque()
 }
 
-/// (sin, cos) of r + q·π/2 without their signs in quadrant q, for r in [−π/4, π/4] and the top two bits q of `quadrant`.
+/// [sin, cos] of r in [−π/4, π/4].
 #[inline(always)]
-pub(crate) fn unsigned_sin_cos<V: Vector>(quadrant: V::Bits, r: V) -> (V, V) {
-    if let Some([sin, cos]) = V::call("gibbs_unsigned_sin_cos", &[Word(quadrant), Number(r)]) {
-        return (sin, cos);
+pub(crate) fn sin_cos_within<V: Vector>(r: V) -> [V; 2] {
+    if let Some(pair) = V::call("gibbs_sin_cos_within", &[Number(r)]) {
+        return pair;
     }
     let z = r * r;
     let s = (horner(z, [-1.951_529_6e-4, 8.332_161e-3, -1.666_665_5e-1]) * z).fma(r, r);
     let k = (horner(z, [2.443_315_7e-5, -1.388_731_6e-3, 4.166_664_6e-2]) * z).fma(z, z.fma(c(-0.5), c(1.0)));
-    // In an odd quadrant sine and cosine are swapped.
-    V::swap_by_bit_30(quadrant, [s, k])
+    [s, k]
 }
 
 /// 2ⁿ·eʳ. A result below 2.4·10⁻³⁸ may be 0 and is never subnormal, since some processors compute with subnormal

@@ -4,7 +4,7 @@
 
 use std::f32::consts::FRAC_PI_2;
 
-use super::math::{Value, Vector, abs, minus_two_ln, sin_cos_signs, unsigned_sin_cos, with_sign};
+use super::math::{Value, Vector, abs, minus_two_ln, sin_cos_signs, sin_cos_within, with_sign};
 use super::philox;
 
 /// Maps a word of 23 bits to [1, 2): it becomes the mantissa, so no conversion is needed.
@@ -28,7 +28,7 @@ pub(crate) fn box_muller<V: Vector>(a: V::Bits, b: V::Bits) -> [V; 2] {
     // The 23 bits are masked, not shifted to the top of the word: b is a product with a constant, and the shift of it
     // would become another product.
     let mantissa = V::bits_and(V::bits_shr(b, 7), V::splat_bits(0x7f_ffff));
-    let (s, c) = unsigned_sin_cos(b, (in_1_2::<V>(mantissa) - 1.5) * FRAC_PI_2);
+    let (s, c) = V::swap_by_bit_30(b, sin_cos_within((in_1_2::<V>(mantissa) - 1.5) * FRAC_PI_2));
     let [s_sign, c_sign] = sin_cos_signs::<V>(b);
     [with_sign(r, c_sign) * c, with_sign(r, s_sign) * s]
 }

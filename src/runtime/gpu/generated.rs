@@ -163,10 +163,7 @@ fn files() -> [File; 5] {
     const EIGHTH: [f32; 2] = [0.0, std::f32::consts::FRAC_PI_4];
     let two = Type::Struct(&TWO);
     let math = vec![
-        function!(
-            "gibbs_unsigned_sin_cos", EIGHTH, |quadrant: Word, r: Number| -> two,
-            pair(math::unsigned_sin_cos(quadrant, r))
-        ),
+        function!("gibbs_sin_cos_within", EIGHTH, |r: Number| -> two, numbers(math::sin_cos_within(r))),
         function!("gibbs_sin_cos", [0.0, 1e4], |x: Number| -> two, pair(math::sin_cos(x))),
         function!("gibbs_exp", [0.0, 100.0], |x: Number| -> ONE, numbers([math::exp(x)])),
         function!("gibbs_exp2", [0.0, 140.0], |x: Number| -> ONE, numbers([math::exp2(x)])),
