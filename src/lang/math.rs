@@ -11,7 +11,7 @@ use std::ops::{Add, AddAssign, BitXor, Div, DivAssign, Mul, MulAssign, Neg, Sub,
 use super::philox_row::PhiloxRow;
 use super::register::Register;
 use super::{GradSink, Inputs, Mask, Network, ParamView, Real, Table, WgslFn, network, normal, sealed};
-use Value::{Number, Word};
+use Value::Number;
 
 /// 1.5 · 2²³: adding it to |x| < 2²² leaves x, rounded to a whole number, in the low bits of the mantissa.
 const ROUND: f32 = 12_582_912.0;
