@@ -616,6 +616,14 @@ impl<V: Register> Real for V {
         }
     }
     #[inline(always)]
+    fn layer_back(source: &ParamView<'_>, first: usize, slopes: &[Self], sums: &mut [Self]) {
+        if source.stride == 0 {
+            network::shared_layer_back(&source.values[first..], slopes, sums);
+        } else {
+            network::layer_back(source, first, slopes, sums);
+        }
+    }
+    #[inline(always)]
     fn weight(source: &ParamView<'_>, i: usize) -> Self {
         parameter(source, i)
     }
@@ -674,7 +682,7 @@ fn read<V: Register>(values: &[f32], stride: usize, i: usize) -> V {
 #[inline(always)]
 fn parameter<V: Register>(source: &ParamView<'_>, i: usize) -> V {
     if source.repeated {
-        V::load_repeated(&source.values[i * source.stride..])
+        V::load_rows(&source.values[i * source.stride..], source.stride)
     } else {
         read(source.values, source.stride, i)
     }

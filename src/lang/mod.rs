@@ -558,6 +558,12 @@ pub trait Real:
     fn layer(source: &ParamView<'_>, first: usize, x: &[Self], sums: &mut [Self]) {
         network::layer(source, first, x, sums);
     }
+    /// The sums over the units above a layer of their weights times their slopes, each in the order of the units.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn layer_back(source: &ParamView<'_>, first: usize, slopes: &[Self], sums: &mut [Self]) {
+        network::layer_back(source, first, slopes, sums);
+    }
     /// Parameter `i` of a policy.
     #[doc(hidden)]
     fn weight(source: &ParamView<'_>, i: usize) -> Self;

@@ -311,8 +311,10 @@ pub(crate) fn layer<R: Real>(source: &ParamView<'_>, first: usize, x: &[R], sums
 pub(crate) fn shared_layer<V: Register>(weights: &[f32], x: &[V], sums: &mut [V]) {
     let (weights, biases) = weights[..(x.len() + 1) * sums.len()].split_at(x.len() * sums.len());
     let mut o = 0;
-    if const { V::EIGHT_UNITS } {
+    if const { V::UNITS == 8 } {
         o = shared_tiles::<V, 8>(weights, biases, x, sums, o);
+    } else if const { V::UNITS == 6 } {
+        o = shared_tiles::<V, 6>(weights, biases, x, sums, o);
     }
     o = shared_tiles::<V, ABREAST>(weights, biases, x, sums, o);
     shared_tiles::<V, 1>(weights, biases, x, sums, o);
@@ -347,42 +349,65 @@ fn shared_tiles<V: Register, const U: usize>(
     o
 }
 
-/// As [`layer`], where every lane has its own weights, or every lane of a register that is repeated.
+/// As [`layer`], where every row has its own weights. The lanes of several episodes of a row share them.
 #[inline(always)]
 pub(crate) fn own_layer<V: Register>(source: &ParamView<'_>, first: usize, x: &[V], sums: &mut [V]) {
-    let whole = sums.len() - sums.len() % ABREAST;
-    let biases = first + x.len() * sums.len();
-    for o in (0..whole).step_by(ABREAST) {
-        let found = own_sums::<V, ABREAST>(source, first + o * x.len(), biases + o, x);
-        sums[o..o + ABREAST].copy_from_slice(&found);
-    }
-    for o in whole..sums.len() {
-        [sums[o]] = own_sums::<V, 1>(source, first + o * x.len(), biases + o, x);
+    // Each has loops of its own, so that the distances between weights are constants.
+    if source.repeated && source.stride * 2 == V::COUNT {
+        own_units::<V, 2>(source, first, x, sums);
+    } else if source.repeated && source.stride * 4 == V::COUNT {
+        own_units::<V, 4>(source, first, x, sums);
+    } else if source.repeated {
+        own_units::<V, 8>(source, first, x, sums);
+    } else {
+        own_units::<V, 1>(source, first, x, sums);
     }
 }
 
-/// The sums of `U` units, whose weights begin at `first` and whose biases begin at `biases`.
+#[inline(always)]
+fn own_units<V: Register, const E: usize>(source: &ParamView<'_>, first: usize, x: &[V], sums: &mut [V]) {
+    let mut o = 0;
+    // Weights that are used once are limited by the L2 cache, and more of them at a time do not help.
+    if const { E > 1 && V::UNITS == 8 } {
+        o = own_tiles::<V, E, 8>(source, first, x, sums, o);
+    } else if const { E > 1 && V::UNITS == 6 } {
+        o = own_tiles::<V, E, 6>(source, first, x, sums, o);
+    }
+    o = own_tiles::<V, E, ABREAST>(source, first, x, sums, o);
+    own_tiles::<V, E, 1>(source, first, x, sums, o);
+}
+
+/// Computes units from `o` on, `U` at a time, and returns the first of those that remain. `E` lanes share a weight.
 #[cfg_attr(optimized, inline(always))]
-fn own_sums<V: Register, const U: usize>(source: &ParamView<'_>, first: usize, biases: usize, x: &[V]) -> [V; U] {
-    let mut sums = [V::from(0.0); U];
-    for u in 0..U {
-        sums[u] = V::weight(source, biases + u);
-    }
-    // Bounds are checked before the loop: inside it, the checks would take longer than the products and force the sums
-    // to be spilled.
-    let (stride, count) = (source.stride, U * x.len());
-    let lanes = if source.repeated { V::COUNT / 2 } else { V::COUNT };
-    let values = &source.values[first * stride..][..(count - 1) * stride + lanes];
-    for i in 0..x.len() {
+fn own_tiles<V: Register, const E: usize, const U: usize>(
+    source: &ParamView<'_>,
+    first: usize,
+    x: &[V],
+    sums: &mut [V],
+    mut o: usize,
+) -> usize {
+    let rows = const { V::COUNT / E };
+    let biases = first + x.len() * sums.len();
+    while o + U <= sums.len() {
+        let mut found = [V::from(0.0); U];
         for u in 0..U {
-            let at = (u * x.len() + i) * stride;
-            // SAFETY: `at` is at most (count − 1) · stride.
-            let weight = unsafe { values.get_unchecked(at..at + lanes) };
-            let weight = if source.repeated { V::load_repeated(weight) } else { V::load(weight) };
-            sums[u] = weight.fma(x[i], sums[u]);
+            found[u] = V::load_repeated::<E>(&source.values[(biases + o + u) * rows..]);
         }
+        // Bounds are checked before the loop: inside it, the checks would take longer than the products and force the
+        // sums to be spilled.
+        let values = &source.values[(first + o * x.len()) * rows..][..U * x.len() * rows];
+        for i in 0..x.len() {
+            for u in 0..U {
+                let at = (u * x.len() + i) * rows;
+                // SAFETY: `at` is at most (U · x.len() − 1) · rows.
+                let weight = V::load_repeated::<E>(unsafe { values.get_unchecked(at..at + rows) });
+                found[u] = weight.fma(x[i], found[u]);
+            }
+        }
+        sums[o..o + U].copy_from_slice(&found);
+        o += U;
     }
-    sums
+    o
 }
 
 /// Memory for the units of a network that has no scratch.
@@ -406,28 +431,30 @@ impl<R: Real> Memory<R> {
     }
 }
 
-/// Computes the units of all layers, inputs first; the last ones are the sums of the outputs. They are stored in the
-/// scratch of `source` or, without it, in `memory`. With `DERIVED` the rates of hidden units follow them, if these are
-/// no functions of the outputs.
+/// Returns space for `count` numbers: of the scratch of `source` or, without it, of `memory`.
 ///
 /// # Safety
 ///
-/// The units of another network in the same scratch must no longer be in use.
+/// The numbers of another network in the same scratch must no longer be in use.
+#[inline(always)]
+unsafe fn space<'a, R: Real>(source: &ParamView<'a>, memory: &'a mut Memory<R>, count: usize) -> &'a mut [R] {
+    match source.network_scratch {
+        // SAFETY: by the caller's guarantee.
+        Some(network_scratch) => unsafe { network_scratch.numbers(count) },
+        None => memory.numbers(count),
+    }
+}
+
+/// Computes the units of all layers, inputs first; the last ones are the sums of the outputs. With `DERIVED`, `rates`
+/// receives the rates of hidden units, if these are no functions of the outputs.
 #[cfg_attr(optimized, inline(always))]
-unsafe fn units<'a, R: Real, const DERIVED: bool>(
-    source: &ParamView<'a>,
-    memory: &'a mut Memory<R>,
+fn forward_units<R: Real, const DERIVED: bool>(
+    source: &ParamView<'_>,
     network: &Network,
     x: &[R],
-) -> (&'a mut [R], &'a mut [R]) {
-    let count = network.units();
-    let all = if DERIVED { network.numbers() } else { count };
-    let numbers = match source.network_scratch {
-        // SAFETY: by the caller's guarantee.
-        Some(network_scratch) => unsafe { network_scratch.numbers(all) },
-        None => memory.numbers(all),
-    };
-    let (units, rates) = numbers.split_at_mut(count);
+    units: &mut [R],
+    rates: &mut [R],
+) {
     units[..x.len()].copy_from_slice(x);
     let (mut first, mut from) = (network.first, 0);
     let last = network.sizes.len() - 2;
@@ -445,7 +472,6 @@ unsafe fn units<'a, R: Real, const DERIVED: bool>(
         first += (inputs + 1) * outputs;
         from += inputs;
     }
-    (units, rates)
 }
 
 /// The outputs of a network.
@@ -457,7 +483,8 @@ pub(crate) fn forward<R: Real, const I: usize, const O: usize>(
 ) -> [R; O] {
     let mut memory = Memory::NEW;
     // SAFETY: networks do not nest, and no operation on numbers evaluates one.
-    let (units, _) = unsafe { units::<R, false>(source, &mut memory, network, &x) };
+    let units = unsafe { space::<R>(source, &mut memory, network.units()) };
+    forward_units::<R, false>(source, network, &x, units, &mut []);
     let sums = &units[units.len() - O..];
     let mut outputs = [R::from(0.0); O];
     for o in 0..O {
@@ -476,40 +503,215 @@ pub(crate) fn back<R: Real, const I: usize, const O: usize>(
     v: [R; O],
 ) -> [R; O] {
     let mut memory = Memory::NEW;
-    // SAFETY: networks do not nest, and no operation on numbers evaluates one.
-    let (units, rates) = unsafe { units::<R, true>(source, &mut memory, network, &x) };
+    let count = network.units();
+    // Inputs and units, the derivatives by the sums of the units, and rates of hidden units.
+    let all = network.numbers() + count - I;
+    let stored = match &mut sink.history {
+        Some(history) => history.store::<R>(network, all),
+        None => None,
+    };
+    // SAFETY: networks do not nest, and no operation on numbers evaluates one. Each step of a history has its own.
+    let numbers = unsafe {
+        match stored {
+            Some((memory, start)) => &mut memory.numbers::<R>(start + all)[start..],
+            None => space::<R>(source, &mut memory, all),
+        }
+    };
+    let (units, numbers) = numbers.split_at_mut(count);
+    let (slopes, rates) = numbers.split_at_mut(count - I);
+    forward_units::<R, true>(source, network, &x, units, rates);
     let last = network.sizes.len() - 2;
     let mut to = units.len() - O;
     let mut outputs = [R::from(0.0); O];
     for o in 0..O {
         let (output, rate) = network.output(o, units[to + o]);
         outputs[o] = output;
-        // From here on, the derivatives by a layer's sums replace its units.
-        units[to + o] = v[o] * rate;
+        slopes[to - I + o] = v[o] * rate;
     }
-    let mut first = network.first + network.parameters();
-    for layer in (0..=last).rev() {
+    let mut first = network.end();
+    for layer in (1..=last).rev() {
         let [inputs, outputs] = [network.sizes[layer], network.sizes[layer + 1]];
         first -= (inputs + 1) * outputs;
         let from = to - inputs;
-        let (below, above) = units.split_at_mut(to);
-        let (below, above) = (&mut below[from..], &above[..outputs]);
-        for (o, slope) in above.iter().enumerate() {
-            R::accumulate(sink, first + inputs * outputs + o, *slope);
-            R::accumulate_products(sink, first + o * inputs, *slope, below);
-        }
-        if layer > 0 {
-            for (i, unit) in below.iter_mut().enumerate() {
-                let mut sum = R::from(0.0);
-                for (o, slope) in above.iter().enumerate() {
-                    sum = R::weight(source, first + o * inputs + i).mul_add(*slope, sum);
-                }
-                let rate =
-                    if rates.is_empty() { network.activation.rate_of_output(*unit) } else { rates[from - I + i] };
-                *unit = sum * rate;
-            }
+        let (below, above) = slopes[from - I..][..inputs + outputs].split_at_mut(inputs);
+        R::layer_back(source, first, above, below);
+        for (i, (slope, unit)) in below.iter_mut().zip(&units[from..]).enumerate() {
+            let rate = if rates.is_empty() { network.activation.rate_of_output(*unit) } else { rates[from - I + i] };
+            *slope = *slope * rate;
         }
         to = from;
     }
+    if stored.is_none() {
+        let (mut first, mut from) = (network.first, 0);
+        for layer in network.sizes.windows(2) {
+            let [inputs, outputs] = [layer[0], layer[1]];
+            let (below, above) = (&units[from..][..inputs], &slopes[from + inputs - I..][..outputs]);
+            for (o, slope) in above.iter().enumerate() {
+                R::accumulate(sink, first + inputs * outputs + o, *slope);
+                R::accumulate_products(sink, first + o * inputs, *slope, below);
+            }
+            first += (inputs + 1) * outputs;
+            from += inputs;
+        }
+    }
     outputs
+}
+
+/// The derivatives by the outputs of a layer below, Σ w s in the order of the slopes s of the units above, whose
+/// parameters begin at `first`.
+#[cfg_attr(optimized, inline(always))]
+pub(crate) fn layer_back<R: Real>(source: &ParamView<'_>, first: usize, slopes: &[R], sums: &mut [R]) {
+    let inputs = sums.len();
+    for (i, sum) in sums.iter_mut().enumerate() {
+        *sum = R::from(0.0);
+        for (o, slope) in slopes.iter().enumerate() {
+            *sum = R::weight(source, first + o * inputs + i).mul_add(*slope, *sum);
+        }
+    }
+}
+
+/// As [`layer_back`], with weights that all lanes share, which begin at the first one given.
+#[inline(always)]
+pub(crate) fn shared_layer_back<V: Register>(weights: &[f32], slopes: &[V], sums: &mut [V]) {
+    let weights = &weights[..slopes.len() * sums.len()];
+    let i = shared_tiles_back::<V, ABREAST>(weights, slopes, sums, 0);
+    shared_tiles_back::<V, 1>(weights, slopes, sums, i);
+}
+
+/// As [`shared_tiles`], for the units below a layer.
+#[cfg_attr(optimized, inline(always))]
+fn shared_tiles_back<V: Register, const U: usize>(
+    weights: &[f32],
+    slopes: &[V],
+    sums: &mut [V],
+    mut i: usize,
+) -> usize {
+    let inputs = sums.len();
+    assert!(weights.len() == slopes.len() * inputs, "the weights of a layer");
+    while i + U <= inputs {
+        let mut found = [V::from(0.0); U];
+        for (o, slope) in slopes.iter().enumerate() {
+            for u in 0..U {
+                // SAFETY: `o` is below the number of slopes, and `i + u` below that of inputs.
+                let weight = unsafe { *weights.get_unchecked(o * inputs + i + u) };
+                found[u] = V::from(weight).fma(*slope, found[u]);
+            }
+        }
+        sums[i..i + U].copy_from_slice(&found);
+        i += U;
+    }
+    i
+}
+
+/// See [`NetworkHistory::STEPS`].
+const STEPS: usize = 4;
+
+/// A network's units and the derivatives by their sums in the last few time steps, before their products are added to
+/// the derivatives by the parameters: a sum is then loaded and stored once for all of these steps.
+#[derive(Debug)]
+pub(crate) struct NetworkHistory<'a> {
+    memory: NetworkScratch<'a>,
+    /// The index of the network's first parameter, and the sizes of its layers.
+    first: usize,
+    sizes: [usize; NetworkHistory::LAYERS],
+    layers: usize,
+    /// The numbers stored for each step.
+    numbers: usize,
+    /// The size of each number.
+    bytes: usize,
+    /// The steps before the current one.
+    steps: usize,
+    is_stored: bool,
+}
+
+impl<'a> NetworkHistory<'a> {
+    /// The largest number of steps.
+    pub(crate) const STEPS: usize = STEPS;
+    /// The largest number of layers, the inputs included.
+    const LAYERS: usize = 8;
+
+    /// Creates an empty history in memory for [`STEPS`](Self::STEPS) evaluations of numbers of type `R`.
+    #[inline(always)]
+    pub(crate) fn new<R>(memory: NetworkScratch<'a>) -> Self {
+        let bytes = size_of::<R>();
+        Self { memory, first: 0, sizes: [0; Self::LAYERS], layers: 0, numbers: 0, bytes, steps: 0, is_stored: false }
+    }
+
+    /// Stores the evaluation of a network with `count` numbers. Returns the memory and the index of the first number.
+    /// Only the first evaluation of a time step is stored, and only if it is of the network of the steps before.
+    #[inline(always)]
+    fn store<R>(&mut self, network: &Network, count: usize) -> Option<(NetworkScratch<'a>, usize)> {
+        let layers = network.sizes.len();
+        if self.is_stored || layers > Self::LAYERS || size_of::<R>() != self.bytes {
+            return None;
+        }
+        if self.steps == 0 {
+            (self.first, self.numbers, self.layers) = (network.first, count, layers);
+            self.sizes[..layers].copy_from_slice(&network.sizes);
+        } else if self.first != network.first || self.sizes[..self.layers] != network.sizes {
+            return None;
+        }
+        self.is_stored = true;
+        Some((self.memory, self.steps * count))
+    }
+
+    /// Ends a time step. Returns whether the history is full.
+    #[inline(always)]
+    pub(crate) fn end_step(&mut self) -> bool {
+        self.steps += usize::from(std::mem::take(&mut self.is_stored));
+        self.steps == Self::STEPS
+    }
+
+    /// Adds the products of all steps to `values`, in the order of the steps, and forgets these.
+    #[inline(always)]
+    pub(crate) fn add_to<V: Register>(&mut self, values: &mut [f32]) {
+        assert!(self.bytes == size_of::<V>(), "the numbers that were stored");
+        match std::mem::take(&mut self.steps) {
+            0 => {}
+            1 => self.add::<V, 1>(values),
+            2 => self.add::<V, 2>(values),
+            3 => self.add::<V, 3>(values),
+            _ => self.add::<V, STEPS>(values),
+        }
+    }
+
+    #[inline(always)]
+    fn add<V: Register, const T: usize>(&self, values: &mut [f32]) {
+        // SAFETY: no step is in progress, so that nothing else uses the numbers.
+        let numbers = unsafe { self.memory.numbers::<V>(T * self.numbers) };
+        let sizes = &self.sizes[..self.layers];
+        let count: usize = sizes.iter().sum();
+        let (mut first, mut from) = (self.first, 0);
+        for layer in sizes.windows(2) {
+            let [inputs, outputs] = [layer[0], layer[1]];
+            let mut steps: [(&[V], &[V]); T] = [(&[], &[]); T];
+            for t in 0..T {
+                let (units, slopes) = numbers[t * self.numbers..][..self.numbers].split_at(count);
+                steps[t] = (&units[from..][..inputs], &slopes[from + inputs - sizes[0]..][..outputs]);
+            }
+            for o in 0..outputs {
+                let mut slopes = [V::from(0.0); T];
+                for t in 0..T {
+                    slopes[t] = steps[t].1[o];
+                }
+                let bias = &mut values[(first + inputs * outputs + o) * V::COUNT..];
+                let mut sum = V::load(bias);
+                for t in 0..T {
+                    sum += slopes[t];
+                }
+                sum.store(bias);
+                let sums = &mut values[(first + o * inputs) * V::COUNT..][..inputs * V::COUNT];
+                for (i, to) in sums.chunks_exact_mut(V::COUNT).enumerate() {
+                    let mut sum = V::load(to);
+                    for t in 0..T {
+                        // SAFETY: there are as many units as sums.
+                        sum = slopes[t].fma(unsafe { *steps[t].0.get_unchecked(i) }, sum);
+                    }
+                    sum.store(to);
+                }
+            }
+            first += (inputs + 1) * outputs;
+            from += inputs;
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 
+use super::network::NetworkHistory;
 use super::{Network, NetworkScratch, Real, StepContext};
 
 /// A read-only view of the parameters. Users access it through [`Params`].
@@ -11,7 +12,8 @@ pub struct ParamView<'a> {
     pub(crate) values: &'a [f32],
     /// The distance between consecutive parameters of a lane; 0 if they are contiguous and shared by all lanes.
     pub(crate) stride: usize,
-    /// Whether the two registers of a number have the same parameters, which are then stored once.
+    /// Whether each row has several lanes, one per episode, which share its parameters: lane l has those of row
+    /// l % stride.
     pub(crate) repeated: bool,
     /// The index of the parameter that is the first variable of a dual number.
     pub(crate) window: Option<usize>,
@@ -67,6 +69,8 @@ pub struct GradSink<'a> {
     pub(crate) stride: usize,
     /// Set if the policy cannot be differentiated.
     pub(crate) refused: bool,
+    /// Evaluations of a network whose derivatives are still to be added.
+    pub(crate) history: Option<&'a mut NetworkHistory<'a>>,
 }
 
 /// A table within the parameters, with a row for each time step: see [`Params::at`].
@@ -210,7 +214,7 @@ pub struct GradientAccumulator<'a, R> {
 impl<'a> GradientAccumulator<'a, f32> {
     /// Returns a gradient that adds to `sums`, one number for each parameter.
     pub fn new(sums: &'a mut [f32]) -> Self {
-        Self::over(GradSink { values: sums, stride: 1, refused: false })
+        Self::over(GradSink { values: sums, stride: 1, refused: false, history: None })
     }
 }
 

@@ -7,14 +7,20 @@ use super::math::Vector;
 pub trait Register: Vector<Uniform = u32> {
     /// The number of lanes.
     const COUNT: usize;
-    /// Whether there are registers enough for the sums of eight units of a network, instead of four.
-    const EIGHT_UNITS: bool = false;
+    /// The number of units of a network whose sums are kept in registers: 4, 6 or 8.
+    const UNITS: usize = 4;
 
     /// Loads the first [`Self::COUNT`] numbers of a slice.
     fn load(from: &[f32]) -> Self;
-    /// Where a number consists of two registers, loads one and repeats it; otherwise as [`load`](Self::load).
+    /// Loads [`Self::COUNT`] / `E` numbers and repeats them `E` times; `E` is 1, 2, 4 or 8.
     #[inline(always)]
-    fn load_repeated(from: &[f32]) -> Self {
+    fn load_repeated<const E: usize>(from: &[f32]) -> Self {
+        Self::load(from)
+    }
+    /// As [`load_repeated`](Self::load_repeated), for a number of rows that is a variable; reads beyond them.
+    #[inline(always)]
+    fn load_rows(from: &[f32], rows: usize) -> Self {
+        let _ = rows;
         Self::load(from)
     }
     fn store(self, to: &mut [f32]);

@@ -221,21 +221,26 @@ fn a_linear_policy_on_a_linear_system_is_a_plain_rollout() {
 
 #[test]
 fn episodes_side_by_side_cost_what_each_costs_alone() {
-    // The parameters of the rows of two registers exceed the L1 cache.
-    let policy = Mlp::<5, 1, _>::observing(Features, &[24, 16], Activation::Tanh).expect("valid");
-    let parameters = Policy::<2, 1>::parameters(&policy);
-    let program = program(policy, PolicyRows::ParameterSpace);
-    // Pairs, an episode that is left over, and rows that fill no register.
-    for (rows, episodes) in [(75, 2), (70, 5)] {
-        let task = Task::new(rows, 1, episodes, parameters, PERTURBED);
-        let mut sums = vec![0.0; rows];
-        for episode in 0..episodes {
-            let mut alone = Task::new(rows, 1, episodes, parameters, PERTURBED);
-            (alone.pass.episodes, alone.pass.starts) = (1, task.pass.starts + (episode * ENTRY) as u32);
-            sums.iter_mut().zip(alone.rows(&program, 0).1).for_each(|(sum, cost)| *sum += cost);
-        }
-        for (sum, found) in sums.into_iter().zip(task.rows(&program, 0).1) {
-            close(found, sum / episodes as f64, 3e-7, &format!("{episodes} episodes"));
+    // The parameters of the rows of two registers exceed the L1 cache: those of a network, and a table.
+    let network = Mlp::<5, 1, _>::observing(Features, &[24, 16], Activation::Tanh).expect("valid");
+    let table = TimeVaryingFeedback { horizon: 190 };
+    let programs = [
+        (Policy::<2, 1>::parameters(&network), program(network, PolicyRows::ParameterSpace)),
+        (Policy::<2, 1>::parameters(&table), program(table, PolicyRows::ParameterSpace)),
+    ];
+    // Eight, four and two of a row, one that is left over, and rows that fill no register.
+    for (parameters, program) in programs {
+        for (rows, episodes) in [(75, 2), (71, 15)] {
+            let task = Task::new(rows, 1, episodes, parameters, PERTURBED);
+            let mut sums = vec![0.0; rows];
+            for episode in 0..episodes {
+                let mut alone = Task::new(rows, 1, episodes, parameters, PERTURBED);
+                (alone.pass.episodes, alone.pass.starts) = (1, task.pass.starts + (episode * ENTRY) as u32);
+                sums.iter_mut().zip(alone.rows(&program, 0).1).for_each(|(sum, cost)| *sum += cost);
+            }
+            for (sum, found) in sums.into_iter().zip(task.rows(&program, 0).1) {
+                close(found, sum / episodes as f64, 3e-7, &format!("{episodes} episodes"));
+            }
         }
     }
 }

@@ -230,7 +230,8 @@ fn trace_policy<const N: usize, const M: usize>(
         }
         PolicyRows::ScoreFunction => {
             Trace::enter("vjp");
-            let mut g = GradientAccumulator::over(GradSink { values: &mut [], stride: 1, refused: false });
+            let mut g =
+                GradientAccumulator::over(GradSink { values: &mut [], stride: 1, refused: false, history: None });
             let u = policy.vjp(&now, &theta, x, v, &mut g);
             if g.sink.refused {
                 return Err(ModelError::NoVjp { parameters: policy.parameters(), limit: MAX_BY_DUALS });

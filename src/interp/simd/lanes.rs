@@ -89,13 +89,43 @@ impl<S: Simd> Copy for LaneMask<S> {}
 
 impl<S: Simd> Register for Lanes<S> {
     const COUNT: usize = S::F32_LANES;
-    const EIGHT_UNITS: bool = Self::THIRTY_TWO;
+    const UNITS: usize = match Self::COUNT {
+        WIDEST => 8,
+        8 => 6,
+        _ => 4,
+    };
 
     #[inline(always)]
     fn load(from: &[f32]) -> Self {
         debug_assert!(available::<S>(), "these instructions do not exist here");
         // `pulp`'s partial loads branch through a jump table, around which registers are spilled.
         Self(bytemuck::pod_read_unaligned(bytemuck::cast_slice(&from[..Self::COUNT])))
+    }
+    #[inline(always)]
+    fn load_repeated<const E: usize>(from: &[f32]) -> Self {
+        if E == 1 {
+            return Self::load(from);
+        }
+        by_instructions!(
+            Self::token(),
+            |v4| Self(match E {
+                2 => cast(
+                    v4.avx512dq._mm512_broadcast_f32x8(bytemuck::pod_read_unaligned(bytemuck::cast_slice(&from[..8])))
+                ),
+                _ => cast(
+                    v4.avx512f._mm512_broadcast_f32x4(bytemuck::pod_read_unaligned(bytemuck::cast_slice(&from[..4])))
+                ),
+            }),
+            |v3| Self(cast(
+                v3.avx2._mm256_broadcastsi128_si256(bytemuck::pod_read_unaligned(bytemuck::cast_slice(&from[..4])))
+            )),
+            Self::load(from)
+        )
+    }
+    #[inline(always)]
+    fn load_rows(from: &[f32], rows: usize) -> Self {
+        let places = Self::bits_and(Self::iota(0), Self::splat_bits(rows as u32 - 1));
+        Self::load(from).picked(places)
     }
     #[inline(always)]
     fn store(self, to: &mut [f32]) {

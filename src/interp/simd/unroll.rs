@@ -213,15 +213,24 @@ impl<V: Vector> Vector for Unroll2<V> {
 
 impl<V: Register> Register for Unroll2<V> {
     const COUNT: usize = 2 * V::COUNT;
-    const EIGHT_UNITS: bool = V::EIGHT_UNITS;
+    const UNITS: usize = V::UNITS;
 
     #[inline(always)]
     fn load(from: &[f32]) -> Self {
         Self(V::load(from), V::load(&from[V::COUNT..]))
     }
     #[inline(always)]
-    fn load_repeated(from: &[f32]) -> Self {
-        Self::twice(V::load(from))
+    fn load_repeated<const E: usize>(from: &[f32]) -> Self {
+        match E {
+            1 => Self::load(from),
+            2 => Self::twice(V::load(from)),
+            4 => Self::twice(V::load_repeated::<2>(from)),
+            _ => Self::twice(V::load_repeated::<4>(from)),
+        }
+    }
+    #[inline(always)]
+    fn load_rows(from: &[f32], rows: usize) -> Self {
+        Self::twice(V::load_rows(from, rows))
     }
     #[inline(always)]
     fn store(self, to: &mut [f32]) {

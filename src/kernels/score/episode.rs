@@ -15,6 +15,7 @@ use crate::kernels::pass::{LIMITED, NOMINAL_FIRST, Pass, SCORED, STD_SCALE, TILE
 use crate::kernels::propose::draw::{Draw, mirrored};
 use crate::lang::cache_line::CacheLine;
 use crate::lang::math::{Vector, kahan_add};
+use crate::lang::network::NetworkHistory;
 use crate::lang::stream::Stream;
 use crate::lang::{
     GradSink, GradientAccumulator, Mask, NetworkScratch, ParamView, Params, Real, Register, StepContext, Timeline,
@@ -91,6 +92,28 @@ impl WithSimd for Perturb<'_, '_> {
     }
 }
 
+/// Adds the derivatives by the parameters of a network in the last few time steps. (A function of its own, so that it
+/// is not compiled again for every policy.)
+#[inline(never)]
+fn add_products(isa: Isa, history: &mut NetworkHistory<'_>, values: &mut [f32]) {
+    isa.run(AddProducts { history, values });
+}
+
+/// See [`add_products`].
+struct AddProducts<'a, 'b> {
+    history: &'a mut NetworkHistory<'b>,
+    values: &'a mut [f32],
+}
+
+impl WithSimd for AddProducts<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        self.history.add_to::<Unrolled<S>>(self.values);
+    }
+}
+
 /// The episodes of a tile, whose rows are scores to accumulate, or parameters that have been drawn already.
 struct Job<'a, const N: usize, const M: usize, const SCORES: bool, D, P> {
     isa: Isa,
@@ -124,28 +147,35 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
 /// Scratch for one register group of rows.
 struct EpisodeScratch<'a> {
     /// Parameters or scores of these rows only, which every step reads or adds to: a compact copy occupies less of the
-    /// L1 cache.
+    /// L1 cache. One register more than that, so that whole registers can be loaded anywhere.
     local: &'a mut [f32],
     /// Scratch for network activations.
     network_scratch: NetworkScratch<'a>,
+    /// Memory for a [`NetworkHistory`]; empty unless rows are scores.
+    history: NetworkScratch<'a>,
     /// Cached draws of [`CACHED`] consecutive coordinates, each as wide as a tile; empty where actions have no noise.
     cached: &'a mut [f32],
 }
 
 impl<'a> EpisodeScratch<'a> {
     /// The cache lines that each part takes, for `count` rows at once and networks of `units` numbers.
-    fn lines(pass: &Pass, units: usize, count: usize) -> [usize; 3] {
-        let cached = if pass.has(SCORED) { CACHED * TILE } else { 0 };
-        [pass.width as usize * count, units * count, cached].map(CacheLine::holding)
+    fn lines(pass: &Pass, units: usize, count: usize) -> [usize; 4] {
+        let scored = usize::from(pass.has(SCORED));
+        // The derivatives by the sums of the units are stored, too.
+        let network = (1 + scored) * units * count;
+        let history = scored * NetworkHistory::STEPS * network;
+        [pass.width as usize * count + WIDEST, network, history, scored * CACHED * TILE].map(CacheLine::holding)
     }
 
     fn of(lines: &'a mut [CacheLine], pass: &Pass, units: usize, count: usize) -> Self {
-        let [local, network_scratch, cached] = Self::lines(pass, units, count);
+        let [local, network_scratch, history, cached] = Self::lines(pass, units, count);
         let (local, rest) = lines.split_at_mut(local);
         let (network_scratch, rest) = rest.split_at_mut(network_scratch);
+        let (history, rest) = rest.split_at_mut(history);
         Self {
-            local: &mut CacheLine::numbers_mut(local)[..pass.width as usize * count],
+            local: &mut CacheLine::numbers_mut(local)[..pass.width as usize * count + WIDEST],
             network_scratch: NetworkScratch::new(network_scratch),
+            history: NetworkScratch::new(history),
             cached: CacheLine::numbers_mut(&mut rest[..cached]),
         }
     }
@@ -181,6 +211,10 @@ struct ActionNoise<'a, V: Register, const M: usize> {
     cached: &'a mut [f32],
 }
 
+/// The least number of rows whose episodes run side by side. The parameters of fewer may be closer to the processor, but
+/// are loaded by more instructions.
+const LEAST_ROWS: usize = 4;
+
 /// The size of the L1 cache in bytes, at least.
 const L1_CACHE: usize = 32 << 10;
 
@@ -191,9 +225,9 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
     /// Runs the rows from `lane` on, those of two registers: the cost of a row is the mean cost of its episodes.
     ///
     /// A policy reads all of its parameters at every step. If those of two registers of rows exceed the L1 cache,
-    /// loading them takes longer than multiplying by them. Two episodes of one register of rows then run side by side,
-    /// and each parameter that is loaded is used for both. The costs of a row are added in the same order in either
-    /// case.
+    /// loading them takes longer than multiplying by them. The two registers then hold several episodes of fewer rows,
+    /// and a parameter is stored once and loaded once for all of these episodes. The costs of a row are added in the
+    /// same order in either case.
     #[cfg_attr(optimized, inline(always))]
     fn perturbed<V: Register>(
         &mut self,
@@ -201,44 +235,63 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
         EpisodeScratch { local, network_scratch, .. }: EpisodeScratch<'_>,
     ) {
         let (pass, problem) = (self.tile.pass, self.tile.problem);
+        let count = Unroll2::<V>::COUNT;
         let entry = N + problem.layout.params;
         let episodes = pass.episodes as usize;
         let starts = &problem.inputs[pass.starts as usize + self.tile.number as usize * episodes * entry..];
-        let in_pairs = if size_of_val(local) > L1_CACHE { episodes - episodes % 2 } else { 0 };
-        let (pairs, others) = starts[..episodes * entry].split_at(in_pairs * entry);
-        let setting = self.setting::<Unroll2<V>>(lane);
+        let mut others = &starts[..episodes * entry];
+        let view = ParamView { network_scratch: Some(network_scratch), ..ParamView::shared(&[]) };
 
-        let mut sums = [[V::from(0.0); 2]; 2];
-        if in_pairs > 0 {
-            let mut columns = vec![0.0; entry * 2 * V::COUNT];
-            let registers = [setting.present.0, setting.present.1].into_iter().zip(&mut sums);
-            for (register, (present, sum)) in registers.enumerate() {
-                let setting = EpisodeConfig { present: Unroll2::twice(present), ..setting };
-                self.copy_rows(lane + register * V::COUNT, V::COUNT, local);
-                let shared = ParamView { network_scratch: Some(network_scratch), ..ParamView::shared(local) };
-                let source = ParamView { stride: V::COUNT, repeated: true, ..shared };
-                for pair in pairs.chunks_exact(2 * entry) {
-                    let (first, second) = pair.split_at(entry);
-                    for (i, column) in columns.chunks_exact_mut(2 * V::COUNT).enumerate() {
-                        column[..V::COUNT].fill(first[i]);
-                        column[V::COUNT..].fill(second[i]);
+        // The cost of each row and its Kahan compensation.
+        let mut sums = [[0.0; 2 * WIDEST]; 2];
+        if pass.width as usize * count * size_of::<f32>() > L1_CACHE {
+            let present = pass.rows as usize - self.tile.first - lane;
+            let mut columns = vec![0.0; entry * count];
+            for abreast in [8, 4, 2] {
+                let rows = count / abreast;
+                if rows < LEAST_ROWS {
+                    continue;
+                }
+                let shared;
+                (shared, others) = others.split_at(others.len() - others.len() % (abreast * entry));
+                if shared.is_empty() {
+                    continue;
+                }
+                for first in (0..count.min(present)).step_by(rows) {
+                    let setting = self.setting::<Unroll2<V>>(lane + first, rows);
+                    self.copy_rows(lane + first, rows, local);
+                    for starts in shared.chunks_exact(abreast * entry) {
+                        for (i, column) in columns.chunks_exact_mut(count).enumerate() {
+                            for (lanes, start) in column.chunks_exact_mut(rows).zip(starts.chunks_exact(entry)) {
+                                lanes.fill(start[i]);
+                            }
+                        }
+                        let start = InitialState { values: &columns, stride: count };
+                        let source = ParamView { values: &*local, stride: rows, repeated: true, ..view };
+                        let mut costs = [[0.0; 2 * WIDEST]; 2];
+                        for (number, to) in self.episode(&setting, start, source, None).into_iter().zip(&mut costs) {
+                            number.store(to);
+                        }
+                        for l in 0..count {
+                            let row = first + l % rows;
+                            let sum = kahan_add(sums.map(|sums| sums[row]), costs[0][l]);
+                            [sums[0][row], sums[1][row]] = kahan_add(sum, -costs[1][l]);
+                        }
                     }
-                    let start = InitialState { values: &columns, stride: 2 * V::COUNT };
-                    let [total, lost] = self.episode(&setting, start, source, None);
-                    *sum = kahan_add(kahan_add(*sum, total.0), -lost.0);
-                    *sum = kahan_add(kahan_add(*sum, total.1), -lost.1);
                 }
             }
         }
-        let [first, second] = sums;
-        let mut sum = [Unroll2(first[0], second[0]), Unroll2(first[1], second[1])];
 
-        let count = Unroll2::<V>::COUNT;
-        self.copy_rows(lane, count, local);
-        let source = ParamView { stride: count, network_scratch: Some(network_scratch), ..ParamView::shared(local) };
-        for values in others.chunks_exact(entry) {
-            let [total, lost] = self.episode(&setting, InitialState { values, stride: 0 }, source, None);
-            sum = kahan_add(kahan_add(sum, total), -lost);
+        let mut sum = sums.map(|sums| Unroll2::<V>::load(&sums));
+        if !others.is_empty() {
+            let setting = self.setting(lane, count);
+            self.copy_rows(lane, count, local);
+            for values in others.chunks_exact(entry) {
+                let (start, source) =
+                    (InitialState { values, stride: 0 }, ParamView { values: &*local, stride: count, ..view });
+                let [total, lost] = self.episode(&setting, start, source, None);
+                sum = kahan_add(kahan_add(sum, total), -lost);
+            }
         }
         let scale = 1.0 / episodes as f32;
         let [total, lost] = sum;
@@ -249,9 +302,21 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
     /// Copies the parameters of `count` rows.
     #[inline(always)]
     fn copy_rows(&self, lane: usize, count: usize, local: &mut [f32]) {
-        for (column, local) in self.tile.rows.chunks_exact(TILE).zip(local.chunks_exact_mut(count)) {
-            local.copy_from_slice(&column[lane..][..count]);
+        let columns = self.tile.rows.chunks_exact(TILE).take(self.tile.pass.width as usize);
+        // A copy of a constant length is a load and a store, others are calls.
+        macro_rules! copy {
+            ($($length:literal)*) => {
+                match count {
+                    $($length => for (column, to) in columns.zip(local.as_chunks_mut::<$length>().0) {
+                        to.copy_from_slice(&column[lane..][..$length]);
+                    },)*
+                    _ => for (column, to) in columns.zip(local.chunks_exact_mut(count)) {
+                        to.copy_from_slice(&column[lane..][..count]);
+                    },
+                }
+            };
         }
+        copy!(4 8 16 32);
     }
 
     /// Runs the rows from `lane` on: each is the scores of one episode.
@@ -259,7 +324,7 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
     fn scored<V: Register>(
         &mut self,
         lane: usize,
-        EpisodeScratch { local, network_scratch, cached }: EpisodeScratch<'_>,
+        EpisodeScratch { local, network_scratch, history, cached }: EpisodeScratch<'_>,
     ) {
         let (pass, problem) = (self.tile.pass, self.tile.problem);
         let (parameters, deviations) = problem.nominal.split_at(problem.nominal.len() - M);
@@ -291,27 +356,32 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
             deviation,
             cached,
         };
-        let setting = self.setting::<V>(lane);
+        let setting = self.setting::<V>(lane, V::COUNT);
         let source = ParamView { network_scratch: Some(network_scratch), ..ParamView::shared(parameters) };
-        let sink = GradSink { values: local, stride: V::COUNT, refused: false };
+        let mut history = NetworkHistory::new::<V>(history);
+        let sink = GradSink { values: local, stride: V::COUNT, refused: false, history: Some(&mut history) };
         let [total, lost] = self.episode(&setting, start, source, Some((&mut noise, sink)));
-        for (column, local) in self.tile.rows.chunks_exact_mut(TILE).zip(local.chunks_exact(V::COUNT)) {
+        let columns = self.tile.rows.chunks_exact_mut(TILE).take(pass.width as usize);
+        for (column, local) in columns.zip(local.chunks_exact(V::COUNT)) {
             column[lane..][..V::COUNT].copy_from_slice(local);
         }
         total.store(&mut self.tile.scores[lane..]);
         (-lost).store(&mut self.tile.scores[TILE + lane..]);
     }
 
+    /// The setting of `count` rows from `lane` on: lane l of a number is an episode of row l % `count`.
     #[cfg_attr(optimized, inline(always))]
-    fn setting<V: Register>(&self, lane: usize) -> EpisodeConfig<'_, V, M> {
+    fn setting<V: Register>(&self, lane: usize, count: usize) -> EpisodeConfig<'_, V, M> {
         let (layout, inputs) = (self.tile.problem.layout, self.tile.problem.inputs);
-        let mut present = [0.0; TILE];
-        let rows = self.tile.pass.rows as usize - self.tile.first;
-        present[..rows.min(TILE)].fill(1.0);
+        let rows = self.tile.pass.rows as usize - self.tile.first - lane;
+        let mut present = [0.0; 2 * WIDEST];
+        for lanes in present[..V::COUNT].chunks_exact_mut(count) {
+            lanes[..rows.min(count)].fill(1.0);
+        }
         let (mut low, mut high) = ([0.0; M], [0.0; M]);
         low.copy_from_slice(&inputs[layout.low()..][..M]);
         high.copy_from_slice(&inputs[layout.high()..][..M]);
-        EpisodeConfig { tile: &self.tile, present: V::load(&present[lane..]).gt(0.0), low, high }
+        EpisodeConfig { tile: &self.tile, present: V::load(&present).gt(0.0), low, high }
     }
 
     /// Runs one episode per lane; returns its cost and the Kahan compensation. With action noise, adds its scores to
@@ -380,6 +450,11 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
                     for m in 0..M {
                         u[m] = z[m].mul_add(noise.deviation[m], u[m]);
                     }
+                    if let Some(history) = &mut g.sink.history
+                        && history.end_step()
+                    {
+                        add_products(noise.isa, history, g.sink.values);
+                    }
                     u
                 }
             };
@@ -390,6 +465,11 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
             }
             x = advance.depart(&at, running, x, u);
             before = u;
+        }
+        if let Some((noise, g)) = &mut explores
+            && let Some(history) = &mut g.sink.history
+        {
+            add_products(noise.isa, history, g.sink.values);
         }
         let cost = advance.arrive(&context(horizon - 1), &mut running, None, Mask::splat(true), x, before);
         sum = kahan_add(sum, cost);
