@@ -188,7 +188,7 @@ fn training() -> Vec<u32> {
         let step = Step::Adam { rate: 0.01.into() };
         let options = PolicyGradientOptions {
             task: Task { horizon: 8, fields: vec![field()], ..Default::default() },
-            samples: 256,
+            samples: 250,
             estimator: rows,
             step,
             ..Default::default()

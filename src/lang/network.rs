@@ -292,6 +292,10 @@ pub(crate) fn middle(low: f32, high: f32) -> (f32, f32) {
 /// The number of units whose sums are interleaved, to hide the latency of each chain of additions.
 const ABREAST: usize = 4;
 
+/// The least number of rows of which several episodes are computed side by side, with shared parameters. Those of fewer
+/// rows may be closer to the processor, but are loaded by more instructions.
+pub(crate) const LEAST_ROWS: usize = 4;
+
 /// The sums of a layer's units, whose parameters begin at `first`: b + Σ w x, each in the order of x.
 #[cfg_attr(optimized, inline(always))]
 pub(crate) fn layer<R: Real>(source: &ParamView<'_>, first: usize, x: &[R], sums: &mut [R]) {
@@ -353,14 +357,14 @@ fn shared_tiles<V: Register, const U: usize>(
 #[inline(always)]
 pub(crate) fn own_layer<V: Register>(source: &ParamView<'_>, first: usize, x: &[V], sums: &mut [V]) {
     // Each has loops of its own, so that the distances between weights are constants.
-    if source.repeated && source.stride * 2 == V::COUNT {
-        own_units::<V, 2>(source, first, x, sums);
-    } else if source.repeated && source.stride * 4 == V::COUNT {
-        own_units::<V, 4>(source, first, x, sums);
-    } else if source.repeated {
-        own_units::<V, 8>(source, first, x, sums);
-    } else {
+    if !source.repeated {
         own_units::<V, 1>(source, first, x, sums);
+    } else if const { V::COUNT >= 8 * LEAST_ROWS } && source.stride * 8 == V::COUNT {
+        own_units::<V, 8>(source, first, x, sums);
+    } else if const { V::COUNT >= 4 * LEAST_ROWS } && source.stride * 4 == V::COUNT {
+        own_units::<V, 4>(source, first, x, sums);
+    } else if const { V::COUNT >= 2 * LEAST_ROWS } {
+        own_units::<V, 2>(source, first, x, sums);
     }
 }
 

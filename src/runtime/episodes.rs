@@ -8,7 +8,7 @@ use crate::error::{BuildError, ModelError};
 use crate::kernels::pass::*;
 use crate::lang::cache_line::CacheLine;
 use crate::lang::grid::{FieldChanges, FieldSet};
-use crate::lang::{Activation, Params, Real, StepContext, philox};
+use crate::lang::{Activation, GradientAccumulator, Network, Params, Real, StepContext, philox};
 use crate::model::Model;
 use crate::model::policies::{LinearFeedback, Mlp, Observation, OpenLoop, TimeVaryingFeedback};
 use crate::model::policy::Policy;
@@ -341,10 +341,46 @@ fn score_rows_of_feedback_are_the_derivative_of_the_likelihood() {
     }
 }
 
+/// The sum of two networks, of which the first is evaluated at two points.
+#[derive(Clone)]
+struct Networks([Network; 2]);
+
+impl Policy<2, 1> for Networks {
+    fn parameters(&self) -> usize {
+        self.0[1].end()
+    }
+    #[inline(always)]
+    fn act<R: Real>(&self, _: &StepContext<R>, theta: &Params<R>, [p, v]: [R; 2]) -> [R; 1] {
+        let [a] = theta.network(&self.0[0], [p, v]);
+        let [b] = theta.network(&self.0[1], [p, v]);
+        let [c] = theta.network(&self.0[0], [v, p]);
+        [a + b + c]
+    }
+    #[inline(always)]
+    fn vjp<R: Real>(
+        &self,
+        _: &StepContext<R>,
+        theta: &Params<R>,
+        [p, v]: [R; 2],
+        by: [R; 1],
+        g: &mut GradientAccumulator<R>,
+    ) -> [R; 1] {
+        let [a] = g.network(theta, &self.0[0], [p, v], by);
+        let [b] = g.network(theta, &self.0[1], [p, v], by);
+        let [c] = g.network(theta, &self.0[0], [v, p], by);
+        [a + b + c]
+    }
+    fn initial(&self, _: &mut crate::lang::random::Random) -> Vec<f32> {
+        vec![0.0; self.0[1].end()]
+    }
+}
+
 #[test]
-fn score_rows_of_a_network_are_its_derivatives_along_the_episode() {
-    let policy = || Mlp::<5, 1, _>::observing(Features, &[6], Activation::Tanh).and_then(|p| p.squashed([-1.0], [1.0]));
-    let policy = || policy().expect("valid");
+fn score_rows_of_networks_are_their_derivatives_along_the_episode() {
+    let first = Network::new(0, &[2, 6, 5, 1], Activation::Tanh).and_then(|n| n.squashed(&[-1.0], &[1.0]));
+    let first = first.expect("valid");
+    let second = Network::new(first.end(), &[2, 7, 1], Activation::Gelu).expect("valid");
+    let policy = || Networks([first.clone(), second.clone()]);
     let parameters = Policy::<2, 1>::parameters(&policy());
     let program = program(policy(), PolicyRows::ScoreFunction);
     let task = Task::new(20, 1, 1, parameters + 1, SCORED);
@@ -355,7 +391,7 @@ fn score_rows_of_a_network_are_its_derivatives_along_the_episode() {
         let total = episode(task.start(0, 20, k), false, |t, x| {
             let z = action_noise(&task, 0, k, t);
             let v = [(z / deviation) as f32];
-            let mut g = crate::lang::GradientAccumulator::new(&mut sums);
+            let mut g = GradientAccumulator::new(&mut sums);
             let x = x.map(|x| x as f32);
             let [u] = policy().vjp(&StepContext::new(t, DT), &Params::new(theta), x, v, &mut g);
             f64::from(u) + deviation * z

@@ -3,11 +3,12 @@
 //! A row of perturbed parameters is scored by several episodes, whose starts are shared by all rows. A row of scores is
 //! one episode: the row accumulates over its time steps.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use pulp::{Simd, WithSimd};
 
-use super::rollout::{CostBounds, Rollout, Tile, cost_bounds};
+use super::rollout::{CostBounds, Rollout, Tile, cost_bounds_of};
 use crate::interp::simd::isa::Isa;
 use crate::interp::simd::lanes::{Lanes, WIDEST};
 use crate::interp::simd::unroll::Unroll2;
@@ -15,7 +16,7 @@ use crate::kernels::pass::{LIMITED, NOMINAL_FIRST, Pass, SCORED, STD_SCALE, TILE
 use crate::kernels::propose::draw::{Draw, mirrored};
 use crate::lang::cache_line::CacheLine;
 use crate::lang::math::{Vector, kahan_add};
-use crate::lang::network::NetworkHistory;
+use crate::lang::network::{LEAST_ROWS, NetworkHistory};
 use crate::lang::stream::Stream;
 use crate::lang::{
     GradSink, GradientAccumulator, Mask, NetworkScratch, ParamView, Params, Real, Register, StepContext, Timeline,
@@ -50,12 +51,41 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> Rollout fo
     fn tile(&self, isa: Isa, mut tile: Tile<'_>) -> CostBounds {
         tile.scores.fill(0.0);
         let Self { ref model, ref policy, units } = *self;
-        if tile.pass.has(SCORED) {
-            return isa.run(Job::<N, M, true, D, P> { isa, model, policy, units, tile });
+        let (pass, first) = (tile.pass, tile.first);
+        if pass.has(SCORED) {
+            let tile = Tile { rows: &mut *tile.rows, scores: &mut *tile.scores, scratch: &mut *tile.scratch, ..tile };
+            isa.run(Job::<N, M, true, D, P> { isa, model, policy, units, tile, drawn: &[], lanes: 0..TILE });
+        } else {
+            perturb(isa, &mut tile);
+            let parts = Tile { rows: &mut [], scores: &mut *tile.scores, scratch: &mut *tile.scratch, ..tile };
+            self.score(isa, parts, tile.rows, 0..TILE);
         }
-        perturb(isa, &mut tile);
-        isa.run(Job::<N, M, false, D, P> { isa, model, policy, units, tile })
+        cost_bounds_of(isa, tile.scores, pass.rows as usize - first)
     }
+
+    fn draw(&self, isa: Isa, mut tile: Tile<'_>) {
+        if tile.pass.has(SCORED) {
+            self.tile(isa, tile);
+        } else {
+            perturb(isa, &mut tile);
+        }
+    }
+
+    fn part(&self, pass: &Pass) -> Option<usize> {
+        // Several episodes of a row leave fewer rows in the two widest registers.
+        let abreast = shares_parameters(pass, 2 * WIDEST) && pass.episodes.is_multiple_of(2);
+        (!pass.has(SCORED)).then_some(if abreast { WIDEST } else { 2 * WIDEST })
+    }
+
+    fn score(&self, isa: Isa, tile: Tile<'_>, drawn: &[f32], lanes: Range<usize>) {
+        let Self { ref model, ref policy, units } = *self;
+        isa.run(Job::<N, M, false, D, P> { isa, model, policy, units, tile, drawn, lanes });
+    }
+}
+
+/// Whether the parameters of `count` rows are so many that several episodes share them: see [`Job::perturbed`].
+fn shares_parameters(pass: &Pass, count: usize) -> bool {
+    pass.width as usize * count * size_of::<f32>() > L1_CACHE
 }
 
 /// Draws the rows of a tile: parameters perturbed around the nominal.
@@ -121,18 +151,23 @@ struct Job<'a, const N: usize, const M: usize, const SCORES: bool, D, P> {
     policy: &'a P,
     units: usize,
     tile: Tile<'a>,
+    /// The parameters of all rows of the tile, if these have been drawn.
+    drawn: &'a [f32],
+    /// The rows to run.
+    lanes: Range<usize>,
 }
 
 impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Policy<N, M>> WithSimd
     for Job<'_, N, M, SCORES, D, P>
 {
-    type Output = CostBounds;
+    type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, _: S) -> CostBounds {
+    fn with_simd<S: Simd>(mut self, _: S) {
         let rows = self.tile.pass.rows as usize - self.tile.first;
+        self.lanes.end = self.lanes.end.min(rows);
         let lines = std::mem::take(&mut self.tile.scratch);
-        for lane in (0..TILE.min(rows)).step_by(Unrolled::<S>::COUNT) {
+        for lane in self.lanes.clone().step_by(Unrolled::<S>::COUNT) {
             let scratch = EpisodeScratch::of(lines, self.tile.pass, self.units, Unrolled::<S>::COUNT);
             if SCORES {
                 self.scored::<Unrolled<S>>(lane, scratch);
@@ -140,7 +175,6 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
                 self.perturbed::<Lanes<S>>(lane, scratch);
             }
         }
-        cost_bounds::<S>(self.tile.scores, rows)
     }
 }
 
@@ -211,10 +245,6 @@ struct ActionNoise<'a, V: Register, const M: usize> {
     cached: &'a mut [f32],
 }
 
-/// The least number of rows whose episodes run side by side. The parameters of fewer may be closer to the processor, but
-/// are loaded by more instructions.
-const LEAST_ROWS: usize = 4;
-
 /// The size of the L1 cache in bytes, at least.
 const L1_CACHE: usize = 32 << 10;
 
@@ -244,8 +274,8 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
 
         // The cost of each row and its Kahan compensation.
         let mut sums = [[0.0; 2 * WIDEST]; 2];
-        if pass.width as usize * count * size_of::<f32>() > L1_CACHE {
-            let present = pass.rows as usize - self.tile.first - lane;
+        if const { Unroll2::<V>::COUNT >= 2 * LEAST_ROWS } && shares_parameters(pass, count) {
+            let present = self.lanes.end - lane;
             let mut columns = vec![0.0; entry * count];
             for abreast in [8, 4, 2] {
                 let rows = count / abreast;
@@ -302,7 +332,7 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
     /// Copies the parameters of `count` rows.
     #[inline(always)]
     fn copy_rows(&self, lane: usize, count: usize, local: &mut [f32]) {
-        let columns = self.tile.rows.chunks_exact(TILE).take(self.tile.pass.width as usize);
+        let columns = self.drawn.chunks_exact(TILE).take(self.tile.pass.width as usize);
         // A copy of a constant length is a load and a store, others are calls.
         macro_rules! copy {
             ($($length:literal)*) => {

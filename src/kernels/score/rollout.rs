@@ -1,5 +1,6 @@
 //! Draw and score, one rollout per lane. Twin: `shaders/score/rollout.wgsl`.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use pulp::{Simd, WithSimd};
@@ -103,6 +104,36 @@ pub(crate) trait Rollout: Send + Sync {
     /// Draws the rows of a tile as [`tile`](Self::tile) does, without scoring them where that is possible.
     fn draw(&self, isa: Isa, tile: Tile<'_>) {
         self.tile(isa, tile);
+    }
+
+    /// The number of consecutive rows of a tile, a divisor of [`TILE`], that [`score`](Self::score) computes without
+    /// waste. `None` if the rows of a tile are scored together.
+    fn part(&self, _pass: &Pass) -> Option<usize> {
+        None
+    }
+
+    /// Scores the rows in `lanes` of a tile whose `rows` have been drawn, as [`tile`](Self::tile) does; other scores may
+    /// be overwritten. The tile has no rows of its own.
+    fn score(&self, _isa: Isa, _tile: Tile<'_>, _rows: &[f32], _lanes: Range<usize>) {}
+}
+
+/// [`cost_bounds`] with the given instructions.
+pub(crate) fn cost_bounds_of(isa: Isa, scores: &[f32], rows: usize) -> CostBounds {
+    isa.run(Bounds { scores, rows })
+}
+
+/// See [`cost_bounds_of`].
+struct Bounds<'a> {
+    scores: &'a [f32],
+    rows: usize,
+}
+
+impl WithSimd for Bounds<'_> {
+    type Output = CostBounds;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> CostBounds {
+        cost_bounds::<S>(self.scores, self.rows)
     }
 }
 

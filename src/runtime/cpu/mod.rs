@@ -11,7 +11,7 @@ use crate::kernels::pass::{
     DEMONSTRATED, FILTERED, FIXED, FLEET, GIVEN, GROUP, NoiseId, Pass, Problem, SCORED, SECOND_MOMENT, SIGNED, Sums,
     TILE, round_up,
 };
-use crate::kernels::score::rollout::{Rollout, Tile};
+use crate::kernels::score::rollout::{Rollout, SCORES, Tile, cost_bounds_of};
 use crate::kernels::threads::{DurationEstimate, Parallelism};
 use crate::lang::cache_line::CacheLine;
 use crate::lang::clock::Instant;
@@ -50,8 +50,8 @@ struct ProblemScratch {
     /// Scratch for rows that are not stored: one for each thread that works on the problem.
     thread_scratch: Vec<tiles::ThreadScratch>,
     last: Last,
-    /// Duration estimates for scoring, weighing and averaging.
-    estimates: [DurationEstimate; 3],
+    /// Duration estimates for scoring, weighing and averaging, and for drawing where that is separate.
+    estimates: [DurationEstimate; 4],
     /// The error that ended the passes of a problem.
     error: Option<EngineError>,
 }
@@ -287,6 +287,16 @@ fn problems_run_alone(pass: &Pass, threads: usize) -> usize {
     if 2 * rest * tiles.div_ceil(threads) <= tiles { problems - rest } else { problems }
 }
 
+/// Returns the number of rows that a thread scores at a time, if that is to be less than a tile: where so few tiles are
+/// divided among the threads that some would wait for others.
+fn part_of_tile(pass: &Pass, rollout: &dyn Rollout, threads: usize) -> Option<usize> {
+    /// From this many tiles per thread on, threads finish at about the same time.
+    const MANY: usize = 4;
+    let rows = pass.rows as usize;
+    let uneven = threads > 1 && rows < MANY * threads * TILE && !rows.is_multiple_of(threads * TILE);
+    if uneven { rollout.part(pass) } else { None }
+}
+
 /// Iterates over the results by problem.
 struct Outcomes<'a> {
     /// D.
@@ -384,7 +394,7 @@ impl ProblemScratch {
         }
         for thread in &mut self.thread_scratch {
             resize(&mut thread.rows, CacheLine::holding(TILE * width), CacheLine::ZERO, "rows")?;
-            resize(&mut thread.scores, crate::kernels::score::rollout::SCORES, 0.0, "scores")?;
+            resize(&mut thread.scores, SCORES, 0.0, "scores")?;
         }
         Ok(())
     }
@@ -431,19 +441,21 @@ impl ProblemScratch {
     fn stored(&mut self, worker: &Worker<'_>, pass: &Pass, number: u32, timing: &mut Timing) -> Sums {
         let Worker { parallelism, isa, rollout, problem, .. } = *worker;
         let clock = Instant::now();
-        let rows = CacheLine::numbers_mut(&mut self.rows).chunks_mut(TILE * pass.coordinates as usize);
-        let tiles = rows.zip(self.scores.chunks_mut(crate::kernels::score::rollout::SCORES)).zip(&mut self.cost_bounds);
-        let estimate = &self.estimates[0];
-        parallelism.for_each_with(
-            estimate,
-            &mut self.thread_scratch,
-            tiles.enumerate(),
-            |tiles::ThreadScratch { scratch, .. }, (i, (tile, cost_bounds))| {
-                let (rows, scores) = tile;
-                *cost_bounds =
-                    rollout.tile(isa, Tile { pass, problem, number, first: i * TILE, rows, scores, scratch });
-            },
-        );
+        if let Some(part) = part_of_tile(pass, rollout, parallelism.size()) {
+            self.score_parts(worker, pass, number, part);
+        } else {
+            let rows = CacheLine::numbers_mut(&mut self.rows).chunks_mut(TILE * pass.coordinates as usize);
+            let tiles = rows.zip(self.scores.chunks_mut(SCORES)).zip(&mut self.cost_bounds);
+            parallelism.for_each_with(
+                &self.estimates[0],
+                &mut self.thread_scratch,
+                tiles.enumerate(),
+                |tiles::ThreadScratch { scratch, .. }, (i, ((rows, scores), cost_bounds))| {
+                    *cost_bounds =
+                        rollout.tile(isa, Tile { pass, problem, number, first: i * TILE, rows, scores, scratch });
+                },
+            );
+        }
         timing.rollout = Some(clock.elapsed());
 
         let clock = Instant::now();
@@ -458,6 +470,45 @@ impl ProblemScratch {
         let sums = mean.run(&mut self.partials, &mut self.mean);
         timing.mean = Some(clock.elapsed());
         weight_params.record(sums)
+    }
+
+    /// Draws all rows and scores them, `part` rows of a tile at a time.
+    fn score_parts(&mut self, worker: &Worker<'_>, pass: &Pass, number: u32, part: usize) {
+        let Worker { parallelism, isa, rollout, problem, .. } = *worker;
+        let len = TILE * pass.coordinates as usize;
+        let tiles = CacheLine::numbers_mut(&mut self.rows).chunks_mut(len).zip(self.scores.chunks_mut(SCORES));
+        parallelism.for_each_with(
+            &self.estimates[3],
+            &mut self.thread_scratch,
+            tiles.enumerate(),
+            |tiles::ThreadScratch { scratch, .. }, (i, (rows, scores))| {
+                scores.fill(0.0);
+                rollout.draw(isa, Tile { pass, problem, number, first: i * TILE, rows, scores, scratch });
+            },
+        );
+
+        let drawn = CacheLine::numbers(&self.rows);
+        let mut parts = Vec::with_capacity(self.scores.len() / SCORES * (TILE / part));
+        for (i, scores) in self.scores.chunks_mut(SCORES).enumerate() {
+            let (costs, lost) = scores[..2 * TILE].split_at_mut(TILE);
+            let lanes = (0..TILE).step_by(part).take_while(|lane| i * TILE + lane < pass.rows as usize);
+            parts.extend(lanes.zip(costs.chunks_mut(part).zip(lost.chunks_mut(part))).map(|part| (i, part)));
+        }
+        parallelism.for_each_with(
+            &self.estimates[0],
+            &mut self.thread_scratch,
+            parts.into_iter(),
+            |tiles::ThreadScratch { scratch, .. }, (i, (lane, (costs, lost)))| {
+                let (rows, scores) = (&mut [][..], &mut [0.0; SCORES]);
+                let tile = Tile { pass, problem, number, first: i * TILE, rows, scores, scratch };
+                rollout.score(isa, tile, &drawn[i * len..][..len], lane..lane + part);
+                costs.copy_from_slice(&scores[lane..][..part]);
+                lost.copy_from_slice(&scores[TILE + lane..][..part]);
+            },
+        );
+        for (i, (scores, cost_bounds)) in self.scores.chunks(SCORES).zip(&mut self.cost_bounds).enumerate() {
+            *cost_bounds = cost_bounds_of(isa, scores, pass.rows as usize - i * TILE);
+        }
     }
 
     /// Runs a pass that does not store its rows.
@@ -588,8 +639,7 @@ impl ProblemScratch {
         }
         let (own, number, inputs) = alone(pass, problem, number);
         let problem = Problem { inputs, nominal: &self.last.nominal, std_scale: &self.last.std_scale, ..*problem };
-        let (mut scores, mut scratch) =
-            (vec![0.0; crate::kernels::score::rollout::SCORES], vec![CacheLine::ZERO; rollout.scratch(pass)]);
+        let (mut scores, mut scratch) = (vec![0.0; SCORES], vec![CacheLine::ZERO; rollout.scratch(pass)]);
         let mut innovations = vec![0.0; if pass.has(FILTERED) { TILE * pass.coordinates as usize } else { 0 }];
         for (i, controls) in to.chunks_mut(TILE * width).enumerate() {
             let rows = if pass.has(FILTERED) { &mut innovations[..] } else { &mut controls[..] };
