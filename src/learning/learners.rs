@@ -185,7 +185,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
                 return Err(InvalidValue::new("step", "Natural with signed weights", expected).into());
             }
         }
-        let program = Program::for_policy::<N, M, D, P>(&model, &policy, scheme, engine.options().math)?;
+        let software = engine.gpu().is_some_and(|device| device.software());
+        let program = Program::for_policy::<N, M, D, P>(&model, &policy, scheme, engine.options().math, software)?;
         let reads = program::reads(&*policy)?;
         for reader in readers(program.requirements.clone(), reads.clone()) {
             options.task.check_reader(&reader)?;

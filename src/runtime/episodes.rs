@@ -172,7 +172,7 @@ fn cpu() -> Engine {
 }
 
 fn program(policy: impl Policy<2, 1>, scheme: PolicyRows) -> Program {
-    Program::for_policy::<2, 1, _, _>(&Arc::new(Mass), &Arc::new(policy), scheme, Default::default())
+    Program::for_policy::<2, 1, _, _>(&Arc::new(Mass), &Arc::new(policy), scheme, Default::default(), false)
         .expect("it traces")
 }
 
@@ -459,7 +459,7 @@ impl Policy<2, 1> for Claims {
 fn policies_that_cannot_be_trained_are_refused() {
     let build = |parameters, reads, scheme| {
         let policy = Arc::new(Claims { parameters, reads });
-        Program::for_policy::<2, 1, _, _>(&Arc::new(Mass), &policy, scheme, Default::default()).map(|_| ())
+        Program::for_policy::<2, 1, _, _>(&Arc::new(Mass), &policy, scheme, Default::default(), false).map(|_| ())
     };
     assert!(matches!(build(0, 0, PolicyRows::ParameterSpace), Err(BuildError::Invalid(e)) if e.field == "policy"));
     let missing = ModelError::NoSuchParameter { index: 3, parameters: 3 };
@@ -525,7 +525,13 @@ mod parity {
         passes: u32,
     ) -> Outcome {
         let (model, policy) = (Arc::new(Mass), Arc::new(policy.clone()));
-        let program = Program::for_policy::<2, 1, _, _>(&model, &policy, scheme, engine.options().math);
+        let program = Program::for_policy::<2, 1, _, _>(
+            &model,
+            &policy,
+            scheme,
+            engine.options().math,
+            engine.gpu().is_some_and(|device| device.software()),
+        );
         let mut workspace = engine.workspace();
         let passes: Vec<_> = (0..passes).map(|i| Pass { number: task.pass.number + i, ..task.pass }).collect();
         task.on(|problem| {
@@ -537,9 +543,20 @@ mod parity {
     }
 
     fn compare(name: &str, task: &Task, policy: impl Policy<2, 1> + Clone, scheme: PolicyRows, passes: u32) {
+        compare_tuned(Tuning::Auto, name, task, policy, scheme, passes);
+    }
+
+    fn compare_tuned(
+        tuning: Tuning,
+        name: &str,
+        task: &Task,
+        policy: impl Policy<2, 1> + Clone,
+        scheme: PolicyRows,
+        passes: u32,
+    ) {
         // The machine may be busy with other tests, so the limit is generous.
         let timeout = std::time::Duration::from_secs(60);
-        let options = EngineOptions { backend: Backend::Software, timeout, ..Default::default() };
+        let options = EngineOptions { backend: Backend::Software, tuning, timeout, ..Default::default() };
         let gpu = match Engine::with_options(options) {
             Ok(engine) => engine,
             Err(error) => {
@@ -616,6 +633,21 @@ mod parity {
         }
     }
 
+    /// Kernels for a GPU compute several units of a layer at once, and those that remain one at a time.
+    #[test]
+    fn networks_agree_in_kernels_for_a_gpu() {
+        let compare = |name, policy: Mlp<5, 1, Seen>, scheme, episodes, flag| {
+            let width = Policy::<2, 1>::parameters(&policy) + usize::from(flag == SCORED);
+            let task = Task::new(70, 2, episodes, width, flag | LIMITED);
+            compare_tuned(Tuning::Gpu, name, &task, policy, scheme, 1);
+        };
+        let two = || Mlp::observing(Seen, &[13, 10], Activation::Tanh).expect("valid");
+        compare("perturbed", two(), PolicyRows::ParameterSpace, 5, PERTURBED);
+        compare("scored", two(), PolicyRows::ScoreFunction, 1, SCORED);
+        let one = Mlp::observing(Seen, &[9], Activation::Sin).expect("valid");
+        compare("one layer", one, PolicyRows::ScoreFunction, 1, SCORED);
+    }
+
     /// Mesa's software adapters silently end the loops of an invocation after 65,535 iterations; this many steps of a
     /// network take more.
     #[test]
@@ -626,7 +658,9 @@ mod parity {
         };
         let width = Policy::<2, 1>::parameters(&mlp());
         for flags in [LIMITED, ANTITHETIC] {
-            let task = long(Task::new(70, 1, 1, width, PERTURBED | flags), 1100);
+            // Three episodes are a pair and another.
+            let episodes = if flags == LIMITED { 3 } else { 1 };
+            let task = long(Task::new(70, 1, episodes, width, PERTURBED | flags), 1100);
             compare(&format!("flags {flags}"), &task, mlp(), PolicyRows::ParameterSpace, 2);
         }
         let deep = Mlp::<2, 1>::new(&[24, 24], Activation::Tanh).expect("valid");

@@ -62,7 +62,7 @@ impl Program {
     ) -> Result<Self, ModelError> {
         let trace = Trace::start(math);
         let (mut source, ends) = float_env::standard(|| trace_model(&trace, model, false));
-        source.push_str(&trace.networks());
+        source.push_str(&trace.networks(false));
         let (functions, requirements, operations) = trace.finish()?;
         let rollout = Box::new(OfModel::<N, M, D>::new(Arc::clone(model), ends, requirements.units));
         let unoptimized = optimization::is_missing_in::<D>();
@@ -78,12 +78,13 @@ impl Program {
         })
     }
 
-    /// Compiles a model that is driven by a policy.
+    /// Compiles a model that is driven by a policy, for a software adapter or not.
     pub(crate) fn for_policy<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>>(
         model: &Arc<D>,
         policy: &Arc<P>,
         scheme: PolicyRows,
         math: Math,
+        software: bool,
     ) -> Result<Self, BuildError> {
         let parameters = policy.parameters();
         if parameters == 0 {
@@ -94,7 +95,7 @@ impl Program {
         let trace = Trace::start(math);
         let (mut source, _) = float_env::standard(|| trace_model(&trace, model, true));
         let policy_source = float_env::standard(|| trace_policy(&trace, &**policy, scheme))?;
-        source.push_str(&trace.networks());
+        source.push_str(&trace.networks(software));
         source.push_str(&policy_source);
         let (functions, requirements, operations) = trace.finish()?;
         if requirements.weights > parameters {
@@ -152,8 +153,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>> Model<N, M> for Named<D> {
 /// The time step of a model ([`Advance`]) in WGSL, and whether a rollout can end before its horizon: it cannot if the
 /// model's `done` is constant false.
 ///
-/// Under a policy the control depends on the state. The loop then calls `model_arrive` first, and leaves if the episode
-/// has ended, so that `model_advance` has nothing to freeze.
+/// Under a policy the control depends on the state. The loop then calls `model_arrive` first, and leaves if all its
+/// episodes have ended. `model_advance` freezes nothing; a loop over several episodes does so itself.
 fn trace_model<const N: usize, const M: usize, D: Model<N, M>>(
     trace: &Trace,
     model: &Arc<D>,

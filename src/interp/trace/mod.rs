@@ -88,11 +88,16 @@ impl Trace {
         })
     }
 
-    /// Prints the traced networks as WGSL functions.
-    pub(crate) fn networks(&self) -> String {
+    /// Prints the traced networks as WGSL functions, tuned for a software adapter or not.
+    pub(crate) fn networks(&self, software: bool) -> String {
         TAPE.with_borrow(|tape| {
             let numbered = tape.networks.iter().enumerate();
-            numbered.map(|(number, (of, network))| network.wgsl(*of, number, self.math)).collect()
+            let print = |(number, (of, network)): (usize, &(WeightsOf, Network))| {
+                let calls = tape.ops.iter().any(|op| matches!(op, Op::Network(called, _) if *called == number));
+                let derives = tape.ops.iter().any(|op| matches!(op, Op::NetworkBack(called, ..) if *called == number));
+                network.wgsl(*of, number, self.math, software, [calls, derives])
+            };
+            numbered.map(print).collect()
         })
     }
 

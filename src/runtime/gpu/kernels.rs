@@ -91,7 +91,13 @@ pub(crate) enum Score {
     Rollout { rollout: wgpu::ComputePipeline, risk: Option<wgpu::ComputePipeline> },
     /// The parameters of a policy are drawn (where rows are parameters), run in episodes, and the episodes of a row are
     /// gathered.
-    Episodes { perturb: Option<wgpu::ComputePipeline>, episode: wgpu::ComputePipeline, gather: wgpu::ComputePipeline },
+    Episodes {
+        perturb: Option<wgpu::ComputePipeline>,
+        episode: wgpu::ComputePipeline,
+        gather: wgpu::ComputePipeline,
+        /// The episodes of a row that an invocation runs.
+        abreast: u32,
+    },
 }
 
 /// All kernels of one model's passes.
@@ -289,9 +295,10 @@ impl Device {
         if let Scoring::Policy(scheme) = program.scoring {
             let source = source::episodes(program, shape);
             let entries = ["perturb", "episode", "gather"];
-            let [perturb, episode, gather] = self.compile(&source, bounds_checks, entries, Idle::NO_EPISODES)?;
+            let [perturb, episode, gather] = self.compile(&source, bounds_checks, entries, Idle::NOTHING)?;
             let perturb = (scheme == PolicyRows::ParameterSpace).then_some(perturb);
-            return Ok(Score::Episodes { perturb, episode, gather });
+            let abreast = source::side_by_side_episodes(program, shape);
+            return Ok(Score::Episodes { perturb, episode, gather, abreast });
         }
         let [rollout] = self.compile(&source::rollout(program, shape), bounds_checks, ["rollout"], Idle::NOTHING)?;
         let risk = || self.compile(&source::risk(), BoundsChecks::Omit, ["combine"], Idle::NOTHING);

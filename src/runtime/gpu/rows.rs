@@ -15,7 +15,7 @@ const PHILOX: &str = include_str!("../../../shaders/generated/philox.wgsl");
 const NORMAL: &str = include_str!("../../../shaders/generated/normal.wgsl");
 
 /// The rows that an invocation computes side by side, in vectors. A pair is a row and the one with the opposite
-/// perturbation, whose normals are drawn once for both.
+/// perturbation, whose normals are drawn once for both; or two episodes of one row of a policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rows {
     One,
@@ -66,6 +66,11 @@ impl Rows {
     pub(super) fn each(self, alias: &str, value: impl Fn(&str) -> String) -> String {
         let values: Vec<String> = self.components().iter().map(|component| value(component)).collect();
         format!("{alias}({})", values.join(", "))
+    }
+
+    /// A statement for each row in terms of its component.
+    pub(super) fn statements(self, statement: impl Fn(&str) -> String) -> String {
+        self.components().iter().map(|component| format!("    {}\n", statement(component))).collect()
     }
 
     /// The functions that draw normals, for a device with or without 64-bit integers.

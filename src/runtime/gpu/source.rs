@@ -76,8 +76,8 @@ pub(crate) struct KernelConfig {
     pub(crate) int64: bool,
     /// Whether kernels are tuned for a software adapter.
     pub(crate) software: bool,
-    /// Whether the driver unrolls loops whenever it can.
-    pub(crate) unrolls: bool,
+    /// Whether each row of a policy is run in several episodes.
+    pub(crate) repeated: bool,
     /// The filter that turns innovations into controls, if the flags include [`FILTERED`].
     pub(crate) filter: Option<Filter>,
 }
@@ -135,11 +135,7 @@ fn rollout_of(program: &Program, shape: KernelConfig, rows: Rows, steps: usize) 
 fn model(program: &Program, rows: Rows) -> String {
     let (state, requirements) = (state(program.states), &program.requirements);
     // Unrolled, the loops of a network would be tens of thousands of instructions: see `episodes`.
-    let networks = if requirements.networks.is_empty() {
-        String::new()
-    } else {
-        [TASK_WEIGHT, "fn several(count: u32) -> u32 {\n    return count + pass_zero;\n}\n"].join("\n")
-    };
+    let networks = if requirements.networks.is_empty() { String::new() } else { [TASK_WEIGHT, SEVERAL].join("\n") };
     let functions = program.functions.as_str();
     [REFERENCE, &look_ups(requirements, rows), &state, &networks, functions, &program.source].join("\n")
 }
@@ -167,6 +163,7 @@ pub(crate) fn risk() -> String {
 /// The kernels that draw and score rows of a policy.
 pub(crate) fn episodes(program: &Program, shape: KernelConfig) -> String {
     let (layout, controls) = (shape.layout, shape.layout.controls);
+    let rows = if side_by_side_episodes(program, shape) > 1 { Rows::Pair } else { Rows::One };
     let mut code = places(layout);
     code.push_str(&flags(shape.flags));
     let (states, saved) = (program.states, saved(layout));
@@ -176,30 +173,40 @@ pub(crate) fn episodes(program: &Program, shape: KernelConfig) -> String {
     let _ = write!(
         code,
         "fn initial_state() -> State {{\n    return State({});\n}}\n\
+         fn param(i: u32) -> F {{\n    return {};\n}}\n\
          fn control_of(u: array<F, {controls}>) -> Control {{\n    return Control({});\n}}\n\
          fn values_of(u: Control) -> array<F, {controls}> {{\n    return array<F, {controls}>({});\n}}\n",
-        list(states, |i| format!("inputs[start_at + {i}u]")),
+        list(states, |i| rows.each("F", |of| format!("inputs[start_at{of} + {i}u]"))),
+        rows.each("F", |of| format!("inputs[start_at{of} + STATES + i]")),
         list(controls, |m| format!("u[{m}]")),
         list(controls, |m| format!("u.u{m}")),
     );
-    let place = |i: usize| format!("scores[at + {i}u * padded_rows()]");
     let put: String = (0..states)
-        .map(|i| format!("    {} = x.x{i};\n", place(i)))
-        .chain((0..controls).map(|m| format!("    {} = u.u{m};\n", place(states + m))))
+        .map(|i| (i, format!("x.x{i}")))
+        .chain((0..controls).map(|m| (states + m, format!("u.u{m}"))))
+        .map(|(i, value)| format!("    put_scores(at + {i}u * padded_rows(), {value});\n"))
         .collect();
+    let saved = |i: usize| format!("scores_at(at + {i}u * padded_rows())");
     let _ = write!(
         code,
-        "fn keep(at: u32, x: State, u: Control) {{\n{put}}}\n\
-         fn saved_state(at: u32) -> State {{\n    return State({});\n}}\n\
-         fn saved_control(at: u32) -> Control {{\n    return Control({});\n}}\n",
-        list(states, place),
-        list(controls, |m| place(states + m)),
+        "fn scores_at(at: U) -> F {{\n    return {};\n}}\nfn put_scores(at: U, value: F) {{\n{}}}\n\
+         fn keep(at: U, x: State, u: Control) {{\n{put}}}\n\
+         fn saved_state(at: U) -> State {{\n    return State({});\n}}\n\
+         fn saved_control(at: U) -> Control {{\n    return Control({});\n}}\n",
+        rows.each("F", |of| format!("scores[at{of}]")),
+        rows.statements(|of| format!("scores[at{of}] = value{of};")),
+        list(states, saved),
+        list(controls, |m| saved(states + m)),
     );
-    // Forwards and backwards, the loops of a network unroll to tens of thousands of instructions on hardware, too.
-    // (RADV, two layers of 64 units: 57,000 instructions and 47 s, instead of 6,200 and 0.6 s.)
-    let hidden = shape.unrolls || shape.flags & SCORED != 0 || !program.requirements.networks.is_empty();
-    let several = if hidden { "count + pass_zero" } else { "count" };
-    let _ = writeln!(code, "fn several(count: u32) -> u32 {{\n    return {several};\n}}");
+    // The loop ends with the only episode of an invocation, but not with the first of two.
+    let after = match rows {
+        Rows::One => "next".to_owned(),
+        _ => format!("State({})", list(states, |i| format!("select(x.x{i}, next.x{i}, running)"))),
+    };
+    let _ = writeln!(code, "fn state_after(x: State, next: State, running: B) -> State {{\n    return {after};\n}}");
+    // Unrolled, the loops of a network are tens of thousands of instructions. (RADV, scored episodes of two layers of
+    // 64 units, before units were computed several at a time: 57,000 instructions and 47 s instead of 6,200 and 0.6 s.)
+    code.push_str(SEVERAL);
     // Only one of the two is called, but WGSL requires both to be defined.
     code.push_str(if shape.flags & SCORED != 0 {
         "fn policy_act(t: u32, x: State) -> Control {\n    return Control();\n}\n"
@@ -207,9 +214,14 @@ pub(crate) fn episodes(program: &Program, shape: KernelConfig) -> String {
         "fn policy_vjp(t: u32, x: State, v: Control) -> Control {\n    return v;\n}\n"
     });
     let weights = if program.requirements.networks.is_empty() { "" } else { TASK_WEIGHT };
-    let look_ups = look_ups(&program.requirements, Rows::One);
+    let look_ups = look_ups(&program.requirements, rows);
     let model = [REFERENCE, &look_ups, program.functions.as_str(), weights, &program.source].join("\n");
-    [&drawing(shape, Rows::One), &code, &model, KEYS, EPISODE].join("\n")
+    [&drawing(shape, rows), &code, &model, KEYS, EPISODE].join("\n")
+}
+
+/// The episodes that an invocation runs side by side: two, if a row has several. They share the parameters of the row.
+pub(crate) fn side_by_side_episodes(program: &Program, shape: KernelConfig) -> u32 {
+    if shape.repeated && suits(program, Rows::Pair) { 2 } else { 1 }
 }
 
 /// The size of an unfinished episode's saved state: its state and last control, its cost with its Kahan compensation,
@@ -422,6 +434,9 @@ const REFERENCE: &str = "fn reference_at(t: u32) -> u32 {
 const TASK_WEIGHT: &str = "fn task_weight(i: u32) -> f32 {
     return inputs[uniforms.weights + i];
 }";
+
+/// The trip count of a loop, hidden from drivers that unroll loops.
+const SEVERAL: &str = "fn several(count: u32) -> u32 {\n    return count + pass_zero;\n}\n";
 
 /// The operations of `shaders/score/rollout.wgsl` on a state, unrolled so that all of it stays in registers.
 fn state(states: usize) -> String {
@@ -695,7 +710,7 @@ mod tests {
                         diagonal,
                         int64,
                         software,
-                        unrolls: software,
+                        repeated: false,
                         filter,
                     };
                     check(shape, name, &rollout(&program, shape));
@@ -730,12 +745,13 @@ mod tests {
         let (model, policy) = (Arc::new(model), Arc::new(policy));
         for math in [Math::Shared, Math::Native] {
             for (scheme, flag) in [(PolicyRows::ParameterSpace, PERTURBED), (PolicyRows::ScoreFunction, SCORED)] {
-                let program = Program::for_policy::<N, M, _, _>(&model, &policy, scheme, math).expect("it traces");
-                for (flags, int64, software) in [
-                    (0, true, true),
-                    (0, true, false),
-                    (LIMITED | ANTITHETIC | STD_SCALE | NOMINAL_FIRST, false, false),
+                for (flags, int64, software, repeated) in [
+                    (0, true, true, true),
+                    (0, true, false, true),
+                    (LIMITED | ANTITHETIC | STD_SCALE | NOMINAL_FIRST, false, false, false),
                 ] {
+                    let program = Program::for_policy::<N, M, _, _>(&model, &policy, scheme, math, software);
+                    let program = program.expect("it traces");
                     let flags = specialized(flag | flags);
                     let shape = KernelConfig {
                         layout,
@@ -744,7 +760,7 @@ mod tests {
                         diagonal: true,
                         int64,
                         software,
-                        unrolls: software,
+                        repeated: repeated && scheme == PolicyRows::ParameterSpace,
                         filter: None,
                     };
                     check(shape, name, &episodes(&program, shape));
@@ -774,7 +790,8 @@ mod tests {
         let layout = Layout { states: 6, controls: 2, params: 0, reference_rows: 0, reference_columns: 0 };
         let length = |hidden: usize, scheme, flags| {
             let policy = Arc::new(Mlp::<6, 2>::new(&[hidden, hidden], Activation::Tanh).expect("valid"));
-            let program = Program::for_policy(&Arc::new(PlanarQuadrotor::default()), &policy, scheme, Math::Shared);
+            let program =
+                Program::for_policy(&Arc::new(PlanarQuadrotor::default()), &policy, scheme, Math::Shared, false);
             episodes(
                 &program.expect("it traces"),
                 KernelConfig {
@@ -784,7 +801,7 @@ mod tests {
                     diagonal: true,
                     int64: true,
                     software: false,
-                    unrolls: false,
+                    repeated: false,
                     filter: None,
                 },
             )
@@ -792,7 +809,7 @@ mod tests {
         };
         for (scheme, flags) in [(PolicyRows::ParameterSpace, 0), (PolicyRows::ScoreFunction, SCORED)] {
             // Larger numbers have more digits.
-            assert!(length(4096, scheme, flags) < length(4, scheme, flags) + 300);
+            assert!(length(4096, scheme, flags) < length(512, scheme, flags) + 300);
         }
     }
 
@@ -806,7 +823,7 @@ mod tests {
             diagonal: true,
             int64: false,
             software: false,
-            unrolls: false,
+            repeated: false,
             filter: None,
         };
         for software in [false, true] {

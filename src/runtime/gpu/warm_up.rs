@@ -39,10 +39,6 @@ impl Idle {
     /// For kernels that read nothing before the first row.
     pub(crate) const NOTHING: Self = Self { inputs: 0, nominal: 0, rows: 0 };
 
-    /// For kernels that run episodes. They divide by the number of tiles, so there must be one row; with no episodes it
-    /// does no work.
-    pub(crate) const NO_EPISODES: Self = Self { rows: 1, ..Self::NOTHING };
-
     /// For kernels that draw controls: they read limits and covariance, and the nominal and the standard-deviation
     /// scale of one time step, which has so many innovations.
     pub(crate) fn of(layout: Layout, innovations: usize) -> Self {

@@ -886,7 +886,8 @@ fn shape(device: &Device, passes: &[Pass], problem: &Problem<'_>) -> KernelConfi
     let (int64, software) = (device.int64, device.software());
     let filter = problem.filter.filter(|_| flags & FILTERED != 0).copied();
     let scenarios = passes.first().is_some_and(|pass| pass.scenarios > 0);
-    KernelConfig { layout, flags, scenarios, diagonal, int64, software, unrolls: device.limits_turns(), filter }
+    let repeated = passes.first().is_some_and(|pass| pass.has(PERTURBED) && pass.episodes > 1);
+    KernelConfig { layout, flags, scenarios, diagonal, int64, software, repeated, filter }
 }
 
 /// Writes passes, an empty summary, inputs and nominal to the upload buffer.
@@ -987,12 +988,13 @@ fn rollout(compute: &mut wgpu::ComputePass<'_>, kernel: &Kernel, pass: &Pass) {
                 compute.dispatch_workgroups(x, y, pass.problems);
             }
         }
-        Score::Episodes { perturb, episode, gather } => {
+        Score::Episodes { perturb, episode, gather, abreast } => {
             if let (Some(perturb), 0) = (perturb, pass.begin) {
                 compute.set_pipeline(perturb);
                 compute.dispatch_workgroups(tiles.min(65_535), pass.width.div_ceil(4).min(65_535), pass.problems);
             }
-            let (all, more) = dispatch_grid(tiles * pass.episodes);
+            let invocations = pass.rows * pass.episodes.div_ceil(*abreast);
+            let (all, more) = dispatch_grid(invocations.div_ceil(TILE as u32));
             compute.set_pipeline(episode);
             compute.dispatch_workgroups(all, more, pass.problems);
             if is_over(pass) {
