@@ -15,6 +15,7 @@ use std::fmt::Write;
 
 use crate::error::ModelError;
 use crate::lang::math::Math;
+use crate::lang::{Network, WeightsOf};
 use print::Printer;
 pub(crate) use requirements::{LookUp, Requirements};
 pub(crate) use tape::{Expr, Truth};
