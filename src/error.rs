@@ -194,9 +194,9 @@ pub enum ModelError {
 #[non_exhaustive]
 pub enum EngineError {
     /// There is no adapter of the requested kind.
-    #[error("no {wanted} adapter; found {}", if found.is_empty() { "none at all".into() } else { found.join(", ") })]
+    #[error("no {wanted}; found {}", if found.is_empty() { "none at all".into() } else { found.join(", ") })]
     NoAdapter {
-        /// The requested kind.
+        /// What was requested, such as `hardware GPU adapter`.
         wanted: String,
         /// The adapters that were found.
         found: Vec<String>,

@@ -1177,6 +1177,10 @@ mod shared {
                 }
             } else {
                 stranger.device.destroy();
+                let built = Mppi::new(&engine, Mass, options(600)).map(drop);
+                let expected =
+                    "the device was lost: the program that opened it has destroyed it, or its driver has failed";
+                assert_eq!(built.map_err(|error| error.to_string()), Err(expected.into()));
                 lost(mppi.plan(&X).map(drop));
             }
             lost(mppi.plan(&X).map(drop));

@@ -534,6 +534,10 @@ fn an_unknown_backend_and_a_missing_adapter_are_named() {
     }
     let result = Engine::with_options(EngineOptions { adapter: Some(usize::MAX), ..Default::default() });
     assert!(matches!(result, Err(EngineError::NoAdapter { .. } | EngineError::NotCompiled { .. })), "{result:?}");
+    if let Err(error @ EngineError::NoAdapter { .. }) = result {
+        let (sentence, index) = (error.to_string(), usize::MAX);
+        assert!(sentence.starts_with(&format!("no adapter of index {index}; found ")), "{sentence}");
+    }
 }
 
 #[test]

@@ -39,9 +39,9 @@ pub(super) async fn device(options: &EngineOptions) -> Result<(Device, String), 
             return Ok((Device::Cpu, reason));
         }
         let wanted = match (options.adapter, options.backend) {
-            (Some(index), _) => format!("number {index}"),
-            (None, Backend::Software) => "software".into(),
-            (None, _) => "hardware GPU".into(),
+            (Some(index), _) => format!("adapter of index {index}"),
+            (None, Backend::Software) => "software adapter".into(),
+            (None, _) => "hardware GPU adapter".into(),
         };
         return Err(EngineError::NoAdapter { wanted, found: names() });
     };

@@ -485,9 +485,12 @@ fn add(to: &mut [f32], numbers: Option<&[f32]>) {
 }
 
 fn field_mut(fields: &mut [Grid], index: usize) -> Result<&mut Grid, InvalidValue> {
-    let count = fields.len();
-    let expected = format_args!("below the number of fields, {count}");
-    fields.get_mut(index).ok_or_else(|| InvalidValue::new("field", index, expected))
+    match fields.len() {
+        0 => Err(InvalidValue::new("field", index, "the index of a field of the task, which has none")),
+        count => fields
+            .get_mut(index)
+            .ok_or_else(|| InvalidValue::new("field", index, format_args!("below the number of fields, {count}"))),
+    }
 }
 
 impl<const M: usize> Task<M> {

@@ -61,6 +61,9 @@ fn adapter(index: usize, info: wgpu::AdapterInfo) -> Adapter {
 pub(crate) const WORKGROUP: u32 = 256;
 pub(crate) const WORKGROUP_BYTES: u32 = 16_352;
 
+/// Why a device that this crate did not open may be lost.
+const LOST_BY_OWNER: &str = "the program that opened it has destroyed it, or its driver has failed";
+
 /// The number of sources whose kernels a device caches.
 const MAX_KERNELS: usize = 128;
 
@@ -236,10 +239,7 @@ impl Device {
         }
         let adapter = adapter(0, device.adapter_info());
         let adopted = Self::new(adapter, device, queue, options, false)?;
-        // In a browser, the first call finds out.
-        if !BROWSER && adopted.is_gone() {
-            return Err(adopted.failure("it was lost before the engine was built"));
-        }
+        adopted.check_owner()?;
         Ok(adopted)
     }
 
@@ -322,8 +322,16 @@ impl Device {
         if !self.is_gone() {
             return EngineError::Driver { message };
         }
+        // Without a callback, the cause is not known, and what was refused is only a consequence.
+        let message = if self.own { message } else { LOST_BY_OWNER.into() };
         lock(&self.complaints).lost.get_or_insert(message.clone());
         EngineError::DeviceLost { message }
+    }
+
+    /// Returns an error if the device belongs to another program and is lost. Creating a buffer on it does not fail
+    /// then. In a browser, the first call finds out.
+    pub(crate) fn check_owner(&self) -> Result<(), EngineError> {
+        if self.own || BROWSER || !self.is_gone() { Ok(()) } else { Err(self.failure(LOST_BY_OWNER)) }
     }
 
     /// Whether the device is lost. This does not depend on a callback, which may belong to another program: a lost

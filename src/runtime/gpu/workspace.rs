@@ -453,6 +453,7 @@ impl Workspace {
             self.paces.clear();
             self.buffers = None;
             self.buffers = Some(Buffers::new(&self.device, sizes)?);
+            self.device.check_owner()?;
         }
         Ok(())
     }
