@@ -1,8 +1,8 @@
 // Draw and score the rows of a policy. Twin: src/kernels/score/episode.rs.
 //
-// One invocation runs one episode of one row, or WIDE of them in vectors: the time loop is inside it, the state stays in
-// registers. Rows are in memory, in tiles. A row of perturbed parameters is drawn first and then read by its episodes; a
-// row of scores is accumulated by its only episode.
+// One invocation runs one episode of one row, or WIDE of them in vectors: the time loop is inside it, the state stays
+// in registers. Rows are in memory, in tiles. A row of perturbed parameters is drawn first and then read by its
+// episodes; a row of scores is accumulated by its only episode.
 //
 // The model and the policy are generated (src/runtime/gpu/source.rs) and prepended to this file:
 //     struct State, struct Control, initial_state()
@@ -74,8 +74,8 @@ fn accumulate_four(i: u32, stride: u32, values: vec4<f32>) {
     put_derivatives(i, stride, derivatives(i, stride) + values);
 }
 
-// Adds the products of four slopes with four units to derivatives: those of the first slope from i on, those of the next
-// `stride` further.
+// Adds the products of four slopes with four units to derivatives: those of the first slope from i on, those of the
+// next `stride` further.
 fn accumulate_products(i: u32, stride: u32, slopes: vec4<f32>, units: vec4<f32>) {
     let a = derivatives(i, 1u);
     let b = derivatives(i + stride, 1u);

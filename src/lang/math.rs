@@ -100,8 +100,8 @@ pub trait Vector:
         let set = Self::bits_shl(bits, 1);
         (Self::select_by_sign(set, b, a), Self::select_by_sign(set, a, b))
     }
-    /// (sin, cos) of r + q·π/2 for the top two bits q of `quadrant`, from those of r: swapped where q is odd. The sine is
-    /// negative in the third and the fourth quadrant, the cosine in the second and the third one.
+    /// (sin, cos) of r + q·π/2 for the top two bits q of `quadrant`, from those of r: swapped where q is odd. The sine
+    /// is negative in the third and the fourth quadrant, the cosine in the second and the third one.
     #[inline(always)]
     fn sin_cos_in(quadrant: Self::Bits, within: [Self; 2]) -> (Self, Self) {
         let ((sin, cos), [sin_sign, cos_sign]) =

@@ -48,10 +48,10 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     }
 
     /// Rolls out the first `rows` rows of the last pass again, or all if there are fewer, and leaves their states and
-    /// weights in a buffer on the device, beside one of the plan: so a program that [shares](Engine::from_wgpu) the
-    /// device draws thousands of trajectories without a copy to the host. With several chains, these are the rows of
-    /// the one that became the plan; with scenarios, they are rolled out in the task itself. They are the trajectories
-    /// of [`Samples::states`] and [`Samples::weights`], to rounding; the weights of all rows sum to 1.
+    /// weights in a buffer on the device, beside one of the plan: so a program that [shares](crate::Engine::from_wgpu)
+    /// the device draws thousands of trajectories without a copy to the host. With several chains, these are the rows
+    /// of the one that became the plan; with scenarios, they are rolled out in the task itself. They are the
+    /// trajectories of [`Samples::states`] and [`Samples::weights`], to rounding; the weights of all rows sum to 1.
     ///
     /// It submits a kernel and does not wait for it: what is submitted to the queue later reads its results. The plan
     /// was completed on the host (by limits, smoothing and fallbacks), which uploads it here. The first call compiles
@@ -197,8 +197,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
 
     /// The terms of the last plan's cost, named by [`StepContext::term`](crate::StepContext::term): the plan is rolled
     /// out again on the host, from the state that it was made for. Without scenarios, they and the rest sum to
-    /// [`Plan::cost`], and are averages over the horizon where it is. With scenarios, they are those of the task
-    /// itself.
+    /// [`Plan::cost`](crate::Plan::cost), and are averages over the horizon where it is. With scenarios, they are those
+    /// of the task itself.
     ///
     /// # Errors
     ///

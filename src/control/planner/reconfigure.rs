@@ -159,9 +159,9 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
         options
     }
 
-    /// Changes the horizon and the number of samples. The plan is truncated, or extended as [`ShiftFill`] says. A GPU
-    /// compiles another kernel when the number of samples crosses 256 (1,024 with many chains), up to which a single
-    /// kernel does the whole pass unless there are scenarios.
+    /// Changes the horizon and the number of samples. The plan is truncated, or extended as
+    /// [`ShiftFill`](super::ShiftFill) says. A GPU compiles another kernel when the number of samples crosses 256
+    /// (1,024 with many chains), up to which a single kernel does the whole pass unless there are scenarios.
     ///
     /// # Errors
     ///

@@ -2,10 +2,10 @@
 //! depend on the sizes of the layers.
 //!
 //! The code calls `weight(i)`, `accumulate(i, value)` and other functions of `shaders/score/episode.wgsl`, or
-//! `task_weight(i)`, and `several(n)`, which returns n; both are defined in `src/runtime/gpu/source.rs`. Hidden units are
-//! stored in per-invocation arrays, [`ABREAST`] at a time, so that each is loaded once for as many units of the next
-//! layer. Without derivatives the last hidden layer needs no array: each of its units is added to the sums of the outputs
-//! as soon as it is computed. With derivatives, those by the sums of a layer's units replace the units.
+//! `task_weight(i)`, and `several(n)`, which returns n; both are defined in `src/runtime/gpu/source.rs`. Hidden units
+//! are stored in per-invocation arrays, [`ABREAST`] at a time, so that each is loaded once for as many units of the
+//! next layer. Without derivatives the last hidden layer needs no array: each of its units is added to the sums of the
+//! outputs as soon as it is computed. With derivatives, those by the sums of a layer's units replace the units.
 //!
 //! The networks of a task are evaluated by rollouts, whose invocations may compute four rows (`F`), all of whose time
 //! steps share the loop iterations that a software adapter allows. So their inner loops are unrolled by [`UNROLL`].
@@ -64,9 +64,9 @@ impl Network {
         layers.sum()
     }
 
-    /// Prints the functions of network `number` that are called: one returns the outputs; the other, of the network of a
-    /// policy, also accumulates the derivatives of its outputs times `v`. On a software adapter the latter are short: see
-    /// [`blocks`].
+    /// Prints the functions of network `number` that are called: one returns the outputs; the other, of the network of
+    /// a policy, also accumulates the derivatives of its outputs times `v`. On a software adapter the latter are short:
+    /// see [`blocks`].
     pub(crate) fn wgsl(
         &self,
         of: WeightsOf,
@@ -208,9 +208,10 @@ impl Network {
         self.bounds.as_ref().map(all).unwrap_or_default().into_iter()
     }
 
-    /// Prints statements that compute the outputs `y` from `x`. The units of all hidden layers are stored in `units`, one
-    /// layer after the other. Those of the last one are added to the sums of the outputs as soon as they are computed,
-    /// and are stored only if `keeps` is set. `rate` names the function whose results are stored in `unit_rates`.
+    /// Prints statements that compute the outputs `y` from `x`. The units of all hidden layers are stored in `units`,
+    /// one layer after the other. Those of the last one are added to the sums of the outputs as soon as they are
+    /// computed, and are stored only if `keeps` is set. `rate` names the function whose results are stored in
+    /// `unit_rates`.
     fn forward(&self, code: &mut String, activation: &str, software: bool, keeps: bool, rate: Option<&str>) {
         let layers = self.layers();
         let (last, hidden) = layers.split_last().expect("a network has layers");
@@ -362,8 +363,9 @@ impl Layer {
         }
     }
 
-    /// Prints statements that compute `sum`, the derivative by `unit`, which is `width` inputs of the layer from `i` on,
-    /// and that accumulate the derivatives by their weights. Those by the sums of the layer's units are in an array.
+    /// Prints statements that compute `sum`, the derivative by `unit`, which is `width` inputs of the layer from `i`
+    /// on, and that accumulate the derivatives by their weights. Those by the sums of the layer's units are in an
+    /// array.
     fn sum_slopes(self, code: &mut String, (slopes, from): (&str, usize), width: usize) {
         let Self { first, inputs, outputs } = self;
         let kind = kind(width);

@@ -112,8 +112,8 @@ pub(crate) trait Rollout: Send + Sync {
         None
     }
 
-    /// Scores the rows in `lanes` of a tile whose `rows` have been drawn, as [`tile`](Self::tile) does; other scores may
-    /// be overwritten. The tile has no rows of its own.
+    /// Scores the rows in `lanes` of a tile whose `rows` have been drawn, as [`tile`](Self::tile) does; other scores
+    /// may be overwritten. The tile has no rows of its own.
     fn score(&self, _isa: Isa, _tile: Tile<'_>, _rows: &[f32], _lanes: Range<usize>) {}
 }
 

@@ -1,4 +1,5 @@
-//! The loops of a kernel, from the assembly that Mesa's driver for AMD prints: what they execute, and what waits for what.
+//! The loops of a kernel, from the assembly that Mesa's driver for AMD prints: what they execute, and what waits for
+//! what.
 
 use std::collections::HashMap;
 use std::ops::Range;

@@ -13,8 +13,8 @@ pub struct Chains {
     /// Cycles per turn of a wave that has a processor to itself: it issues one instruction per cycle (one at a quarter
     /// of the rate takes four), in the order of the program, as soon as the operands are there.
     pub alone: u64,
-    /// The latencies of the longest chain from one turn to the next, in cycles: the least that a turn takes, in whatever
-    /// order it is issued.
+    /// The latencies of the longest chain from one turn to the next, in cycles: the least that a turn takes, in
+    /// whatever order it is issued.
     pub carried: u64,
     /// The instructions of this chain.
     pub path: Mix,

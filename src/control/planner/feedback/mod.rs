@@ -295,8 +295,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///
     /// # Errors
     ///
-    /// If there is no plan yet, the task has an input delay, a weight is out of range, or a derivative of the model along
-    /// the plan or a gain is not finite.
+    /// If there is no plan yet, the task has an input delay, a weight is out of range, or a derivative of the model
+    /// along the plan or a gain is not finite.
     pub fn feedback(&self, weights: FeedbackWeights<N, M>) -> Result<Feedback<N, M>, FeedbackError> {
         self.feedback_of(0, weights)
     }
