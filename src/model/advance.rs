@@ -32,11 +32,11 @@ impl<D> Advance<'_, D> {
     where
         D: Model<N, M>,
     {
-        let cost = self.counted(*running, moved, self.model.cost(at, x, before));
+        let cost = self.counted(running, moved, self.model.cost(at, x, before));
         // Terms are recorded in the cost only.
         let at = &at.recording(None);
         if let Some(departure) = departure {
-            *departure += self.counted(*running, moved, self.model.demonstration_cost(at, x));
+            *departure += self.counted(running, moved, self.model.demonstration_cost(at, x));
         }
         self.check_done::<R, N, M>(at, running, x);
         cost
@@ -60,9 +60,9 @@ impl<D> Advance<'_, D> {
 
     /// A cost, or 0 where it does not count.
     #[inline(always)]
-    fn counted<R: Real>(&self, running: R::Mask, moved: R::Mask, cost: R) -> R {
+    fn counted<R: Real>(&self, running: &R::Mask, moved: R::Mask, cost: R) -> R {
         let cost = R::select(moved, cost, 0.0);
-        if self.ends { R::select(running, cost, 0.0) } else { cost }
+        if self.ends { R::select(*running, cost, 0.0) } else { cost }
     }
 
     /// The next state under control `u`; `x` if the rollout has ended.
@@ -70,7 +70,7 @@ impl<D> Advance<'_, D> {
     pub(crate) fn depart<R: Real, const N: usize, const M: usize>(
         &self,
         at: &StepContext<'_, R>,
-        running: R::Mask,
+        running: &R::Mask,
         x: [R; N],
         u: [R; M],
     ) -> [R; N]
@@ -80,7 +80,7 @@ impl<D> Advance<'_, D> {
         let mut next = self.model.step(at, x, u);
         if self.ends {
             for i in 0..N {
-                next[i] = R::select(running, next[i], x[i]);
+                next[i] = R::select(*running, next[i], x[i]);
             }
         }
         next

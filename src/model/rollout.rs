@@ -30,7 +30,7 @@ pub(crate) fn rollout<const N: usize, const M: usize, D: Model<N, M>>(
         }
         let at = StepContext::over(timeline.at(t));
         let u = control(t, &at, x);
-        x = advance.depart(&at, running, x, u);
+        x = advance.depart(&at, &running, x, u);
         let recorder = record(t);
         cost += charge(recorder, advance.arrive(&at.recording(recorder), &mut running, None, true, x, u));
         arrived(u, x);

@@ -202,7 +202,7 @@ fn trace_model<const N: usize, const M: usize, D: Model<N, M>>(
     // The cost of the previous step and the next step share one tape, so that common subexpressions are computed once.
     let step = Advance { model, ends: ends && !has_policy };
     let (costs, more) = arrive(&step, moved);
-    let next = step.depart(&now, more, x, u);
+    let next = step.depart(&now, &more, x, u);
     source.push_str("struct Advanced {\n    x: State,\n    cost: F,\n    demonstration_cost: F,\n    running: B,\n}\n");
     let head = "model_advance(t: u32, running: B, x: State, before: Control, u: Control)";
     source.push_str(&function(head, "Advanced", &next, &costs, &[more]));

@@ -493,7 +493,7 @@ impl<const N: usize, const M: usize, const SCORES: bool, D: Model<N, M>, P: Poli
                     u[m] = u[m].clamp(setting.low[m], setting.high[m]);
                 }
             }
-            x = advance.depart(&at, running, x, u);
+            x = advance.depart(&at, &running, x, u);
             before = u;
         }
         if let Some((noise, g)) = &mut explores

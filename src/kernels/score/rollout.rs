@@ -293,15 +293,19 @@ impl<const N: usize, const M: usize> Roll<'_, N, M> {
                 let lane = lane + f * V::COUNT;
                 // The cost of the previous step is evaluated here, together with the next step, so that common
                 // subexpressions are computed once.
-                state.arrive(&advance, arrived, controls_of::<V, M>(before, lane), t > 0, demonstrated);
+                state.arrive(&advance, arrived, controls_of::<V, M>(before, lane), demonstrated);
                 state.depart(&advance, at, controls_of::<V, M>(now, lane));
+            }
+            if t == 0 {
+                // No step came before the first one. A mask would cost instructions in every time step.
+                states.iter_mut().for_each(RolloutState::clear_costs);
             }
             before = now;
         }
         for (f, state) in states.iter_mut().enumerate() {
             let lane = lane + f * V::COUNT;
             let before = controls_of::<V, M>(before, lane);
-            state.arrive(&advance, timeline.at(horizon - 1), before, true, demonstrated);
+            state.arrive(&advance, timeline.at(horizon - 1), before, demonstrated);
             state.end::<M, D>(model, timeline.at(horizon), lane, demonstrated, tile.scores);
         }
     }
@@ -660,25 +664,30 @@ impl<V: Register, const N: usize> RolloutState<V, N> {
         Self { x, running: Mask::splat(true), cost: [zero; 2], departure: zero }
     }
 
-    /// Adds the costs of the previous step, if there was one, and ends episodes that are done.
+    /// Adds the costs of the previous step, and ends episodes that are done.
     #[inline(always)]
     fn arrive<const M: usize, D: Model<N, M>>(
         &mut self,
         advance: &Advance<'_, D>,
         at: Inputs<'_>,
         before: [V; M],
-        moved: bool,
         demonstrated: bool,
     ) {
-        let (at, moved) = (StepContext::over(at), Mask::splat(moved));
+        let (at, moved) = (StepContext::over(at), Mask::splat(true));
         let departure = if demonstrated { Some(&mut self.departure) } else { None };
         let cost = advance.arrive(&at, &mut self.running, departure, moved, self.x, before);
         self.cost = kahan_add(self.cost, cost);
     }
 
+    /// Forgets the costs that have been added.
+    #[inline(always)]
+    fn clear_costs(&mut self) {
+        (self.cost, self.departure) = ([V::from(0.0); 2], V::from(0.0));
+    }
+
     #[inline(always)]
     fn depart<const M: usize, D: Model<N, M>>(&mut self, advance: &Advance<'_, D>, at: Inputs<'_>, now: [V; M]) {
-        self.x = advance.depart(&StepContext::over(at), self.running, self.x, now);
+        self.x = advance.depart(&StepContext::over(at), &self.running, self.x, now);
     }
 
     /// Adds the terminal cost and stores the scores.
