@@ -6,11 +6,16 @@
 //! cargo bench --bench tasks                # 5 seeds of each
 //! cargo bench --bench tasks -- 25          # as many seeds
 //! cargo bench --bench tasks -- --sweep 10  # noise shapes × weightings × widths of noise, with as many seeds
+//! cargo bench --bench tasks -- --pairs 50  # rows in pairs beside independent ones: closed loops and the time of a plan
 //! ```
 //!
 //! Before that it compares both models with the equations of motion in `f64`.
 
+#[path = "common/drive.rs"]
+mod robot;
+
 use std::f32::consts::PI;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use gibbs::{
@@ -476,18 +481,98 @@ fn sweep(engine: &Engine, seeds: u64) -> Result<()> {
     Ok(())
 }
 
+/// Factors on the rows of a plan in pairs.
+const FACTORS: [f32; 4] = [1.0, 1.125, 1.25, 1.5];
+
+/// Compares rows in pairs, of which there are more, with `samples` independent ones: prints the least time of a plan on
+/// one thread, relative to that of independent rows, and the mean and the standard error of the cost of closed loops.
+fn compare_pairs<const N: usize, const M: usize, D: Model<N, M> + Copy>(
+    engine: &Engine,
+    (name, model, start): (&str, D, [f32; N]),
+    options: MppiOptions<M>,
+    (samples, seeds): (usize, u64),
+    drive: impl Fn(MppiOptions<M>) -> Result<f64> + Sync,
+) -> Result<()> {
+    const CALLS: usize = 1000;
+    let paired = FACTORS.map(|factor| ((samples as f32 * factor / 2.0).round() as usize * 2, true));
+    let rows: Vec<(usize, bool)> = std::iter::once((samples, false)).chain(paired).collect();
+    let of = |(samples, antithetic), seed| {
+        let task = Task { seed, ..options.task.clone() };
+        MppiOptions { task, samples, antithetic, ..options.clone() }
+    };
+    let planners: Result<Vec<_>, _> = rows.iter().map(|rows| Mppi::new(engine, model, of(*rows, 0))).collect();
+    let mut planners: Vec<_> = planners?.into_iter().map(|mppi| (mppi, Duration::MAX)).collect();
+    let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
+    for _ in 0..CALLS {
+        for (mppi, least) in &mut planners {
+            let clock = Instant::now();
+            alone.install(|| mppi.plan(&start).map(drop))?;
+            *least = clock.elapsed().min(*least);
+        }
+    }
+    println!("{name}, {seeds} seeds");
+    for (rows, (_, least)) in rows.into_iter().zip(&planners) {
+        let costs: Vec<f64> = (0..seeds).into_par_iter().map(|seed| drive(of(rows, seed))).collect::<Result<_>>()?;
+        let count = seeds as f64;
+        let mean = costs.iter().sum::<f64>() / count;
+        let variance = costs.iter().map(|cost| (cost - mean).powi(2)).sum::<f64>() / (count - 1.0);
+        let ratio = least.as_secs_f64() / planners[0].1.as_secs_f64();
+        let label = if rows.1 { "in pairs" } else { "independent" };
+        println!("{:>8} {label:<12} time {ratio:.2}   cost {mean:.4} ± {:.4}", rows.0, (variance / count).sqrt());
+    }
+    Ok(())
+}
+
+/// Closed loops with rows in pairs.
+fn pairs(engine: &Engine, seeds: u64) -> Result<()> {
+    fn published<const N: usize, D: Published<N>>(engine: &Engine, model: D, seeds: u64) -> Result<()> {
+        let settings = [Setting { weighting: SOFT, ..CHOSEN }, CHOSEN];
+        for (samples, setting) in settings.into_iter().flat_map(|of| [D::SAMPLES, 512].map(|samples| (samples, of))) {
+            let weighting = if setting.weighting == BEST { "best row" } else { "5 % effective" };
+            let name = format!("{}, {samples} rows, cubic, 3 knots, {weighting}", D::NAME);
+            let run = |options| Ok(drive(engine, model, options, 1, false)?.cost);
+            let options = setting.options::<N, D>(samples, 0);
+            compare_pairs(engine, (&name, model, [0.0; N]), options, (samples, seeds), run)?;
+        }
+        Ok(())
+    }
+    published(engine, Pendulum, seeds)?;
+    published(engine, CartPole, seeds)?;
+    for samples in [128, 1024] {
+        let options = robot::options(samples, 100)?;
+        let name = format!("drive, {samples} rows, white, λ = 1");
+        let run = |options: MppiOptions<2>| {
+            let mut mppi = Mppi::new(engine, robot::robot(), options)?;
+            let (mut x, mut cost) = (robot::START, 0.0);
+            for _ in 0..1500 {
+                mppi.plan(&x)?;
+                let (states, of_step) = mppi.simulate(&x, &mppi.controls()[..1])?;
+                (x, cost) = (states[1], cost + f64::from(of_step));
+                mppi.shift(1);
+            }
+            Ok(cost)
+        };
+        compare_pairs(engine, (&name, robot::robot(), robot::START), options, (samples, seeds), run)?;
+    }
+    Ok(())
+}
+
 fn main() -> Result<()> {
     let engine = Engine::with_options(EngineOptions { backend: Backend::Cpu, ..Default::default() })?;
     check(&engine, Pendulum)?;
     check(&engine, CartPole)?;
     // `cargo bench` adds --bench.
     let arguments = || std::env::args().skip(1).filter(|argument| argument != "--bench");
-    let sweeps = arguments().any(|argument| argument == "--sweep");
-    let seeds = arguments().find(|argument| argument != "--sweep");
+    let [sweeps, in_pairs] = ["--sweep", "--pairs"].map(|flag| arguments().any(|argument| argument == flag));
+    let seeds = arguments().find(|argument| !argument.starts_with("--"));
     let seeds = seeds.map_or(Ok(5), |seeds| seeds.parse()).context("the number of seeds")?;
     ensure!(seeds > 0, "at least one seed");
     if sweeps {
         return sweep(&engine, seeds);
+    }
+    if in_pairs {
+        ensure!(seeds > 1, "at least two seeds");
+        return pairs(&engine, seeds);
     }
     print_open(&engine, Pendulum, seeds)?;
     print_closed(&engine, Pendulum, seeds, 1)?;

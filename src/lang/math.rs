@@ -44,7 +44,7 @@ pub trait Vector:
 
     /// The number of registers that the value occupies.
     const REGISTERS: usize = 1;
-    /// The number of registers that draw their rows interleaved. A single one is a long dependency chain; the words of
+    /// The number of registers whose words are computed interleaved. A single one is a long dependency chain; the words of
     /// more than this would be spilled.
     const PHILOX_UNROLL: usize = 2;
 
@@ -70,10 +70,16 @@ pub trait Vector:
     /// The (low, high) halves of the 64-bit product.
     fn bits_mul_wide(a: Self::Bits, b: u32) -> (Self::Bits, Self::Bits);
 
+    /// The four words of a block for each of the rows, which lanes hold as
+    /// [`rows_of_words`](Register::rows_of_words) orders them.
+    #[inline(always)]
+    fn words(rows: &PhiloxRow<Self>, block: Self::Uniform) -> [Self::Bits; 4] {
+        rows.block(block)
+    }
     /// Draws one block of normal numbers for each of the rows.
     #[inline(always)]
     fn normals(rows: &PhiloxRow<Self>, block: Self::Uniform) -> [Self; 4] {
-        normal::box_muller_4(rows.block(block))
+        normal::box_muller_4(Self::words(rows, block))
     }
 
     /// self < other ? self : other, so that a NaN in `other` propagates; NEON propagates any NaN.

@@ -28,9 +28,17 @@ impl<V: Vector> Clone for PhiloxRow<V> {
 }
 impl<V: Vector> Copy for PhiloxRow<V> {}
 
+/// The words of a block, alike for all rows, by which a row's words are flipped.
+pub(crate) struct OfBlock<U> {
+    /// Flips the word whose product the third round takes.
+    pub(crate) second: U,
+    /// Flips the third word that leaves the third round.
+    pub(crate) third: U,
+}
+
 /// The key of a round.
 #[inline(always)]
-fn key_of<U: UniformWord>(key: [U; 2], round: u32) -> [U; 2] {
+pub(crate) fn key_of<U: UniformWord>(key: [U; 2], round: u32) -> [U; 2] {
     [key[0].plus(WEYL[0].wrapping_mul(round)), key[1].plus(WEYL[1].wrapping_mul(round))]
 }
 
@@ -59,20 +67,27 @@ impl<V: Vector> PhiloxRow<V> {
         Self { key, high, third: [c1, by_row_low], product: [third_low, third_high] }
     }
 
+    /// The words that depend on the block and not on the row.
+    #[inline(always)]
+    pub(crate) fn of_block(&self, block: V::Uniform) -> OfBlock<V::Uniform> {
+        let word = self.high ^ block ^ self.key[0];
+        let (c3, by_block) = (word.times(MULTIPLIERS[0]), word.times_high(MULTIPLIERS[0]));
+        OfBlock { second: by_block ^ key_of(self.key, 1)[1], third: c3 ^ key_of(self.key, 2)[1] }
+    }
+
     /// The four words of a block.
     #[inline(always)]
     pub(crate) fn block(&self, block: V::Uniform) -> [V::Bits; 4] {
         let [c1, c2] = self.third;
         let [low0, high0] = self.product;
-        let of_block = self.high ^ block ^ self.key[0];
-        let (c3, by_block) = (of_block.times(MULTIPLIERS[0]), of_block.times_high(MULTIPLIERS[0]));
-        let c2 = V::bits_xor(c2, V::splat_uniform(by_block ^ key_of(self.key, 1)[1]));
+        let of_block = self.of_block(block);
+        let c2 = V::bits_xor(c2, V::splat_uniform(of_block.second));
         let (low1, high1) = V::bits_mul_wide(c2, MULTIPLIERS[1]);
         let third = key_of(self.key, 2);
         let mut words = [
             V::bits_xor_of(high1, c1, V::splat_uniform(third[0])),
             low1,
-            V::bits_xor(high0, V::splat_uniform(c3 ^ third[1])),
+            V::bits_xor(high0, V::splat_uniform(of_block.third)),
             low0,
         ];
         // Unrolled by hand: the compiler does not unroll a loop here, and a loop moves the words between registers.

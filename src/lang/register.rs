@@ -26,6 +26,11 @@ pub trait Register: Vector<Uniform = u32> {
     fn store(self, to: &mut [f32]);
     /// first, first + 1, …
     fn iota(first: u32) -> Self::Bits;
+    /// `first` and the rows after it, in the lanes from which [`words`](Vector::words) returns their words in order.
+    #[inline(always)]
+    fn rows_of_words(first: u32) -> Self::Bits {
+        Self::iota(first)
+    }
     /// Loads, in each lane, both samples of pairs i and i + 1, where i is the lane of `first`.
     ///
     /// # Safety

@@ -9,7 +9,10 @@ use super::instructions::by_instructions;
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 use super::instructions::cast;
 use super::mul_wide::mul_wide;
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+use super::philox;
 use crate::lang::math::{Vector, floor, index, relu, select_by_sign};
+use crate::lang::philox_row::PhiloxRow;
 use crate::lang::register::Register;
 use crate::lang::{Mask, sealed};
 
@@ -146,6 +149,15 @@ impl<S: Simd> Register for Lanes<S> {
         let simd = Self::token();
         let steps = bytemuck::pod_read_unaligned(bytemuck::cast_slice(&STEPS[..Self::COUNT]));
         simd.add_u32s(steps, simd.splat_u32s(first))
+    }
+    #[inline(always)]
+    fn rows_of_words(first: u32) -> S::u32s {
+        by_instructions!(
+            Self::token(),
+            |_v4| Self::iota(first),
+            |v3| cast(v3.avx2._mm256_add_epi32(cast(philox::ROWS), v3.avx._mm256_set1_epi32(first as i32))),
+            Self::iota(first)
+        )
     }
     #[inline(always)]
     unsafe fn gather_2x2(samples: &[f32], first: S::u32s) -> [Self; 4] {
@@ -309,7 +321,12 @@ impl<S: Simd> Vector for Lanes<S> {
     type Truth = LaneMask<S>;
     type Uniform = u32;
 
-    const PHILOX_UNROLL: usize = if Self::THIRTY_TWO { 4 } else { 2 };
+    // Eight lanes are AVX2, on which a word occupies two registers.
+    const PHILOX_UNROLL: usize = match S::F32_LANES {
+        WIDEST => 4,
+        8 => 1,
+        _ => 2,
+    };
 
     #[inline(always)]
     fn bits(self) -> S::u32s {
@@ -370,6 +387,18 @@ impl<S: Simd> Vector for Lanes<S> {
     #[inline(always)]
     fn bits_mul_wide(a: S::u32s, b: u32) -> (S::u32s, S::u32s) {
         mul_wide(Self::token(), a, b)
+    }
+    #[inline(always)]
+    fn words(rows: &PhiloxRow<Self>, block: u32) -> [S::u32s; 4] {
+        by_instructions!(
+            Self::token(),
+            |_v4| rows.block(block),
+            |v3| {
+                let [a, b, c, d] = philox::words(v3, rows, block);
+                [cast(a), cast(b), cast(c), cast(d)]
+            },
+            rows.block(block)
+        )
     }
     #[inline(always)]
     fn simd_min(self, other: Self) -> Self {

@@ -8,7 +8,7 @@ use std::ops::{Add, AddAssign, BitAnd, BitOr, Div, DivAssign, Mul, MulAssign, Ne
 use crate::lang::math::Vector;
 use crate::lang::philox_row::PhiloxRow;
 use crate::lang::register::Register;
-use crate::lang::{Mask, normal, sealed};
+use crate::lang::{Mask, sealed};
 
 /// Two values, on which every operation is carried out in turn.
 #[derive(Clone, Copy)]
@@ -161,12 +161,12 @@ impl<V: Vector> Vector for Unroll2<V> {
         (Unroll2(low0, low1), Unroll2(high0, high1))
     }
     #[inline(always)]
-    fn normals(rows: &PhiloxRow<Self>, block: V::Uniform) -> [Self; 4] {
+    fn words(rows: &PhiloxRow<Self>, block: V::Uniform) -> [Self::Bits; 4] {
         if Self::REGISTERS <= Self::PHILOX_UNROLL {
-            return normal::box_muller_4(rows.block(block));
+            return rows.block(block);
         }
         let (first, second) = rows.split();
-        let ([a0, a1, a2, a3], [b0, b1, b2, b3]) = (V::normals(&first, block), V::normals(&second, block));
+        let ([a0, a1, a2, a3], [b0, b1, b2, b3]) = (V::words(&first, block), V::words(&second, block));
         [Unroll2(a0, b0), Unroll2(a1, b1), Unroll2(a2, b2), Unroll2(a3, b3)]
     }
     #[inline(always)]
@@ -240,6 +240,10 @@ impl<V: Register> Register for Unroll2<V> {
     #[inline(always)]
     fn iota(first: u32) -> Self::Bits {
         Unroll2(V::iota(first), V::iota(first + V::COUNT as u32))
+    }
+    #[inline(always)]
+    fn rows_of_words(first: u32) -> Self::Bits {
+        Unroll2(V::rows_of_words(first), V::rows_of_words(first + V::COUNT as u32))
     }
     #[inline(always)]
     unsafe fn gather_2x2(samples: &[f32], first: Self::Bits) -> [Self; 4] {

@@ -40,7 +40,7 @@ impl Draw<'_> {
     fn rows<V: Register>(&mut self, rows: usize, first: usize) {
         let Self { pass, stream, block, .. } = *self;
         for lane in (0..rows).step_by(V::COUNT) {
-            let draws = PhiloxRow::<V>::new(V::iota((first + lane) as u32), pass.number, stream, pass.seed);
+            let draws = PhiloxRow::<V>::new(V::rows_of_words((first + lane) as u32), pass.number, stream, pass.seed);
             for (i, columns) in self.into.chunks_mut(4 * TILE).enumerate() {
                 for (column, z) in columns.chunks_exact_mut(TILE).zip(V::normals(&draws, (block + i) as u32)) {
                     z.store(&mut column[lane..]);
