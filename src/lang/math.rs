@@ -44,8 +44,8 @@ pub trait Vector:
 
     /// The number of registers that the value occupies.
     const REGISTERS: usize = 1;
-    /// The number of registers whose words are computed interleaved. A single one is a long dependency chain; the words of
-    /// more than this would be spilled.
+    /// The number of registers whose words are computed interleaved. A single one is a long dependency chain; the words
+    /// of more than this would be spilled.
     const PHILOX_UNROLL: usize = 2;
 
     fn bits(self) -> Self::Bits;
