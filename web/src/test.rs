@@ -105,7 +105,8 @@ pub async fn test_errors(backend: String) -> Result<String, JsValue> {
     let passes = |plan: &Plan<4, 1>| (plan.passes(), plan.cost().to_bits());
     let mut twin = mppi.try_clone_async().await.map_err(sentence)?;
     let _ = pin!(mppi.plan_within_async(&HANGING, Duration::MAX)).poll(&mut Context::from_waker(Waker::noop()));
-    [&mut mppi, &mut twin].map(Mppi::reset);
+    mppi.reset();
+    twin.reset();
     let options = MppiOptions { iterations: 3, ..mppi.options().clone() };
     mppi.set_options_async(options.clone()).await.map_err(sentence)?;
     twin.set_options_async(options).await.map_err(sentence)?;
