@@ -541,7 +541,7 @@ pub(crate) fn back<R: Real, const I: usize, const O: usize>(
         R::layer_back(source, first, above, below);
         for (i, (slope, unit)) in below.iter_mut().zip(&units[from..]).enumerate() {
             let rate = if rates.is_empty() { network.activation.rate_of_output(*unit) } else { rates[from - I + i] };
-            *slope = *slope * rate;
+            *slope *= rate;
         }
         to = from;
     }
