@@ -208,7 +208,8 @@ fn clock() -> impl FnMut() -> Duration + Send {
 #[test]
 fn a_call_pass_by_pass_can_be_dropped_between_any_two() {
     for engine in engines().into_iter().filter(|engine| engine.backend() != Backend::Cpu) {
-        let mut mppi = Mppi::new(&engine, Mass, MppiOptions { iterations: 4, ..options(600) }).unwrap();
+        // So many passes that a single poll does not meet the end of all that are left.
+        let mut mppi = Mppi::new(&engine, Mass, MppiOptions { iterations: 20, ..options(600) }).unwrap();
         let expected = mppi.plan(&X).unwrap().controls().to_vec();
         for passes in 1..4 {
             mppi.reset();
@@ -722,8 +723,7 @@ fn every_driver_can_be_polled_and_awaited() {
         }
         let noisy = [2.0, -1.0, 0.5, 0.0, -2.5, 1.0];
         // A call that is dropped uses up no noise, unless it has completed.
-        let _ = pin!(awaits.sample_from_async(&noisy)).poll(&mut Context::from_waker(Waker::noop()));
-        if engine.backend() == Backend::Cpu {
+        if pin!(awaits.sample_from_async(&noisy)).poll(&mut Context::from_waker(Waker::noop())).is_ready() {
             waits.sample_from(&noisy).unwrap();
         }
         let expected = waits.sample_from(&noisy).unwrap().values().to_vec();
