@@ -185,8 +185,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, P: Policy<N, M>> PolicyGrad
                 return Err(InvalidValue::new("step", "Natural with signed weights", expected).into());
             }
         }
-        let software = engine.gpu().is_some_and(|device| device.software());
-        let program = Program::for_policy::<N, M, D, P>(&model, &policy, scheme, engine.options().math, software)?;
+        let (math, software) = (engine.options().math, engine.has_software_kernels());
+        let program = Program::for_policy::<N, M, D, P>(&model, &policy, scheme, math, software)?;
         let reads = program::reads(&*policy)?;
         for reader in readers(program.requirements.clone(), reads.clone()) {
             options.task.check_reader(&reader)?;

@@ -294,6 +294,15 @@ impl Engine {
         self.inner.isa
     }
 
+    /// Whether kernels are tuned for a software adapter.
+    pub(crate) fn has_software_kernels(&self) -> bool {
+        match &self.inner.device {
+            Device::Cpu => false,
+            #[cfg(feature = "gpu")]
+            Device::Gpu(device) => device.software(),
+        }
+    }
+
     #[cfg(feature = "gpu")]
     pub(crate) fn gpu(&self) -> Option<&Arc<gpu::Device>> {
         match &self.inner.device {
