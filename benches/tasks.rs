@@ -6,7 +6,7 @@
 //! cargo bench --bench tasks                # 5 seeds of each
 //! cargo bench --bench tasks -- 25          # as many seeds
 //! cargo bench --bench tasks -- --sweep 10  # noise shapes × weightings × widths of noise, with as many seeds
-//! cargo bench --bench tasks -- --pairs 50  # rows in pairs beside independent ones: closed loops and the time of a plan
+//! cargo bench --bench tasks -- --pairs 50  # rows in pairs beside independent ones: closed loops, and time of a plan
 //! ```
 //!
 //! Before that it compares both models with the equations of motion in `f64`.

@@ -119,8 +119,9 @@ struct Summary {
 
 // The problem index of this invocation.
 var<private> problem: u32;
-// Members of the pass that are loaded once: a loop would reload them in each of its turns, and wait. The last row of
-// the table of references is 0 if it has none.
+// Members of the pass that are loaded once: a loop would reload them in each of its turns, and wait. Browsers assume
+// that private variables differ between invocations, so no barrier may depend on them. The last row of the table of
+// references is 0 if it has none.
 var<private> pass_dt: f32;
 var<private> pass_horizon: u32;
 var<private> pass_width: u32;

@@ -1,5 +1,5 @@
-// Two rows per invocation, in vectors: a row and the one with the opposite perturbation, for which the noise is drawn
-// once.
+// Two rows per invocation, in vectors: a row and its opposite, for which the noise is drawn once, or two episodes of
+// one row of a policy.
 
 alias F = vec2<f32>;
 alias U = vec2<u32>;

@@ -137,8 +137,8 @@
 //!   set, parameters and references.
 //! - A [`NoiseShape`] correlates the perturbations in time: knots with a spline between them, or colored noise.
 //! - [`Task`] describes actuators: [`limits`](Task::limits), limits of [rates](Task::rate_limits) and
-//!   [jerk](Task::jerk_limits), and an input [delay](Task::delay). [`advance`](Planner::advance) returns the control to apply, within all of them, and moves
-//!   the plan on.
+//!   [jerk](Task::jerk_limits), and an input [delay](Task::delay). [`advance`](Planner::advance) returns the control to
+//!   apply, within all of them, and moves the plan on.
 //! - [`plan_within`](Planner::plan_within) runs fewer passes or rows rather than exceed a time budget.
 //! - A [`Proposal`](control::Proposal) is another control sequence to draw rows around: a stop, a route, a maneuver. A
 //!   [`Fallback`](control::Fallback) replaces plans that fail, and [`Plan::symptoms`] names options that do not fit.
@@ -202,7 +202,8 @@
 //!
 //! # Debug builds
 //!
-//! **An unoptimized build plans hundreds of times slower on the CPU.** Build with `--release`, or write into the `Cargo.toml` of *your* workspace
+//! **An unoptimized build plans hundreds of times slower on the CPU.** Build with `--release`, or write into the
+//! `Cargo.toml` of *your* workspace
 //!
 //! ```toml
 //! [profile.dev]

@@ -196,7 +196,7 @@ fn a_call_that_is_given_up_leaves_the_plan_as_it_was() {
     }
 }
 
-/// A clock that reads one millisecond more each time that it is read.
+/// A clock that advances by one millisecond with each reading.
 fn clock() -> impl FnMut() -> Duration + Send {
     let mut time = Duration::ZERO;
     move || {

@@ -72,7 +72,7 @@ fn mean_of_group(group: u32, which: u32, workgroups: u32, lane: u32) {
     find_weights(group, lane, which == 0u);
     let count = choose(group, lane);
     let p = proposal();
-    let stretches = (innovations() + STEPS - 1u) / STEPS;
+    let stretches = (innovations_of(uniforms.horizon) + STEPS - 1u) / STEPS;
     // Number of time blocks that a workgroup processes at once, one per invocation. If there are fewer blocks than
     // invocations, the rows of one block are split over as many invocations as fit.
     let taken = min((stretches + workgroups - 1u) / workgroups, LANES);

@@ -144,11 +144,11 @@ fn perturb(
     }
 }
 
-// Consecutive invocations run the episodes of a row, so that they load the same parameters, then those of the next row,
-// whose parameters are beside the former's. If the number of episodes is no multiple of WIDE, the last invocation of a
-// row runs the last episode more than once. A dispatch runs the time steps begin ≤ t < end of
-// the pass; where a device limits loop iterations, the next dispatch continues from there. Both bounds are multiples
-// of 4, except for the horizon.
+// Consecutive invocations run the episodes of a row, so that they load the same parameters. Invocations that follow run
+// the next row, whose parameters are stored beside these. If the number of episodes is no multiple of WIDE, the last
+// invocation of a row runs the last episode more than once. A dispatch runs the time steps begin ≤ t < end of the pass;
+// where a device limits loop iterations, the next dispatch continues from there. Both bounds are multiples of 4, except
+// for the horizon.
 @compute @workgroup_size(64)
 fn episode(
     @builtin(workgroup_id) workgroup: vec3<u32>,

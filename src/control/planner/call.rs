@@ -229,8 +229,8 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     ///   now, and the result of the pending call when it is available, after `poll` or `finish` has returned it unmoved;
     ///   [`set_last_control`](Self::set_last_control) holds for that result, too;
     /// - [`set_controls`](Self::set_controls), [`reset`](Self::reset), [`set_options`](Self::set_options),
-    ///   [`resize`](Self::resize), [`move_to`](Self::move_to), [`prepare_rows`](Self::prepare_rows) and
-    ///   [`restore`](Self::restore) cancel it;
+    ///   [`set_task`](Self::set_task), [`resize`](Self::resize), [`move_to`](Self::move_to),
+    ///   [`prepare_rows`](Self::prepare_rows), `prepare_device_trajectories` and [`restore`](Self::restore) cancel it;
     /// - [`plan`](Self::plan), its variants and [`samples`](Self::samples) return [`PlanError::Busy`].
     ///
     /// [`EngineOptions::timeout`](crate::runtime::EngineOptions::timeout) counts from here. A plan that is available

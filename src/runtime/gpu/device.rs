@@ -530,14 +530,17 @@ impl Device {
         let mut times = Vec::new();
         for _ in 0..51 {
             let clock = Instant::now();
-            let mut encoder = self.device.create_command_encoder(&Default::default());
-            {
-                let mut compute = encoder.begin_compute_pass(&Default::default());
-                compute.set_pipeline(&nothing);
-                compute.set_bind_group(0, &group, &[0]);
-                compute.dispatch_workgroups(1, 1, 1);
-            }
-            encoder.copy_buffer_to_buffer(&source, 0, &back, 0, 64);
+            let encoder = self.guard(|| {
+                let mut encoder = self.device.create_command_encoder(&Default::default());
+                {
+                    let mut compute = encoder.begin_compute_pass(&Default::default());
+                    compute.set_pipeline(&nothing);
+                    compute.set_bind_group(0, &group, &[0]);
+                    compute.dispatch_workgroups(1, 1, 1);
+                }
+                encoder.copy_buffer_to_buffer(&source, 0, &back, 0, 64);
+                Ok::<_, EngineError>(encoder)
+            })?;
             self.read_after(encoder, &back, waiter, |_| ()).await.map_err(BuildError::into_engine)?;
             times.push(clock.elapsed());
         }

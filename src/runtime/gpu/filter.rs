@@ -9,9 +9,15 @@ use crate::interp::literal::Literal;
 use crate::kernels::pass::{DELAYED, JERK_LIMITED, LIMITED, RATE_LIMITED};
 use crate::kernels::propose::shape::Filter;
 
+/// The number of innovations of a row.
+const COUNT: &str = "fn innovations() -> u32 {
+    return innovations_of(pass_horizon);
+}
+";
+
 /// With white noise an innovation is the control of its time step.
-const WHITE: &str = "fn innovations() -> u32 {
-    return pass_horizon;
+const WHITE: &str = "fn innovations_of(horizon: u32) -> u32 {
+    return horizon;
 }
 struct Filter {
     control: Control,
@@ -57,8 +63,8 @@ pub(crate) fn over_time(filter: Option<&Filter>, kernel: &str) -> String {
 const INNOVATIONS: &str = "        for (var i = start; i < end; i++) {\n";
 const INNOVATIONS_END: &str = "\n        }\n";
 
-/// Unrolls that loop by hand where it has all of its `steps` turns, which a driver does not, since it may have fewer.
-/// Turns of the loop move the coordinates that are left. Unrolled, the driver can also order the work of several time
+/// Writes that loop out if it makes all `steps` turns. A driver does not unroll it, since it may make fewer. In a loop,
+/// each turn would also move the remaining coordinates between registers. Unrolled, the driver can also order the work of several time
 /// steps as one, and so wait for their field look-ups at the same time.
 pub(crate) fn unrolled(kernel: &str, steps: usize) -> String {
     let parts = kernel.split_once(INNOVATIONS).and_then(|(head, rest)| Some((head, rest.split_once(INNOVATIONS_END)?)));
@@ -71,7 +77,7 @@ pub(crate) fn unrolled(kernel: &str, steps: usize) -> String {
 /// The functions that turn the innovations of a row into controls, in order of time. `before` is the control of the
 /// time step before, and `changed` its change from the one before that, which only limits of the jerk depend on.
 pub(crate) fn rows(filter: Option<&Filter>, flags: u32, controls: usize) -> String {
-    let Some(filter) = filter else { return WHITE.into() };
+    let Some(filter) = filter else { return [WHITE, COUNT].concat() };
     let (every, lead) = (filter.every, filter.lead);
     let mut code = String::new();
     let tap = |j: usize, m: usize| format!("tap{j}_{m}");
@@ -131,7 +137,7 @@ pub(crate) fn rows(filter: Option<&Filter>, flags: u32, controls: usize) -> Stri
          ) -> Control {{\n    \
          let at = nominal_at(nominal_block) + t * CONTROLS;\n{}{limited}    return Control({});\n}}\n\
          fn change_at(p: SampleWidth, t: u32, before: Control, changed: Control, u: Control) -> Control {{\n    return {change};\n}}\n",
-        count(filter),
+        [&count(filter), COUNT].concat(),
         gains(filter),
         all.iter().map(next).collect::<Vec<_>>().join(", "),
         weights(filter),
@@ -165,10 +171,11 @@ pub(crate) fn step(filter: Option<&Filter>) -> String {
     )
 }
 
-/// The number of innovations of a row, as an expression.
+/// The function that returns the number of innovations of a row over some horizon.
 fn count(filter: &Filter) -> String {
     let Filter { every, lead, .. } = filter;
-    format!("fn innovations() -> u32 {{\n    return {lead}u + (pass_horizon + {}u) / {every}u;\n}}\n", every - 1)
+    let number = format!("{lead}u + (horizon + {}u) / {every}u", every - 1);
+    format!("fn innovations_of(horizon: u32) -> u32 {{\n    return {number};\n}}\n")
 }
 
 /// The factors on a tap and on an innovation, where they differ for the first innovations: `keep0`, `gain0`, …
