@@ -2,8 +2,9 @@
 """Compiles HLSL with DXC, as DX12 does: dxc.py LIBDXCOMPILER FOLDER.
 
 Every FOLDER/*.ENTRY.hlsl is compiled for shader model 6.0, except for the targets `plain` and `native`, which are made
-of the same parts as the others. Fails if one is refused. The library is called directly, since no registry has the
-command for Linux. DXIL is not validated: the validator is part of Windows.
+of the same parts as the others. The exit status is 1 if one is refused, and 3 if the library does not load here. The
+library is called directly, since no registry has the command for Linux. DXIL is not validated: the validator is part of
+Windows.
 """
 
 import ctypes
@@ -85,7 +86,11 @@ def main(library, folder):
     files = sorted(path for path in Path(folder).glob("*.hlsl") if not {".plain", ".native"} & set(path.suffixes))
     if not files:
         sys.exit(f"error: {folder} holds no HLSL")
-    dxc = ctypes.CDLL(os.path.abspath(library))
+    try:
+        dxc = ctypes.CDLL(os.path.abspath(library))
+    except OSError as error:
+        print(f"error: DXC does not load here: {error}", file=sys.stderr)
+        sys.exit(3)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         results = list(zip(files, pool.map(lambda path: compile_file(dxc, path), files)))
     failed = [(path, error) for path, error in results if error is not None]

@@ -1,5 +1,6 @@
 // Gives WGSL to Tint, the compiler of Chrome and Edge, through the Node bindings of Dawn, and makes every compute
-// pipeline: node tint.mjs FOLDER. Fails if a module or a pipeline is refused.
+// pipeline: node tint.mjs FOLDER. The exit status is 1 if a module or a pipeline is refused, and 3 if the bindings do
+// not load here.
 //
 // Pipelines are made on the first adapter that Dawn accepts (VK_DRIVER_FILES chooses one, SwiftShader for example), or,
 // if there is none, on Dawn's null adapter. That one parses, checks and lays out everything, but generates no code.
@@ -12,7 +13,11 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 
 const require = createRequire(pathToFileURL(join(process.env.NODE_MODULES ?? '.', 'tint.mjs')));
-const { create, globals } = await import(pathToFileURL(require.resolve('webgpu')));
+const load = async () => import(pathToFileURL(require.resolve('webgpu')));
+const { create, globals } = await load().catch((error) => {
+  console.error(`error: Tint does not load here: ${error.message.split('\n')[0]}`);
+  process.exit(3);
+});
 Object.assign(globalThis, globals);
 
 const folder = process.argv[2];
