@@ -292,8 +292,8 @@ pub(crate) fn middle(low: f32, high: f32) -> (f32, f32) {
 /// The number of units whose sums are interleaved, to hide the latency of each chain of additions.
 const ABREAST: usize = 4;
 
-/// The least number of rows of which several episodes are computed side by side, with shared parameters. Those of fewer
-/// rows may be closer to the processor, but are loaded by more instructions.
+/// The least number of rows of which several episodes are computed side by side, with shared parameters. The
+/// parameters of fewer rows may fit a nearer cache, but take more instructions to load.
 pub(crate) const LEAST_ROWS: usize = 4;
 
 /// The sums of a layer's units, whose parameters begin at `first`: b + Σ w x, each in the order of x.
@@ -356,7 +356,7 @@ fn shared_tiles<V: Register, const U: usize>(
 /// As [`layer`], where every row has its own weights. The lanes of several episodes of a row share them.
 #[inline(always)]
 pub(crate) fn own_layer<V: Register>(source: &ParamView<'_>, first: usize, x: &[V], sums: &mut [V]) {
-    // Each has loops of its own, so that the distances between weights are constants.
+    // Each number of episodes has loops of its own, so that the distances between weights are constants.
     if !source.repeated {
         own_units::<V, 1>(source, first, x, sums);
     } else if const { V::COUNT >= 8 * LEAST_ROWS } && source.stride * 8 == V::COUNT {

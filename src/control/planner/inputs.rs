@@ -80,7 +80,7 @@ impl<const N: usize, const M: usize, D: Model<N, M>, A: Algorithm<M>> Planner<N,
     /// Overwrites a rectangle of samples of one field in place, given row by row from the smallest y: for a costmap
     /// that changes where the robot's sensors reach. Recompiles nothing.
     ///
-    /// Of a table it overwrites a range (`update_field(0, 3..5, …)`), and of a volume a rectangle in some layers
+    /// For a table, pass a range (`update_field(0, 3..5, …)`), and for a volume a rectangle in some layers
     /// ([`Region::layers`](crate::lang::Region::layers)), both in all channels: see [`Grid::update`].
     ///
     /// Nothing outside the region is packed again, and nothing is allocated. A GPU uploads the samples of that field

@@ -214,7 +214,7 @@ impl Network {
     /// `unit_rates`.
     fn forward(&self, code: &mut String, activation: &str, software: bool, keeps: bool, rate: Option<&str>) {
         let layers = self.layers();
-        let (last, hidden) = layers.split_last().expect("a network has layers");
+        let (last, hidden) = layers.split_last().expect("`Network::new` refuses a network without layers");
         let most = if software { 1 } else { ABREAST };
         let Layer { first, inputs, outputs } = *last;
         let _ = write!(code, "    var inputs_0 = x;\n    var y: array<F, {outputs}>;\n");
